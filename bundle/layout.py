@@ -1,0 +1,61 @@
+"""Where each array of a space lies inside a version: names only, no disk."""
+
+from typing import Literal
+
+from bundle.ids import IdKind
+
+MANIFEST = "manifest.json"
+
+
+def relation_number(position: int) -> str:
+    """The file-name part of the relation at `position` in the manifest's list."""
+    return f"{position:03d}"
+
+
+class SpaceLayout:
+    """Relative paths of the files of the space called `name`."""
+
+    def __init__(self, name: str) -> None:
+        self.root = f"spaces/{name}"
+
+    def ids(self, entity_type: str, kind: IdKind) -> tuple[str, ...]:
+        base = f"{self.root}/ids/{entity_type}"
+        return (f"{base}.npy",) if kind == "int64" else (f"{base}.offsets.npy", f"{base}.utf8.npy")
+
+    def vectors(self, entity_type: str) -> str:
+        return f"{self.root}/vectors/{entity_type}.npy"
+
+    def optimizer(self, entity_type: str) -> str:
+        return f"{self.root}/optimizer/{entity_type}.npy"
+
+    @property
+    def relations(self) -> str:
+        return f"{self.root}/relations.npy"
+
+    def edges(self, position: int, direction: Literal["targets", "sources"]) -> tuple[str, str, str]:
+        """CSR of one relation: indptr, indices, weights (the last only for weighted relations, targets only)."""
+        base = f"{self.root}/edges/{relation_number(position)}.{direction}"
+        return f"{base}.indptr.npy", f"{base}.npy", f"{base}.weights.npy"
+
+    def popular(self, position: int) -> str:
+        return f"{self.root}/popular/{relation_number(position)}.npy"
+
+    def clusters(self, part: Literal["centroids", "medoid_types", "medoid_rows", "sizes"]) -> str:
+        return f"{self.root}/clusters/{part}.npy"
+
+    def assignment(self, entity_type: str) -> str:
+        return f"{self.root}/clusters/of_{entity_type}.npy"
+
+    def mixtures(self, part: Literal["indptr", "clusters", "weights"]) -> str:
+        return f"{self.root}/mixtures/{part}.npy"
+
+    def candidate_list(
+        self, entity_type: str, query: Literal["centroid", "medoid"], part: Literal["rows", "scores"]
+    ) -> str:
+        return f"{self.root}/lists/{entity_type}.{query}.{part}.npy"
+
+    def pq(self, entity_type: str, part: Literal["codebooks", "codes", "rotation", "golden"]) -> str:
+        return f"{self.root}/pq/{entity_type}.{part}.npy"
+
+    def index(self, entity_type: str, extension: str) -> str:
+        return f"{self.root}/index/{entity_type}.{extension}"

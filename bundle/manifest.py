@@ -1,0 +1,217 @@
+"""The manifest of a version: what it holds, where it came from, what it was measured to do.
+
+It is written last and is the version's commit. `docs/bundle-format.md` is the normative text.
+"""
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+
+from bundle.errors import BundleFormatUnsupported, BundleInvalid
+from bundle.ids import IdKind
+
+FORMAT_VERSION = 1
+VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
+PART_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
+
+PartName = Annotated[str, Field(pattern=PART_NAME)]
+ModeVector = Literal["centroid", "medoid", "personal"]
+
+
+class Model(BaseModel):
+    """Frozen and closed: an unknown key is an error, not a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileEntry(Model):
+    """One file of the version. `dtype` and `shape` only for `.npy` files."""
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    size_bytes: NonNegativeInt
+    dtype: str | None = None
+    shape: tuple[NonNegativeInt, ...] | None = None
+
+
+class EntityEntry(Model):
+    """One entity type of a space."""
+
+    name: PartName
+    id: IdKind
+    count: NonNegativeInt
+
+
+class RelationEntry(Model):
+    """One relation; its position in the list is its row in `relations.npy` and its number in `edges/`."""
+
+    name: str
+    source: PartName
+    target: PartName
+    symmetric: bool = False
+    coverage: Literal["high", "low"] = "high"
+    edges: NonNegativeInt = 0
+
+
+class QueryWeights(Model):
+    """Weights of the terms of a query vector and of its score; learnt on validation edges at build time.
+
+    For a user u, a mode c and a relation r the query is
+    `user·θu + fold_in·mean(θ of u's targets) + mode·v_c + relation·θr`, with one more coordinate
+    `popularity` that meets the index's popularity column; `reciprocity` is added to a candidate that
+    already has an edge of r to u.
+    """
+
+    user: float = 0.0
+    fold_in: float = 0.0
+    mode: float = 0.0
+    relation: float = 0.0
+    popularity: float = 0.0
+    reciprocity: float = 0.0
+
+
+class Strategy(Model):
+    """How candidates are found: one query, one query a mode, or the most popular targets."""
+
+    merge: Literal["single", "proportional", "popular"]
+    mode_vector: ModeVector | None = None
+    modes: PositiveInt | None = None
+    weights: QueryWeights = QueryWeights()
+
+    @property
+    def precomputed(self) -> bool:
+        """Whether the query depends on the cluster alone, so that its candidates are stored in the bundle."""
+        others = (self.weights.user, self.weights.fold_in, self.weights.relation, self.weights.popularity)
+        return self.mode_vector in ("centroid", "medoid") and not any(others)
+
+
+class IndexEntry(Model):
+    """The searcher of one candidate type: what it is, its file, its default depth, what it was measured to do."""
+
+    kind: Literal["exact", "hnsw", "ivf_sq8", "ivf_pq", "pq"]
+    file: str | None = None
+    parameters: dict[str, int | float | str | bool] = {}
+    depth: PositiveInt
+    recall: dict[str, float] = {}
+    cpu_us_per_query: float | None = None
+    bytes_per_vector: float | None = None
+
+
+class CompressionEntry(Model):
+    """The product quantiser of one entity type."""
+
+    subquantizers: PositiveInt
+    bits: Literal[8] = 8
+    rotated: bool
+    ratio: float
+    mse: float
+    cosine: float
+
+
+class ClustersEntry(Model):
+    """The one k-means of a space: entity types clustered together, and the users' mixtures over it."""
+
+    count: PositiveInt
+    types: tuple[PartName, ...]
+    modes: PositiveInt
+    mixture_type: PartName
+    list_length: NonNegativeInt
+
+
+class DefaultQuery(Model):
+    """What `/recommend` answers when the request names nothing."""
+
+    relation: str
+    user_type: PartName
+    candidate_type: PartName
+
+
+class SpaceEntry(Model):
+    """One embedding space: self-contained, with its own ids, vectors, clusters and indexes."""
+
+    dim: PositiveInt
+    columns: tuple[Literal["embedding", "popularity"], ...] = ("embedding", "popularity")
+    entities: tuple[EntityEntry, ...]
+    relations: tuple[RelationEntry, ...]
+    default: DefaultQuery
+    clusters: ClustersEntry
+    compression: dict[PartName, CompressionEntry]
+    indexes: dict[PartName, IndexEntry]
+    strategies: dict[PartName, Strategy]
+    auto: PartName
+
+    @property
+    def width(self) -> int:
+        """Columns of `vectors/<type>.npy`: the embedding, then one for the popularity term."""
+        return self.dim + len(self.columns) - 1
+
+
+class Lineage(Model):
+    """Where the version came from; digests are SHA-256 in hexadecimal."""
+
+    graph_digest: str
+    training_config_digest: str
+    build_config_digest: str
+    parent: str | None = None
+    code_revision: str | None = None
+
+
+class Gate(Model):
+    """The measurement that decides whether the version may be published."""
+
+    metric: str
+    floor: float
+    measured: float
+    forced: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.measured >= self.floor
+
+
+class Evaluation(Model):
+    """What was measured on this version before its manifest was written."""
+
+    gates: tuple[Gate, ...] = ()
+    strategies: dict[str, dict[str, float]] = {}
+    baselines: dict[str, dict[str, float]] = {}
+
+
+class Manifest(Model):
+    """`manifest.json`."""
+
+    format_version: int = FORMAT_VERSION
+    version: str
+    created: datetime
+    metric: Literal["inner_product"] = "inner_product"
+    lineage: Lineage
+    spaces: dict[PartName, SpaceEntry]
+    files: dict[str, FileEntry]
+    evaluation: Evaluation = Evaluation()
+
+
+def parse_manifest(text: str, where: str) -> Manifest:
+    """Read a manifest. Raises BundleFormatUnsupported for another format, BundleInvalid for a bad field."""
+    try:
+        stamp = _FormatStamp.model_validate_json(text)
+    except ValidationError as error:
+        raise BundleInvalid(f"{where} is not a manifest. Build or copy the version again.") from error
+    if stamp.format_version != FORMAT_VERSION:
+        raise BundleFormatUnsupported(
+            f"{where} is bundle format {stamp.format_version}; this release reads format {FORMAT_VERSION}. "
+            "Serve it with a newer release, or build the version again."
+        )
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise BundleInvalid(f"{where}: {key}: {first['msg']}. Build or copy the version again.") from error
+
+
+class _FormatStamp(BaseModel):
+    """The one field every format has: read first, so that a newer format is named and not misread."""
+
+    model_config = ConfigDict(extra="ignore")
+    format_version: int

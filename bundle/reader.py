@@ -1,0 +1,163 @@
+"""Opening a version: every file is accounted for and mapped; nothing is parsed that was not checked.
+
+Opening looks at names, sizes, dtypes and shapes, which takes milliseconds whatever the size. The
+digests, which need every byte, are checked by `bundle.verify` before publishing and before a swap.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from bundle.arrays import AnyArray, map_array
+from bundle.csr import Csr
+from bundle.errors import BundleInvalid, BundleNotFound
+from bundle.ids import IdTable, IntIds, StringIds
+from bundle.layout import MANIFEST, SpaceLayout
+from bundle.manifest import Manifest, SpaceEntry, parse_manifest
+from bundle.pq import CODEWORDS, ProductQuantizer
+from bundle.space import Bundle, CandidateLists, Clusters, EntityTable, Relation, Space
+from bundle.verify import check_files
+
+QUERIES: tuple[Literal["centroid"], Literal["medoid"]] = ("centroid", "medoid")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the version directory `path`. Raises BundleNotFound, BundleInvalid and others of BundleError."""
+    file = path / MANIFEST
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise BundleNotFound(
+            f"{path} holds no finished version: {MANIFEST} is missing. "
+            "`twhin bundle show` lists the versions there are."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BundleInvalid(f"{file} is not UTF-8 text. Build or copy the version again.") from error
+    return parse_manifest(text, str(file))
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Map the version at `path`. Raises BundleError naming the first file that is missing, extra or of another shape."""
+    manifest = read_manifest(path)
+    check_files(path, manifest)
+    spaces = {name: _SpaceReader(path, manifest, name, entry).read() for name, entry in manifest.spaces.items()}
+    return Bundle(path, manifest, spaces)
+
+
+class _SpaceReader:
+    """Maps the arrays of one space and checks that they fit one another."""
+
+    def __init__(self, root: Path, manifest: Manifest, name: str, entry: SpaceEntry) -> None:
+        self._root = root
+        self._manifest = manifest
+        self._name = name
+        self._entry = entry
+        self._layout = SpaceLayout(name)
+        self._counts = {entity.name: entity.count for entity in entry.entities}
+
+    def read(self) -> Space:
+        entities = {entity.name: self._entity(entity.name) for entity in self._entry.entities}
+        return Space(self._name, self._entry, entities, self._relations(), self._clusters())
+
+    def _has(self, file: str) -> bool:
+        return file in self._manifest.files
+
+    def _array(self, file: str, dtype: Any, *shape: int | None) -> AnyArray:
+        """Map `file` and compare its dtype and shape with what the manifest's counts ask for; None fits any size."""
+        array = map_array(self._root / file)
+        fits = len(array.shape) == len(shape) and all(
+            want is None or want == have for want, have in zip(shape, array.shape, strict=True)
+        )
+        if array.dtype != np.dtype(dtype) or not fits:
+            wanted = "×".join("any" if size is None else str(size) for size in shape)
+            found = "×".join(str(size) for size in array.shape)
+            raise BundleInvalid(
+                f"{self._root / file} is {array.dtype} {found}; the manifest asks for {np.dtype(dtype)} {wanted}. "
+                "Build or copy the version again."
+            )
+        return array
+
+    def _entity(self, name: str) -> EntityTable:
+        count = self._counts[name]
+        vectors = self._array(self._layout.vectors(name), np.float32, count, self._entry.width)
+        quantizer, codes = self._quantizer(name, count)
+        return EntityTable(name, self._ids(name, count), vectors, self._entry.dim, quantizer, codes)
+
+    def _ids(self, name: str, count: int) -> IdTable:
+        kind = next(entity.id for entity in self._entry.entities if entity.name == name)
+        files = self._layout.ids(name, kind)
+        if kind == "int64":
+            return IntIds(self._array(files[0], np.int64, count))
+        offsets = self._array(files[0], np.int64, count + 1)
+        return StringIds(offsets, self._array(files[1], np.uint8, int(offsets[-1])))
+
+    def _quantizer(self, name: str, count: int) -> tuple[ProductQuantizer | None, AnyArray | None]:
+        entry = self._entry.compression.get(name)
+        if entry is None:
+            return None, None
+        parts = entry.subquantizers
+        codebooks = self._array(
+            self._layout.pq(name, "codebooks"), np.float32, parts, CODEWORDS, self._entry.dim // parts
+        )
+        rotation = None
+        if entry.rotated:
+            rotation = self._array(self._layout.pq(name, "rotation"), np.float32, self._entry.dim, self._entry.dim)
+        codes = self._array(self._layout.pq(name, "codes"), np.uint8, count, parts)
+        return ProductQuantizer(codebooks, rotation), codes
+
+    def _relations(self) -> dict[str, Relation]:
+        vectors = self._array(self._layout.relations, np.float32, len(self._entry.relations), 2, self._entry.dim)
+        relations = {}
+        for position, entry in enumerate(self._entry.relations):
+            relations[entry.name] = Relation(
+                entry=entry,
+                position=position,
+                forward=vectors[position, 0],
+                inverse=vectors[position, 1],
+                targets=self._csr(self._layout.edges(position, "targets"), self._counts[entry.source]),
+                sources=self._csr(self._layout.edges(position, "sources"), self._counts[entry.target]),
+                popular=self._array(self._layout.popular(position), np.int32, None),
+            )
+        return relations
+
+    def _csr(self, files: tuple[str, str, str], n_rows: int) -> Csr:
+        indptr = self._array(files[0], np.int64, n_rows + 1)
+        entries = int(indptr[-1])
+        weights = self._array(files[2], np.float32, entries) if self._has(files[2]) else None
+        return Csr(indptr, self._array(files[1], np.int32, entries), weights)
+
+    def _clusters(self) -> Clusters:
+        entry, layout = self._entry.clusters, self._layout
+        indptr = self._array(layout.mixtures("indptr"), np.int64, self._counts[entry.mixture_type] + 1)
+        entries = int(indptr[-1])
+        return Clusters(
+            centroids=self._array(layout.clusters("centroids"), np.float32, entry.count, self._entry.dim),
+            medoid_types=self._array(layout.clusters("medoid_types"), np.uint8, entry.count),
+            medoid_rows=self._array(layout.clusters("medoid_rows"), np.int32, entry.count),
+            sizes=self._array(layout.clusters("sizes"), np.int64, entry.count),
+            types=entry.types,
+            assignment={
+                name: self._array(layout.assignment(name), np.int32, self._counts[name]) for name in entry.types
+            },
+            mixtures=Csr(
+                indptr,
+                self._array(layout.mixtures("clusters"), np.int32, entries),
+                self._array(layout.mixtures("weights"), np.float32, entries),
+            ),
+            mixture_type=entry.mixture_type,
+            lists=self._lists(),
+        )
+
+    def _lists(self) -> dict[tuple[str, Literal["centroid", "medoid"]], CandidateLists]:
+        lists = {}
+        shape = (self._entry.clusters.count, None)
+        for name in self._entry.indexes:
+            for query in QUERIES:
+                rows = self._layout.candidate_list(name, query, "rows")
+                if self._has(rows):
+                    scores = self._layout.candidate_list(name, query, "scores")
+                    lists[name, query] = CandidateLists(
+                        self._array(rows, np.int32, *shape), self._array(scores, np.float32, *shape)
+                    )
+        return lists

@@ -1,0 +1,127 @@
+"""One embedding space in memory: mapped arrays behind names, everything a request needs to read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int32, Int64, UInt8
+
+from bundle.csr import Csr
+from bundle.errors import QueryError
+from bundle.ids import IdTable
+from bundle.manifest import Manifest, RelationEntry, SpaceEntry
+from bundle.pq import ProductQuantizer
+
+Vectors = Float32[npt.NDArray[np.float32], "n width"]
+
+
+@dataclass(frozen=True, slots=True)
+class EntityTable:
+    """The entities of one type. `vectors` has the embedding first, then the target-side columns."""
+
+    name: str
+    ids: IdTable
+    vectors: Vectors
+    dim: int
+    quantizer: ProductQuantizer | None = None
+    codes: UInt8[npt.NDArray[np.uint8], "n parts"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def embeddings(self) -> Float32[npt.NDArray[np.float32], "n dim"]:
+        """The embeddings alone: a view, no copy."""
+        return self.vectors[:, : self.dim]
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One relation: its two vectors and its training edges by source and by target.
+
+    `forward` is θr of eq. 1, added to a source when targets are ranked; `inverse` is added to a target
+    when sources are ranked. A symmetric relation has each edge in both directions.
+    """
+
+    entry: RelationEntry
+    position: int
+    forward: Float32[npt.NDArray[np.float32], " dim"]
+    inverse: Float32[npt.NDArray[np.float32], " dim"]
+    targets: Csr
+    sources: Csr
+    popular: Int32[npt.NDArray[np.int32], " top"]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateLists:
+    """For every cluster its best targets by inner product with the cluster's vector, best first, exact."""
+
+    rows: Int32[npt.NDArray[np.int32], "clusters length"]
+    scores: Float32[npt.NDArray[np.float32], "clusters length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """One k-means over the target entities; `assignment[type][row]` is a cluster, -1 for a type left out."""
+
+    centroids: Float32[npt.NDArray[np.float32], "clusters dim"]
+    medoid_types: UInt8[npt.NDArray[np.uint8], " clusters"]
+    medoid_rows: Int32[npt.NDArray[np.int32], " clusters"]
+    sizes: Int64[npt.NDArray[np.int64], " clusters"]
+    types: tuple[str, ...]
+    assignment: Mapping[str, Int32[npt.NDArray[np.int32], " n"]]
+    mixtures: Csr  # rows: entities of `mixture_type`; indices: clusters, heaviest first; weights: shares
+    mixture_type: str
+    lists: Mapping[tuple[str, Literal["centroid", "medoid"]], CandidateLists]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A space of a version, ready to answer: look-ups never fail half-way because all of it is one version."""
+
+    name: str
+    entry: SpaceEntry
+    entities: Mapping[str, EntityTable]
+    relations: Mapping[str, Relation]
+    clusters: Clusters
+
+    def table(self, entity_type: str) -> EntityTable:
+        """The entities of `entity_type`. Raises QueryError naming the types there are."""
+        try:
+            return self.entities[entity_type]
+        except KeyError:
+            known = ", ".join(sorted(self.entities))
+            raise QueryError(f"no such entity type in this space; it has: {known}") from None
+
+    def relation(self, name: str) -> Relation:
+        """The relation called `name`. Raises QueryError naming (some of) the relations there are."""
+        try:
+            return self.relations[name]
+        except KeyError:
+            known = ", ".join(list(self.relations)[:20])
+            raise QueryError(f"no such relation in this space; it has: {known}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One opened version. Immutable; a request holds one from start to end."""
+
+    path: Path
+    manifest: Manifest
+    spaces: Mapping[str, Space]
+
+    @property
+    def version(self) -> str:
+        return self.manifest.version
+
+    def space(self, name: str | None = None) -> Space:
+        """The space called `name`, the first one by default. Raises QueryError naming the spaces there are."""
+        if name is None:
+            return next(iter(self.spaces.values()))
+        try:
+            return self.spaces[name]
+        except KeyError:
+            raise QueryError(f"no such space in this version; it has: {', '.join(self.spaces)}") from None

@@ -1,0 +1,85 @@
+"""Writing a version: into a hidden directory beside the versions, made durable, then named in one rename."""
+
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+
+from bundle.arrays import AnyArray, save_array, sync_directory, write_text
+from bundle.errors import BundleInvalid
+from bundle.layout import MANIFEST
+from bundle.manifest import VERSION_NAME, FileEntry, Manifest
+from bundle.verify import digest_of, require_finite
+
+STAGING_PREFIX = ".building-"
+
+
+class BundleWriter:
+    """Collects the files of one version in a staging directory; `commit` turns it into a version.
+
+    Until `commit` returns, no reader lists the version. Used as a context manager it removes the staging
+    directory when the block fails; after a `kill -9` the next `prune` does (`bundle.versions`).
+    """
+
+    def __init__(self, bundles: Path, version: str) -> None:
+        """Raises BundleInvalid when the name is no version name or is taken."""
+        if not VERSION_NAME.match(version):
+            raise BundleInvalid(f"{version!a:.80} is no version name: letters, digits, '.', '_' and '-', 64 at most.")
+        self.version = version
+        self._final = bundles / version
+        if self._final.exists():
+            raise BundleInvalid(f"{self._final} exists: a version is immutable. Choose another name.")
+        # The process id tells `prune` whether the builder still lives.
+        self.root = bundles / f"{STAGING_PREFIX}{version}.{os.getpid()}"
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.root.mkdir(parents=True)
+        self._files: dict[str, FileEntry] = {}
+
+    @property
+    def files(self) -> dict[str, FileEntry]:
+        """What has been written so far, by relative path."""
+        return dict(self._files)
+
+    def array(self, name: str, array: AnyArray) -> None:
+        """Write `array` as the `.npy` file `name`. Raises BundleInvalid for NaN or Inf."""
+        if array.dtype.kind == "f":
+            require_finite(array, name)
+        path = self.root / name
+        save_array(path, array)
+        self._files[name] = FileEntry(
+            sha256=digest_of(path), size_bytes=path.stat().st_size, dtype=array.dtype.str, shape=array.shape
+        )
+
+    def path(self, name: str) -> Path:
+        """Where a library may write the file `name` itself; call `add` afterwards."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def add(self, name: str) -> None:
+        """Take the file that a library wrote at `path(name)` into the version."""
+        path = self.root / name
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        self._files[name] = FileEntry(sha256=digest_of(path), size_bytes=path.stat().st_size)
+
+    def stage(self, manifest: Manifest) -> None:
+        """Write the manifest into the staging directory, so that the version can be opened and measured there."""
+        write_text(self.root / MANIFEST, manifest.model_dump_json(indent=1))
+
+    def commit(self, manifest: Manifest) -> Path:
+        """Write the manifest last and give the directory its name. Returns the version's directory."""
+        self.stage(manifest)
+        for directory, _, _ in os.walk(self.root, topdown=False):
+            sync_directory(Path(directory))
+        self.root.rename(self._final)
+        sync_directory(self._final.parent)
+        return self._final
+
+    def __enter__(self) -> "BundleWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)

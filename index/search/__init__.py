@@ -1,0 +1,1 @@
+"""The searchers the service uses: one protocol, several implementations, judged by the exact one."""

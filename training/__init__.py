@@ -1,0 +1,1 @@
+"""Training: graph files in, TransE embeddings out."""

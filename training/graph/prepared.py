@@ -1,0 +1,231 @@
+"""The prepared graph: what preparing writes and what the trainer reads, mapped from disk.
+
+Layout, under one directory (`graph.json` is written last: a directory without it is no prepared graph):
+
+    graph.json
+    ids/<type>.npy                                   int64 ids, ascending
+    ids/<type>.offsets.npy, ids/<type>.utf8.npy      string ids, ascending by bytes
+    edges/<iii>.src.npy .dst.npy                     int32 rows: the training edges of relation iii
+    edges/<iii>.weight.npy, edges/<iii>.time.npy     float32, int64: only where the relation has them
+    valid/<iii>.src.npy .dst.npy, test/<iii>.…       held-out edges; absent when there are none
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int32, Int64
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bundle.arrays import AnyArray, map_array
+from bundle.errors import BundleError, RunError, RunIncomplete
+from bundle.ids import IdKind, IdTable, IntIds, StringIds
+
+FORMAT_VERSION = 1
+COMMIT_FILE = "graph.json"
+Part = Literal["edges", "valid", "test"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class EntityRecord(_Record):
+    """One entity type in `graph.json`."""
+
+    name: str
+    id: IdKind
+    count: int = Field(ge=0)
+
+
+class RelationRecord(_Record):
+    """One relation in `graph.json`; `edges`, `valid` and `test` count what is stored in each part."""
+
+    name: str
+    source: str
+    target: str
+    symmetric: bool
+    coverage: Literal["high", "low"]
+    weight: bool
+    time: bool
+    edges: int = Field(ge=0)
+    valid: int = Field(ge=0)
+    test: int = Field(ge=0)
+    duplicates: int = Field(ge=0)
+    self_loops: int = Field(ge=0)
+
+
+class SplitRecord(_Record):
+    """How the held-out edges were chosen; `relation` is the name in the graph file, perhaps `*`."""
+
+    relation: str
+    by: Literal["random", "time", "files"]
+    fraction: float | None
+    seed: int | None
+
+
+class GraphRecord(_Record):
+    """The whole of `graph.json`. `digest` covers every array and every other field of it."""
+
+    format_version: int
+    digest: str
+    entities: list[EntityRecord]
+    relations: list[RelationRecord]
+    split: SplitRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class EntityTable:
+    """One entity type: row i is the entity whose external id is `ids.external(i)`."""
+
+    name: str
+    ids: IdTable
+
+    @property
+    def count(self) -> int:
+        """Number of entities, that is of rows."""
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Edges as rows of the relation's source and target types; weight and time only where it has them."""
+
+    src: Int32[npt.NDArray[np.int32], " e"]
+    dst: Int32[npt.NDArray[np.int32], " e"]
+    weight: Float32[npt.NDArray[np.float32], " e"] | None = None
+    time: Int64[npt.NDArray[np.int64], " e"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.src)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRelation:
+    """One relation. `index` is its row in `relations.npy`; duplicates are out, file order is kept."""
+
+    index: int
+    name: str
+    source: str
+    target: str
+    symmetric: bool
+    coverage: Literal["high", "low"]
+    train: Edges
+    valid: Edges
+    test: Edges
+    duplicates: int
+    self_loops: int
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedGraph:
+    """A graph ready for training; all arrays are mapped read-only, so opening it costs nothing."""
+
+    path: Path
+    digest: str
+    entities: tuple[EntityTable, ...]
+    relations: tuple[PreparedRelation, ...]
+    split: SplitRecord | None
+
+    def entity(self, name: str) -> EntityTable:
+        """The entity type called `name`. Raises KeyError."""
+        return {entity.name: entity for entity in self.entities}[name]
+
+    def relation(self, name: str) -> PreparedRelation:
+        """The relation called `name`. Raises KeyError."""
+        return {relation.name: relation for relation in self.relations}[name]
+
+
+def load_prepared(path: Path) -> PreparedGraph:
+    """Open the prepared graph in the directory `path`, mapping its arrays.
+
+    Raises RunIncomplete when `graph.json` or an array is missing, RunError when one is not what `graph.json` says.
+    """
+    record = read_record(path)
+    try:
+        entities = tuple(_open_entity(path, entity) for entity in record.entities)
+        relations = tuple(_open_relation(path, i, relation) for i, relation in enumerate(record.relations))
+    except BundleError as error:
+        raise RunError(f"The prepared graph is damaged: {error} {_AGAIN.format(path=path)}") from error
+    return PreparedGraph(path, record.digest, entities, relations, record.split)
+
+
+def read_record(path: Path) -> GraphRecord:
+    """Read `graph.json` of the prepared graph in `path`. Raises RunIncomplete, RunError."""
+    file = path / COMMIT_FILE
+    try:
+        record = GraphRecord.model_validate_json(file.read_bytes())
+    except FileNotFoundError as error:
+        raise RunIncomplete(
+            f"{file} is missing, so {path} holds no finished graph. {_AGAIN.format(path=path)}"
+        ) from error
+    except ValidationError as error:
+        raise RunError(f"{file} cannot be read: {error.errors()[0]['msg']}. {_AGAIN.format(path=path)}") from error
+    if record.format_version != FORMAT_VERSION:
+        found = f"{file} has format {record.format_version}, this program reads {FORMAT_VERSION}."
+        raise RunError(f"{found} {_AGAIN.format(path=path)}")
+    return record
+
+
+_AGAIN = "Delete {path} and run the same `twhin train` again."
+
+
+def id_files(path: Path, entity: str, kind: IdKind) -> list[Path]:
+    """The files that hold the ids of one entity type, in the order in which their arrays make the table."""
+    suffixes = [".npy"] if kind == "int64" else [".offsets.npy", ".utf8.npy"]
+    return [path / "ids" / f"{entity}{suffix}" for suffix in suffixes]
+
+
+def part_file(path: Path, part: Part, relation: int, column: str) -> Path:
+    """The file of one column of one relation's edges, for example `edges/003.src.npy`."""
+    return path / part / f"{relation:03d}.{column}.npy"
+
+
+def _open_entity(path: Path, record: EntityRecord) -> EntityTable:
+    arrays = [map_array(file) for file in id_files(path, record.name, record.id)]
+    ids: IdTable = IntIds(arrays[0]) if record.id == "int64" else StringIds(arrays[0], arrays[1])
+    if len(ids) != record.count:
+        raise RunError(_length(id_files(path, record.name, record.id)[0], len(ids), record.count))
+    return EntityTable(record.name, ids)
+
+
+def _open_relation(path: Path, index: int, record: RelationRecord) -> PreparedRelation:
+    train = Edges(
+        src=_column(path, "edges", index, "src", record.edges),
+        dst=_column(path, "edges", index, "dst", record.edges),
+        weight=_column(path, "edges", index, "weight", record.edges) if record.weight else None,
+        time=_column(path, "edges", index, "time", record.edges) if record.time else None,
+    )
+    return PreparedRelation(
+        index=index,
+        name=record.name,
+        source=record.source,
+        target=record.target,
+        symmetric=record.symmetric,
+        coverage=record.coverage,
+        train=train,
+        valid=_held_out(path, "valid", index, record.valid),
+        test=_held_out(path, "test", index, record.test),
+        duplicates=record.duplicates,
+        self_loops=record.self_loops,
+    )
+
+
+def _held_out(path: Path, part: Part, index: int, count: int) -> Edges:
+    if count == 0:
+        return Edges(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int32))
+    return Edges(_column(path, part, index, "src", count), _column(path, part, index, "dst", count))
+
+
+def _column(path: Path, part: Part, index: int, column: str, count: int) -> AnyArray:
+    file = part_file(path, part, index, column)
+    array = map_array(file)
+    if len(array) != count:
+        raise RunError(_length(file, len(array), count))
+    return array
+
+
+def _length(file: Path, found: int, expected: int) -> str:
+    return f"{file} has {found} entries, graph.json says {expected}. Delete the graph directory and prepare it again."

@@ -1,0 +1,251 @@
+"""`graph.toml`: which entity types and relations a graph has, and which files hold its edges."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from bundle.errors import GraphFileError
+from bundle.ids import IdKind
+
+ANY_RELATION = "*"
+Coverage = Literal["high", "low"]
+
+TypeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+RelationName = Annotated[str, StringConstraints(pattern=r"^\S(.*\S)?$", max_length=256)]
+ColumnName = Annotated[str, StringConstraints(min_length=1)]
+Pattern = Annotated[str, StringConstraints(min_length=1)]
+
+
+def _as_tuple(value: object) -> object:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+Files = Annotated[tuple[Pattern, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+Columns = Annotated[tuple[ColumnName, ...], BeforeValidator(_as_tuple), Field(min_length=2)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class EntitySpec(_Closed):
+    """`[entities.<name>]`: how the entities of one type are named."""
+
+    id: IdKind
+
+
+class RelationSpec(_Closed):
+    """`[[relations]]`: the edges of one relation, or with `name = "*"` of one relation per value of a column.
+
+    `src`, `dst`, `weight`, `time` and `relation_column` name columns; `columns` names all columns of text
+    files that have no header line.
+    """
+
+    name: RelationName
+    source: str
+    target: str
+    files: Files
+    coverage: Coverage = "high"
+    src: ColumnName = "src"
+    dst: ColumnName = "dst"
+    weight: ColumnName | None = None
+    time: ColumnName | None = None
+    relation_column: ColumnName | None = None
+    symmetric: bool = False
+    columns: Columns | None = None
+
+
+class RandomSplit(_Closed):
+    """Hold out `fraction` of one relation's edges at random for test, and half as many for validation."""
+
+    by: Literal["random"]
+    relation: str | None = None
+    fraction: float = Field(default=0.1, gt=0, le=0.5)
+    seed: int = Field(default=1, ge=0)
+
+
+class TimeSplit(_Closed):
+    """Hold out the last `fraction` of one relation's edges by time for test, the ones before for validation."""
+
+    by: Literal["time"]
+    relation: str | None = None
+    fraction: float = Field(default=0.1, gt=0, le=0.5)
+
+
+class FileSplit(_Closed):
+    """The held-out edges stand in files of their own, in the same form as the relation's."""
+
+    by: Literal["files"]
+    relation: str | None = None
+    valid: Files | None = None
+    test: Files
+
+
+SplitSpec = Annotated[RandomSplit | TimeSplit | FileSplit, Field(discriminator="by")]
+
+
+class GraphFile(_Closed):
+    """The whole of `graph.toml`."""
+
+    entities: dict[TypeName, EntitySpec] = Field(min_length=1)
+    relations: Annotated[tuple[RelationSpec, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+    split: SplitSpec | None = None
+
+    @property
+    def split_relation(self) -> int | None:
+        """The position in `relations` of the one that the split is about; None without a split."""
+        if self.split is None:
+            return None
+        if self.split.relation is None:
+            return 0
+        return [relation.name for relation in self.relations].index(self.split.relation)
+
+
+def read_graph_file(path: Path) -> GraphFile:
+    """Read and check the graph file at `path`. Raises GraphFileError naming the key, what was found and a remedy."""
+    try:
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except FileNotFoundError as error:
+        raise GraphFileError(f"{path} does not exist. Give the path of a graph.toml file.") from error
+    except IsADirectoryError as error:
+        raise GraphFileError(f"{path} is a directory. Give the path of the graph.toml file in it.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise GraphFileError(f"{path} is not valid TOML: {error}. Correct that line.") from error
+    try:
+        graph = GraphFile.model_validate(document)
+    except ValidationError as error:
+        raise GraphFileError(_explain(path, document, error)) from error
+    _check_relations(path, graph)
+    _check_used(path, graph)
+    _check_split(path, graph)
+    return graph
+
+
+def _check_relations(path: Path, graph: GraphFile) -> None:
+    seen: set[str] = set()
+    for position, relation in enumerate(graph.relations):
+        where = f"{path}: relations[{position}] ({relation.name})"
+        _check_types(where, relation, graph)
+        _check_columns(where, relation)
+        if relation.name in seen:
+            raise GraphFileError(f"{where}: a second relation has this name. Give each relation its own name.")
+        seen.add(relation.name)
+
+
+def _check_used(path: Path, graph: GraphFile) -> None:
+    used = {name for relation in graph.relations for name in (relation.source, relation.target)}
+    for name in graph.entities:
+        if name not in used:
+            raise GraphFileError(
+                f"{path}: entities.{name}: no relation has this type as source or target. "
+                "Remove it or correct the relation that should."
+            )
+
+
+def _check_types(where: str, relation: RelationSpec, graph: GraphFile) -> None:
+    for key, name in (("source", relation.source), ("target", relation.target)):
+        if name not in graph.entities:
+            raise GraphFileError(
+                f"{where}.{key}: {name!r} is no entity type of this file; it has {_listed(graph.entities)}. "
+                f"Name one of these or add [entities.{name}]."
+            )
+    if relation.symmetric and relation.source != relation.target:
+        raise GraphFileError(
+            f"{where}.symmetric: the relation goes from {relation.source!r} to {relation.target!r}, and only a "
+            "relation within one type can be symmetric. Remove the key."
+        )
+
+
+def _check_columns(where: str, relation: RelationSpec) -> None:
+    if (relation.name == ANY_RELATION) != (relation.relation_column is not None):
+        raise GraphFileError(
+            f'{where}: name = "*" and relation_column belong together, and only one of them is here. '
+            'Give both where a column names the relation, else a name other than "*" and no relation_column.'
+        )
+    used = [c for c in (relation.src, relation.dst, relation.weight, relation.time, relation.relation_column) if c]
+    if len(set(used)) != len(used):
+        raise GraphFileError(f"{where}: one column is used twice ({_listed(used)}). Name a different one for each.")
+    missing = [column for column in used if relation.columns is not None and column not in relation.columns]
+    if missing:
+        raise GraphFileError(
+            f"{where}.columns: {missing[0]!r} is not among {_listed(relation.columns or ())}. "
+            "List every column of the file, in order."
+        )
+    if relation.columns is not None and len(set(relation.columns)) != len(relation.columns):
+        raise GraphFileError(f"{where}.columns: a name is listed twice. Give each column its own name.")
+
+
+def _check_split(path: Path, graph: GraphFile) -> None:
+    if graph.split is None:
+        return
+    names = [relation.name for relation in graph.relations]
+    if graph.split.relation is None and len(names) > 1:
+        raise GraphFileError(
+            f"{path}: split.relation is missing and there are {len(names)} relations. Name one of {_listed(names)}."
+        )
+    if graph.split.relation is not None and graph.split.relation not in names:
+        raise GraphFileError(
+            f"{path}: split.relation: {graph.split.relation!r} is no relation of this file. "
+            f"Name one of {_listed(names)}."
+        )
+    if graph.split.by == "time" and graph.relations[graph.split_relation or 0].time is None:
+        raise GraphFileError(
+            f'{path}: split.by = "time", but relation {names[graph.split_relation or 0]!r} has no time column. '
+            'Add time = "<column>" to the relation or split by "random".'
+        )
+
+
+def _explain(path: Path, document: dict[str, Any], error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = _key(document, first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _listed(_known_keys(first["loc"]))
+        return f"{path}: {where}: this key is unknown. Known here: {known}. Correct or remove it."
+    if first["type"] in ("missing", "union_tag_not_found"):
+        key = where if first["type"] == "missing" else f"{where}.by"
+        return f"{path}: {key} is missing. Add it; docs/data-model.md shows a complete file."
+    if first["type"] == "union_tag_invalid":
+        found = document["split"]["by"]
+        return f"{path}: split.by: found {found!r}. Give 'random', 'time' or 'files'."
+    found = repr(first["input"])[:80]
+    return f"{path}: {where}: found {found}. {first['msg']}. docs/data-model.md lists what each key takes."
+
+
+def _key(document: dict[str, Any], location: tuple[int | str, ...]) -> str:
+    """The place of a fault as a reader finds it, for example `relations[2] (follows).files`."""
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]{_relation_name(document, part)}"
+        elif part == "[key]":
+            continue
+        elif part not in ("random", "time", "files") or not text.startswith("split"):
+            text += f".{part}" if text else part
+    return text
+
+
+def _relation_name(document: dict[str, Any], position: int) -> str:
+    relations = document.get("relations")
+    if not isinstance(relations, list) or position >= len(relations) or not isinstance(relations[position], dict):
+        return ""
+    return f" ({relations[position]['name']})" if "name" in relations[position] else ""
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    if location[0] == "entities":
+        return list(EntitySpec.model_fields)
+    if location[0] == "relations":
+        return list(RelationSpec.model_fields)
+    if location[0] != "split":
+        return list(GraphFile.model_fields)
+    kinds: dict[int | str, type[_Closed]] = {"random": RandomSplit, "time": TimeSplit, "files": FileSplit}
+    return list(kinds[location[1]].model_fields)
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,0 +1,50 @@
+# The project's commands. `make setup` is behind all of them.
+.PHONY: help demo test check format setup load bench report clean openapi
+
+VENV := .venv/bin
+STAMP := .venv/.complete
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml requirements.lock scripts/setup.sh
+	@scripts/setup.sh
+	@touch $@
+
+setup: $(STAMP)  ## create .venv with pinned dependencies
+
+demo: $(STAMP)  ## generate a graph, train, build, publish and serve it on 127.0.0.1:8000
+	@exec $(VENV)/twhin demo --dir .demo
+
+test: $(STAMP)  ## run the tests, with a real Redis server
+	@scripts/redis.sh
+	$(VENV)/pytest
+
+check: $(STAMP)  ## format, lint, types, architecture
+	$(VENV)/ruff format --check .
+	$(VENV)/ruff check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports
+
+format: $(STAMP)  ## format the code and mend what can be mended
+	$(VENV)/ruff format .
+	$(VENV)/ruff check --fix .
+
+openapi: $(STAMP)  ## write openapi.json from the service
+	$(VENV)/python -m service.openapi > openapi.json
+
+load: $(STAMP)  ## a short load test against the demo's bundle
+	$(VENV)/twhin demo --dir .demo --no-serve
+	$(VENV)/python -m loadtests.run --bundles .demo/bundles
+
+bench: $(STAMP)  ## the seeded benchmarks, as tables
+	$(VENV)/python -m benchmarks.train
+	$(VENV)/python -m benchmarks.index
+	$(VENV)/python -m benchmarks.serve
+
+report: $(STAMP)  ## the evaluation report of the demo graph, as one HTML page
+	$(VENV)/twhin demo --dir .demo --no-serve
+	$(VENV)/twhin evaluate follow --run .demo/run --bundles .demo/bundles --report .demo/report
+
+clean:  ## remove the environment and the demo
+	rm -rf .venv .demo

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from bundle.errors import BundleIncomplete, BundleInvalid
 
 AnyArray = npt.NDArray[Any]
+AGAIN = "Build or copy the version again."
 
 
 def save_array(path: Path, array: AnyArray) -> None:
@@ -24,29 +25,34 @@ def save_array(path: Path, array: AnyArray) -> None:
 
 
 def map_array(path: Path) -> AnyArray:
-    """Map the `.npy` file at `path` read-only; an empty array is read instead, since it cannot be mapped.
+    """Map the `.npy` file at `path` read-only.
 
     Raises BundleIncomplete when the file is missing or short, BundleInvalid when it is not such a file.
     """
     try:
         with path.open("rb") as file:
-            np.lib.format.read_magic(file)
-        array: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
+            shape, fortran_order, dtype = _read_header(file)
+            offset = file.tell()
+            size_bytes = os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
-        raise BundleIncomplete(f"{path} is missing. Build or copy the version again.") from error
-    except ValueError as error:
-        if "empty file" in str(error) or path.stat().st_size < 64:
-            raise BundleIncomplete(f"{path} is cut short. Build or copy the version again.") from error
-        if "mmap" in str(error):
-            return read_array(path)
-        raise BundleInvalid(f"{path} is not a plain .npy array. Build or copy the version again.") from error
-    return array.view(np.ndarray)
+        raise BundleIncomplete(f"{path} is missing. {AGAIN}") from error
+    except (ValueError, EOFError) as error:
+        raise BundleInvalid(f"{path} is not a .npy array. {AGAIN}") from error
+    if dtype.hasobject or fortran_order:
+        raise BundleInvalid(f"{path} is not a plain array of numbers in C order. {AGAIN}")
+    n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if size_bytes < offset + n_bytes:
+        raise BundleIncomplete(f"{path} is cut short: {size_bytes} bytes of {offset + n_bytes}. {AGAIN}")
+    if n_bytes == 0:  # nothing to map
+        return np.empty(shape, dtype)
+    # A plain view: np.memmap objects cost more on every slice.
+    return np.memmap(path, dtype, mode="r", offset=offset, shape=shape).view(np.ndarray)
 
 
-def read_array(path: Path) -> AnyArray:
-    """Read the whole `.npy` file at `path` into memory."""
-    array: AnyArray = np.load(path, allow_pickle=False)
-    return array
+def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    if np.lib.format.read_magic(file) == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -38,7 +38,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def open_bundle(path: Path) -> Bundle:
-    """Map the version at `path`. Raises BundleError naming the first file that is missing, extra or of another shape."""
+    """Map the version at `path`. Raises BundleError naming the first file that is missing, extra or misshapen."""
     manifest = read_manifest(path)
     check_files(path, manifest)
     spaces = {name: _SpaceReader(path, manifest, name, entry).read() for name, entry in manifest.spaces.items()}

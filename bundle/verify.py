@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.arrays import AnyArray, map_array
+from bundle.arrays import AGAIN, AnyArray, map_array
 from bundle.errors import BundleAltered, BundleIncomplete, BundleInvalid
 from bundle.layout import MANIFEST
 from bundle.manifest import FileEntry, Manifest
 
-AGAIN = "Build or copy the version again."
 CHUNK_BYTES = 4 << 20
 
 

@@ -11,13 +11,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bundle.arrays import write_text
-from bundle.errors import BundleNotFound, BundlesBusy, GateRefused
+from bundle.errors import BundleError, BundleNotFound, BundlesBusy, GateRefused
 from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, Evaluation, Gate, Manifest
-from bundle.reader import open_bundle
+from bundle.reader import open_bundle, read_manifest
 from bundle.verify import check_digests, check_finite
 from bundle.writer import STAGING_PREFIX
 
@@ -36,12 +37,21 @@ def version_path(bundles: Path, version: str) -> Path:
 
 
 def list_versions(bundles: Path) -> list[str]:
-    """The finished versions, oldest first by their manifests' creation time, then by name."""
+    """The finished versions, oldest first by the creation time in their manifests, then by name."""
     if not bundles.is_dir():
         return []
     names = [path.name for path in bundles.iterdir() if VERSION_NAME.match(path.name)]
     finished = [name for name in names if (bundles / name / MANIFEST).is_file()]
-    return sorted(finished, key=lambda name: ((bundles / name / MANIFEST).stat().st_mtime_ns, name))
+    return sorted(finished, key=lambda name: (_created(bundles / name), name))
+
+
+def _created(path: Path) -> datetime:
+    """When the version at `path` was made; a version whose manifest cannot be read counts as the oldest."""
+    try:
+        created: datetime = read_manifest(path).created
+        return created
+    except BundleError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def current_version(bundles: Path) -> str | None:
@@ -80,7 +90,7 @@ def publish(bundles: Path, version: str, force_reason: str | None = None) -> Man
 
 
 def rollback(bundles: Path) -> str:
-    """Publish the version that was current before this one. Returns its name; raises BundleNotFound if there is none."""
+    """Publish the version that was current before this one and return its name. Raises BundleNotFound."""
     with locked(bundles):
         current = current_version(bundles)
         history = _history(bundles)

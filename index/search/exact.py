@@ -1,0 +1,72 @@
+"""Exact search by matrix product: the judge of the others, and the searcher of small types."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Integer
+
+from index.search.checks import check_exclusions, check_query
+from index.search.protocol import Hits
+from index.search.ranking import NO_ROWS, Matrix, Query, Rows, inside, ranked
+
+BLOCK_ROWS = 1 << 16
+BLOCK_QUERIES = 64
+
+
+class ExactSearcher:
+    """Scores every row. O(n · width) a query; a batch shares the reading of the vectors."""
+
+    def __init__(self, vectors: Matrix) -> None:
+        self._vectors = vectors
+
+    @property
+    def size(self) -> int:
+        return len(self._vectors)
+
+    @property
+    def width(self) -> int:
+        return int(self._vectors.shape[1])
+
+    def search(
+        self,
+        queries: Float32[npt.NDArray[np.float32], "q width"],
+        k: int,
+        *,
+        depth: int | None = None,
+        exclude: Sequence[Integer[npt.NDArray[np.integer], " _"]] | None = None,
+    ) -> list[Hits]:
+        """The true best `k`; `depth` has no meaning here. Raises QueryError for queries that are none."""
+        queries = check_query(queries, k, self.width)
+        check_exclusions(exclude, len(queries))
+        hits: list[Hits] = []
+        for first in range(0, len(queries), BLOCK_QUERIES):
+            part = queries[first : first + BLOCK_QUERIES]
+            excluded = [NO_ROWS if exclude is None else inside(exclude[first + i], self.size) for i in range(len(part))]
+            best = self._best_rows(part, k, excluded)
+            hits.extend(ranked(self._vectors, query, rows, k) for query, rows in zip(part, best, strict=True))
+        return hits
+
+    def _best_rows(self, queries: Matrix, k: int, excluded: Sequence[Rows]) -> list[Rows]:
+        """Candidates of each query: its best `k` of every block of rows, so none of its best is missing."""
+        found: list[list[Rows]] = [[NO_ROWS] for _ in queries]
+        for first, scores in self._blocks(queries):
+            for i, rows in enumerate(excluded):
+                here = rows[(rows >= first) & (rows < first + scores.shape[1])] - first
+                scores[i, here] = -np.inf
+                found[i].append(_top_positions(scores[i], k) + first)
+        return [np.concatenate(parts) for parts in found]
+
+    def _blocks(self, queries: Matrix) -> Iterator[tuple[int, Matrix]]:
+        for first in range(0, self.size, BLOCK_ROWS):
+            yield first, queries @ self._vectors[first : first + BLOCK_ROWS].T
+
+
+def _top_positions(scores: Query, k: int) -> Rows:
+    """Positions of the best `k` finite scores, with everything that ties with the last of them."""
+    if k < len(scores):
+        floor = np.partition(scores, len(scores) - k)[len(scores) - k]
+        # The product over a block may differ from the exact score in its last bits.
+        floor -= 1e-5 * max(1.0, abs(float(floor)))
+        return np.flatnonzero((scores >= floor) & (scores > -np.inf))
+    return np.flatnonzero(scores > -np.inf)

@@ -1,0 +1,56 @@
+"""Opening the searcher of one candidate type of an opened version."""
+
+from bundle.errors import BundleInvalid, QueryError
+from bundle.manifest import IndexEntry
+from bundle.space import Bundle
+from bundle.verify import check_digests
+from index.search.columns import Columns
+from index.search.exact import ExactSearcher
+from index.search.faiss_index import read_faiss
+from index.search.hnsw import read_hnsw
+from index.search.protocol import Searcher
+from index.search.ranking import Matrix
+from index.search.refined import CandidateSource, RefinedSearcher
+
+HNSWLIB_SUFFIX = ".hnsw"
+
+
+def open_searcher(bundle: Bundle, space: str | None, entity_type: str) -> Searcher:
+    """The searcher that the version was measured with, over the rows of `entity_type`.
+
+    Compares the index file's digest with the manifest before the library sees it: both libraries load
+    most altered files without a word, and hnswlib crashes on some. Raises QueryError for a type without
+    an index, BundleAltered or BundleInvalid for a file that is not the one that was built.
+    """
+    chosen = bundle.space(space)
+    entry = chosen.entry.indexes.get(entity_type)
+    if entry is None:
+        known = ", ".join(chosen.entry.indexes)
+        raise QueryError(f"candidates of that type are not searched in this space; it has: {known}")
+    vectors = chosen.entities[entity_type].vectors
+    if entry.kind == "exact":
+        return ExactSearcher(vectors)
+    return RefinedSearcher(
+        vectors,
+        _source(bundle, entry, vectors),
+        depth=entry.depth,
+        refine=float(entry.parameters.get("refine", 1.0)),
+    )
+
+
+def _source(bundle: Bundle, entry: IndexEntry, vectors: Matrix) -> CandidateSource:
+    if entry.file is None or entry.file not in bundle.manifest.files:
+        raise BundleInvalid(f"{bundle.path}: the manifest names no file for an index of kind {entry.kind}.")
+    check_digests(bundle.path, bundle.manifest, [entry.file])
+    columns = columns_of(entry, int(vectors.shape[1]))
+    path = bundle.path / entry.file
+    if entry.file.endswith(HNSWLIB_SUFFIX):
+        return read_hnsw(path, columns, len(vectors))
+    return read_faiss(path, columns, len(vectors))
+
+
+def columns_of(entry: IndexEntry, width: int) -> Columns:
+    """How the library holds the vectors, from the entry's parameters."""
+    return Columns(
+        width, int(entry.parameters.get("padded_width", width)), float(entry.parameters.get("popularity_scale", 1.0))
+    )

@@ -1,0 +1,31 @@
+"""Exact scores and the one order every searcher answers in."""
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Integer
+
+from index.search.protocol import Hits
+
+Matrix = Float32[npt.NDArray[np.float32], "n width"]
+Query = Float32[npt.NDArray[np.float32], " width"]
+Rows = Integer[npt.NDArray[np.integer], " rows"]
+
+NO_ROWS = np.empty(0, dtype=np.int64)
+
+
+def exact_scores(vectors: Matrix, query: Query, rows: Rows) -> Float32[npt.NDArray[np.float32], " rows"]:
+    """`vectors[rows] · query`, each product summed alone, so that a row's score never depends on its company."""
+    scores: npt.NDArray[np.float32] = np.einsum("ij,j->i", vectors.take(rows, axis=0), query)
+    return scores
+
+
+def ranked(vectors: Matrix, query: Query, rows: Rows, k: int) -> Hits:
+    """The best `k` of `rows` by exact inner product; equal scores go to the lower row."""
+    scores = exact_scores(vectors, query, rows)
+    order = np.lexsort((rows, -scores))[:k]
+    return Hits(rows[order].astype(np.int32), scores[order])
+
+
+def inside(rows: Rows, n: int) -> Rows:
+    """The distinct `rows` that an index of `n` rows has; -1 stands for an id it does not know."""
+    return np.unique(rows[(rows >= 0) & (rows < n)])

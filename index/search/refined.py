@@ -1,0 +1,110 @@
+"""From a library's candidates to the promise of `Searcher`: filtered, scored exactly, never short."""
+
+import math
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int64, Integer
+
+from index.search.checks import check_exclusions, check_query
+from index.search.exact import ExactSearcher
+from index.search.protocol import Hits
+from index.search.ranking import NO_ROWS, Matrix, Query, Rows, inside, ranked
+
+# Excluded rows fetched on top of k in the first round; a longer list is met by a second round.
+FIRST_EXCLUDED = 1024
+WIDER_DEPTH = 4
+
+
+class CandidateSource(Protocol):
+    """A library's index behind one call. It may miss rows, repeat none, and pads short answers with -1."""
+
+    def candidates(
+        self, queries: Float32[npt.NDArray[np.float32], "q width"], n_candidates: int, depth: int
+    ) -> Int64[npt.NDArray[np.int64], "q found"]:
+        """About `n_candidates` likely rows for each query; called from several threads at once."""
+        ...
+
+
+class RefinedSearcher:
+    """Scores a source's candidates exactly from the mapped vectors and drops the excluded ones.
+
+    When too few are left it asks the source for more, and then scans every row: an answer is short only
+    when nothing else is eligible. `refine` is how many candidates are scored for each one wanted.
+    """
+
+    def __init__(self, vectors: Matrix, source: CandidateSource, *, depth: int, refine: float = 1.0) -> None:
+        self._vectors = vectors
+        self._source = source
+        self._depth = depth
+        self._refine = refine
+        self._exact = ExactSearcher(vectors)
+        self._scratch = threading.local()
+
+    @property
+    def size(self) -> int:
+        return len(self._vectors)
+
+    @property
+    def width(self) -> int:
+        return int(self._vectors.shape[1])
+
+    def search(
+        self,
+        queries: Float32[npt.NDArray[np.float32], "q width"],
+        k: int,
+        *,
+        depth: int | None = None,
+        exclude: Sequence[Integer[npt.NDArray[np.integer], " _"]] | None = None,
+    ) -> list[Hits]:
+        """See `Searcher.search`."""
+        queries = check_query(queries, k, self.width)
+        check_exclusions(exclude, len(queries))
+        if self.size == 0 or len(queries) == 0:
+            return [Hits(np.empty(0, np.int32), np.empty(0, np.float32)) for _ in queries]
+        excluded: Sequence[Rows] = [NO_ROWS] * len(queries) if exclude is None else exclude
+        depth = self._depth if depth is None else max(1, depth)
+        longest = min(max(len(rows) for rows in excluded), FIRST_EXCLUDED)
+        found = self._source.candidates(queries, self._wanted(k, longest), depth)
+        return [
+            self._answer(query, k, rows, candidates, depth)
+            for query, rows, candidates in zip(queries, excluded, found, strict=True)
+        ]
+
+    def _wanted(self, k: int, n_excluded: int) -> int:
+        return min(self.size, math.ceil(k * self._refine) + n_excluded)
+
+    def _answer(self, query: Query, k: int, excluded: Rows, candidates: Rows, depth: int) -> Hits:
+        eligible = self._eligible(candidates, excluded)
+        if len(eligible) >= k:
+            return ranked(self._vectors, query, eligible, k)
+        gone = inside(excluded, self.size)
+        k = min(k, self.size - len(gone))
+        if len(eligible) < k and len(gone):
+            wider = self._source.candidates(query[np.newaxis], self._wanted(k, len(gone)), depth * WIDER_DEPTH)
+            eligible = self._eligible(wider[0], excluded)
+        if len(eligible) < k:
+            return self._exact.search(query[np.newaxis], k, exclude=[gone])[0]
+        return ranked(self._vectors, query, eligible, k)
+
+    def _eligible(self, candidates: Rows, excluded: Rows) -> Rows:
+        """The candidates that are rows and not excluded, by a mask that each thread keeps."""
+        candidates = candidates[(candidates >= 0) & (candidates < self.size)]
+        if len(excluded) == 0:
+            return candidates
+        mask = self._mask()
+        known = excluded[(excluded >= 0) & (excluded < self.size)]
+        mask[known] = True
+        kept = candidates[~mask[candidates]]
+        mask[known] = False
+        return kept
+
+    def _mask(self) -> npt.NDArray[np.bool_]:
+        try:
+            mask: npt.NDArray[np.bool_] = self._scratch.mask
+        except AttributeError:
+            mask = self._scratch.mask = np.zeros(self.size, dtype=bool)
+        return mask

@@ -1,0 +1,68 @@
+""".npy files that grow by batches, with a digest of what is in them."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class GrowingArray:
+    """A one-dimensional `.npy` file written batch by batch.
+
+    The header is written first and its length patched at the end; numpy pads it for just that.
+    """
+
+    def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
+        self.path = path
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.count = 0
+        self._sha = hashlib.sha256()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            self._write_header(file)
+
+    def append(self, values: npt.NDArray[Any]) -> None:
+        """Write one batch."""
+        data = np.ascontiguousarray(values, dtype=self.dtype).data
+        with self.path.open("ab") as file:
+            file.write(data)
+        self._sha.update(data)
+        self.count += len(values)
+
+    def finish(self) -> str:
+        """Set the length, make the file durable and return the digest of its type, length and values."""
+        with self.path.open("r+b") as file:
+            self._write_header(file)
+            file.flush()
+            os.fsync(file.fileno())
+        return f"{self.dtype.str}:{self.count}:{self._sha.hexdigest()}"
+
+    def _write_header(self, file: Any) -> None:
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.count,)}
+        np.lib.format.write_array_header_1_0(file, header)
+
+
+class ArrayFiles:
+    """The growing arrays of one directory, each opened when its first batch comes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._arrays: dict[Path, GrowingArray] = {}
+
+    def append(self, path: Path, values: npt.NDArray[Any]) -> None:
+        """Add a batch to the array at `path`, whose type is that of its first batch."""
+        if path not in self._arrays:
+            self._arrays[path] = GrowingArray(path, values.dtype)
+        self._arrays[path].append(values)
+
+    def count(self, path: Path) -> int:
+        """How many values the array at `path` has so far."""
+        return self._arrays[path].count if path in self._arrays else 0
+
+    def finish(self) -> dict[str, str]:
+        """Finish all arrays; returns their digests by file name relative to the directory, in the order of names."""
+        digests = {str(path.relative_to(self.directory)): array.finish() for path, array in self._arrays.items()}
+        return dict(sorted(digests.items()))

@@ -1,0 +1,180 @@
+"""Columns set aside on disk between reading and preparing, so that memory holds one batch of edges at a time.
+
+The rows of ids are known only when every file has been read; until then ids wait here, string ids as
+codes into the distinct strings of their batch.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int32, Int64, UInt8
+
+from bundle.ids import IdKind, IdTable, IntIds, StringIds
+
+LOOKUP_STRINGS = 1 << 22
+AnyArray = npt.NDArray[Any]
+Rows = Int32[npt.NDArray[np.int32], " n"]
+
+
+@dataclass(slots=True)
+class RawColumn:
+    """Numbers appended to a file and read back batch by batch."""
+
+    path: Path
+    dtype: npt.DTypeLike
+    lengths: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(self.lengths)
+
+    def append(self, values: AnyArray) -> None:
+        """Write one batch."""
+        with self.path.open("ab") as file:  # not tofile: its error on a full disk carries no errno
+            file.write(np.ascontiguousarray(values, dtype=self.dtype).data)
+        self.lengths.append(len(values))
+
+    def batches(self) -> Iterator[AnyArray]:
+        """The batches as they were appended."""
+        if not self.lengths:
+            return
+        with self.path.open("rb") as file:
+            for length in self.lengths:
+                yield np.fromfile(file, dtype=self.dtype, count=length)
+
+    def mapped(self) -> AnyArray:
+        """All batches as one array, mapped for reading and writing."""
+        if len(self) == 0:
+            return np.zeros(0, dtype=self.dtype)
+        return np.memmap(self.path, dtype=self.dtype, mode="r+", shape=(len(self),)).view(np.ndarray)
+
+
+def scratch_array(path: Path, dtype: npt.DTypeLike, count: int) -> AnyArray:
+    """An array of zeros in a new file, mapped for writing.
+
+    Its blocks are taken at once: a mapped write to a full disk would kill the process instead of raising.
+    """
+    if count == 0:
+        return np.zeros(0, dtype=dtype)
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, count * np.dtype(dtype).itemsize)
+    return np.memmap(path, dtype=dtype, mode="r+", shape=(count,)).view(np.ndarray)
+
+
+class IdSpool(Protocol):
+    """Ids of one column, waiting for the table that gives them rows."""
+
+    def append(self, ids: Any) -> Any:
+        """Set one batch of ids aside; returns the distinct ones among them."""
+        ...
+
+    def rows(self, table: IdTable) -> Iterator[Rows]:
+        """The row of every id, in the batches in which they were appended."""
+        ...
+
+
+def id_spool(directory: Path, name: str, kind: IdKind) -> IdSpool:
+    """An empty spool for ids of `kind`, in files of `directory` that begin with `name`."""
+    if kind == "int64":
+        return IntSpool(RawColumn(directory / f"{name}.ids", np.int64))
+    return StringSpool(
+        RawColumn(directory / f"{name}.codes", np.int32),
+        RawColumn(directory / f"{name}.lengths", np.int32),
+        RawColumn(directory / f"{name}.utf8", np.uint8),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class IntSpool:
+    """Integer ids."""
+
+    ids: RawColumn
+
+    def append(self, ids: Int64[npt.NDArray[np.int64], " n"]) -> Int64[npt.NDArray[np.int64], " distinct"]:
+        """Set one batch aside; returns its distinct ids, ascending."""
+        self.ids.append(ids)
+        return np.unique(ids)
+
+    def rows(self, table: IdTable) -> Iterator[Rows]:
+        """The row of every id."""
+        if not isinstance(table, IntIds):
+            raise TypeError("integer ids need a table of integer ids")
+        for ids in self.ids.batches():
+            yield _int_rows(table.values, ids)
+
+
+def _int_rows(table: Int64[npt.NDArray[np.int64], " t"], ids: Int64[npt.NDArray[np.int64], " n"]) -> Rows:
+    if len(table) and table[-1] - table[0] == len(table) - 1:  # without gaps: no search needed
+        return (ids - table[0]).astype(np.int32)
+    rows: Rows = np.searchsorted(table, ids).astype(np.int32)
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class StringSpool:
+    """String ids: for each batch, its distinct strings and every id as a position among them."""
+
+    codes: RawColumn
+    lengths: RawColumn
+    utf8: RawColumn
+
+    def append(self, ids: Any) -> Any:
+        """Set one batch aside; returns its distinct ids, a LargeBinaryArray."""
+        encoded = ids.dictionary_encode()
+        offsets, utf8 = string_buffers(encoded.dictionary)
+        self.codes.append(encoded.indices.to_numpy(zero_copy_only=False))
+        self.lengths.append(np.diff(offsets))
+        self.utf8.append(utf8)
+        return encoded.dictionary
+
+    def rows(self, table: IdTable) -> Iterator[Rows]:
+        """The row of every id; the distinct strings of many batches are looked up at a time."""
+        if not isinstance(table, StringIds):
+            raise TypeError("string ids need a table of string ids")
+        known = string_array(table.offsets, table.utf8)
+        codes = self.codes.batches()
+        for strings, counts in self._groups():
+            found: Rows = pc.index_in(strings, value_set=known).to_numpy(zero_copy_only=False).astype(np.int32)
+            for part in np.split(found, np.cumsum(counts)[:-1]):
+                rows: Rows = part[next(codes)]
+                yield rows
+
+    def _groups(self) -> Iterator[tuple[Any, list[int]]]:
+        """The distinct strings of consecutive batches put together, with the number of each batch."""
+        parts: list[Any] = []
+        for lengths, utf8 in zip(self.lengths.batches(), self.utf8.batches(), strict=True):
+            parts.append(string_array(_offsets_of(lengths), utf8))
+            if sum(len(part) for part in parts) >= LOOKUP_STRINGS:
+                yield pa.concat_arrays(parts), [len(part) for part in parts]
+                parts = []
+        if parts:
+            yield pa.concat_arrays(parts), [len(part) for part in parts]
+
+
+def _offsets_of(lengths: AnyArray) -> Int64[npt.NDArray[np.int64], " n_plus_1"]:
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def string_array(
+    offsets: Int64[npt.NDArray[np.int64], " n_plus_1"], utf8: UInt8[npt.NDArray[np.uint8], " total"]
+) -> Any:
+    """The strings as an Arrow LargeBinaryArray that shares the memory."""
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(utf8)]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
+
+
+def string_buffers(
+    strings: Any,
+) -> tuple[Int64[npt.NDArray[np.int64], " n_plus_1"], UInt8[npt.NDArray[np.uint8], " total"]]:
+    """Offsets from 0 and bytes of an Arrow LargeBinaryArray."""
+    if len(strings) == 0:
+        return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
+    offsets = np.frombuffer(strings.buffers()[1], dtype=np.int64)[strings.offset : strings.offset + len(strings) + 1]
+    utf8 = np.frombuffer(strings.buffers()[2], dtype=np.uint8)[offsets[0] : offsets[-1]]
+    return offsets - offsets[0], utf8

@@ -1,0 +1,52 @@
+"""What every sort of edge file offers: batches of named columns, and the place of a row for a message."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from bundle.errors import EdgeFileError
+from training.progress import Stage
+
+SHOWN_CHARACTERS = 80
+
+
+class Table(Protocol):
+    """A file of edges."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        ...
+
+    def batches(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
+        """The named columns as Arrow record batches; the stage advances by bytes of the file."""
+        ...
+
+    def place(self, row: int) -> str:
+        """Where row `row` (from 0) stands, for a message: `line 18`, `row 17`."""
+        ...
+
+
+def shown(value: object) -> str:
+    """What was found, escaped and cut so that one line of a terminal can show it."""
+    text = value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else value
+    quoted = repr(text)
+    return quoted if len(quoted) <= SHOWN_CHARACTERS else quoted[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def check_columns(path: Path, wanted: Sequence[str], present: Sequence[str], advice: str) -> None:
+    """Raise EdgeFileError unless each wanted column is there exactly once."""
+    for column in wanted:
+        count = present.count(column)
+        if count != 1:
+            how = "is missing" if count == 0 else f"is there {count} times"
+            raise EdgeFileError(
+                f"{path}: column {column!r} {how}; the file has {', '.join(shown(name) for name in present)}. "
+                f"{advice}Correct the file or name the column in graph.toml."
+            )
+
+
+def one_line(error: Exception) -> str:
+    """The first line of a library's message, without its last full stop."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")

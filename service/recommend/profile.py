@@ -1,0 +1,143 @@
+"""What is known about one user at the time of a request: the trained vector, the edges, the interests."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int32, Int64
+
+from bundle.ids import ABSENT
+from bundle.mixtures import mixture_of
+from bundle.space import Relation, Space
+from service.recommend.types import NO_MODES, LiveEdges, Modes
+
+Rows: TypeAlias = Int64[npt.NDArray[np.int64], " n"]
+
+NO_ROWS: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The entities that stand for a user: their embeddings, and their clusters (-1 outside every cluster)."""
+
+    vectors: Float32[npt.NDArray[np.float32], "n dim"]
+    clusters: Int32[npt.NDArray[np.int32], " n"]
+
+    def __len__(self) -> int:
+        return len(self.clusters)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One user under one relation. `vector` is θu, None for a user unknown to training."""
+
+    row: int | None
+    vector: Float32[npt.NDArray[np.float32], " dim"] | None
+    targets: Rows
+    evidence: Evidence
+    modes: Modes
+
+
+def build_profile(space: Space, relation: Relation, user: str | None, live: LiveEdges, n_modes: int) -> Profile:
+    """Collect what the version and the live edges say about `user` for `relation`.
+
+    A user without edges of the relation is represented by those of the other relations.
+    """
+    table = space.entities[relation.entry.source]
+    row = None if user is None else table.ids.row(user)
+    return profile_of_row(space, relation, row, live, n_modes)
+
+
+def profile_of_row(space: Space, relation: Relation, row: int | None, live: LiveEdges, n_modes: int) -> Profile:
+    """As `build_profile`, for a row that is already known (None: unknown to this version)."""
+    table = space.entities[relation.entry.source]
+    vector = None if row is None else np.asarray(table.embeddings[row])
+    targets = current_targets(space, relation, row, live)
+    evidence = _evidence(space, relation, targets)
+    if not len(evidence):
+        evidence = _other_evidence(space, relation, row, live)
+    modes = _modes(space, relation.entry.source, row, live, n_modes) if n_modes else NO_MODES
+    return Profile(row, vector, targets, evidence, modes)
+
+
+def current_targets(space: Space, relation: Relation, row: int | None, live: LiveEdges) -> Rows:
+    """The user's targets under `relation` now, ascending: trained edges, plus what was added, less what was removed."""
+    trained = NO_ROWS if row is None else relation.targets.row(row).astype(np.int64)
+    name = relation.entry.name
+    if name not in live.added and name not in live.removed:
+        return trained
+    table = space.entities[relation.entry.target]
+    added = known_rows(table.ids.rows(live.added.get(name, ())))
+    removed = known_rows(table.ids.rows(live.removed.get(name, ())))
+    return np.setdiff1d(np.union1d(trained, added), removed, assume_unique=False)
+
+
+def known_rows(rows: Rows) -> Rows:
+    """The rows that exist: ids of another version are passed over, not misread."""
+    known: Rows = rows[rows != ABSENT]
+    return known
+
+
+def _evidence(space: Space, relation: Relation, targets: Rows) -> Evidence:
+    target = relation.entry.target
+    assignment = space.clusters.assignment.get(target)
+    clusters = np.full(len(targets), -1, dtype=np.int32) if assignment is None else assignment[targets]
+    return Evidence(space.entities[target].embeddings[targets], clusters)
+
+
+def _other_evidence(space: Space, asked: Relation, row: int | None, live: LiveEdges) -> Evidence:
+    parts = [
+        _evidence(space, relation, current_targets(space, relation, row, live))
+        for relation in space.relations.values()
+        if relation.entry.source == asked.entry.source and relation is not asked
+    ]
+    vectors = [part.vectors for part in parts] or [np.empty((0, space.entry.dim), dtype=np.float32)]
+    clusters = [part.clusters for part in parts] or [np.empty(0, dtype=np.int32)]
+    return Evidence(np.concatenate(vectors), np.concatenate(clusters))
+
+
+def _modes(space: Space, user_type: str, row: int | None, live: LiveEdges, n_modes: int) -> Modes:
+    """The heaviest interests: the stored mixture, or eq. 3 again where live edges have changed the counts."""
+    changed = any(name in space.relations for name in (*live.added, *live.removed))
+    if user_type == space.clusters.mixture_type and row is not None and not changed:
+        stored = space.clusters.mixtures
+        return _top(stored.row(row), stored.row_weights(row), n_modes)
+    clusters, weights = _engaged_clusters(space, user_type, row, live)
+    return Modes(*mixture_of(clusters, weights, min(n_modes, space.entry.clusters.modes)))
+
+
+def _top(
+    clusters: Int32[npt.NDArray[np.int32], " n"], weights: Float32[npt.NDArray[np.float32], " n"], n_modes: int
+) -> Modes:
+    if len(clusters) <= n_modes:
+        return Modes(np.asarray(clusters), np.asarray(weights))
+    kept = weights[:n_modes]
+    return Modes(np.asarray(clusters[:n_modes]), kept / kept.sum())
+
+
+def _engaged_clusters(
+    space: Space, user_type: str, row: int | None, live: LiveEdges
+) -> tuple[Int32[npt.NDArray[np.int32], " n"], Float32[npt.NDArray[np.float32], " n"]]:
+    """The clusters of everything the user engages with now, and the weight of each engagement."""
+    clusters, weights = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.float32)]
+    for relation in space.relations.values():
+        assignment = space.clusters.assignment.get(relation.entry.target)
+        if relation.entry.source == user_type and assignment is not None:
+            targets = current_targets(space, relation, row, live)
+            clusters.append(assignment[targets])
+            weights.append(_edge_weights(relation, row, targets))
+    return np.concatenate(clusters), np.concatenate(weights)
+
+
+def _edge_weights(relation: Relation, row: int | None, targets: Rows) -> Float32[npt.NDArray[np.float32], " n"]:
+    """The trained weight of each edge; one for a live edge, which has none."""
+    weights = np.ones(len(targets), dtype=np.float32)
+    if row is None or relation.targets.weights is None:
+        return weights
+    trained = relation.targets.row(row)
+    positions = np.searchsorted(trained, targets)
+    inside = positions < len(trained)
+    inside[inside] = trained[positions[inside]] == targets[inside]
+    weights[inside] = relation.targets.row_weights(row)[positions[inside]]
+    return weights

@@ -1,0 +1,126 @@
+"""The recommender: one loaded version, its searchers, and answers for one user or for thousands."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Integer
+
+from bundle.errors import QueryError
+from bundle.manifest import Strategy
+from bundle.space import Bundle, Relation, Space
+from index.search.protocol import Hits, Searcher
+from service.recommend.exclusions import Exclusions
+from service.recommend.plan import Plan, choose_relation, make_plan, modes_wanted, plan_for
+from service.recommend.profile import NO_ROWS, profile_of_row
+from service.recommend.slate import popular_slate, slate_from_hits, slate_from_lists
+from service.recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
+
+ROWS_AT_ONCE = 256
+
+
+class Recommender:
+    """Answers from one version. Holds no state between calls; safe to share between threads.
+
+    `searchers` are keyed by space and candidate type.
+    """
+
+    def __init__(self, bundle: Bundle, searchers: Mapping[tuple[str, str], Searcher]) -> None:
+        self.bundle = bundle
+        self._searchers = searchers
+
+    def recommend(self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES) -> Slate:
+        """The candidates for one user. Raises QueryError for a request that this version cannot answer."""
+        plan = self.plan(request, live)
+        return self.at_once(plan) or self.search([plan])[0]
+
+    def plan(self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES) -> Plan:
+        """What will be looked for; cheap. Raises QueryError."""
+        return make_plan(self.bundle.space(request.space), request, live)
+
+    def at_once(self, plan: Plan) -> Slate | None:
+        """The answer, where no search is needed: popularity, or the merge of stored lists; else None."""
+        if plan.queries is None:
+            return popular_slate(plan, self.bundle.version)
+        return slate_from_lists(plan, self.bundle.version)
+
+    def search(self, plans: Sequence[Plan]) -> list[Slate]:
+        """The answers to several plans, with one call of a searcher for all that it can take together."""
+        slates: list[Slate | None] = [None] * len(plans)
+        for positions in _together(plans):
+            group = [plans[position] for position in positions]
+            for position, slate in zip(positions, self._search_group(group), strict=True):
+                slates[position] = slate
+        return [slate for slate in slates if slate is not None]
+
+    def _search_group(self, plans: Sequence[Plan]) -> Iterator[Slate]:
+        first = plans[0]
+        searcher = self.searcher(first.space.name, first.candidate_type)
+        queries = [plan.queries for plan in plans if plan.queries is not None]
+        excluded = [rows for plan in plans for rows in [plan.exclusions.rows()] * _queries_of(plan)]
+        hits: list[Hits] = searcher.search(np.concatenate(queries), first.k, depth=first.depth, exclude=excluded)
+        start = 0
+        for plan in plans:
+            stop = start + _queries_of(plan)
+            yield slate_from_hits(plan, self.bundle.version, hits[start:stop])
+            start = stop
+
+    def searcher(self, space: str, candidate_type: str) -> Searcher:
+        """The searcher over one type. Raises QueryError when the version has no index for it."""
+        try:
+            return self._searchers[space, candidate_type]
+        except KeyError:
+            known = ", ".join(sorted(name for owner, name in self._searchers if owner == space))
+            raise QueryError(f"this version has no index of that type in this space; it has: {known}") from None
+
+    def recommend_rows(
+        self,
+        user_rows: Integer[npt.NDArray[np.integer], " users"],
+        strategy: Strategy,
+        k: int,
+        *,
+        space: str | None = None,
+        relation: str | None = None,
+        exclude_seen: bool = True,
+        depth: int | None = None,
+    ) -> Iterator[Slate]:
+        """Slates for many users of this version by row, in order: the path of `recommend`, searched in batches."""
+        chosen = self.bundle.space(space)
+        edge = choose_relation(chosen, RecommendRequest(relation=relation))
+        for start in range(0, len(user_rows), ROWS_AT_ONCE):
+            rows = user_rows[start : start + ROWS_AT_ONCE].tolist()
+            yield from self._answer([_plan_row(chosen, edge, row, strategy, k, exclude_seen, depth) for row in rows])
+
+    def _answer(self, plans: Sequence[Plan]) -> Iterator[Slate]:
+        at_once = [self.at_once(plan) for plan in plans]
+        searched = iter(self.search([plan for plan, slate in zip(plans, at_once, strict=True) if slate is None]))
+        return (slate if slate is not None else next(searched) for slate in at_once)
+
+
+def _plan_row(
+    space: Space, relation: Relation, row: int, strategy: Strategy, k: int, exclude_seen: bool, depth: int | None
+) -> Plan:
+    n_modes = modes_wanted(space, strategy, None)
+    profile = profile_of_row(space, relation, row, NO_LIVE_EDGES, n_modes)
+    own = frozenset([row]) if relation.entry.source == relation.entry.target else frozenset()
+    seen = profile.targets if exclude_seen else NO_ROWS
+    return plan_for(space, relation, profile, Exclusions(seen, own), "evaluated", strategy, k, depth)
+
+
+def _queries_of(plan: Plan) -> int:
+    return 0 if plan.queries is None else len(plan.queries)
+
+
+def _together(plans: Sequence[Plan]) -> list[list[int]]:
+    """Positions of the plans that one call of one searcher can answer."""
+    groups: dict[tuple[str, str, int, int | None], list[int]] = {}
+    for position, plan in enumerate(plans):
+        key = (plan.space.name, plan.candidate_type, plan.k, plan.depth)
+        groups.setdefault(key, []).append(position)
+    return list(groups.values())
+
+
+def with_depth(plan: Plan, depth: int | None) -> Plan:
+    """The same plan, searched to another depth."""
+    return dataclasses.replace(plan, depth=depth)

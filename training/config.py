@@ -1,0 +1,80 @@
+"""The settings of a training run: one closed table, each field with its unit, its default and its limits."""
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bundle.errors import ConfigError
+
+
+class TrainConfig(BaseModel):
+    """Everything a run can be told; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dim: int = Field(128, ge=1, le=4096, description="length of every vector (floats)")
+    epochs: int = Field(8, ge=1, le=10_000, description="passes over all training edges")
+    loss: Literal["softmax", "logistic"] = Field(
+        "softmax", description="sampled softmax, or the paper's eq. 2 (logistic)"
+    )
+    inverse_relations: bool = Field(
+        True, description="a second vector per relation for ranking sources; false: the paper's single one"
+    )
+    chunk: int = Field(64, ge=1, le=4096, description="edges that share one set of negatives")
+    negatives_in_batch: int = Field(
+        64, ge=0, le=4096, description="negatives per direction taken from the chunk's own edges (at most `chunk`)"
+    )
+    negatives_uniform: int = Field(
+        448, ge=0, le=100_000, description="negatives per direction drawn uniformly from the entity type"
+    )
+    negatives_prevalence: int = Field(
+        0, ge=0, le=100_000, description="negatives per direction drawn in proportion to their number of edges"
+    )
+    chunks_per_update: int = Field(
+        1, ge=1, le=4096, description="chunks whose gradients are added up before the tables change"
+    )
+    learning_rate: float = Field(0.1, gt=0, description="step of row-wise Adagrad on entities")
+    relation_learning_rate: float | None = Field(
+        None, gt=0, description="step of Adagrad on relation vectors; default: the entities' learning rate"
+    )
+    init_scale: float = Field(
+        0.1, gt=0, description="standard deviation of a new entity's length: each coordinate has init_scale/sqrt(dim)"
+    )
+    relation_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="factor on the loss of each named relation's edges; default 1"
+    )
+    edge_weights: bool = Field(
+        True, description="multiply an edge's loss by its weight, scaled to mean 1 in its relation"
+    )
+    seed: int = Field(1, ge=0, lt=2**63, description="start of every random stream")
+    threads: int = Field(0, ge=0, le=1024, description="threads that train; 0: one for each core")
+    backend: Literal["auto", "compiled", "torch"] = Field(
+        "auto", description="the compiled kernel, plain torch, or the first of them that works here"
+    )
+    device: str = Field("cpu", description="cpu, or a torch device such as cuda or cuda:1")
+
+    def digest(self) -> str:
+        """Sha256 of all fields in canonical JSON."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a TOML file of settings. Raises ConfigError for a missing file, a syntax error or a bad key."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}. Expected a TOML file of training settings.") from error
+    return parse_config(data, str(path))
+
+
+def parse_config(data: dict[str, object], where: str) -> TrainConfig:
+    """Check settings that came from `where`. Raises ConfigError naming every bad key."""
+    try:
+        return TrainConfig.model_validate(data)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"{where}: bad training settings:\n" + "\n".join(lines)) from error

@@ -1,0 +1,101 @@
+"""Edges of one bucket in memory: sorted by source for training, indexed from both ends to know the true pairs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int32, Int64
+
+I32 = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Adjacency:
+    """The neighbours of each row from one end: row v's are `neighbour[offsets[v]:offsets[v + 1]]`, by relation."""
+
+    offsets: Int64[npt.NDArray[np.int64], " n_plus_1"]
+    neighbour: Int32[I32, " e"]
+    relation: Int32[I32, " e"]
+
+
+@dataclass(frozen=True, slots=True)
+class BucketEdges:
+    """All edges of a bucket between one pair of entity types. Rows are local to the bucket's partitions.
+
+    `src`, `dst`, `rel` are sorted by source; `into` holds the same edges by target.
+    """
+
+    source_type: int
+    target_type: int
+    n_source: int
+    n_target: int
+    dst: Int32[I32, " e"]
+    src: Int32[I32, " e"]
+    rel: Int32[I32, " e"]
+    weight: Float32[npt.NDArray[np.float32], " e"] | None
+    out: Adjacency
+    into: Adjacency
+
+    def __len__(self) -> int:
+        return len(self.src)
+
+
+def offsets_of(rows: Int32[I32, " e"], n: int) -> Int64[npt.NDArray[np.int64], " n_plus_1"]:
+    """Where each of n rows starts in the ascending array `rows`, and the end."""
+    counts = np.bincount(rows, minlength=n) if len(rows) else np.zeros(n, dtype=np.int64)
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+def index_edges(
+    types: tuple[int, int],
+    sizes: tuple[int, int],
+    columns: tuple[Int32[I32, " e"], Int32[I32, " e"], Int32[I32, " e"]],
+    weight: Float32[npt.NDArray[np.float32], " e"] | None,
+) -> BucketEdges:
+    """Sort (src, dst, rel) and index them from both ends. O(e log e) time, 28 bytes an edge kept."""
+    order = _by_row_and_relation(columns[0], columns[2])
+    src, dst, rel = (column[order] for column in columns)
+    out = Adjacency(offsets_of(src, sizes[0]), dst, rel)
+    back = _by_row_and_relation(dst, rel)
+    into = Adjacency(offsets_of(dst[back], sizes[1]), src[back], rel[back])
+    sorted_weight = None if weight is None else weight[order]
+    return BucketEdges(*types, *sizes, dst, src, rel, sorted_weight, out, into)
+
+
+def _by_row_and_relation(rows: Int32[I32, " e"], relations: Int32[I32, " e"]) -> npt.NDArray[np.intp]:
+    relation_count = int(relations.max(initial=0)) + 1
+    return np.argsort(rows.astype(np.int64) * relation_count + relations, kind="stable")
+
+
+def known_pairs(
+    adjacency: Adjacency,
+    rows: Int32[I32, " b"],
+    relations: Int32[I32, " b"],
+    candidates: Int32[I32, " k"],
+    flags: npt.NDArray[np.bool_],
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Positions (i, j) where candidate j is a true neighbour of rows[i] under relations[i].
+
+    `flags` is a scratch array, all false before and after, one place for each candidate row.
+    """
+    starts = adjacency.offsets[rows]
+    counts = adjacency.offsets[rows + 1] - starts
+    owner = np.repeat(np.arange(len(rows)), counts)
+    place = np.arange(len(owner)) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+    neighbour = adjacency.neighbour[place]
+    flags[candidates] = True
+    hit = flags[neighbour] & (adjacency.relation[place] == relations[owner])
+    flags[candidates] = False
+    return _expand(owner[hit], neighbour[hit], candidates)
+
+
+def _expand(
+    owner: npt.NDArray[np.intp], neighbour: I32, candidates: I32
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Every column that holds each hit's entity: a candidate may be drawn more than once."""
+    order = np.argsort(candidates, kind="stable")
+    ordered = candidates[order]
+    left = np.searchsorted(ordered, neighbour, "left")
+    counts = np.searchsorted(ordered, neighbour, "right") - left
+    place = np.arange(counts.sum()) + np.repeat(left - (np.cumsum(counts) - counts), counts)
+    return np.repeat(owner, counts), order[place]

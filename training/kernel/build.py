@@ -1,0 +1,76 @@
+"""Compile `step.cpp` for this processor and one dimension, once; keep the library in the user's cache directory."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from bundle.errors import ConfigError
+
+SOURCE = Path(__file__).with_name("step.cpp")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
+COMPILERS = ("c++", "g++", "clang++")
+
+
+def find_compiler() -> str | None:
+    """The C++ compiler: `$CXX` when set, else the first known one on the path, else None."""
+    named = os.environ.get("CXX")
+    return shutil.which(named) if named else next(filter(None, map(shutil.which, COMPILERS)), None)
+
+
+def cache_directory() -> Path:
+    """Where compiled kernels are kept: `$XDG_CACHE_HOME/twhin`, by default `~/.cache/twhin`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "twhin"
+
+
+def load_kernel(padded_dim: int) -> ctypes.CDLL:
+    """The kernel for vectors of `padded_dim` floats, compiled first where the cache lacks it.
+
+    Raises ConfigError when there is no compiler, it fails, or the cache cannot be written.
+    """
+    compiler = find_compiler()
+    if compiler is None:
+        raise ConfigError(
+            "No C++ compiler was found (CXX, c++, g++ or clang++), which backend = 'compiled' needs. "
+            "Install one, or use backend = 'torch'."
+        )
+    try:
+        return ctypes.CDLL(str(_compiled(compiler, padded_dim)))
+    except OSError as error:
+        raise ConfigError(f"The compiled kernel cannot be kept or loaded: {error}. Use backend = 'torch'.") from error
+
+
+def _compiled(compiler: str, padded_dim: int) -> Path:
+    name = hashlib.sha256("\0".join([compiler, *FLAGS, str(padded_dim), _processor()]).encode() + SOURCE.read_bytes())
+    path = cache_directory() / f"step-{name.hexdigest()[:24]}.so"
+    if not path.exists():
+        _compile(compiler, padded_dim, path)
+    return path
+
+
+def _compile(compiler: str, padded_dim: int, path: Path) -> None:
+    """Compile beside `path` and rename, so that two processes at once are safe."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as directory:
+        partial = Path(directory) / "step.so"
+        command = [compiler, *FLAGS, f"-DTWHIN_DIM={padded_dim}", str(SOURCE), "-o", str(partial)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ConfigError(
+                f"{compiler} could not compile the training kernel: {done.stderr.strip()[:500]}. Use backend = 'torch'."
+            )
+        partial.replace(path)
+
+
+def _processor() -> str:
+    """What -march=native depends on: the architecture and the processor's instruction sets."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() + platform.machine()
+    return platform.machine() + next((line for line in lines if line.startswith(("flags", "Features"))), "")

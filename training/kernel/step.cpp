@@ -1,0 +1,634 @@
+// The training step, compiled on first use: sample, gather, score, differentiate, update, for one chunk of edges
+// after another. `training/torch_step.py` says the same in torch and judges this file in the tests.
+//
+// Layout of the work, for a chunk of B edges and K candidates per direction, D floats a vector (D is a compile-time
+// constant, a multiple of 32; shorter vectors are padded with zeros):
+//   scores  E[j][i] = C_j . Q_i + bias_i       candidates by rows, edges by columns, so that a softmax runs down columns
+//   queries dQ_i    = sum_j E[j][i] C_j
+//   cand.   dC_j    = sum_i E[j][i] Q_i
+// All three products are blocks of MR rows by two vector registers held in accumulators; edges go in tiles of 64.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#ifndef TWHIN_DIM
+#error "compile with -DTWHIN_DIM=<padded dimension>"
+#endif
+
+namespace {
+
+constexpr int D = TWHIN_DIM;
+constexpr int TILE = 64;
+#if defined(__AVX512F__)
+constexpr int W = 16, MR = 14;
+#elif defined(__AVX__)
+constexpr int W = 8, MR = 6;
+#elif defined(__aarch64__)
+constexpr int W = 4, MR = 14;
+#else
+constexpr int W = 4, MR = 6;
+#endif
+static_assert(D % (2 * W) == 0, "the padded dimension must be a multiple of two registers");
+
+typedef float vf __attribute__((vector_size(W * 4)));
+typedef int32_t vi __attribute__((vector_size(W * 4)));
+typedef float vfu __attribute__((vector_size(W * 4), aligned(4), may_alias));
+
+inline vf load(const float* p) { return *reinterpret_cast<const vfu*>(p); }
+inline void store(float* p, vf v) { *reinterpret_cast<vfu*>(p) = v; }
+inline vf splat(float x) { return x - vf{}; }
+inline vf choose(vi where, vf a, vf b) { return (vf)(((vi)a & where) | ((vi)b & ~where)); }
+
+inline float sum(vf v) {
+  float total = 0;
+  for (int k = 0; k < W; k++) total += v[k];
+  return total;
+}
+
+// e^x by 2^n times a polynomial; below -87 it is 0. Relative error about 2e-7.
+inline vf exp_(vf x) {
+  vf clamped = choose(x < splat(-87.0f), splat(-87.0f), choose(x > splat(88.0f), splat(88.0f), x));
+  vf shifted = clamped * 1.44269504f + 12582912.0f;  // rounds to an integer in the low bits
+  vf n = shifted - 12582912.0f;
+  vf r = clamped - n * 0.693359375f;
+  r = r + n * 2.12194440e-4f;
+  vf p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  vi bits = ((vi)shifted << 23) + (vi)p;
+  return choose(x < splat(-87.0f), vf{}, (vf)bits);
+}
+
+// log(1 + z) for z in [0, 1], by the series of 2 atanh(z / (2 + z)).
+inline vf log1p_(vf z) {
+  vf t = z / (z + 2.0f), q = t * t;
+  vf p = q * (2.0f / 13) + 2.0f / 11;
+  p = p * q + 2.0f / 9;
+  p = p * q + 2.0f / 7;
+  p = p * q + 2.0f / 5;
+  p = p * q + 2.0f / 3;
+  return (p * q + 2.0f) * t;
+}
+
+inline uint64_t mix(uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+  return z ^ (z >> 31);
+}
+constexpr uint64_t GOLDEN = 0x9E3779B97F4A7C15ull;
+
+inline uint64_t stream_seed(uint64_t seed, uint64_t position) {
+  uint64_t state = mix(GOLDEN * (seed + 1));
+  return mix(state + GOLDEN * (position + 1));
+}
+inline int32_t draw(uint64_t seed, uint64_t counter, uint64_t bound) {
+  uint64_t bits = mix(seed + (counter + 1) * GOLDEN);
+  return (int32_t)(((bits >> 32) * bound) >> 32);
+}
+
+}  // namespace
+
+extern "C" {
+
+struct Table {
+  float* vectors;
+  float* accumulator;
+  const float* previous;  // null: no pull
+};
+
+struct Group {
+  const int32_t *src, *dst, *rel;
+  const float* weight;  // null: all 1
+  int64_t edges;
+  const int64_t* out_offsets;  // neighbours and relations by source are `dst` and `rel` themselves
+  const int64_t* in_offsets;
+  const int32_t *in_neighbour, *in_relation;
+  const int32_t* order;
+  int64_t n_source, n_target;
+  int32_t source_table, target_table;  // positions in Work.tables; equal when the arrays are the same
+};
+
+struct Work {
+  const Group* groups;
+  const Table* tables;
+  float *relations, *relation_accumulator;  // [R][2][dim]
+  const float* relation_weight;
+  const int32_t* chunk_group;
+  const int64_t* chunk_start;
+  int64_t end;
+  uint64_t seed;
+  int64_t n_relations;
+  int32_t dim, chunk, own, uniform, prevalence, chunks_per_update, logistic, inverse;
+  float rate, relation_rate, pull;
+};
+
+struct Result {
+  double loss;
+  int64_t edges;
+  int64_t diverged_at;  // -1: none
+};
+}
+
+namespace {
+
+float* aligned(size_t floats) {
+  void* p = std::aligned_alloc(64, (floats * 4 + 63) / 64 * 64);
+  if (p) std::memset(p, 0, (floats * 4 + 63) / 64 * 64);
+  return static_cast<float*>(p);
+}
+
+struct Buffer {
+  float* data;
+  explicit Buffer(size_t floats) : data(aligned(floats)) {}
+  ~Buffer() { std::free(data); }
+  Buffer(const Buffer&) = delete;
+};
+
+// ---- the three products ------------------------------------------------------------------------------------------
+
+// E[m][0:2W] = sum_p A[m][p] Bt[p][0:2W]: M candidates against 2W edges.
+template <int M>
+inline void score_block(const float* A, const float* Bt, float* E) {
+  vf acc[M][2] = {};
+  for (int p = 0; p < D; p++) {
+    vf b0 = load(Bt + p * TILE), b1 = load(Bt + p * TILE + W);
+    for (int m = 0; m < M; m++) {
+      vf a = splat(A[m * D + p]);
+      acc[m][0] += a * b0;
+      acc[m][1] += a * b1;
+    }
+  }
+  for (int m = 0; m < M; m++) {
+    store(E + m * TILE, acc[m][0]);
+    store(E + m * TILE + W, acc[m][1]);
+  }
+}
+
+// out[m][0:2W] = sum_j E[j][m] C[j][0:2W]: M edges against 2W coordinates, over all candidates.
+template <int M>
+inline void query_block(const float* E, const float* C, int64_t k, float* out) {
+  vf acc[M][2] = {};
+  for (int64_t j = 0; j < k; j++) {
+    vf b0 = load(C + j * D), b1 = load(C + j * D + W);
+    for (int m = 0; m < M; m++) {
+      vf a = splat(E[j * TILE + m]);
+      acc[m][0] += a * b0;
+      acc[m][1] += a * b1;
+    }
+  }
+  for (int m = 0; m < M; m++) {
+    store(out + m * D, acc[m][0]);
+    store(out + m * D + W, acc[m][1]);
+  }
+}
+
+// out[m][0:2W] += sum_i E[m][i] Q[i][0:2W]: M candidates against 2W coordinates, over the tile's edges.
+template <int M>
+inline void candidate_block(const float* E, const float* Q, int b, float* out) {
+  vf acc[M][2];
+  for (int m = 0; m < M; m++) {
+    acc[m][0] = load(out + m * D);
+    acc[m][1] = load(out + m * D + W);
+  }
+  for (int i = 0; i < b; i++) {
+    vf b0 = load(Q + i * D), b1 = load(Q + i * D + W);
+    for (int m = 0; m < M; m++) {
+      vf a = splat(E[m * TILE + i]);
+      acc[m][0] += a * b0;
+      acc[m][1] += a * b1;
+    }
+  }
+  for (int m = 0; m < M; m++) {
+    store(out + m * D, acc[m][0]);
+    store(out + m * D + W, acc[m][1]);
+  }
+}
+
+enum Product { SCORE, QUERY, CANDIDATE };
+
+template <Product P, int M>
+inline void block(const float* A, const float* B, int64_t count, float* out) {
+  if constexpr (P == SCORE) score_block<M>(A, B, out);
+  if constexpr (P == QUERY) query_block<M>(A, B, count, out);
+  if constexpr (P == CANDIDATE) candidate_block<M>(A, B, (int)count, out);
+}
+
+// The block for `m` rows, m <= MR, chosen at run time.
+template <Product P, int M = MR>
+inline void rows(int m, const float* A, const float* B, int64_t count, float* out) {
+  if (m == M) return block<P, M>(A, B, count, out);
+  if constexpr (M > 1) rows<P, M - 1>(m, A, B, count, out);
+}
+
+void score(const float* C, int64_t k, const float* Qt, float* E) {
+  for (int i = 0; i < TILE; i += 2 * W)
+    for (int64_t j = 0; j < k; j += MR) rows<SCORE>((int)std::min<int64_t>(MR, k - j), C + j * D, Qt + i, 0, E + j * TILE + i);
+}
+
+void query_gradient(const float* E, const float* C, int64_t k, int b, float* out) {
+  const int blocks = (b + MR - 1) / MR, size = (b + blocks - 1) / blocks;
+  for (int c = 0; c < D; c += 2 * W)
+    for (int i = 0; i < b; i += size) rows<QUERY>(std::min(size, b - i), E + i, C + c, k, out + i * D + c);
+}
+
+void candidate_gradient(const float* E, const float* Q, int64_t k, int b, float* out) {
+  for (int64_t j = 0; j < k; j += MR)
+    for (int c = 0; c < D; c += 2 * W)
+      rows<CANDIDATE>((int)std::min<int64_t>(MR, k - j), E + j * TILE, Q + c, b, out + j * D + c);
+}
+
+void transpose(const float* Q, int b, float* Qt) {  // Qt[p][i] = Q[i][p]; columns past b are zero
+  for (int i = 0; i < b; i++)
+    for (int p = 0; p < D; p++) Qt[p * TILE + i] = Q[i * D + p];
+  for (int p = 0; p < D; p++)
+    for (int i = b; i < TILE; i++) Qt[p * TILE + i] = 0;
+}
+
+// ---- rows --------------------------------------------------------------------------------------------------------
+
+inline float dot(const float* a, const float* b) {
+  vf total = {};
+  for (int p = 0; p < D; p += W) total += load(a + p) * load(b + p);
+  return sum(total);
+}
+inline void add(float* to, const float* from, float factor = 1) {
+  for (int p = 0; p < D; p += W) store(to + p, load(to + p) + load(from + p) * factor);
+}
+
+void gather(const float* table, int dim, const int32_t* ids, int64_t count, float* out) {
+  constexpr int AHEAD = 12;
+  for (int64_t k = 0; k < count; k++) {
+    if (k + AHEAD < count) {
+      const char* next = reinterpret_cast<const char*>(table + (int64_t)ids[k + AHEAD] * dim);
+      for (int line = 0; line < dim * 4; line += 64) __builtin_prefetch(next + line, 1, 2);
+    }
+    std::memcpy(out + k * D, table + (int64_t)ids[k] * dim, dim * 4);
+  }
+}
+
+// Columns of a candidate list by row: a bit filter, then a chained hash table, so that scanning a long neighbour list is cheap.
+class Columns {
+ public:
+  explicit Columns(int64_t most) : next_(most) {
+    while ((1 << bits_) < 2 * most) bits_++;
+    head_.assign(1 << bits_, -1);
+    filter_.assign(1 << (FILTER - 6), 0);
+  }
+  void set(const int32_t* ids, int64_t count) {
+    ids_ = ids;
+    count_ = count;
+    for (int64_t j = count - 1; j >= 0; j--) {
+      uint32_t h = hash(ids[j]);
+      filter_[(h >> (32 - FILTER)) >> 6] |= 1ull << ((h >> (32 - FILTER)) & 63);
+      next_[j] = head_[h >> (32 - bits_)];
+      head_[h >> (32 - bits_)] = (int32_t)j;
+    }
+  }
+  void clear() {
+    for (int64_t j = 0; j < count_; j++) {
+      uint32_t h = hash(ids_[j]);
+      filter_[(h >> (32 - FILTER)) >> 6] = 0;
+      head_[h >> (32 - bits_)] = -1;
+    }
+  }
+  template <class F>
+  void each(int32_t id, F visit) const {
+    uint32_t h = hash(id), f = h >> (32 - FILTER);
+    if (!(filter_[f >> 6] >> (f & 63) & 1)) return;
+    for (int32_t j = head_[h >> (32 - bits_)]; j >= 0; j = next_[j])
+      if (ids_[j] == id) visit(j);
+  }
+
+ private:
+  static constexpr int FILTER = 17;
+  static uint32_t hash(int32_t id) { return (uint32_t)id * 2654435769u; }
+  int bits_ = 6;
+  const int32_t* ids_ = nullptr;
+  int64_t count_ = 0;
+  std::vector<int32_t> head_, next_;
+  std::vector<uint64_t> filter_;
+};
+
+// The gradient rows of one update, added up by (table, row).
+class Gradients {
+ public:
+  explicit Gradients(int64_t most) {
+    while ((1ll << bits_) < 2 * most) bits_++;
+    place_.assign(1ll << bits_, -1);
+    entries_.reserve(most);
+  }
+  void put(int32_t table, const int32_t* ids, int64_t count, float* gradient) {
+    for (int64_t k = 0; k < count; k++) put(table, ids[k], gradient + k * D);
+  }
+  void apply(const Work& work) {
+    for (Entry& e : entries_) {
+      update(work, e);
+      place_[e.place] = -1;
+    }
+    entries_.clear();
+  }
+  void drop() {
+    for (Entry& e : entries_) place_[e.place] = -1;
+    entries_.clear();
+  }
+
+ private:
+  struct Entry {
+    uint64_t key;
+    float* gradient;
+    int64_t place;
+  };
+  void put(int32_t table, int32_t id, float* gradient) {
+    uint64_t key = ((uint64_t)(uint32_t)table << 32) | (uint32_t)id;
+    uint64_t mask = (1ull << bits_) - 1, at = (key * GOLDEN) >> (64 - bits_);
+    while (place_[at] >= 0) {
+      Entry& e = entries_[place_[at]];
+      if (e.key == key) return add(e.gradient, gradient);
+      at = (at + 1) & mask;
+    }
+    place_[at] = (int32_t)entries_.size();
+    entries_.push_back({key, gradient, (int64_t)at});
+  }
+  static void update(const Work& work, const Entry& e) {
+    const Table& table = work.tables[e.key >> 32];
+    const int64_t row = (int64_t)(e.key & 0xffffffffu), dim = work.dim;
+    float* theta = table.vectors + row * dim;
+    float* g = e.gradient;
+    if (table.previous) {
+      const float* old = table.previous + row * dim;
+      for (int p = 0; p < dim; p++) g[p] += 2 * work.pull * (theta[p] - old[p]);
+    }
+    const float state = table.accumulator[row] += dot(g, g) / dim;
+    const float step = work.rate / (std::sqrt(state) + 1e-10f);
+    int p = 0;
+    for (; p + W <= dim; p += W) store(theta + p, load(theta + p) - load(g + p) * step);
+    for (; p < dim; p++) theta[p] -= g[p] * step;
+  }
+  int bits_ = 6;
+  std::vector<int32_t> place_;
+  std::vector<Entry> entries_;
+};
+
+// ---- one thread's work -------------------------------------------------------------------------------------------
+
+class Worker {
+ public:
+  explicit Worker(const Work& work)
+      : w(work),
+        B(work.chunk),
+        K(std::min(work.own, work.chunk) + work.uniform + work.prevalence),
+        chunk_floats_((2 * B + 2 * K) * D),
+        S(B * D), T(B * D), C(K * D), Q(TILE * D), Qs(TILE * D), Qt(TILE * D), dQ(TILE * D), E(std::max<int64_t>(K, 1) * TILE),
+        gradient_(chunk_floats_ * work.chunks_per_update),
+        relation_gradient_(work.n_relations * 2 * D),
+        relation_touched_(work.n_relations * 2, 0),
+        columns_(std::max<int64_t>(K, 1)),
+        rows_((2 * B + 2 * K) * work.chunks_per_update + 1),
+        src_(B), dst_(B), rel_(B), weight_(B), negative_t_(K + 1), negative_s_(K + 1) {}
+
+  bool ready() const {
+    return S.data && T.data && C.data && Q.data && Qs.data && Qt.data && dQ.data && E.data && gradient_.data && relation_gradient_.data;
+  }
+
+  // Compute chunk `position`; false when its loss is not finite.
+  bool chunk(int64_t position, int slot) {
+    const Group& g = w.groups[w.chunk_group[position]];
+    const int64_t start = w.chunk_start[position];
+    b = (int)std::min<int64_t>(B, g.edges - start);
+    collect(g, start, stream_seed(w.seed, (uint64_t)position));
+    float* dS = gradient_.data + (int64_t)slot * chunk_floats_;
+    float *dT = dS + B * D, *dC0 = dT + B * D, *dC1 = dC0 + K * D;
+    std::memset(dS, 0, chunk_floats_ * 4);
+    const Table &source = w.tables[g.source_table], &target = w.tables[g.target_table];
+    gather(source.vectors, w.dim, src_.data(), b, S.data);
+    gather(target.vectors, w.dim, dst_.data(), b, T.data);
+    chunk_loss = 0;
+
+    gather(target.vectors, w.dim, negative_t_.data(), k, C.data);
+    columns_.set(negative_t_.data(), k);
+    direction(0, S.data, T.data, dS, dT, dC0, g.out_offsets, g.dst, g.rel, src_.data());
+    columns_.clear();
+
+    gather(source.vectors, w.dim, negative_s_.data(), k, C.data);
+    columns_.set(negative_s_.data(), k);
+    direction(1, T.data, S.data, dT, dS, dC1, g.in_offsets, g.in_neighbour, g.in_relation, dst_.data());
+    columns_.clear();
+
+    if (!std::isfinite(chunk_loss)) return false;
+    rows_.put(g.source_table, src_.data(), b, dS);
+    rows_.put(g.target_table, dst_.data(), b, dT);
+    rows_.put(g.target_table, negative_t_.data(), k, dC0);
+    rows_.put(g.source_table, negative_s_.data(), k, dC1);
+    return true;
+  }
+
+  void update() {
+    rows_.apply(w);
+    for (int32_t r : relations_) {
+      float *g = relation_gradient_.data + (int64_t)r * D, *theta = w.relations + (int64_t)r * w.dim;
+      float* state = w.relation_accumulator + (int64_t)r * w.dim;
+      for (int p = 0; p < w.dim; p++) {
+        state[p] += g[p] * g[p];
+        theta[p] -= w.relation_rate * g[p] / (std::sqrt(state[p]) + 1e-10f);
+      }
+    }
+    forget_relations();
+  }
+
+  void drop() {
+    rows_.drop();
+    forget_relations();
+  }
+
+  double chunk_loss = 0;
+  int b = 0;
+
+ private:
+  void forget_relations() {
+    for (int32_t r : relations_) {
+      std::memset(relation_gradient_.data + (int64_t)r * D, 0, D * 4);
+      relation_touched_[r] = 0;
+    }
+    relations_.clear();
+  }
+
+  // The chunk's edges and negatives, in the order in which `training/batch.py` draws them.
+  void collect(const Group& g, int64_t start, uint64_t seed) {
+    for (int i = 0; i < b; i++) {
+      const int32_t e = g.order[start + i];
+      src_[i] = g.src[e];
+      dst_[i] = g.dst[e];
+      rel_[i] = g.rel[e];
+      weight_[i] = w.relation_weight[rel_[i]] * (g.weight ? g.weight[e] : 1.0f);
+    }
+    const int own = std::min(w.own, b);
+    const int64_t u = w.uniform, v = w.prevalence;
+    k = own + u + v;
+    std::copy(dst_.begin(), dst_.begin() + own, negative_t_.begin());
+    std::copy(src_.begin(), src_.begin() + own, negative_s_.begin());
+    for (int64_t j = 0; j < u; j++) negative_t_[own + j] = draw(seed, j, g.n_target);
+    for (int64_t j = 0; j < u; j++) negative_s_[own + j] = draw(seed, u + j, g.n_source);
+    for (int64_t j = 0; j < v; j++) negative_t_[own + u + j] = g.dst[draw(seed, 2 * u + j, g.edges)];
+    for (int64_t j = 0; j < v; j++) negative_s_[own + u + j] = g.src[draw(seed, 2 * u + v + j, g.edges)];
+  }
+
+  // One direction: queries from X, positives Y, candidates C; adds to dX, dY, dC and the relations' gradient.
+  void direction(int inverse, const float* X, const float* Y, float* dX, float* dY, float* dC, const int64_t* offsets,
+                 const int32_t* neighbour, const int32_t* relation, const int32_t* row) {
+    const bool single = inverse && !w.inverse;
+    for (int i0 = 0; i0 < b; i0 += TILE) {
+      const int n = std::min(TILE, b - i0);
+      float bias[TILE] = {}, positive[TILE] = {};
+      for (int i = 0; i < n; i++) {
+        float* q = Q.data + i * D;
+        const float* x = X + (i0 + i) * D;
+        const float* theta = w.relations + ((int64_t)rel_[i0 + i] * 2 + (inverse && !single)) * w.dim;
+        std::memcpy(q, x, D * 4);
+        if (single)
+          for (int p = 0; p < w.dim; p++) bias[i] += theta[p] * x[p];
+        else
+          for (int p = 0; p < w.dim; p++) q[p] += theta[p];
+        positive[i] = dot(q, Y + (i0 + i) * D) + bias[i];
+      }
+      transpose(Q.data, n, Qt.data);
+      score(C.data, k, Qt.data, E.data);
+      for (int i = 0; i < n; i++) mask(i, row[i0 + i], rel_[i0 + i], offsets, neighbour, relation);
+      float slope[TILE] = {}, scale[TILE] = {}, total[TILE] = {};
+      for (int i = 0; i < n; i++) scale[i] = weight_[i0 + i];
+      w.logistic ? logistic(n, positive, bias, scale, slope, total) : softmax(n, positive, scale, slope, total);
+      query_gradient(E.data, C.data, k, n, dQ.data);
+      for (int i = 0; i < n; i++)
+        for (int p = 0; p < D; p += W) {
+          store(Qs.data + i * D + p, load(Q.data + i * D + p) * scale[i]);
+          store(dQ.data + i * D + p, load(dQ.data + i * D + p) * scale[i]);
+        }
+      candidate_gradient(E.data, Qs.data, k, n, dC);
+      for (int i = 0; i < n; i++) {
+        const float* y = Y + (i0 + i) * D;
+        add(dQ.data + i * D, y, slope[i]);
+        add(dY + (i0 + i) * D, Q.data + i * D, slope[i]);
+        const int32_t r = rel_[i0 + i] * 2 + (inverse && !single);
+        if (!relation_touched_[r]) {
+          relation_touched_[r] = 1;
+          relations_.push_back(r);
+        }
+        float* d_relation = relation_gradient_.data + (int64_t)r * D;
+        if (single) {
+          const float by_bias = slope[i] + total[i];
+          float* d_x = dQ.data + i * D;
+          const float *theta = w.relations + (int64_t)r * w.dim, *x = X + (i0 + i) * D;
+          for (int p = 0; p < w.dim; p++) d_x[p] += by_bias * theta[p];
+          add(d_relation, x, by_bias);
+        } else {
+          add(d_relation, dQ.data + i * D);
+        }
+        add(dX + (i0 + i) * D, dQ.data + i * D);
+      }
+    }
+  }
+
+  // Candidates that are true neighbours of edge i's row under its relation score nothing.
+  void mask(int i, int32_t row, int32_t relation, const int64_t* offsets, const int32_t* neighbour, const int32_t* relations) {
+    const int32_t *first = relations + offsets[row], *last = relations + offsets[row + 1];
+    const int64_t from = std::lower_bound(first, last, relation) - relations;
+    const int64_t to = std::upper_bound(first, last, relation) - relations;
+    for (int64_t e = from; e < to; e++) columns_.each(neighbour[e], [&](int32_t j) { E.data[(int64_t)j * TILE + i] = -1e30f; });
+  }
+
+  // E becomes exp(score - top); scale becomes weight / sum; slope the derivative by the positive's score.
+  void softmax(int n, const float* positive, float* scale, float* slope, float* total) {
+    for (int i = 0; i < TILE; i += W) {
+      vf own = load(positive + i), top = own;
+      for (int64_t j = 0; j < k; j++) {
+        vf e = load(E.data + j * TILE + i);
+        top = choose(e > top, e, top);
+      }
+      vf at_positive = exp_(own - top), others = {};
+      for (int64_t j = 0; j < k; j++) {
+        vf e = exp_(load(E.data + j * TILE + i) - top);
+        store(E.data + j * TILE + i, e);
+        others += e;
+      }
+      vf weight = load(scale + i), factor = weight / (others + at_positive);
+      store(scale + i, factor);
+      store(total + i, others * factor);
+      store(slope + i, -(others * factor));
+      for (int c = 0; c < W && i + c < n; c++)
+        chunk_loss += (double)weight[c] * (std::log((double)others[c] + at_positive[c]) + top[c] - own[c]);
+    }
+  }
+
+  // E becomes sigma(score + bias); eq. 2, half of the positive's term in each direction.
+  void logistic(int n, const float* positive, const float* bias, const float* scale, float* slope, float* total) {
+    for (int i = 0; i < TILE; i += W) {
+      vf shift = load(bias + i), others = {}, loss = {};
+      for (int64_t j = 0; j < k; j++) {
+        vf x = load(E.data + j * TILE + i) + shift, z = exp_(choose(x > vf{}, -x, x));
+        vf s = choose(x > vf{}, splat(1.0f), z) / (z + 1.0f);
+        store(E.data + j * TILE + i, s);
+        others += s;
+        loss += choose(x > vf{}, x, vf{}) + log1p_(z);
+      }
+      vf x = load(positive + i), z = exp_(choose(x > vf{}, -x, x)), weight = load(scale + i);
+      vf miss = choose(x > vf{}, z, splat(1.0f)) / (z + 1.0f);
+      store(slope + i, miss * weight * -0.5f);
+      store(total + i, others * weight);
+      loss += (choose(x > vf{}, vf{}, -x) + log1p_(z)) * 0.5f;
+      for (int c = 0; c < W && i + c < n; c++) chunk_loss += (double)weight[c] * loss[c];
+    }
+  }
+
+  const Work& w;
+  const int64_t B, K;
+  int64_t k = 0;
+  const int64_t chunk_floats_;
+  Buffer S, T, C, Q, Qs, Qt, dQ, E, gradient_, relation_gradient_;
+  std::vector<uint8_t> relation_touched_;
+  std::vector<int32_t> relations_;
+  Columns columns_;
+  Gradients rows_;
+  std::vector<int32_t> src_, dst_, rel_;
+  std::vector<float> weight_;
+  std::vector<int32_t> negative_t_, negative_s_;
+};
+
+}  // namespace
+
+extern "C" {
+
+// Train chunks taken from the shared counter `next` until Work.end; several threads may call it at once.
+// Returns 0, or 1 when memory ran out.
+int32_t twhin_run(const Work* work, int64_t* next, Result* result) {
+  Worker worker(*work);
+  if (!worker.ready()) return 1;
+  auto* counter = reinterpret_cast<std::atomic<int64_t>*>(next);
+  const int64_t step = work->chunks_per_update;
+  *result = {0, 0, -1};
+  for (;;) {
+    const int64_t begin = counter->fetch_add(step), end = std::min(begin + step, work->end);
+    if (begin >= work->end) return 0;
+    for (int64_t position = begin; position < end; position++) {
+      if (!worker.chunk(position, (int)(position - begin))) {
+        worker.drop();
+        counter->store(work->end);
+        result->diverged_at = position;
+        return 0;
+      }
+      result->loss += worker.chunk_loss;
+      result->edges += worker.b;
+    }
+    worker.update();
+  }
+}
+
+int32_t twhin_dim() { return D; }
+}

@@ -1,0 +1,165 @@
+"""The torch backend: chunks one after another, their gradients applied every `chunks_per_update` chunks."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from training.backend import BucketWork, SpanResult, relation_rate
+from training.batch import Chunk, Pairs, make_chunk
+from training.config import TrainConfig
+from training.model import FORWARD, INVERSE, Table
+from training.torch_step import Gradient, TorchTable, adagrad, adagrad_rows, direction
+
+
+@dataclass(slots=True)
+class Pending:
+    """Gradients of one table that wait for the update."""
+
+    table: TorchTable
+    rows: list[Tensor] = field(default_factory=list)
+    gradients: list[Tensor] = field(default_factory=list)
+
+    def add(self, rows: Tensor, gradient: Tensor) -> None:
+        """Keep one gradient row for each of `rows`."""
+        self.rows.append(rows)
+        self.gradients.append(gradient)
+
+
+class TorchBackend:
+    """Trains on any torch device. On the CPU it works on the numpy arrays themselves."""
+
+    name = "torch"
+
+    def __init__(self, config: TrainConfig, pull: float = 0.0) -> None:
+        self._config = config
+        self._pull = pull
+        self._device = torch.device(config.device)
+
+    def visit(self, work: BucketWork) -> "TorchVisit":
+        """See Backend."""
+        return TorchVisit(self._config, self._pull, self._device, work)
+
+
+class TorchVisit:
+    """A bucket's tables as tensors during one visit, and the gradients that wait."""
+
+    def __init__(self, config: TrainConfig, pull: float, device: torch.device, work: BucketWork) -> None:
+        self._config, self._pull, self._device, self._work = config, pull, device, work
+        self._tables: dict[int, Pending] = {}
+        self._relations = torch.from_numpy(work.relations.vectors).to(device)
+        self._relation_state = torch.from_numpy(work.relations.accumulator).to(device)
+        self._relation_rows: list[Tensor] = []
+        self._relation_gradients: list[Tensor] = []
+        sizes = [len(table) for table in (*work.sources, *work.targets)]
+        self._flags: npt.NDArray[np.bool_] = np.zeros(max(sizes, default=0), dtype=np.bool_)
+
+    def run(self, begin: int, end: int) -> SpanResult:
+        """See Visit. Waiting gradients are applied at the end of the span."""
+        loss, edges = 0.0, 0
+        for position in range(begin, end):
+            chunk_loss, chunk_edges = self._chunk(position)
+            if not math.isfinite(chunk_loss):
+                return SpanResult(loss, edges, position)
+            loss, edges = loss + chunk_loss, edges + chunk_edges
+            if (position + 1) % self._config.chunks_per_update == 0:
+                self._update()
+        self._update()
+        return SpanResult(loss, edges)
+
+    def _chunk(self, position: int) -> tuple[float, int]:
+        """Compute one chunk's loss and keep its gradients."""
+        work = self._work
+        edges = work.groups[work.schedule.group[position]]
+        chunk = make_chunk(edges, work.schedule, position, self._config, work.relation_weights, self._flags)
+        sources, targets = (
+            self._pending(work.sources[edges.source_type]),
+            self._pending(work.targets[edges.target_type]),
+        )
+        loss = self._forward(chunk, sources, targets) + self._inverse(chunk, sources, targets)
+        return loss, len(chunk.src)
+
+    def _update(self) -> None:
+        """Apply the waiting gradients."""
+        for pending in self._tables.values():
+            if pending.rows:
+                rows, gradient = torch.cat(pending.rows), torch.cat(pending.gradients)
+                adagrad_rows(pending.table, rows, gradient, self._config.learning_rate, self._pull)
+                pending.rows.clear()
+                pending.gradients.clear()
+        if self._relation_rows:
+            vectors, state = self._relations.flatten(0, 1), self._relation_state.flatten(0, 1)
+            rows, gradient = torch.cat(self._relation_rows), torch.cat(self._relation_gradients)
+            adagrad(vectors, state, rows, gradient, relation_rate(self._config))
+            self._relation_rows.clear()
+            self._relation_gradients.clear()
+
+    def sync(self) -> None:
+        """Bring the tables back from another device."""
+        if self._device.type == "cpu":
+            return
+        for table in (*self._work.sources, *self._work.targets):
+            if id(table) in self._tables:
+                moved = self._tables[id(table)].table
+                torch.from_numpy(table.vectors).copy_(moved.vectors)
+                torch.from_numpy(table.accumulator).copy_(moved.accumulator)
+        torch.from_numpy(self._work.relations.vectors).copy_(self._relations)
+        torch.from_numpy(self._work.relations.accumulator).copy_(self._relation_state)
+
+    def _pending(self, table: Table) -> Pending:
+        if id(table) not in self._tables:
+            previous = None if table.previous is None else torch.from_numpy(table.previous).to(self._device)
+            vectors = torch.from_numpy(table.vectors).to(self._device)
+            state = torch.from_numpy(table.accumulator).to(self._device)
+            self._tables[id(table)] = Pending(TorchTable(vectors, state, previous))
+        return self._tables[id(table)]
+
+    def _rows(self, rows: npt.NDArray[np.int32]) -> Tensor:
+        return torch.from_numpy(rows.astype(np.int64)).to(self._device)
+
+    def _forward(self, chunk: Chunk, sources: Pending, targets: Pending) -> float:
+        """Rank targets by (θs + θr)·θt."""
+        src, dst, negatives = self._rows(chunk.src), self._rows(chunk.dst), self._rows(chunk.negative_targets)
+        translation = self._rows(2 * chunk.rel + FORWARD)
+        query = sources.table.vectors[src] + self._relations.flatten(0, 1)[translation]
+        weight, zero = self._weight(chunk)
+        gradient = self._direction(chunk.known_targets, weight, query, targets.table.vectors, (dst, negatives), zero)
+        sources.add(src, gradient.query)
+        self._relation(translation, gradient.query)
+        targets.add(dst, gradient.positive)
+        targets.add(negatives, gradient.candidate)
+        return float(gradient.loss)
+
+    def _inverse(self, chunk: Chunk, sources: Pending, targets: Pending) -> float:
+        """Rank sources by (θt + θr')·θs; with a single vector by eq. 1 as it is, where θr·θt is a bias."""
+        src, dst, negatives = self._rows(chunk.src), self._rows(chunk.dst), self._rows(chunk.negative_sources)
+        slot = INVERSE if self._config.inverse_relations else FORWARD
+        translation = self._rows(2 * chunk.rel + slot)
+        tail, vector = targets.table.vectors[dst], self._relations.flatten(0, 1)[translation]
+        weight, zero = self._weight(chunk)
+        single = not self._config.inverse_relations
+        query, bias = (tail, (tail * vector).sum(1)) if single else (tail + vector, zero)
+        gradient = self._direction(chunk.known_sources, weight, query, sources.table.vectors, (src, negatives), bias)
+        by_tail = gradient.query + gradient.bias[:, None] * vector if single else gradient.query
+        targets.add(dst, by_tail)
+        self._relation(translation, gradient.bias[:, None] * tail if single else gradient.query)
+        sources.add(src, gradient.positive)
+        sources.add(negatives, gradient.candidate)
+        return float(gradient.loss)
+
+    def _weight(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+        weight = torch.from_numpy(chunk.weight).to(self._device)
+        return weight, torch.zeros_like(weight)
+
+    def _relation(self, rows: Tensor, gradient: Tensor) -> None:
+        self._relation_rows.append(rows)
+        self._relation_gradients.append(gradient)
+
+    def _direction(
+        self, known: Pairs, weight: Tensor, query: Tensor, vectors: Tensor, rows: tuple[Tensor, Tensor], bias: Tensor
+    ) -> Gradient:
+        positive, candidate = vectors[rows[0]], vectors[rows[1]]
+        return direction(query, positive, candidate, bias, known, weight, self._config.loss == "logistic")

@@ -1,0 +1,96 @@
+"""The training step in plain torch: the reference for the compiled kernel, the fallback, and the path for CUDA."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from training.batch import Pairs
+
+EPSILON = 1e-10
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """Of one direction: the loss and its derivative by queries, positives, candidates and the queries' bias."""
+
+    loss: Float[Tensor, ""]
+    query: Float[Tensor, "b d"]
+    positive: Float[Tensor, "b d"]
+    candidate: Float[Tensor, "k d"]
+    bias: Float[Tensor, " b"]
+
+
+def softmax_weights(
+    positive: Float[Tensor, " b"], negative: Float[Tensor, "b k"]
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"], Float[Tensor, "b k"]]:
+    """Per edge: loss -log softmax of the positive among itself and its negatives, and d loss / d score."""
+    scores = torch.cat([positive[:, None], negative], dim=1)
+    log_p = torch.log_softmax(scores, dim=1)
+    slope = log_p.exp()
+    return -log_p[:, 0], slope[:, 0] - 1.0, slope[:, 1:]
+
+
+def logistic_weights(
+    positive: Float[Tensor, " b"], negative: Float[Tensor, "b k"]
+) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"], Float[Tensor, "b k"]]:
+    """Per edge: eq. 2 negated; half of the positive's term belongs to each direction, so it counts once."""
+    loss = torch.nn.functional.softplus(-positive) * 0.5 + torch.nn.functional.softplus(negative).sum(1)
+    return loss, -0.5 * torch.sigmoid(-positive), torch.sigmoid(negative)
+
+
+def direction(
+    query: Float[Tensor, "b d"],
+    positive: Float[Tensor, "b d"],
+    candidate: Float[Tensor, "k d"],
+    bias: Float[Tensor, " b"],
+    known: Pairs,
+    weight: Float[Tensor, " b"],
+    logistic: bool,
+) -> Gradient:
+    """Loss and gradients of one direction; scores are query·candidate + bias, `known` pairs count for nothing."""
+    negative = query @ candidate.T + bias[:, None]
+    negative[torch.from_numpy(known[0]).to(query.device), torch.from_numpy(known[1]).to(query.device)] = -torch.inf
+    weights = logistic_weights if logistic else softmax_weights
+    loss, slope, slopes = weights((query * positive).sum(1) + bias, negative)
+    slope, slopes = slope * weight, slopes * weight[:, None]
+    return Gradient(
+        loss=(loss * weight).sum(),
+        query=slope[:, None] * positive + slopes @ candidate,
+        positive=slope[:, None] * query,
+        candidate=slopes.T @ query,
+        bias=slope + slopes.sum(1),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TorchTable:
+    """A table as torch sees it: on the CPU these share memory with the numpy arrays."""
+
+    vectors: Float[Tensor, "n d"]
+    accumulator: Float[Tensor, " n"]
+    previous: Float[Tensor, "n d"] | None
+
+
+def adagrad_rows(table: TorchTable, rows: Tensor, gradient: Float[Tensor, "m d"], rate: float, pull: float) -> None:
+    """Row-wise Adagrad: add up each row's gradient, then θ -= rate · g / sqrt(Σ mean g²)."""
+    unique, place = torch.unique(rows, return_inverse=True)
+    total = torch.zeros((len(unique), gradient.shape[1]), device=gradient.device)
+    total.index_add_(0, place, gradient)
+    old = table.vectors[unique]
+    if table.previous is not None:
+        total += (2.0 * pull) * (old - table.previous[unique])
+    state = table.accumulator[unique] + total.square().mean(1)
+    table.accumulator[unique] = state
+    table.vectors[unique] = old - rate * total / (state.sqrt() + EPSILON)[:, None]
+
+
+def adagrad(vectors: Tensor, accumulator: Tensor, rows: Tensor, gradient: Tensor, rate: float) -> None:
+    """Adagrad, each coordinate for itself, on the relations `rows`; repeated rows are added up first."""
+    unique, place = torch.unique(rows, return_inverse=True)
+    total = torch.zeros((len(unique), gradient.shape[1]), device=gradient.device)
+    total.index_add_(0, place, gradient)
+    state = accumulator[unique] + total.square()
+    accumulator[unique] = state
+    vectors[unique] = vectors[unique] - rate * total / (state.sqrt() + EPSILON)

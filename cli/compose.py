@@ -1,0 +1,28 @@
+"""Where the parts are put together: a version becomes a recommender, a build gets its measurement."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bundle.space import Bundle
+    from service.recommend.recommender import Recommender
+
+
+def open_recommender(path: Path) -> "Recommender":
+    """The recommender over the version in the directory `path`, as the service would open it."""
+    from bundle.reader import open_bundle
+
+    return recommender_of(open_bundle(path))
+
+
+def recommender_of(bundle: "Bundle") -> "Recommender":
+    """The recommender over an opened version, with a searcher for every type that has an index."""
+    from index.search.open import open_searcher
+    from service.recommend.recommender import Recommender
+
+    searchers = {
+        (space, name): open_searcher(bundle, space, name)
+        for space, entry in bundle.manifest.spaces.items()
+        for name in entry.indexes
+    }
+    return Recommender(bundle, searchers)

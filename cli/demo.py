@@ -1,0 +1,84 @@
+"""`twhin demo`: everything once, on a generated graph, ending with a running service."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.output import line
+from cli.progress import progress, say
+from cli.serve import run_service
+
+
+def demo(
+    directory: Annotated[Path, typer.Option("--dir", help="Where the demo keeps its files.", metavar="DIR")] = Path(
+        ".demo"
+    ),
+    users: Annotated[int, typer.Option(help="Users of the generated graph.", min=1000)] = 20_000,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
+    serve: Annotated[bool, typer.Option(help="Start the service at the end.")] = True,
+) -> None:
+    """Generate a graph, train, build, publish, serve, and say what to open.
+
+    What exists already is kept, so a second run starts in seconds; remove the directory to begin again.
+    """
+    bundles = directory / "bundles"
+    graph = _graph(directory / "graph", users)
+    _run(graph, directory / "run")
+    _publish(directory / "run", bundles)
+    if serve:
+        _invite(bundles, port)
+        run_service(bundles, "127.0.0.1", port)
+
+
+def _graph(directory: Path, users: int) -> Path:
+    graph = directory / "graph.toml"
+    if graph.exists():
+        return graph
+    from training.graph.synthetic import generate
+
+    say(f"1/4 Generating a graph of {users:,} users with planted interests")
+    return generate(directory, n_users=users, seed=1)
+
+
+def _run(graph: Path, run: Path) -> None:
+    if (run / "run.json").exists():
+        return
+    from training.config import parse_config
+    from training.graph.prepare import prepare
+    from training.train import train
+
+    say("2/4 Training embeddings")
+    config = parse_config({"dim": 64, "epochs": 6}, "the demo")
+    train(prepare(graph, run / "graph", progress()), run, config, resume=True, progress=progress())
+
+
+def _publish(run: Path, bundles: Path) -> None:
+    from bundle.versions import current_version, publish
+
+    if current_version(bundles) is not None:
+        return
+    from cli.build import build_version
+
+    say("3/4 Building a version: clusters, mixtures, codebooks, indexes")
+    manifest = build_version(run, bundles, {}).manifest
+    publish(bundles, manifest.version)
+
+
+def _invite(bundles: Path, port: int) -> None:
+    from bundle.reader import open_bundle
+    from bundle.versions import current_path
+
+    bundle = open_bundle(current_path(bundles))
+    space = bundle.space()
+    default = space.entry.default
+    edges = space.relation(default.relation).targets
+    user = space.table(default.user_type).ids.external(int(edges.degrees().argmax()))
+    url = f"http://127.0.0.1:{port}"
+    say(f"4/4 Serving version {bundle.version} on {url}")
+    json_header = "-H 'content-type: application/json'"
+    line("\nTry:\n")
+    line(f"  curl -s {url}/recommend/{user}?k=10")
+    line(f'  curl -s {url}/recommend {json_header} -d \'{{"user": "{user}", "k": 5, "explain": true}}\'')
+    line(f"  curl -s {url}/v1/embeddings/{default.user_type}/{user}")
+    line(f"\nOpen:\n\n  {url}/ui    look around\n  {url}/docs  the API\n\nCtrl-C stops it.\n")

@@ -1,0 +1,51 @@
+"""The command `twhin`: what it offers, and how its errors and interrupts end.
+
+Exit status: 0 done · 1 a bug of ours · 2 usage · 3 the graph files · 4 the run directory · 5 the versions ·
+130 interrupted by Ctrl-C. `bundle/errors.py` has the tree behind the numbers.
+"""
+
+import sys
+
+import typer
+
+from bundle.errors import TwhinError
+from cli import build, data, demo, evaluate, recommend, serve, train, versions
+from cli.output import fail
+
+app = typer.Typer(
+    name="twhin",
+    help=(
+        "Graph embeddings and candidates for ranking services.\n\n"
+        "From edge files to answers: [bold]train[/bold] a graph, [bold]build[/bold] a version, "
+        "[bold]publish[/bold] it, [bold]serve[/bold] it. [bold]demo[/bold] does all of it on a generated graph."
+    ),
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("build")(build.build)
+app.command("publish")(versions.publish)
+app.command("rollback")(versions.rollback)
+app.command("serve")(serve.serve)
+app.command("recommend")(recommend.recommend)
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(versions.app, name="bundle")
+
+
+def main() -> None:
+    """Run the command; every error raised on purpose ends as one message and its exit status."""
+    as_json = "--json" in sys.argv
+    try:
+        app()
+    except TwhinError as error:
+        fail(str(error), error.code, as_json)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        fail("interrupted; nothing half-done is left behind", "interrupted", as_json)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)  # the reader of our output, `head` say, has had enough

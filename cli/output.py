@@ -1,0 +1,82 @@
+"""What the command prints: tables for people, JSON with `--json`, errors with what to do."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output.")]
+
+
+def emit(answer: object, as_json: bool, show: Callable[[], None]) -> None:
+    """Print `answer` as JSON, or call `show` to print it for a person."""
+    if as_json:
+        sys.stdout.write(json.dumps(plain(answer), ensure_ascii=False, indent=1) + "\n")
+    else:
+        show()
+
+
+def plain(value: object) -> object:
+    """`value` in the types JSON has; arrays, paths and times become lists and strings."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    return _plain_object(value)
+
+
+def _plain_object(value: object) -> object:
+    as_list: Any = getattr(value, "tolist", None)
+    if as_list is not None:
+        return plain(as_list())
+    dump: Any = getattr(value, "model_dump", None)
+    if dump is not None:
+        return plain(dump(mode="json"))
+    if isinstance(value, Sequence | set | frozenset):
+        return [plain(item) for item in value]
+    return str(value)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table; numbers are flushed right."""
+    view = Table(title=title, title_justify="left")
+    numeric = [all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(columns))]
+    for column, right in zip(columns, numeric, strict=True):
+        view.add_column(column, justify="right" if right else "left")
+    for row in rows:
+        view.add_row(*(cell(item) for item in row))
+    Console(width=None if sys.stdout.isatty() else 160).print(view)
+
+
+def cell(item: object) -> str:
+    """One table cell: thousands apart, floats in four significant digits."""
+    if isinstance(item, bool):
+        return "yes" if item else "no"
+    if isinstance(item, int):
+        return f"{item:,}"
+    if isinstance(item, float):
+        return f"{item:.4g}"
+    return "" if item is None else str(item)
+
+
+def line(text: str) -> None:
+    """A line of the answer on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def fail(message: str, code: str, as_json: bool) -> None:
+    """Say on standard error what went wrong; as JSON when the command was asked for JSON."""
+    if as_json:
+        sys.stderr.write(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False) + "\n")
+    else:
+        Console(stderr=True, soft_wrap=True, highlight=False).print("twhin:", message, style="red", markup=False)

@@ -1,0 +1,130 @@
+"""Progress as the command shows it: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+LINE_EVERY_S = 10.0
+
+
+class _Rate(ProgressColumn):
+    """Units a second, in the unit that the stage names."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        unit = task.fields["unit"]
+        return Text("" if speed is None else f"{readable(speed)} {unit}/s", style="progress.data.speed")
+
+
+@dataclass(frozen=True, slots=True)
+class _BarStage:
+    bars: Progress
+    task: TaskID
+
+    def advance(self, n: int = 1) -> None:
+        self.bars.advance(self.task, n)
+
+    def note(self, text: str) -> None:
+        self.bars.update(self.task, note=text)
+
+
+@dataclass(slots=True)
+class _LineStage:
+    name: str
+    total: int | None
+    unit: str
+    started_s: float = field(default_factory=time.monotonic)
+    shown_s: float = field(default_factory=time.monotonic)
+    done: int = 0
+    text: str = ""
+
+    def advance(self, n: int = 1) -> None:
+        self.done += n
+        if time.monotonic() - self.shown_s >= LINE_EVERY_S:
+            self.shown_s = time.monotonic()
+            self.show()
+
+    def note(self, text: str) -> None:
+        self.text = text
+
+    def show(self) -> None:
+        elapsed_s = max(1e-9, time.monotonic() - self.started_s)
+        share = f" of {readable(self.total)}" if self.total else ""
+        left = ""
+        if self.total and 0 < self.done < self.total:
+            left = f", {elapsed_s * (self.total - self.done) / self.done:.0f} s left"
+        rate = f", {readable(self.done / elapsed_s)} {self.unit}/s"
+        note = f", {self.text}" if self.text else ""
+        say(f"{self.name}: {readable(self.done)}{share} {self.unit} in {elapsed_s:.1f} s{rate}{left}{note}")
+
+
+class TerminalProgress:
+    """Bars on a terminal, one for each stage."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+
+    @contextmanager
+    def stage(self, name: str, total: int | None, unit: str) -> Iterator[_BarStage]:
+        """Show a bar for `total` units, a spinner when the number is unknown."""
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f}%"),
+            _Rate(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self._console) as bars:
+            task = bars.add_task(name, total=total, unit=unit, note="")
+            yield _BarStage(bars, task)
+            if total is None:
+                bars.update(task, total=1, completed=1)
+
+
+class LineProgress:
+    """A line at least every ten seconds and one at the end of each stage: for logs."""
+
+    @contextmanager
+    def stage(self, name: str, total: int | None, unit: str) -> Iterator[_LineStage]:
+        """Show lines for one piece of work."""
+        stage = _LineStage(name, total, unit)
+        yield stage
+        stage.show()
+
+
+def progress() -> TerminalProgress | LineProgress:
+    """The progress display that fits where standard error goes."""
+    return TerminalProgress() if sys.stderr.isatty() else LineProgress()
+
+
+def readable(number: float) -> str:
+    """`number` in three digits or so: 950, 12.3k, 4.56M."""
+    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.3g}{suffix}"
+    return f"{number:.3g}"
+
+
+def say(text: str) -> None:
+    """A line for the person who watches: standard error, so that standard output stays clean."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,71 @@
+"""`twhin recommend`: the service's answer for one user, without a server."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import JsonFlag, emit, line, table
+from cli.versions import BundlesOption
+
+if TYPE_CHECKING:
+    from service.recommend.types import Slate
+
+
+def recommend(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    bundles: BundlesOption,
+    k: Annotated[int, typer.Option("-k", help="How many candidates.", min=1, max=10_000)] = 20,
+    strategy: Annotated[str, typer.Option(help="A strategy of the version; auto is the best one measured.")] = "auto",
+    relation: Annotated[
+        str | None, typer.Option(help="The relation to rank by; the version's default otherwise.")
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Another version than the published one.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show each candidate's interest, rank and source.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Answer as POST /recommend would: candidates for a user from the published version."""
+    from bundle.versions import current_path, version_path
+    from cli.compose import open_recommender
+    from service.recommend.types import RecommendRequest
+
+    path = current_path(bundles) if version is None else version_path(bundles, version)
+    request = RecommendRequest(user=user, k=k, strategy=strategy, relation=relation, explain=explain)
+    slate = open_recommender(path).recommend(request)
+    emit(_answer(user, slate, explain), as_json, lambda: _show(user, slate, explain))
+
+
+def _answer(user: str, slate: "Slate", explain: bool) -> dict[str, object]:
+    return {
+        "user": user,
+        "version": slate.version,
+        "strategy": slate.strategy,
+        "relation": slate.relation,
+        "fallback": slate.fallback,
+        "candidates": [dict(zip(_columns(explain), row, strict=True)) for row in _rows(slate, explain)],
+    }
+
+
+def _columns(explain: bool) -> tuple[str, ...]:
+    return ("id", "score", "mode", "cluster", "share", "rank", "source") if explain else ("id", "score", "mode")
+
+
+def _rows(slate: "Slate", explain: bool) -> list[list[object]]:
+    rows: list[list[object]] = []
+    for external, pick in zip(slate.ids(), slate.picks, strict=True):
+        mode = pick.mode if pick.mode >= 0 else None
+        row: list[object] = [external, pick.score, mode]
+        if explain:
+            cluster = None if mode is None else int(slate.modes.clusters[mode])
+            share = None if mode is None else float(slate.modes.shares[mode])
+            row += [cluster, share, pick.rank, pick.source]
+        rows.append(row)
+    return rows
+
+
+def _show(user: str, slate: "Slate", explain: bool) -> None:
+    title = f"{slate.candidate_type} for {user} by {slate.relation}: strategy {slate.strategy}, version {slate.version}"
+    table(title, _columns(explain), _rows(slate, explain))
+    if slate.fallback is not None:
+        line(f"fallback: {slate.fallback}")

@@ -1,0 +1,61 @@
+"""Settings given by `--config FILE` and `--set key=value`, merged before they are checked."""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bundle.errors import ConfigError
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file of settings; see the documentation for every key.", metavar="FILE"),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="One setting, as in the file, over it: --set dim=256. May be repeated.", metavar="KEY=VALUE"
+    ),
+]
+
+
+def merged(config: Path | None, overrides: Sequence[str] | None) -> dict[str, object]:
+    """The settings of the file with the overrides on top. Raises ConfigError for what is no TOML."""
+    settings = {} if config is None else _read(config)
+    for item in overrides or ():
+        _merge(settings, _parse(item))
+    return settings
+
+
+def _read(config: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{config} does not exist. Name a TOML file of settings, or leave --config out.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{config} is not TOML: {error}.") from error
+
+
+def _parse(item: str) -> dict[str, object]:
+    """One `key=value`; a value that is no TOML value is taken as text, so that quotes can be left out."""
+    key, equals, value = item.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set takes KEY=VALUE, such as --set epochs=5; found {item!r:.60}.")
+    for text in (value, f'"{value}"'):
+        try:
+            return tomllib.loads(f"{key} = {text}")
+        except tomllib.TOMLDecodeError:
+            continue
+    raise ConfigError(f"--set {key}: the value is neither a TOML value nor plain text.")
+
+
+def _merge(into: dict[str, object], new: dict[str, object]) -> None:
+    """Put `new` over `into`, table by table, so that `--set table.key=1` leaves the table's other keys alone."""
+    for key, value in new.items():
+        old = into.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            _merge(old, value)
+        else:
+            into[key] = value

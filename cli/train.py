@@ -1,0 +1,79 @@
+"""`twhin train`: from graph files to a run directory."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import JsonFlag, emit, line, table
+from cli.progress import progress, readable, say
+from cli.settings import ConfigOption, SetOption, merged
+
+if TYPE_CHECKING:
+    from training.config import TrainConfig
+    from training.graph.prepared import PreparedGraph
+
+
+def train(
+    graph: Annotated[Path, typer.Argument(help="The graph file, graph.toml.", metavar="GRAPH.toml")],
+    run: Annotated[Path, typer.Option("--run", help="Directory for the run; made if missing.", metavar="DIR")],
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    warm_start: Annotated[
+        Path | None,
+        typer.Option(
+            "--warm-start", help="Start from this earlier run or version: its vectors stay comparable.", metavar="DIR"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in the run directory.")
+    ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print entities, memory, disk and time for this machine; train nothing.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train embeddings: read the graph files, learn a vector for every entity and relation, write a run directory.
+
+    Ctrl-C and even a power cut leave the last checkpoint; go on with --resume.
+    """
+    from training.config import parse_config
+    from training.train import train as run_training
+
+    chosen = parse_config(merged(config, settings), str(config or "--set"))
+    prepared = _prepare(graph, run)
+    if plan:
+        _plan(prepared, chosen, as_json)
+        return
+    summary = run_training(prepared, run, chosen, warm_start=warm_start, resume=resume, progress=progress())
+    emit(
+        summary,
+        as_json,
+        lambda: line(
+            f"Trained {summary.epochs} epochs, {readable(summary.edges_seen)} edges in {summary.seconds:.0f} s; loss "
+            f"{summary.final_loss:.4f}. The run is in {run}. Next: twhin build {run} --bundles DIR"
+        ),
+    )
+
+
+def _prepare(graph: Path, run: Path) -> "PreparedGraph":
+    from training.graph.prepare import prepare
+
+    prepared = prepare(graph, run / "graph", progress())
+    for relation in prepared.relations[:20]:
+        held_out = f", {len(relation.valid):,} for validation, {len(relation.test):,} for the test"
+        say(
+            f"  {relation.name}: {len(relation.train):,} edges to train{held_out if len(relation.test) else ''}"
+            f" ({relation.duplicates:,} duplicates and {relation.self_loops:,} self-loops left out)"
+        )
+    if len(prepared.relations) > 20:
+        say(f"  … and {len(prepared.relations) - 20} more relations")
+    return prepared
+
+
+def _plan(prepared: "PreparedGraph", config: "TrainConfig", as_json: bool) -> None:
+    from training.plan import plan
+
+    answer = plan(prepared, config)
+    rows = [[name, value] for name, value in vars(answer).items()]
+    emit(answer, as_json, lambda: table("Plan", ("what", "value"), rows))

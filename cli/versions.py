@@ -1,0 +1,167 @@
+"""`twhin publish`, `twhin rollback` and `twhin bundle show|verify|diff|prune`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.output import JsonFlag, emit, line, table
+from cli.progress import progress
+
+if TYPE_CHECKING:
+    from bundle.manifest import Manifest
+
+app = typer.Typer(
+    help="Look at the versions in a bundles directory, check them, remove old ones.", no_args_is_help=True
+)
+
+BundlesOption = Annotated[Path, typer.Option("--bundles", help="Directory of versions.", metavar="DIR")]
+VersionArgument = Annotated[str, typer.Argument(help="A version's name, as `twhin build` printed it.")]
+
+
+def publish(
+    version: Annotated[str, typer.Argument(help="A version's name, or `latest` for the newest one built.")],
+    bundles: BundlesOption,
+    force: Annotated[
+        str | None,
+        typer.Option("--force", help="Publish although a gate refuses; the reason is kept.", metavar="REASON"),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a version the one that is served.
+
+    Every byte is checked against the manifest, and the version's own measurements against their floors. Running
+    services change over by themselves, without a failed request.
+    """
+    from bundle.versions import publish as publish_version
+
+    name = _resolve(bundles, version)
+    manifest = publish_version(bundles, name, force_reason=force)
+    emit(_summary(manifest), as_json, lambda: line(f"Published {name}: it is what {bundles} serves now."))
+
+
+def rollback(bundles: BundlesOption, as_json: JsonFlag = False) -> None:
+    """Go back to the version that was published before the current one."""
+    from bundle.versions import rollback as roll_back
+
+    name = roll_back(bundles)
+    emit({"version": name}, as_json, lambda: line(f"Rolled back: {bundles} serves {name} now."))
+
+
+@app.command()
+def show(
+    bundles: BundlesOption,
+    version: Annotated[str | None, typer.Argument(help="A version's name; all versions by default.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the versions, or show one in full."""
+    from bundle.reader import read_manifest
+    from bundle.versions import current_version, list_versions, version_path
+
+    if version is not None:
+        manifest = read_manifest(version_path(bundles, _resolve(bundles, version)))
+        emit(manifest, as_json, lambda: _show_one(manifest))
+        return
+    current = current_version(bundles)
+    manifests = [read_manifest(bundles / name) for name in list_versions(bundles)]
+    answer = [{**_summary(manifest), "current": manifest.version == current} for manifest in manifests]
+    columns = ("version", "created", "current", "MB", "entities", "gates")
+    emit(
+        {"versions": answer},
+        as_json,
+        lambda: table(f"Versions in {bundles}", columns, [[row[column] for column in columns] for row in answer]),
+    )
+
+
+@app.command()
+def verify(bundles: BundlesOption, version: VersionArgument, as_json: JsonFlag = False) -> None:
+    """Check every byte of a version against its manifest, and every number for NaN and Inf."""
+    from bundle.reader import open_bundle
+    from bundle.verify import check_digests, check_finite
+    from bundle.versions import version_path
+
+    path = version_path(bundles, _resolve(bundles, version))
+    manifest = open_bundle(path).manifest
+    total = sum(entry.size_bytes for entry in manifest.files.values())
+    with progress().stage("Checking digests", total, "B") as stage:
+        check_digests(path, manifest, advance=stage.advance)
+    check_finite(path, manifest)
+    answer = {"version": manifest.version, "files": len(manifest.files), "size_bytes": total, "intact": True}
+    emit(answer, as_json, lambda: line(f"{manifest.version} is intact: {len(manifest.files)} files, {total:,} bytes."))
+
+
+@app.command()
+def diff(bundles: BundlesOption, old: VersionArgument, new: VersionArgument, as_json: JsonFlag = False) -> None:
+    """What changed between two versions: entities, edges, settings, measurements."""
+    from bundle.reader import read_manifest
+    from bundle.versions import version_path
+
+    before, after = (read_manifest(version_path(bundles, _resolve(bundles, name))) for name in (old, new))
+    facts_before, facts_after = _facts(before), _facts(after)
+    changed = [
+        {"what": key, "old": facts_before.get(key), "new": facts_after.get(key)}
+        for key in sorted({*facts_before, *facts_after})
+        if facts_before.get(key) != facts_after.get(key)
+    ]
+    rows = [[row["what"], row["old"], row["new"]] for row in changed]
+    emit({"changed": changed}, as_json, lambda: table("Changes", ("what", before.version, after.version), rows))
+
+
+@app.command()
+def prune(
+    bundles: BundlesOption,
+    keep: Annotated[int, typer.Option(help="How many of the newest versions to keep.", min=1)] = 3,
+    as_json: JsonFlag = False,
+) -> None:
+    """Remove old versions and what dead builders left; the current one and the one before it always stay."""
+    from bundle.versions import prune as prune_versions
+
+    removed = prune_versions(bundles, keep)
+    emit(
+        {"removed": removed}, as_json, lambda: line(f"Removed {len(removed)}: {', '.join(removed) or 'nothing to do'}.")
+    )
+
+
+def _resolve(bundles: Path, version: str) -> str:
+    """The name that `version` stands for: `latest` is the newest finished one, `current` the published one."""
+    from bundle.versions import current_path, list_versions
+
+    if version == "current":
+        return current_path(bundles).name
+    versions = list_versions(bundles)
+    return versions[-1] if version == "latest" and versions else version
+
+
+def _summary(manifest: "Manifest") -> dict[str, object]:
+    gates = manifest.evaluation.gates
+    return {
+        "version": manifest.version,
+        "created": manifest.created.isoformat(timespec="seconds"),
+        "MB": round(sum(entry.size_bytes for entry in manifest.files.values()) / 1e6, 1),
+        "entities": sum(entity.count for space in manifest.spaces.values() for entity in space.entities),
+        "gates": "; ".join(f"{gate.metric} {gate.measured:.3f} (floor {gate.floor:g})" for gate in gates),
+    }
+
+
+def _show_one(manifest: "Manifest") -> None:
+    table(f"Version {manifest.version}", ("what", "value"), list(_facts(manifest).items()))
+
+
+def _facts(manifest: "Manifest") -> dict[str, object]:
+    """The manifest's statements, one a line, without the files."""
+    facts: dict[str, object] = {}
+    _flatten("", manifest.model_dump(mode="json", exclude={"files", "version"}), facts)
+    facts["files"] = len(manifest.files)
+    return facts
+
+
+def _flatten(prefix: str, value: object, into: dict[str, object]) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _flatten(f"{prefix}.{key}" if prefix else str(key), item, into)
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            name = item.get("name", position) if isinstance(item, dict) else position
+            _flatten(f"{prefix}.{name}", item, into)
+    else:
+        into[prefix] = value

@@ -1,0 +1,50 @@
+"""What the command prints."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cli.output import cell, emit, plain
+from cli.progress import LineProgress, readable
+
+
+@dataclass(frozen=True)
+class Answer:
+    path: Path
+    rows: np.ndarray
+    nested: dict[str, object]
+
+
+def test_arrays_paths_and_dataclasses_become_json() -> None:
+    answer = Answer(Path("a/b"), np.array([1, 2], dtype=np.int32), {"recall": np.float32(0.5), "none": None})
+    assert json.dumps(plain(answer)) == '{"path": "a/b", "rows": [1, 2], "nested": {"recall": 0.5, "none": null}}'
+
+
+def test_json_goes_to_standard_output_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    emit({"id": "9223372036854775807"}, True, lambda: None)
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"id": "9223372036854775807"}
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize(
+    ("item", "shown"), [(1234567, "1,234,567"), (0.123456, "0.1235"), (True, "yes"), (None, ""), ("x", "x")]
+)
+def test_a_table_cell_is_readable(item: object, shown: str) -> None:
+    assert cell(item) == shown
+
+
+@pytest.mark.parametrize(("number", "shown"), [(950, "950"), (12_345, "12.3k"), (4_560_000, "4.56M"), (2.5e9, "2.5G")])
+def test_large_numbers_are_shortened(number: float, shown: str) -> None:
+    assert readable(number) == shown
+
+
+def test_progress_in_a_log_ends_each_stage_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with LineProgress().stage("Training", 100, "edges") as stage:
+        for _ in range(100):
+            stage.advance()
+        stage.note("loss 0.5")
+    assert capsys.readouterr().err.startswith("Training: 100 of 100 edges in ")

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Stage(Protocol):
     """One piece of work under way."""
 
@@ -18,6 +19,7 @@ class Stage(Protocol):
         ...
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Where progress is shown: a terminal, a log, nowhere."""
 

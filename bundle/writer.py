@@ -5,7 +5,10 @@ import shutil
 from pathlib import Path
 from types import TracebackType
 
-from bundle.arrays import AnyArray, save_array, sync_directory, write_text
+import numpy as np
+import numpy.typing as npt
+
+from bundle.arrays import AnyArray, map_array, save_array, sync_directory, write_text
 from bundle.errors import BundleInvalid
 from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, FileEntry, Manifest
@@ -56,12 +59,25 @@ class BundleWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def create(self, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> AnyArray:
+        """A new `.npy` file mapped for writing, for arrays larger than memory; call `add` when it is full."""
+        if 0 in shape:  # an empty array cannot be mapped
+            save_array(self.path(name), np.empty(shape, dtype=dtype))
+            return np.empty(shape, dtype=dtype)
+        return np.lib.format.open_memmap(self.path(name), mode="w+", dtype=np.dtype(dtype), shape=shape)
+
     def add(self, name: str) -> None:
-        """Take the file that a library wrote at `path(name)` into the version."""
+        """Take the file written at `path(name)` into the version. Raises BundleInvalid for NaN or Inf in a `.npy`."""
         path = self.root / name
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        self._files[name] = FileEntry(sha256=digest_of(path), size_bytes=path.stat().st_size)
+        entry = FileEntry(sha256=digest_of(path), size_bytes=path.stat().st_size)
+        if path.suffix == ".npy":
+            array = map_array(path)
+            if array.dtype.kind == "f":
+                require_finite(array, name)
+            entry = entry.model_copy(update={"dtype": array.dtype.str, "shape": array.shape})
+        self._files[name] = entry
 
     def stage(self, manifest: Manifest) -> None:
         """Write the manifest into the staging directory, so that the version can be opened and measured there."""

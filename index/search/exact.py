@@ -8,7 +8,9 @@ from jaxtyping import Float32, Integer
 
 from index.search.checks import check_exclusions, check_query
 from index.search.protocol import Hits
-from index.search.ranking import NO_ROWS, Matrix, Query, Rows, inside, ranked
+from index.search.ranking import NO_ROWS, Matrix, Rows, inside, ranked
+
+Queries = Float32[npt.NDArray[np.float32], "q width"]
 
 BLOCK_ROWS = 1 << 16
 BLOCK_QUERIES = 64
@@ -47,7 +49,7 @@ class ExactSearcher:
             hits.extend(ranked(self._vectors, query, rows, k) for query, rows in zip(part, best, strict=True))
         return hits
 
-    def _best_rows(self, queries: Matrix, k: int, excluded: Sequence[Rows]) -> list[Rows]:
+    def _best_rows(self, queries: Queries, k: int, excluded: Sequence[Rows]) -> list[Rows]:
         """Candidates of each query: its best `k` of every block of rows, so none of its best is missing."""
         found: list[list[Rows]] = [[NO_ROWS] for _ in queries]
         for first, scores in self._blocks(queries):
@@ -57,12 +59,12 @@ class ExactSearcher:
                 found[i].append(_top_positions(scores[i], k) + first)
         return [np.concatenate(parts) for parts in found]
 
-    def _blocks(self, queries: Matrix) -> Iterator[tuple[int, Matrix]]:
+    def _blocks(self, queries: Queries) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         for first in range(0, self.size, BLOCK_ROWS):
             yield first, queries @ self._vectors[first : first + BLOCK_ROWS].T
 
 
-def _top_positions(scores: Query, k: int) -> Rows:
+def _top_positions(scores: Float32[npt.NDArray[np.float32], " n"], k: int) -> Rows:
     """Positions of the best `k` finite scores, with everything that ties with the last of them."""
     if k < len(scores):
         floor = np.partition(scores, len(scores) - k)[len(scores) - k]

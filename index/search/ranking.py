@@ -8,12 +8,12 @@ from index.search.protocol import Hits
 
 Matrix = Float32[npt.NDArray[np.float32], "n width"]
 Query = Float32[npt.NDArray[np.float32], " width"]
-Rows = Integer[npt.NDArray[np.integer], " rows"]
+Rows = Integer[npt.NDArray[np.integer], " _"]  # no bound name: a function may take several
 
 NO_ROWS = np.empty(0, dtype=np.int64)
 
 
-def exact_scores(vectors: Matrix, query: Query, rows: Rows) -> Float32[npt.NDArray[np.float32], " rows"]:
+def exact_scores(vectors: Matrix, query: Query, rows: Rows) -> Float32[npt.NDArray[np.float32], " _"]:
     """`vectors[rows] · query`, each product summed alone, so that a row's score never depends on its company."""
     scores: npt.NDArray[np.float32] = np.einsum("ij,j->i", vectors.take(rows, axis=0), query)
     return scores

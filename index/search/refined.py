@@ -3,7 +3,7 @@
 import math
 import threading
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ FIRST_EXCLUDED = 1024
 WIDER_DEPTH = 4
 
 
+@runtime_checkable
 class CandidateSource(Protocol):
     """A library's index behind one call. It may miss rows, repeat none, and pads short answers with -1."""
 

@@ -1,0 +1,154 @@
+"""From a finished run to a complete version: everything is staged, measured in place, then named in one rename."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import faiss
+
+from bundle.errors import ConfigError, RunError
+from bundle.layout import SpaceLayout
+from bundle.manifest import DefaultQuery, Evaluation, IndexEntry, Lineage, Manifest, SpaceEntry, Strategy
+from bundle.progress import Progress, SilentProgress
+from bundle.writer import BundleWriter
+from index.build.config import BuildConfig
+from index.build.devices import Device, find_device
+from index.build.run import Run, open_run
+from index.build.stage import SpaceStage
+from index.build.strategies import DEFAULT_AUTO, default_strategies
+
+Assessment = tuple[Evaluation, dict[str, Strategy], str]
+Assess = Callable[[Path, Manifest], Assessment | None]
+SILENT = SilentProgress()
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltVersion:
+    """A version that now exists but is not published."""
+
+    path: Path
+    manifest: Manifest
+    device: str
+
+
+def build(
+    run_dir: Path,
+    bundles: Path,
+    config: BuildConfig,
+    *,
+    version: str | None = None,
+    space: str = "default",
+    assess: Assess | None = None,
+    progress: Progress = SILENT,
+) -> BuiltVersion:
+    """Build a version from the run in `run_dir` into the directory `bundles`.
+
+    `assess` is given the staged version, which can be opened like any other, and answers with what its
+    strategies measured on held-out edges, the strategies to ship and the best of them. Raises RunError
+    for a run that is not whole, ConfigError for settings that do not fit it.
+    """
+    run = open_run(run_dir)
+    device = find_device()
+    if config.threads:
+        faiss.omp_set_num_threads(config.threads)
+    created = datetime.now(UTC)
+    with BundleWriter(bundles, version or _version_name(created, run, config)) as writer:
+        entry = _stage_space(run, writer, space, config, device, progress)
+        manifest = Manifest(
+            version=writer.version,
+            created=created,
+            lineage=_lineage(run, config),
+            spaces={space: entry},
+            files=writer.files,
+        )
+        if assess is not None:
+            writer.stage(manifest)
+            with progress.stage("Measuring strategies", None, "strategies"):
+                manifest = _assessed(manifest, space, assess(writer.root, manifest))
+        return BuiltVersion(writer.commit(manifest), manifest, device.name)
+
+
+def _version_name(created: datetime, run: Run, config: BuildConfig) -> str:
+    mark = hashlib.sha256(f"{run.graph.digest} {run.record.config_digest} {config.digest()}".encode()).hexdigest()
+    return f"{created:%Y%m%dT%H%M%SZ}-{mark[:6]}"
+
+
+def _lineage(run: Run, config: BuildConfig) -> Lineage:
+    return Lineage(
+        graph_digest=run.graph.digest,
+        training_config_digest=run.record.config_digest,
+        build_config_digest=config.digest(),
+        parent=run.record.parent,
+        code_revision=run.record.code_revision,
+    )
+
+
+def _stage_space(
+    run: Run, writer: BundleWriter, space: str, config: BuildConfig, device: Device, progress: Progress
+) -> SpaceEntry:
+    default = _default_query(run, config)
+    stage = SpaceStage(run, writer, SpaceLayout(space), config, default, device)
+    with progress.stage("Writing edges and vectors", None, "files"):
+        entities, relations = stage.ids(), stage.edges()
+        stage.vectors(stage.popularity())
+    with progress.stage("Clustering", None, "clusters"):
+        clustering = stage.clusters()
+    with progress.stage("Mixtures", None, "users"):
+        clusters = stage.mixtures(clustering)
+    types = [entity.name for entity in entities if entity.count]
+    with progress.stage("Candidate lists and codes", len(types), "types") as bar:
+        compression = {}
+        for name in types:
+            stage.lists(clustering, name)
+            compression[name] = stage.compression(name)
+            bar.advance()
+    with progress.stage("Indexes", len(types), "types") as bar:
+        indexes: dict[str, IndexEntry] = {}
+        for name in types:
+            indexes[name] = stage.index(name)
+            bar.advance()
+    return SpaceEntry(
+        dim=run.dim,
+        entities=entities,
+        relations=relations,
+        default=default,
+        clusters=clusters,
+        compression=compression,
+        indexes=indexes,
+        strategies=default_strategies(config.mixtures.modes),
+        auto=DEFAULT_AUTO,
+    )
+
+
+def _default_query(run: Run, config: BuildConfig) -> DefaultQuery:
+    """The configured relation, else the one with held-out edges, else the first of high coverage."""
+    relations = {relation.name: relation for relation in run.graph.relations}
+    if not relations:
+        raise RunError(f"{run.path} has no relations.")
+    name = config.default_relation
+    if name is not None and name not in relations:
+        known = ", ".join(list(relations)[:20])
+        raise ConfigError(f"default_relation {name!a:.80} is no relation of the run; it has: {known}.")
+    if name is None and run.graph.split is not None and run.graph.split.relation in relations:
+        name = run.graph.split.relation
+    if name is None:
+        high = [relation.name for relation in run.graph.relations if relation.coverage == "high"]
+        name = (high or list(relations))[0]
+    return DefaultQuery(relation=name, user_type=relations[name].source, candidate_type=relations[name].target)
+
+
+def _assessed(manifest: Manifest, space: str, found: Assessment | None) -> Manifest:
+    """The manifest with what `assess` measured; the recall gates of the indexes stay."""
+    if found is None:
+        return manifest
+    evaluation, strategies, auto = found
+    gates = (*manifest.evaluation.gates, *evaluation.gates)
+    entry = manifest.spaces[space].model_copy(update={"strategies": strategies, "auto": auto})
+    return manifest.model_copy(
+        update={
+            "spaces": {**manifest.spaces, space: entry},
+            "evaluation": evaluation.model_copy(update={"gates": gates}),
+        }
+    )

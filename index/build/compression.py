@@ -1,0 +1,141 @@
+"""Learning product quantisers: PQ (Jégou et al., 2011) and OPQ (Ge et al., 2013) by FAISS, decoded by `bundle.pq`."""
+
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, UInt8
+
+from bundle.errors import ConfigError
+from bundle.pq import CODEWORDS, ProductQuantizer
+
+Vectors = Float32[npt.NDArray[np.float32], "_ d"]
+GOLDEN_ROWS = 32
+FLOAT_BYTES = 4
+DEFAULT_RATIO = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """The quantiser of one type, its codes, and what FAISS itself decodes from the first of them."""
+
+    quantizer: ProductQuantizer
+    codes: UInt8[npt.NDArray[np.uint8], "n parts"]
+    golden: Float32[npt.NDArray[np.float32], "rows d"]
+    mse: float
+    cosine: float
+
+    @property
+    def ratio(self) -> float:
+        """Bytes of a float32 vector over bytes of a code."""
+        return FLOAT_BYTES * self.quantizer.dim / int(self.codes.shape[1])
+
+
+def default_subquantizers(dim: int) -> int:
+    """The most parts that divide `dim` and compress at least 16 times: 32 bytes for d = 128."""
+    wanted = max(1, dim * FLOAT_BYTES // DEFAULT_RATIO)
+    return max(parts for parts in range(1, wanted + 1) if dim % parts == 0)
+
+
+def compress(
+    vectors: Vectors, subquantizers: int, *, rotated: bool, training_vectors: int, rng: np.random.Generator
+) -> Compressed:
+    """Learn a quantiser of `subquantizers` bytes on a sample of `vectors` and encode them all.
+
+    Raises ConfigError unless the parts divide d. With fewer than 256 vectors each is its own codeword.
+    """
+    dim = vectors.shape[1]
+    if dim % subquantizers:
+        fitting = ", ".join(str(parts) for parts in range(1, dim + 1) if dim % parts == 0)
+        raise ConfigError(f"compression.subquantizers is {subquantizers}; d = {dim} divides into {fitting}.")
+    rotated = rotated and len(vectors) >= CODEWORDS
+    sample = _sample(vectors, training_vectors, rng)
+    rotation = _learn_rotation(sample, subquantizers) if rotated else None
+    quantizer = _learn(_rotate(sample, rotation), subquantizers)
+    codes = _encode(quantizer, vectors, rotation)
+    learnt = ProductQuantizer(_codebooks(quantizer), rotation)
+    mse, cosine = distortion(vectors, learnt, codes)
+    return Compressed(learnt, codes, decode_by_faiss(learnt, codes[:GOLDEN_ROWS]), mse, cosine)
+
+
+def _sample(vectors: Vectors, limit: int, rng: np.random.Generator) -> Vectors:
+    if len(vectors) <= limit:
+        return np.ascontiguousarray(vectors)
+    return np.ascontiguousarray(vectors[np.sort(rng.choice(len(vectors), limit, replace=False))])
+
+
+def _learn_rotation(sample: Vectors, subquantizers: int) -> Vectors:
+    opq = faiss.OPQMatrix(sample.shape[1], subquantizers)
+    opq.niter = 25
+    opq.train(sample)
+    dim = sample.shape[1]
+    rotation: Vectors = faiss.vector_to_array(opq.A).reshape(dim, dim).copy()
+    return rotation
+
+
+def _rotate(vectors: Vectors, rotation: Vectors | None) -> Vectors:
+    return vectors if rotation is None else np.ascontiguousarray(vectors @ rotation.T)
+
+
+def _learn(sample: Vectors, subquantizers: int) -> faiss.ProductQuantizer:
+    quantizer = faiss.ProductQuantizer(sample.shape[1], subquantizers, 8)
+    quantizer.cp.min_points_per_centroid = 1
+    if len(sample) == 0:
+        sample = np.zeros((1, sample.shape[1]), dtype=np.float32)
+    if len(sample) < CODEWORDS:  # k-means needs 256 points; fewer vectors are their own codewords
+        sample = np.resize(sample, (CODEWORDS, sample.shape[1]))
+    quantizer.train(np.ascontiguousarray(sample))
+    return quantizer
+
+
+def _encode(
+    quantizer: faiss.ProductQuantizer, vectors: Vectors, rotation: Vectors | None
+) -> UInt8[npt.NDArray[np.uint8], "n parts"]:
+    step = 1 << 16
+    parts = [
+        quantizer.compute_codes(np.ascontiguousarray(_rotate(vectors[start : start + step], rotation)))
+        for start in range(0, len(vectors), step)
+    ]
+    codes: npt.NDArray[np.uint8] = np.concatenate([np.empty((0, quantizer.M), np.uint8), *parts])
+    return codes
+
+
+def _codebooks(quantizer: faiss.ProductQuantizer) -> Float32[npt.NDArray[np.float32], "parts codewords part_dim"]:
+    flat: npt.NDArray[np.float32] = faiss.vector_to_array(quantizer.centroids)
+    return flat.reshape(quantizer.M, CODEWORDS, quantizer.dsub).copy()
+
+
+def decode_by_faiss(quantizer: ProductQuantizer, codes: UInt8[npt.NDArray[np.uint8], "n parts"]) -> Vectors:
+    """What FAISS rebuilds from `codes`: the judge of every other decoder."""
+    parts = quantizer.codebooks.shape[0]
+    judge = faiss.ProductQuantizer(quantizer.dim, parts, 8)
+    faiss.copy_array_to_vector(quantizer.codebooks.ravel(), judge.centroids)
+    decoded: Vectors = judge.decode(np.ascontiguousarray(codes))
+    if quantizer.rotation is None:
+        return decoded
+    turn = faiss.LinearTransform(quantizer.dim, quantizer.dim, False)
+    faiss.copy_array_to_vector(quantizer.rotation.ravel(), turn.A)
+    turn.is_trained = True
+    turn.set_is_orthonormal()
+    turned: Vectors = turn.reverse_transform(decoded)
+    return turned
+
+
+def distortion(
+    vectors: Vectors, quantizer: ProductQuantizer, codes: UInt8[npt.NDArray[np.uint8], "n parts"]
+) -> tuple[float, float]:
+    """Mean squared error a coordinate and mean cosine between vectors and what their codes decode to."""
+    if len(vectors) == 0:
+        return 0.0, 1.0
+    squared = cosine = 0.0
+    step = 1 << 16
+    for start in range(0, len(vectors), step):
+        true = np.ascontiguousarray(vectors[start : start + step])
+        rebuilt = quantizer.decode(codes[start : start + step])
+        squared += float(np.square(true - rebuilt).sum(dtype=np.float64))
+        lengths = np.linalg.norm(true, axis=1) * np.linalg.norm(rebuilt, axis=1)
+        products = np.einsum("ij,ij->i", true, rebuilt)
+        # A zero vector is rebuilt well exactly when it is rebuilt as zero.
+        cosine += float(np.divide(products, lengths, out=np.ones_like(products), where=lengths > 0).sum())
+    return squared / vectors.size, cosine / len(vectors)

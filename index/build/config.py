@@ -1,0 +1,111 @@
+"""Settings of `twhin build`, as read from a TOML file: targets first, every library parameter may be fixed by hand."""
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+
+from bundle.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+IndexKind = Literal["exact", "hnsw", "ivf_sq8", "ivf_pq", "pq"]
+
+
+class Section(BaseModel):
+    """Frozen and closed: a misspelt key is an error, not a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IndexConfig(Section):
+    """What the searchers must reach; the configuration that does it most cheaply is chosen.
+
+    `kind` and the parameters below it fix what would otherwise be swept.
+    """
+
+    target_recall: Share = 0.95
+    recall_at: PositiveInt = 100
+    memory_limit_bytes_per_vector: PositiveFloat | None = None
+    prefer: Literal["speed", "memory"] = "speed"
+    kind: Literal["auto"] | IndexKind = "auto"
+    depth: PositiveInt | None = None
+    refine: PositiveFloat | None = None
+    hnsw_links: PositiveInt | None = None
+    hnsw_build_depth: PositiveInt | None = None
+    ivf_lists: PositiveInt | None = None
+    pq_subquantizers: PositiveInt | None = None
+    popularity_scale: PositiveFloat = 0.3
+    queries: PositiveInt = 1000
+
+
+class ClusterConfig(Section):
+    """The one k-means of a space. `types` defaults to the default relation's target, `count` to a rule on size."""
+
+    count: PositiveInt | None = None
+    types: tuple[str, ...] | None = None
+    iterations: PositiveInt = 20
+    points_per_centroid: PositiveInt = 256
+    list_length: NonNegativeInt = 1000
+
+
+class SmoothingConfig(Section):
+    """kNN-Embed: a user's mixture is mixed with those of the nearest users, `share` being the neighbours' part."""
+
+    neighbours: PositiveInt = 10
+    share: Share = 0.2
+
+
+class MixtureConfig(Section):
+    """How engagements become modes: how many, and what an engagement counts.
+
+    `half_life` is in the unit of the graph's time column: an engagement that old counts one half.
+    """
+
+    modes: PositiveInt = 10
+    relation_weights: dict[str, NonNegativeFloat] = {}
+    edge_weights: bool = False
+    half_life: PositiveFloat | None = None
+    smoothing: SmoothingConfig | None = None
+
+
+class CompressionConfig(Section):
+    """Product quantisation of the embeddings: 4·d/`subquantizers` times smaller; `rotated` learns an OPQ rotation."""
+
+    subquantizers: PositiveInt | None = None
+    rotated: bool = False
+    training_vectors: PositiveInt = 65_536
+
+
+class BuildConfig(Section):
+    """All settings of a build. `default_relation` is what `/recommend` ranks by when a request names none."""
+
+    default_relation: str | None = None
+    seed: NonNegativeInt = 1
+    threads: NonNegativeInt = 0
+    index: IndexConfig = IndexConfig()
+    clusters: ClusterConfig = ClusterConfig()
+    mixtures: MixtureConfig = MixtureConfig()
+    compression: CompressionConfig = CompressionConfig()
+
+    def digest(self) -> str:
+        """SHA-256 of the settings in hexadecimal."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def parse_config(settings: dict[str, object], where: str) -> BuildConfig:
+    """Check settings that came from `where`. Raises ConfigError naming the key."""
+    try:
+        return BuildConfig.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{where}: {key}: {first['msg']}. docs/indexes.md lists the keys.") from error

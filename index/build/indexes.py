@@ -1,0 +1,128 @@
+"""Building one searcher's file with hnswlib or FAISS from a plan."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import faiss
+import hnswlib
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32
+
+from bundle.manifest import IndexEntry
+from index.build.config import IndexKind
+from index.build.devices import Device
+from index.search.columns import Columns
+
+Vectors = Float32[npt.NDArray[np.float32], "n width"]
+TRAINING_POINTS_A_LIST = 64
+BLOCK_ROWS = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One configuration of a searcher: everything that makes its file, and how it is asked.
+
+    `subquantizers` of 0 means two columns to a 4-bit code. Fields that a kind has no use for stay 0.
+    """
+
+    kind: IndexKind
+    depth: int
+    refine: float = 1.0
+    popularity_scale: float = 1.0
+    links: int = 0
+    build_depth: int = 0
+    lists: int = 0
+    subquantizers: int = 0
+
+    @property
+    def extension(self) -> str:
+        """Which library reads the file."""
+        return "hnsw" if self.kind == "hnsw" else "faiss"
+
+    @property
+    def same_file(self) -> "Plan":
+        """The plan without what only the search needs: plans that agree in it share a file."""
+        return replace(self, depth=0, refine=0.0)
+
+    def columns(self, width: int) -> Columns:
+        """How the library holds `width` columns: a whole number of them to each code."""
+        padded = width
+        if self.kind in ("ivf_pq", "pq"):
+            parts = self.subquantizers or math.ceil(width / 2)
+            padded = parts * math.ceil(width / parts)
+        return Columns(width, padded, self.popularity_scale)
+
+    def entry(self, file: str | None, width: int) -> IndexEntry:
+        """The manifest's entry, without measurements."""
+        parameters: dict[str, int | float | str | bool] = {
+            "padded_width": self.columns(width).padded,
+            "popularity_scale": self.popularity_scale,
+            "refine": self.refine,
+        }
+        named = {
+            "links": self.links,
+            "build_depth": self.build_depth,
+            "lists": self.lists,
+            "subquantizers": self.subquantizers,
+        }
+        parameters |= {name: value for name, value in named.items() if value}
+        return IndexEntry(
+            kind=self.kind, file=file, parameters={} if self.kind == "exact" else parameters, depth=self.depth
+        )
+
+
+def write_index(plan: Plan, vectors: Vectors, path: Path, *, seed: int, threads: int, device: Device) -> None:
+    """Build the searcher that `plan` describes over `vectors` and write it to `path`; row = label."""
+    columns = plan.columns(vectors.shape[1])
+    if plan.kind == "hnsw":
+        _write_hnsw(plan, vectors, columns, path, seed, threads)
+    else:
+        faiss.write_index(_faiss_index(plan, vectors, columns, seed, device), str(path))
+
+
+def _write_hnsw(plan: Plan, vectors: Vectors, columns: Columns, path: Path, seed: int, threads: int) -> None:
+    index = hnswlib.Index(space="ip", dim=columns.padded)
+    index.init_index(max_elements=len(vectors), M=plan.links, ef_construction=plan.build_depth, random_seed=seed)
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        block = columns.of_vectors(vectors[start : start + BLOCK_ROWS])
+        index.add_items(block, np.arange(start, start + len(block)), num_threads=threads or -1)
+    index.save_index(str(path))
+
+
+def _faiss_index(plan: Plan, vectors: Vectors, columns: Columns, seed: int, device: Device) -> Any:
+    index = faiss.index_factory(columns.padded, _factory(plan, columns), faiss.METRIC_INNER_PRODUCT)
+    sample = _training_sample(plan, vectors, seed)
+    ivf = faiss.try_extract_index_ivf(index)
+    if ivf is not None:
+        ivf.cp.seed = seed
+        ivf.cp.min_points_per_centroid = 1
+        ivf.clustering_index = device.to_gpu(faiss.IndexFlatIP(columns.padded))
+    index.train(columns.of_vectors(sample))
+    if ivf is not None:
+        ivf.clustering_index = None
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        index.add(columns.of_vectors(vectors[start : start + BLOCK_ROWS]))
+    return index
+
+
+def _factory(plan: Plan, columns: Columns) -> str:
+    """FAISS's own name for the plan. Codes of 4 bits are scanned in registers ("fs"), several times as fast as 8."""
+    parts = plan.subquantizers or columns.padded // 2
+    match plan.kind:
+        case "ivf_sq8":
+            return f"IVF{plan.lists},SQ8"
+        case "ivf_pq":
+            return f"IVF{plan.lists},PQ{parts}x4fsr"
+        case _:
+            return f"PQ{parts}x4fs"
+
+
+def _training_sample(plan: Plan, vectors: Vectors, seed: int) -> Vectors:
+    limit = max(TRAINING_POINTS_A_LIST * plan.lists, 1 << 16)
+    if len(vectors) <= limit:
+        return vectors
+    chosen = np.sort(np.random.default_rng(seed).choice(len(vectors), limit, replace=False))
+    return vectors[chosen]

@@ -47,3 +47,6 @@ class SilentProgress:
     def stage(self, name: str, total: int | None, unit: str) -> Iterator[Stage]:
         """Open a stage that shows nothing."""
         yield SilentStage()
+
+
+SILENT = SilentProgress()

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float64, Int32, Int64
 
 from bundle.errors import EdgeFileError, GraphFileError
 from bundle.ids import IdTable
+from bundle.progress import Progress, Stage
 from training.graph.dedupe import Deduplicator, EdgeKind, RowEdges
 from training.graph.npyfile import ArrayFiles
 from training.graph.prepared import Part, part_file
@@ -19,7 +20,6 @@ from training.graph.reading import SpooledEdges
 from training.graph.schema import FileSplit, RandomSplit, RelationSpec, SplitSpec
 from training.graph.split import TEST, TRAIN, VALID, Parts, random_parts, time_parts
 from training.graph.spool import AnyArray, RawColumn
-from training.progress import Progress, Stage
 
 _PARTS: tuple[tuple[int, Part], ...] = ((TRAIN, "edges"), (VALID, "valid"), (TEST, "test"))
 

@@ -12,13 +12,13 @@ from jaxtyping import Float64, Int64
 
 from bundle.errors import EdgeFileError
 from bundle.ids import IdKind
+from bundle.progress import Stage
 from training.graph import columns
 from training.graph.columns import BadValue
 from training.graph.files import open_table
 from training.graph.schema import RelationSpec
 from training.graph.table import Table, shown
 from training.graph.text import TextTable
-from training.progress import Stage
 
 Ids = Any  # int64 ids as a numpy array, string ids as an Arrow LargeBinaryArray
 Convert = Callable[[Any], Any]

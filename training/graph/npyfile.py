@@ -2,11 +2,16 @@
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from bundle.arrays import sync_directory
+
+SYNC_THREADS = 8  # a file system commits many waiting files at once; one by one takes a commit each
 
 
 class GrowingArray:
@@ -64,5 +69,9 @@ class ArrayFiles:
 
     def finish(self) -> dict[str, str]:
         """Finish all arrays; returns their digests by file name relative to the directory, in the order of names."""
-        digests = {str(path.relative_to(self.directory)): array.finish() for path, array in self._arrays.items()}
-        return dict(sorted(digests.items()))
+        paths = sorted(self._arrays)
+        with ThreadPoolExecutor(SYNC_THREADS) as pool:
+            digests = list(pool.map(lambda path: self._arrays[path].finish(), paths))
+        for directory in {path.parent for path in paths}:
+            sync_directory(directory)
+        return {str(path.relative_to(self.directory)): digest for path, digest in zip(paths, digests, strict=True)}

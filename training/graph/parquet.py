@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from bundle.errors import EdgeFileError
+from bundle.progress import Stage
 from training.graph.table import check_columns, one_line
-from training.progress import Stage
 
 BATCH_ROWS = 1 << 18
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from bundle.progress import Progress
 from training.graph.edges import EdgeBatch, EdgeReader
 from training.graph.idspace import IdSpace, StringSpace, id_space
 from training.graph.schema import GraphFile, RelationSpec
 from training.graph.source import EdgeInput
 from training.graph.spool import IdSpool, RawColumn, id_spool
-from training.progress import Progress
 
 
 @dataclass(slots=True)

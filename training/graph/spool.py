@@ -110,9 +110,8 @@ class IntSpool:
 
 
 def _int_rows(table: Int64[npt.NDArray[np.int64], " t"], ids: Int64[npt.NDArray[np.int64], " n"]) -> Rows:
-    if len(table) and table[-1] - table[0] == len(table) - 1:  # without gaps: no search needed
-        return (ids - table[0]).astype(np.int32)
-    rows: Rows = np.searchsorted(table, ids).astype(np.int32)
+    gapless = len(table) > 0 and table[-1] - table[0] == len(table) - 1  # then no search is needed
+    rows: Rows = (ids - table[0] if gapless else np.searchsorted(table, ids)).astype(np.int32)
     return rows
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bundle.errors import EdgeFileError
-from training.progress import Stage
+from bundle.progress import Stage
 
 SHOWN_CHARACTERS = 80
 

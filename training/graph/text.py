@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.csv
 
 from bundle.errors import EdgeFileError
+from bundle.progress import Stage
 from training.graph.table import check_columns, one_line, shown
-from training.progress import Stage
 
 BLOCK_BYTES = 1 << 22
 

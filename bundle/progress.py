@@ -50,3 +50,6 @@ class SilentProgress:
 
 
 SILENT = SilentProgress()
+
+
+SILENT = SilentProgress()

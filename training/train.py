@@ -17,7 +17,7 @@ from training.edges import BucketEdges, index_edges
 from training.graph.prepared import PreparedGraph
 from training.kernel_backend import KernelBackend
 from training.model import Relations, Table, random_table, zero_relations
-from training.progress import Progress, SilentProgress
+from bundle.progress import Progress, SilentProgress
 from training.sampling import stream_seed
 from training.schedule import make_schedule
 from training.torch_backend import TorchBackend

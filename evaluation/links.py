@@ -1,0 +1,206 @@
+"""Link prediction: where the true end of each held-out edge ranks among all entities; known edges are removed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Float64, Int64
+from pydantic import BaseModel, ConfigDict
+
+from bundle.errors import UsageError
+from bundle.progress import Progress, SilentProgress
+from evaluation.known import Known, known_edges
+from evaluation.run import Run, RunRelation, open_run
+
+Part = Literal["valid", "test"]
+Direction = Literal["target", "source"]
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+SCORES_AT_ONCE = 16 * 2**20
+
+
+class Metrics(BaseModel):
+    """Filtered ranking quality over `edges` questions, each with one right answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mrr: float
+    hits_at_1: float
+    hits_at_3: float
+    hits_at_10: float
+    mean_rank: float
+    edges: int
+
+
+class RelationMetrics(BaseModel):
+    """One relation's quality, by the end that was asked for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    relation: str
+    target: Metrics
+    source: Metrics
+
+
+class LinkReport(BaseModel):
+    """What `twhin evaluate links` prints: both directions together and apart; baselines rank the same questions."""
+
+    model_config = ConfigDict(frozen=True)
+
+    part: Part
+    overall: Metrics
+    target: Metrics
+    source: Metrics
+    degree: Metrics
+    random: Metrics
+    relations: tuple[RelationMetrics, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Ranks of the right answers, from 1, ties at their mean; and how many candidates each question had."""
+
+    model: Float64[npt.NDArray[np.float64], " q"]
+    degree: Float64[npt.NDArray[np.float64], " q"]
+    candidates: Int64[I64, " q"]
+
+
+def evaluate_links(
+    run_dir: Path,
+    *,
+    part: Part = "test",
+    max_edges: int | None = None,
+    seed: int = 1,
+    progress: Progress | None = None,
+) -> LinkReport:
+    """Rank every held-out edge's true target among all entities of its type by eq. 1, and likewise its source.
+
+    Known edges of any part are removed from the candidates, the asked one excepted. `max_edges` takes a sample of
+    that many edges a relation. Memory is bounded: at most 64 MiB of scores at once.
+    Raises RunIncomplete or RunError for a bad run directory, UsageError when no edge was held out.
+    """
+    run = open_run(run_dir)
+    relations = [relation for relation in run.graph.relations if len(_held_out(relation, part))]
+    if not relations:
+        raise UsageError(f"{run_dir} has no {part} edges. Add a [split] to graph.toml and train again.")
+    rng = np.random.default_rng(seed)
+    by_relation: dict[str, dict[Direction, Ranks]] = {}
+    with (progress or SilentProgress()).stage("link prediction", len(relations), "relations") as stage:
+        for relation in relations:
+            by_relation[relation.name] = _rank_relation(run, relation, part, max_edges, rng)
+            stage.advance()
+    return _report(part, by_relation)
+
+
+def mean_ranks(
+    scores: Float32[F32, "q n"], truth: Int64[I64, " q"], known: tuple[I64, I64]
+) -> Float64[npt.NDArray[np.float64], " q"]:
+    """Rank of column truth[i] in row i from 1, ties at their mean; pairs in `known` are no candidates.
+
+    `scores` is overwritten. A score that is no number counts as above, so a broken model never looks good.
+    """
+    own = scores[np.arange(len(truth)), truth].copy()
+    scores[known] = -np.inf
+    scores[np.arange(len(truth)), truth] = own
+    below = np.count_nonzero(scores < own[:, None], axis=1)
+    level = np.count_nonzero(scores == own[:, None], axis=1)
+    ranks: npt.NDArray[np.float64] = 1.0 + (scores.shape[1] - below - level) + np.maximum(level - 1, 0) / 2.0
+    return ranks
+
+
+def metrics(ranks: Float64[npt.NDArray[np.float64], " q"]) -> Metrics:
+    """The usual summary of ranks."""
+    return Metrics(
+        mrr=float(np.mean(1.0 / ranks)),
+        hits_at_1=float(np.mean(ranks <= 1)),
+        hits_at_3=float(np.mean(ranks <= 3)),
+        hits_at_10=float(np.mean(ranks <= 10)),
+        mean_rank=float(np.mean(ranks)),
+        edges=len(ranks),
+    )
+
+
+def random_metrics(candidates: Int64[I64, " q"]) -> Metrics:
+    """What a random order is expected to reach with so many candidates a question."""
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, candidates.max() + 1))])
+
+    def hits(k: int) -> float:
+        return float(np.mean(np.minimum(k, candidates) / candidates))
+
+    return Metrics(
+        mrr=float(np.mean(harmonic[candidates] / candidates)),
+        hits_at_1=hits(1),
+        hits_at_3=hits(3),
+        hits_at_10=hits(10),
+        mean_rank=float(np.mean((candidates + 1) / 2)),
+        edges=len(candidates),
+    )
+
+
+def _held_out(relation: RunRelation, part: Part) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    edges = relation.test if part == "test" else relation.valid
+    return edges.src, edges.dst
+
+
+def _rank_relation(
+    run: Run, relation: RunRelation, part: Part, max_edges: int | None, rng: np.random.Generator
+) -> dict[Direction, Ranks]:
+    src, dst = _held_out(relation, part)
+    if max_edges is not None and len(src) > max_edges:
+        sample = rng.choice(len(src), max_edges, replace=False)
+        src, dst = src[sample], dst[sample]
+    by_source, by_target = known_edges(relation, run.graph)
+    vectors = run.vectors[relation.record.source], run.vectors[relation.record.target]
+    forward, inverse = run.relation_vectors[relation.index]
+    return {
+        "target": _rank(vectors[0], forward, vectors[1], src, dst, by_source),
+        "source": _rank(vectors[1], inverse, vectors[0], dst, src, by_target),
+    }
+
+
+def _rank(
+    queries: F32,
+    translation: Float32[F32, " d"],
+    candidates: F32,
+    asked: npt.NDArray[np.int32],
+    truth: npt.NDArray[np.int32],
+    known: Known,
+) -> Ranks:
+    model, degree, count = [], [], []
+    popularity = known.degree.astype(np.float32)
+    for block in _blocks(len(asked), len(candidates)):
+        pairs = known.pairs(asked[block])
+        right = truth[block].astype(np.int64)
+        query: F32 = queries[asked[block]] + translation
+        model.append(mean_ranks(np.asarray(query @ candidates.T, dtype=np.float32), right, pairs))
+        popular = np.broadcast_to(popularity, (len(right), len(popularity))).copy()
+        degree.append(mean_ranks(popular, right, pairs))
+        count.append(len(candidates) - known.counts(asked[block]) + 1)
+    return Ranks(np.concatenate(model), np.concatenate(degree), np.concatenate(count))
+
+
+def _blocks(n: int, width: int) -> Iterator[slice]:
+    size = max(1, SCORES_AT_ONCE // max(1, width))
+    for start in range(0, n, size):
+        yield slice(start, min(n, start + size))
+
+
+def _report(part: Part, by_relation: dict[str, dict[Direction, Ranks]]) -> LinkReport:
+    targets = [ranks["target"] for ranks in by_relation.values()]
+    sources = [ranks["source"] for ranks in by_relation.values()]
+    everything = targets + sources
+    return LinkReport(
+        part=part,
+        overall=metrics(np.concatenate([ranks.model for ranks in everything])),
+        target=metrics(np.concatenate([ranks.model for ranks in targets])),
+        source=metrics(np.concatenate([ranks.model for ranks in sources])),
+        degree=metrics(np.concatenate([ranks.degree for ranks in everything])),
+        random=random_metrics(np.concatenate([ranks.candidates for ranks in everything])),
+        relations=tuple(
+            RelationMetrics(relation=name, target=metrics(ranks["target"].model), source=metrics(ranks["source"].model))
+            for name, ranks in by_relation.items()
+        ),
+    )

@@ -1,0 +1,119 @@
+"""The simple methods that every report stands beside, each a few lines over sparse matrices.
+
+A baseline is a function from user rows to dense scores, higher is better; `top_rows` turns scores into lists.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int32, Int64
+from scipy import sparse
+
+from bundle.csr import Csr
+from evaluation.task import FollowTask
+
+Users = Int64[npt.NDArray[np.int64], " users"]
+Scores = Float32[npt.NDArray[np.float32], "users targets"]
+Score = Callable[[Users], Scores]
+
+CHUNK_FLOATS = 1 << 24  # of dense scores held at a time: 64 MiB
+ALWAYS_FIRST = np.float32(1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A named method. `missing` says why it cannot run here; then `score` is None."""
+
+    name: str
+    score: Score | None
+    missing: str | None = None
+
+
+def baselines(task: FollowTask, rng: np.random.Generator) -> list[Baseline]:
+    """Every baseline that the task's relation allows, the unavailable ones with the reason."""
+    follows = matrix(task.train, task.n_targets)
+    found = [Baseline("random", lambda users: rng.random((len(users), task.n_targets), dtype=np.float32))]
+    found.append(Baseline("popularity", popularity(task)))
+    if task.same_type:
+        found.append(Baseline("followees_of_followees", paths(follows)))
+        found.append(Baseline("reciprocate_first", reciprocate_first(follows)))
+    found.append(Baseline("item_knn", item_knn(follows)))
+    return [*found, als(task, follows)]
+
+
+def matrix(csr: Csr, n_columns: int) -> sparse.csr_array:
+    """The 0/1 matrix of an adjacency."""
+    ones = np.ones(len(csr.indices), dtype=np.float32)
+    return sparse.csr_array((ones, csr.indices, csr.indptr), shape=(len(csr), n_columns))
+
+
+def popularity(task: FollowTask) -> Score:
+    """The number of training edges that point to the target."""
+    degrees = task.train_by_target.degrees().astype(np.float32)
+    return lambda users: np.broadcast_to(degrees, (len(users), len(degrees))).copy()
+
+
+def paths(follows: sparse.csr_array) -> Score:
+    """Followees of followees: how many paths of two edges lead from the user to the target, `(A²)[u, t]`."""
+    return lambda users: _dense(follows[users] @ follows)
+
+
+def reciprocate_first(follows: sparse.csr_array) -> Score:
+    """Those who follow the user before all others; among equals, followees of followees."""
+    followers = follows.T.tocsr()
+    return lambda users: _dense(follows[users] @ follows + followers[users] * ALWAYS_FIRST)
+
+
+def item_knn(follows: sparse.csr_array) -> Score:
+    """Item-based collaborative filtering: the sum over the user's targets of their cosine with the candidate.
+
+    Targets are compared by who follows them: `A N Aᵀ A N` with N = diag(1 / √in-degree).
+    """
+    degrees = np.maximum(np.asarray(follows.sum(axis=0)).ravel(), 1.0).astype(np.float32)
+    scaled = (follows @ sparse.diags_array(1.0 / np.sqrt(degrees))).tocsr()
+    followers = scaled.T.tocsr()
+    return lambda users: _dense(follows[users] @ followers @ scaled)
+
+
+def als(task: FollowTask, follows: sparse.csr_array, *, factors: int = 128, iterations: int = 15) -> Baseline:
+    """Implicit ALS (Hu, Koren and Volinsky 2008) by the `implicit` package, which is optional."""
+    name = f"implicit_als_{factors}"
+    try:
+        from implicit.als import AlternatingLeastSquares
+    except ImportError:
+        return Baseline(name, None, "the package `implicit` is not installed")
+    model = AlternatingLeastSquares(factors=factors, iterations=iterations, random_state=1, num_threads=1)
+    model.fit(sparse.csr_matrix(follows), show_progress=False)
+    sources = np.asarray(model.user_factors, dtype=np.float32)
+    targets = np.asarray(model.item_factors, dtype=np.float32)
+    return Baseline(name, lambda users: sources[users] @ targets.T)
+
+
+def top_rows(task: FollowTask, score: Score, users: Users, k: int) -> list[Int32[npt.NDArray[np.int32], " _"]]:
+    """The `k` best rows by `score` that each user is not known to have; ties go to the lower row."""
+    step = max(1, CHUNK_FLOATS // max(1, task.n_targets))
+    lists: list[npt.NDArray[np.int32]] = []
+    for start in range(0, len(users), step):
+        chunk = users[start : start + step]
+        for user, scores in zip(chunk.tolist(), score(chunk), strict=True):
+            lists.append(_best(scores, task.known(user), k))
+    return lists
+
+
+def _best(
+    scores: Float32[npt.NDArray[np.float32], " targets"], excluded: Int32[npt.NDArray[np.int32], " _"], k: int
+) -> Int32[npt.NDArray[np.int32], " _"]:
+    scores = scores.copy()
+    scores[excluded] = -np.inf
+    k = min(k, len(scores))
+    # Keep everything that ties with the k-th, so that the cut among equals does not depend on the partition.
+    least = np.partition(scores, len(scores) - k)[len(scores) - k]
+    rows = np.flatnonzero((scores >= least) & (scores > -np.inf))
+    best = rows[np.argsort(-scores[rows], kind="stable")[:k]]
+    return best.astype(np.int32)
+
+
+def _dense(product: sparse.csr_array) -> Scores:
+    return np.asarray(product.toarray(), dtype=np.float32)

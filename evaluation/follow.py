@@ -1,0 +1,208 @@
+"""Whom to follow: every strategy of a version beside the simple baselines, on the same held-out edges.
+
+The recommender is handed in as a function, so that a version in memory, a running service and a test's
+toy are measured by the same code.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Float64, Int32, Int64
+from pydantic import BaseModel, ConfigDict
+
+from bundle.csr import Csr
+from evaluation.baselines import Baseline, top_rows
+from evaluation.metrics import (
+    Interval,
+    bootstrap,
+    coverage,
+    diversity,
+    exposure,
+    gini,
+    hit_ranks,
+    ndcg,
+    recall,
+    reciprocal_rank,
+)
+from evaluation.task import FollowTask, Lists, slack, without_known
+
+CUTS = (10, 20, 50)
+SHOWN = 10  # candidates that diversity, coverage and popularity look at
+DEGREE_BUCKETS = ((1, 2), (3, 9), (10, 29), (30, 99), (100, None))
+UserRows = Int64[npt.NDArray[np.int64], " users"]
+PerUser = Float64[npt.NDArray[np.float64], " users"]
+
+
+@runtime_checkable
+class Recommend(Protocol):
+    """Candidates for users that training knows: best first, without their training edges and themselves."""
+
+    def __call__(self, users: UserRows, strategy: str, k: int) -> Sequence[Int32[npt.NDArray[np.int32], " _"]]: ...
+
+
+@runtime_checkable
+class RecommendCold(Protocol):
+    """Candidates for users that training does not know: row i of `engagements` is all that is known of one."""
+
+    def __call__(self, engagements: Csr, strategy: str, k: int) -> Sequence[Int32[npt.NDArray[np.int32], " _"]]: ...
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Estimate(_Model):
+    """A mean over `n` users and its 95% bootstrap interval; None where nobody counts."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Row(_Model):
+    """One method: what it measured, or why it is missing. `by_degree` maps a bucket's label to the same metrics."""
+
+    name: str
+    kind: Literal["strategy", "baseline"]
+    metrics: dict[str, Estimate] = {}
+    by_degree: dict[str, dict[str, Estimate]] = {}
+    missing: str | None = None
+
+    def mean(self, metric: str) -> float:
+        """The mean of one metric; NaN where it was not measured."""
+        value = self.metrics[metric].mean if metric in self.metrics else None
+        return float("nan") if value is None else value
+
+
+class FollowReport(_Model):
+    """Everything measured on one task. `cold` maps the number of known engagements to rows of cold users."""
+
+    relation: str
+    held_out: Literal["test", "valid"]
+    users: int
+    seed: int
+    auto: str | None
+    rows: tuple[Row, ...]
+    cold: dict[int, tuple[Row, ...]] = {}
+
+    def row(self, name: str) -> Row:
+        """The row of one method. Raises KeyError."""
+        return {row.name: row for row in self.rows}[name]
+
+
+def follow_report(
+    task: FollowTask,
+    recommend: Recommend,
+    strategies: Sequence[str],
+    baselines: Sequence[Baseline],
+    vectors: Float32[npt.NDArray[np.float32], "targets d"],
+    *,
+    held_out: Literal["test", "valid"] = "test",
+    auto: str | None = None,
+    seed: int = 0,
+    cold: Mapping[int, tuple[Row, ...]] | None = None,
+) -> FollowReport:
+    """Measure every strategy and every baseline. `vectors` are the targets' embeddings, for diversity alone."""
+    rows = [strategy_row(task, recommend, name, vectors, seed) for name in strategies]
+    rows += [baseline_row(task, baseline, vectors, seed) for baseline in baselines]
+    return FollowReport(
+        relation=task.relation,
+        held_out=held_out,
+        users=len(task.users),
+        seed=seed,
+        auto=auto,
+        rows=tuple(rows),
+        cold=dict(cold or {}),
+    )
+
+
+def strategy_row(
+    task: FollowTask,
+    recommend: Recommend,
+    strategy: str,
+    vectors: Float32[npt.NDArray[np.float32], "targets d"],
+    seed: int,
+) -> Row:
+    """Ask the recommender for every user of the task and measure its lists."""
+    k = max(CUTS)
+    lists = without_known(task, task.users, recommend(task.users, strategy, k + slack(task, task.users)), k)
+    return _row(task, strategy, "strategy", lists, vectors, seed)
+
+
+def baseline_row(
+    task: FollowTask, baseline: Baseline, vectors: Float32[npt.NDArray[np.float32], "targets d"], seed: int
+) -> Row:
+    """Measure a baseline, or note why it is missing."""
+    if baseline.score is None:
+        return Row(name=baseline.name, kind="baseline", missing=baseline.missing)
+    lists = top_rows(task, baseline.score, task.users, max(CUTS))
+    return _row(task, baseline.name, "baseline", lists, vectors, seed)
+
+
+def _row(
+    task: FollowTask,
+    name: str,
+    kind: Literal["strategy", "baseline"],
+    lists: Lists,
+    vectors: Float32[npt.NDArray[np.float32], "targets d"],
+    seed: int,
+) -> Row:
+    values = per_user(task, lists, vectors)
+    everyone = np.ones(len(task.users), dtype=np.bool_)
+    metrics = _estimates(values, everyone, seed) | _of_the_catalogue(task, lists)
+    buckets = {label: _estimates(values, chosen, seed) for label, chosen in degree_buckets(task).items()}
+    return Row(name=name, kind=kind, metrics=metrics, by_degree=buckets)
+
+
+def per_user(
+    task: FollowTask, lists: Lists, vectors: Float32[npt.NDArray[np.float32], "targets d"]
+) -> dict[str, PerUser]:
+    """Each metric for each user of the task, NaN where it does not apply to the user."""
+    columns: dict[str, list[float]] = {}
+    for user, ranked in zip(task.users.tolist(), lists, strict=True):
+        for name, value in _of_one_user(task, user, ranked).items():
+            columns.setdefault(name, []).append(value)
+        columns.setdefault(f"diversity@{SHOWN}", []).append(diversity(ranked, vectors, SHOWN))
+    return {name: np.array(column, dtype=np.float64) for name, column in columns.items()}
+
+
+def _of_one_user(task: FollowTask, user: int, ranked: Int32[npt.NDArray[np.int32], " _"]) -> dict[str, float]:
+    relevant, one_way = task.relevant(user), task.one_way(user)
+    ranks, one_way_ranks = hit_ranks(ranked, relevant), hit_ranks(ranked, one_way)
+    values = {f"recall@{k}": recall(ranks, len(relevant), k) for k in CUTS}
+    if task.same_type:
+        values |= {f"one_way_recall@{k}": recall(one_way_ranks, len(one_way), k) for k in CUTS}
+    return values | {f"ndcg@{SHOWN}": ndcg(ranks, len(relevant), SHOWN), "mrr": reciprocal_rank(ranks, len(relevant))}
+
+
+def degree_buckets(task: FollowTask) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which users of the task have how many training edges; buckets without users are left out."""
+    degrees = task.train.degrees()[task.users]
+    buckets = {}
+    for low, high in DEGREE_BUCKETS:
+        inside = (degrees >= low) & (degrees <= (np.inf if high is None else high))
+        if inside.any():
+            buckets[f"{low}+" if high is None else f"{low}-{high}"] = inside
+    return buckets
+
+
+def _estimates(values: dict[str, PerUser], chosen: npt.NDArray[np.bool_], seed: int) -> dict[str, Estimate]:
+    # Every metric and method is resampled with the same draws, so that their intervals can be compared.
+    return {name: estimate(bootstrap(column[chosen], np.random.default_rng(seed))) for name, column in values.items()}
+
+
+def _of_the_catalogue(task: FollowTask, lists: Lists) -> dict[str, Estimate]:
+    """Coverage, and two views of popularity bias: inequality of exposure, mean in-degree of what is shown."""
+    exposed = exposure(lists, task.n_targets, SHOWN)
+    shown = float(exposed @ task.train_by_target.degrees() / max(1, exposed.sum()))
+    values = {f"coverage@{SHOWN}": coverage(exposed), f"gini@{SHOWN}": gini(exposed), f"in_degree@{SHOWN}": shown}
+    return {name: estimate(Interval(value, value, value, len(lists))) for name, value in values.items()}
+
+
+def estimate(interval: Interval) -> Estimate:
+    """The interval as JSON knows it: NaN becomes None."""
+    mean, low, high = (None if np.isnan(value) else value for value in interval[:3])
+    return Estimate(mean=mean, low=low, high=high, n=interval.n)

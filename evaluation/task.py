@@ -1,0 +1,117 @@
+"""What is measured: users, what is known of them, and the held-out edges that their lists should contain."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Int32, Int64
+
+from bundle.csr import Csr, csr_from_pairs
+from bundle.errors import UsageError
+from evaluation.run import Edges, RunGraph, RunRelation
+
+Lists = Sequence[Int32[npt.NDArray[np.int32], " _"]]
+
+
+@dataclass(frozen=True, slots=True)
+class FollowTask:
+    """Users to recommend to under one relation. Rows of `train`, `hidden` and `held_out` are all source rows.
+
+    `train` is what every method knows. `hidden` are further known positives that are in nobody's answer:
+    the validation edges while the test edges are held out. `train_by_target` is `train` turned round.
+    """
+
+    relation: str
+    users: Int64[npt.NDArray[np.int64], " users"]
+    train: Csr
+    train_by_target: Csr
+    hidden: Csr
+    held_out: Csr
+    same_type: bool
+
+    @property
+    def n_targets(self) -> int:
+        """Entities that may be recommended."""
+        return len(self.train_by_target)
+
+    def relevant(self, user: int) -> Int32[npt.NDArray[np.int32], " n"]:
+        """The user's held-out targets."""
+        return self.held_out.row(user)
+
+    def one_way(self, user: int) -> Int32[npt.NDArray[np.int32], " n"]:
+        """The held-out targets that do not follow the user back in training; all of them where ends differ in type."""
+        relevant = self.relevant(user)
+        return relevant[~np.isin(relevant, self.train_by_target.row(user))] if self.same_type else relevant
+
+    def known(self, user: int) -> Int32[npt.NDArray[np.int32], " n"]:
+        """What is in no answer for the user: training and hidden targets, and the user."""
+        rows = [self.train.row(user), self.hidden.row(user)]
+        own = np.full(1 if self.same_type else 0, user, dtype=np.int32)
+        return np.concatenate([*rows, own])
+
+
+def follow_task(
+    graph: RunGraph,
+    held_out: Literal["test", "valid"],
+    rng: np.random.Generator,
+    *,
+    relation: str | None = None,
+    n_users: int | None = 2000,
+    min_known: int = 3,
+) -> FollowTask:
+    """Choose `n_users` at random among those with at least `min_known` training edges and a held-out one.
+
+    None takes all such users. Raises UsageError when the graph was prepared without a split or no user is left.
+    """
+    chosen = graph.split_relation() if relation is None else graph.relation(relation)
+    n_sources, n_targets = graph.count(chosen.record.source), graph.count(chosen.record.target)
+    train = _adjacency(chosen, chosen.train, n_sources)
+    answers = _adjacency(chosen, chosen.test if held_out == "test" else chosen.valid, n_sources)
+    eligible = np.flatnonzero((train.degrees() >= min_known) & (answers.degrees() > 0))
+    if len(eligible) == 0:
+        raise UsageError(
+            f"{graph.path}: no source of {chosen.name!r} has {min_known} training edges and a {held_out} edge. "
+            "Hold out a larger fraction in [split]."
+        )
+    users = eligible if n_users is None else np.sort(rng.permutation(eligible)[:n_users])
+    nothing = Edges(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int32))
+    return FollowTask(
+        relation=chosen.name,
+        users=users.astype(np.int64),
+        train=train,
+        train_by_target=turned(train, n_targets),
+        hidden=_adjacency(chosen, chosen.valid if held_out == "test" else nothing, n_sources),
+        held_out=answers,
+        same_type=chosen.record.source == chosen.record.target,
+    )
+
+
+def _adjacency(relation: RunRelation, edges: Edges, n_sources: int) -> Csr:
+    src, dst = np.asarray(edges.src), np.asarray(edges.dst)
+    if not relation.record.symmetric:
+        return csr_from_pairs(src, dst, n_sources)
+    return csr_from_pairs(np.concatenate([src, dst]), np.concatenate([dst, src]), n_sources)
+
+
+def turned(csr: Csr, n_columns: int) -> Csr:
+    """The same edges grouped by their other end."""
+    rows = np.repeat(np.arange(len(csr), dtype=np.int32), csr.degrees())
+    return csr_from_pairs(csr.indices, rows, n_columns)
+
+
+def without_known(
+    task: FollowTask, users: Int64[npt.NDArray[np.int64], " users"], lists: Lists, k: int
+) -> list[Int32[npt.NDArray[np.int32], " _"]]:
+    """The first `k` of each list that the user is not known to have, so that all methods answer the same question."""
+    kept = []
+    for user, ranked in zip(users.tolist(), lists, strict=True):
+        fresh: Bool[npt.NDArray[np.bool_], " listed"] = ~np.isin(ranked, task.known(user))
+        kept.append(np.asarray(ranked[fresh][:k], dtype=np.int32))
+    return kept
+
+
+def slack(task: FollowTask, users: Int64[npt.NDArray[np.int64], " users"]) -> int:
+    """How many more candidates to ask for, so that `k` are left when the hidden ones are taken out."""
+    return int(task.hidden.degrees()[users].max(initial=0))

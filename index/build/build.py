@@ -1,21 +1,24 @@
 """From a finished run to a complete version: everything is staged, measured in place, then named in one rename."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import faiss
+import numpy as np
 
 from bundle.errors import ConfigError, RunError
 from bundle.layout import SpaceLayout
-from bundle.manifest import DefaultQuery, Evaluation, IndexEntry, Lineage, Manifest, SpaceEntry, Strategy
-from bundle.progress import Progress, SilentProgress
+from bundle.manifest import DefaultQuery, Evaluation, Lineage, Manifest, SpaceEntry, Strategy
+from bundle.progress import Progress, SilentProgress, Stage
 from bundle.writer import BundleWriter
+from index.build.clusters import Clustering
 from index.build.config import BuildConfig
 from index.build.devices import Device, find_device
 from index.build.run import Run, open_run
+from index.build.searchers import Chosen, SearcherStage
 from index.build.stage import SpaceStage
 from index.build.strategies import DEFAULT_AUTO, default_strategies
 
@@ -26,11 +29,12 @@ SILENT = SilentProgress()
 
 @dataclass(frozen=True, slots=True)
 class BuiltVersion:
-    """A version that now exists but is not published."""
+    """A version that now exists but is not published; `searchers` has what was tried for each type."""
 
     path: Path
     manifest: Manifest
     device: str
+    searchers: tuple[Chosen, ...]
 
 
 def build(
@@ -55,19 +59,20 @@ def build(
         faiss.omp_set_num_threads(config.threads)
     created = datetime.now(UTC)
     with BundleWriter(bundles, version or _version_name(created, run, config)) as writer:
-        entry = _stage_space(run, writer, space, config, device, progress)
+        entry, chosen = _stage_space(run, writer, space, config, device, progress)
         manifest = Manifest(
             version=writer.version,
             created=created,
             lineage=_lineage(run, config),
             spaces={space: entry},
             files=writer.files,
+            evaluation=Evaluation(gates=tuple(each.gate for each in chosen)),
         )
         if assess is not None:
             writer.stage(manifest)
             with progress.stage("Measuring strategies", None, "strategies"):
                 manifest = _assessed(manifest, space, assess(writer.root, manifest))
-        return BuiltVersion(writer.commit(manifest), manifest, device.name)
+        return BuiltVersion(writer.commit(manifest), manifest, device.name, tuple(chosen))
 
 
 def _version_name(created: datetime, run: Run, config: BuildConfig) -> str:
@@ -87,7 +92,7 @@ def _lineage(run: Run, config: BuildConfig) -> Lineage:
 
 def _stage_space(
     run: Run, writer: BundleWriter, space: str, config: BuildConfig, device: Device, progress: Progress
-) -> SpaceEntry:
+) -> tuple[SpaceEntry, list[Chosen]]:
     default = _default_query(run, config)
     stage = SpaceStage(run, writer, SpaceLayout(space), config, default, device)
     with progress.stage("Writing edges and vectors", None, "files"):
@@ -105,21 +110,32 @@ def _stage_space(
             compression[name] = stage.compression(name)
             bar.advance()
     with progress.stage("Indexes", len(types), "types") as bar:
-        indexes: dict[str, IndexEntry] = {}
-        for name in types:
-            indexes[name] = stage.index(name)
-            bar.advance()
-    return SpaceEntry(
+        chosen = _choose_searchers(stage, clustering, types, bar)
+    entry = SpaceEntry(
         dim=run.dim,
         entities=entities,
         relations=relations,
         default=default,
         clusters=clusters,
         compression=compression,
-        indexes=indexes,
+        indexes={each.entity_type: each.entry for each in chosen},
         strategies=default_strategies(config.mixtures.modes),
         auto=DEFAULT_AUTO,
     )
+    return entry, chosen
+
+
+def _choose_searchers(stage: SpaceStage, clustering: Clustering, types: Sequence[str], bar: Stage) -> list[Chosen]:
+    """The searcher of every candidate type, each judged on its own real queries."""
+    maker = stage.query_maker(clustering)
+    searchers = SearcherStage(stage.writer, stage.layout, stage.config, stage.device)
+    rng = np.random.default_rng(stage.config.seed)
+    chosen = []
+    for name in types:
+        queries = maker.make(name, 2 * stage.config.index.queries, rng)
+        chosen.append(searchers.build(name, stage.staged_vectors(name), queries))
+        bar.advance()
+    return chosen
 
 
 def _default_query(run: Run, config: BuildConfig) -> DefaultQuery:

@@ -43,6 +43,11 @@ class Plan:
         return "hnsw" if self.kind == "hnsw" else "faiss"
 
     @property
+    def file_name(self) -> str:
+        """A name for the file while it is tried; plans that share a file share it."""
+        return f"{self.kind}-{self.links}-{self.build_depth}-{self.lists}-{self.subquantizers}.{self.extension}"
+
+    @property
     def same_file(self) -> "Plan":
         """The plan without what only the search needs: plans that agree in it share a file."""
         return replace(self, depth=0, refine=0.0)

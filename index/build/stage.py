@@ -8,21 +8,21 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
 from bundle.arrays import map_array
+from bundle.csr import Csr
 from bundle.layout import SpaceLayout
-from bundle.manifest import ClustersEntry, CompressionEntry, DefaultQuery, EntityEntry, IndexEntry, RelationEntry
+from bundle.manifest import ClustersEntry, CompressionEntry, DefaultQuery, EntityEntry, RelationEntry
 from bundle.writer import BundleWriter
 from index.build.clusters import Clustering, cluster
 from index.build.compression import compress, default_subquantizers
 from index.build.config import BuildConfig
 from index.build.devices import Device
 from index.build.edges import stage_edges
-from index.build.indexes import Plan, write_index
 from index.build.lists import candidate_lists
 from index.build.mixtures import Counting, Engagements, build_mixtures, newest_time
+from index.build.queries import QueryMaker
 from index.build.run import RelationRecord, Run
 
 POPULAR = 10_000
-SMALL_TYPE = 2000
 BLOCK_ROWS = 1 << 16
 
 
@@ -181,20 +181,14 @@ class SpaceStage:
             subquantizers=parts, rotated=rotation is not None, ratio=made.ratio, mse=made.mse, cosine=made.cosine
         )
 
-    def index(self, entity_type: str) -> IndexEntry:
-        """The searcher of one type over all columns of its vectors."""
-        vectors = map_array(self.writer.path(self.layout.vectors(entity_type)))
-        if len(vectors) <= SMALL_TYPE:
-            return IndexEntry(kind="exact", depth=1)
-        plan = Plan("hnsw", depth=200, links=16, build_depth=200, popularity_scale=0.3)
-        file = self.layout.index(entity_type, plan.extension)
-        write_index(
-            plan,
-            vectors,
-            self.writer.path(file),
-            seed=self.config.seed,
-            threads=self.config.threads,
-            device=self.device,
-        )
-        self.writer.add(file)
-        return plan.entry(file, vectors.shape[1])
+    def query_maker(self, clustering: Clustering) -> QueryMaker:
+        """Real queries over the staged edges."""
+        targets = {}
+        for position in range(len(self.run.graph.relations)):
+            files = self.layout.edges(position, "targets")
+            targets[position] = Csr(map_array(self.writer.path(files[0])), map_array(self.writer.path(files[1])))
+        return QueryMaker(self.run, targets, self.default.candidate_type, clustering.centroids)
+
+    def staged_vectors(self, entity_type: str) -> Float32[npt.NDArray[np.float32], "_ width"]:
+        """The vectors of one type with their target-side columns, mapped from the version being written."""
+        return map_array(self.writer.path(self.layout.vectors(entity_type)))

@@ -1,5 +1,7 @@
 """Opening the searcher of one candidate type of an opened version."""
 
+from pathlib import Path
+
 from bundle.errors import BundleInvalid, QueryError
 from bundle.manifest import IndexEntry
 from bundle.space import Bundle
@@ -28,25 +30,22 @@ def open_searcher(bundle: Bundle, space: str | None, entity_type: str) -> Search
         known = ", ".join(chosen.entry.indexes)
         raise QueryError(f"candidates of that type are not searched in this space; it has: {known}")
     vectors = chosen.entities[entity_type].vectors
+    if entry.file is None:
+        return ExactSearcher(vectors)
+    if entry.file not in bundle.manifest.files:
+        raise BundleInvalid(f"{bundle.path}: the manifest lists no {entry.file}. Build the version again.")
+    check_digests(bundle.path, bundle.manifest, [entry.file])
+    return read_searcher(bundle.path / entry.file, entry, vectors)
+
+
+def read_searcher(path: Path, entry: IndexEntry, vectors: Matrix) -> Searcher:
+    """The searcher in the file at `path`, which is one that this process may trust. Raises BundleInvalid."""
     if entry.kind == "exact":
         return ExactSearcher(vectors)
-    return RefinedSearcher(
-        vectors,
-        _source(bundle, entry, vectors),
-        depth=entry.depth,
-        refine=float(entry.parameters.get("refine", 1.0)),
-    )
-
-
-def _source(bundle: Bundle, entry: IndexEntry, vectors: Matrix) -> CandidateSource:
-    if entry.file is None or entry.file not in bundle.manifest.files:
-        raise BundleInvalid(f"{bundle.path}: the manifest names no file for an index of kind {entry.kind}.")
-    check_digests(bundle.path, bundle.manifest, [entry.file])
     columns = columns_of(entry, int(vectors.shape[1]))
-    path = bundle.path / entry.file
-    if entry.file.endswith(HNSWLIB_SUFFIX):
-        return read_hnsw(path, columns, len(vectors))
-    return read_faiss(path, columns, len(vectors))
+    read = read_hnsw if path.suffix == HNSWLIB_SUFFIX else read_faiss
+    source: CandidateSource = read(path, columns, len(vectors))
+    return RefinedSearcher(vectors, source, depth=entry.depth, refine=float(entry.parameters.get("refine", 1.0)))
 
 
 def columns_of(entry: IndexEntry, width: int) -> Columns:

@@ -1,0 +1,156 @@
+"""Choosing a searcher: sweep a few configurations on real queries, keep the cheapest that reaches the target."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from index.build.config import IndexConfig
+from index.build.indexes import Plan
+from index.build.measure import Measured
+
+Number = TypeVar("Number", int, float)
+
+# Below this many rows a matrix product is as fast as any index and misses nothing.
+SMALL_TYPE = 4096
+# Chosen on one half of the queries and judged on the other: what is only just enough on the first is avoided.
+MARGIN = 0.003
+HNSW_DEPTHS = (100, 150, 250, 400, 700)
+IVF_PROBES = (4, 8, 16, 32, 64, 128)
+IVF_PQ_REFINES = (2.0, 4.0, 8.0)
+PQ_DEPTHS = (500, 1500, 5000)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One row of the table: a configuration, what it did, what it takes.
+
+    `bytes_per_vector` is the index file over its rows; an exact search needs the vectors themselves.
+    """
+
+    plan: Plan
+    measured: Measured
+    bytes_per_vector: float
+    build_seconds: float
+
+
+def choose(trials: Sequence[Trial], config: IndexConfig) -> Trial:
+    """The cheapest trial that reaches the target within the memory limit; failing that, the one that comes nearest.
+
+    "Cheapest" is CPU time, or bytes a vector when the settings prefer memory.
+    """
+    limit = math.inf if config.memory_limit_bytes_per_vector is None else config.memory_limit_bytes_per_vector
+    small = [trial for trial in trials if trial.bytes_per_vector <= limit] or [
+        min(trials, key=lambda trial: trial.bytes_per_vector)
+    ]
+    wanted = min(1.0, config.target_recall + MARGIN)
+    good = [trial for trial in small if trial.measured.recall >= wanted]
+    if not good:
+        return max(small, key=lambda trial: trial.measured.recall)
+    if config.prefer == "memory":
+        return min(good, key=lambda trial: (trial.bytes_per_vector, trial.measured.cpu_us_per_query))
+    return min(good, key=lambda trial: (trial.measured.cpu_us_per_query, trial.bytes_per_vector))
+
+
+def pareto(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials that no other beats in recall, CPU time and bytes at once, by rising recall."""
+    kept = [trial for trial in trials if not any(_beats(other, trial) for other in trials)]
+    return sorted(kept, key=lambda trial: trial.measured.recall)
+
+
+def _beats(other: Trial, trial: Trial) -> bool:
+    ours = (trial.measured.recall, -trial.measured.cpu_us_per_query, -trial.bytes_per_vector)
+    theirs = (other.measured.recall, -other.measured.cpu_us_per_query, -other.bytes_per_vector)
+    return theirs != ours and all(their >= our for their, our in zip(theirs, ours, strict=True))
+
+
+def plans_for(n: int, config: IndexConfig) -> list[Plan]:
+    """The configurations to try on `n` rows: all that the settings leave open."""
+    if config.kind == "auto" and n <= SMALL_TYPE:
+        return [_exact()]
+    kinds = ("exact", "hnsw", "ivf_sq8", "ivf_pq", "pq") if config.kind == "auto" else (config.kind,)
+    return [plan for kind in kinds for plan in _PLANS[kind](n, config)]
+
+
+def _exact() -> Plan:
+    return Plan("exact", depth=1)
+
+
+def _exact_plans(_: int, __: IndexConfig) -> list[Plan]:
+    return [_exact()]
+
+
+def _hnsw_plans(_: int, config: IndexConfig) -> list[Plan]:
+    return [
+        Plan(
+            "hnsw",
+            depth=depth,
+            popularity_scale=config.popularity_scale,
+            links=config.hnsw_links or 16,
+            build_depth=config.hnsw_build_depth or 200,
+        )
+        for depth in _fixed_or(config.depth, HNSW_DEPTHS)
+    ]
+
+
+def _ivf_sq8_plans(n: int, config: IndexConfig) -> list[Plan]:
+    lists = _lists(n, config)
+    return [
+        Plan(
+            "ivf_sq8",
+            depth=probes,
+            refine=config.refine or 1.2,
+            popularity_scale=config.popularity_scale,
+            lists=lists,
+        )
+        for probes in _fixed_or(config.depth, IVF_PROBES)
+        if probes <= lists
+    ]
+
+
+def _ivf_pq_plans(n: int, config: IndexConfig) -> list[Plan]:
+    lists = _lists(n, config)
+    return [
+        Plan(
+            "ivf_pq",
+            depth=probes,
+            refine=refine,
+            popularity_scale=config.popularity_scale,
+            lists=lists,
+            subquantizers=config.pq_subquantizers or 0,
+        )
+        for refine in _fixed_or(config.refine, IVF_PQ_REFINES)
+        for probes in _fixed_or(config.depth, IVF_PROBES)
+        if probes <= lists
+    ]
+
+
+def _pq_plans(_: int, config: IndexConfig) -> list[Plan]:
+    return [
+        Plan(
+            "pq",
+            depth=depth,
+            refine=config.refine or 1.0,
+            popularity_scale=config.popularity_scale,
+            subquantizers=config.pq_subquantizers or 0,
+        )
+        for depth in _fixed_or(config.depth, PQ_DEPTHS)
+    ]
+
+
+_PLANS = {
+    "exact": _exact_plans,
+    "hnsw": _hnsw_plans,
+    "ivf_sq8": _ivf_sq8_plans,
+    "ivf_pq": _ivf_pq_plans,
+    "pq": _pq_plans,
+}
+
+
+def _lists(n: int, config: IndexConfig) -> int:
+    """About 4√n inverted lists, and at least 39 rows to learn each from."""
+    return min(n, config.ivf_lists or max(1, min(int(4 * math.sqrt(n)), n // 39)))
+
+
+def _fixed_or(fixed: Number | None, swept: Sequence[Number]) -> Sequence[Number]:
+    return swept if fixed is None else (fixed,)

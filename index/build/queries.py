@@ -1,0 +1,109 @@
+"""Real queries to judge an index by: what held-out users will ask, not random vectors.
+
+A random vector has no near neighbours to miss: recall on such queries says nothing about a user's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int64
+
+from bundle.csr import Csr
+from index.build.run import EdgePart, RowArray, Run
+
+Queries = Float32[npt.NDArray[np.float32], "_ width"]
+Embeddings = Float32[npt.NDArray[np.float32], "_ d"]
+# The share of a user's own vector in the blended query, and its weight of popularity.
+USER_SHARE = 0.3
+POPULARITY = 0.3
+MAX_RELATIONS = 8
+HELD_OUT_FIRST: tuple[EdgePart, ...] = ("valid", "test", "edges")
+
+
+@dataclass(frozen=True, slots=True)
+class RealQueries:
+    """Queries of one candidate type; `kinds[kind_of[i]]` says how query i was made."""
+
+    queries: Float32[npt.NDArray[np.float32], "q width"]
+    kinds: tuple[str, ...]
+    kind_of: Int64[npt.NDArray[np.int64], " q"]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def part(self, first: int, step: int) -> "RealQueries":
+        """Every `step`-th query from `first` on."""
+        return RealQueries(self.queries[first::step], self.kinds, self.kind_of[first::step])
+
+
+@dataclass(frozen=True, slots=True)
+class QueryMaker:
+    """Makes queries from a run. `targets[i]` is relation i by source; `popular` is the type with that column."""
+
+    run: Run
+    targets: Mapping[int, Csr]
+    popular: str
+    centroids: Embeddings
+
+    def make(self, entity_type: str, n_queries: int, rng: np.random.Generator) -> RealQueries:
+        """About `n_queries` for candidates of `entity_type`, in shuffled order, width d + 1.
+
+        Users are sources of validation edges where there are any, else of test, else of training edges.
+        """
+        made = self._from_sources(entity_type, n_queries, rng)
+        share = max(1, n_queries // 5)
+        made["centroid"] = _with_popularity(_sampled(self.centroids, share, rng), 0.0)
+        # "More like this", and a target's query for its sources.
+        made["similar"] = _with_popularity(_sampled(self.run.vectors[entity_type], share, rng), 0.0)
+        kinds = tuple(made)
+        queries = np.concatenate([made[kind] for kind in kinds])
+        kind_of = np.repeat(np.arange(len(kinds)), [len(made[kind]) for kind in kinds])
+        order = rng.permutation(len(queries))[:n_queries]
+        return RealQueries(queries[order], kinds, kind_of[order])
+
+    def _from_sources(self, entity_type: str, n_queries: int, rng: np.random.Generator) -> dict[str, Queries]:
+        positions = [i for i, relation in enumerate(self.run.graph.relations) if relation.target == entity_type]
+        if len(positions) > MAX_RELATIONS:
+            positions = sorted(rng.choice(positions, MAX_RELATIONS, replace=False).tolist())
+        weight = POPULARITY if entity_type == self.popular else 0.0
+        made: dict[str, list[Queries]] = {"unimodal": [], "fold_in": [], "blend": []}
+        for position in positions:
+            sources = self._sources(position, max(1, n_queries // 5 // len(positions)), rng)
+            own = self.run.vectors[self.run.graph.relations[position].source][sources]
+            folded = self._fold_in(position, sources)
+            forward = self.run.relations[position, 0]
+            blended = USER_SHARE * own + (1 - USER_SHARE) * folded + forward
+            made["unimodal"].append(_with_popularity(own + forward, 0.0))
+            made["fold_in"].append(_with_popularity(folded + forward, 0.0))
+            made["blend"].append(_with_popularity(blended, weight))
+        return {kind: np.concatenate(parts) for kind, parts in made.items() if parts}
+
+    def _sources(self, position: int, n: int, rng: np.random.Generator) -> RowArray:
+        for part in HELD_OUT_FIRST:
+            edges = self.run.edges(position, part)
+            if len(edges):
+                return edges.src[np.sort(rng.integers(0, len(edges), n))]
+        return np.empty(0, dtype=np.int32)
+
+    def _fold_in(self, position: int, sources: RowArray) -> Embeddings:
+        """The mean of each source's targets; zero for one without training edges."""
+        targets, csr = self.run.vectors[self.run.graph.relations[position].target], self.targets[position]
+        folded = np.zeros((len(sources), self.run.dim), dtype=np.float32)
+        for i, source in enumerate(sources):
+            rows = csr.row(int(source))
+            if len(rows):
+                folded[i] = targets[rows].mean(axis=0)
+        return folded
+
+
+def _sampled(vectors: Embeddings, n: int, rng: np.random.Generator) -> Embeddings:
+    rows = rng.choice(len(vectors), min(n, len(vectors)), replace=False)
+    return np.ascontiguousarray(vectors[np.sort(rows)])
+
+
+def _with_popularity(queries: Embeddings, weight: float) -> Queries:
+    """The queries with one more coordinate, which meets the popularity column."""
+    column = np.full((len(queries), 1), weight, dtype=np.float32)
+    return np.concatenate([queries.astype(np.float32), column], axis=1)

@@ -56,6 +56,12 @@ class EdgeKind:
         return first.astype(np.uint64) * np.uint64(self.targets) + second.astype(np.uint64)
 
 
+def bucket_of(keys: UInt64[npt.NDArray[np.uint64], " n"], buckets: int) -> UInt64[npt.NDArray[np.uint64], " n"]:
+    """Which of `buckets` each key belongs to, spread evenly whatever the keys look like."""
+    chosen: npt.NDArray[np.uint64] = ((keys * _SPREAD) >> np.uint64(32)) % np.uint64(buckets)
+    return chosen
+
+
 @dataclass(slots=True)
 class _Bucket:
     positions: RawColumn
@@ -118,7 +124,7 @@ class Deduplicator:
         if len(self._buckets) == 1:
             yield self._buckets[0], slice(None)
             return
-        chosen = ((keys * _SPREAD) >> np.uint64(32)) % np.uint64(len(self._buckets))
+        chosen = bucket_of(keys, len(self._buckets))
         for i, bucket in enumerate(self._buckets):
             yield bucket, np.flatnonzero(chosen == i)
 

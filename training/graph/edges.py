@@ -54,7 +54,7 @@ class EdgeReader:
         """
         total = 0
         for path in paths:
-            for batch in self._file(open_table(path, self.spec.columns), stage):
+            for batch in self.table_batches(open_table(path, self.spec.columns), stage):
                 total += len(batch)
                 yield batch
         if total == 0:
@@ -63,7 +63,8 @@ class EdgeReader:
                 f"Relation {self.spec.name!r}: no edge in {names}. Give files with edges or remove the relation."
             )
 
-    def _file(self, table: Table, stage: Stage) -> Iterator[EdgeBatch]:
+    def table_batches(self, table: Table, stage: Stage) -> Iterator[EdgeBatch]:
+        """The edges of one file. Raises EdgeFileError as `batches` does, save that it may have none."""
         wanted = self._columns()
         first = 0
         for batch in table.batches(list(wanted), stage):

@@ -7,6 +7,7 @@ quoted with `"`; TSV has no quoting.
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,8 +41,15 @@ class TextTable:
         """The names of the columns. Raises EdgeFileError when the file is empty."""
         if self.columns is not None:
             return self.columns
-        for _, fields in self._records():
-            return tuple(fields)
+        return self.first_fields()
+
+    def first_fields(self) -> tuple[str, ...]:
+        """The fields of the first line that is not blank. Raises EdgeFileError when there is none."""
+        try:
+            for _, fields in self._records():
+                return tuple(fields)
+        except (OSError, EOFError, zlib.error) as error:
+            raise EdgeFileError(f"{self.path} cannot be read: {one_line(error)}. Copy it again.") from error
         raise EdgeFileError(f"{self.path} is empty. Put a header line and edges in it, or leave it out.")
 
     def batches(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
@@ -52,7 +60,7 @@ class TextTable:
         try:
             check_columns(self.path, columns, self.header(), advice)
             yield from self._stream(columns, stage)
-        except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        except (pa.ArrowException, OSError, EOFError, zlib.error, csv.Error) as error:
             raise EdgeFileError(f"{self.path} cannot be read as text: {one_line(error)}. Write it again.") from error
 
     def _stream(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:

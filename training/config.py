@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
 
 from bundle.errors import ConfigError
 
@@ -41,6 +41,7 @@ class TrainConfig(BaseModel):
     relation_learning_rate: float | None = Field(
         None, gt=0, description="step of Adagrad on relation vectors; default: the entities' learning rate"
     )
+    l2: float = Field(0.0, ge=0, description="pull of every touched row to zero: adds l2·‖θ‖² to an update's loss")
     init_scale: float = Field(
         0.1, gt=0, description="standard deviation of a new entity's length: each coordinate has init_scale/sqrt(dim)"
     )
@@ -52,6 +53,17 @@ class TrainConfig(BaseModel):
     )
     seed: int = Field(1, ge=0, lt=2**63, description="start of every random stream")
     threads: int = Field(0, ge=0, le=1024, description="threads that train; 0: one for each core")
+    partitions: int = Field(0, ge=0, le=1024, description="P of Algorithm 1; 0: as few as `memory` allows")
+    memory: ByteSize | None = Field(
+        None, description='resident memory the process may use, such as "8GiB"; default: no limit'
+    )
+    checkpoint_seconds: float = Field(120.0, gt=0, description="seconds between checkpoints")
+    l2_previous: float = Field(
+        0.0,
+        ge=0,
+        description="pull to the warm start's vectors: adds l2_previous·‖θ − θ_prev‖² to an update's loss",
+    )
+    tensorboard: bool = Field(False, description="also write scalars for TensorBoard, which must be installed")
     backend: Literal["auto", "compiled", "torch"] = Field(
         "auto", description="the compiled kernel, plain torch, or the first of them that works here"
     )

@@ -1,8 +1,7 @@
 """The compiled backend: hands a bucket's arrays to the C++ kernel and runs it on as many threads as asked."""
 
 import ctypes
-import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +45,7 @@ class _Work(ctypes.Structure):
         ("n_relations", ctypes.c_int64),
         *((name, ctypes.c_int32) for name in ("dim", "chunk", "own", "uniform", "prevalence")),
         *((name, ctypes.c_int32) for name in ("chunks_per_update", "logistic", "inverse")),
-        *((name, ctypes.c_float) for name in ("rate", "relation_rate", "pull")),
+        *((name, ctypes.c_float) for name in ("rate", "relation_rate", "pull", "decay")),
     ]
 
 
@@ -59,15 +58,14 @@ class KernelBackend:
 
     name = "compiled"
 
-    def __init__(self, config: TrainConfig, pull: float = 0.0) -> None:
+    def __init__(self, config: TrainConfig, threads: int) -> None:
         self._config = config
-        self._pull = pull
         library = load_kernel(-(-config.dim // LANES) * LANES)
         self._run = library.twhin_run
         self._run.argtypes = [ctypes.POINTER(_Work), POINTER, ctypes.POINTER(_Result)]
         self._run.restype = ctypes.c_int32
-        self._threads = config.threads or os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="train")
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="train")
 
     def visit(self, work: BucketWork) -> "KernelVisit":
         """See Backend."""
@@ -78,7 +76,12 @@ class KernelBackend:
         counter = ctypes.c_int64(begin)
         results = [_Result() for _ in range(self._threads)]
         calls = [self._pool.submit(self._run, native, ctypes.addressof(counter), result) for result in results]
-        statuses = [call.result() for call in calls]
+        try:
+            statuses = [call.result() for call in calls]
+        except BaseException:  # Ctrl-C: the arrays must outlive the threads
+            counter.value = native.end
+            wait(calls)
+            raise
         if any(statuses):
             raise RunError("There was no memory left for the kernel's buffers. Use fewer threads or negatives.")
         return results
@@ -118,7 +121,8 @@ class KernelBackend:
             inverse=config.inverse_relations,
             rate=config.learning_rate,
             relation_rate=relation_rate(config),
-            pull=self._pull,
+            pull=config.l2_previous,
+            decay=config.l2,
         )
 
 

@@ -12,7 +12,7 @@ from training.backend import BucketWork, SpanResult, relation_rate
 from training.batch import Chunk, Pairs, make_chunk
 from training.config import TrainConfig
 from training.model import FORWARD, INVERSE, Table
-from training.torch_step import Gradient, TorchTable, adagrad, adagrad_rows, direction
+from training.torch_step import Gradient, Rates, TorchTable, adagrad, adagrad_rows, direction
 
 
 @dataclass(slots=True)
@@ -34,21 +34,22 @@ class TorchBackend:
 
     name = "torch"
 
-    def __init__(self, config: TrainConfig, pull: float = 0.0) -> None:
+    def __init__(self, config: TrainConfig, threads: int) -> None:
         self._config = config
-        self._pull = pull
         self._device = torch.device(config.device)
+        torch.set_num_threads(threads)
 
     def visit(self, work: BucketWork) -> "TorchVisit":
         """See Backend."""
-        return TorchVisit(self._config, self._pull, self._device, work)
+        return TorchVisit(self._config, self._device, work)
 
 
 class TorchVisit:
     """A bucket's tables as tensors during one visit, and the gradients that wait."""
 
-    def __init__(self, config: TrainConfig, pull: float, device: torch.device, work: BucketWork) -> None:
-        self._config, self._pull, self._device, self._work = config, pull, device, work
+    def __init__(self, config: TrainConfig, device: torch.device, work: BucketWork) -> None:
+        self._config, self._device, self._work = config, device, work
+        self._rates = Rates(config.learning_rate, config.l2_previous, config.l2)
         self._tables: dict[int, Pending] = {}
         self._relations = torch.from_numpy(work.relations.vectors).to(device)
         self._relation_state = torch.from_numpy(work.relations.accumulator).to(device)
@@ -87,7 +88,7 @@ class TorchVisit:
         for pending in self._tables.values():
             if pending.rows:
                 rows, gradient = torch.cat(pending.rows), torch.cat(pending.gradients)
-                adagrad_rows(pending.table, rows, gradient, self._config.learning_rate, self._pull)
+                adagrad_rows(pending.table, rows, gradient, self._rates)
                 pending.rows.clear()
                 pending.gradients.clear()
         if self._relation_rows:

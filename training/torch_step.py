@@ -73,17 +73,28 @@ class TorchTable:
     previous: Float[Tensor, "n d"] | None
 
 
-def adagrad_rows(table: TorchTable, rows: Tensor, gradient: Float[Tensor, "m d"], rate: float, pull: float) -> None:
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How far a row moves: the learning rate, the pull to the version before, the pull to zero."""
+
+    learning: float
+    pull: float
+    decay: float
+
+
+def adagrad_rows(table: TorchTable, rows: Tensor, gradient: Float[Tensor, "m d"], rates: Rates) -> None:
     """Row-wise Adagrad: add up each row's gradient, then θ -= rate · g / sqrt(Σ mean g²)."""
     unique, place = torch.unique(rows, return_inverse=True)
     total = torch.zeros((len(unique), gradient.shape[1]), device=gradient.device)
     total.index_add_(0, place, gradient)
     old = table.vectors[unique]
     if table.previous is not None:
-        total += (2.0 * pull) * (old - table.previous[unique])
+        total += (2.0 * rates.pull) * (old - table.previous[unique])
+    if rates.decay:
+        total += (2.0 * rates.decay) * old
     state = table.accumulator[unique] + total.square().mean(1)
     table.accumulator[unique] = state
-    table.vectors[unique] = old - rate * total / (state.sqrt() + EPSILON)[:, None]
+    table.vectors[unique] = old - rates.learning * total / (state.sqrt() + EPSILON)[:, None]
 
 
 def adagrad(vectors: Tensor, accumulator: Tensor, rows: Tensor, gradient: Tensor, rate: float) -> None:

@@ -1,31 +1,36 @@
 """Training, from a prepared graph to a run directory."""
 
 import json
+import os
 import shutil
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from bundle.arrays import save_array, write_text
-from bundle.errors import Diverged
-from training.backend import Backend, BucketWork
-from training.config import TrainConfig
-from training.edges import BucketEdges, index_edges
-from training.graph.prepared import PreparedGraph
-from training.kernel_backend import KernelBackend
-from training.model import Relations, Table, random_table, zero_relations
+from bundle.errors import ConfigError, RunError, UsageError
 from bundle.progress import Progress, SilentProgress
-from training.sampling import stream_seed
-from training.schedule import make_schedule
-from training.torch_backend import TorchBackend
+from training.backend import Backend
+from training.config import TrainConfig
+from training.export import export_run, export_tables
+from training.graph.prepared import PreparedGraph
+from training.layout import plan_layout, training_edges, write_layout
+from training.loop import Engine, run_epochs
+from training.memory import choose_partitions, footprint
+from training.metrics import JsonLines, Sink, Sinks, TensorBoard
+from training.origin import Origin, RandomOrigin
+from training.partition import Partitioning, partition_rows
+from training.residents import Residents
+from training.store import Checkpoint, Position, StoreKey, TableStore, read_checkpoint
+
+CHANGEABLE = {"epochs", "threads", "backend", "device", "checkpoint_seconds", "tensorboard", "memory", "partitions"}
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a finished run was: where it lies, what it saw, how long it took."""
+    """What a finished run was: where it lies, what it saw, how long this process took for it."""
 
     run_dir: Path
     epochs: int
@@ -46,89 +51,154 @@ def train(
 ) -> RunSummary:
     """Train `prepared` and write the run directory `run_dir`; `run.json` is written last.
 
-    Raises Diverged when the loss stops being a number.
+    With `resume` it goes on from the checkpoint in `run_dir`, or starts when there is none. `warm_start` is an earlier
+    run or version. With one thread the result depends on graph, settings and warm start alone.
+    Raises UsageError when `run_dir` holds another run, ConfigError for settings that cannot work here, Diverged when
+    the loss stops being a number, DiskFull when there is no room left (the last checkpoint stays).
     """
     started = time.perf_counter()
-    shown = progress or SilentProgress()
-    if prepared.path != run_dir / "graph":
-        shutil.copytree(prepared.path, run_dir / "graph", dirs_exist_ok=True)
-    types = [entity.name for entity in prepared.entities]
-    rng = np.random.default_rng(stream_seed(config.seed, 7))
-    tables = tuple(random_table(entity.count, config.dim, config.init_scale, rng) for entity in prepared.entities)
-    relations = zero_relations(len(prepared.relations), config.dim)
-    weights = np.array([config.relation_weights.get(r.name, 1.0) for r in prepared.relations], dtype=np.float32)
-    groups = _groups(prepared, config)
-    backend: Backend = TorchBackend(config) if config.backend == "torch" else KernelBackend(config)
-    total = sum(len(edges) for edges in groups)
-    seen, loss = 0, float("nan")
-    (run_dir / "metrics.jsonl").unlink(missing_ok=True)
-    for epoch in range(config.epochs):
-        schedule = make_schedule(groups, config.chunk, config.seed, epoch, 0)
-        visit = backend.visit(BucketWork(groups, tables, tables, relations, weights, schedule))
-        summed = 0.0
-        with shown.stage(f"epoch {epoch + 1}/{config.epochs}", total, "edges") as stage:
-            for begin in range(0, len(schedule), 2048):
-                result = visit.run(begin, min(begin + 2048, len(schedule)))
-                if result.diverged_at is not None:
-                    raise Diverged(f"The loss of chunk {result.diverged_at} in epoch {epoch + 1} is not finite.")
-                summed, seen = summed + result.loss, seen + result.edges
-                stage.advance(result.edges)
-        visit.sync()
-        loss = summed / max(1, total)
-        line = {"epoch": epoch + 1, "loss": loss, "edges": seen, "seconds": time.perf_counter() - started}
-        with (run_dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-    _export(run_dir, types, tables, relations)
+    checkpoint = _checkpoint(run_dir, prepared, config, warm_start, resume)
+    if (run_dir / "run.json").exists():
+        return _finished(run_dir)
+    _bring_graph(prepared, run_dir)
+    seen_before = checkpoint.position.edges_seen if checkpoint else 0
+    end = _train(prepared, run_dir, config, warm_start, checkpoint, progress or SilentProgress())
+    shutil.rmtree(run_dir / "checkpoint")
     seconds = time.perf_counter() - started
-    _commit(run_dir, prepared, config, seen, loss)
-    return RunSummary(run_dir, config.epochs, seen, loss, seconds, seen / seconds)
+    rate = (end.edges_seen - seen_before) / seconds
+    return RunSummary(run_dir, end.epoch, end.edges_seen, end.last_loss or 0.0, seconds, rate)
 
 
-def _commit(run_dir: Path, prepared: PreparedGraph, config: TrainConfig, seen: int, loss: float) -> None:
-    record = {
-        "format_version": 1,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "graph_digest": prepared.digest,
-        "config": config.model_dump(mode="json"),
-        "config_digest": config.digest(),
-        "code_revision": None,
-        "parent": None,
-        "dim": config.dim,
-        "epochs": config.epochs,
-        "edges_seen": seen,
-        "final_loss": loss,
-    }
-    write_text(run_dir / "run.json", json.dumps(record, indent=1) + "\n")
+def _train(
+    prepared: PreparedGraph,
+    run_dir: Path,
+    config: TrainConfig,
+    warm_start: Path | None,
+    checkpoint: Checkpoint | None,
+    shown: Progress,
+) -> Position:
+    backend = make_backend(config)
+    need = footprint(prepared, config, thread_count(config))
+    partitions = checkpoint.partitions if checkpoint else choose_partitions(need, config)
+    rows = partition_entities(prepared, partitions, config.seed)
+    layout = plan_layout(prepared, run_dir / "checkpoint" / "edges", rows, config.edge_weights)
+    write_layout(prepared, layout, f"{prepared.digest} {partitions} {config.seed} {config.edge_weights}", shown)
+    origin = _origin(prepared, rows, config, warm_start)
+    store = TableStore(run_dir / "checkpoint" / "tables", rows, origin)
+    relations = store.restore(checkpoint) if checkpoint else origin.relations()
+    key = StoreKey(prepared.digest, config.model_dump(mode="json"), _parent(warm_start))
+    with Residents(store, layout) as residents:
+
+        def save(position: Position) -> None:
+            residents.save()
+            store.commit(key, position, relations)
+
+        engine = Engine(
+            config, layout, backend, residents, relations, _relation_weights(prepared, config), save,
+            _sink(run_dir, config, fresh=checkpoint is None), run_dir / "diverged",
+        )  # fmt: skip
+        start = checkpoint.position if checkpoint else Position()
+        end = run_epochs(engine, start, sum(map(training_edges, prepared.relations)), shown)
+        save(end)
+    export_tables(run_dir, [entity.name for entity in prepared.entities], rows, store, config.dim)
+    export_run(run_dir, prepared, config, relations, key.parent, end)
+    return end
 
 
-def _groups(prepared: PreparedGraph, config: TrainConfig) -> tuple[BucketEdges, ...]:
-    number = {entity.name: i for i, entity in enumerate(prepared.entities)}
-    sizes = [entity.count for entity in prepared.entities]
-    pairs = sorted({(number[r.source], number[r.target]) for r in prepared.relations if len(r.train)})
-    groups = []
-    for pair in pairs:
-        members = [r for r in prepared.relations if (number[r.source], number[r.target]) == pair]
-        src, dst, rel, weight = [], [], [], []
-        for r in members:
-            a, b = np.asarray(r.train.src), np.asarray(r.train.dst)
-            w = np.ones(len(a), dtype=np.float32) if r.train.weight is None else r.train.weight / r.train.weight.mean()
-            if r.symmetric:
-                a, b, w = np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([w, w])
-            src.append(a)
-            dst.append(b)
-            weight.append(w)
-            rel.append(np.full(len(a), r.index, dtype=np.int32))
-        weighted = config.edge_weights and any(r.train.weight is not None for r in members)
-        columns = (np.concatenate(src), np.concatenate(dst), np.concatenate(rel))
-        groups.append(
-            index_edges(pair, (sizes[pair[0]], sizes[pair[1]]), columns, np.concatenate(weight) if weighted else None)
-        )
-    return tuple(groups)
+def thread_count(config: TrainConfig) -> int:
+    """Threads that train."""
+    return config.threads or os.cpu_count() or 1
 
 
-def _export(run_dir: Path, types: list[str], tables: tuple[Table, ...], relations: Relations) -> None:
-    for name, table in zip(types, tables, strict=True):
-        save_array(run_dir / "vectors" / f"{name}.npy", table.vectors)
-        save_array(run_dir / "optimizer" / f"{name}.npy", table.accumulator)
-    save_array(run_dir / "relations.npy", relations.vectors)
-    save_array(run_dir / "optimizer" / "relations.npy", relations.accumulator)
+def make_backend(config: TrainConfig) -> Backend:
+    """The backend asked for; `auto` takes the compiled kernel on the CPU where a compiler is found, else torch.
+
+    Torch is imported only when it is used: the kernel needs neither it nor its memory.
+    """
+    if config.device == "cpu" and config.backend != "torch":
+        from training.kernel.build import find_compiler
+        from training.kernel_backend import KernelBackend
+
+        if config.backend == "compiled" or find_compiler() is not None:
+            return KernelBackend(config, thread_count(config))
+    if config.backend == "compiled":
+        raise ConfigError(f"backend = 'compiled' runs on the CPU, device is {config.device!r}. Use 'auto' or 'torch'.")
+    from training.torch_backend import TorchBackend
+
+    return TorchBackend(config, thread_count(config))
+
+
+def partition_entities(prepared: PreparedGraph, partitions: int, seed: int) -> tuple[Partitioning, ...]:
+    """Hash the rows of every entity type."""
+    return tuple(partition_rows(entity.count, partitions, seed, i) for i, entity in enumerate(prepared.entities))
+
+
+def _origin(
+    prepared: PreparedGraph, rows: tuple[Partitioning, ...], config: TrainConfig, warm_start: Path | None
+) -> Origin:
+    random = RandomOrigin(rows, len(prepared.relations), config.dim, config.init_scale, config.seed)
+    if warm_start is not None:
+        raise UsageError("not yet")
+    if config.l2_previous:
+        raise ConfigError("l2_previous pulls towards an earlier version: name it with --warm-start, or leave it out.")
+    return random
+
+
+def _parent(warm_start: Path | None) -> str | None:
+    return None if warm_start is None else warm_start.resolve().name
+
+
+def _relation_weights(prepared: PreparedGraph, config: TrainConfig) -> npt.NDArray[np.float32]:
+    unknown = set(config.relation_weights) - {relation.name for relation in prepared.relations}
+    if unknown:
+        raise ConfigError(f"relation_weights names {sorted(unknown)}, which the graph does not have.")
+    return np.array([config.relation_weights.get(r.name, 1.0) for r in prepared.relations], dtype=np.float32)
+
+
+def _sink(run_dir: Path, config: TrainConfig, *, fresh: bool) -> Sink:
+    sinks: list[Sink] = [JsonLines(run_dir / "metrics.jsonl", fresh)]
+    if config.tensorboard:
+        sinks.append(TensorBoard(run_dir / "tensorboard"))
+    return Sinks(sinks)
+
+
+def _bring_graph(prepared: PreparedGraph, run_dir: Path) -> None:
+    """The run directory holds its graph: copy it there when it was prepared elsewhere."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if prepared.path.resolve() != (run_dir / "graph").resolve():
+        shutil.copytree(prepared.path, run_dir / "graph", dirs_exist_ok=True)
+
+
+def _checkpoint(
+    run_dir: Path, prepared: PreparedGraph, config: TrainConfig, warm_start: Path | None, resume: bool
+) -> Checkpoint | None:
+    """The checkpoint to go on from. Raises UsageError when one, or a finished run, is there but was not asked for."""
+    checkpoint = read_checkpoint(run_dir / "checkpoint" / "tables")
+    if not resume:
+        if checkpoint is not None or (run_dir / "run.json").exists():
+            state = "an unfinished" if checkpoint else "a finished"
+            raise UsageError(f"{run_dir} holds {state} run. Add --resume, name another directory, or delete it.")
+        return None
+    if checkpoint is not None:
+        _agree(checkpoint, prepared, config, _parent(warm_start))
+    return checkpoint
+
+
+def _agree(checkpoint: Checkpoint, prepared: PreparedGraph, config: TrainConfig, parent: str | None) -> None:
+    """Raise UsageError when the checkpoint belongs to another graph, warm start or settings."""
+    if checkpoint.graph_digest != prepared.digest:
+        raise UsageError("The graph changed since the checkpoint was written. Train in another directory.")
+    if checkpoint.parent != parent:
+        raise UsageError(f"The checkpoint was warm started from {checkpoint.parent}, now from {parent}. Name the same.")
+    now = config.model_dump(mode="json")
+    changed = sorted(name for name in now if name not in CHANGEABLE and checkpoint.config.get(name) != now[name])
+    if changed:
+        raise UsageError(f"These settings differ from the checkpoint's: {', '.join(changed)}. Set them back to resume.")
+
+
+def _finished(run_dir: Path) -> RunSummary:
+    try:
+        record = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
+        return RunSummary(run_dir, record["epochs"], record["edges_seen"], record["final_loss"], 0.0, 0.0)
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{run_dir / 'run.json'} cannot be read: {error}. Train in another directory.") from error

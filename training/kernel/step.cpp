@@ -128,7 +128,7 @@ struct Work {
   uint64_t seed;
   int64_t n_relations;
   int32_t dim, chunk, own, uniform, prevalence, chunks_per_update, logistic, inverse;
-  float rate, relation_rate, pull;
+  float rate, relation_rate, pull, decay;
 };
 
 struct Result {
@@ -367,6 +367,8 @@ class Gradients {
       const float* old = table.previous + row * dim;
       for (int p = 0; p < dim; p++) g[p] += 2 * work.pull * (theta[p] - old[p]);
     }
+    if (work.decay != 0)
+      for (int p = 0; p < dim; p++) g[p] += 2 * work.decay * theta[p];
     const float state = table.accumulator[row] += dot(g, g) / dim;
     const float step = work.rate / (std::sqrt(state) + 1e-10f);
     int p = 0;

@@ -1,0 +1,46 @@
+"""Writing a run's files: a full disk becomes a clear error, and what was complete before stays."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from bundle.arrays import AnyArray
+from bundle.errors import DiskFull
+
+
+@contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Turn 'no space left' while writing below `path` into DiskFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFull(
+            f"The disk is full: {error.filename or path} could not be written. "
+            "The last checkpoint is intact: make room and go on with --resume."
+        ) from error
+
+
+def save_array(path: Path, array: AnyArray) -> None:
+    """Write `array` in one step, durable: a reader sees the whole file or none; no partial file stays behind."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def read_array(path: Path) -> AnyArray:
+    """Read a whole array into memory of its own."""
+    array: AnyArray = np.load(path, allow_pickle=False)
+    return array

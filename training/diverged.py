@@ -1,0 +1,39 @@
+"""When the loss stops being a number: save the chunk that did it, by row, and say where it lies."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from bundle.arrays import write_text
+from bundle.errors import Diverged
+from training.disk import save_array
+from training.edges import BucketEdges
+from training.layout import Layout
+from training.partition import BucketId
+from training.schedule import Schedule
+
+
+def save_batch(
+    path: Path,
+    layout: Layout,
+    bucket: BucketId,
+    groups: tuple[BucketEdges, ...],
+    schedule: Schedule,
+    at: tuple[int, int],
+) -> Diverged:
+    """Write chunk at[0], of at[1] edges, to `path`: src and dst (rows of the prepared graph), rel. Gives the error."""
+    edges = groups[schedule.group[at[0]]]
+    start = int(schedule.start[at[0]])
+    chosen = schedule.order[schedule.group[at[0]]][start : start + at[1]]
+    source, target = layout.partitionings[edges.source_type], layout.partitionings[edges.target_type]
+    path.mkdir(parents=True, exist_ok=True)
+    save_array(path / "src.npy", source.rows(bucket.source)[edges.src[chosen]])
+    save_array(path / "dst.npy", target.rows(bucket.target)[edges.dst[chosen]])
+    save_array(path / "rel.npy", np.asarray(edges.rel[chosen]))
+    about = {"bucket": list(bucket), "chunk": at[0], "seed": schedule.seed}
+    write_text(path / "about.json", json.dumps(about) + "\n")
+    return Diverged(
+        f"The loss stopped being a finite number. Its {len(chosen)} edges are in {path} (rows of the graph), the last "
+        "checkpoint is from before. Lower learning_rate, or look for extreme edge weights."
+    )

@@ -1,0 +1,75 @@
+"""The end of a run: tables in row order, relation vectors, optimiser state, and `run.json` last."""
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from bundle.arrays import write_text
+from training.config import TrainConfig
+from training.disk import guarded, save_array
+from training.graph.prepared import PreparedGraph
+from training.model import Relations
+from training.partition import Partitioning
+from training.store import Position, TableStore
+
+BLOCK_BYTES = 64 * 2**20
+
+
+def export_tables(
+    run_dir: Path, names: list[str], partitionings: tuple[Partitioning, ...], store: TableStore, dim: int
+) -> None:
+    """Write vectors/<type>.npy and optimizer/<type>.npy from saved partitions, block by block. Raises DiskFull."""
+    for kind, name in enumerate(names):
+        for folder in ("vectors", "optimizer"):
+            (run_dir / folder).mkdir(exist_ok=True)
+        vectors, state = run_dir / "vectors" / f"{name}.npy", run_dir / "optimizer" / f"{name}.npy"
+        with guarded(run_dir):
+            _export(vectors, state, kind, partitionings[kind], store, dim)
+
+
+def _export(vectors: Path, state: Path, kind: int, rows: Partitioning, store: TableStore, dim: int) -> None:
+    n = len(rows.part)
+    size = max(1, BLOCK_BYTES // (4 * dim))
+    partial = vectors.with_name(vectors.name + ".partial")
+    states = np.zeros(n, dtype=np.float32)
+    done = np.zeros(len(rows.sizes), dtype=np.int64)
+    with partial.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (n, dim)})
+        for start in range(0, n, size):
+            part = rows.part[start : start + size]
+            block = np.empty((len(part), dim), dtype=np.float32)
+            for p in np.unique(part).tolist():
+                mine = np.flatnonzero(part == p)
+                block[mine], states[start + mine] = store.rows(kind, p, int(done[p]), int(done[p]) + len(mine))
+                done[p] += len(mine)
+            file.write(block.data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(vectors)
+    save_array(state, states)
+
+
+def export_run(
+    run_dir: Path, prepared: PreparedGraph, config: TrainConfig, relations: Relations, parent: str | None, end: Position
+) -> None:
+    """Write the relations and commit the run. Raises DiskFull."""
+    record = {
+        "format_version": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "graph_digest": prepared.digest,
+        "config": config.model_dump(mode="json"),
+        "config_digest": config.digest(),
+        "code_revision": None,
+        "parent": parent,
+        "dim": config.dim,
+        "epochs": config.epochs,
+        "edges_seen": end.edges_seen,
+        "final_loss": end.last_loss,
+    }
+    with guarded(run_dir):
+        save_array(run_dir / "relations.npy", relations.vectors)
+        save_array(run_dir / "optimizer" / "relations.npy", relations.accumulator)
+        write_text(run_dir / "run.json", json.dumps(record, indent=1) + "\n")

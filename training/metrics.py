@@ -1,0 +1,65 @@
+"""What a run reports while it goes: `metrics.jsonl`, one object a line, and TensorBoard where it is asked for."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from bundle.errors import ConfigError
+
+Values = Mapping[str, float | int | str]
+
+
+class Sink(Protocol):
+    """Takes measurements."""
+
+    def write(self, values: Values) -> None:
+        """Record one measurement; `edges` is its place on the axis."""
+        ...
+
+
+class JsonLines:
+    """Appends to `metrics.jsonl`; every line is on disk when `write` returns."""
+
+    def __init__(self, path: Path, fresh: bool) -> None:
+        self._path = path
+        if fresh:
+            path.unlink(missing_ok=True)
+
+    def write(self, values: Values) -> None:
+        """See Sink."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": round(time.time(), 3), **values}) + "\n")
+
+
+class TensorBoard:
+    """Writes scalars for TensorBoard, which must be installed beside torch."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ConfigError(
+                "tensorboard = true needs the packages torch and tensorboard. Install them or leave it out."
+            ) from error
+        self._writer = SummaryWriter(str(path))
+
+    def write(self, values: Values) -> None:
+        """See Sink."""
+        for name, value in values.items():
+            if name != "edges" and not isinstance(value, str):
+                self._writer.add_scalar(name, value, values["edges"])
+        self._writer.flush()
+
+
+class Sinks:
+    """Several sinks as one."""
+
+    def __init__(self, sinks: list[Sink]) -> None:
+        self._sinks = sinks
+
+    def write(self, values: Values) -> None:
+        """See Sink."""
+        for sink in self._sinks:
+            sink.write(values)

@@ -1,0 +1,53 @@
+"""Where a run's first vectors come from: random numbers, or an earlier version (training/warm.py)."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32
+
+from training.model import Relations, Table, random_table, zero_relations
+from training.partition import Partitioning
+from training.sampling import stream_seed
+
+INIT_STREAM = 7
+
+
+class Origin(Protocol):
+    """The state before the first step."""
+
+    def table(self, kind: int, partition: int) -> Table:
+        """A partition of one entity type as it starts."""
+        ...
+
+    def previous(self, kind: int, partition: int) -> Float32[npt.NDArray[np.float32], "n d"] | None:
+        """The vectors that an L2 pull holds a partition to, None without a pull."""
+        ...
+
+    def relations(self) -> Relations:
+        """The relation vectors as they start."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RandomOrigin:
+    """A run from nothing: random entities, no translation."""
+
+    partitionings: tuple[Partitioning, ...]
+    relation_count: int
+    dim: int
+    scale: float
+    seed: int
+
+    def table(self, kind: int, partition: int) -> Table:
+        """See Origin."""
+        rng = np.random.default_rng(stream_seed(self.seed, kind, partition, INIT_STREAM))
+        return random_table(int(self.partitionings[kind].sizes[partition]), self.dim, self.scale, rng)
+
+    def previous(self, kind: int, partition: int) -> None:
+        """See Origin."""
+
+    def relations(self) -> Relations:
+        """See Origin."""
+        return zero_relations(self.relation_count, self.dim)

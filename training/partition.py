@@ -1,0 +1,65 @@
+"""Algorithm 1's plan: rows hashed to P partitions, edges to P² buckets, and an order in which one partition changes."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Int32, Int64, UInt16
+
+from training.sampling import below, draws, stream_seed
+
+MAX_PARTITIONS = 1024
+HASH_STREAM = 3
+ORDER_STREAM = 4
+
+
+class BucketId(NamedTuple):
+    """Edges whose sources lie in partition `source` and whose targets lie in partition `target`."""
+
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partitioning:
+    """Where each row of one entity type lives: row v is `local[v]` of partition `part[v]`; local order is row order."""
+
+    part: UInt16[npt.NDArray[np.uint16], " n"]
+    local: Int32[npt.NDArray[np.int32], " n"]
+    sizes: Int64[npt.NDArray[np.int64], " p"]
+
+    def rows(self, partition: int) -> Int64[npt.NDArray[np.int64], " m"]:
+        """The rows of one partition, ascending."""
+        return np.flatnonzero(self.part == partition)
+
+
+def partition_rows(n: int, partitions: int, *stream: int) -> Partitioning:
+    """Hash n rows to partitions; the same `stream` numbers give the same hash."""
+    if partitions == 1:
+        return Partitioning(np.zeros(n, np.uint16), np.arange(n, dtype=np.int32), np.array([n], dtype=np.int64))
+    part = below(draws(stream_seed(*stream, HASH_STREAM), 0, n), partitions).astype(np.uint16)
+    local = np.empty(n, dtype=np.int32)
+    sizes = np.bincount(part, minlength=partitions)
+    for p in range(partitions):
+        local[part == p] = np.arange(sizes[p], dtype=np.int32)
+    return Partitioning(part, local, sizes.astype(np.int64))
+
+
+def bucket_order(partitions: int, *stream: int) -> list[BucketId]:
+    """All P² buckets, so that two partitions suffice at a time and each swap brings in one.
+
+    Partition a is held while b runs down to a's successor, which is held next; labels are shuffled by `stream`.
+    """
+    label = np.random.default_rng(stream_seed(*stream, ORDER_STREAM)).permutation(partitions).tolist()
+    order: list[BucketId] = []
+    met: set[int] = set()
+    pairs = [(a, b) for a in range(partitions) for b in range(partitions - 1, a, -1)] or [(0, 0)]
+    for a, b in pairs:
+        for new in (a, b):
+            if new not in met:
+                met.add(new)
+                order.append(BucketId(label[new], label[new]))
+        if a != b:
+            order += [BucketId(label[a], label[b]), BucketId(label[b], label[a])]
+    return order

@@ -1,0 +1,158 @@
+"""Partitions on disk: each save is a new generation of files, so a checkpoint's own files are never overwritten."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bundle.arrays import write_text
+from bundle.errors import RunError
+from training.disk import guarded, read_array, save_array
+from training.model import Relations, Table
+from training.origin import Origin
+from training.partition import Partitioning
+
+Tables = tuple[Table, ...]
+STATE = "state.json"
+
+
+class Position(BaseModel):
+    """How far training is: before chunk `chunk` of the `step`-th bucket of `epoch`, and the epoch's sums so far."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int = 0
+    step: int = 0
+    chunk: int = 0
+    edges_seen: int = 0
+    epoch_edges: int = 0
+    epoch_loss: float = 0.0
+    last_loss: float | None = None
+
+
+class Checkpoint(BaseModel):
+    """`state.json`: the position, and the generation of every partition's files that belongs to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = 1
+    graph_digest: str
+    config: dict[str, object]
+    partitions: int
+    parent: str | None
+    position: Position
+    relations: int
+    generations: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKey:
+    """What a checkpoint must agree with to be resumed."""
+
+    graph_digest: str
+    config: dict[str, object]
+    parent: str | None
+
+
+class TableStore:
+    """Partition files below one directory; a partition that was never saved comes from `origin`."""
+
+    def __init__(self, path: Path, partitionings: tuple[Partitioning, ...], origin: Origin) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._partitionings = partitionings
+        self._origin = origin
+        self._generations: dict[str, int] = {}
+        self._relations = 0
+        self._kept: set[tuple[str, int]] = set()
+
+    def load(self, partition: int) -> Tables:
+        """Read one partition of every entity type."""
+        return tuple(self._load(kind, partition) for kind in range(len(self._partitionings)))
+
+    def save(self, partition: int, tables: Tables) -> None:
+        """Write a new generation of one partition of every type. Raises DiskFull; the old generation stays."""
+        for kind, table in enumerate(tables):
+            name = _name(kind, partition)
+            generation = self._generations.get(name, 0) + 1
+            with guarded(self._path):
+                save_array(self._file(name, generation, "vectors"), table.vectors)
+                save_array(self._file(name, generation, "state"), table.accumulator)
+            self._generations[name] = generation
+            self._collect(name, generation - 1)
+
+    def commit(self, key: StoreKey, position: Position, relations: Relations) -> None:
+        """Make everything saved so far the checkpoint: `state.json` is replaced last. Raises DiskFull."""
+        generation = self._relations + 1
+        state = Checkpoint(
+            graph_digest=key.graph_digest,
+            config=key.config,
+            partitions=len(self._partitionings[0].sizes),
+            parent=key.parent,
+            position=position,
+            relations=generation,
+            generations=self._generations,
+        )
+        with guarded(self._path):
+            save_array(self._file("relations", generation, "vectors"), relations.vectors)
+            save_array(self._file("relations", generation, "state"), relations.accumulator)
+            write_text(self._path / STATE, state.model_dump_json(indent=1) + "\n")
+        before, self._kept = self._kept, {*self._generations.items(), ("relations", generation)}
+        self._relations = generation
+        for name, old in before - self._kept:
+            self._remove(name, old)
+
+    def restore(self, checkpoint: Checkpoint) -> Relations:
+        """Go back to a checkpoint: forget newer files and read the relations."""
+        self._generations = dict(checkpoint.generations)
+        self._relations = checkpoint.relations
+        self._kept = {*self._generations.items(), ("relations", checkpoint.relations)}
+        kept = {self._file(name, n, part) for name, n in self._kept for part in ("vectors", "state")}
+        for file in self._path.glob("*.npy*"):
+            if file not in kept:
+                file.unlink()
+        return Relations(*(read_array(self._file("relations", self._relations, part)) for part in ("vectors", "state")))
+
+    def rows(self, kind: int, partition: int, start: int, end: int) -> tuple[npt.NDArray[np.float32], ...]:
+        """Vectors and optimiser state of local rows start … end of a saved partition, without reading the rest."""
+        name = _name(kind, partition)
+        files = (self._file(name, self._generations[name], part) for part in ("vectors", "state"))
+        vectors, state = (np.array(np.load(file, mmap_mode="r", allow_pickle=False)[start:end]) for file in files)
+        return vectors, state
+
+    def _load(self, kind: int, partition: int) -> Table:
+        name = _name(kind, partition)
+        if name not in self._generations:
+            return self._origin.table(kind, partition)
+        files = (self._file(name, self._generations[name], part) for part in ("vectors", "state"))
+        vectors, state = map(read_array, files)
+        return Table(vectors, state, self._origin.previous(kind, partition))
+
+    def _collect(self, name: str, generation: int) -> None:
+        if generation and (name, generation) not in self._kept:
+            self._remove(name, generation)
+
+    def _remove(self, name: str, generation: int) -> None:
+        for part in ("vectors", "state"):
+            self._file(name, generation, part).unlink(missing_ok=True)
+
+    def _file(self, name: str, generation: int, part: str) -> Path:
+        return self._path / f"{name}.g{generation}.{part}.npy"
+
+
+def read_checkpoint(path: Path) -> Checkpoint | None:
+    """The checkpoint in directory `path`, None when there is none. Raises RunError when it cannot be read."""
+    file = path / STATE
+    if not file.exists():
+        return None
+    try:
+        return Checkpoint.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, ValidationError) as error:
+        raise RunError(f"{file} cannot be read: {error}. Delete {path} and train from the start.") from error
+
+
+def _name(kind: int, partition: int) -> str:
+    return f"{kind:03d}.{partition:04d}"

@@ -40,12 +40,12 @@ def int_ids(column: Any) -> Int64[npt.NDArray[np.int64], " n"]:
     if not _is_text(column.type):
         raise BadValue(None, _type_name(column), INT_ID)
     text = column.cast(pa.large_binary())
-    bad = _not_canonical(text)
-    if bad.any():
-        row = int(bad.argmax())
-        raise BadValue(row, text[row].as_py(), INT_ID)
-    numbers = text.cast(pa.large_string()).cast(pa.uint64())
-    return _refuse_first(_integers(numbers), numbers, INT_ID)
+    sound = _first(_not_canonical(text))
+    values = _integers(text.slice(0, sound).cast(pa.large_string()).cast(pa.uint64()))
+    _refuse_first(values, text, INT_ID)
+    if sound < len(text):
+        raise BadValue(sound, text[sound].as_py(), INT_ID)
+    return values
 
 
 def string_ids(column: Any) -> Any:
@@ -57,11 +57,10 @@ def string_ids(column: Any) -> Any:
         raise BadValue(None, _type_name(column), STRING_ID)
     text = column.cast(pa.large_binary())
     lengths = np.diff(_offsets(text))
-    bad = (lengths < 1) | (lengths > MAX_STRING_ID_BYTES)
-    if bad.any():
-        row = int(bad.argmax())
-        raise BadValue(row, text[row].as_py(), f"{STRING_ID}, not {lengths[row]} bytes")
-    _cast(text, pa.large_string(), STRING_ID)
+    sound = _first((lengths < 1) | (lengths > MAX_STRING_ID_BYTES))
+    _cast(text.slice(0, sound), pa.large_string(), STRING_ID)
+    if sound < len(text):
+        raise BadValue(sound, text[sound].as_py(), f"{STRING_ID}, not {lengths[sound]} bytes")
     return text
 
 
@@ -83,6 +82,11 @@ def times(column: Any) -> Int64[npt.NDArray[np.int64], " n"]:
         column = column.cast(pa.timestamp("s"), safe=False)
     values: npt.NDArray[np.int64] = _cast(column, pa.int64(), TIME).to_numpy(zero_copy_only=False)
     return values
+
+
+def _first(bad: Bool[npt.NDArray[np.bool_], " n"]) -> int:
+    """The first bad row, or the number of rows when all are sound."""
+    return int(bad.argmax()) if bad.any() else len(bad)
 
 
 def _present(column: Any, expected: str) -> Any:

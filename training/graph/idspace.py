@@ -1,7 +1,7 @@
 """The distinct ids of an entity type, collected batch by batch; memory grows with entities, never with edges."""
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ MERGE_IDS = 1 << 21
 MAX_ENTITIES = 2**31 - 1
 
 
+@runtime_checkable
 class IdSpace(Protocol):
     """Ids being collected."""
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,7 @@ def scratch_array(path: Path, dtype: npt.DTypeLike, count: int) -> AnyArray:
     return np.memmap(path, dtype=dtype, mode="r+", shape=(count,)).view(np.ndarray)
 
 
+@runtime_checkable
 class IdSpool(Protocol):
     """Ids of one column, waiting for the table that gives them rows."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from bundle.errors import EdgeFileError
 from bundle.progress import Stage
@@ -10,6 +10,7 @@ from bundle.progress import Stage
 SHOWN_CHARACTERS = 80
 
 
+@runtime_checkable
 class Table(Protocol):
     """A file of edges."""
 

@@ -1,0 +1,124 @@
+"""graph.toml: what is accepted, and one clear line for every fault."""
+
+from pathlib import Path
+
+import pytest
+
+from bundle.errors import EdgeFileError, GraphFileError
+from training.graph.files import expand, open_table
+from training.graph.schema import FileSplit, GraphFile, RandomSplit, TimeSplit, read_graph_file
+
+USER = '[entities.user]\nid = "int64"\n'
+FOLLOWS = '[[relations]]\nname = "follows"\nsource = "user"\ntarget = "user"\nfiles = "follows.csv"\n'
+
+
+def read(tmp_path: Path, text: str) -> GraphFile:
+    path = tmp_path / "graph.toml"
+    path.write_text(text)
+    return read_graph_file(path)
+
+
+def test_defaults(tmp_path: Path) -> None:
+    graph = read(tmp_path, USER + FOLLOWS)
+    relation = graph.relations[0]
+    assert (relation.src, relation.dst, relation.weight, relation.time) == ("src", "dst", None, None)
+    assert relation.coverage == "high"
+    assert not relation.symmetric
+    assert graph.split is None
+    assert graph.split_relation is None
+
+
+def test_files_may_be_a_list(tmp_path: Path) -> None:
+    graph = read(tmp_path, USER + FOLLOWS.replace('"follows.csv"', '["a.csv", "b-*.tsv"]'))
+    assert graph.relations[0].files == ("a.csv", "b-*.tsv")
+
+
+@pytest.mark.parametrize(
+    ("text", "split"),
+    [
+        ('by = "random"', RandomSplit(by="random", fraction=0.1, seed=1)),
+        ('by = "random"\nfraction = 0.2\nseed = 7', RandomSplit(by="random", fraction=0.2, seed=7)),
+        ('by = "time"\nrelation = "follows"', TimeSplit(by="time", relation="follows", fraction=0.1)),
+        ('by = "files"\ntest = "t.csv"', FileSplit(by="files", test=("t.csv",))),
+    ],
+)
+def test_splits(tmp_path: Path, text: str, split: object) -> None:
+    graph = read(tmp_path, USER + FOLLOWS + 'time = "when"\n[split]\n' + text)
+    assert graph.split == split
+    assert graph.split_relation == 0
+
+
+FAULTS = {
+    "unknown relation key": (FOLLOWS + "colour = 1", r"relations\[0\] \(follows\)\.colour: this key is unknown"),
+    "unknown top key": (FOLLOWS + "[extra]\na = 1", "extra: this key is unknown"),
+    "unknown split key": (FOLLOWS + '[split]\nby = "random"\nvalid = "x"', "split.valid: this key is unknown"),
+    "missing key": (FOLLOWS.replace('files = "follows.csv"\n', ""), r"relations\[0\] \(follows\)\.files is missing"),
+    "missing by": (FOLLOWS + "[split]\nfraction = 0.1", "split.by is missing"),
+    "unknown by": (FOLLOWS + '[split]\nby = "randm"', "split.by: found 'randm'"),
+    "fraction too large": (FOLLOWS + '[split]\nby = "random"\nfraction = 0.9', "split.fraction: found 0.9"),
+    "unknown source type": (FOLLOWS.replace('source = "user"', 'source = "usr"'), r"\.source: 'usr' is no entity type"),
+    "duplicate relation": (FOLLOWS + FOLLOWS, "a second relation has this name"),
+    "wrong type": (FOLLOWS + 'symmetric = "yes"', r"symmetric: found 'yes'"),
+    "split of no relation": (FOLLOWS + '[split]\nby = "random"\nrelation = "likes"', "'likes' is no relation"),
+    "ambiguous split": (
+        FOLLOWS + FOLLOWS.replace('"follows"', '"likes"') + '[split]\nby = "random"',
+        "split.relation is missing and there are 2 relations",
+    ),
+    "time split without time": (FOLLOWS + '[split]\nby = "time"', "has no time column"),
+    "star without column": (FOLLOWS.replace('"follows"', '"*"'), "relation_column belong together"),
+    "column without star": (FOLLOWS + 'relation_column = "rel"', "relation_column belong together"),
+    "one column twice": (FOLLOWS + 'weight = "src"', "one column is used twice"),
+    "columns without dst": (FOLLOWS + 'columns = ["src", "x"]', r"columns: 'dst' is not among"),
+    "columns twice": (FOLLOWS + 'columns = ["src", "dst", "x", "x"]', "a name is listed twice"),
+    "unused type": ('[entities.item]\nid = "int64"\n' + FOLLOWS, r"entities\.item: no relation has this type"),
+    "bad id kind": ('[entities.item]\nid = "int"\n' + FOLLOWS, r"entities\.item\.id: found 'int'"),
+    "bad type name": ('[entities."a/b"]\nid = "int64"\n' + FOLLOWS, "entities.a/b: found 'a/b'"),
+    "no relations": ("", "relations is missing"),
+    "symmetric across types": (
+        '[entities.item]\nid = "int64"\n' + FOLLOWS.replace('target = "user"', 'target = "item"') + "symmetric = true",
+        "only a relation within one type can be symmetric",
+    ),
+    "broken TOML": (FOLLOWS + "= 3", "not valid TOML: .*line"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_are_told_in_one_line(tmp_path: Path, name: str) -> None:
+    text, message = FAULTS[name]
+    with pytest.raises(GraphFileError, match=message) as caught:
+        read(tmp_path, USER + text)
+    assert str(tmp_path / "graph.toml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_graph_file(tmp_path: Path) -> None:
+    with pytest.raises(GraphFileError, match="does not exist"):
+        read_graph_file(tmp_path / "graph.toml")
+    with pytest.raises(GraphFileError, match="is a directory"):
+        read_graph_file(tmp_path)
+
+
+def test_globs_expand_in_the_order_of_names(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.csv", "sub/c.csv", "d.tsv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert expand(tmp_path, ["*.csv"], "files") == [tmp_path / "a.csv", tmp_path / "b.csv"]
+    assert expand(tmp_path, ["**/c.csv", "d.tsv"], "files") == [tmp_path / "sub/c.csv", tmp_path / "d.tsv"]
+    assert expand(Path("/nowhere"), [str(tmp_path / "d.*")], "files") == [tmp_path / "d.tsv"]
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path: Path) -> None:
+    (tmp_path / "part[1].csv").touch()
+    assert expand(tmp_path, ["part[1].csv"], "files") == [tmp_path / "part[1].csv"]
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(GraphFileError, match=r"relations\[0\]\.files: 'part-\*\.csv' matches no file"):
+        expand(tmp_path, ["part-*.csv"], "relations[0].files")
+    with pytest.raises(EdgeFileError, match=r"absent\.csv does not exist"):
+        expand(tmp_path, ["absent.csv"], "relations[0].files")
+
+
+def test_the_ending_says_what_a_file_is(tmp_path: Path) -> None:
+    with pytest.raises(EdgeFileError, match="the ending does not say"):
+        open_table(tmp_path / "edges.dat", None)

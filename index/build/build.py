@@ -21,6 +21,7 @@ from index.build.run import Run, open_run
 from index.build.searchers import Chosen, SearcherStage
 from index.build.stage import SpaceStage
 from index.build.strategies import DEFAULT_AUTO, default_strategies
+from index.search.probe import index_file, probe
 
 Assessment = tuple[Evaluation, dict[str, Strategy], str]
 Assess = Callable[[Path, Manifest], Assessment | None]
@@ -135,7 +136,19 @@ def _choose_searchers(stage: SpaceStage, clustering: Clustering, types: Sequence
         queries = maker.make(name, 2 * stage.config.index.queries, rng)
         chosen.append(searchers.build(name, stage.staged_vectors(name), queries))
         bar.advance()
+    _probe(stage, chosen)
     return chosen
+
+
+def _probe(stage: SpaceStage, chosen: Sequence[Chosen]) -> None:
+    """Let a child process open what was written, before the manifest signs it. Raises BundleInvalid."""
+    probe(
+        [
+            index_file(stage.writer.path(each.entry.file), each.entry, *stage.staged_vectors(each.entity_type).shape)
+            for each in chosen
+            if each.entry.file is not None
+        ]
+    )
 
 
 def _default_query(run: Run, config: BuildConfig) -> DefaultQuery:

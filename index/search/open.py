@@ -43,9 +43,15 @@ def read_searcher(path: Path, entry: IndexEntry, vectors: Matrix) -> Searcher:
     if entry.kind == "exact":
         return ExactSearcher(vectors)
     columns = columns_of(entry, int(vectors.shape[1]))
-    read = read_hnsw if path.suffix == HNSWLIB_SUFFIX else read_faiss
-    source: CandidateSource = read(path, columns, len(vectors))
+    source = read_source(path, columns, len(vectors))
     return RefinedSearcher(vectors, source, depth=entry.depth, refine=float(entry.parameters.get("refine", 1.0)))
+
+
+def read_source(path: Path, columns: Columns, rows: int) -> CandidateSource:
+    """The library's index at `path`. Raises BundleInvalid when it is none, or has other rows or columns."""
+    if path.suffix == HNSWLIB_SUFFIX:
+        return read_hnsw(path, columns, rows)
+    return read_faiss(path, columns, rows)
 
 
 def columns_of(entry: IndexEntry, width: int) -> Columns:

@@ -1,9 +1,13 @@
 """Where the parts are put together: a version becomes a recommender, a build gets its measurement."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from bundle.space import Bundle
     from service.recommend.recommender import Recommender
 
@@ -26,3 +30,17 @@ def recommender_of(bundle: "Bundle") -> "Recommender":
         for name in entry.indexes
     }
     return Recommender(bundle, searchers)
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendByRow:
+    """The recommender as the evaluation asks it: rows in, rows out, strategies by name."""
+
+    recommender: "Recommender"
+    space: str | None = None
+    relation: str | None = None
+
+    def __call__(self, users: "npt.NDArray[np.int64]", strategy: str, k: int) -> "list[npt.NDArray[np.int32]]":
+        chosen = self.recommender.bundle.space(self.space).entry.strategies[strategy]
+        slates = self.recommender.recommend_rows(users, chosen, k, space=self.space, relation=self.relation)
+        return [slate.rows for slate in slates]

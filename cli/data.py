@@ -63,8 +63,4 @@ def describe(
     from training.graph.describe import describe as describe_graph
 
     answer = describe_graph(graph, progress())
-    emit(answer, as_json, lambda: _show(answer))
-
-
-def _show(answer: object) -> None:
-    line(str(answer))
+    emit(answer, as_json, lambda: line(str(answer)))

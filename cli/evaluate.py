@@ -1,5 +1,111 @@
 """`twhin evaluate`: what a run or a version is worth."""
 
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
+from cli.output import JsonFlag, emit, table
+from cli.progress import progress
+from cli.versions import BundlesOption, resolve
+
+if TYPE_CHECKING:
+    from evaluation.follow import FollowReport, Row
+    from evaluation.links import LinkReport
+
 app = typer.Typer(help="Measure a run or a version against baselines.", no_args_is_help=True)
+
+RunOption = Annotated[
+    Path, typer.Option("--run", help="The run directory, which has the held-out edges.", metavar="DIR")
+]
+
+
+class Part(StrEnum):
+    """Which held-out edges to measure on."""
+
+    test = "test"
+    valid = "valid"
+
+
+@app.command()
+def links(
+    run: Annotated[Path, typer.Argument(help="The run directory that `twhin train` wrote.", metavar="RUN_DIR")],
+    part: Annotated[Part, typer.Option(help="Which held-out edges to rank.")] = Part.test,
+    max_edges: Annotated[int | None, typer.Option(help="Rank a sample of so many edges a relation.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.", min=0)] = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """Link prediction: filtered MRR and Hits@1/3/10 of held-out edges, both ends, beside random and degree order."""
+    from evaluation.links import evaluate_links
+
+    report = evaluate_links(run, part=part.value, max_edges=max_edges, seed=seed, progress=progress())
+    emit(report, as_json, lambda: _show_links(report))
+
+
+@app.command()
+def follow(
+    run: RunOption,
+    bundles: BundlesOption,
+    version: Annotated[str, typer.Option(help="The version to measure.")] = "current",
+    part: Annotated[Part, typer.Option(help="Which held-out edges the lists should contain.")] = Part.test,
+    users: Annotated[int, typer.Option(help="How many users to ask for.", min=1)] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the sample of users.", min=0)] = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """Whom to follow: recall of every strategy of a version on held-out edges, beside the simple baselines."""
+    import numpy as np
+
+    from bundle.versions import version_path
+    from cli.compose import RecommendByRow, open_recommender
+    from evaluation.baselines import baselines
+    from evaluation.follow import follow_report
+    from evaluation.run import open_graph
+    from evaluation.task import follow_task
+
+    graph = open_graph(run)
+    task = follow_task(graph, part.value, np.random.default_rng(seed), n_users=users)
+    recommender = open_recommender(version_path(bundles, resolve(bundles, version)))
+    space = recommender.bundle.space()
+    target = space.relation(task.relation).entry.target
+    report = follow_report(
+        task,
+        RecommendByRow(recommender, relation=task.relation),
+        list(space.entry.strategies),
+        baselines(task, np.random.default_rng(seed)),
+        space.table(target).embeddings,
+        held_out=part.value,
+        auto=space.entry.auto,
+        seed=seed,
+    )
+    emit(report, as_json, lambda: _show_follow(report))
+
+
+def _show_links(report: "LinkReport") -> None:
+    rows = [
+        [name, found.mrr, found.hits_at_1, found.hits_at_3, found.hits_at_10, found.mean_rank, found.edges]
+        for name, found in (
+            ("both ends", report.overall),
+            ("targets", report.target),
+            ("sources", report.source),
+            ("by degree", report.degree),
+            ("at random", report.random),
+        )
+    ]
+    table(
+        f"Link prediction on {report.part} edges",
+        ("", "MRR", "Hits@1", "Hits@3", "Hits@10", "mean rank", "edges"),
+        rows,
+    )
+
+
+METRICS = ("recall@10", "one_way_recall@10", "recall@20", "recall@50", "one_way_recall@50", "mrr", "coverage@10")
+
+
+def _show_follow(report: "FollowReport") -> None:
+    def name(row: "Row") -> str:
+        return f"{row.name} (auto)" if row.name == report.auto else row.name
+
+    rows = [[name(row), row.kind, *(row.mean(metric) for metric in METRICS)] for row in report.rows if not row.missing]
+    title = f"{report.relation}: {report.users:,} users, {report.held_out} edges"
+    table(title, ("", "kind", *METRICS), rows)

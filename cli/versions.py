@@ -35,7 +35,7 @@ def publish(
     """
     from bundle.versions import publish as publish_version
 
-    name = _resolve(bundles, version)
+    name = resolve(bundles, version)
     manifest = publish_version(bundles, name, force_reason=force)
     emit(_summary(manifest), as_json, lambda: line(f"Published {name}: it is what {bundles} serves now."))
 
@@ -59,7 +59,7 @@ def show(
     from bundle.versions import current_version, list_versions, version_path
 
     if version is not None:
-        manifest = read_manifest(version_path(bundles, _resolve(bundles, version)))
+        manifest = read_manifest(version_path(bundles, resolve(bundles, version)))
         emit(manifest, as_json, lambda: _show_one(manifest))
         return
     current = current_version(bundles)
@@ -80,7 +80,7 @@ def verify(bundles: BundlesOption, version: VersionArgument, as_json: JsonFlag =
     from bundle.verify import check_digests, check_finite
     from bundle.versions import version_path
 
-    path = version_path(bundles, _resolve(bundles, version))
+    path = version_path(bundles, resolve(bundles, version))
     manifest = open_bundle(path).manifest
     total = sum(entry.size_bytes for entry in manifest.files.values())
     with progress().stage("Checking digests", total, "B") as stage:
@@ -96,7 +96,7 @@ def diff(bundles: BundlesOption, old: VersionArgument, new: VersionArgument, as_
     from bundle.reader import read_manifest
     from bundle.versions import version_path
 
-    before, after = (read_manifest(version_path(bundles, _resolve(bundles, name))) for name in (old, new))
+    before, after = (read_manifest(version_path(bundles, resolve(bundles, name))) for name in (old, new))
     facts_before, facts_after = _facts(before), _facts(after)
     changed = [
         {"what": key, "old": facts_before.get(key), "new": facts_after.get(key)}
@@ -122,7 +122,7 @@ def prune(
     )
 
 
-def _resolve(bundles: Path, version: str) -> str:
+def resolve(bundles: Path, version: str) -> str:
     """The name that `version` stands for: `latest` is the newest finished one, `current` the published one."""
     from bundle.versions import current_path, list_versions
 

@@ -83,7 +83,7 @@ def evaluate_links(
     Raises RunIncomplete or RunError for a bad run directory, UsageError when no edge was held out.
     """
     run = open_run(run_dir)
-    relations = [relation for relation in run.graph.relations if len(_held_out(relation, part))]
+    relations = [relation for relation in run.graph.relations if len(_held_out(relation, part)[0])]
     if not relations:
         raise UsageError(f"{run_dir} has no {part} edges. Add a [split] to graph.toml and train again.")
     rng = np.random.default_rng(seed)

@@ -40,9 +40,7 @@ def both_directions(edges: Edges, symmetric: bool) -> list[tuple[RowArray, RowAr
     return [forward, (edges.dst, edges.src)] if symmetric else [forward]
 
 
-def row_blocks(
-    streams: list[tuple[RowArray, RowArray]], n_rows: int, block_edges: int = BLOCK_EDGES
-) -> Iterator[RowBlock]:
+def row_blocks(streams: list[tuple[RowArray, RowArray]], n_rows: int, block_edges: int) -> Iterator[RowBlock]:
     """Cut the rows into blocks of at most `block_edges` edges (or one row) and gather each block's edges.
 
     Reads the mapped edges once a block, so memory depends on the block, not on the graph.
@@ -128,7 +126,7 @@ class _CsrStage:
             writer.add(names[2])
 
     def _parts(self) -> Iterator[Csr]:
-        for block in row_blocks(self.streams, self.n_rows):
+        for block in row_blocks(self.streams, self.n_rows, BLOCK_EDGES):
             yield _sorted(block, self.weight, self.deduplicate)
 
 

@@ -45,6 +45,8 @@ def build_mixtures(engagements: Sequence[Engagements], n_users: int, counting: C
 
     Memory follows the edges of a block and the result, not the graph.
     """
+    if not engagements:
+        return Csr(np.zeros(n_users + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
     streams, owners = [], []
     for item in engagements:
         directions = both_directions(item.edges, item.symmetric)

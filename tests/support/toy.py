@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bundle.ids import string_ids
 from index.build.build import BuiltVersion, build
-from index.build.config import BuildConfig, ClusterConfig, MixtureConfig
+from index.build.config import BuildConfig, ClusterConfig, IndexConfig, MixtureConfig
 
 DIM = 8
 N_ITEMS = 20
@@ -27,7 +27,9 @@ LOVERS_OF_BOTH = [str(i) for i in range(301, 305)]
 LONELY = "401"
 USERS = [*JAZZ_LOVERS, *CHESS_LOVERS, *LOVERS_OF_BOTH, LONELY]
 ITEMS = sorted([f"jazz-{i:02d}" for i in range(N_ITEMS)] + [f"chess-{i:02d}" for i in range(N_ITEMS)])
-TOY_CONFIG = BuildConfig(clusters=ClusterConfig(count=2), mixtures=MixtureConfig(modes=2))
+TOY_CONFIG = BuildConfig(
+    clusters=ClusterConfig(count=2), mixtures=MixtureConfig(modes=2), index=IndexConfig(queries=50)
+)
 
 
 def write_toy_run(path: Path) -> Path:

@@ -1,0 +1,54 @@
+"""Clusters: every one has members, medoids are members, the default number follows the size."""
+
+import numpy as np
+import pytest
+
+from bundle.errors import ConfigError
+from index.build.clusters import cluster, default_count, fill_empty, medoids_of, nearest_centroid
+from index.build.config import ClusterConfig
+from index.build.devices import Device
+
+CPU = Device(n_gpus=0, has_cagra=False)
+
+
+def test_medoids_are_the_members_nearest_their_centroids() -> None:
+    rng = np.random.default_rng(1)
+    vectors = {"a": rng.normal(0, 1, (70, 4)).astype(np.float32), "b": rng.normal(0, 1, (50, 4)).astype(np.float32)}
+    found = cluster(vectors, ("a", "b"), ClusterConfig(count=6), 1, CPU)
+    assert found.sizes.sum() == 120
+    for number, centroid in enumerate(found.centroids):
+        distances = {
+            (position, row): float(np.square(vectors[name][row] - centroid).sum())
+            for position, name in enumerate(found.types)
+            for row in np.flatnonzero(found.assignment[name] == number)
+        }
+        medoid = (int(found.medoid_types[number]), int(found.medoid_rows[number]))
+        assert medoid in distances
+        assert distances[medoid] == pytest.approx(min(distances.values()), abs=1e-6)
+
+
+def test_duplicates_leave_no_cluster_empty() -> None:
+    vectors = np.ones((40, 3), dtype=np.float32)
+    found = cluster({"a": vectors}, ("a",), ClusterConfig(count=9), 1, CPU)
+    assert found.sizes.min() >= 1
+    assert found.sizes.sum() == 40
+
+
+def test_an_empty_cluster_takes_the_farthest_member_of_the_largest() -> None:
+    pooled = np.array([[0, 0], [1, 0], [9, 0], [50, 0]], dtype=np.float32)
+    centroids = np.array([[1, 0], [50, 0], [500, 0]], dtype=np.float32)
+    assignment, distances = nearest_centroid(pooled, centroids)
+    fill_empty(pooled, centroids, assignment, distances)
+    assert assignment.tolist() == [0, 0, 2, 1]
+    assert centroids[2].tolist() == [9, 0]
+    assert medoids_of(pooled, centroids, assignment).tolist() == [1, 3, 2]
+
+
+def test_more_clusters_than_entities_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"clusters.count is 5; there are 4 entities"):
+        cluster({"a": np.eye(4, dtype=np.float32)}, ("a",), ClusterConfig(count=5), 1, CPU)
+
+
+@pytest.mark.parametrize(("n", "count"), [(1, 1), (40, 2), (20_000, 32), (81_306, 64), (1_000_000, 256)])
+def test_the_default_number_of_clusters(n: int, count: int) -> None:
+    assert default_count(n) == count

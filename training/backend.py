@@ -1,7 +1,7 @@
 """What runs a bucket's chunks: the protocol that the torch step and the compiled kernel both keep."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ class SpanResult:
     diverged_at: int | None = None
 
 
+@runtime_checkable
 class Visit(Protocol):
     """A bucket open for training; its tables may live on another device until `sync`."""
 
@@ -46,6 +47,7 @@ class Visit(Protocol):
         ...
 
 
+@runtime_checkable
 class Backend(Protocol):
     """Trains chunks of a bucket in place."""
 

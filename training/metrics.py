@@ -4,13 +4,14 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bundle.errors import ConfigError
 
 Values = Mapping[str, float | int | str]
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Takes measurements."""
 

@@ -1,7 +1,7 @@
 """Where a run's first vectors come from: random numbers, or an earlier version (training/warm.py)."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from training.sampling import stream_seed
 INIT_STREAM = 7
 
 
+@runtime_checkable
 class Origin(Protocol):
     """The state before the first step."""
 

@@ -14,7 +14,7 @@ from training.sampling import stream_seed
 class Schedule:
     """One visit of a bucket. Chunk c holds `order[group[c]][start[c]:start[c] + chunk]` of that group's edges."""
 
-    order: tuple[Int32[npt.NDArray[np.int32], " e"], ...]
+    order: tuple[Int32[npt.NDArray[np.int32], " _"], ...]
     group: Int32[npt.NDArray[np.int32], " c"]
     start: Int64[npt.NDArray[np.int64], " c"]
     seed: int

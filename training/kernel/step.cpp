@@ -499,7 +499,7 @@ class Worker {
           for (int p = 0; p < w.dim; p++) bias[i] += theta[p] * x[p];
         else
           for (int p = 0; p < w.dim; p++) q[p] += theta[p];
-        positive[i] = dot(q, Y + (i0 + i) * D) + bias[i];
+        positive[i] = dot(q, Y + (i0 + i) * D) + (w.logistic ? bias[i] : 0);  // a softmax does not feel the bias
       }
       transpose(Q.data, n, Qt.data);
       score(C.data, k, Qt.data, E.data);

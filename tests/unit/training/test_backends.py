@@ -1,0 +1,138 @@
+"""The compiled kernel against the torch step: the same negatives, the same masks, the same tables after training."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.graphs import distinct_pairs
+from training.backend import Backend, BucketWork
+from training.config import TrainConfig
+from training.edges import BucketEdges, index_edges
+from training.kernel.build import find_compiler
+from training.kernel_backend import KernelBackend
+from training.model import Relations, Table
+from training.schedule import make_schedule
+from training.torch_backend import TorchBackend
+
+DIM = 20  # not a multiple of a register: the padding is tested too
+RELATIVE, ABSOLUTE = 2e-3, 2e-5
+needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler here")
+
+
+@dataclass(frozen=True)
+class World:
+    """Two entity types of 60 and 40 rows; friends join the first type, likes lead from the first to the second."""
+
+    groups: tuple[BucketEdges, ...]
+    sources: tuple[Table, ...]
+    targets: tuple[Table, ...]
+    relations: Relations
+    config: TrainConfig
+
+
+def table(n: int, rng: np.random.Generator, previous: bool) -> Table:
+    vectors = rng.normal(size=(n, DIM)).astype(np.float32) * np.float32(0.5)
+    old = rng.normal(size=(n, DIM)).astype(np.float32) if previous else None
+    return Table(vectors, rng.uniform(0, 0.1, n).astype(np.float32), old)
+
+
+def group(
+    types: tuple[int, int], sizes: tuple[int, int], relations: list[int], rng: np.random.Generator
+) -> BucketEdges:
+    pairs = [distinct_pairs(*sizes, 150, rng) for _ in relations]
+    rel = np.repeat(np.array(relations, dtype=np.int32), 150)
+    columns = np.concatenate(pairs)[:, 0].copy(), np.concatenate(pairs)[:, 1].copy(), rel
+    return index_edges(types, sizes, columns, rng.uniform(0.2, 3, len(rel)).astype(np.float32))
+
+
+def world(diagonal: bool = True, previous: bool = False, **settings: Any) -> World:
+    rng = np.random.default_rng(3)
+    groups = group((0, 0), (60, 60), [0, 1], rng), group((0, 1), (60, 40), [2], rng)
+    sources = table(60, rng, previous), table(40, rng, previous)
+    targets = sources if diagonal else (table(60, rng, previous), table(40, rng, previous))
+    vectors = rng.normal(size=(3, 2, DIM)).astype(np.float32) * np.float32(0.3)
+    relations = Relations(vectors, np.zeros_like(vectors))
+    defaults = {"dim": DIM, "chunk": 16, "negatives_in_batch": 10, "negatives_uniform": 21, "negatives_prevalence": 6}
+    return World(groups, sources, targets, relations, TrainConfig.model_validate({**defaults, **settings}))
+
+
+def trained(start: World, backend: Backend) -> tuple[float, list[np.ndarray]]:
+    """The loss and all tables after one pass of `backend` over copies of the world's tables."""
+    copies = {
+        id(t): Table(t.vectors.copy(), t.accumulator.copy(), t.previous) for t in (*start.sources, *start.targets)
+    }
+    relations = Relations(start.relations.vectors.copy(), start.relations.accumulator.copy())
+    sources = tuple(copies[id(t)] for t in start.sources)
+    targets = tuple(copies[id(t)] for t in start.targets)
+    schedule = make_schedule(start.groups, start.config.chunk, 5)
+    weights = np.array([1.0, 0.5, 2.0], dtype=np.float32)
+    visit = backend.visit(BucketWork(start.groups, sources, targets, relations, weights, schedule))
+    result = visit.run(0, len(schedule))
+    visit.sync()
+    assert result.edges == sum(map(len, start.groups))
+    arrays = [a for t in (*sources, *targets) for a in (t.vectors, t.accumulator)]
+    return result.loss, [*arrays, relations.vectors, relations.accumulator]
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "softmax": {},
+    "eq. 2": {"loss": "logistic"},
+    "single vector": {"inverse_relations": False},
+    "eq. 2, single vector": {"loss": "logistic", "inverse_relations": False},
+    "two partitions": {"diagonal": False},
+    "several chunks an update": {"chunks_per_update": 3},
+    "chunks longer than a tile": {"chunk": 100, "negatives_in_batch": 100},
+    "in-batch alone": {"negatives_uniform": 0, "negatives_prevalence": 0},
+    "uniform alone": {"negatives_in_batch": 0, "negatives_prevalence": 0},
+    "pull to zero": {"l2": 0.01},
+    "pull to the version before": {"previous": True, "l2_previous": 0.05},
+    "rates": {"learning_rate": 0.03, "relation_learning_rate": 0.2},
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", CASES)
+def test_the_kernel_agrees_with_torch(case: str) -> None:
+    start = world(**CASES[case])
+    loss, expected = trained(start, TorchBackend(start.config, 1))
+    found_loss, found = trained(start, KernelBackend(start.config, 1))
+    assert found_loss == pytest.approx(loss, rel=1e-4)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=RELATIVE, atol=ABSOLUTE)
+
+
+@needs_compiler
+def test_one_thread_is_deterministic() -> None:
+    start = world()
+    first, second = (trained(start, KernelBackend(start.config, 1))[1] for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@needs_compiler
+def test_several_threads_train_every_edge_and_learn_as_well() -> None:
+    start = world()
+    alone, _ = trained(start, KernelBackend(start.config, 1))
+    together, _ = trained(start, KernelBackend(start.config, 3))
+    assert together == pytest.approx(alone, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["compiled", "torch"])
+def test_a_loss_that_is_no_number_stops_before_it_spreads(name: str) -> None:
+    if name == "compiled" and find_compiler() is None:
+        pytest.skip("no C++ compiler here")
+    start = world()
+    broken = start.sources[0].vectors.copy()
+    broken[:] = np.nan
+    start = replace(start, sources=(Table(broken, start.sources[0].accumulator), start.sources[1]))
+    start = replace(start, targets=start.sources)
+    backend: Backend = KernelBackend(start.config, 1) if name == "compiled" else TorchBackend(start.config, 1)
+    schedule = make_schedule(start.groups, start.config.chunk, 5)
+    ones = np.ones(3, dtype=np.float32)
+    work = BucketWork(start.groups, start.sources, start.targets, start.relations, ones, schedule)
+    result = backend.visit(work).run(0, len(schedule))
+    assert result.diverged_at == 0
+    assert np.isfinite(start.relations.vectors).all()
+    assert np.isfinite(start.sources[1].vectors).all()

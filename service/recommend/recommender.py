@@ -1,6 +1,5 @@
 """The recommender: one loaded version, its searchers, and answers for one user or for thousands."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -36,8 +35,11 @@ class Recommender:
         return self.at_once(plan) or self.search([plan])[0]
 
     def plan(self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES) -> Plan:
-        """What will be looked for; cheap. Raises QueryError."""
-        return make_plan(self.bundle.space(request.space), request, live)
+        """What will be looked for; cheap. Raises QueryError, so that `search` need not."""
+        plan = make_plan(self.bundle.space(request.space), request, live)
+        if plan.queries is not None:
+            self.searcher(plan.space.name, plan.candidate_type)
+        return plan
 
     def at_once(self, plan: Plan) -> Slate | None:
         """The answer, where no search is needed: popularity, or the merge of stored lists; else None."""
@@ -119,8 +121,3 @@ def _together(plans: Sequence[Plan]) -> list[list[int]]:
         key = (plan.space.name, plan.candidate_type, plan.k, plan.depth)
         groups.setdefault(key, []).append(position)
     return list(groups.values())
-
-
-def with_depth(plan: Plan, depth: int | None) -> Plan:
-    """The same plan, searched to another depth."""
-    return dataclasses.replace(plan, depth=depth)

@@ -70,7 +70,6 @@ class RecommendRequest:
     modes: int | None = None
     exclude: tuple[str, ...] = ()
     exclude_seen: bool = True
-    explain: bool = False
     depth: int | None = None
 
 

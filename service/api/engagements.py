@@ -1,0 +1,103 @@
+"""POST /v1/engagements and DELETE /v1/users/{id}/engagements."""
+
+import secrets
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from bundle.errors import QueryError
+from bundle.ids import MAX_STRING_ID_BYTES, IdKind, parse_int_id
+from bundle.space import Bundle, Space
+from service.call import Call, Reply
+from service.problems import invalid
+from service.state.events import Event, Outcome
+from service.wire.common import ItemError, text_of
+from service.wire.engagements import EngagementEvent, EngagementsAnswer, EngagementsBody, EventItem, ForgottenAnswer
+
+_body = msgspec.json.Decoder(EngagementsBody)
+_encode = msgspec.json.Encoder().encode
+FUTURE_SECONDS = 300.0
+
+
+async def engagements(call: Call) -> Reply:
+    """Store what users did. Answered once it is durable; it counts at the next request."""
+    body = await call.json(_body)
+    limit = call.service.settings.limits.engagements_max
+    if len(body.events) > limit:
+        raise invalid("/events", f"at most {limit} events")
+    loaded = call.service.versions.serving()
+    now = time.time()
+    checked = [_checked(loaded.bundle, event, now) for event in body.events]
+    outcomes = iter(await call.service.state.append([event for event in checked if isinstance(event, Event)]))
+    items = [_item(event, next(outcomes)) if isinstance(event, Event) else event for event in checked]
+    return Reply(_encode(_answer(items, loaded.version, call.request_id)))
+
+
+def _answer(items: Sequence[EventItem], version: str, request_id: str) -> EngagementsAnswer:
+    counts = {status: sum(item.status == status for item in items) for status in ("stored", "duplicate", "invalid")}
+    return EngagementsAnswer(
+        version=version,
+        request_id=request_id,
+        results=list(items),
+        stored=counts["stored"],
+        duplicates=counts["duplicate"],
+        invalid=counts["invalid"],
+    )
+
+
+def _item(event: Event, outcome: Outcome) -> EventItem:
+    if outcome == "full":
+        error = ItemError("engagements_full", "this user has as many stored events as the settings allow")
+        return EventItem(event.id, "invalid", error)
+    return EventItem(event.id, outcome)
+
+
+def _checked(bundle: Bundle, given: EngagementEvent, now: float) -> Event | EventItem:
+    """The event to store, or why it cannot be. An entity that this version does not know is no error."""
+    event_id = given.id or secrets.token_hex(16)
+    try:
+        return _event(bundle.space(given.space), given, event_id, now)
+    except QueryError as error:
+        return EventItem(event_id, "invalid", ItemError(error.code, str(error)))
+
+
+def _event(space: Space, given: EngagementEvent, event_id: str, now: float) -> Event:
+    entry = space.relation(given.relation or space.entry.default.relation).entry
+    at = now if given.at is None else given.at
+    if at > now + FUTURE_SECONDS:
+        raise QueryError("at lies in the future; it is seconds since 1970")
+    return Event(
+        id=event_id,
+        user_type=entry.source,
+        user=_id(space, entry.source, text_of(given.user), "user"),
+        action=given.action,
+        relation=entry.name,
+        target_type=entry.target,
+        target=_id(space, entry.target, text_of(given.target), "target"),
+        at=at,
+        received=now,
+    )
+
+
+def _id(space: Space, entity_type: str, external: str, field: str) -> str:
+    """The id, if one of its type could look like this. Raises QueryError."""
+    if not _legal(space.entities[entity_type].ids.kind, external):
+        raise QueryError(f"{field} is no id of that type: a decimal number without leading zeros, or up to 256 bytes")
+    return external
+
+
+def _legal(kind: IdKind, external: str) -> bool:
+    if kind == "int64":
+        return parse_int_id(external) is not None
+    return 1 <= len(external.encode("utf-8")) <= MAX_STRING_ID_BYTES
+
+
+async def forget(call: Call) -> Reply:
+    """Remove everything stored about a user."""
+    loaded = call.service.versions.serving()
+    space = loaded.bundle.space(call.query().get("space"))
+    user_type = call.query().get("user_type", space.entry.default.user_type)
+    space.table(user_type)
+    removed = await call.service.state.forget(user_type, call.path["id"])
+    return Reply(_encode(ForgottenAnswer(version=loaded.version, request_id=call.request_id, removed=removed)))

@@ -1,0 +1,95 @@
+"""Probes, metrics, /v1/info."""
+
+import importlib.metadata
+import time
+
+import orjson
+
+from bundle.space import Space
+from service import metrics
+from service.call import Call, Reply
+from service.problems import Problem, not_ready
+from service.recommend.plan import strategies_of
+
+
+async def livez(call: Call) -> Reply:
+    """The process answers and its search thread lives: restart it if not."""
+    if not call.service.search.alive:
+        raise Problem("internal", "the search thread has ended")
+    return _status("ok")
+
+
+async def readyz(call: Call) -> Reply:
+    """A version is loaded and the process is not on its way out: send traffic, or do not."""
+    if call.service.draining:
+        raise not_ready("draining")
+    if call.service.versions.active is None:
+        raise not_ready(_why_not_ready(call))
+    state = call.service.state.describe()
+    return _status("ok" if state["healthy"] else "ok, engagements unavailable")
+
+
+def _why_not_ready(call: Call) -> str:
+    refused = call.service.versions.refused
+    return "no version is loaded; the published one was refused" if refused else "no version is published yet"
+
+
+async def startupz(call: Call) -> Reply:
+    """The first version has been loaded."""
+    if call.service.versions.active is None:
+        raise not_ready(_why_not_ready(call))
+    return _status("ok")
+
+
+def _status(text: str) -> Reply:
+    return Reply(orjson.dumps({"status": text}))
+
+
+async def exposition(call: Call) -> Reply:
+    """Prometheus metrics of all workers."""
+    return Reply(call.service.metrics.exposition(), metrics.CONTENT_TYPE)
+
+
+async def info(call: Call) -> Reply:
+    """What is served, within which limits, and what was refused."""
+    service = call.service
+    loaded = service.versions.serving()
+    document = {
+        "version": loaded.version,
+        "request_id": call.request_id,
+        "service": {
+            "release": importlib.metadata.version("twhin"),
+            "uptime_seconds": round(time.time() - service.started_at, 1),
+            "draining": service.draining,
+        },
+        "limits": service.settings.limits.model_dump(),
+        "versions": {"serving": loaded.version, "kept": service.versions.names(), "refused": service.versions.refused},
+        "state": service.state.describe(),
+        "created": loaded.manifest.created.isoformat(),
+        "lineage": loaded.manifest.lineage.model_dump(),
+        "metric": loaded.manifest.metric,
+        "self_test_recall": round(loaded.recall, 4),
+        "load_seconds": round(loaded.seconds, 3),
+        "evaluation": loaded.manifest.evaluation.model_dump(),
+        "spaces": {name: _space(space) for name, space in loaded.bundle.spaces.items()},
+    }
+    return Reply(orjson.dumps(document))
+
+
+def _space(space: Space) -> dict[str, object]:
+    entry = space.entry
+    return {
+        "dim": entry.dim,
+        "entities": {entity.name: {"id": entity.id, "count": entity.count} for entity in entry.entities},
+        "relations": [
+            {"name": relation.name, "source": relation.source, "target": relation.target, "edges": relation.edges}
+            for relation in entry.relations
+        ],
+        "default": entry.default.model_dump(),
+        "strategies": {name: strategy.model_dump() for name, strategy in strategies_of(space).items()},
+        "auto": entry.auto,
+        "clusters": entry.clusters.count,
+        "modes": entry.clusters.modes,
+        "indexes": {name: index.model_dump(exclude={"file"}) for name, index in entry.indexes.items()},
+        "compression": {name: compression.model_dump() for name, compression in entry.compression.items()},
+    }

@@ -1,0 +1,152 @@
+"""POST /recommend, GET /recommend/{user}, POST /recommend:batch."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from bundle.errors import QueryError
+from bundle.space import Space
+from service.api.slates import answer_of, batch_item
+from service.call import Call, Reply
+from service.problems import invalid, problem_of_decoding
+from service.recommend.plan import Plan, choose_relation
+from service.recommend.types import LiveEdges, RecommendRequest, Slate
+from service.settings import Limits
+from service.versions.loaded import Loaded
+from service.wire.common import text_of, texts_of
+from service.wire.recommend import BatchAnswer, BatchBody, BatchItem, Engagement, RecommendBody
+
+_body = msgspec.json.Decoder(RecommendBody)
+_batch = msgspec.json.Decoder(BatchBody)
+_encode = msgspec.json.Encoder().encode
+
+
+async def recommend(call: Call) -> Reply:
+    """Candidates for one user."""
+    return await _recommend(call, await call.json(_body))
+
+
+async def recommend_user(call: Call) -> Reply:
+    """The same, asked with the user in the path and the fields in the query."""
+    return await _recommend(call, _body_of_query(call))
+
+
+async def _recommend(call: Call, body: RecommendBody) -> Reply:
+    loaded = call.service.versions.serving()
+    check_limits(body, call.service.settings.limits)
+    if body.user is None and not body.engagements:
+        raise invalid("/user", "name a user, or give engagements")
+    space = loaded.bundle.space(body.space)
+    request = request_of(body, None if body.user is None else text_of(body.user), space)
+    degraded: list[str] = []
+    live = await call.service.live(choose_relation(space, request).entry.source, request.user, degraded)
+    slate = (await slates_of(call, loaded, [loaded.recommender.plan(request, live)], degraded))[0]
+    return Reply(_encode(answer_of(slate, degraded, call.request_id, explain=body.explain)))
+
+
+async def slates_of(call: Call, loaded: Loaded, plans: Sequence[Plan], degraded: list[str]) -> list[Slate]:
+    """The slates of `plans`, in order: merged at once where they can be, else by the search thread."""
+    at_once = [loaded.recommender.at_once(plan) for plan in plans]
+    waiting = [plan for plan, slate in zip(plans, at_once, strict=True) if slate is None]
+    found: list[Slate] = []
+    if waiting:
+        found, reduced = await call.service.search.search(loaded, waiting, call.deadline)
+        if reduced:
+            degraded.append("reduced_depth")
+    searched = iter(found)
+    slates = [next(searched) if slate is None else slate for slate in at_once]
+    for slate in slates:
+        _count(call, slate)
+    return slates
+
+
+def _count(call: Call, slate: Slate) -> None:
+    if slate.fallback is not None:
+        call.service.metrics.fell_back(slate.fallback)
+    if slate.short:
+        call.service.metrics.short.inc()
+
+
+async def recommend_batch(call: Call) -> Reply:
+    """Candidates for many users; each has its own status."""
+    body = await call.json(_batch)
+    loaded, limits = call.service.versions.serving(), call.service.settings.limits
+    check_limits(body, limits)
+    if len(body.users) > limits.batch_max:
+        raise invalid("/users", f"at most {limits.batch_max} users")
+    space = loaded.bundle.space(body.space)
+    users = texts_of(body.users)
+    degraded: list[str] = []
+    plans = [await _plan(call, loaded, request_of(body, user, space), space, degraded) for user in users]
+    good = [plan for plan in plans if isinstance(plan, Plan)]
+    slates = iter(await slates_of(call, loaded, good, degraded))
+    items = [
+        batch_item(user, plan if isinstance(plan, QueryError) else next(slates), degraded)
+        for user, plan in zip(users, plans, strict=True)
+    ]
+    return Reply(_encode(_batch_answer(items, loaded.version, call.request_id)))
+
+
+async def _plan(
+    call: Call, loaded: Loaded, request: RecommendRequest, space: Space, degraded: list[str]
+) -> Plan | QueryError:
+    unavailable: list[str] = []
+    live = await call.service.live(choose_relation(space, request).entry.source, request.user, unavailable)
+    degraded += [flag for flag in unavailable if flag not in degraded]
+    try:
+        return loaded.recommender.plan(request, live)
+    except QueryError as error:
+        return error
+
+
+def _batch_answer(items: list[BatchItem], version: str, request_id: str) -> BatchAnswer:
+    ok = sum(item.status == "ok" for item in items)
+    return BatchAnswer(version=version, request_id=request_id, results=items, ok=ok, failed=len(items) - ok)
+
+
+def check_limits(body: RecommendBody | BatchBody, limits: Limits) -> None:
+    """Raises Problem 422 for more than the settings allow."""
+    if body.k > limits.k_max:
+        raise invalid("/k", f"at most {limits.k_max}")
+    if len(body.exclude) > limits.exclude_max:
+        raise invalid("/exclude", f"at most {limits.exclude_max} ids")
+    if isinstance(body, RecommendBody) and len(body.engagements) > limits.engagements_max:
+        raise invalid("/engagements", f"at most {limits.engagements_max} engagements")
+
+
+def request_of(body: RecommendBody | BatchBody, user: str | None, space: Space) -> RecommendRequest:
+    """The question of `body` for one user, in the recommender's terms."""
+    inline = body.engagements if isinstance(body, RecommendBody) else []
+    return RecommendRequest(
+        user=user,
+        engagements=_inline(inline, body.relation or space.entry.default.relation),
+        k=body.k,
+        space=body.space,
+        user_type=body.user_type,
+        candidate_type=body.candidate_type,
+        relation=body.relation,
+        strategy=body.strategy,
+        modes=body.modes,
+        exclude=tuple(texts_of(body.exclude)),
+        exclude_seen=body.exclude_seen,
+    )
+
+
+def _inline(engagements: Sequence[Engagement], default: str) -> LiveEdges:
+    added: dict[str, list[str]] = {}
+    for engagement in engagements:
+        added.setdefault(engagement.relation or default, []).append(text_of(engagement.target))
+    return LiveEdges(added={name: tuple(targets) for name, targets in added.items()})
+
+
+def _body_of_query(call: Call) -> RecommendBody:
+    """The query parameters as a body: numbers and truth values are spelt as in JSON."""
+    fields: dict[str, object] = dict(call.query())
+    if "exclude" in fields:
+        fields["exclude"] = str(fields["exclude"]).split(",")
+    if "user" in fields or "engagements" in fields:
+        raise invalid("/user", "the user is in the path")
+    try:
+        return msgspec.convert({**fields, "user": call.path["user"]}, RecommendBody, strict=False)
+    except msgspec.ValidationError as error:
+        raise problem_of_decoding(error) from None

@@ -1,0 +1,129 @@
+"""POST /v1/similar and POST /v1/score."""
+
+from functools import partial
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int64
+
+from bundle.errors import EntityUnknown
+from bundle.ids import ABSENT
+from bundle.space import EntityTable, Relation, Space
+from service.call import Call, Reply
+from service.problems import invalid
+from service.recommend.profile import known_rows
+from service.wire.common import text_of, texts_of
+from service.wire.lookups import Neighbour, ScoreAnswer, ScoreBody, ScoreItem, SimilarAnswer, SimilarBody
+
+_similar = msgspec.json.Decoder(SimilarBody)
+_score = msgspec.json.Decoder(ScoreBody)
+_encode = msgspec.json.Encoder().encode
+
+Rows = Int64[npt.NDArray[np.int64], " n"]
+
+
+async def similar(call: Call) -> Reply:
+    """The nearest entities to an entity or a vector, by inner product."""
+    body = await call.json(_similar)
+    _check(body, call)
+    loaded = call.service.versions.serving()
+    space = loaded.bundle.space(body.space)
+    target = space.table(body.candidate_type or body.type or space.entry.default.candidate_type)
+    query, own = _query(space, target, body)
+    searcher = loaded.recommender.searcher(space.name, target.name)
+    excluded = np.concatenate([own, known_rows(target.ids.rows(texts_of(body.exclude)))])
+    search = partial(searcher.search, query, body.k, exclude=[excluded])
+    hits = (await call.service.search.run(search, call.deadline))[0]
+    neighbours = map(Neighbour, target.ids.externals(hits.rows), hits.scores.tolist())
+    answer = SimilarAnswer(
+        version=loaded.version,
+        request_id=call.request_id,
+        candidate_type=target.name,
+        space=space.name,
+        neighbours=list(neighbours),
+    )
+    return Reply(_encode(answer))
+
+
+def _check(body: SimilarBody, call: Call) -> None:
+    limits = call.service.settings.limits
+    if body.k > limits.k_max:
+        raise invalid("/k", f"at most {limits.k_max}")
+    if len(body.exclude) > limits.exclude_max:
+        raise invalid("/exclude", f"at most {limits.exclude_max} ids")
+    if (body.vector is None) == (body.id is None):
+        raise invalid("/id", "give an id with its type, or a vector")
+    if body.id is not None and body.type is None:
+        raise invalid("/type", "an id needs its type")
+
+
+def _query(
+    space: Space, target: EntityTable, body: SimilarBody
+) -> tuple[Float32[npt.NDArray[np.float32], "1 width"], Rows]:
+    """The query over all columns, and the row to leave out: an entity is not its own neighbour."""
+    query = np.zeros((1, space.entry.width), dtype=np.float32)
+    if body.vector is not None:
+        query[0, : space.entry.dim] = _vector(body.vector, space.entry.dim)
+        return query, np.empty(0, dtype=np.int64)
+    table = space.table(body.type or "")
+    row = table.ids.row(text_of(body.id or ""))
+    if row is None:
+        raise EntityUnknown("this version has no such entity")
+    query[0, : space.entry.dim] = table.embeddings[row]
+    return query, np.array([row] if table.name == target.name else [], dtype=np.int64)
+
+
+def _vector(values: list[float], dim: int) -> Float32[npt.NDArray[np.float32], " dim"]:
+    if len(values) != dim:
+        raise invalid("/vector", f"{dim} numbers are needed; {len(values)} were given")
+    doubles = np.array(values, dtype=np.float64)
+    # A number may be finite as JSON and infinite as float32.
+    if not np.all(np.abs(doubles) <= np.finfo(np.float32).max):
+        raise invalid("/vector", "every number must be finite as float32")
+    return doubles.astype(np.float32)
+
+
+async def score(call: Call) -> Reply:
+    """Eq. 1 for given pairs: `(θs + θr)ᵀ θt`."""
+    body = await call.json(_score)
+    limit = call.service.settings.limits.lookup_max
+    if len(body.pairs) > limit:
+        raise invalid("/pairs", f"at most {limit} pairs")
+    loaded = call.service.versions.serving()
+    space = loaded.bundle.space(body.space)
+    relation = space.relation(body.relation or space.entry.default.relation)
+    items = _scored(space, relation, body)
+    answer = ScoreAnswer(
+        version=loaded.version, request_id=call.request_id, relation=relation.entry.name, space=space.name, items=items
+    )
+    return Reply(_encode(answer))
+
+
+def _scored(space: Space, relation: Relation, body: ScoreBody) -> list[ScoreItem]:
+    source, target = space.entities[relation.entry.source], space.entities[relation.entry.target]
+    source_ids = [text_of(pair.source) for pair in body.pairs]
+    target_ids = [text_of(pair.target) for pair in body.pairs]
+    sources, targets = source.ids.rows(source_ids), target.ids.rows(target_ids)
+    present = (sources != ABSENT) & (targets != ABSENT)
+    scores = np.zeros(len(body.pairs), dtype=np.float32)
+    translated = source.embeddings[sources[present]] + relation.forward
+    scores[present] = np.einsum("ij,ij->i", translated, target.embeddings[targets[present]])
+    return [
+        _item(*ids, known_source, known_target, value)
+        for ids, known_source, known_target, value in zip(
+            zip(source_ids, target_ids, strict=True),
+            (sources != ABSENT).tolist(),
+            (targets != ABSENT).tolist(),
+            scores.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _item(source: str, target: str, known_source: bool, known_target: bool, value: float) -> ScoreItem:
+    if not known_source:
+        return ScoreItem(source, target, "source_not_found", None)
+    if not known_target:
+        return ScoreItem(source, target, "target_not_found", None)
+    return ScoreItem(source, target, "scored", value)

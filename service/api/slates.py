@@ -1,0 +1,74 @@
+"""From a slate of rows to the JSON of an answer."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from bundle.errors import QueryError
+from bundle.space import Space
+from service.recommend.types import Pick, Slate
+from service.wire.common import ItemError
+from service.wire.recommend import BatchItem, Candidate, Explanation, Mode, RecommendAnswer, Why
+
+
+def answer_of(slate: Slate, degraded: Sequence[str], request_id: str, *, explain: bool) -> RecommendAnswer:
+    """The answer to one request."""
+    extra = {"explain": _explanation(slate)} if explain else {}
+    return RecommendAnswer(
+        version=slate.version,
+        request_id=request_id,
+        candidates=_candidates(slate, explain=explain),
+        strategy=slate.strategy,
+        fallback=slate.fallback,
+        degraded=_flags(slate, degraded),
+        **extra,
+    )
+
+
+def batch_item(user: str, result: Slate | QueryError, degraded: Sequence[str]) -> BatchItem:
+    """One user of a batch."""
+    if isinstance(result, QueryError):
+        return BatchItem(user=user, status="invalid", error=ItemError(result.code, str(result)))
+    return BatchItem(
+        user=user,
+        status="ok",
+        candidates=_candidates(result, explain=False),
+        strategy=result.strategy,
+        fallback=result.fallback,
+        degraded=_flags(result, degraded),
+    )
+
+
+def _flags(slate: Slate, degraded: Sequence[str]) -> list[str]:
+    return [*degraded, "short"] if slate.short else list(degraded)
+
+
+def _candidates(slate: Slate, *, explain: bool) -> list[Candidate]:
+    clusters = [*slate.modes.clusters.tolist(), None]  # the last is NO_MODE's
+    return [
+        Candidate(external, pick.score, clusters[pick.mode], _why(pick) if explain else msgspec.UNSET)
+        for external, pick in zip(slate.ids(), slate.picks, strict=True)
+    ]
+
+
+def _why(pick: Pick) -> Why:
+    return Why(pick.rank, pick.score, pick.source)
+
+
+def _explanation(slate: Slate) -> Explanation:
+    modes = slate.modes
+    numbers = zip(modes.clusters.tolist(), modes.shares.tolist(), modes.budgets, strict=True)
+    return Explanation(
+        relation=slate.relation,
+        candidate_type=slate.candidate_type,
+        weights=slate.weights.model_dump(),
+        modes=[Mode(cluster, share, *medoid_of(slate.space, cluster), drawn) for cluster, share, drawn in numbers],
+        excluded=slate.excluded,
+    )
+
+
+def medoid_of(space: Space, cluster: int) -> tuple[str, str]:
+    """Type and id of the entity at the centre of `cluster`."""
+    clusters = space.clusters
+    entity_type = clusters.types[int(clusters.medoid_types[cluster])]
+    return entity_type, space.entities[entity_type].ids.external(int(clusters.medoid_rows[cluster]))

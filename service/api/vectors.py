@@ -1,0 +1,79 @@
+"""Vectors on the wire: JSON numbers, base64, or bare bytes, by what the client accepts."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from jaxtyping import Int64, Shaped
+
+from bundle.ids import ABSENT
+from service.call import JSON, OCTETS, Call, Reply
+from service.problems import Problem
+from service.wire.common import Encoding
+
+Matrix = Shaped[npt.NDArray[Any], "n columns"]
+Rows = Int64[npt.NDArray[np.int64], " n"]
+
+
+def wants_octets(call: Call) -> bool:
+    """Whether the client asks for bare bytes. Raises Problem 406 when it accepts neither those nor JSON."""
+    accept = call.header(b"accept")
+    if accept is None or "*/*" in accept or JSON in accept or "application/*" in accept:
+        return accept is not None and OCTETS in accept and JSON not in accept
+    if OCTETS in accept:
+        return True
+    raise Problem("not_acceptable", f"answers are {JSON} or {OCTETS}")
+
+
+def gather(table: Matrix, rows: Rows) -> Matrix:
+    """The rows of `table`; zeros for an absent one, so that every id keeps its place."""
+    if len(rows) and rows.min() >= 0:
+        return table[rows]
+    gathered = np.zeros((len(rows), table.shape[1]), dtype=table.dtype)
+    present = rows != ABSENT
+    gathered[present] = table[rows[present]]
+    return gathered
+
+
+def octets_reply(vectors: Matrix, rows: Rows, version: str) -> Reply:
+    """The vectors as little-endian bytes, one after another; an absent id is a row of zeros, listed in a header."""
+    missing = np.flatnonzero(rows == ABSENT)
+    headers = {
+        "x-twhin-version": version,
+        "x-twhin-shape": f"{vectors.shape[0]},{vectors.shape[1]}",
+        "x-twhin-dtype": vectors.dtype.newbyteorder("<").str,
+        "x-twhin-missing": ",".join(map(str, missing.tolist())),
+        "vary": "accept",
+    }
+    return Reply(np.ascontiguousarray(vectors).tobytes(), OCTETS, headers=headers)
+
+
+def items_of(ids: Sequence[str], vectors: Matrix, rows: Rows, encoding: Encoding) -> list[dict[str, object]]:
+    """One item for each id: found with its vector, or not found."""
+    values: list[Any] = _base64_each(vectors) if encoding == "base64" else list(vectors)
+    return [
+        {"id": external, "status": "found", "vector": value}
+        if row != ABSENT
+        else {"id": external, "status": "not_found", "vector": None}
+        for external, value, row in zip(ids, values, rows.tolist(), strict=True)
+    ]
+
+
+def encoded(vector: Shaped[npt.NDArray[Any], " columns"], encoding: Encoding) -> object:
+    """One vector for a JSON document."""
+    return base64.b64encode(vector.tobytes()).decode("ascii") if encoding == "base64" else vector
+
+
+def _base64_each(vectors: Matrix) -> list[str]:
+    contiguous = np.ascontiguousarray(vectors)
+    return [base64.b64encode(row).decode("ascii") for row in contiguous]
+
+
+def json_reply(document: dict[str, object], headers: dict[str, str] | None = None) -> Reply:
+    """A document with arrays in it, as JSON."""
+    return Reply(
+        orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), headers={"vary": "accept", **(headers or {})}
+    )

@@ -1,0 +1,118 @@
+"""One request and one answer, between the ASGI server and the handlers: the least that both need."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+
+from service.problems import Problem, problem_of_decoding
+
+if TYPE_CHECKING:
+    from service.service import Service
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Body = TypeVar("Body")
+
+JSON = "application/json"
+OCTETS = "application/octet-stream"
+
+
+class Reply(msgspec.Struct):
+    """An answer: bytes, and what they are."""
+
+    body: bytes
+    content_type: str = JSON
+    status: int = 200
+    headers: dict[str, str] = {}
+
+
+class Call:
+    """A request on its way through the service. Made by the edge, read by the handlers."""
+
+    __slots__ = ("deadline", "path", "receive", "request_id", "route", "scope", "service")
+
+    def __init__(self, scope: Scope, receive: Receive, service: "Service", request_id: str, deadline: float) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.service = service
+        self.request_id = request_id
+        self.deadline = deadline
+        self.path: Mapping[str, str] = {}
+        self.route = "unmatched"
+
+    def header(self, name: bytes) -> str | None:
+        """The last header called `name` (lower case)."""
+        found = None
+        for key, value in self.scope["headers"]:
+            if key == name:
+                found = value.decode("latin-1")
+        return found
+
+    def query(self) -> dict[str, str]:
+        """The query parameters; of one given twice, the last."""
+        raw: bytes = self.scope.get("query_string", b"")
+        if not raw:
+            return {}
+        try:
+            parsed = parse_qs(raw.decode("ascii"), keep_blank_values=True, max_num_fields=100, errors="strict")
+        except ValueError as error:
+            raise Problem("malformed", "the query string is not URL-encoded UTF-8") from error
+        return {name: values[-1] for name, values in parsed.items()}
+
+    async def body(self) -> bytes:
+        """The request body, refused as soon as it is larger than the limit. Raises Problem."""
+        limit = self.service.settings.limits.body_max_bytes
+        message = await self._next()
+        if not message.get("more_body"):
+            whole: bytes = message.get("body", b"")
+            _check_size(len(whole), limit)
+            return whole
+        parts, size = [], 0
+        while True:
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            _check_size(size, limit)
+            if not message.get("more_body"):
+                return b"".join(parts)
+            message = await self._next()
+
+    async def _next(self) -> Message:
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        return message
+
+    async def json(self, decoder: "msgspec.json.Decoder[Body]") -> Body:
+        """The body as `decoder`'s type. Raises Problem for another media type, no JSON, or an unfit value."""
+        self._require_json()
+        body = await self.body()
+        try:
+            return decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise problem_of_decoding(error) from None
+
+    def _require_json(self) -> None:
+        media = self.header(b"content-type")
+        if media is not None and media.partition(";")[0].strip().lower() != JSON:
+            raise Problem("unsupported_media_type", f"the body must be {JSON}")
+        if self.header(b"content-encoding") not in (None, "identity"):
+            raise Problem("unsupported_media_type", "the body must not be compressed")
+
+    def seconds_left(self) -> float:
+        """Time until this request's deadline, in seconds."""
+        return self.deadline - asyncio.get_running_loop().time()
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise Problem("body_too_large", f"the body may have {limit} bytes at most", headers={"connection": "close"})

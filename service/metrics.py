@@ -1,0 +1,178 @@
+"""Prometheus metrics: names and buckets in one place, children bound once, right under several workers."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+if TYPE_CHECKING:
+    from service.versions.loaded import Loaded
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 1.0)
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class RouteMetrics:
+    """The children of one route, bound once so that a request pays for no look-up by label."""
+
+    def __init__(self, requests: Counter, duration: Histogram, route: str, method: str) -> None:
+        self._by_class = {
+            number: requests.labels(route=route, method=method, status_class=f"{number}xx") for number in (2, 3, 4, 5)
+        }
+        self._duration = duration.labels(route=route)
+
+    def answered(self, status: int, seconds: float) -> None:
+        """Count one answer."""
+        self._by_class[min(5, max(2, status // 100))].inc()
+        self._duration.observe(seconds)
+
+
+class RedisMetrics:
+    """What the shared store costs, and how it fails."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        duration = Histogram(
+            "twhin_redis_op_duration_seconds", "Redis operations", ["op"], registry=registry, buckets=SECONDS
+        )
+        self._durations = {operation: duration.labels(op=operation) for operation in ("read", "write")}
+        self._errors = Counter("twhin_redis_errors", "Failed Redis operations", ["kind"], registry=registry)
+        self._breaker = Gauge(
+            "twhin_redis_breaker_state", "1 while Redis is not asked", registry=registry, multiprocess_mode="livemax"
+        )
+        self._breaker.set(0)
+
+    @contextmanager
+    def timed(self, operation: str) -> Iterator[None]:
+        """Measure one operation."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._durations[operation].observe(time.perf_counter() - started)
+
+    def failed(self, kind: str) -> None:
+        """Count one failure."""
+        self._errors.labels(kind=kind).inc()
+
+    def opened(self, is_open: bool) -> None:
+        """Say whether the breaker is open."""
+        self._breaker.set(is_open)
+
+
+class VersionMetrics:
+    """Which version serves, since when, and how many were refused."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._info = Gauge(
+            "twhin_index_info",
+            "1 for the serving version",
+            ["version", "metric"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._serving = self._gauge(
+            "twhin_index_serving_timestamp_seconds", "When the serving version was made", registry
+        )
+        self._swapped = self._gauge(
+            "twhin_index_swap_timestamp_seconds", "When the serving version took over", registry
+        )
+        self._recall = self._gauge("twhin_canary_recall", "Lowest recall of the last self-test", registry)
+        self._entities = Gauge(
+            "twhin_entities",
+            "Entities of the serving version",
+            ["space", "type"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._loads = Counter("twhin_index_load", "Versions loaded or refused", ["outcome"], registry=registry)
+        self._duration = Histogram(
+            "twhin_index_load_duration_seconds",
+            "Time to load a version",
+            registry=registry,
+            buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+        )
+        self._last: tuple[str, str] | None = None
+
+    @staticmethod
+    def _gauge(name: str, text: str, registry: CollectorRegistry) -> Gauge:
+        return Gauge(name, text, registry=registry, multiprocess_mode="livemin")
+
+    def serving(self, loaded: "Loaded", now: float) -> None:
+        """A version took over at `now`, in seconds since 1970."""
+        labels = (loaded.version, loaded.manifest.metric)
+        if self._last is not None and self._last != labels:
+            self._info.labels(*self._last).set(0)
+        self._info.labels(*labels).set(1)
+        self._last = labels
+        self._serving.set(loaded.manifest.created.timestamp())
+        self._swapped.set(now)
+        self._recall.set(loaded.recall)
+        for space in loaded.bundle.spaces.values():
+            for name, table in space.entities.items():
+                self._entities.labels(space=space.name, type=name).set(len(table))
+        self._loads.labels(outcome="loaded").inc()
+        self._duration.observe(loaded.seconds)
+
+    def refused(self) -> None:
+        """A version was refused."""
+        self._loads.labels(outcome="refused").inc()
+
+
+class Metrics:
+    """All metrics of one application."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        registry = self._registry
+        self._requests = Counter(
+            "twhin_http_requests", "Answers", ["route", "method", "status_class"], registry=registry
+        )
+        self._duration = Histogram(
+            "twhin_http_request_duration_seconds", "Time to answer", ["route"], registry=registry, buckets=SECONDS
+        )
+        self.inflight = Gauge(
+            "twhin_http_inflight_requests", "Requests in work", registry=registry, multiprocess_mode="livesum"
+        )
+        self._shed = Counter("twhin_shed", "Requests refused under load", ["reason"], registry=registry)
+        self._fallback = Counter("twhin_fallback", "Answers below the strategy's own", ["kind"], registry=registry)
+        self.short = Counter("twhin_ann_short_results", "Answers with fewer than k", registry=registry)
+        self.searched = Histogram(
+            "twhin_stage_duration_seconds", "Time in one stage", ["stage"], registry=registry, buckets=SECONDS
+        ).labels(stage="ann")
+        self.together = Histogram(
+            "twhin_search_batch", "Requests searched in one call", registry=registry, buckets=(1, 2, 4, 8, 16, 32)
+        )
+        self.quality = Gauge(
+            "twhin_quality_factor", "Share of the search depth in use", registry=registry, multiprocess_mode="livemin"
+        )
+        self.lag = Gauge(
+            "twhin_event_loop_lag_seconds", "How late the event loop is", registry=registry, multiprocess_mode="livemax"
+        )
+        self.quality.set(1)
+        self.redis = RedisMetrics(registry)
+        self.versions = VersionMetrics(registry)
+
+    def route(self, route: str, method: str) -> RouteMetrics:
+        """The metrics of one route."""
+        return RouteMetrics(self._requests, self._duration, route, method)
+
+    def shed(self, reason: str) -> None:
+        """Count a request that was refused to protect the others."""
+        self._shed.labels(reason=reason).inc()
+
+    def fell_back(self, kind: str) -> None:
+        """Count an answer from a lower rung."""
+        self._fallback.labels(kind=kind).inc()
+
+    def exposition(self) -> bytes:
+        """Everything in the text format; of all workers, where there are several."""
+        if MULTIPROCESS not in os.environ:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

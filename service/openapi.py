@@ -1,0 +1,157 @@
+"""The OpenAPI document, made from the table of routes and the types of the wire.
+
+`python -m service.openapi` writes it to standard output; `openapi.json` is that, committed.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from service.problems import CONTENT_TYPE, TITLES, ProblemDocument
+from service.routes import Route
+from service.settings import Limits
+
+Document = dict[str, Any]
+REF = "#/components/schemas/{name}"
+# Where a limit of the settings belongs in the schemas.
+LIMITED = {
+    ("RecommendBody", "k", "maximum"): "k_max",
+    ("BatchBody", "k", "maximum"): "k_max",
+    ("SimilarBody", "k", "maximum"): "k_max",
+    ("BatchBody", "users", "maxItems"): "batch_max",
+    ("RecommendBody", "exclude", "maxItems"): "exclude_max",
+    ("BatchBody", "exclude", "maxItems"): "exclude_max",
+    ("SimilarBody", "exclude", "maxItems"): "exclude_max",
+    ("RecommendBody", "engagements", "maxItems"): "engagements_max",
+    ("EngagementsBody", "events", "maxItems"): "engagements_max",
+    ("EmbeddingsBody", "ids", "maxItems"): "lookup_max",
+    ("FeaturesBody", "ids", "maxItems"): "lookup_max",
+    ("ScoreBody", "pairs", "maxItems"): "lookup_max",
+}
+
+
+def describe(title: str, release: str, summary: str, routes: Sequence[Route], limits: Limits) -> Document:
+    """The OpenAPI 3.1 document of `routes` under `limits`."""
+    paths: Document = {}
+    for route in routes:
+        paths.setdefault(_template(route.path), {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": release, "summary": summary},
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(routes, limits),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+            },
+        },
+        "security": [{}, {"bearer": []}, {"key": []}],
+    }
+
+
+def _template(path: str) -> str:
+    return path.replace(":path}", "}")
+
+
+def _schemas(routes: Sequence[Route], limits: Limits) -> Document:
+    types = [kind for route in routes for kind in (route.request, route.answer) if kind is not None]
+    _, schemas = msgspec.json.schema_components([*dict.fromkeys(types), ProblemDocument], ref_template=REF)
+    for (schema, name, keyword), limit in LIMITED.items():
+        schemas[schema]["properties"][name][keyword] = getattr(limits, limit)
+    return schemas
+
+
+def _operation(route: Route) -> Document:
+    operation: Document = {
+        "operationId": _operation_id(route),
+        "summary": route.summary,
+        "tags": [route.tag],
+        "parameters": _parameters(route),
+        "responses": _responses(route),
+    }
+    if route.scope == "open":
+        operation["security"] = []
+    if route.request is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": _media(route.request, route)}}
+    return operation
+
+
+def _operation_id(route: Route) -> str:
+    words = _template(route.path).replace("{", "").replace("}", "").replace(":", "/").replace(".", "/").split("/")
+    return "_".join([route.method.lower(), *filter(None, words)])
+
+
+def _media(kind: type[msgspec.Struct], route: Route) -> Document:
+    media: Document = {"schema": {"$ref": REF.format(name=kind.__name__)}}
+    return media | ({"example": route.example} if route.example is not None and kind is route.request else {})
+
+
+def _parameters(route: Route) -> list[Document]:
+    in_path = [part[1:].partition(":")[0].rstrip("}") for part in route.path.split("/") if part.startswith("{")]
+    parameters: list[Document] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in in_path
+    ]
+    for name, text in route.query.items():
+        parameters.append({"name": name, "in": "query", "description": text, "schema": _query_schema(name)})
+    if not route.probe:
+        parameters.append(
+            {
+                "name": "X-Request-Timeout-Ms",
+                "in": "header",
+                "description": "time the answer may take; capped by the settings",
+                "schema": {"type": "integer", "minimum": 1},
+            }
+        )
+    return parameters
+
+
+def _query_schema(name: str) -> Document:
+    if name in ("k", "modes"):
+        return {"type": "integer", "minimum": 1}
+    if name in ("explain", "exclude_seen"):
+        return {"type": "boolean"}
+    return {"type": "string", "enum": ["json", "base64"]} if name == "encoding" else {"type": "string"}
+
+
+def _responses(route: Route) -> Document:
+    schema = {"$ref": REF.format(name=route.answer.__name__)} if route.answer else {"type": "object"}
+    content = {
+        media: {"schema": schema if media == "application/json" else {"type": "string"}} for media in route.media
+    }
+    responses: Document = {"200": {"description": "The answer", "content": content}}
+    for status in sorted({*_statuses(route), *route.statuses}):
+        responses[str(status)] = _problem(status)
+    return responses
+
+
+def _problem(status: int) -> Document:
+    if status == 304:
+        return {"description": "Not modified"}
+    schema = {"$ref": REF.format(name=ProblemDocument.__name__)}
+    return {"description": TITLES[status], "content": {CONTENT_TYPE: {"schema": schema}}}
+
+
+def _statuses(route: Route) -> set[int]:
+    """The statuses any route of this kind may answer with."""
+    if route.probe:
+        return {401, 403, 500, 503} if route.scope != "open" else {500, 503}
+    statuses = {400, 401, 403, 422, 500, 503, 504}
+    return statuses | {408, 413, 415} if route.request is not None else statuses
+
+
+def main() -> None:
+    """Write the document under the default limits to standard output."""
+    from service.api.table import ROUTES
+
+    summary = "Graph embeddings, features and candidates for ranking services"
+    document = describe("twhin", version("twhin"), summary, ROUTES, Limits())
+    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

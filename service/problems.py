@@ -1,0 +1,153 @@
+"""Errors on the wire: RFC 9457 problem documents with a stable code. They never repeat what was sent."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from bundle.errors import BundleError, BundleNotFound, TwhinError
+
+CONTENT_TYPE = "application/problem+json"
+
+# The HTTP status of every code, in one place.
+STATUS: Mapping[str, int] = {
+    "malformed": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "entity_not_found": 404,
+    "version_not_found": 404,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "not_acceptable": 406,
+    "body_timeout": 408,
+    "version_refused": 409,
+    "engagements_full": 409,
+    "bundles_busy": 409,
+    "gate_refused": 409,
+    "bundle_incomplete": 409,
+    "bundle_altered": 409,
+    "bundle_invalid": 409,
+    "bundle_format_unsupported": 409,
+    "body_too_large": 413,
+    "unsupported_media_type": 415,
+    "invalid": 422,
+    "query_invalid": 422,
+    "internal": 500,
+    "overloaded": 503,
+    "not_ready": 503,
+    "state_unavailable": 503,
+    "deadline_exceeded": 504,
+}
+
+TITLES: Mapping[int, str] = {
+    400: "The body is not JSON",
+    401: "A key is needed",
+    403: "The key does not allow this",
+    404: "Not found",
+    405: "Method not allowed",
+    406: "No such representation",
+    408: "The body took too long to arrive",
+    409: "The state does not allow this",
+    413: "The body is too large",
+    415: "Unsupported media type",
+    422: "The request cannot be answered",
+    500: "An error on our side",
+    503: "Not now",
+    504: "The deadline passed",
+}
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """One thing wrong with a request: a JSON pointer to it and what was expected there."""
+
+    pointer: str
+    message: str
+
+
+class ProblemDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RFC 9457, with a stable `code` and the `request_id` that the logs have too."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+    errors: tuple[Violation, ...] = ()
+
+
+class Problem(Exception):
+    """An answer that is an error. `detail` must hold nothing that the client sent."""
+
+    def __init__(
+        self, code: str, detail: str, errors: tuple[Violation, ...] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+
+    @property
+    def status(self) -> int:
+        return STATUS.get(self.code, 500)
+
+    def body(self, request_id: str) -> bytes:
+        """The problem document as JSON."""
+        return msgspec.json.encode(
+            ProblemDocument(
+                type=f"urn:twhin:problem:{self.code}",
+                title=TITLES.get(self.status, "Error"),
+                status=self.status,
+                code=self.code,
+                detail=self.detail,
+                request_id=request_id,
+                errors=self.errors,
+            )
+        )
+
+
+def invalid(pointer: str, message: str) -> Problem:
+    """A request that is well-formed but cannot be answered, because of the value at `pointer`."""
+    return Problem("invalid", message, (Violation(pointer, message),))
+
+
+def overloaded(detail: str) -> Problem:
+    """More work than the service takes on; the client may try again."""
+    return Problem("overloaded", detail, headers={"retry-after": "1"})
+
+
+def not_ready(detail: str) -> Problem:
+    """Nothing to serve yet."""
+    return Problem("not_ready", detail, headers={"retry-after": "2"})
+
+
+def problem_of(error: TwhinError) -> Problem:
+    """The problem document of an error raised by the parts below. What a bundle error says is for the operator."""
+    if isinstance(error, BundleNotFound):
+        return Problem(error.code, "that version is not kept here; /v1/info lists the ones that are")
+    if isinstance(error, BundleError):
+        return Problem(error.code, "that version cannot be served; /v1/info and the log say why")
+    return Problem(error.code if error.code in STATUS else "internal", str(error))
+
+
+def problem_of_status(status: int) -> Problem:
+    """The problem document of a status that the framework decided on."""
+    code = {404: "not_found", 405: "method_not_allowed", 406: "not_acceptable", 413: "body_too_large"}.get(status)
+    return Problem(code or "internal", "no such path" if status == 404 else TITLES.get(status, "error"))
+
+
+def problem_of_decoding(error: Exception) -> Problem:
+    """What is wrong with a body that msgspec refused, without a word of the body itself."""
+    if not isinstance(error, msgspec.ValidationError):
+        return Problem("malformed", "the body must be one JSON document in UTF-8")
+    text, _, path = str(error).partition(" - at `")
+    if text.startswith("Object contains unknown field"):
+        text = "an unknown field"
+    elif text.startswith("Invalid"):
+        text = "not one of the values allowed here"
+    return invalid(_pointer(path.rstrip("`")), text)
+
+
+def _pointer(path: str) -> str:
+    """msgspec's `$.a[0].b` as a JSON pointer; a client's own key, shown as `[...]`, stays a star."""
+    return path.replace("[...]", "/*").replace("[", "/").replace("]", "").replace(".", "/").lstrip("$")

@@ -1,0 +1,183 @@
+"""One thread that searches: it takes whatever waits already, never waits for more, and searches it in one call.
+
+The event loop stays free while a library works, and one long-lived thread gives the library one set of
+buffers. What waits is bounded; under load the search gets shallower before anyone is refused.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from index.search.protocol import Hits
+from service.metrics import Metrics
+from service.problems import overloaded
+from service.recommend.plan import Plan
+from service.recommend.types import Slate
+from service.versions.loaded import Loaded
+
+Found = TypeVar("Found")
+
+
+@dataclass(slots=True)
+class Job:
+    """Plans of one request, all of one version, and where the slates go."""
+
+    loaded: Loaded
+    plans: list[Plan]
+    future: "asyncio.Future[list[Slate]]"
+    deadline: float
+    reduced: bool = False
+
+
+@dataclass(slots=True)
+class Errand:
+    """A search that is not a plan: done alone, in its turn."""
+
+    work: Callable[[], list[Hits]]
+    future: "asyncio.Future[list[Hits]]"
+    deadline: float
+
+
+class SearchThread:
+    """Made and used inside one event loop; `close` it there."""
+
+    def __init__(self, metrics: Metrics, *, batch: int, queue_max: int, depth_floor: float) -> None:
+        self._metrics = metrics
+        self._batch = batch
+        self._queue_max = queue_max
+        self._depth_floor = depth_floor
+        self._loop = asyncio.get_running_loop()
+        self._waiting = 0
+        self._tasks: queue.SimpleQueue[Job | Errand | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="twhin-search", daemon=True)
+        self._thread.start()
+
+    async def search(self, loaded: Loaded, plans: list[Plan], deadline: float) -> tuple[list[Slate], bool]:
+        """The slates of `plans`, and whether they were searched less deep than usual. Raises Problem 503 when full.
+
+        `deadline` is in the event loop's time.
+        """
+        job = Job(loaded, plans, self._loop.create_future(), deadline)
+        with self._place_for(job):
+            return await job.future, job.reduced
+
+    async def run(self, work: Callable[[], list[Hits]], deadline: float) -> list[Hits]:
+        """What `work` finds, done on the search thread. Raises Problem 503 when full, and what `work` raises."""
+        errand = Errand(work, self._loop.create_future(), deadline)
+        with self._place_for(errand):
+            return await errand.future
+
+    @contextmanager
+    def _place_for(self, task: Job | Errand) -> Iterator[None]:
+        if self._waiting >= self._queue_max:
+            self._metrics.shed("search_queue")
+            raise overloaded("the search queue is full")
+        self._waiting += 1
+        self._tasks.put(task)
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    async def close(self) -> None:
+        """Finish what waits and end the thread."""
+        self._tasks.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            tasks = self._gather()
+            running = None not in tasks
+            wanted = [task for task in tasks if task is not None and not self._too_late(task)]
+            jobs = [task for task in wanted if isinstance(task, Job)]
+            if jobs:
+                self._answer(jobs)
+            for task in wanted:
+                if isinstance(task, Errand):
+                    self._loop.call_soon_threadsafe(_done(task))
+
+    def _gather(self) -> list[Job | Errand | None]:
+        tasks = [self._tasks.get()]
+        while len(tasks) < self._batch and tasks[-1] is not None:
+            try:
+                tasks.append(self._tasks.get_nowait())
+            except queue.Empty:
+                break
+        return tasks
+
+    def _too_late(self, task: Job | Errand) -> bool:
+        """Nobody waits for this answer any more."""
+        return task.future.cancelled() or self._loop.time() > task.deadline
+
+    def _answer(self, jobs: Sequence[Job]) -> None:
+        started = time.perf_counter()
+        self._shallower(jobs)
+        done: list[Callable[[], None]] = []
+        for group in _by_version(jobs):
+            done += _searched(group)
+        self._metrics.searched.observe(time.perf_counter() - started)
+        self._metrics.together.observe(len(jobs))
+        self._loop.call_soon_threadsafe(_run_all, done)
+
+    def _shallower(self, jobs: Sequence[Job]) -> None:
+        """Lower the depth in proportion to the backlog, down to the floor."""
+        backlog = self._tasks.qsize() / self._queue_max
+        quality = 1.0 if backlog < 0.25 else max(self._depth_floor, 1.25 - backlog)
+        self._metrics.quality.set(quality)
+        if quality == 1.0:
+            return
+        for job in jobs:
+            job.reduced = True
+            job.plans = [_with_share_of_depth(plan, quality) for plan in job.plans]
+
+
+def _with_share_of_depth(plan: Plan, share: float) -> Plan:
+    depth = plan.depth or plan.space.entry.indexes[plan.candidate_type].depth
+    return replace(plan, depth=max(plan.k, int(depth * share)))
+
+
+def _by_version(jobs: Sequence[Job]) -> list[list[Job]]:
+    groups: dict[int, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(id(job.loaded), []).append(job)
+    return list(groups.values())
+
+
+def _searched(jobs: Sequence[Job]) -> list[Callable[[], None]]:
+    """Search the plans of all `jobs` together. Returns what the event loop must do with the answers."""
+    plans = [plan for job in jobs for plan in job.plans]
+    try:
+        slates = iter(jobs[0].loaded.recommender.search(plans))
+    except Exception as error:
+        return [_failed(job.future, error) for job in jobs]
+    return [_found(job.future, [next(slates) for _ in job.plans]) for job in jobs]
+
+
+def _done(errand: Errand) -> Callable[[], None]:
+    try:
+        return _found(errand.future, errand.work())
+    except Exception as error:
+        return _failed(errand.future, error)
+
+
+def _found(future: "asyncio.Future[Found]", found: Found) -> Callable[[], None]:
+    return lambda: None if future.done() else future.set_result(found)
+
+
+def _failed(future: "asyncio.Future[Found]", error: Exception) -> Callable[[], None]:
+    return lambda: None if future.done() else future.set_exception(error)
+
+
+def _run_all(steps: Sequence[Callable[[], None]]) -> None:
+    for step in steps:
+        step()

@@ -1,0 +1,121 @@
+"""Every setting of the service, read from the environment (`TWHIN_…`) or given by the command."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class Limits(BaseSettings):
+    """What one request may ask for; `/v1/info` and the OpenAPI document list them."""
+
+    model_config = SettingsConfigDict(env_prefix="TWHIN_", frozen=True, extra="forbid")
+
+    k_max: PositiveInt = Field(default=1000, description="most candidates or neighbours in one answer")
+    batch_max: PositiveInt = Field(default=64, description="most users in one /recommend:batch")
+    lookup_max: PositiveInt = Field(
+        default=1000, description="most ids in one look-up, and most pairs in one /v1/score"
+    )
+    exclude_max: PositiveInt = Field(default=10_000, description="most ids in `exclude`")
+    engagements_max: PositiveInt = Field(default=1000, description="most engagements in one request, inline or posted")
+    events_per_user_max: PositiveInt = Field(default=10_000, description="most stored events of one user")
+    body_max_bytes: PositiveInt = Field(default=2 << 20, description="largest request body, counted as it arrives")
+    timeout_ms: PositiveInt = Field(default=1000, description="time a request may take when it names no deadline")
+    timeout_max_ms: PositiveInt = Field(
+        default=10_000, description="longest deadline that X-Request-Timeout-Ms may ask for"
+    )
+    concurrency_max: PositiveInt = Field(
+        default=256, description="requests in work at once in one worker; more get 503"
+    )
+    search_queue_max: PositiveInt = Field(
+        default=128, description="requests waiting for the search thread; more get 503"
+    )
+
+
+class Settings(BaseSettings):
+    """Where the versions are, where live engagements are kept, who may call, and how updates are taken."""
+
+    model_config = SettingsConfigDict(env_prefix="TWHIN_", frozen=True, extra="forbid", env_ignore_empty=True)
+
+    bundles: Path = Field(
+        default=Path("bundles"), description="directory of versions; CURRENT in it names the one to serve"
+    )
+    limits: Limits = Field(default_factory=Limits, description="limits of one request; see the rows with a number")
+
+    state: Path | None = Field(
+        default=None, description="SQLite file of live engagements; default: BUNDLES/.state/events.db"
+    )
+    redis_url: SecretStr | None = Field(default=None, description="Redis for live engagements, shared by replicas")
+    redis_prefix: str = Field(default="twhin", description="first part of every Redis key")
+    redis_timeout_ms: PositiveInt = Field(default=50, description="time one Redis operation may take")
+    redis_connections: PositiveInt = Field(default=16, description="connections to Redis in one worker")
+    redis_retry_seconds: PositiveFloat = Field(
+        default=1.0, description="mean wait before a failed Redis is probed again"
+    )
+
+    read_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="API keys, comma separated: look-ups"
+    )
+    write_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="API keys: look-ups and engagements"
+    )
+    admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="API keys: everything, and /admin, which is off without one"
+    )
+    metrics_open: bool = Field(default=True, description="whether /metrics needs no key")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="origins that browsers may call from"
+    )
+
+    watch_seconds: PositiveFloat = Field(default=5.0, description="mean time between looks at CURRENT")
+    versions_kept: PositiveInt = Field(default=3, description="older versions kept open for look-ups that name one")
+    warm_up_queries: int = Field(default=64, ge=0, description="real queries answered before a version serves")
+    self_test_queries: int = Field(
+        default=32, ge=0, description="queries compared with exact search before a version serves"
+    )
+    self_test_recall: float = Field(default=0.8, ge=0, le=1, description="recall below which a version is refused")
+
+    search_batch: PositiveInt = Field(default=16, description="requests searched in one call, if they wait already")
+    depth_floor: Share = Field(default=0.5, description="share of the search depth that is kept under overload")
+    drain_seconds: NonNegativeFloat = Field(
+        default=2.0, description="time between /readyz turning 503 and no more connections"
+    )
+    shutdown_seconds: PositiveInt = Field(default=15, description="time that requests have to finish after that")
+    keep_alive_seconds: PositiveInt = Field(default=30, description="time an idle connection stays open")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is logged"
+    )
+    log_format: Literal["json", "text"] = Field(
+        default="json", description="one JSON object a line, or text for people"
+    )
+    access_log: Literal["none", "errors", "all"] = Field(default="errors", description="which requests are logged")
+    otlp_endpoint: str | None = Field(
+        default=None, description="OTLP/HTTP collector for traces; needs the [otel] extra"
+    )
+    trace_share: Share = Field(default=0.01, description="share of requests traced when the caller did not decide")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
+        lists = ("read_keys", "write_keys", "admin_keys", "cors_origins")
+        return {name: _split(value) if name in lists else value for name, value in values.items()}
+
+    @property
+    def state_path(self) -> Path:
+        """The SQLite file: as set, or hidden beside the versions."""
+        return self.state or self.bundles / ".state" / "events.db"
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether no key is configured at all."""
+        return not (self.read_keys or self.write_keys or self.admin_keys)
+
+
+def _split(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())

@@ -1,0 +1,1 @@
+"""Engagements that arrive while a version serves: stored raw and durable, read at every request."""

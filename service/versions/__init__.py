@@ -1,0 +1,1 @@
+"""Which version serves: opening, checking, swapping, refusing."""

@@ -1,0 +1,138 @@
+"""One version, ready to serve: opened, verified, warmed with real queries, compared with exact search."""
+
+import fcntl
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bundle.errors import BundleError, BundleInvalid
+from bundle.manifest import Manifest
+from bundle.reader import open_bundle
+from bundle.space import Bundle, Space
+from bundle.verify import check_digests, check_finite
+from index.search.exact import ExactSearcher
+from index.search.open import open_searcher
+from index.search.protocol import Searcher
+from service.recommend.recommender import Recommender
+from service.recommend.types import RecommendRequest
+from service.settings import Settings
+
+SELF_TEST_K = 20
+SELF_TEST_SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A version that may serve. Requests hold one from start to end; it goes with the last of them."""
+
+    bundle: Bundle
+    recommender: Recommender
+    recall: float
+    seconds: float
+
+    @property
+    def version(self) -> str:
+        return self.bundle.version
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.bundle.manifest
+
+
+class RecallTooLow(BundleError):
+    """The index of a version does not find what exact search finds."""
+
+    code = "version_refused"
+
+
+def load(path: Path, settings: Settings, *, thorough: bool) -> Loaded:
+    """Open the version at `path` and see that it answers. `thorough` reads every byte and compares digests.
+
+    Takes seconds for a large version: call it outside the event loop. Raises BundleError with the reason.
+    """
+    started = time.perf_counter()
+    with _one_at_a_time(path.parent):
+        bundle = open_bundle(path)
+        if thorough:
+            check_digests(path, bundle.manifest)
+            check_finite(path, bundle.manifest)
+        searchers = _searchers(bundle)
+        recommender = Recommender(bundle, searchers)
+        recall = _self_test(bundle, searchers, settings)
+        _warm_up(recommender, settings.warm_up_queries)
+    return Loaded(bundle, recommender, recall, time.perf_counter() - started)
+
+
+def _searchers(bundle: Bundle) -> Mapping[tuple[str, str], Searcher]:
+    return {
+        (space.name, entity_type): open_searcher(bundle, space.name, entity_type)
+        for space in bundle.spaces.values()
+        for entity_type in space.entry.indexes
+    }
+
+
+def _self_test(bundle: Bundle, searchers: Mapping[tuple[str, str], Searcher], settings: Settings) -> float:
+    """The lowest recall of any searcher on a sample of its own vectors. Raises RecallTooLow."""
+    if not settings.self_test_queries:
+        return 1.0
+    lowest = 1.0
+    for (space, entity_type), searcher in searchers.items():
+        recall = _recall(bundle.spaces[space], entity_type, searcher, settings.self_test_queries)
+        if recall < settings.self_test_recall:
+            raise RecallTooLow(
+                f"{bundle.path}: the index of {entity_type} finds {recall:.3f} of the true neighbours; the floor is "
+                f"{settings.self_test_recall:.3f}. Build the version again."
+            )
+        lowest = min(lowest, recall)
+    return lowest
+
+
+def _recall(space: Space, entity_type: str, searcher: Searcher, n_queries: int) -> float:
+    vectors = space.entities[entity_type].vectors
+    if not len(vectors):
+        return 1.0
+    rng = np.random.default_rng(SELF_TEST_SEED)
+    queries = vectors[rng.integers(0, len(vectors), n_queries)].copy()
+    # The popularity column meets a weight in a query, not another popularity.
+    queries[:, space.entry.dim :] = 0.0
+    found = searcher.search(queries, SELF_TEST_K)
+    truth = ExactSearcher(vectors).search(queries, SELF_TEST_K)
+    shared = [
+        len(np.intersect1d(hits.rows, best.rows)) / max(1, len(best.rows))
+        for hits, best in zip(found, truth, strict=True)
+    ]
+    return float(np.mean(shared))
+
+
+def _warm_up(recommender: Recommender, n_queries: int) -> None:
+    """Answer real users, so that the first client finds pages and caches warm. Raises BundleInvalid."""
+    space = recommender.bundle.space()
+    users = space.table(space.entry.default.user_type)
+    if not len(users):
+        return
+    rng = np.random.default_rng(SELF_TEST_SEED)
+    for row in rng.integers(0, len(users), n_queries).tolist():
+        slate = recommender.recommend(RecommendRequest(user=users.ids.external(row), k=SELF_TEST_K))
+        if not slate.picks and len(space.table(slate.candidate_type)) > 1:
+            raise BundleInvalid(f"{recommender.bundle.path}: a known user has no candidates. Build the version again.")
+
+
+@contextmanager
+def _one_at_a_time(bundles: Path) -> Iterator[None]:
+    """Let one worker of this machine load at a time, so that a swap does not double everyone's memory at once."""
+    name = hashlib.sha256(str(bundles.resolve()).encode()).hexdigest()[:16]
+    lock = Path(tempfile.gettempdir()) / f"twhin-load-{name}.lock"
+    try:
+        file = lock.open("w")
+    except OSError:  # a read-only or foreign directory: loading side by side is allowed, only larger
+        yield
+        return
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,30 @@
+"""Looking at CURRENT now and then, with jitter, and serving what it names."""
+
+import asyncio
+import logging
+import random
+
+from bundle.errors import BundleError
+from service.versions.versions import Versions
+
+log = logging.getLogger("twhin.versions")
+
+
+async def watch(versions: Versions, seconds: float) -> None:
+    """Follow CURRENT for ever. A version that is unfit is logged once and the old one serves on."""
+    while True:
+        await asyncio.sleep(seconds * random.uniform(0.5, 1.5))
+        await follow_once(versions)
+
+
+async def follow_once(versions: Versions) -> None:
+    """One look at CURRENT; whatever is wrong with it is logged and does not stop the watch."""
+    before = versions.active.version if versions.active else None
+    try:
+        await versions.follow()
+    except (BundleError, OSError) as error:
+        log.error("version refused", extra={"reason": str(error)})
+        return
+    after = versions.active.version if versions.active else None
+    if after != before:
+        log.info("version swapped", extra={"before": before, "after": after})

@@ -1,0 +1,1 @@
+"""The JSON of the API as types: requests are closed, answers are complete."""

@@ -1,0 +1,54 @@
+"""The JSON of /v1/engagements."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from service.wire.common import Answer, Id, ItemError, Name, Request
+
+Action = Literal["add", "remove", "block", "unblock"]
+
+
+class EngagementEvent(Request):
+    """One thing a user did. `add` makes an edge (follow, like, …), `remove` undoes it (unfollow); `block` hides
+    the target from the user's candidates. The same `id` of the same user counts once, so retries are safe.
+    """
+
+    user: Id
+    target: Id
+    action: Action = "add"
+    relation: Name | None = None
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
+    at: (
+        Annotated[float, msgspec.Meta(ge=0, description="seconds since 1970; when it is received, by default")] | None
+    ) = None
+    space: Name | None = None
+
+
+class EngagementsBody(Request):
+    """Events, stored together."""
+
+    events: Annotated[list[EngagementEvent], msgspec.Meta(min_length=1)]
+
+
+class EventItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`stored`: durable now. `duplicate`: it was already. `invalid`: not stored, and why."""
+
+    id: str
+    status: Literal["stored", "duplicate", "invalid"]
+    error: ItemError | None = None
+
+
+class EngagementsAnswer(Answer):
+    """One item for each event, in the order sent. Whatever is `stored` survives a crash."""
+
+    results: list[EventItem]
+    stored: int
+    duplicates: int
+    invalid: int
+
+
+class ForgottenAnswer(Answer):
+    """How many stored events of the user were removed."""
+
+    removed: int

@@ -1,0 +1,146 @@
+"""The JSON of embeddings, features, codebooks, similar and score."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from service.wire.common import Answer, Encoding, Id, Name, Request
+from service.wire.recommend import Count
+
+ItemStatus = Literal["found", "not_found"]
+Vector = list[float]
+
+
+class EmbeddingsBody(Request):
+    """Ids of one type. `version` may name an older version that is still kept."""
+
+    type: Name
+    ids: Annotated[list[Id], msgspec.Meta(min_length=1)]
+    encoding: Encoding = "json"
+    version: Name | None = None
+    space: Name | None = None
+
+
+class FeaturesBody(Request):
+    """Ids of one type; `decoded` gives the vectors that the codes stand for, `codes` the bytes themselves."""
+
+    type: Name
+    ids: Annotated[list[Id], msgspec.Meta(min_length=1)]
+    representation: Literal["decoded", "codes"] = "decoded"
+    encoding: Encoding = "json"
+    version: Name | None = None
+    space: Name | None = None
+
+
+class VectorItem(msgspec.Struct, frozen=True):
+    """One id's vector: an array of numbers, or base64 of little-endian float32 (codes: of bytes)."""
+
+    id: str
+    status: ItemStatus
+    vector: Vector | str | None
+
+
+class EmbeddingsAnswer(Answer):
+    """One item for each id, in the order asked."""
+
+    type: str
+    space: str
+    dim: int
+    found: int
+    missing: int
+    items: list[VectorItem]
+
+
+class FeaturesAnswer(Answer):
+    """One item for each id, in the order asked. `dim` counts floats (decoded) or bytes (codes)."""
+
+    type: str
+    space: str
+    representation: str
+    dim: int
+    codebook: str
+    found: int
+    missing: int
+    items: list[VectorItem]
+
+
+class EmbeddingAnswer(Answer):
+    """The vector of one entity."""
+
+    type: str
+    space: str
+    id: str
+    dim: int
+    vector: Vector | str
+
+
+class CodebookAnswer(Answer):
+    """All that a client needs to decode for itself: `vector = concat(codebooks[m][codes[m]])`, then `@ rotation`."""
+
+    type: str
+    space: str
+    etag: str
+    subquantizers: int
+    codewords: int
+    dim: int
+    codebooks: str
+    rotation: str | None
+
+
+class SimilarBody(Request):
+    """Neighbours of an entity (`type` and `id`) or of a `vector`, among the entities of `candidate_type`."""
+
+    type: Name | None = None
+    id: Id | None = None
+    vector: Vector | None = None
+    candidate_type: Name | None = None
+    k: Count = 20
+    exclude: list[Id] = []
+    space: Name | None = None
+
+
+class Neighbour(msgspec.Struct, frozen=True):
+    """A neighbour and its inner product with the query."""
+
+    id: str
+    score: float
+
+
+class SimilarAnswer(Answer):
+    """Neighbours, nearest first."""
+
+    candidate_type: str
+    space: str
+    neighbours: list[Neighbour]
+
+
+class Pair(Request):
+    """A source and a target of the relation."""
+
+    source: Id
+    target: Id
+
+
+class ScoreBody(Request):
+    """Pairs to score under a relation: eq. 1, `(θs + θr)ᵀ θt`."""
+
+    pairs: Annotated[list[Pair], msgspec.Meta(min_length=1)]
+    relation: Name | None = None
+    space: Name | None = None
+
+
+class ScoreItem(msgspec.Struct, frozen=True):
+    """One pair's score, or which end is unknown."""
+
+    source: str
+    target: str
+    status: Literal["scored", "source_not_found", "target_not_found"]
+    score: float | None
+
+
+class ScoreAnswer(Answer):
+    """One item for each pair, in the order asked."""
+
+    relation: str
+    space: str
+    items: list[ScoreItem]

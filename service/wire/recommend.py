@@ -1,0 +1,146 @@
+"""The JSON of /recommend, /recommend:batch and the interests of a user."""
+
+from typing import Annotated
+
+import msgspec
+
+from service.wire.common import Answer, Id, ItemError, Name, Request
+
+Weight = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Engagement(Request):
+    """One edge of the user, of this request alone: a relation of the graph (the default one if unnamed), a target."""
+
+    target: Id
+    relation: Name | None = None
+
+
+class RecommendBody(Request):
+    """Who is asked for, what is wanted, and what is not. `user`, inline `engagements`, or both."""
+
+    user: Id | None = None
+    engagements: list[Engagement] = []
+    k: Count = 20
+    candidate_type: Name | None = None
+    user_type: Name | None = None
+    relation: Name | None = None
+    strategy: Name = "auto"
+    modes: Count | None = None
+    exclude: list[Id] = []
+    exclude_seen: bool = True
+    explain: bool = False
+    space: Name | None = None
+
+
+class Mode(msgspec.Struct, frozen=True):
+    """One interest: its cluster, its share, the entity at its centre, and how many candidates it gave."""
+
+    cluster: int
+    weight: float
+    medoid_type: str
+    medoid: str
+    candidates: int
+
+
+class Why(msgspec.Struct, frozen=True):
+    """How a candidate came here: its rank and score in the list of its mode, and which kind of list that was."""
+
+    rank: int
+    score: float
+    source: str
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """One candidate. `mode` is the cluster that chose it; null where no interest did."""
+
+    id: str
+    score: float
+    mode: int | None
+    why: Why | msgspec.UnsetType = msgspec.UNSET
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """What the slate was made of: the weights of the query's terms, the modes, how many were excluded."""
+
+    relation: str
+    candidate_type: str
+    weights: dict[str, float]
+    modes: list[Mode]
+    excluded: int
+
+
+class RecommendAnswer(Answer):
+    """The candidates, best first. In a mixture every prefix keeps the proportions of the modes.
+
+    `fallback` names the last rung that was needed (`deeper_search`, `fold_in`, `user_vector`, `popular`);
+    `degraded` lists what was not as it should be (`reduced_depth`, `engagements_unavailable`, `short`).
+    """
+
+    candidates: list[Candidate]
+    strategy: str
+    fallback: str | None = None
+    degraded: list[str] = []
+    explain: Explanation | msgspec.UnsetType = msgspec.UNSET
+
+
+class BatchBody(Request):
+    """The users to answer for; every other field is as in /recommend and holds for all of them."""
+
+    users: Annotated[list[Id], msgspec.Meta(min_length=1)]
+    k: Count = 20
+    candidate_type: Name | None = None
+    user_type: Name | None = None
+    relation: Name | None = None
+    strategy: Name = "auto"
+    modes: Count | None = None
+    exclude: list[Id] = []
+    exclude_seen: bool = True
+    space: Name | None = None
+
+
+class BatchItem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One user's answer, or why there is none."""
+
+    user: str
+    status: str
+    candidates: list[Candidate] = []
+    strategy: str | None = None
+    fallback: str | None = None
+    degraded: list[str] = []
+    error: ItemError | None = None
+
+
+class BatchAnswer(Answer):
+    """One item for each user, in the order asked."""
+
+    results: list[BatchItem]
+    ok: int
+    failed: int
+
+
+class Example(msgspec.Struct, frozen=True):
+    """An entity that stands for an interest: of this user's own, or the popular ones of its cluster."""
+
+    type: str
+    id: str
+
+
+class Interest(msgspec.Struct, frozen=True):
+    """One mode of a user."""
+
+    cluster: int
+    weight: float
+    size: int
+    medoid: Example
+    examples: list[Example]
+
+
+class InterestsAnswer(Answer):
+    """The user's modes, heaviest first; none for a user without engagements."""
+
+    user: str
+    known: bool
+    interests: list[Interest]
+    degraded: list[str] = []

@@ -121,7 +121,7 @@ def _unseen(edges: Edges, sources: npt.NDArray[np.bool_], targets: npt.NDArray[n
     return sum(int(np.count_nonzero(~(sources[src] & targets[dst]))) for src, dst in _chunks(edges))
 
 
-def _degrees(columns: list[Int32[npt.NDArray[np.int32], " n"]], entities: int) -> Degrees:
+def _degrees(columns: list[Int32[npt.NDArray[np.int32], " _"]], entities: int) -> Degrees:
     counts = np.zeros(entities, dtype=np.int64)
     for column in columns:
         for start in range(0, len(column), _CHUNK):

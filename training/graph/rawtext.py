@@ -5,7 +5,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 from bundle.errors import EdgeFileError
 from training.graph.text import TextStream, file_opener
@@ -19,7 +19,7 @@ _SPACES = re.compile(rb" {2,}")
 class SquashedLines(io.RawIOBase):
     """The lines of `file` with one space between columns; comment lines become blank, so lines keep their numbers."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.BufferedIOBase) -> None:
         self._file = file
         self._ready = b""
 
@@ -52,7 +52,7 @@ def squashed_opener(path: Path) -> Callable[[], TextStream]:
     def opener() -> TextStream:
         stream = inner()
         file = io.BufferedReader(SquashedLines(stream.file), buffer_size=_BLOCK)
-        return TextStream(cast(BinaryIO, file), stream.consumed)
+        return TextStream(file, stream.consumed)
 
     return opener
 
@@ -83,6 +83,6 @@ def zip_opener(path: Path) -> Callable[[], TextStream]:
 
     def opener() -> TextStream:
         member = _Member(path, names[0])
-        return TextStream(cast(BinaryIO, member), member.beneath.tell)
+        return TextStream(member, member.beneath.tell)
 
     return opener

@@ -42,15 +42,16 @@ def _set(parts: Parts, chosen: npt.NDArray[np.int64], part: int) -> None:
 def time_parts(directory: Path, times: Times, count: int, fraction: float) -> Parts:
     """The part of each of `count` edges in file order, TRAIN, VALID or TEST.
 
-    The test edges are the int(fraction * count) latest, the validation edges half as many before them. Edges of one
-    time stay together, so a part may get more than its share: all that are as late as its earliest.
+    The test edges are the int(fraction * count) latest, the validation edges half as many of those before. Edges of
+    one time stay together, so a part may get more than its share: all that are as late as its earliest.
     """
     parts: Parts = scratch_array(directory / "parts", np.uint8, count)
     test = int(fraction * count)
     if test == 0:
         return parts
     test_from = value_at(times, count - test)
-    valid_from = value_at(times, count - test - test // 2)
+    before = sum(int(np.count_nonzero(batch < test_from)) for batch in times())
+    valid_from = value_at(times, max(before - test // 2, 0))
     start = 0
     for batch in times():
         late = np.where(batch >= test_from, TEST, np.where(batch >= valid_from, VALID, TRAIN))

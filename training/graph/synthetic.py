@@ -69,7 +69,7 @@ fraction = 0.1
 seed = {seed}
 """
 
-Pairs = Int64[npt.NDArray[np.int64], "e 2"]
+Pairs = Int64[npt.NDArray[np.int64], "_ 2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,9 @@ def _community_shares() -> Float64[npt.NDArray[np.float64], " c"]:
 
 
 def _communities(rng: np.random.Generator, count: int) -> Int64[npt.NDArray[np.int64], " m"]:
-    return rng.choice(COMMUNITIES, size=count, p=_community_shares()).astype(np.int64)
+    """A community for each of `count` things, at least COMMUNITIES of them; none goes without."""
+    more = rng.choice(COMMUNITIES, size=count - COMMUNITIES, p=_community_shares())
+    return rng.permutation(np.concatenate([np.arange(COMMUNITIES), more]))
 
 
 def _power_law_degrees(

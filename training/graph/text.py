@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -133,8 +133,8 @@ class TextTable:
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """Each record that is not blank, with the number of its (last) line."""
-        text = io.TextIOWrapper(self.opener().file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        with text:
+        file: Any = self.opener().file
+        with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
             if self._quote:
                 reader = csv.reader(text)
                 yield from ((reader.line_num, fields) for fields in reader if fields)
@@ -147,7 +147,7 @@ class TextTable:
 class TextStream:
     """Text being read, uncompressed, and how far into the file on disk that is."""
 
-    file: BinaryIO
+    file: io.BufferedIOBase
     consumed: Callable[[], int]
 
 
@@ -158,7 +158,7 @@ def file_opener(path: Path) -> Callable[[], TextStream]:
 
     def unzipped() -> TextStream:
         file = _Gunzip(path)
-        return TextStream(cast(BinaryIO, file), file.raw.tell)
+        return TextStream(file, file.raw.tell)
 
     return unzipped if path.suffix.lower() == ".gz" else plain
 

@@ -1,0 +1,102 @@
+"""Bad edges stop preparing with one line: file, place, column, what was found, what to do; and leave nothing behind."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bundle.errors import EdgeFileError, GraphFileError
+from training.graph.prepare import prepare
+
+MakeGraph = Callable[..., Path]
+
+FAULTS: dict[str, tuple[str, str, str, str]] = {
+    "word": (
+        "1,2\n3,abc\n",
+        "int64",
+        "",
+        r"line 3, column 'dst': found 'abc', expected a whole number.*id = \"string\"",
+    ),
+    "fraction": ("1.5,2\n", "int64", "", r"line 2, column 'src': found '1\.5'"),
+    "exponent": ("1e3,2\n", "int64", "", "line 2, column 'src': found '1e3'"),
+    "negative": ("1,-2\n", "int64", "", "line 2, column 'dst': found '-2'"),
+    "overflow": ("1,9223372036854775808\n", "int64", "", "line 2, column 'dst': found '9223372036854775808'"),
+    "null int": ("1,2\n,3\n", "int64", "", "line 3, column 'src': found ''"),
+    "empty string": ("a,b\n,c\n", "string", "", "line 3, column 'src': found '', expected text of 1 to 256 bytes"),
+    "long string": (f"a,{'é' * 129}\n", "string", "", "line 2, column 'dst': found 'éé.*…, expected .* not 258 bytes"),
+    "not UTF-8": ("a,\udcff\n", "string", "", r"line 2, column 'dst': found '\\\\xff'"),
+    "line break": ('a,"b\nc"\n', "string", "", r"line 3, column 'dst': found 'b\\nc'.*Keep such ids in Parquet"),
+    "no edge": ("", "int64", "", "Relation 'follows': no edge in"),
+    "only loops": ("1,1\n2,2\n", "int64", "", "each of its edges joins an entity to itself"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_in_text(tmp_path: Path, follows: MakeGraph, name: str) -> None:
+    rows, kind, extra, message = FAULTS[name]
+    content = ("src,dst\n" + rows).encode(errors="surrogateescape")
+    expect_error(tmp_path, follows(content, kind=kind, extra=extra), message)
+
+
+WEIGHTED: dict[str, tuple[str, str]] = {
+    "NaN": ("1,2,nan,0\n", "line 2, column 'w': found nan, expected a finite number"),
+    "infinite": ("1,2,1,0\n3,4,inf,0\n", "line 3, column 'w': found inf"),
+    "negative": ("1,2,-0.5,0\n", "line 2, column 'w': found -0.5"),
+    "empty weight": ("1,2,,0\n", "line 2, column 'w': found ''"),
+    "fraction of time": ("1,2,1,0.5\n", "line 2, column 't': found '0.5', expected a whole number of 64 bits"),
+    "null time": ("1,2,1,\n", "line 2, column 't': found ''"),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_faults_in_weights_and_times(tmp_path: Path, follows: MakeGraph, name: str) -> None:
+    rows, message = WEIGHTED[name]
+    expect_error(tmp_path, follows("src,dst,w,t\n" + rows, extra='weight = "w"\ntime = "t"'), message)
+
+
+PARQUET: dict[str, tuple[list[object], object, str, str]] = {
+    "null": ([1, 2, None], pa.int64(), "int64", r"row 3, column 'dst': found nothing \(null\)"),
+    "negative": ([1, -2], pa.int64(), "int64", "row 2, column 'dst': found -2"),
+    "overflow": ([1, 2**63], pa.uint64(), "int64", "row 2, column 'dst': found 9223372036854775808"),
+    "float": ([1.0, 2.0], pa.float64(), "int64", "column 'dst': found a column of type double.*a float cannot hold"),
+    "float for text": ([1.0], pa.float64(), "string", "column 'dst': found a column of type double"),
+    "null text": (["a", None], pa.string(), "string", r"row 2, column 'dst': found nothing \(null\)"),
+}
+
+
+@pytest.mark.parametrize("name", PARQUET)
+def test_faults_in_parquet(tmp_path: Path, follows: MakeGraph, name: str) -> None:
+    values, kind, ids, message = PARQUET[name]
+    graph = follows(b"", name="follows.parquet", kind=ids)
+    table = pa.table({"src": list(range(len(values))), "dst": pa.array(values, type=kind)})
+    pq.write_table(table, tmp_path / "follows.parquet")
+    expect_error(tmp_path, graph, message)
+
+
+def test_the_place_is_right_in_a_later_file_and_batch(tmp_path: Path, follows: MakeGraph) -> None:
+    graph = follows("src,dst\n1,2\n", name="part-1.csv")
+    (tmp_path / "part-2.csv").write_text("src,dst\n" + "1,2\n" * 400_000 + "x,2\n")
+    graph.write_text(graph.read_text().replace("part-1.csv", "part-*.csv"))
+    expect_error(tmp_path, graph, r"part-2\.csv, line 400002, column 'src': found 'x'")
+
+
+def test_missing_file(tmp_path: Path, follows: MakeGraph) -> None:
+    graph = follows("src,dst\n1,2\n")
+    (tmp_path / "follows.csv").unlink()
+    expect_error(tmp_path, graph, r"follows\.csv does not exist \(relations\[0\] \(follows\)\.files names it\)")
+
+
+def test_a_time_split_that_leaves_nothing(tmp_path: Path, follows: MakeGraph) -> None:
+    extra = 'time = "t"\n[split]\nby = "time"\nfraction = 0.5'
+    graph = follows("src,dst,t\n1,2,5\n3,4,5\n", extra=extra)
+    with pytest.raises(GraphFileError, match="leaves none to train on"):
+        prepare(graph, tmp_path / "out")
+
+
+def expect_error(tmp_path: Path, graph: Path, message: str) -> None:
+    with pytest.raises(EdgeFileError, match=message) as caught:
+        prepare(graph, tmp_path / "run" / "graph")
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "run").iterdir()) == [] if (tmp_path / "run").exists() else True

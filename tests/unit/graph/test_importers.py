@@ -1,0 +1,172 @@
+"""Public data sets become graphs that can be prepared, with the traps of each."""
+
+import gzip
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bundle.errors import EdgeFileError, UsageError
+from training.graph.importers import import_graph
+from training.graph.prepare import prepare
+from training.graph.prepared import PreparedGraph
+from training.graph.rawtext import squash
+
+FOLLOW = "user_index,author_index,time_chunk\n" + "".join(f"{i},{i % 7},{i * 10}\n" for i in range(1, 40))
+
+
+def edges(graph: PreparedGraph, relation: str) -> list[tuple[str, str]]:
+    found = graph.relation(relation)
+    sources = graph.entity(found.source).ids.externals(np.asarray(found.train.src))
+    return list(zip(sources, graph.entity(found.target).ids.externals(np.asarray(found.train.dst)), strict=True))
+
+
+def test_twitter_columns_are_separate_id_spaces_and_the_earliest_chunk_counts(tmp_path: Path) -> None:
+    source = tmp_path / "TwitterFollowGraph.csv"
+    source.write_text("user_index,author_index,time_chunk\n7,7,700\n" + FOLLOW.split("\n", 1)[1] + "7,7,0\n")
+    path = import_graph("twitter-follow", [source], tmp_path / "graph")
+    graph = prepare(path, tmp_path / "out")
+    follows = graph.relation("follows")
+    assert (follows.source, follows.target) == ("user", "author")
+    assert edges(graph, "follows")[0] == ("7", "7")  # no self-loop: user 7 is not author 7
+    assert follows.train.time is not None
+    assert follows.train.time[0] == 0
+    assert (follows.self_loops, follows.duplicates) == (0, 1)
+    assert graph.split is not None
+    assert graph.split.by == "time"
+    assert (len(follows.valid), len(follows.test)) == (2, 4)
+    assert int(follows.train.time.max()) == 330
+
+
+@pytest.mark.parametrize("form", ["csv", "gz", "zip", "parquet"])
+def test_favourites_from_every_form_of_file(tmp_path: Path, form: str) -> None:
+    text = FOLLOW.replace("author_index", "tweet_index").encode()
+    source = tmp_path / {"csv": "f.csv", "gz": "f.csv.gz", "zip": "f.csv.zip", "parquet": "f.parquet"}[form]
+    source.write_bytes(gzip.compress(text) if form == "gz" else text)
+    if form == "zip":
+        with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("TwitterFaveGraph.csv", text)
+            archive.writestr("__MACOSX/._TwitterFaveGraph.csv", b"\0")
+    if form == "parquet":
+        pq.write_table(pa.csv.read_csv(pa.BufferReader(text)), source)
+    graph = prepare(import_graph("twitter-fave", [source], tmp_path / "graph"), tmp_path / "out")
+    assert [entity.name for entity in graph.entities] == ["user", "tweet"]
+    assert len(graph.relation("favorites").train) + len(graph.relation("favorites").test) > 30
+    assert edges(graph, "favorites")[:2] == [("1", "1"), ("2", "2")]
+
+
+def test_several_files_are_one_relation(tmp_path: Path) -> None:
+    for i in range(2):
+        columns = {"user_index": [i], "tweet_index": [5], "time_chunk": [i]}
+        pq.write_table(pa.table(columns), tmp_path / f"{i}.parquet")
+    path = import_graph("twitter-fave", [tmp_path / "0.parquet", tmp_path / "1.parquet"], tmp_path / "graph")
+    assert edges(prepare(path, tmp_path / "out"), "favorites") == [("0", "5"), ("1", "5")]
+
+
+SNAP = """# Directed graph (each unordered pair of nodes is saved once): web.txt
+# FromNodeId\tToNodeId
+0\t1
+  0  2
+2\t \t0
+
+% another comment
+3 1
+"""
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_snap_edge_lists(tmp_path: Path, zipped: bool) -> None:
+    source = tmp_path / ("web.txt.gz" if zipped else "web.txt")
+    source.write_bytes(gzip.compress(SNAP.encode()) if zipped else SNAP.encode())
+    graph = prepare(import_graph("snap", [source], tmp_path / "graph"), tmp_path / "out")
+    assert edges(graph, "edges") == [("0", "1"), ("0", "2"), ("2", "0"), ("3", "1")]
+    assert not graph.relations[0].symmetric
+
+
+def test_an_undirected_snap_graph_is_symmetric(tmp_path: Path) -> None:
+    source = tmp_path / "com.ungraph.txt"
+    source.write_text("# Undirected graph: com.ungraph.txt\n# FromNodeId ToNodeId\n1 2\n2 1\n1 3\n")
+    graph = prepare(import_graph("snap", [source], tmp_path / "graph"), tmp_path / "out")
+    assert graph.relations[0].symmetric
+    assert edges(graph, "edges") == [("1", "2"), ("1", "3")]
+
+
+def test_the_third_column_of_a_snap_list_must_be_named(tmp_path: Path) -> None:
+    source = tmp_path / "temporal.txt"
+    source.write_text("".join(f"{i} {i + 1} {100 - i}\n" for i in range(20)))
+    with pytest.raises(UsageError, match="Say what it is with --third"):
+        import_graph("snap", [source], tmp_path / "graph")
+    timed = prepare(import_graph("snap", [source], tmp_path / "timed", third="time"), tmp_path / "1")
+    assert timed.relations[0].train.time is not None
+    weighted = prepare(import_graph("snap", [source], tmp_path / "weighted", third="weight"), tmp_path / "2")
+    assert weighted.relations[0].train.weight is not None
+    plain = prepare(import_graph("snap", [source], tmp_path / "plain", third="ignore"), tmp_path / "3")
+    assert plain.relations[0].train.weight is None
+    assert plain.relations[0].train.time is None
+
+
+def test_snap_ids_may_be_names(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("alice bob\nbob 7\n")
+    graph = prepare(import_graph("snap", [tmp_path / "names.txt"], tmp_path / "graph"), tmp_path / "out")
+    assert edges(graph, "edges") == [("alice", "bob"), ("bob", "7")]
+
+
+def test_a_bad_snap_line_is_found_at_its_line(tmp_path: Path) -> None:
+    (tmp_path / "web.txt").write_text(SNAP + "4 x\n")
+    with pytest.raises(EdgeFileError, match=r"web\.txt, line 9, column 'dst': found 'x'"):
+        import_graph("snap", [tmp_path / "web.txt"], tmp_path / "graph")
+    assert not (tmp_path / "graph" / "graph.toml").exists()
+    (tmp_path / "web.txt").write_text(SNAP + "4\n")
+    with pytest.raises(EdgeFileError, match="line 9: found 1 fields in '4', expected 2"):
+        import_graph("snap", [tmp_path / "web.txt"], tmp_path / "graph")
+
+
+def test_squashing_keeps_the_number_of_lines() -> None:
+    text = b"  1 \t 2  \r\n# x\n\n   # y\n3\t4\n"
+    assert squash(text) == b"1 2\n\n\n\n3 4\n"
+
+
+def test_triples_in_files_by_name(tmp_path: Path) -> None:
+    files = []
+    for part, line in (("train", "a\tr1\tb\nb\tr 2\tc"), ("valid", "a\tr1\tc"), ("test", "b\tr1\tnew")):
+        files.append(tmp_path / f"{part}.txt")
+        files[-1].write_text(line + "\n")
+    graph = prepare(import_graph("triples", files, tmp_path / "graph"), tmp_path / "out")
+    assert [(r.name, len(r.train), len(r.valid), len(r.test)) for r in graph.relations] == [
+        ("r 2", 1, 0, 0),
+        ("r1", 1, 1, 1),
+    ]
+    assert graph.entity("entity").count == 4
+
+
+def test_one_file_of_triples_with_a_header(tmp_path: Path) -> None:
+    rows = "".join(f"e{i}\tr\te{i + 1}\n" for i in range(30))
+    (tmp_path / "kg.tsv").write_text("head\trelation\ttail\n" + rows)
+    graph = prepare(import_graph("triples", [tmp_path / "kg.tsv"], tmp_path / "graph"), tmp_path / "out")
+    assert (len(graph.relations[0].train), len(graph.relations[0].valid), len(graph.relations[0].test)) == (26, 1, 3)
+
+
+def test_what_cannot_be_imported(tmp_path: Path) -> None:
+    csv = tmp_path / "f.csv"
+    csv.write_text("user_index,tweet_index\n1,2\n")
+    with pytest.raises(EdgeFileError, match="column 'time_chunk' is missing; the file has 'user_index', 'tweet_index'"):
+        import_graph("twitter-fave", [csv], tmp_path / "graph")
+    with pytest.raises(EdgeFileError, match=r"absent\.csv does not exist"):
+        import_graph("twitter-fave", [tmp_path / "absent.csv"], tmp_path / "graph")
+    csv.write_text("user_index,tweet_index,time_chunk\n")
+    with pytest.raises(EdgeFileError, match="no edge in it"):
+        import_graph("twitter-fave", [csv], tmp_path / "graph")
+    csv.rename(tmp_path / "f.zip")
+    with pytest.raises(EdgeFileError, match="not a readable zip file"):
+        import_graph("twitter-fave", [tmp_path / "f.zip"], tmp_path / "graph")
+    with pytest.raises(UsageError, match="give one file, or files whose names hold train"):
+        import_graph("triples", [tmp_path / "f.zip", tmp_path / "f.zip"], tmp_path / "graph")
+    with pytest.raises(UsageError, match="A third column is for SNAP"):
+        import_graph("triples", [tmp_path / "f.zip"], tmp_path / "graph", third="time")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "graph.toml").touch()
+    with pytest.raises(UsageError, match="holds a graph already"):
+        import_graph("snap", [tmp_path / "f.zip"], tmp_path / "taken")

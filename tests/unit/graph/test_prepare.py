@@ -1,0 +1,332 @@
+"""Preparing: rows, repeats, self-loops, splits, relations from a column, reuse and replacement."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bundle.errors import DiskFull, GraphFileError, RunError, RunIncomplete
+from training.graph import dedupe, spool
+from training.graph import prepare as prepare_module
+from training.graph.prepare import prepare
+from training.graph.prepared import Edges, PreparedGraph, load_prepared
+
+MakeGraph = Callable[..., Path]
+
+
+def pairs(graph: PreparedGraph, relation: str, part: str = "train") -> list[tuple[str, str]]:
+    """The edges of one part as external ids, in stored order."""
+    found = graph.relation(relation)
+    edges: Edges = {"train": found.train, "valid": found.valid, "test": found.test}[part]
+    sources = graph.entity(found.source).ids.externals(np.asarray(edges.src))
+    targets = graph.entity(found.target).ids.externals(np.asarray(edges.dst))
+    return list(zip(sources, targets, strict=True))
+
+
+def test_repeats_and_self_loops_go_and_order_stays(tmp_path: Path, follows: MakeGraph) -> None:
+    graph = prepare(follows("src,dst\n9,5\n5,5\n7,9\n9,5\n5,9\n7,9\n7,9\n"), tmp_path / "out")
+    assert pairs(graph, "follows") == [("9", "5"), ("7", "9"), ("5", "9")]
+    assert (graph.relations[0].duplicates, graph.relations[0].self_loops) == (3, 1)
+    assert [graph.entity("user").ids.external(row) for row in range(3)] == ["5", "7", "9"]
+
+
+def test_an_entity_with_only_a_self_loop_keeps_its_row(tmp_path: Path, follows: MakeGraph) -> None:
+    graph = prepare(follows("src,dst\n1,2\n3,3\n"), tmp_path / "out")
+    assert graph.entity("user").count == 3
+
+
+def test_a_symmetric_relation_has_one_edge_for_both_orders(tmp_path: Path, follows: MakeGraph) -> None:
+    graph = prepare(follows("src,dst\n2,1\n1,2\n1,3\n", extra="symmetric = true"), tmp_path / "out")
+    assert pairs(graph, "follows") == [("2", "1"), ("1", "3")]
+    assert graph.relations[0].duplicates == 1
+
+
+def test_repeats_add_their_weights_and_keep_the_earliest_time(tmp_path: Path, follows: MakeGraph) -> None:
+    rows = "1,2,0.5,30\n1,3,1,7\n1,2,2,10\n1,2,0.25,20\n"
+    graph = prepare(follows("src,dst,w,t\n" + rows, extra='weight = "w"\ntime = "t"'), tmp_path / "out")
+    edges = graph.relations[0].train
+    assert edges.weight is not None
+    assert edges.time is not None
+    assert edges.weight.tolist() == [2.75, 1.0]
+    assert edges.time.tolist() == [10, 7]
+    assert edges.weight.dtype == np.float32
+    assert edges.time.dtype == np.int64
+
+
+def test_ids_are_exact_beyond_what_a_float_holds(tmp_path: Path, follows: MakeGraph) -> None:
+    rows = f"{2**53},{2**53 + 1}\n{2**63 - 1},{2**63 - 2}\n0,{2**53 + 1}\n"
+    graph = prepare(follows("src,dst\n" + rows), tmp_path / "out")
+    assert pairs(graph, "follows") == [tuple(row.split(",")) for row in rows.splitlines()]
+
+
+def test_string_ids_survive(tmp_path: Path, follows: MakeGraph) -> None:
+    content = '\ufeffsrc,dst\r\nNA,null\r\n007,"a,b"\r\n" x",é\r\n😀,7\r\n'
+    graph = prepare(follows(content, kind="string"), tmp_path / "out")
+    assert pairs(graph, "follows") == [("NA", "null"), ("007", "a,b"), (" x", "é"), ("😀", "7")]
+    table = graph.entity("user").ids
+    assert all(table.row(table.external(row)) == row for row in range(len(table)))
+
+
+def test_types_may_differ_and_ids_of_two_types_are_apart(tmp_path: Path) -> None:
+    (tmp_path / "graph.toml").write_text(
+        '[entities.user]\nid = "int64"\n[entities.item]\nid = "string"\n[[relations]]\nname = "likes"\n'
+        'source = "user"\ntarget = "item"\nfiles = "likes.tsv"\n'
+    )
+    (tmp_path / "likes.tsv").write_text("src\tdst\n7\t7\n8\t7\n7\tlonger\n")
+    graph = prepare(tmp_path / "graph.toml", tmp_path / "out")
+    assert pairs(graph, "likes") == [("7", "7"), ("8", "7"), ("7", "longer")]
+    assert graph.relations[0].self_loops == 0
+
+
+def test_files_of_several_sorts_make_one_relation(tmp_path: Path, follows: MakeGraph) -> None:
+    graph_toml = follows("src,dst\n1,2\n")
+    pq.write_table(pa.table({"src": ["3"], "dst": pa.array([4], pa.uint32())}), tmp_path / "more.parquet")
+    graph_toml.write_text(graph_toml.read_text().replace('"follows.csv"', '["more.parquet", "follows.csv"]'))
+    assert pairs(prepare(graph_toml, tmp_path / "out"), "follows") == [("3", "4"), ("1", "2")]
+
+
+def test_the_random_split_is_the_permutation_that_is_promised(tmp_path: Path, follows: MakeGraph) -> None:
+    edges = [(str(i), str(i * 7 % 1000 + 1000)) for i in range(997)]
+    rows = "".join(f"{s},{t}\n" for s, t in edges)
+    split = '[split]\nby = "random"\nfraction = 0.1\nseed = 1'
+    graph = prepare(follows("src,dst\n" + rows + rows, extra=split), tmp_path / "out")
+    order = np.random.default_rng(1).permutation(997)
+    test, valid = set(order[:99].tolist()), set(order[99 : 99 + 49].tolist())
+    assert pairs(graph, "follows", "test") == [edges[i] for i in sorted(test)]
+    assert pairs(graph, "follows", "valid") == [edges[i] for i in sorted(valid)]
+    assert pairs(graph, "follows") == [edges[i] for i in range(997) if i not in test | valid]
+    assert graph.split is not None
+    assert graph.split.model_dump() == {"relation": "follows", "by": "random", "fraction": 0.1, "seed": 1}
+
+
+def test_the_time_split_holds_out_the_latest(tmp_path: Path, follows: MakeGraph) -> None:
+    times = [50, 10, 90, 20, 100, 30, 80, 40, 60, 70, 100, 90]
+    rows = "".join(f"{i},{i + 100},{t}\n" for i, t in enumerate(times))
+    graph = prepare(
+        follows("src,dst,t\n" + rows, extra='time = "t"\n[split]\nby = "time"\nfraction = 0.2'), tmp_path / "out"
+    )
+    assert [s for s, _ in pairs(graph, "follows", "test")] == ["4", "10"]
+    assert [s for s, _ in pairs(graph, "follows", "valid")] == ["2", "11"]  # both of one time: they stay together
+    assert len(graph.relations[0].train) == 8
+
+
+def test_the_earliest_time_of_a_repeat_decides_the_split(tmp_path: Path, follows: MakeGraph) -> None:
+    rows = "1,2,99\n" + "".join(f"{i},{i + 100},{i}\n" for i in range(10, 19)) + "1,2,0\n"
+    graph = prepare(
+        follows("src,dst,t\n" + rows, extra='time = "t"\n[split]\nby = "time"\nfraction = 0.1'), tmp_path / "out"
+    )
+    assert pairs(graph, "follows", "test") == [("18", "118")]
+
+
+TRIPLES = """
+[entities.thing]
+id = "string"
+[[relations]]
+name = "*"
+relation_column = "rel"
+source = "thing"
+target = "thing"
+files = "train.tsv"
+[split]
+by = "files"
+test = "test.tsv"
+valid = "valid.tsv"
+"""
+
+
+def test_relations_from_a_column(tmp_path: Path) -> None:
+    (tmp_path / "graph.toml").write_text(TRIPLES)
+    (tmp_path / "train.tsv").write_text(
+        "src\tdst\trel\na\tb\tlikes\na\tb\tknows\nb\ta\tlikes\na\ta\tknows\na\tb\tlikes\n"
+    )
+    (tmp_path / "test.tsv").write_text("dst\trel\tsrc\nnew\tonly here\ta\nb\tlikes\ta\na\tlikes\ta\na\tlikes\ta\n")
+    (tmp_path / "valid.tsv").write_text("src\tdst\trel\nb\tc\tknows\n")
+    graph = prepare(tmp_path / "graph.toml", tmp_path / "out")
+    assert [(r.name, len(r.train), r.duplicates, r.self_loops) for r in graph.relations] == [
+        ("knows", 1, 0, 1),
+        ("likes", 2, 1, 0),
+        ("only here", 0, 0, 0),
+    ]
+    assert pairs(graph, "likes") == [("a", "b"), ("b", "a")]
+    assert pairs(graph, "likes", "test") == [("a", "b"), ("a", "a"), ("a", "a")]  # held-out files stay as they are
+    assert pairs(graph, "only here", "test") == [("a", "new")]
+    assert pairs(graph, "knows", "valid") == [("b", "c")]
+    assert graph.split is not None
+    assert graph.split.model_dump() == {"relation": "*", "by": "files", "fraction": None, "seed": None}
+
+
+def test_relations_named_by_numbers_are_in_their_order(tmp_path: Path) -> None:
+    (tmp_path / "graph.toml").write_text(
+        TRIPLES.split("[split]")[0] + '[split]\nby = "random"\nfraction = 0.5\nseed = 3'
+    )
+    rows = "".join(f"a\tb{i}\t{i}\n" for i in (10, 9, 100, 1, 2))
+    (tmp_path / "train.tsv").write_text("src\tdst\trel\n" + rows)
+    graph = prepare(tmp_path / "graph.toml", tmp_path / "out")
+    assert [relation.name for relation in graph.relations] == ["1", "2", "9", "10", "100"]
+    everything = [p for r in graph.relations for part in ("train", "valid", "test") for p in pairs(graph, r.name, part)]
+    assert sorted(everything) == sorted(("a", f"b{i}") for i in (10, 9, 100, 1, 2))
+    assert all(t == f"b{r.name}" for r in graph.relations for _, t in pairs(graph, r.name))
+
+
+def test_a_relation_of_a_column_may_not_take_a_listed_name(tmp_path: Path) -> None:
+    more = '[[relations]]\nname = "likes"\nsource = "thing"\ntarget = "thing"\nfiles = "likes.tsv"\n'
+    (tmp_path / "graph.toml").write_text(TRIPLES.split("[split]")[0] + more)
+    (tmp_path / "train.tsv").write_text("src\tdst\trel\na\tb\tlikes\n")
+    (tmp_path / "likes.tsv").write_text("src\tdst\na\tb\n")
+    with pytest.raises(GraphFileError, match="has the value 'likes', and a relation of that name is listed too"):
+        prepare(tmp_path / "graph.toml", tmp_path / "out")
+
+
+def test_too_many_relations_point_to_a_wrong_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare_module, "MAX_RELATIONS", 3)
+    (tmp_path / "graph.toml").write_text(TRIPLES.split("[split]")[0])
+    (tmp_path / "train.tsv").write_text("src\tdst\trel\n" + "".join(f"a\tb\t{i}\n" for i in range(4)))
+    with pytest.raises(GraphFileError, match="4 different values, at most 3"):
+        prepare(tmp_path / "graph.toml", tmp_path / "out")
+
+
+edge_lists = st.lists(
+    st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 8), st.integers(-9, 9)), min_size=1, max_size=60
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    edges=edge_lists,
+    symmetric=st.booleans(),
+    kind=st.sampled_from(["int64", "string"]),
+    bucket=st.sampled_from([3, 99]),
+)
+def test_preparing_agrees_with_plain_python(
+    tmp_path_factory: pytest.TempPathFactory,
+    follows: MakeGraph,
+    monkeypatch: pytest.MonkeyPatch,
+    edges: list[tuple[int, int, int, int]],
+    symmetric: bool,
+    kind: str,
+    bucket: int,
+) -> None:
+    """Small buckets and look-ups make the paths that a large graph takes."""
+    kept: dict[tuple[int, int], list[int]] = {}
+    for s, t, w, when in edges:
+        key = (min(s, t), max(s, t)) if symmetric else (s, t)
+        if s != t:
+            entry = kept.setdefault(key, [s, t, 0, when])
+            entry[2] += w
+            entry[3] = min(entry[3], when)
+    loops = sum(s == t for s, t, _, _ in edges)
+    if not kept:
+        return
+    monkeypatch.setattr(dedupe, "BUCKET_EDGES", bucket)
+    monkeypatch.setattr(spool, "LOOKUP_STRINGS", bucket)
+    extra = 'weight = "w"\ntime = "t"' + ("\nsymmetric = true" if symmetric else "")
+    rows = "".join(f"{s},{t},{w},{when}\n" for s, t, w, when in edges)
+    graph = prepare(follows("src,dst,w,t\n" + rows, kind=kind, extra=extra), tmp_path_factory.mktemp("g") / "out")
+    relation = graph.relations[0]
+    assert relation.train.weight is not None
+    assert relation.train.time is not None
+    assert pairs(graph, "follows") == [(str(s), str(t)) for s, t, _, _ in kept.values()]
+    assert relation.train.weight.tolist() == [w for _, _, w, _ in kept.values()]
+    assert relation.train.time.tolist() == [when for _, _, _, when in kept.values()]
+    assert (relation.self_loops, relation.duplicates) == (loops, len(edges) - loops - len(kept))
+
+
+def test_unchanged_input_is_not_read_again(tmp_path: Path, follows: MakeGraph) -> None:
+    graph_toml = follows("src,dst\n1,2\n")
+    first = prepare(graph_toml, tmp_path / "out")
+    written = (tmp_path / "out" / "graph.json").stat().st_mtime_ns
+    assert prepare(graph_toml, tmp_path / "out").digest == first.digest
+    assert (tmp_path / "out" / "graph.json").stat().st_mtime_ns == written
+
+
+def test_changed_input_replaces_the_graph(tmp_path: Path, follows: MakeGraph) -> None:
+    graph_toml = follows("src,dst\n1,2\n")
+    first = prepare(graph_toml, tmp_path / "out")
+    (tmp_path / "follows.csv").write_text("src,dst\n1,3\n")
+    os.utime(tmp_path / "follows.csv", ns=(1, 1))
+    second = prepare(graph_toml, tmp_path / "out")
+    assert pairs(second, "follows") == [("1", "3")]
+    assert first.digest != second.digest
+    graph_toml.write_text(graph_toml.read_text().replace('target = "user"', 'target = "user"\nsymmetric = true'))
+    assert prepare(graph_toml, tmp_path / "out").digest != second.digest
+
+
+def test_equal_input_has_an_equal_digest_wherever_and_whenever(tmp_path: Path, follows: MakeGraph) -> None:
+    graph_toml = follows("src,dst\n1,2\n2,3\n")
+    first = prepare(graph_toml, tmp_path / "out")
+    os.utime(tmp_path / "follows.csv", ns=(1, 1))
+    assert prepare(graph_toml, tmp_path / "out").digest == first.digest
+    assert prepare(graph_toml, tmp_path / "elsewhere").digest == first.digest
+
+
+def test_bad_new_input_leaves_the_old_graph(tmp_path: Path, follows: MakeGraph) -> None:
+    graph_toml = follows("src,dst\n1,2\n")
+    first = prepare(graph_toml, tmp_path / "out")
+    (tmp_path / "follows.csv").write_text("src,dst\n1,oops\n")
+    with pytest.raises(Exception, match="oops"):
+        prepare(graph_toml, tmp_path / "out")
+    assert load_prepared(tmp_path / "out").digest == first.digest
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_directory_with_something_else_is_left_alone(tmp_path: Path, follows: MakeGraph) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("precious")
+    with pytest.raises(RunError, match="is not empty and holds no prepared graph"):
+        prepare(follows("src,dst\n1,2\n"), tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "precious"
+
+
+def test_a_full_disk_is_told(tmp_path: Path, follows: MakeGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    graph_toml = follows("src,dst\n" + "".join(f"{i},{i + 1}\n" for i in range(20_000)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(DiskFull, match="No room left for .*Free some space"):
+            prepare(graph_toml, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_graph_that_is_missing_or_damaged_is_refused(tmp_path: Path, follows: MakeGraph) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(RunIncomplete, match=r"graph\.json is missing"):
+        load_prepared(out)
+    prepare(follows("src,dst\n1,2\n2,3\n"), out)
+    np.save(out / "edges" / "000.src.npy", np.zeros(1, dtype=np.int32))
+    with pytest.raises(RunError, match=r"000\.src\.npy has 1 entries, graph.json says 2"):
+        load_prepared(out)
+    (out / "edges" / "000.src.npy").unlink()
+    with pytest.raises(RunError, match=r"000\.src\.npy is missing"):
+        load_prepared(out)
+    record = json.loads((out / "graph.json").read_text())
+    (out / "graph.json").write_text(json.dumps(record | {"format_version": 2}))
+    with pytest.raises(RunError, match="has format 2, this program reads 1"):
+        load_prepared(out)
+    (out / "graph.json").write_text("{")
+    with pytest.raises(RunError, match="cannot be read"):
+        load_prepared(out)
+
+
+def test_the_files_are_those_of_the_contract(tmp_path: Path, follows: MakeGraph) -> None:
+    rows = "".join(f"{i},{i + 1},{i}\n" for i in range(40))
+    extra = 'weight = "w"\n[split]\nby = "random"\nfraction = 0.1'
+    prepare(follows("src,dst,w\n" + rows, kind="string", extra=extra), tmp_path / "out")
+    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert found == [
+        *("edges/000.dst.npy", "edges/000.src.npy", "edges/000.weight.npy", "graph.json"),
+        *("ids/user.offsets.npy", "ids/user.utf8.npy", "source.json", "test/000.dst.npy", "test/000.src.npy"),
+        *("valid/000.dst.npy", "valid/000.src.npy"),
+    ]
+    assert np.load(tmp_path / "out/edges/000.src.npy", allow_pickle=False).dtype == np.int32

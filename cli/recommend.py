@@ -31,7 +31,7 @@ def recommend(
     from service.recommend.types import RecommendRequest
 
     path = current_path(bundles) if version is None else version_path(bundles, version)
-    request = RecommendRequest(user=user, k=k, strategy=strategy, relation=relation, explain=explain)
+    request = RecommendRequest(user=user, k=k, strategy=strategy, relation=relation)
     slate = open_recommender(path).recommend(request)
     emit(_answer(user, slate, explain), as_json, lambda: _show(user, slate, explain))
 

@@ -14,6 +14,7 @@ from bundle.errors import ConfigError, RunError, UsageError
 from bundle.progress import Progress, SilentProgress
 from training.backend import Backend
 from training.config import TrainConfig
+from training.earlier import open_earlier
 from training.export import export_run, export_tables
 from training.graph.prepared import PreparedGraph
 from training.layout import plan_layout, training_edges, write_layout
@@ -24,6 +25,7 @@ from training.origin import Origin, RandomOrigin
 from training.partition import Partitioning, partition_rows
 from training.residents import Residents
 from training.store import Checkpoint, Position, StoreKey, TableStore, read_checkpoint
+from training.warm import warm_origin
 
 CHANGEABLE = {"epochs", "threads", "backend", "device", "checkpoint_seconds", "tensorboard", "memory", "partitions"}
 
@@ -138,7 +140,7 @@ def _origin(
 ) -> Origin:
     random = RandomOrigin(rows, len(prepared.relations), config.dim, config.init_scale, config.seed)
     if warm_start is not None:
-        raise UsageError("not yet")
+        return warm_origin(prepared, open_earlier(warm_start), rows, config, random)
     if config.l2_previous:
         raise ConfigError("l2_previous pulls towards an earlier version: name it with --warm-start, or leave it out.")
     return random

@@ -26,10 +26,10 @@ def serve(
 
 def run_service(bundles: Path, host: str, port: int, workers: int = 1, redis: str | None = None) -> None:
     """Start the service and stay until it is stopped. Raises BundleNotFound before anything is bound."""
-    from bundle.versions import current_path
-    from service.main import serve as run
+    from pydantic import SecretStr
+
+    from service.serve import serve as run
     from service.settings import Settings
 
-    current_path(bundles)
-    given = {"bundles": bundles} if redis is None else {"bundles": bundles, "redis_url": redis}
-    run(Settings(**given), host=host, port=port, workers=workers)
+    settings = Settings(bundles=bundles) if redis is None else Settings(bundles=bundles, redis_url=SecretStr(redis))
+    run(settings, host=host, port=port, workers=workers)

@@ -65,6 +65,9 @@ class _LineStage:
 
     def show(self) -> None:
         elapsed_s = max(1e-9, time.monotonic() - self.started_s)
+        if not self.done:
+            say(f"{self.name}: {elapsed_s:.1f} s")
+            return
         share = f" of {readable(self.total)}" if self.total else ""
         left = ""
         if self.total and 0 < self.done < self.total:

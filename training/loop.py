@@ -22,6 +22,7 @@ from training.store import Position
 
 SPAN_SECONDS = 0.25
 REPORT_SECONDS = 5.0
+LONGEST_SPAN = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Pace:
 
     def adapt(self, seconds: float, unit: int) -> None:
         """Aim the next span at SPAN_SECONDS; it stays a multiple of `unit` chunks, so updates fall alike in any run."""
-        ideal = self.span * min(4.0, SPAN_SECONDS / max(seconds, 1e-6))
+        ideal = min(LONGEST_SPAN, self.span * min(4.0, SPAN_SECONDS / max(seconds, 1e-6)))
         self.span = max(1, round(ideal / unit)) * unit
 
     def checkpoint_due(self) -> bool:

@@ -95,7 +95,11 @@ def _write_space(writer: BundleWriter, rng: np.random.Generator) -> None:
 
 
 def _edges(
-    rng: np.random.Generator, sources: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], per_user: int, drop_self: bool
+    rng: np.random.Generator,
+    sources: npt.NDArray[np.int64],
+    targets: npt.NDArray[np.int64],
+    per_user: int,
+    drop_self: bool,
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Random edges, mostly into the source's own community and the next; the last user has none at all."""
     pairs = set()
@@ -172,12 +176,8 @@ def _write_clusters(
         writer.array(layout.candidate_list("user", query, "scores"), ordered)  # type: ignore[arg-type]
 
 
-def _write_mixtures(
-    writer: BundleWriter, layout: SpaceLayout, follows: Csr, assignment: npt.NDArray[np.int32]
-) -> None:
-    mixtures = [
-        mixture_of(assignment[follows.row(user)], follows.row_weights(user), MODES) for user in range(N_USERS)
-    ]
+def _write_mixtures(writer: BundleWriter, layout: SpaceLayout, follows: Csr, assignment: npt.NDArray[np.int32]) -> None:
+    mixtures = [mixture_of(assignment[follows.row(user)], follows.row_weights(user), MODES) for user in range(N_USERS)]
     lengths = [len(clusters) for clusters, _ in mixtures]
     writer.array(layout.mixtures("indptr"), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
     writer.array(layout.mixtures("clusters"), np.concatenate([clusters for clusters, _ in mixtures]))
@@ -197,9 +197,7 @@ def _manifest(writer: BundleWriter, version: str, recall: float) -> Manifest:
             RelationEntry(name="uses", source="user", target="hashtag", coverage="low"),
         ),
         default=DefaultQuery(relation="follows", user_type="user", candidate_type="user"),
-        clusters=ClustersEntry(
-            count=CLUSTERS, types=("user",), modes=MODES, mixture_type="user", list_length=LENGTH
-        ),
+        clusters=ClustersEntry(count=CLUSTERS, types=("user",), modes=MODES, mixture_type="user", list_length=LENGTH),
         compression={"user": compression, "hashtag": compression},
         indexes={
             "user": IndexEntry(kind="exact", depth=64, recall={"at_50": recall}),

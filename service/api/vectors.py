@@ -14,6 +14,7 @@ from service.call import JSON, OCTETS, Call, Reply
 from service.problems import Problem
 from service.wire.common import Encoding
 
+Table = Shaped[npt.NDArray[Any], "entities columns"]
 Matrix = Shaped[npt.NDArray[Any], "n columns"]
 Rows = Int64[npt.NDArray[np.int64], " n"]
 
@@ -28,7 +29,7 @@ def wants_octets(call: Call) -> bool:
     raise Problem("not_acceptable", f"answers are {JSON} or {OCTETS}")
 
 
-def gather(table: Matrix, rows: Rows) -> Matrix:
+def gather(table: Table, rows: Rows) -> Matrix:
     """The rows of `table`; zeros for an absent one, so that every id keeps its place."""
     if len(rows) and rows.min() >= 0:
         return table[rows]

@@ -73,9 +73,9 @@ def current_targets(space: Space, relation: Relation, row: int | None, live: Liv
     return np.setdiff1d(np.union1d(trained, added), removed, assume_unique=False)
 
 
-def known_rows(rows: Rows) -> Rows:
+def known_rows(rows: Rows) -> Int64[npt.NDArray[np.int64], " known"]:
     """The rows that exist: ids of another version are passed over, not misread."""
-    known: Rows = rows[rows != ABSENT]
+    known: npt.NDArray[np.int64] = rows[rows != ABSENT]
     return known
 
 

@@ -142,13 +142,12 @@ def _client(url: str, timeout: float, connections: int) -> "Redis":
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
             # No CLIENT SETINFO and no maintenance handshake: a new connection costs no extra round trip.
-            lib_name=None,
-            lib_version=None,
+            driver_info=None,
             protocol=2,
         )
     except ValueError as error:
         raise StateError("TWHIN_REDIS_URL is not a Redis URL such as redis://host:6379/0") from error
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)
 
 
 def _outcome(full: bool, written: Iterator[int]) -> Outcome:

@@ -26,4 +26,6 @@ def space(toy: Bundle) -> Space:
 @pytest.fixture(scope="session")
 def recommender(toy: Bundle) -> Recommender:
     """Exact searchers over both entity types."""
-    return Recommender(toy, {("main", name): ExactSearcher(toy.space().entities[name].vectors) for name in ("user", "hashtag")})
+    return Recommender(
+        toy, {("main", name): ExactSearcher(toy.space().entities[name].vectors) for name in ("user", "hashtag")}
+    )

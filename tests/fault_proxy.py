@@ -1,0 +1,90 @@
+"""A TCP proxy that misbehaves on request: slow, silent, cutting off, talking garbage."""
+
+import asyncio
+import contextlib
+import threading
+
+
+class FaultProxy:
+    """Forwards a free local port to `target_port`. Set `mode` at any time; it counts for bytes from then on.
+
+    Modes: "pass", "delay" (of `delay_seconds`), "hang" (nothing comes back), "reset" (cut off in mid-reply),
+    "garbage" (replies replaced by noise), "refuse" (new connections are closed at once).
+    """
+
+    def __init__(self, target_port: int) -> None:
+        self.mode = "pass"
+        self.delay_seconds = 0.1
+        self._target_port = target_port
+        self._loop = asyncio.new_event_loop()
+        self._server: asyncio.Server | None = None
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
+        self._thread.start()
+        started.wait(5)
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def _run(self, started: threading.Event) -> None:
+        asyncio.set_event_loop(self._loop)
+
+        async def listen() -> None:
+            self._server = await asyncio.start_server(self._client, "127.0.0.1", 0)
+            started.set()
+
+        self._loop.create_task(listen())
+        self._loop.run_forever()
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        if self._server is not None:
+            self._server.close()
+        self._loop.run_until_complete(asyncio.sleep(0.05))
+        self._loop.close()
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.mode == "refuse":
+            writer.close()
+            return
+        try:
+            upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:
+            writer.close()
+            return
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(
+                self._pump(reader, upstream_writer, replies=False), self._pump(upstream_reader, writer, replies=True)
+            )
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool) -> None:
+        try:
+            while data := await reader.read(65536):
+                if replies:
+                    data = await self._spoil(data, writer)
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    async def _spoil(self, data: bytes, writer: asyncio.StreamWriter) -> bytes:
+        if self.mode == "delay":
+            await asyncio.sleep(self.delay_seconds)
+        elif self.mode == "hang":
+            await asyncio.sleep(3600)
+        elif self.mode == "reset":
+            writer.write(data[: len(data) // 2])
+            writer.transport.abort()
+        elif self.mode == "garbage":
+            return b"\x00\xff?!\r\n" * 3
+        return data
+
+    def close(self) -> None:
+        """Stop forwarding."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()

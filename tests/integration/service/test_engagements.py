@@ -1,0 +1,196 @@
+"""Live engagements over HTTP: durable when answered, counted at the next request, once per event id."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bundle.reader import open_bundle
+from bundle.versions import publish
+from tests.service_bundle import user_ids
+from tests.service_servers import RedisServer
+
+USERS = user_ids()
+Start = Callable[..., httpx.Client]
+
+
+def _post(client: httpx.Client, *events: dict[str, object]) -> dict[str, object]:
+    response = client.post("/v1/engagements", content=json.dumps({"events": events}))
+    assert response.status_code == 200, response.text
+    answer: dict[str, object] = response.json()
+    return answer
+
+
+def _ids(client: httpx.Client, **body: object) -> list[str]:
+    answer = client.post("/recommend", content=json.dumps({"user": USERS[5], "k": 20, **body})).json()
+    return [candidate["id"] for candidate in answer["candidates"]]
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def live(request: pytest.FixtureRequest, start: Start) -> httpx.Client:
+    """A service with each kind of store."""
+    if request.param == "sqlite":
+        return start()
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return start(redis_url=server.url, redis_timeout_ms=1000)
+
+
+def test_a_follow_counts_at_the_next_request(live: httpx.Client) -> None:
+    best, *_ = before = _ids(live, strategy="mixture")
+    mode = live.get(f"/v1/users/{USERS[5]}/interests").json()["interests"]
+    assert _post(live, {"id": "e1", "user": USERS[5], "target": best})["stored"] == 1
+    after = _ids(live, strategy="mixture")
+    assert best not in after
+    assert after != before[1:]
+    assert live.get(f"/v1/users/{USERS[5]}/interests").json()["interests"] != mode
+
+
+def test_unfollow_block_and_unblock(live: httpx.Client, bundles: Path) -> None:
+    space = open_bundle(bundles / "v1").space()
+    followed = USERS[int(space.relations["follows"].targets.row(5)[0])]
+    assert followed not in _ids(live, k=400)
+    _post(live, {"id": "1", "user": USERS[5], "target": followed, "action": "remove"})
+    assert followed in _ids(live, k=400)
+    _post(live, {"id": "2", "user": USERS[5], "target": followed, "action": "block"})
+    assert followed not in _ids(live, k=400)
+    assert followed not in _ids(live, k=400, exclude_seen=False)
+    _post(live, {"id": "3", "user": USERS[5], "target": followed, "action": "unblock"})
+    assert followed in _ids(live, k=400)
+
+
+def test_an_event_id_counts_once(live: httpx.Client) -> None:
+    target = _ids(live)[0]
+    event = {"id": "same", "user": USERS[5], "target": target}
+    assert _post(live, event)["results"] == [{"id": "same", "status": "stored"}]
+    assert _post(live, event, event)["duplicates"] == 2
+    _post(live, {"id": "undo", "user": USERS[5], "target": target, "action": "remove"})
+    assert _post(live, event)["duplicates"] == 1
+    assert target in _ids(live, k=400)
+
+
+def test_the_latest_of_several_counts_whatever_the_order_of_arrival(live: httpx.Client) -> None:
+    target = _ids(live)[0]
+    _post(live, {"id": "b", "user": USERS[5], "target": target, "action": "remove", "at": 2000})
+    _post(live, {"id": "a", "user": USERS[5], "target": target, "at": 1000})
+    assert target in _ids(live, k=400)
+
+
+def test_another_relation_and_an_entity_nobody_knows(live: httpx.Client) -> None:
+    answer = _post(
+        live,
+        {"user": USERS[5], "target": "tag1", "relation": "uses"},
+        {"user": "777", "target": USERS[9]},
+        {"user": USERS[5], "target": "777"},
+    )
+    assert answer["stored"] == 3
+    assert "tag1" not in _ids(live, relation="uses", k=60)
+    newcomer = live.post("/recommend", content=json.dumps({"user": "777", "strategy": "fold_in"})).json()
+    assert newcomer["fallback"] is None
+    assert USERS[9] not in [candidate["id"] for candidate in newcomer["candidates"]]
+
+
+def test_bad_events_do_not_stop_the_good(live: httpx.Client) -> None:
+    answer = _post(
+        live,
+        {"id": "good", "user": USERS[5], "target": USERS[9]},
+        {"id": "relation", "user": USERS[5], "target": USERS[9], "relation": "hates"},
+        {"id": "spelling", "user": "007", "target": USERS[9]},
+        {"id": "future", "user": USERS[5], "target": USERS[9], "at": time.time() + 1e6},
+    )
+    assert [item["status"] for item in answer["results"]] == ["stored", "invalid", "invalid", "invalid"]  # type: ignore[attr-defined]
+
+
+def test_a_user_is_forgotten_on_request(live: httpx.Client) -> None:
+    before = _ids(live)
+    _post(live, *({"user": USERS[5], "target": target} for target in before[:3]))
+    assert _ids(live) != before
+    assert live.delete(f"/v1/users/{USERS[5]}/engagements").json()["removed"] == 3
+    assert _ids(live) == before
+    assert live.delete(f"/v1/users/{USERS[5]}/engagements").json()["removed"] == 0
+
+
+def test_one_user_cannot_fill_the_store(start: Start) -> None:
+    from service.settings import Limits
+
+    small = start(limits=Limits(events_per_user_max=3))
+    answer = _post(small, *({"user": USERS[5], "target": target} for target in USERS[10:15]))
+    assert [item["status"] for item in answer["results"]] == ["stored"] * 3 + ["invalid"] * 2  # type: ignore[attr-defined]
+
+
+def test_a_new_version_derives_everything_again(live: httpx.Client, bundles: Path) -> None:
+    target = _ids(live, strategy="fold_in")[0]
+    _post(live, {"id": "e", "user": USERS[5], "target": target})
+    publish(bundles, "v2")
+    deadline = time.monotonic() + 20
+    while live.get("/v1/info").json()["version"] != "v2" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert target not in _ids(live, k=400)
+
+
+def test_replicas_that_share_a_redis_see_each_other(start: Start, redis_server: RedisServer) -> None:
+    one, two = (start(redis_url=redis_server.url, redis_timeout_ms=1000) for _ in range(2))
+    target = _ids(two)[0]
+    _post(one, {"user": USERS[5], "target": target})
+    assert target not in _ids(two)
+
+
+PROGRAM = """
+import asyncio, sys, time
+from pathlib import Path
+from service.state.events import Event
+from service.state.sqlite import SqliteStore
+
+async def main() -> None:
+    store = SqliteStore(Path(sys.argv[1]), 1_000_000)
+    for number in range(1_000_000):
+        event = Event(str(number), "user", "1", "add", "follows", "user", str(number), 0.0, 0.0)
+        await store.append([event])
+        print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("trial", range(3))
+async def test_whatever_was_answered_survives_kill_9(tmp_path: Path, trial: int) -> None:
+    from service.state.sqlite import SqliteStore
+
+    path = tmp_path / "events.db"
+    command = [sys.executable, "-c", PROGRAM, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:  # noqa: ASYNC220
+        assert writer.stdout is not None
+        lines = [writer.stdout.readline()]
+        threading.Timer(0.2 + 0.1 * trial, os.kill, (writer.pid, signal.SIGKILL)).start()
+        lines += writer.stdout.readlines()
+    store = SqliteStore(path, 1_000_000)
+    stored = {event.id for event in await store.events("user", "1")}
+    await store.close()
+    answered = {line.strip() for line in lines if line.endswith("\n")}
+    assert answered
+    assert answered <= stored
+
+
+def test_two_processes_may_write_at_once(start: Start, bundles: Path) -> None:
+    """Two workers of one machine share the file."""
+    one, two = start(), start()
+    threads = [
+        threading.Thread(
+            target=lambda client=client, first=first: [
+                _post(client, {"user": USERS[5], "target": USERS[first + step]}) for step in range(20)
+            ]
+        )
+        for client, first in ((one, 100), (two, 200))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert one.delete(f"/v1/users/{USERS[5]}/engagements").json()["removed"] == 40

@@ -1,0 +1,168 @@
+"""Redis down, hung, slow, restarted, full or talking garbage: one time budget, then nothing, never a wrong answer."""
+
+import asyncio
+import json
+import random
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from service.metrics import Metrics
+from service.state.events import Event
+from service.state.redis import RedisStore
+from tests.fault_proxy import FaultProxy
+from tests.service_bundle import user_ids
+from tests.service_servers import RedisServer
+
+USERS = user_ids()
+BUDGET_SECONDS = 0.05
+Start = Callable[..., httpx.Client]
+
+
+@pytest.fixture
+def proxy(redis_server: RedisServer) -> Iterator[FaultProxy]:
+    """A misbehaving network before a real Redis."""
+    made = FaultProxy(redis_server.port)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(start: Start, proxy: FaultProxy) -> httpx.Client:
+    """A service that reaches Redis through the proxy, with one follow stored and seen."""
+    made = start(redis_url=f"redis://127.0.0.1:{proxy.port}/0", redis_retry_seconds=0.2)
+    target = _recommend(made)["candidates"][0]["id"]
+    event = {"events": [{"id": "e", "user": USERS[5], "target": target}]}
+    assert made.post("/v1/engagements", content=json.dumps(event)).json()["stored"] == 1
+    assert target not in str(_recommend(made)["candidates"])
+    return made
+
+
+def _recommend(client: httpx.Client) -> dict:  # type: ignore[type-arg]
+    response = client.post("/recommend", content=json.dumps({"user": USERS[5], "k": 10, "strategy": "centroids"}))
+    assert response.status_code == 200, response.text
+    return response.json()  # type: ignore[no-any-return]
+
+
+def _timed(client: httpx.Client) -> tuple[float, list[str]]:
+    started = time.perf_counter()
+    degraded = _recommend(client)["degraded"]
+    return time.perf_counter() - started, degraded
+
+
+def _wait_for(client: httpx.Client, degraded: list[str]) -> None:
+    deadline = time.monotonic() + 10
+    while _timed(client)[1] != degraded:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("mode", ["hang", "reset", "garbage", "delay"])
+def test_a_sick_redis_costs_one_budget_and_then_nothing(client: httpx.Client, proxy: FaultProxy, mode: str) -> None:
+    healthy = statistics.median(_timed(client)[0] for _ in range(20))
+    proxy.delay_seconds = 0.5
+    proxy.mode = mode
+    first, degraded = _timed(client)
+    assert degraded == ["engagements_unavailable"]
+    assert first < healthy + BUDGET_SECONDS + 0.1  # a scheduler's grace on a loaded machine
+    after = [_timed(client) for _ in range(20)]
+    assert all(flags == ["engagements_unavailable"] for _, flags in after)
+    assert statistics.median(seconds for seconds, _ in after) < healthy + 0.02
+    write = client.post("/v1/engagements", content=json.dumps({"events": [{"user": "1", "target": USERS[9]}]}))
+    assert (write.status_code, write.json()["code"]) == (503, "state_unavailable")
+    assert client.get("/readyz").status_code == 200
+    assert not client.get("/v1/info").json()["state"]["healthy"]
+    proxy.mode = "pass"
+    _wait_for(client, [])
+
+
+def test_killed_and_started_again(client: httpx.Client, redis_server: RedisServer) -> None:
+    followed = set(str(_recommend(client)["candidates"]))
+    redis_server.kill()
+    assert _timed(client)[1] == ["engagements_unavailable"]
+    redis_server.start()
+    _wait_for(client, [])
+    assert set(str(_recommend(client)["candidates"])) == followed
+
+
+def test_stopped_by_a_signal_hangs_nobody(client: httpx.Client, redis_server: RedisServer) -> None:
+    assert redis_server.process is not None
+    redis_server.process.send_signal(signal.SIGSTOP)
+    try:
+        assert _timed(client)[1] == ["engagements_unavailable"]
+        assert _timed(client)[0] < 0.2
+    finally:
+        redis_server.process.send_signal(signal.SIGCONT)
+    _wait_for(client, [])
+
+
+def test_absent_at_the_start(start: Start, redis_server: RedisServer) -> None:
+    redis_server.kill()
+    client = start(redis_url=redis_server.url, redis_retry_seconds=0.2)
+    assert client.get("/readyz").status_code == 200
+    assert _timed(client)[1] == ["engagements_unavailable"]
+    redis_server.start()
+    _wait_for(client, [])
+
+
+def test_a_value_of_another_kind_and_a_value_of_another_user(client: httpx.Client, redis_server: RedisServer) -> None:
+    key = f"twhin:events:user:{USERS[5]}"
+    other = Event("x", "user", USERS[6], "add", "follows", "user", USERS[9], 0.0, 0.0)
+    for words in (("SET", key, "text"), ("HSET", key, "e", "not json"), ("HSET", key, "e", _json(other))):
+        redis_server.command("DEL", key)
+        redis_server.command(*words)
+        assert _timed(client)[1] == ["engagements_unavailable"]
+    redis_server.command("DEL", key)
+    assert _timed(client)[1] == []
+
+
+def test_a_full_redis_refuses_writes_and_still_answers_reads(client: httpx.Client, redis_server: RedisServer) -> None:
+    redis_server.command("CONFIG", "SET", "maxmemory", "1")
+    event = {"events": [{"user": USERS[5], "target": USERS[9]}]}
+    assert client.post("/v1/engagements", content=json.dumps(event)).status_code == 503
+    assert _timed(client)[1] == []
+    redis_server.command("CONFIG", "SET", "maxmemory", "0")
+    assert client.post("/v1/engagements", content=json.dumps(event)).status_code == 200
+
+
+def _json(event: Event) -> str:
+    import msgspec
+
+    return msgspec.json.encode(event).decode()
+
+
+@pytest.mark.parametrize("cancels", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
+async def test_a_cancelled_request_never_gets_anothers_reply(
+    redis_server: RedisServer, proxy: FaultProxy, cancels: int
+) -> None:
+    """Readers of 50 users are cancelled at random moments; whoever is answered gets their own events."""
+    store = RedisStore(
+        f"redis://127.0.0.1:{proxy.port}/0",
+        prefix="t",
+        timeout=2.0,
+        connections=16,
+        retry_seconds=0.05,
+        events_per_user_max=10,
+        metrics=Metrics().redis,
+    )
+    users = [str(number) for number in range(50)]
+    await store.append([Event(f"of-{user}", "user", user, "add", "f", "user", user, 0.0, 0.0) for user in users])
+    rng = random.Random(1)
+    answered = cancelled = 0
+    while cancelled < cancels:
+        tasks = {asyncio.create_task(store.events("user", user)): user for user in rng.choices(users, k=200)}
+        for task in rng.sample(list(tasks), 180):
+            asyncio.get_running_loop().call_later(rng.uniform(0, 0.02), task.cancel)
+        await asyncio.wait(tasks)
+        for task, user in tasks.items():
+            if task.cancelled():
+                cancelled += 1
+            else:
+                assert [event.id for event in task.result()] == [f"of-{user}"]
+                answered += 1
+    await store.close()
+    assert answered > cancels // 20

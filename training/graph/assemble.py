@@ -200,7 +200,7 @@ def _parts(directory: Path, spec: RelationSpec, kept: _Kept, split: SplitSpec | 
     if isinstance(split, RandomSplit):
         return random_parts(directory, count, split.fraction, split.seed)
     parts = time_parts(directory, kept.times, count, split.fraction)
-    if not np.any(parts == TRAIN):
+    if parts.min() != TRAIN:
         raise GraphFileError(
             f"Relation {spec.name!r}: so many of its edges have the latest times that the split by time leaves none "
             'to train on. Lower split.fraction or split by "random".'

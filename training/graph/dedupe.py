@@ -124,9 +124,10 @@ class Deduplicator:
         if len(self._buckets) == 1:
             yield self._buckets[0], slice(None)
             return
-        chosen = bucket_of(keys, len(self._buckets))
-        for i, bucket in enumerate(self._buckets):
-            yield bucket, np.flatnonzero(chosen == i)
+        chosen = bucket_of(keys, len(self._buckets)).astype(np.uint8)
+        order = np.argsort(chosen, kind="stable")
+        ends = np.cumsum(np.bincount(chosen, minlength=len(self._buckets)))
+        yield from zip(self._buckets, np.split(order, ends[:-1]), strict=True)
 
     def keep(
         self,

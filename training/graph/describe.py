@@ -155,8 +155,10 @@ def _deal(parts: tuple[Edges, ...], edges: int, work: Path) -> list[RawColumn]:
         for src, dst in _chunks(part):
             keys = _key(src, dst)
             chosen = bucket_of(_key(np.minimum(src, dst), np.maximum(src, dst)), count)
-            for i, bucket in enumerate(buckets):
-                bucket.append(keys[chosen == i])
+            order = np.argsort(chosen, kind="stable")
+            ends = np.cumsum(np.bincount(chosen.astype(np.int64), minlength=count))
+            for bucket, members in zip(buckets, np.split(order, ends[:-1]), strict=True):
+                bucket.append(keys[members])
     return buckets
 
 

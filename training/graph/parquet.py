@@ -24,7 +24,7 @@ class ParquetTable:
     def batches(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
         """Read the named columns, a quarter of a million rows at a time."""
         try:
-            with pa.parquet.ParquetFile(self.path) as file:
+            with pa.parquet.ParquetFile(self.path, pre_buffer=False) as file:  # pre-buffering holds the whole file
                 check_columns(self.path, columns, file.schema_arrow.names, "")
                 size, rows = self.path.stat().st_size, max(file.metadata.num_rows, 1)
                 for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):

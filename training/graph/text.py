@@ -21,7 +21,7 @@ from bundle.errors import EdgeFileError
 from bundle.progress import Stage
 from training.graph.table import check_columns, one_line, shown
 
-BLOCK_BYTES = 1 << 22
+BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

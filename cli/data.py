@@ -21,6 +21,14 @@ class Source(StrEnum):
     triples = "triples"
 
 
+class ThirdColumn(StrEnum):
+    """What the third column of a SNAP edge list is."""
+
+    time = "time"
+    weight = "weight"
+    ignore = "ignore"
+
+
 OutArgument = Annotated[Path, typer.Argument(help="Directory for the graph; made if missing.", metavar="DIR")]
 
 
@@ -45,12 +53,15 @@ def import_(
         list[Path], typer.Argument(help="The files you have downloaded; .gz and .zip too.", metavar="FILE…")
     ],
     out: Annotated[Path, typer.Option("--out", help="Directory for the graph; made if missing.", metavar="DIR")],
+    third: Annotated[
+        ThirdColumn | None, typer.Option(help="What the third column of a SNAP edge list is, if it has one.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Turn public data sets into a graph directory: TwitterFollowGraph, TwitterFaveGraph, SNAP edge lists, triples."""
     from training.graph.importers import import_graph
 
-    graph = import_graph(source.value, files, out, progress())
+    graph = import_graph(source.value, files, out, progress(), third.value if third else None)
     emit({"graph": graph}, as_json, lambda: line(f"Imported {graph}. Next: twhin data describe {graph}"))
 
 

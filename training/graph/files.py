@@ -21,11 +21,11 @@ def expand(base: Path, patterns: Sequence[str], key: str) -> list[Path]:
     for pattern in patterns:
         matches = _matches(base, pattern)
         if not matches:
-            raise GraphFileError(f"{key}: {pattern!r} matches no file under {base}. Correct the pattern.")
+            raise GraphFileError(f"{key}: {pattern!r} matches no file in {base.resolve()}. Correct it.")
         found += matches
     for path in found:
         if not path.is_file():
-            raise EdgeFileError(f"{path} does not exist ({key} names it). Correct the name or put the file there.")
+            raise EdgeFileError(f"{path} does not exist. {key} names it: correct that or put the file there.")
     return found
 
 

@@ -49,7 +49,7 @@ def prepare(graph_toml: Path, out_dir: Path, progress: Progress = SILENT) -> Pre
     Raises GraphFileError, EdgeFileError for bad input, DiskFull, and RunError when `out_dir` holds something else.
     """
     graph = read_graph_file(graph_toml)
-    inputs = find_inputs(graph, graph_toml.parent)
+    inputs = find_inputs(graph, graph_toml)
     source = source_of(graph_toml, inputs)
     if is_made_from(out_dir, source):
         return load_prepared(out_dir)

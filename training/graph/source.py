@@ -48,17 +48,19 @@ class SourceRecord(_Record):
     inputs: list[InputRecord]
 
 
-def find_inputs(graph: GraphFile, base: Path) -> list[EdgeInput]:
+def find_inputs(graph: GraphFile, graph_toml: Path) -> list[EdgeInput]:
     """All edge files of the graph, those of a split by files last. Raises GraphFileError, EdgeFileError."""
-    found = [
-        EdgeInput(i, "edges", tuple(expand(base, relation.files, f"relations[{i}] ({relation.name}).files")))
-        for i, relation in enumerate(graph.relations)
-    ]
+    base, found = graph_toml.parent, []
+    for i, relation in enumerate(graph.relations):
+        key = f"{graph_toml}: relations[{i}] ({relation.name}).files"
+        found.append(EdgeInput(i, "edges", tuple(expand(base, relation.files, key))))
     position = graph.split_relation
     if isinstance(graph.split, FileSplit) and position is not None:
         if graph.split.valid is not None:
-            found.append(EdgeInput(position, "valid", tuple(expand(base, graph.split.valid, "split.valid"))))
-        found.append(EdgeInput(position, "test", tuple(expand(base, graph.split.test, "split.test"))))
+            found.append(
+                EdgeInput(position, "valid", tuple(expand(base, graph.split.valid, f"{graph_toml}: split.valid")))
+            )
+        found.append(EdgeInput(position, "test", tuple(expand(base, graph.split.test, f"{graph_toml}: split.test"))))
     return found
 
 

@@ -85,7 +85,9 @@ def test_the_place_is_right_in_a_later_file_and_batch(tmp_path: Path, follows: M
 def test_missing_file(tmp_path: Path, follows: MakeGraph) -> None:
     graph = follows("src,dst\n1,2\n")
     (tmp_path / "follows.csv").unlink()
-    expect_error(tmp_path, graph, r"follows\.csv does not exist \(relations\[0\] \(follows\)\.files names it\)")
+    expect_error(
+        tmp_path, graph, r"follows\.csv does not exist\. .*graph\.toml: relations\[0\] \(follows\)\.files names it"
+    )
 
 
 def test_a_time_split_that_leaves_nothing(tmp_path: Path, follows: MakeGraph) -> None:

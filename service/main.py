@@ -42,6 +42,7 @@ def create_app(settings: Settings) -> ASGIApp:
         version=version("twhin"),
         summary="Graph embeddings, features and candidates for ranking services",
         lifespan=lifespan,
+        redirect_slashes=False,
         exception_handlers={HTTPException: _framework_problem},
     )
     edge = Edge(app, service, ROUTES)

@@ -1,13 +1,17 @@
 """Servers that the service's tests start: the application under uvicorn in a thread, a redis-server of their own."""
 
 import contextlib
+import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import psutil
 import uvicorn
 
 from service.main import create_app
@@ -86,3 +90,47 @@ class RedisServer:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+
+class ServiceProcess:
+    """`twhin serve` in a process of its own, as an operator would start it."""
+
+    def __init__(self, bundles: Path, *arguments: str, **environment: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = bundles.parent / f"service-{self.port}.log"
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("TWHIN_")}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", "from cli.main import main; main()", "serve", "--bundles", str(bundles)]
+                + ["--port", str(self.port), *arguments],
+                env={**clean, "OMP_NUM_THREADS": "1", **environment},
+                stderr=log,
+                stdout=log,
+            )
+
+    def wait_until_ready(self, seconds: float = 60) -> "ServiceProcess":
+        """Wait until /readyz says so."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/readyz", timeout=1).status_code == 200:
+                    return self
+            time.sleep(0.05)
+        raise RuntimeError(self.log.read_text())
+
+    def worker_pids(self) -> list[int]:
+        """The processes that answer, where there are several."""
+        children = psutil.Process(self.process.pid).children()
+        alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        return [child.pid for child in alive if "spawn_main" in str(child.cmdline())]
+
+    def stop(self) -> None:
+        """End it, gently first."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()

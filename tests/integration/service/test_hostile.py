@@ -1,5 +1,6 @@
 """Bad input of every kind: a problem document, a fitting status, never a 500, never a word of what was sent."""
 
+import contextlib
 import json
 import random
 import socket
@@ -110,10 +111,12 @@ def test_bad_query_parameters(client: httpx.Client, query: str) -> None:
 
 
 def test_a_body_is_cut_off_at_the_limit(client: httpx.Client) -> None:
-    """Counted on the stream: without a Content-Length, and with one that lies."""
+    """Counted on the stream: nothing announces the length of a chunked body."""
     megabyte = b" " * (1 << 20)
-    response = client.post("/recommend", content=(megabyte for _ in range(300)))
-    _is_problem(response, {413})
+    _is_problem(client.post("/recommend", content=(megabyte for _ in range(3))), {413})
+    # Whoever goes on sending may find the connection closed before the answer.
+    with contextlib.suppress(httpx.RemoteProtocolError, httpx.WriteError, httpx.ReadError):
+        _is_problem(client.post("/recommend", content=(megabyte for _ in range(300))), {413})
 
 
 def test_a_dribbled_body_meets_its_deadline(client: httpx.Client) -> None:

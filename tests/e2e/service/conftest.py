@@ -1,0 +1,37 @@
+"""Services started as an operator starts them: a process, a port, signals."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bundle.versions import publish
+from tests.service_bundle import write_toy_bundle
+from tests.service_servers import ServiceProcess
+
+Begin = Callable[..., ServiceProcess]
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> Path:
+    """Versions v1 (published) and v2."""
+    path = tmp_path / "bundles"
+    write_toy_bundle(path, "v1")
+    write_toy_bundle(path, "v2", seed=2)
+    publish(path, "v1")
+    return path
+
+
+@pytest.fixture
+def begin(bundles: Path) -> Iterator[Begin]:
+    """Start the service with arguments and environment; it is ready when this returns, and ended after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str, **environment: str) -> ServiceProcess:
+            defaults = {"TWHIN_WATCH_SECONDS": "0.1", "TWHIN_DRAIN_SECONDS": "0"}
+            process = ServiceProcess(bundles, *arguments, **{**defaults, **environment})
+            stack.callback(process.stop)
+            return process.wait_until_ready()
+
+        yield start

@@ -31,6 +31,7 @@ class _Group(ctypes.Structure):
         ("n_target", ctypes.c_int64),
         ("source_table", ctypes.c_int32),
         ("target_table", ctypes.c_int32),
+        ("one_relation", ctypes.c_int32),
     ]
 
 
@@ -196,4 +197,5 @@ def _group(edges: BucketEdges, schedule: Schedule, number: int, source: int, tar
         n_target=edges.n_target,
         source_table=source,
         target_table=target,
+        one_relation=len(edges) > 0 and bool(edges.rel.min() == edges.rel.max()),
     )

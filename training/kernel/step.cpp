@@ -16,6 +16,10 @@
 #include <cstring>
 #include <vector>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 #ifndef TWHIN_DIM
 #error "compile with -DTWHIN_DIM=<padded dimension>"
 #endif
@@ -115,6 +119,7 @@ struct Group {
   const int32_t* order;
   int64_t n_source, n_target;
   int32_t source_table, target_table;  // positions in Work.tables; equal when the arrays are the same
+  int32_t one_relation;                // all edges have the same one: a row's neighbours need no search
 };
 
 struct Work {
@@ -151,6 +156,32 @@ struct Buffer {
   explicit Buffer(size_t floats) : data(aligned(floats)) {}
   ~Buffer() { std::free(data); }
   Buffer(const Buffer&) = delete;
+};
+
+// Rows that the next chunk will read: fetched a few at a time between blocks of arithmetic, so that memory works meanwhile.
+class Ahead {
+ public:
+  void clear() { rows_.clear(), at_ = 0; }
+  void add(const Table& table, const int32_t* ids, int64_t count) {
+    for (int64_t k = 0; k < count; k++) rows_.push_back({&table, ids[k]});
+  }
+  inline void step(int dim) {
+    constexpr size_t ROWS = 3;
+    for (const size_t end = std::min(at_ + ROWS, rows_.size()); at_ < end; at_++) {
+      const Row& row = rows_[at_];
+      const char* vector = reinterpret_cast<const char*>(row.table->vectors + (int64_t)row.id * dim);
+      for (int byte = 0; byte < dim * 4; byte += 64) __builtin_prefetch(vector + byte, 1, 2);
+      __builtin_prefetch(row.table->accumulator + row.id, 1, 2);
+    }
+  }
+
+ private:
+  struct Row {
+    const Table* table;
+    int32_t id;
+  };
+  std::vector<Row> rows_;
+  size_t at_ = 0;
 };
 
 // ---- the three products ------------------------------------------------------------------------------------------
@@ -229,21 +260,32 @@ inline void rows(int m, const float* A, const float* B, int64_t count, float* ou
   if constexpr (M > 1) rows<P, M - 1>(m, A, B, count, out);
 }
 
-void score(const float* C, int64_t k, const float* Qt, float* E) {
+template <class Between>
+void score(const float* C, int64_t k, const float* Qt, float* E, Between between) {
   for (int i = 0; i < TILE; i += 2 * W)
-    for (int64_t j = 0; j < k; j += MR) rows<SCORE>((int)std::min<int64_t>(MR, k - j), C + j * D, Qt + i, 0, E + j * TILE + i);
+    for (int64_t j = 0; j < k; j += MR) {
+      rows<SCORE>((int)std::min<int64_t>(MR, k - j), C + j * D, Qt + i, 0, E + j * TILE + i);
+      between();
+    }
 }
 
-void query_gradient(const float* E, const float* C, int64_t k, int b, float* out) {
+template <class Between>
+void query_gradient(const float* E, const float* C, int64_t k, int b, float* out, Between between) {
   const int blocks = (b + MR - 1) / MR, size = (b + blocks - 1) / blocks;
   for (int c = 0; c < D; c += 2 * W)
-    for (int i = 0; i < b; i += size) rows<QUERY>(std::min(size, b - i), E + i, C + c, k, out + i * D + c);
+    for (int i = 0; i < b; i += size) {
+      rows<QUERY>(std::min(size, b - i), E + i, C + c, k, out + i * D + c);
+      between();
+    }
 }
 
-void candidate_gradient(const float* E, const float* Q, int64_t k, int b, float* out) {
+template <class Between>
+void candidate_gradient(const float* E, const float* Q, int64_t k, int b, float* out, Between between) {
   for (int64_t j = 0; j < k; j += MR)
-    for (int c = 0; c < D; c += 2 * W)
+    for (int c = 0; c < D; c += 2 * W) {
       rows<CANDIDATE>((int)std::min<int64_t>(MR, k - j), E + j * TILE, Q + c, b, out + j * D + c);
+      between();
+    }
 }
 
 void transpose(const float* Q, int b, float* Qt) {  // Qt[p][i] = Q[i][p]; columns past b are zero
@@ -265,57 +307,60 @@ inline void add(float* to, const float* from, float factor = 1) {
 }
 
 void gather(const float* table, int dim, const int32_t* ids, int64_t count, float* out) {
-  constexpr int AHEAD = 12;
-  for (int64_t k = 0; k < count; k++) {
-    if (k + AHEAD < count) {
-      const char* next = reinterpret_cast<const char*>(table + (int64_t)ids[k + AHEAD] * dim);
-      for (int line = 0; line < dim * 4; line += 64) __builtin_prefetch(next + line, 1, 2);
-    }
-    std::memcpy(out + k * D, table + (int64_t)ids[k] * dim, dim * 4);
-  }
+  for (int64_t k = 0; k < count; k++) std::memcpy(out + k * D, table + (int64_t)ids[k] * dim, dim * 4);
 }
 
-// Columns of a candidate list by row: a bit filter, then a chained hash table, so that scanning a long neighbour list is cheap.
+// Columns of a candidate list by row: a filter of bits, then a chained hash table, so that scanning a long neighbour list
+// is cheap. Rows are dense numbers, so their low bits serve as the hash.
 class Columns {
  public:
-  explicit Columns(int64_t most) : next_(most) {
+  explicit Columns(int64_t most) : next_(most), filter_(1 << (FILTER - 5), 0) {
     while ((1 << bits_) < 2 * most) bits_++;
     head_.assign(1 << bits_, -1);
-    filter_.assign(1 << (FILTER - 6), 0);
   }
   void set(const int32_t* ids, int64_t count) {
     ids_ = ids;
     count_ = count;
     for (int64_t j = count - 1; j >= 0; j--) {
-      uint32_t h = hash(ids[j]);
-      filter_[(h >> (32 - FILTER)) >> 6] |= 1ull << ((h >> (32 - FILTER)) & 63);
-      next_[j] = head_[h >> (32 - bits_)];
-      head_[h >> (32 - bits_)] = (int32_t)j;
+      filter_[word(ids[j])] |= 1u << (ids[j] & 31);
+      next_[j] = head_[place(ids[j])];
+      head_[place(ids[j])] = (int32_t)j;
     }
   }
   void clear() {
-    for (int64_t j = 0; j < count_; j++) {
-      uint32_t h = hash(ids_[j]);
-      filter_[(h >> (32 - FILTER)) >> 6] = 0;
-      head_[h >> (32 - bits_)] = -1;
-    }
+    for (int64_t j = 0; j < count_; j++) filter_[word(ids_[j])] = 0, head_[place(ids_[j])] = -1;
   }
+  // Visit every column of every id in the list.
   template <class F>
-  void each(int32_t id, F visit) const {
-    uint32_t h = hash(id), f = h >> (32 - FILTER);
-    if (!(filter_[f >> 6] >> (f & 63) & 1)) return;
-    for (int32_t j = head_[h >> (32 - bits_)]; j >= 0; j = next_[j])
-      if (ids_[j] == id) visit(j);
+  void each(const int32_t* list, int64_t count, F visit) const {
+    int64_t e = 0;
+#if defined(__AVX512F__)
+    const __m512i words = _mm512_set1_epi32((1 << (FILTER - 5)) - 1), low = _mm512_set1_epi32(31), unit = _mm512_set1_epi32(1);
+    for (; e + 16 <= count; e += 16) {  // sixteen look-ups at once
+      const __m512i id = _mm512_loadu_si512(list + e);
+      const __m512i found = _mm512_i32gather_epi32(_mm512_and_si512(_mm512_srli_epi32(id, 5), words), filter_.data(), 4);
+      __mmask16 hits = _mm512_test_epi32_mask(_mm512_srlv_epi32(found, _mm512_and_si512(id, low)), unit);
+      for (; hits; hits &= hits - 1) one(list[e + __builtin_ctz(hits)], visit);
+    }
+#endif
+    for (; e < count; e++) one(list[e], visit);
   }
 
  private:
   static constexpr int FILTER = 17;
-  static uint32_t hash(int32_t id) { return (uint32_t)id * 2654435769u; }
+  static uint32_t word(int32_t id) { return ((uint32_t)id >> 5) & ((1u << (FILTER - 5)) - 1); }
+  uint32_t place(int32_t id) const { return (uint32_t)id & ((1u << bits_) - 1); }
+  template <class F>
+  void one(int32_t id, F visit) const {
+    if (!(filter_[word(id)] >> (id & 31) & 1)) return;
+    for (int32_t j = head_[place(id)]; j >= 0; j = next_[j])
+      if (ids_[j] == id) visit(j);
+  }
   int bits_ = 6;
   const int32_t* ids_ = nullptr;
   int64_t count_ = 0;
   std::vector<int32_t> head_, next_;
-  std::vector<uint64_t> filter_;
+  std::vector<uint32_t> filter_;
 };
 
 // The gradient rows of one update, added up by (table, row).
@@ -330,9 +375,11 @@ class Gradients {
     for (int64_t k = 0; k < count; k++) put(table, ids[k], gradient + k * D);
   }
   void apply(const Work& work) {
-    for (Entry& e : entries_) {
-      update(work, e);
-      place_[e.place] = -1;
+    constexpr size_t AHEAD = 6;
+    for (size_t k = 0; k < entries_.size(); k++) {
+      if (k + AHEAD < entries_.size()) fetch(work, entries_[k + AHEAD]);
+      update(work, entries_[k]);
+      place_[entries_[k].place] = -1;
     }
     entries_.clear();
   }
@@ -358,6 +405,11 @@ class Gradients {
     place_[at] = (int32_t)entries_.size();
     entries_.push_back({key, gradient, (int64_t)at});
   }
+  static void fetch(const Work& work, const Entry& e) {
+    const Table& table = work.tables[e.key >> 32];
+    const char* row = reinterpret_cast<const char*>(table.vectors + (int64_t)(e.key & 0xffffffffu) * work.dim);
+    for (int byte = 0; byte < work.dim * 4; byte += 64) __builtin_prefetch(row + byte, 1, 3);
+  }
   static void update(const Work& work, const Entry& e) {
     const Table& table = work.tables[e.key >> 32];
     const int64_t row = (int64_t)(e.key & 0xffffffffu), dim = work.dim;
@@ -380,6 +432,18 @@ class Gradients {
   std::vector<Entry> entries_;
 };
 
+// A chunk's edges and negatives by row.
+struct Batch {
+  Batch(int64_t edges, int64_t candidates)
+      : src(edges), dst(edges), rel(edges), weight(edges), negative_t(candidates), negative_s(candidates) {}
+  const Group* group = nullptr;
+  int64_t position = -1, k = 0;
+  int b = 0;
+  std::vector<int32_t> src, dst, rel;
+  std::vector<float> weight;
+  std::vector<int32_t> negative_t, negative_s;
+};
+
 // ---- one thread's work -------------------------------------------------------------------------------------------
 
 class Worker {
@@ -395,41 +459,50 @@ class Worker {
         relation_touched_(work.n_relations * 2, 0),
         columns_(std::max<int64_t>(K, 1)),
         rows_((2 * B + 2 * K) * work.chunks_per_update + 1),
-        src_(B), dst_(B), rel_(B), weight_(B), negative_t_(K + 1), negative_s_(K + 1) {}
+        now_(B, K + 1), next_(B, K + 1) {}
 
   bool ready() const {
     return S.data && T.data && C.data && Q.data && Qs.data && Qt.data && dQ.data && E.data && gradient_.data && relation_gradient_.data;
   }
 
-  // Compute chunk `position`; false when its loss is not finite.
-  bool chunk(int64_t position, int slot) {
-    const Group& g = w.groups[w.chunk_group[position]];
-    const int64_t start = w.chunk_start[position];
-    b = (int)std::min<int64_t>(B, g.edges - start);
-    collect(g, start, stream_seed(w.seed, (uint64_t)position));
+  // Compute chunk `position`, fetching for chunk `following` (-1: none) meanwhile; false when its loss is not finite.
+  bool chunk(int64_t position, int64_t following, int slot) {
+    if (next_.position != position) collect(next_, position);
+    std::swap(now_, next_);
+    ahead_.clear();
+    if (following >= 0) {
+      collect(next_, following);
+      fetch_for(next_);
+    }
+    const Group& g = *now_.group;
+    b = now_.b, k = now_.k;
     float* dS = gradient_.data + (int64_t)slot * chunk_floats_;
     float *dT = dS + B * D, *dC0 = dT + B * D, *dC1 = dC0 + K * D;
-    std::memset(dS, 0, chunk_floats_ * 4);
+    std::memset(dS, 0, (2 * B + K) * D * 4);
+    std::memset(dC1, 0, k * D * 4);
     const Table &source = w.tables[g.source_table], &target = w.tables[g.target_table];
-    gather(source.vectors, w.dim, src_.data(), b, S.data);
-    gather(target.vectors, w.dim, dst_.data(), b, T.data);
+    const int32_t *src = now_.src.data(), *dst = now_.dst.data();
+    const int32_t *negative_t = now_.negative_t.data(), *negative_s = now_.negative_s.data();
+    gather(source.vectors, w.dim, src, b, S.data);
+    gather(target.vectors, w.dim, dst, b, T.data);
     chunk_loss = 0;
 
-    gather(target.vectors, w.dim, negative_t_.data(), k, C.data);
-    columns_.set(negative_t_.data(), k);
-    direction(0, S.data, T.data, dS, dT, dC0, g.out_offsets, g.dst, g.rel, src_.data());
+    gather(target.vectors, w.dim, negative_t, k, C.data);
+    columns_.set(negative_t, k);
+    direction(0, S.data, T.data, dS, dT, dC0, {g.out_offsets, g.dst, g.rel}, src);
     columns_.clear();
+    fetch_lists(next_);
 
-    gather(source.vectors, w.dim, negative_s_.data(), k, C.data);
-    columns_.set(negative_s_.data(), k);
-    direction(1, T.data, S.data, dT, dS, dC1, g.in_offsets, g.in_neighbour, g.in_relation, dst_.data());
+    gather(source.vectors, w.dim, negative_s, k, C.data);
+    columns_.set(negative_s, k);
+    direction(1, T.data, S.data, dT, dS, dC1, {g.in_offsets, g.in_neighbour, g.in_relation}, dst);
     columns_.clear();
 
     if (!std::isfinite(chunk_loss)) return false;
-    rows_.put(g.source_table, src_.data(), b, dS);
-    rows_.put(g.target_table, dst_.data(), b, dT);
-    rows_.put(g.target_table, negative_t_.data(), k, dC0);
-    rows_.put(g.source_table, negative_s_.data(), k, dC1);
+    rows_.put(g.source_table, src, b, dS);
+    rows_.put(g.target_table, dst, b, dT);
+    rows_.put(g.target_table, negative_t, k, dC0);
+    rows_.put(g.source_table, negative_s, k, dC1);
     return true;
   }
 
@@ -463,29 +536,81 @@ class Worker {
     relations_.clear();
   }
 
-  // The chunk's edges and negatives, in the order in which `training/batch.py` draws them.
-  void collect(const Group& g, int64_t start, uint64_t seed) {
-    for (int i = 0; i < b; i++) {
-      const int32_t e = g.order[start + i];
-      src_[i] = g.src[e];
-      dst_[i] = g.dst[e];
-      rel_[i] = g.rel[e];
-      weight_[i] = w.relation_weight[rel_[i]] * (g.weight ? g.weight[e] : 1.0f);
-    }
-    const int own = std::min(w.own, b);
+  // Edges and negatives of a chunk, in the order in which `training/batch.py` draws them.
+  void collect(Batch& batch, int64_t position) {
+    const Group& g = w.groups[w.chunk_group[position]];
+    const int64_t start = w.chunk_start[position];
+    const uint64_t seed = stream_seed(w.seed, (uint64_t)position);
+    const int n = (int)std::min<int64_t>(B, g.edges - start), own = std::min(w.own, n);
     const int64_t u = w.uniform, v = w.prevalence;
-    k = own + u + v;
-    std::copy(dst_.begin(), dst_.begin() + own, negative_t_.begin());
-    std::copy(src_.begin(), src_.begin() + own, negative_s_.begin());
-    for (int64_t j = 0; j < u; j++) negative_t_[own + j] = draw(seed, j, g.n_target);
-    for (int64_t j = 0; j < u; j++) negative_s_[own + j] = draw(seed, u + j, g.n_source);
-    for (int64_t j = 0; j < v; j++) negative_t_[own + u + j] = g.dst[draw(seed, 2 * u + j, g.edges)];
-    for (int64_t j = 0; j < v; j++) negative_s_[own + u + j] = g.src[draw(seed, 2 * u + v + j, g.edges)];
+    for (int i = 0; i < n; i++) {
+      const int32_t e = g.order[start + i];
+      batch.src[i] = g.src[e];
+      batch.dst[i] = g.dst[e];
+      batch.rel[i] = g.rel[e];
+      batch.weight[i] = w.relation_weight[batch.rel[i]] * (g.weight ? g.weight[e] : 1.0f);
+    }
+    int32_t *t = batch.negative_t.data(), *s = batch.negative_s.data();
+    std::copy(batch.dst.begin(), batch.dst.begin() + own, t);
+    std::copy(batch.src.begin(), batch.src.begin() + own, s);
+    for (int64_t j = 0; j < u; j++) t[own + j] = draw(seed, j, g.n_target);
+    for (int64_t j = 0; j < u; j++) s[own + j] = draw(seed, u + j, g.n_source);
+    for (int64_t j = 0; j < v; j++) t[own + u + j] = g.dst[draw(seed, 2 * u + j, g.edges)];
+    for (int64_t j = 0; j < v; j++) s[own + u + j] = g.src[draw(seed, 2 * u + v + j, g.edges)];
+    batch.group = &g, batch.position = position, batch.b = n, batch.k = own + u + v;
   }
 
+  void fetch_for(const Batch& batch) {
+    const Group& g = *batch.group;
+    const Table &source = w.tables[g.source_table], &target = w.tables[g.target_table];
+    for (int i = 0; i < batch.b; i++) {
+      __builtin_prefetch(g.out_offsets + batch.src[i], 0, 2);
+      __builtin_prefetch(g.in_offsets + batch.dst[i], 0, 2);
+    }
+    ahead_.add(source, batch.src.data(), batch.b);
+    ahead_.add(target, batch.dst.data(), batch.b);
+    ahead_.add(target, batch.negative_t.data() + std::min(w.own, batch.b), batch.k - std::min(w.own, batch.b));
+    ahead_.add(source, batch.negative_s.data() + std::min(w.own, batch.b), batch.k - std::min(w.own, batch.b));
+  }
+
+  // The beginnings of the next chunk's neighbour lists, and the places of the edges of the chunk after it.
+  void fetch_lists(const Batch& batch) {
+    if (batch.position < 0) return;
+    const Group& g = *batch.group;
+    for (int i = 0; i < batch.b; i++) {
+      const int64_t out = g.out_offsets[batch.src[i]], in = g.in_offsets[batch.dst[i]];
+      for (int64_t line = 0; line < 64; line += 16) {
+        __builtin_prefetch(g.dst + out + line, 0, 2);
+        __builtin_prefetch(g.in_neighbour + in + line, 0, 2);
+      }
+      if (!g.one_relation) {
+        __builtin_prefetch(g.rel + out, 0, 2);
+        __builtin_prefetch(g.in_relation + in, 0, 2);
+      }
+    }
+    const int64_t then = batch.position + (batch.position - now_.position);
+    if (then >= w.end) return;
+    const Group& h = w.groups[w.chunk_group[then]];
+    const int64_t start = w.chunk_start[then], n = std::min<int64_t>(B, h.edges - start);
+    for (int64_t i = 0; i < n; i++) {
+      const int32_t e = h.order[start + i];
+      __builtin_prefetch(h.src + e, 0, 2);
+      __builtin_prefetch(h.dst + e, 0, 2);
+      if (!h.one_relation) __builtin_prefetch(h.rel + e, 0, 2);
+    }
+  }
+
+  // True neighbours by row: those of row v are neighbour[offsets[v]:offsets[v + 1]], by relation.
+  struct Known {
+    const int64_t* offsets;
+    const int32_t *neighbour, *relation;
+  };
+
   // One direction: queries from X, positives Y, candidates C; adds to dX, dY, dC and the relations' gradient.
-  void direction(int inverse, const float* X, const float* Y, float* dX, float* dY, float* dC, const int64_t* offsets,
-                 const int32_t* neighbour, const int32_t* relation, const int32_t* row) {
+  void direction(int inverse, const float* X, const float* Y, float* dX, float* dY, float* dC, const Known& known,
+                 const int32_t* row) {
+    const int32_t* rel_ = now_.rel.data();
+    const auto between = [this] { ahead_.step(w.dim); };
     const bool single = inverse && !w.inverse;
     for (int i0 = 0; i0 < b; i0 += TILE) {
       const int n = std::min(TILE, b - i0);
@@ -502,18 +627,18 @@ class Worker {
         positive[i] = dot(q, Y + (i0 + i) * D) + (w.logistic ? bias[i] : 0);  // a softmax does not feel the bias
       }
       transpose(Q.data, n, Qt.data);
-      score(C.data, k, Qt.data, E.data);
-      for (int i = 0; i < n; i++) mask(i, row[i0 + i], rel_[i0 + i], offsets, neighbour, relation);
+      score(C.data, k, Qt.data, E.data, between);
+      for (int i = 0; i < n; i++) mask(i, row[i0 + i], rel_[i0 + i], known);
       float slope[TILE] = {}, scale[TILE] = {}, total[TILE] = {};
-      for (int i = 0; i < n; i++) scale[i] = weight_[i0 + i];
+      for (int i = 0; i < n; i++) scale[i] = now_.weight[i0 + i];
       w.logistic ? logistic(n, positive, bias, scale, slope, total) : softmax(n, positive, scale, slope, total);
-      query_gradient(E.data, C.data, k, n, dQ.data);
+      query_gradient(E.data, C.data, k, n, dQ.data, between);
       for (int i = 0; i < n; i++)
         for (int p = 0; p < D; p += W) {
           store(Qs.data + i * D + p, load(Q.data + i * D + p) * scale[i]);
           store(dQ.data + i * D + p, load(dQ.data + i * D + p) * scale[i]);
         }
-      candidate_gradient(E.data, Qs.data, k, n, dC);
+      candidate_gradient(E.data, Qs.data, k, n, dC, between);
       for (int i = 0; i < n; i++) {
         const float* y = Y + (i0 + i) * D;
         add(dQ.data + i * D, y, slope[i]);
@@ -539,11 +664,14 @@ class Worker {
   }
 
   // Candidates that are true neighbours of edge i's row under its relation score nothing.
-  void mask(int i, int32_t row, int32_t relation, const int64_t* offsets, const int32_t* neighbour, const int32_t* relations) {
-    const int32_t *first = relations + offsets[row], *last = relations + offsets[row + 1];
-    const int64_t from = std::lower_bound(first, last, relation) - relations;
-    const int64_t to = std::upper_bound(first, last, relation) - relations;
-    for (int64_t e = from; e < to; e++) columns_.each(neighbour[e], [&](int32_t j) { E.data[(int64_t)j * TILE + i] = -1e30f; });
+  void mask(int i, int32_t row, int32_t relation, const Known& known) {
+    int64_t from = known.offsets[row], to = known.offsets[row + 1];
+    if (!now_.group->one_relation) {
+      const int32_t *first = known.relation + from, *last = known.relation + to;
+      from = std::lower_bound(first, last, relation) - known.relation;
+      to = std::upper_bound(known.relation + from, last, relation) - known.relation;
+    }
+    columns_.each(known.neighbour + from, to - from, [&](int32_t j) { E.data[(int64_t)j * TILE + i] = -1e30f; });
   }
 
   // E becomes exp(score - top); scale becomes weight / sum; slope the derivative by the positive's score.
@@ -598,9 +726,8 @@ class Worker {
   std::vector<int32_t> relations_;
   Columns columns_;
   Gradients rows_;
-  std::vector<int32_t> src_, dst_, rel_;
-  std::vector<float> weight_;
-  std::vector<int32_t> negative_t_, negative_s_;
+  Batch now_, next_;
+  Ahead ahead_;
 };
 
 }  // namespace
@@ -615,11 +742,12 @@ int32_t twhin_run(const Work* work, int64_t* next, Result* result) {
   auto* counter = reinterpret_cast<std::atomic<int64_t>*>(next);
   const int64_t step = work->chunks_per_update;
   *result = {0, 0, -1};
-  for (;;) {
-    const int64_t begin = counter->fetch_add(step), end = std::min(begin + step, work->end);
-    if (begin >= work->end) return 0;
+  int64_t begin = counter->fetch_add(step);
+  while (begin < work->end) {
+    const int64_t end = std::min(begin + step, work->end), then = counter->fetch_add(step);
     for (int64_t position = begin; position < end; position++) {
-      if (!worker.chunk(position, (int)(position - begin))) {
+      const int64_t following = position + 1 < end ? position + 1 : then < work->end ? then : -1;
+      if (!worker.chunk(position, following, (int)(position - begin))) {
         worker.drop();
         counter->store(work->end);
         result->diverged_at = position;
@@ -629,8 +757,8 @@ int32_t twhin_run(const Work* work, int64_t* next, Result* result) {
       result->edges += worker.b;
     }
     worker.update();
+    begin = then;
   }
+  return 0;
 }
-
-int32_t twhin_dim() { return D; }
 }

@@ -16,6 +16,7 @@ from training.graph.prepared import Edges, PreparedGraph, PreparedRelation
 from training.graph.spool import RawColumn
 
 _CHUNK = 1 << 20
+_SHOWN_WHOLE = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,10 @@ class GraphDescription:
 
 
 def describe(graph_toml: Path, progress: Progress = SILENT) -> GraphDescription:
-    """Read the graph that `graph_toml` describes and count. Raises GraphFileError, EdgeFileError, DiskFull."""
+    """Read the graph that `graph_toml` describes and count; it is prepared in the system's directory of passing files.
+
+    Raises GraphFileError, EdgeFileError, DiskFull.
+    """
     with tempfile.TemporaryDirectory(prefix="twhin-describe-") as directory:
         prepared = prepare(graph_toml, Path(directory) / "graph", progress)
         return describe_prepared(prepared, str(graph_toml), Path(directory), progress)
@@ -178,9 +182,24 @@ def report(graph: GraphDescription) -> str:
     """The description as lines of text."""
     lines = [f"{graph.graph}  (digest {graph.digest[:12]})", "", "entities"]
     lines += [f"  {name:<20} {count:>14,}" for name, count in graph.entities.items()]
+    if len(graph.relations) > _SHOWN_WHOLE:
+        return "\n".join([*lines, "", *_table(graph.relations)])
     for relation in graph.relations:
         lines += ["", *_relation_lines(relation)]
     return "\n".join(lines)
+
+
+def _table(relations: tuple[RelationDescription, ...]) -> list[str]:
+    """One line for each relation, where there are too many to show each whole."""
+    width = min(max(len(relation.name) for relation in relations), 60)
+    columns = ("training", "valid", "test", "unseen", "duplicates", "self-loops")
+    lines = [f"  {'relation':<{width}}" + "".join(f"{name:>12}" for name in columns)]
+    totals = [0] * len(columns)
+    for r in relations:
+        counts = [r.train, r.valid, r.test, r.unseen, r.duplicates, r.self_loops]
+        totals = [total + count for total, count in zip(totals, counts, strict=True)]
+        lines.append(f"  {r.name[:width]:<{width}}" + "".join(f"{count:>12,}" for count in counts))
+    return [*lines, f"  {'all':<{width}}" + "".join(f"{total:>12,}" for total in totals)]
 
 
 def _relation_lines(relation: RelationDescription) -> list[str]:

@@ -46,3 +46,14 @@ def test_the_report_is_for_people(follows: MakeGraph) -> None:
     assert "left out: 1 duplicates, 1 self-loops" in text
     assert "reciprocity 40.0%" in text
     assert "sources 3 (50.0% of the type), edges each: min 1" in text
+
+
+def test_many_relations_are_shown_in_a_table(tmp_path: Path) -> None:
+    (tmp_path / "graph.toml").write_text(
+        '[entities.thing]\nid = "string"\n[[relations]]\nname = "*"\nrelation_column = "rel"\n'
+        'source = "thing"\ntarget = "thing"\nfiles = "train.tsv"\n'
+    )
+    (tmp_path / "train.tsv").write_text("src\tdst\trel\n" + "".join(f"a\tb\tr{i}\na\ta\tr{i}\n" for i in range(20)))
+    lines = str(describe(tmp_path / "graph.toml")).splitlines()
+    assert lines[-1].split() == ["all", "20", "0", "0", "0", "0", "20"]
+    assert lines[-2].split() == ["r9", "1", "0", "0", "0", "0", "1"]

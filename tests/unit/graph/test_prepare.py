@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bundle.errors import DiskFull, GraphFileError, RunError, RunIncomplete
-from training.graph import dedupe, spool
+from training.graph import dedupe, idspace, spool, text
 from training.graph import prepare as prepare_module
 from training.graph.prepare import prepare
 from training.graph.prepared import Edges, PreparedGraph, load_prepared
@@ -213,7 +213,7 @@ def test_preparing_agrees_with_plain_python(
     kind: str,
     bucket: int,
 ) -> None:
-    """Small buckets and look-ups make the paths that a large graph takes."""
+    """Small blocks, buckets and look-ups make the paths that a large graph takes."""
     kept: dict[tuple[int, int], list[int]] = {}
     for s, t, w, when in edges:
         key = (min(s, t), max(s, t)) if symmetric else (s, t)
@@ -226,6 +226,8 @@ def test_preparing_agrees_with_plain_python(
         return
     monkeypatch.setattr(dedupe, "BUCKET_EDGES", bucket)
     monkeypatch.setattr(spool, "LOOKUP_STRINGS", bucket)
+    monkeypatch.setattr(idspace, "MERGE_IDS", bucket)
+    monkeypatch.setattr(text, "BLOCK_BYTES", 40)
     extra = 'weight = "w"\ntime = "t"' + ("\nsymmetric = true" if symmetric else "")
     rows = "".join(f"{s},{t},{w},{when}\n" for s, t, w, when in edges)
     graph = prepare(follows("src,dst,w,t\n" + rows, kind=kind, extra=extra), tmp_path_factory.mktemp("g") / "out")

@@ -1,5 +1,6 @@
 """What is measured: users, what is known of them, and the held-out edges that their lists should contain."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -35,6 +36,10 @@ class FollowTask:
     def n_targets(self) -> int:
         """Entities that may be recommended."""
         return len(self.train_by_target)
+
+    def of_users(self, users: Int64[npt.NDArray[np.int64], " some"]) -> "FollowTask":
+        """The same task for other users."""
+        return dataclasses.replace(self, users=np.sort(users))
 
     def relevant(self, user: int) -> Int32[npt.NDArray[np.int32], " n"]:
         """The user's held-out targets."""

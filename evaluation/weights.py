@@ -1,0 +1,81 @@
+"""Learning how much each term of a query counts: from validation edges, never from test edges.
+
+Candidates come from the version itself, by a first set of weights; a linear ranking of them is fitted by
+L-BFGS to put the held-out ones first. Its coefficients are the weights of `bundle.manifest.QueryWeights`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Float64, Int32
+from scipy.optimize import minimize
+
+from bundle.manifest import QueryWeights
+from bundle.space import Relation, Space
+from evaluation.ranking_loss import Examples, ranking_loss
+from evaluation.task import FollowTask
+
+TERMS = ("user", "fold_in", "relation", "popularity", "reciprocity")
+FIRST_GUESS = QueryWeights(user=0.3, fold_in=0.7, relation=1.0, popularity=0.3, reciprocity=1.5)
+POOL = 300
+L2 = 1e-3
+Rows = Int32[npt.NDArray[np.int32], " n"]
+
+
+def learn_weights(space: Space, task: FollowTask, pools: Sequence[Rows]) -> QueryWeights:
+    """The weights that rank the held-out candidates of `pools` first; `pools[i]` belongs to `task.users[i]`.
+
+    The first guess when no pool holds both a held-out candidate and another one.
+    """
+    examples = term_examples(space, task, pools)
+    if len(examples.starts) < 2:
+        return FIRST_GUESS
+    learnt = fit_linear(examples)
+    return QueryWeights(**{term: float(weight) for term, weight in zip(TERMS, learnt, strict=True)})
+
+
+def fit_linear(examples: Examples, l2: float = L2) -> Float64[npt.NDArray[np.float64], " f"]:
+    """Minimise the ranking loss of `features @ w` plus `l2·‖w·σ‖²`, σ the features' deviations: scale-free."""
+    features = examples.features.astype(np.float64)
+    deviations = features.std(axis=0)
+    # A feature that never varies cannot rank; it gets no weight.
+    scale = np.where(deviations > 1e-9, 1.0 / np.maximum(deviations, 1e-9), 0.0)
+    scaled = (features - features.mean(axis=0)) * scale
+
+    def objective(w: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        loss, gradient = ranking_loss(scaled @ w, examples.starts, examples.positive)
+        return loss + l2 * float(w @ w), gradient @ scaled + 2.0 * l2 * w
+
+    found = minimize(objective, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    weights: npt.NDArray[np.float64] = found.x * scale
+    return weights
+
+
+def term_examples(space: Space, task: FollowTask, pools: Sequence[Rows]) -> Examples:
+    """The value of each term of `TERMS` for every candidate of the pools that can teach something."""
+    relation = space.relation(task.relation)
+    features, sizes, positives = [], [], []
+    for user, pool in zip(task.users.tolist(), pools, strict=True):
+        positive = np.isin(pool, task.relevant(user))
+        if positive.any() and not positive.all():
+            features.append(terms(space, relation, user, pool))
+            sizes.append(len(pool))
+            positives.append(positive)
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)])
+    none = np.empty((0, len(TERMS)), dtype=np.float32)
+    positive = np.concatenate([np.empty(0, dtype=np.bool_), *positives])
+    return Examples(np.concatenate([none, *features]), starts, positive)
+
+
+def terms(space: Space, relation: Relation, user: int, pool: Rows) -> Float32[npt.NDArray[np.float32], "n terms"]:
+    """What each weight multiplies for one user, in the order of `TERMS`; reciprocity is 1 where t has an edge to u."""
+    entry = relation.entry
+    sources, targets = space.table(entry.source), space.table(entry.target)
+    vectors = targets.vectors[pool]
+    followed = relation.targets.row(user)
+    fold_in = targets.embeddings[followed].mean(axis=0) if len(followed) else np.zeros(targets.dim, dtype=np.float32)
+    parts = np.stack([sources.embeddings[user], fold_in, relation.forward]) @ vectors[:, : targets.dim].T
+    popularity = vectors[:, targets.dim] if vectors.shape[1] > targets.dim else np.zeros(len(pool), dtype=np.float32)
+    back = np.isin(pool, relation.sources.row(user)) if entry.source == entry.target else np.zeros(len(pool))
+    return np.column_stack([parts.T, popularity, back]).astype(np.float32)

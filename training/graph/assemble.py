@@ -21,6 +21,7 @@ from training.graph.schema import FileSplit, RandomSplit, RelationSpec, SplitSpe
 from training.graph.split import TEST, TRAIN, VALID, Parts, random_parts, time_parts
 from training.graph.spool import AnyArray, RawColumn
 
+_CHUNK = 1 << 20
 _PARTS: tuple[tuple[int, Part], ...] = ((TRAIN, "edges"), (VALID, "valid"), (TEST, "test"))
 
 
@@ -91,9 +92,11 @@ class _Kept:
         return _Batch(RowEdges(rows, rows, rows), weight, time)
 
     def times(self) -> Iterator[Int64[npt.NDArray[np.int64], " n"]]:
-        for batch in self.batches():
-            if batch.time is not None:
-                yield batch.time
+        if self.time is None:
+            return
+        for start in range(0, len(self.keep), _CHUNK):
+            here = slice(start, start + _CHUNK)
+            yield self.time[here][self.keep[here]]
 
 
 @dataclass(frozen=True, slots=True)

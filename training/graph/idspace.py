@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from bundle.errors import GraphError
 from bundle.ids import IdKind, IdTable, IntIds, StringIds
-from training.graph.spool import string_buffers
+from training.graph.spool import distinct, string_buffers
 
 MERGE_IDS = 1 << 21
 MAX_ENTITIES = 2**31 - 1
@@ -70,7 +70,7 @@ class IntSpace:
         return IntIds(self.merged)
 
     def _merge(self) -> None:
-        self.merged = np.unique(np.concatenate([self.merged, *self.pending.take()]))
+        self.merged = distinct(np.concatenate([self.merged, *self.pending.take()]))
 
 
 @dataclass(slots=True)

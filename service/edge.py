@@ -77,6 +77,7 @@ class Edge:
             raise overloaded("too many requests are in work")
         call.deadline = asyncio.get_running_loop().time() + self._seconds(call)
         service.inflight += 1
+        service.metrics.inflight.inc()
         try:
             async with asyncio.timeout_at(call.deadline):
                 return await route.handler(call)
@@ -85,6 +86,7 @@ class Edge:
             raise Problem("deadline_exceeded", "the request's time is over") from None
         finally:
             service.inflight -= 1
+            service.metrics.inflight.dec()
 
     def _seconds(self, call: Call) -> float:
         limits = self._service.settings.limits

@@ -9,7 +9,7 @@ BUNDLES/LOCK           held by whoever publishes or prunes
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 from bundle.arrays import write_text
 from bundle.errors import BundleError, BundleNotFound, BundlesBusy, GateRefused
 from bundle.layout import MANIFEST
-from bundle.manifest import VERSION_NAME, Evaluation, Gate, Manifest
+from bundle.manifest import VERSION_NAME, Gate, Manifest
 from bundle.reader import open_bundle, read_manifest
 from bundle.verify import check_digests, check_finite
 from bundle.writer import STAGING_PREFIX
@@ -25,6 +25,7 @@ from bundle.writer import STAGING_PREFIX
 CURRENT = "CURRENT"
 HISTORY = "HISTORY"
 LOCK = "LOCK"
+Judge = Callable[[Manifest, Manifest | None], list[Gate]]
 
 
 def version_path(bundles: Path, version: str) -> Path:
@@ -73,18 +74,22 @@ def current_path(bundles: Path) -> Path:
     return version_path(bundles, version)
 
 
-def publish(bundles: Path, version: str, force_reason: str | None = None) -> Manifest:
+def publish(
+    bundles: Path, version: str, force_reason: str | None = None, judge: Judge = lambda new, active: []
+) -> Manifest:
     """Check `version` byte by byte and make it the current one. Returns its manifest.
 
-    Raises BundleError naming the file that is wrong, GateRefused when a measurement is below its floor
-    and no `force_reason` is given, BundlesBusy when another process publishes.
+    `judge` gives further gates, from a comparison with the active version. Raises BundleError naming the
+    file that is wrong, GateRefused when a measurement is below its floor and no `force_reason` is given,
+    BundlesBusy when another process publishes.
     """
     with locked(bundles):
         path = version_path(bundles, version)
         bundle = open_bundle(path)
         check_digests(path, bundle.manifest)
         check_finite(path, bundle.manifest)
-        manifest = _through_the_gates(path, bundle.manifest, force_reason)
+        gates = [*bundle.manifest.evaluation.gates, *judge(bundle.manifest, _active(bundles, version))]
+        manifest = _through_the_gates(path, bundle.manifest, gates, force_reason)
         _make_current(bundles, version, [*_history(bundles), version])
         return manifest
 
@@ -146,27 +151,34 @@ def _alive(staging_name: str) -> bool:
     return True
 
 
-def _through_the_gates(path: Path, manifest: Manifest, force_reason: str | None) -> Manifest:
+def _active(bundles: Path, version: str) -> Manifest | None:
+    """The manifest of the current version, None when there is none, it is gone, or it is `version` itself."""
+    current = current_version(bundles)
+    if current is None or current == version or current not in list_versions(bundles):
+        return None
+    return read_manifest(bundles / current)
+
+
+def _through_the_gates(path: Path, manifest: Manifest, gates: list[Gate], force_reason: str | None) -> Manifest:
     """Let the version pass or refuse it; a forced passage is written into the manifest."""
-    failed = [gate for gate in manifest.evaluation.gates if not gate.passed and gate.forced is None]
+    failed = [gate for gate in gates if not gate.passed and gate.forced is None]
     if not failed:
         return manifest
     if force_reason is None:
         worst = failed[0]
         raise GateRefused(
             f"Version {manifest.version} is not fit to publish: {worst.metric} is {worst.measured:.4f}, the floor is "
-            f"{worst.floor:.4f}. Build it again with a higher target, or publish with --force and a reason."
+            f"{worst.floor:.4f}. Train or build it again, or publish it with --force and a reason."
         )
-    forced = manifest.model_copy(update={"evaluation": _forced(manifest, force_reason)})
+    passed_or_forced = tuple(
+        gate.model_copy(update={"forced": force_reason}) if gate in failed else gate
+        for gate in gates
+        if gate in failed or gate in manifest.evaluation.gates
+    )
+    evaluation = manifest.evaluation.model_copy(update={"gates": passed_or_forced})
+    forced = manifest.model_copy(update={"evaluation": evaluation})
     write_text(path / MANIFEST, forced.model_dump_json(indent=1))
     return forced
-
-
-def _forced(manifest: Manifest, reason: str) -> Evaluation:
-    def stamp(gate: Gate) -> Gate:
-        return gate if gate.passed else gate.model_copy(update={"forced": reason})
-
-    return manifest.evaluation.model_copy(update={"gates": tuple(stamp(gate) for gate in manifest.evaluation.gates)})
 
 
 def _history(bundles: Path) -> list[str]:

@@ -43,7 +43,10 @@ def build_version(
     space: str = "default",
 ) -> "BuiltVersion":
     """Build a version from a run and measure its strategies. Raises RunError, ConfigError."""
+    from cli.compose import assessor
     from index.build.build import build as run_build
     from index.build.config import parse_config
 
-    return run_build(run, bundles, parse_config(settings, where), version=version, space=space, progress=progress())
+    config = parse_config(settings, where)
+    assess = assessor(run, space, config.seed)
+    return run_build(run, bundles, config, version=version, space=space, assess=assess, progress=progress())

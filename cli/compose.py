@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from bundle.manifest import Manifest, Strategy
     from bundle.space import Bundle
+    from index.build.build import Assess, Assessment
     from service.recommend.recommender import Recommender
 
 
@@ -34,13 +36,28 @@ def recommender_of(bundle: "Bundle") -> "Recommender":
 
 @dataclass(frozen=True, slots=True)
 class RecommendByRow:
-    """The recommender as the evaluation asks it: rows in, rows out, strategies by name."""
+    """The recommender as the evaluation asks it: rows in, rows out, by any strategy or by the name of one."""
 
     recommender: "Recommender"
     space: str | None = None
     relation: str | None = None
 
-    def __call__(self, users: "npt.NDArray[np.int64]", strategy: str, k: int) -> "list[npt.NDArray[np.int32]]":
-        chosen = self.recommender.bundle.space(self.space).entry.strategies[strategy]
-        slates = self.recommender.recommend_rows(users, chosen, k, space=self.space, relation=self.relation)
+    def __call__(
+        self, users: "npt.NDArray[np.int64]", strategy: "Strategy | str", k: int
+    ) -> "list[npt.NDArray[np.int32]]":
+        if isinstance(strategy, str):
+            strategy = self.recommender.bundle.space(self.space).entry.strategies[strategy]
+        slates = self.recommender.recommend_rows(users, strategy, k, space=self.space, relation=self.relation)
         return [slate.rows for slate in slates]
+
+
+def assessor(run: Path, space: str, seed: int) -> "Assess":
+    """What a build calls on its staged version: learn weights and measure strategies on the run's validation edges."""
+    from evaluation.assess import assess
+    from evaluation.run import open_graph
+
+    def on_staged(staged: Path, _: "Manifest") -> "Assessment | None":
+        recommender = open_recommender(staged)
+        return assess(recommender.bundle.space(space), RecommendByRow(recommender, space=space), open_graph(run), seed)
+
+    return on_staged

@@ -41,7 +41,7 @@ def _read(config: Path) -> dict[str, object]:
 def _parse(item: str) -> dict[str, object]:
     """One `key=value`; a value that is no TOML value is taken as text, so that quotes can be left out."""
     key, equals, value = item.partition("=")
-    if not equals or not key.strip():
+    if not equals or not key.strip() or "\n" in item:
         raise ConfigError(f"--set takes KEY=VALUE, such as --set epochs=5; found {item!r:.60}.")
     for text in (value, f'"{value}"'):
         try:

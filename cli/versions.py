@@ -26,17 +26,23 @@ def publish(
         str | None,
         typer.Option("--force", help="Publish although a gate refuses; the reason is kept.", metavar="REASON"),
     ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="How far recall may fall below the active version's, as a share.", min=0, max=1)
+    ] = 0.05,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a version the one that is served.
 
-    Every byte is checked against the manifest, and the version's own measurements against their floors. Running
-    services change over by themselves, without a failed request.
+    Every byte is checked against the manifest, the version's own measurements against their floors, and its recall
+    against the active version's. Running services change over by themselves, without a failed request.
     """
+    from functools import partial
+
     from bundle.versions import publish as publish_version
+    from evaluation.assess import compare
 
     name = resolve(bundles, version)
-    manifest = publish_version(bundles, name, force_reason=force)
+    manifest = publish_version(bundles, name, force_reason=force, judge=partial(compare, tolerance=tolerance))
     emit(_summary(manifest), as_json, lambda: line(f"Published {name}: it is what {bundles} serves now."))
 
 

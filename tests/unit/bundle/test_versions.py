@@ -134,6 +134,20 @@ def test_a_version_below_its_floor_needs_a_reason_and_keeps_it(tmp_path: Path, w
     assert read_manifest(path).evaluation.gates[0].forced == "the old one is worse"
 
 
+def test_a_fall_below_the_active_version_needs_a_reason_and_keeps_it(tmp_path: Path, write: Write) -> None:
+    def judge(new: Manifest, active: Manifest | None) -> list[Gate]:
+        return [] if active is None else [Gate(metric=f"recall against {active.version}", floor=0.5, measured=0.4)]
+
+    write("old")
+    path = write("new")
+    publish(tmp_path, "old", judge=judge)
+    with pytest.raises(GateRefused, match="recall against old"):
+        publish(tmp_path, "new", judge=judge)
+    publish(tmp_path, "new", force_reason="a smaller graph", judge=judge)
+    kept = {gate.metric: gate.forced for gate in read_manifest(path).evaluation.gates}
+    assert kept == {"recall@100": None, "recall against old": "a smaller graph"}
+
+
 def test_two_publishers_do_not_meet(tmp_path: Path, write: Write) -> None:
     write("one")
     with (tmp_path / LOCK).open("w") as file:

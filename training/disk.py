@@ -26,18 +26,31 @@ def guarded(path: Path) -> Iterator[None]:
         ) from error
 
 
-def save_array(path: Path, array: AnyArray) -> None:
-    """Write `array` in one step, durable: a reader sees the whole file or none; no partial file stays behind."""
+def save_array(path: Path, array: AnyArray, durable: bool = True) -> None:
+    """Write `array` in one step: a reader sees the whole file or none; no partial file stays behind.
+
+    `durable` waits until it would survive a power cut.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as file:
             np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def make_durable(path: Path) -> None:
+    """Wait until a file written earlier would survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_array(path: Path) -> AnyArray:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bundle.arrays import write_text
 from bundle.errors import RunError
-from training.disk import guarded, read_array, save_array
+from training.disk import guarded, make_durable, read_array, save_array
 from training.model import Relations, Table
 from training.origin import Origin
 from training.partition import Partitioning
@@ -74,13 +74,16 @@ class TableStore:
         return tuple(self._load(kind, partition) for kind in range(len(self._partitionings)))
 
     def save(self, partition: int, tables: Tables) -> None:
-        """Write a new generation of one partition of every type. Raises DiskFull; the old generation stays."""
+        """Write a new generation of one partition of every type; a checkpoint makes it durable.
+
+        Raises DiskFull; the old generation stays.
+        """
         for kind, table in enumerate(tables):
             name = _name(kind, partition)
             generation = self._generations.get(name, 0) + 1
             with guarded(self._path):
-                save_array(self._file(name, generation, "vectors"), table.vectors)
-                save_array(self._file(name, generation, "state"), table.accumulator)
+                save_array(self._file(name, generation, "vectors"), table.vectors, durable=False)
+                save_array(self._file(name, generation, "state"), table.accumulator, durable=False)
             self._generations[name] = generation
             self._collect(name, generation - 1)
 
@@ -97,6 +100,9 @@ class TableStore:
             generations=self._generations,
         )
         with guarded(self._path):
+            for name, saved in set(self._generations.items()) - self._kept:
+                for part in ("vectors", "state"):
+                    make_durable(self._file(name, saved, part))
             save_array(self._file("relations", generation, "vectors"), relations.vectors)
             save_array(self._file("relations", generation, "state"), relations.accumulator)
             write_text(self._path / STATE, state.model_dump_json(indent=1) + "\n")

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bundle.prepared import PreparedGraph
 from tests.support.graphs import Links, ids, write_graph
 from training.config import TrainConfig
-from training.graph.prepared import PreparedGraph
 
 USERS, ITEMS, CIRCLES = 300, 100, 10
 

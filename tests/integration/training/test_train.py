@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from bundle.errors import ConfigError, Diverged, UsageError
+from bundle.prepared import PreparedGraph
+from bundle.run import open_run
 from evaluation.links import evaluate_links
-from evaluation.run import open_run
 from tests.support.graphs import Links, ids, write_graph
 from training.config import TrainConfig, load_config
-from training.graph.prepared import PreparedGraph
 from training.train import train
 
 BOTH = pytest.mark.parametrize("loss", ["softmax", "logistic"])

@@ -155,3 +155,16 @@ def string_ids(externals: Sequence[str]) -> StringIds:
         raise BundleInvalid("string ids must be distinct")
     offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
     return StringIds(offsets, np.frombuffer(b"".join(encoded), dtype=np.uint8))
+
+
+_MATCHED_AT_ONCE = 2**16
+
+
+def matching_rows(ids: IdTable, others: IdTable) -> Int64[npt.NDArray[np.int64], " n"]:
+    """For each row of `ids` the row of the same external id in `others`, -1 (`ABSENT`) where there is none."""
+    if isinstance(ids, IntIds) and isinstance(others, IntIds) and len(others):
+        place = np.minimum(np.searchsorted(others.values, ids.values), len(others) - 1)
+        return np.where(others.values[place] == ids.values, place, ABSENT).astype(np.int64)
+    starts = range(0, len(ids), _MATCHED_AT_ONCE)
+    blocks = [np.arange(start, min(start + _MATCHED_AT_ONCE, len(ids))) for start in starts]
+    return np.concatenate([np.empty(0, dtype=np.int64), *(others.rows(ids.externals(block)) for block in blocks)])

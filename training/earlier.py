@@ -5,18 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 
 from bundle.arrays import map_array
 from bundle.errors import BundleError, RunIncomplete
-from bundle.ids import ABSENT, IdTable, IntIds
+from bundle.ids import IdTable
 from bundle.layout import MANIFEST, SpaceLayout
 from bundle.reader import open_bundle
-from training.graph.prepared import load_prepared
+from bundle.run import open_run
 
 F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
-BLOCK = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,31 +50,17 @@ def open_earlier(path: Path) -> Earlier:
     )
 
 
-def earlier_rows(now: IdTable, earlier: IdTable) -> Int64[I64, " n"]:
-    """For each row of `now` the row of the same external id in `earlier`, -1 where there is none."""
-    if isinstance(now, IntIds) and isinstance(earlier, IntIds):
-        if len(earlier) == 0:
-            return np.full(len(now), ABSENT, dtype=np.int64)
-        place = np.minimum(np.searchsorted(earlier.values, now.values), len(earlier) - 1)
-        return np.where(earlier.values[place] == now.values, place, ABSENT).astype(np.int64)
-    blocks = [np.arange(start, min(start + BLOCK, len(now))) for start in range(0, len(now), BLOCK)]
-    found = [earlier.rows(now.externals(block)) for block in blocks]
-    return np.concatenate([np.empty(0, dtype=np.int64), *found])
-
-
 def _open_run(path: Path) -> Earlier:
-    graph = load_prepared(path / "graph")
-    vectors, state = map_array(path / "relations.npy"), _state(path / "optimizer" / "relations.npy")
+    run = open_run(path)
     tables = {
         entity.name: EarlierTable(
-            entity.ids,
-            map_array(path / "vectors" / f"{entity.name}.npy"),
-            _state(path / "optimizer" / f"{entity.name}.npy"),
+            entity.ids, run.vectors[entity.name], _state(path / "optimizer" / f"{entity.name}.npy")
         )
-        for entity in graph.entities
+        for entity in run.graph.entities
     }
-    names = [relation.name for relation in graph.relations]
-    return Earlier(path, vectors.shape[2], tables, _relations(names, vectors, state))
+    names = [relation.name for relation in run.graph.relations]
+    state = _state(path / "optimizer" / "relations.npy")
+    return Earlier(path, run.dim, tables, _relations(names, run.relation_vectors, state))
 
 
 def _open_version(path: Path) -> Earlier:

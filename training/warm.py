@@ -8,9 +8,10 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
 from bundle.errors import ConfigError
+from bundle.ids import matching_rows
+from bundle.prepared import PreparedGraph, PreparedRelation
 from training.config import TrainConfig
-from training.earlier import Earlier, EarlierTable, earlier_rows
-from training.graph.prepared import PreparedGraph, PreparedRelation
+from training.earlier import Earlier, EarlierTable
 from training.model import FORWARD, INVERSE, Relations, Table, zero_relations
 from training.origin import Origin
 from training.partition import Partitioning
@@ -92,7 +93,7 @@ def warm_origin(
                 f"{entity.name} ids are {table.ids.kind} in {earlier.path}, {entity.ids.kind} in the graph."
             )
         absent = np.full(entity.count, -1, dtype=np.int64)
-        rows.append(absent if table is None else earlier_rows(entity.ids, table.ids))
+        rows.append(absent if table is None else matching_rows(entity.ids, table.ids))
     relations = _relations(prepared, earlier, config.dim)
     newcomers = _place(prepared, tables, tuple(rows), relations, config)
     return WarmOrigin(

@@ -1,0 +1,119 @@
+"""Warm start, eq. 5, and drift: what is kept, where newcomers start, what is dropped, and how little moves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundle.errors import ConfigError, RunIncomplete, UsageError
+from bundle.prepared import PreparedGraph
+from evaluation.drift import evaluate_drift
+from evaluation.links import evaluate_links
+from tests.support.graphs import Links, write_graph
+from training.config import TrainConfig
+from training.earlier import open_earlier
+from training.origin import RandomOrigin
+from training.partition import partition_rows
+from training.train import partition_entities, train
+from training.warm import WarmOrigin, warm_origin
+
+
+def changed(config: TrainConfig, **settings: object) -> TrainConfig:
+    return TrainConfig.model_validate({**config.model_dump(), **settings})
+
+
+@pytest.fixture
+def old_run(circles: PreparedGraph, config: TrainConfig, tmp_path: Path) -> Path:
+    train(circles, tmp_path / "old", config)
+    return tmp_path / "old"
+
+
+def grown(path: Path) -> PreparedGraph:
+    """Users lose ids 100 and 103 and gain 5 (who follows id 106 and is followed by 109) and 7 (who knows nobody)."""
+    users = np.sort(np.array([5, 7, *range(106, 1000, 3)], dtype=np.int64))
+    row = {int(user): i for i, user in enumerate(users)}
+    edges = np.array([[row[5], row[106]], [row[109], row[5]], [row[112], row[115]]], dtype=np.int32)
+    return write_graph(path, {"user": users}, [Links("follows", "user", "user", edges)], digest="grown")
+
+
+def origin(graph: PreparedGraph, old: Path, config: TrainConfig, partitions: int = 1) -> WarmOrigin:
+    rows = partition_entities(graph, partitions, 1)
+    random = RandomOrigin(rows, len(graph.relations), config.dim, config.init_scale, config.seed)
+    return warm_origin(graph, open_earlier(old), rows, config, random)
+
+
+def test_known_entities_keep_vectors_and_state(old_run: Path, config: TrainConfig, tmp_path: Path) -> None:
+    table = origin(grown(tmp_path / "grown"), old_run, config).table(0, 0)
+    np.testing.assert_array_equal(table.vectors[2:], np.load(old_run / "vectors/user.npy")[2:])
+    np.testing.assert_array_equal(table.accumulator[2:], np.load(old_run / "optimizer/user.npy")[2:])
+
+
+def test_newcomers_start_where_their_neighbours_point_else_at_random(
+    old_run: Path, config: TrainConfig, tmp_path: Path
+) -> None:
+    """Id 5 is found by 109 as a target (θ + θr) and by 106 as a source (θ + θr'); id 7 by nobody."""
+    table = origin(grown(tmp_path / "grown"), old_run, config).table(0, 0)
+    theta, (forward, inverse) = np.load(old_run / "vectors/user.npy"), np.load(old_run / "relations.npy")[0]
+    np.testing.assert_allclose(table.vectors[0], ((theta[3] + forward) + (theta[2] + inverse)) / 2, rtol=1e-5)
+    assert table.accumulator[0] == np.median(table.accumulator[2:])
+    assert 0 < np.linalg.norm(table.vectors[1]) < 3 * config.init_scale
+    assert table.accumulator[1] == 0
+
+
+def test_partitions_start_alike(old_run: Path, config: TrainConfig, tmp_path: Path) -> None:
+    graph = grown(tmp_path / "grown")
+    whole, parts = origin(graph, old_run, config).table(0, 0), origin(graph, old_run, config, partitions=4)
+    dealt = partition_rows(graph.entities[0].count, 4, 1, 0)
+    for p in range(4):
+        rows = dealt.rows(p)
+        kept = rows != 1  # the random newcomer differs
+        np.testing.assert_array_equal(parts.table(0, p).vectors[kept], whole.vectors[rows[kept]])
+
+
+def test_relations_go_on_by_name(old_run: Path, config: TrainConfig, tmp_path: Path) -> None:
+    relations = origin(grown(tmp_path / "grown"), old_run, config).relations()
+    np.testing.assert_array_equal(relations.vectors[0], np.load(old_run / "relations.npy")[0])
+    np.testing.assert_array_equal(relations.accumulator[0], np.load(old_run / "optimizer/relations.npy")[0])
+
+
+def test_a_warm_start_moves_less_than_a_new_seed_and_ranks_as_well(
+    circles: PreparedGraph, old_run: Path, config: TrainConfig, tmp_path: Path
+) -> None:
+    train(circles, tmp_path / "warm", changed(config, epochs=2), warm_start=old_run)
+    train(circles, tmp_path / "cold", changed(config, seed=9))
+    warm, cold = (evaluate_drift(old_run, tmp_path / name) for name in ("warm", "cold"))
+    for moved, retrained in zip(warm.types, cold.types, strict=True):
+        assert moved.movement.l2_mean * 3 < retrained.movement.l2_mean
+        assert moved.movement.cosine_mean > 0.8 > retrained.movement.cosine_mean
+        assert moved.neighbour_overlap > retrained.neighbour_overlap
+        assert moved.cluster_churn < retrained.cluster_churn
+    assert evaluate_links(tmp_path / "warm").overall.mrr > 0.9 * evaluate_links(tmp_path / "cold").overall.mrr
+
+
+def test_an_l2_pull_holds_vectors_closer(
+    circles: PreparedGraph, old_run: Path, config: TrainConfig, tmp_path: Path
+) -> None:
+    train(circles, tmp_path / "free", config, warm_start=old_run)
+    train(circles, tmp_path / "held", changed(config, l2_previous=1.0), warm_start=old_run)
+    free, held = (evaluate_drift(old_run, tmp_path / name).types[0].movement for name in ("free", "held"))
+    assert held.l2_mean < 0.7 * free.l2_mean
+
+
+def test_a_version_does_not_drift_from_itself(old_run: Path) -> None:
+    for drift in evaluate_drift(old_run, old_run).types:
+        assert (drift.movement.l2_mean, drift.neighbour_overlap, drift.cluster_churn) == (0, 1, 0)
+        assert (drift.added, drift.removed) == (0, 0)
+        assert sum(part.movement.entities for part in drift.by_degree) == drift.kept
+
+
+def test_what_cannot_be_started_from_or_compared_is_said(
+    circles: PreparedGraph, old_run: Path, config: TrainConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="dim = 16"):
+        train(circles, tmp_path / "a", changed(config, dim=8), warm_start=old_run)
+    with pytest.raises(ConfigError, match="--warm-start"):
+        train(circles, tmp_path / "b", changed(config, l2_previous=0.1))
+    with pytest.raises(RunIncomplete, match="neither a finished run"):
+        train(circles, tmp_path / "c", config, warm_start=tmp_path)
+    with pytest.raises(UsageError, match="neither a finished run"):
+        evaluate_drift(old_run, tmp_path)

@@ -53,8 +53,8 @@ class RecommendByRow:
 
 def assessor(run: Path, space: str, seed: int) -> "Assess":
     """What a build calls on its staged version: learn weights and measure strategies on the run's validation edges."""
+    from bundle.run import open_graph
     from evaluation.assess import assess
-    from evaluation.run import open_graph
 
     def on_staged(staged: Path, _: "Manifest") -> "Assessment | None":
         recommender = open_recommender(staged)

@@ -56,11 +56,11 @@ def follow(
     """Whom to follow: recall of every strategy of a version on held-out edges, beside the simple baselines."""
     import numpy as np
 
+    from bundle.run import open_graph
     from bundle.versions import version_path
     from cli.compose import RecommendByRow, open_recommender
     from evaluation.baselines import baselines
     from evaluation.follow import follow_report
-    from evaluation.run import open_graph
     from evaluation.task import follow_task
 
     graph = open_graph(run)

@@ -10,8 +10,8 @@ from cli.progress import progress, readable, say
 from cli.settings import ConfigOption, SetOption, merged
 
 if TYPE_CHECKING:
+    from bundle.prepared import PreparedGraph
     from training.config import TrainConfig
-    from training.graph.prepared import PreparedGraph
 
 
 def train(

@@ -8,15 +8,16 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int32, Int64
+from jaxtyping import Int64
 
-from bundle.manifest import Evaluation, Gate, Manifest, QueryWeights, Strategy
+from bundle.manifest import Evaluation, Gate, Manifest, QueryWeights, Rescoring, Strategy
+from bundle.prepared import PreparedGraph
 from bundle.space import Space
 from evaluation.baselines import baselines
 from evaluation.follow import Row, baseline_row, strategy_row
-from evaluation.run import RunGraph
-from evaluation.task import FollowTask, follow_task
-from evaluation.weights import FIRST_GUESS, POOL, learn_weights
+from evaluation.rescoring import POOL, learn_rescoring
+from evaluation.task import FollowTask, Lists, follow_task
+from evaluation.weights import FIRST_GUESS, learn_weights
 
 Assessment = tuple[Evaluation, dict[str, Strategy], str]
 
@@ -32,13 +33,11 @@ KEPT = (*JUDGED_BY, "recall@20", "ndcg@10", "mrr", "diversity@10", "coverage@10"
 class RecommendWith(Protocol):
     """Candidates by any strategy, also one the version does not have yet: best first, without the known ones."""
 
-    def __call__(
-        self, users: Int64[npt.NDArray[np.int64], " users"], strategy: Strategy, k: int
-    ) -> Sequence[Int32[npt.NDArray[np.int32], " _"]]: ...
+    def __call__(self, users: Int64[npt.NDArray[np.int64], " users"], strategy: Strategy, k: int) -> Lists: ...
 
 
 def assess(
-    space: Space, recommend: RecommendWith, graph: RunGraph, seed: int, *, relation: str | None = None
+    space: Space, recommend: RecommendWith, graph: PreparedGraph, seed: int, *, relation: str | None = None
 ) -> Assessment | None:
     """Learn weights, measure strategies and baselines, choose `auto`. None when there are no validation edges.
 
@@ -52,7 +51,9 @@ def assess(
     teachers, judges = _halves(everyone, rng)
     first = Strategy(merge="single", weights=FIRST_GUESS)
     weights = learn_weights(space, teachers, recommend(teachers.users, first, POOL))
-    strategies = with_learnt(space.entry.strategies, weights)
+    blend = Strategy(merge="single", weights=weights)
+    rescoring = learn_rescoring(space, teachers, recommend(teachers.users, blend, POOL), rng)
+    strategies = with_learnt(space.entry.strategies, weights, rescoring)
     rows = _measure(space, judges, recommend, strategies, seed)
     references = [
         baseline_row(judges, baseline, space.table(space.relation(name).entry.target).embeddings, seed)
@@ -68,13 +69,18 @@ def assess(
     return evaluation, strategies, auto.name
 
 
-def with_learnt(strategies: Mapping[str, Strategy], weights: QueryWeights) -> dict[str, Strategy]:
-    """The version's strategies, `blend` with the learnt weights and `mixture_blend` with them in every mode.
+def with_learnt(
+    strategies: Mapping[str, Strategy], weights: QueryWeights, rescoring: Rescoring | None
+) -> dict[str, Strategy]:
+    """The version's strategies and the learnt ones: `blend`, `rescored`, `mixture_blend`.
 
-    In `mixture_blend` the fold-in shares its weight with the mean of the user's targets inside the mode.
+    `blend` is one query with the learnt weights; `rescored` looks closer at what that finds. In
+    `mixture_blend` the fold-in shares its weight with the mean of the user's targets inside the mode.
     """
     learnt = dict(strategies)
     learnt["blend"] = Strategy(merge="single", weights=weights)
+    if rescoring is not None:
+        learnt["rescored"] = Strategy(merge="single", weights=weights, rescoring=rescoring)
     mixture = strategies.get("mixture")
     if mixture is not None:
         half = weights.fold_in / 2.0
@@ -138,9 +144,7 @@ def _measure(
 ) -> list[Row]:
     vectors = space.table(space.relation(task.relation).entry.target).embeddings
 
-    def by_name(
-        users: Int64[npt.NDArray[np.int64], " users"], strategy: str, k: int
-    ) -> Sequence[Int32[npt.NDArray[np.int32], " _"]]:
+    def by_name(users: Int64[npt.NDArray[np.int64], " users"], strategy: str, k: int) -> Lists:
         return recommend(users, strategies[strategy], k)
 
     return [strategy_row(task, by_name, name, vectors, seed) for name in strategies]

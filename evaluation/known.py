@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int64
 
-from evaluation.run import RunGraph, RunRelation
+from bundle.prepared import PreparedGraph, PreparedRelation
 
 I64 = npt.NDArray[np.int64]
 
@@ -33,7 +33,7 @@ class Known:
         return owner, self.neighbour[np.repeat(self.offsets[rows], counts) + within]
 
 
-def known_edges(relation: RunRelation, graph: RunGraph) -> tuple[Known, Known]:
+def known_edges(relation: PreparedRelation, graph: PreparedGraph) -> tuple[Known, Known]:
     """All training, validation and test edges of a relation, by source and by target, without repeats.
 
     An edge of a symmetric relation counts both ways.
@@ -42,10 +42,10 @@ def known_edges(relation: RunRelation, graph: RunGraph) -> tuple[Known, Known]:
     src = np.concatenate([np.asarray(part.src) for part in parts]).astype(np.int64)
     dst = np.concatenate([np.asarray(part.dst) for part in parts]).astype(np.int64)
     train = np.asarray(relation.train.src, dtype=np.int64), np.asarray(relation.train.dst, dtype=np.int64)
-    if relation.record.symmetric:
+    if relation.symmetric:
         src, dst = np.concatenate([src, dst]), np.concatenate([dst, src])
         train = np.concatenate(train), np.concatenate(train[::-1])
-    sizes = graph.count(relation.record.source), graph.count(relation.record.target)
+    sizes = graph.count(relation.source), graph.count(relation.target)
     by_source = _index(src, dst, sizes, np.bincount(train[1], minlength=sizes[1]))
     return by_source, _index(dst, src, sizes[::-1], np.bincount(train[0], minlength=sizes[0]))
 

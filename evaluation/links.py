@@ -11,9 +11,10 @@ from jaxtyping import Float32, Float64, Int64
 from pydantic import BaseModel, ConfigDict
 
 from bundle.errors import UsageError
+from bundle.prepared import PreparedRelation
 from bundle.progress import Progress, SilentProgress
+from bundle.run import Run, open_run
 from evaluation.known import Known, known_edges
-from evaluation.run import Run, RunRelation, open_run
 
 Part = Literal["valid", "test"]
 Direction = Literal["target", "source"]
@@ -140,20 +141,20 @@ def random_metrics(candidates: Int64[I64, " q"]) -> Metrics:
     )
 
 
-def _held_out(relation: RunRelation, part: Part) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+def _held_out(relation: PreparedRelation, part: Part) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     edges = relation.test if part == "test" else relation.valid
     return edges.src, edges.dst
 
 
 def _rank_relation(
-    run: Run, relation: RunRelation, part: Part, max_edges: int | None, rng: np.random.Generator
+    run: Run, relation: PreparedRelation, part: Part, max_edges: int | None, rng: np.random.Generator
 ) -> dict[Direction, Ranks]:
     src, dst = _held_out(relation, part)
     if max_edges is not None and len(src) > max_edges:
         sample = rng.choice(len(src), max_edges, replace=False)
         src, dst = src[sample], dst[sample]
     by_source, by_target = known_edges(relation, run.graph)
-    vectors = run.vectors[relation.record.source], run.vectors[relation.record.target]
+    vectors = run.vectors[relation.source], run.vectors[relation.target]
     forward, inverse = run.relation_vectors[relation.index]
     return {
         "target": _rank(vectors[0], forward, vectors[1], src, dst, by_source),

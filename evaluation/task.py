@@ -7,13 +7,13 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Int32, Int64, Integer
 
 from bundle.csr import Csr, csr_from_pairs
 from bundle.errors import UsageError
-from evaluation.run import Edges, RunGraph, RunRelation
+from bundle.prepared import Edges, PreparedGraph, PreparedRelation
 
-Lists = Sequence[Int32[npt.NDArray[np.int32], " _"]]
+Lists = Sequence[Integer[npt.NDArray[np.integer], " _"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class FollowTask:
 
 
 def follow_task(
-    graph: RunGraph,
+    graph: PreparedGraph,
     held_out: Literal["test", "valid"],
     rng: np.random.Generator,
     *,
@@ -71,7 +71,7 @@ def follow_task(
     None takes all such users. Raises UsageError when the graph was prepared without a split or no user is left.
     """
     chosen = graph.split_relation() if relation is None else graph.relation(relation)
-    n_sources, n_targets = graph.count(chosen.record.source), graph.count(chosen.record.target)
+    n_sources, n_targets = graph.count(chosen.source), graph.count(chosen.target)
     train = _adjacency(chosen, chosen.train, n_sources)
     answers = _adjacency(chosen, chosen.test if held_out == "test" else chosen.valid, n_sources)
     eligible = np.flatnonzero((train.degrees() >= min_known) & (answers.degrees() > 0))
@@ -89,13 +89,13 @@ def follow_task(
         train_by_target=turned(train, n_targets),
         hidden=_adjacency(chosen, chosen.valid if held_out == "test" else nothing, n_sources),
         held_out=answers,
-        same_type=chosen.record.source == chosen.record.target,
+        same_type=chosen.source == chosen.target,
     )
 
 
-def _adjacency(relation: RunRelation, edges: Edges, n_sources: int) -> Csr:
+def _adjacency(relation: PreparedRelation, edges: Edges, n_sources: int) -> Csr:
     src, dst = np.asarray(edges.src), np.asarray(edges.dst)
-    if not relation.record.symmetric:
+    if not relation.symmetric:
         return csr_from_pairs(src, dst, n_sources)
     return csr_from_pairs(np.concatenate([src, dst]), np.concatenate([dst, src]), n_sources)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from bundle.arrays import write_text
+from bundle.prepared import PreparedGraph
 from training.config import TrainConfig
 from training.disk import guarded, save_array
-from training.graph.prepared import PreparedGraph
 from training.model import Relations
 from training.partition import Partitioning
 from training.store import Position, TableStore

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int32
 
 from bundle.arrays import write_text
+from bundle.prepared import PreparedGraph, PreparedRelation
 from bundle.progress import Progress
 from training.disk import guarded, read_array, save_array
 from training.edges import Adjacency, BucketEdges, index_edges, offsets_of
-from training.graph.prepared import PreparedGraph, PreparedRelation
 from training.partition import BucketId, Partitioning
 
 I32 = npt.NDArray[np.int32]

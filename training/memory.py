@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import psutil
 
 from bundle.errors import ConfigError
+from bundle.prepared import PreparedGraph
 from training.config import TrainConfig
-from training.graph.prepared import PreparedGraph
 from training.layout import training_edges
 from training.partition import MAX_PARTITIONS
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bundle.prepared import PreparedGraph, PreparedRelation
 from training.backend import Backend, BucketWork
 from training.config import TrainConfig
 from training.edges import BucketEdges, index_edges
-from training.graph.prepared import PreparedGraph, PreparedRelation
 from training.layout import training_edges
 from training.memory import choose_partitions, footprint
 from training.model import random_table, zero_relations

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.errors import ConfigError, RunError, UsageError
+from bundle.prepared import PreparedGraph
 from bundle.progress import Progress, SilentProgress
 from training.backend import Backend
 from training.config import TrainConfig
 from training.earlier import open_earlier
 from training.export import export_run, export_tables
-from training.graph.prepared import PreparedGraph
 from training.layout import plan_layout, training_edges, write_layout
 from training.loop import Engine, run_epochs
 from training.memory import choose_partitions, footprint

@@ -13,11 +13,11 @@ from bundle.errors import ConfigError, RunError
 from bundle.layout import SpaceLayout
 from bundle.manifest import DefaultQuery, Evaluation, Lineage, Manifest, SpaceEntry, Strategy
 from bundle.progress import Progress, SilentProgress, Stage
+from bundle.run import Run, open_run
 from bundle.writer import BundleWriter
 from index.build.clusters import Clustering
 from index.build.config import BuildConfig
 from index.build.devices import Device, find_device
-from index.build.run import Run, open_run
 from index.build.searchers import Chosen, SearcherStage
 from index.build.stage import SpaceStage
 from index.build.strategies import DEFAULT_AUTO, default_strategies
@@ -134,7 +134,8 @@ def _choose_searchers(stage: SpaceStage, clustering: Clustering, types: Sequence
     chosen = []
     for name in types:
         queries = maker.make(name, 2 * stage.config.index.queries, rng)
-        chosen.append(searchers.build(name, stage.staged_vectors(name), queries))
+        with_hnsw = name == stage.default.candidate_type
+        chosen.append(searchers.build(name, stage.staged_vectors(name), queries, with_hnsw=with_hnsw))
         bar.advance()
     _probe(stage, chosen)
     return chosen

@@ -9,8 +9,8 @@ from jaxtyping import Float32, Int64
 
 from bundle.csr import Csr
 from bundle.layout import SpaceLayout
+from bundle.prepared import Edges, RowArray
 from bundle.writer import BundleWriter
-from index.build.run import Edges, RowArray
 
 Positions = Int64[npt.NDArray[np.int64], " _"]
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from jaxtyping import Float64, Int32, Int64
 
 from bundle.csr import Csr
+from bundle.prepared import Edges
 from index.build.edges import Positions, RowBlock, both_directions, row_blocks
-from index.build.run import Edges
 
 BLOCK_EDGES = 1 << 22
 Keys = Int64[npt.NDArray[np.int64], " _"]

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
 from bundle.csr import Csr
-from index.build.run import EdgePart, RowArray, Run
+from bundle.prepared import Part, RowArray
+from bundle.run import Run
 
 Queries = Float32[npt.NDArray[np.float32], "_ width"]
 Embeddings = Float32[npt.NDArray[np.float32], "_ d"]
@@ -19,7 +20,7 @@ Embeddings = Float32[npt.NDArray[np.float32], "_ d"]
 USER_SHARE = 0.3
 POPULARITY = 0.3
 MAX_RELATIONS = 8
-HELD_OUT_FIRST: tuple[EdgePart, ...] = ("valid", "test", "edges")
+HELD_OUT_FIRST: tuple[Part, ...] = ("valid", "test", "edges")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,10 @@ class RealQueries:
 
     def __len__(self) -> int:
         return len(self.queries)
+
+    def first(self, n: int) -> "RealQueries":
+        """The first `n` queries alone."""
+        return RealQueries(self.queries[:n], self.kinds, self.kind_of[:n])
 
     def part(self, first: int, step: int) -> "RealQueries":
         """Every `step`-th query from `first` on."""
@@ -73,7 +78,7 @@ class QueryMaker:
             sources = self._sources(position, max(1, n_queries // 5 // len(positions)), rng)
             own = self.run.vectors[self.run.graph.relations[position].source][sources]
             folded = self._fold_in(position, sources)
-            forward = self.run.relations[position, 0]
+            forward = self.run.relation_vectors[position, 0]
             blended = USER_SHARE * own + (1 - USER_SHARE) * folded + forward
             made["unimodal"].append(_with_popularity(own + forward, 0.0))
             made["fold_in"].append(_with_popularity(folded + forward, 0.0))
@@ -82,7 +87,7 @@ class QueryMaker:
 
     def _sources(self, position: int, n: int, rng: np.random.Generator) -> RowArray:
         for part in HELD_OUT_FIRST:
-            edges = self.run.edges(position, part)
+            edges = self.run.graph.relations[position].part(part)
             if len(edges):
                 return edges.src[np.sort(rng.integers(0, len(edges), n))]
         return np.empty(0, dtype=np.int32)

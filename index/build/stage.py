@@ -11,6 +11,8 @@ from bundle.arrays import map_array
 from bundle.csr import Csr
 from bundle.layout import SpaceLayout
 from bundle.manifest import ClustersEntry, CompressionEntry, DefaultQuery, EntityEntry, RelationEntry
+from bundle.prepared import PreparedRelation, id_files
+from bundle.run import Run
 from bundle.writer import BundleWriter
 from index.build.clusters import Clustering, cluster
 from index.build.compression import compress, default_subquantizers
@@ -20,7 +22,6 @@ from index.build.edges import stage_edges
 from index.build.lists import candidate_lists
 from index.build.mixtures import Counting, Engagements, build_mixtures, newest_time
 from index.build.queries import QueryMaker
-from index.build.run import RelationRecord, Run
 
 POPULAR = 10_000
 BLOCK_ROWS = 1 << 16
@@ -45,10 +46,10 @@ class SpaceStage:
     def ids(self) -> tuple[EntityEntry, ...]:
         """The id tables, as they are in the run."""
         for entity in self.run.graph.entities:
-            names = self.layout.ids(entity.name, entity.id)
-            for name, path in zip(names, self.run.ids_files(entity), strict=True):
+            names = self.layout.ids(entity.name, entity.ids.kind)
+            for name, path in zip(names, id_files(self.run.graph.path, entity.name, entity.ids.kind), strict=True):
                 self.writer.array(name, map_array(path))
-        return tuple(EntityEntry(name=e.name, id=e.id, count=e.count) for e in self.run.graph.entities)
+        return tuple(EntityEntry(name=e.name, id=e.ids.kind, count=e.count) for e in self.run.graph.entities)
 
     def vectors(self, popularity: Mapping[str, Float32[npt.NDArray[np.float32], " _"]]) -> None:
         """The embeddings with their popularity column, the relation vectors, the optimiser state."""
@@ -60,7 +61,7 @@ class SpaceStage:
                 out[block, : self.run.dim] = embeddings[block]
                 out[block, self.run.dim] = popularity[name][block] if name in popularity else 0.0
             self.writer.add(file)
-        self.writer.array(self.layout.relations, self.run.relations)
+        self.writer.array(self.layout.relations, self.run.relation_vectors)
         for name in (*self.run.vectors, "relations"):
             state = self.run.optimizer_file(name)
             if state is not None:
@@ -70,8 +71,8 @@ class SpaceStage:
         """Both CSR directions and the most popular targets of every relation."""
         return tuple(self._relation(position, record) for position, record in enumerate(self.run.graph.relations))
 
-    def _relation(self, position: int, record: RelationRecord) -> RelationEntry:
-        edges = self.run.edges(position)
+    def _relation(self, position: int, record: PreparedRelation) -> RelationEntry:
+        edges = self.run.graph.relations[position].train
         counts = (self.counts[record.source], self.counts[record.target])
         stage_edges(self.writer, self.layout, position, edges, counts, record.symmetric)
         in_degrees = self.in_degrees(position)
@@ -137,7 +138,7 @@ class SpaceStage:
         weights = self.config.mixtures.relation_weights
         return [
             Engagements(
-                self.run.edges(position),
+                self.run.graph.relations[position].train,
                 clustering.assignment[record.target],
                 float(weights.get(record.name, 1.0)),
                 record.symmetric,

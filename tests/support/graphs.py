@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from training.graph.prepared import PreparedGraph, load_prepared
+from bundle.prepared import PreparedGraph, load_prepared
 
 Pairs = npt.NDArray[np.int32]
 

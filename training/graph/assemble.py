@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float64, Int32, Int64
 
 from bundle.errors import EdgeFileError, GraphFileError
 from bundle.ids import IdTable
+from bundle.prepared import Part, part_file
 from bundle.progress import Progress, Stage
 from training.graph.dedupe import Deduplicator, EdgeKind, RowEdges
 from training.graph.npyfile import ArrayFiles
-from training.graph.prepared import Part, part_file
 from training.graph.reading import SpooledEdges
 from training.graph.schema import FileSplit, RandomSplit, RelationSpec, SplitSpec
 from training.graph.split import TEST, TRAIN, VALID, Parts, random_parts, time_parts

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int32, UInt64
 
+from bundle.prepared import Edges, PreparedGraph, PreparedRelation
 from bundle.progress import SILENT, Progress
 from training.graph.dedupe import BUCKET_EDGES, bucket_of
 from training.graph.prepare import prepare
-from training.graph.prepared import Edges, PreparedGraph, PreparedRelation
 from training.graph.spool import RawColumn
 
 _CHUNK = 1 << 20

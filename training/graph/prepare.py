@@ -17,10 +17,7 @@ import numpy as np
 from bundle.arrays import AnyArray, sync_directory, write_text
 from bundle.errors import DiskFull, GraphFileError, RunError
 from bundle.ids import IdTable, IntIds, StringIds, parse_int_id
-from bundle.progress import SILENT, Progress
-from training.graph.assemble import Assembler, Dropped, Entry
-from training.graph.npyfile import ArrayFiles
-from training.graph.prepared import (
+from bundle.prepared import (
     COMMIT_FILE,
     FORMAT_VERSION,
     EntityRecord,
@@ -32,6 +29,9 @@ from training.graph.prepared import (
     load_prepared,
     part_file,
 )
+from bundle.progress import SILENT, Progress
+from training.graph.assemble import Assembler, Dropped, Entry
+from training.graph.npyfile import ArrayFiles
 from training.graph.reading import Reading, read_inputs
 from training.graph.schema import ANY_RELATION, GraphFile, RelationSpec, SplitSpec, read_graph_file
 from training.graph.source import EdgeInput, find_inputs, is_made_from, source_of, write_source

@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bundle.arrays import write_text
+from bundle.prepared import COMMIT_FILE, FORMAT_VERSION, Part
 from training.graph.files import expand
-from training.graph.prepared import COMMIT_FILE, FORMAT_VERSION, Part
 from training.graph.schema import FileSplit, GraphFile
 
 SOURCE_FILE = "source.json"

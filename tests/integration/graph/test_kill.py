@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from bundle.errors import RunIncomplete
+from bundle.prepared import load_prepared
 from training.graph.prepare import prepare
-from training.graph.prepared import load_prepared
 
 FOR_EVER = """
 import sys

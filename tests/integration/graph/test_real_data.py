@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from bundle.prepared import PreparedGraph
 from training.graph.describe import GraphDescription, describe_prepared
 from training.graph.prepare import prepare
-from training.graph.prepared import PreparedGraph
 
 pytestmark = pytest.mark.data
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from training.graph.prepared import load_prepared
+from bundle.prepared import load_prepared
 
 WATCHED = """
 import sys, threading, time

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bundle.errors import DiskFull, GraphFileError, RunError, RunIncomplete
+from bundle.prepared import Edges, PreparedGraph, load_prepared
 from training.graph import dedupe, idspace, spool, text
 from training.graph import prepare as prepare_module
 from training.graph.prepare import prepare
-from training.graph.prepared import Edges, PreparedGraph, load_prepared
 
 MakeGraph = Callable[..., Path]
 

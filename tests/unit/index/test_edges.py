@@ -8,10 +8,10 @@ import pytest
 from bundle.arrays import map_array
 from bundle.csr import csr_from_pairs
 from bundle.layout import SpaceLayout
+from bundle.prepared import Edges
 from bundle.writer import BundleWriter
 from index.build import edges as module
 from index.build.edges import row_blocks, stage_edges
-from index.build.run import Edges
 
 LAYOUT = SpaceLayout("default")
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from bundle.csr import Csr
 from bundle.mixtures import mixture_of
+from bundle.prepared import Edges
 from index.build import mixtures
 from index.build.mixtures import Counting, Engagements, build_mixtures, newest_time
-from index.build.run import Edges
 
 N_USERS, N_TARGETS, N_CLUSTERS = 12, 30, 5
 

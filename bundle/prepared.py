@@ -20,12 +20,13 @@ from jaxtyping import Float32, Int32, Int64
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bundle.arrays import AnyArray, map_array
-from bundle.errors import BundleError, RunError, RunIncomplete
+from bundle.errors import BundleError, RunError, RunIncomplete, UsageError
 from bundle.ids import IdKind, IdTable, IntIds, StringIds
 
 FORMAT_VERSION = 1
 COMMIT_FILE = "graph.json"
 Part = Literal["edges", "valid", "test"]
+RowArray = Int32[npt.NDArray[np.int32], " _"]
 
 
 class _Record(BaseModel):
@@ -118,6 +119,10 @@ class PreparedRelation:
     duplicates: int
     self_loops: int
 
+    def part(self, part: Part) -> Edges:
+        """The training edges, or those held out for validation or test."""
+        return {"edges": self.train, "valid": self.valid, "test": self.test}[part]
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedGraph:
@@ -133,9 +138,27 @@ class PreparedGraph:
         """The entity type called `name`. Raises KeyError."""
         return {entity.name: entity for entity in self.entities}[name]
 
+    def count(self, entity_type: str) -> int:
+        """Number of entities of one type."""
+        return self.entity(entity_type).count
+
     def relation(self, name: str) -> PreparedRelation:
-        """The relation called `name`. Raises KeyError."""
-        return {relation.name: relation for relation in self.relations}[name]
+        """The relation called `name`. Raises UsageError naming the relations there are."""
+        for relation in self.relations:
+            if relation.name == name:
+                return relation
+        known = ", ".join(relation.name for relation in self.relations[:20])
+        raise UsageError(f"{self.path} has no relation {name!a:.80}; it has: {known}.")
+
+    def split_relation(self) -> PreparedRelation:
+        """The relation whose edges were held out. Raises UsageError when the graph was prepared without a split."""
+        held_out = [relation for relation in self.relations if len(relation.test)]
+        if self.split is None or not held_out:
+            raise UsageError(
+                f"{self.path} holds no test edges, so there is nothing to measure against. "
+                "Add a [split] to graph.toml and train again."
+            )
+        return held_out[0]
 
 
 def load_prepared(path: Path) -> PreparedGraph:

@@ -7,7 +7,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from bundle.errors import BundleFormatUnsupported, BundleInvalid
 from bundle.ids import IdKind
@@ -18,6 +18,23 @@ PART_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 
 PartName = Annotated[str, Field(pattern=PART_NAME)]
 ModeVector = Literal["centroid", "medoid", "personal"]
+Feature = Literal[  # what each is: bundle/rescoring.py
+    "user",
+    "fold_in",
+    "damped_fold_in",
+    "followers",
+    "relation",
+    "length",
+    "nearest_target",
+    "three_nearest_targets",
+    "soft_nearest_target",
+    "nearest_follower",
+    "reciprocity",
+    "in_degree",
+    "out_degree",
+    "user_out_degree",
+    "user_in_degree",
+]
 
 
 class Model(BaseModel):
@@ -71,13 +88,40 @@ class QueryWeights(Model):
     reciprocity: float = 0.0
 
 
+class Rescoring(Model):
+    """A network of one hidden layer that orders the `pool` best candidates of a search; see `bundle/rescoring.py`.
+
+    `out · max(0, hidden x + bias)` with `x = (features - mean) · scale`; learnt on validation edges at build time.
+    """
+
+    pool: PositiveInt
+    features: tuple[Feature, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    hidden: tuple[tuple[float, ...], ...]
+    bias: tuple[float, ...]
+    out: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _shapes_agree(self) -> "Rescoring":
+        width, height = len(self.features), len(self.hidden)
+        inputs = {len(part) for part in (self.mean, self.scale, *self.hidden)}
+        if inputs != {width} or {len(self.bias), len(self.out)} != {height}:
+            raise ValueError(f"the network's arrays do not fit {width} features and {height} hidden units")
+        return self
+
+
 class Strategy(Model):
-    """How candidates are found: one query, one query a mode, or the most popular targets."""
+    """How candidates are found: one query, one query a mode, or the most popular targets.
+
+    `rescoring`, for a single query, looks closer at what the query found.
+    """
 
     merge: Literal["single", "proportional", "popular"]
     mode_vector: ModeVector | None = None
     modes: PositiveInt | None = None
     weights: QueryWeights = QueryWeights()
+    rescoring: Rescoring | None = None
 
     @property
     def precomputed(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Float32, Float64, Int64, Integer
 from pydantic import BaseModel, ConfigDict
 
 from bundle.csr import Csr
@@ -39,14 +39,14 @@ PerUser = Float64[npt.NDArray[np.float64], " users"]
 class Recommend(Protocol):
     """Candidates for users that training knows: best first, without their training edges and themselves."""
 
-    def __call__(self, users: UserRows, strategy: str, k: int) -> Sequence[Int32[npt.NDArray[np.int32], " _"]]: ...
+    def __call__(self, users: UserRows, strategy: str, k: int) -> Lists: ...
 
 
 @runtime_checkable
 class RecommendCold(Protocol):
     """Candidates for users that training does not know: row i of `engagements` is all that is known of one."""
 
-    def __call__(self, engagements: Csr, strategy: str, k: int) -> Sequence[Int32[npt.NDArray[np.int32], " _"]]: ...
+    def __call__(self, engagements: Csr, strategy: str, k: int) -> Lists: ...
 
 
 class _Model(BaseModel):
@@ -169,7 +169,7 @@ def per_user(
     return {name: np.array(column, dtype=np.float64) for name, column in columns.items()}
 
 
-def _of_one_user(task: FollowTask, user: int, ranked: Int32[npt.NDArray[np.int32], " _"]) -> dict[str, float]:
+def _of_one_user(task: FollowTask, user: int, ranked: Integer[npt.NDArray[np.integer], " _"]) -> dict[str, float]:
     relevant, one_way = task.relevant(user), task.one_way(user)
     ranks, one_way_ranks = hit_ranks(ranked, relevant), hit_ranks(ranked, one_way)
     values = {f"recall@{k}": recall(ranks, len(relevant), k) for k in CUTS}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Float64, Int32, Int64, Integer
+from jaxtyping import Float32, Float64, Int64, Integer
 
 Ranks = Int64[npt.NDArray[np.int64], " hits"]
 PerUser = Float64[npt.NDArray[np.float64], " users"]
@@ -25,7 +25,7 @@ class Interval(NamedTuple):
 
 
 def hit_ranks(
-    ranked: Int32[npt.NDArray[np.int32], " listed"], relevant: Integer[npt.NDArray[np.integer], " relevant"]
+    ranked: Integer[npt.NDArray[np.integer], " listed"], relevant: Integer[npt.NDArray[np.integer], " relevant"]
 ) -> Ranks:
     """The positions in `ranked`, from 0 and ascending, of the rows that are relevant."""
     return np.flatnonzero(np.isin(ranked, relevant)).astype(np.int64)
@@ -52,7 +52,7 @@ def reciprocal_rank(ranks: Ranks, n_relevant: int) -> float:
 
 
 def diversity(
-    ranked: Int32[npt.NDArray[np.int32], " listed"], vectors: Float32[npt.NDArray[np.float32], "n d"], k: int
+    ranked: Integer[npt.NDArray[np.integer], " listed"], vectors: Float32[npt.NDArray[np.float32], "n d"], k: int
 ) -> float:
     """Mean of 1 - cosine over all pairs of the first `k`; NaN for fewer than two."""
     chosen = vectors[ranked[:k]].astype(np.float64)
@@ -65,7 +65,7 @@ def diversity(
 
 
 def exposure(
-    lists: Sequence[Int32[npt.NDArray[np.int32], " _"]], n_candidates: int, k: int
+    lists: Sequence[Integer[npt.NDArray[np.integer], " _"]], n_candidates: int, k: int
 ) -> Int64[npt.NDArray[np.int64], " n_candidates"]:
     """How often each candidate is among the first `k` of a list."""
     shown = np.concatenate([ranked[:k] for ranked in lists]) if lists else np.empty(0, dtype=np.int32)

@@ -1,10 +1,13 @@
 """The loss that weights of a ranking are learnt with: each held-out candidate against the others of its pool."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64, Integer
+
+from evaluation.task import FollowTask, Lists
 
 Scores = Float64[npt.NDArray[np.float64], " n"]
 
@@ -39,3 +42,21 @@ def ranking_loss(
     gradient[positive] = -slope
     count = np.count_nonzero(positive)
     return float(np.logaddexp(0.0, margin).sum() / count), gradient / count
+
+
+def pools_of(
+    task: FollowTask,
+    pools: Lists,
+    features: Callable[[int, int, Integer[npt.NDArray[np.integer], " _"]], Float32[npt.NDArray[np.float32], "_ f"]],
+    n_features: int,
+) -> Examples:
+    """`features(i, user, pool)` of each pool with a held-out candidate and another, for user i of the task."""
+    values, sizes, positives = [np.empty((0, n_features), dtype=np.float32)], [], [np.empty(0, dtype=np.bool_)]
+    for position, (user, pool) in enumerate(zip(task.users.tolist(), pools, strict=True)):
+        positive = np.isin(pool, task.relevant(user))
+        if positive.any() and not positive.all():
+            values.append(features(position, user, pool))
+            sizes.append(len(pool))
+            positives.append(positive)
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)])
+    return Examples(np.concatenate(values), starts, np.concatenate(positives))

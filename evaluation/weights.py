@@ -4,31 +4,29 @@ Candidates come from the version itself, by a first set of weights; a linear ran
 L-BFGS to put the held-out ones first. Its coefficients are the weights of `bundle.manifest.QueryWeights`.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Float32, Float64, Integer
 from scipy.optimize import minimize
 
 from bundle.manifest import QueryWeights
 from bundle.space import Relation, Space
-from evaluation.ranking_loss import Examples, ranking_loss
-from evaluation.task import FollowTask
+from evaluation.ranking_loss import Examples, pools_of, ranking_loss
+from evaluation.task import FollowTask, Lists
 
 TERMS = ("user", "fold_in", "relation", "popularity", "reciprocity")
 FIRST_GUESS = QueryWeights(user=0.3, fold_in=0.7, relation=1.0, popularity=0.3, reciprocity=1.5)
-POOL = 300
 L2 = 1e-3
-Rows = Int32[npt.NDArray[np.int32], " n"]
+Rows = Integer[npt.NDArray[np.integer], " n"]
 
 
-def learn_weights(space: Space, task: FollowTask, pools: Sequence[Rows]) -> QueryWeights:
+def learn_weights(space: Space, task: FollowTask, pools: Lists) -> QueryWeights:
     """The weights that rank the held-out candidates of `pools` first; `pools[i]` belongs to `task.users[i]`.
 
     The first guess when no pool holds both a held-out candidate and another one.
     """
-    examples = term_examples(space, task, pools)
+    relation = space.relation(task.relation)
+    examples = pools_of(task, pools, lambda _, user, pool: terms(space, relation, user, pool), len(TERMS))
     if len(examples.starts) < 2:
         return FIRST_GUESS
     learnt = fit_linear(examples)
@@ -50,22 +48,6 @@ def fit_linear(examples: Examples, l2: float = L2) -> Float64[npt.NDArray[np.flo
     found = minimize(objective, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 200})
     weights: npt.NDArray[np.float64] = found.x * scale
     return weights
-
-
-def term_examples(space: Space, task: FollowTask, pools: Sequence[Rows]) -> Examples:
-    """The value of each term of `TERMS` for every candidate of the pools that can teach something."""
-    relation = space.relation(task.relation)
-    features, sizes, positives = [], [], []
-    for user, pool in zip(task.users.tolist(), pools, strict=True):
-        positive = np.isin(pool, task.relevant(user))
-        if positive.any() and not positive.all():
-            features.append(terms(space, relation, user, pool))
-            sizes.append(len(pool))
-            positives.append(positive)
-    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)])
-    none = np.empty((0, len(TERMS)), dtype=np.float32)
-    positive = np.concatenate([np.empty(0, dtype=np.bool_), *positives])
-    return Examples(np.concatenate([none, *features]), starts, positive)
 
 
 def terms(space: Space, relation: Relation, user: int, pool: Rows) -> Float32[npt.NDArray[np.float32], "n terms"]:

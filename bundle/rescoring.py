@@ -1,0 +1,149 @@
+"""Ordering the candidates that a search found: a small network over products of embeddings, learnt at build time.
+
+One inner product finds a few hundred candidates among all; for those alone it is cheap to look closer. Every
+feature is arithmetic on the vectors and degrees of the user, of those at the other end of the user's edges,
+and of the candidate. No edge of a candidate is read: this is no walk over friends of friends.
+
+For a user u and a candidate t the features are:
+
+user                   θu·θt; of a user unknown to training, as fold_in
+fold_in                mean(θ of u's targets)·θt
+damped_fold_in         the same mean weighted by 1/√(1 + in-degree): rare targets say more
+followers              mean(θ of those with an edge to u)·θt
+relation               θr·θt
+length                 |θt|
+nearest_target         max over u's targets w of cos(θw, θt)
+three_nearest_targets  mean of the three largest
+soft_nearest_target    log mean exp(θw·θt)
+nearest_follower       max over those with an edge to u of their cosine with θt
+reciprocity            1 when t has an edge to u
+in_degree              ln(1 + edges to t)
+out_degree             ln(1 + edges from t), 0 when t is of another type than u
+user_out_degree        ln(1 + edges from u)
+user_in_degree         ln(1 + edges to u)
+"""
+
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Float32, Integer
+
+from bundle.manifest import Feature, Rescoring
+from bundle.space import Relation, Space
+
+FEATURES: tuple[Feature, ...] = get_args(Feature)
+MOST_NEIGHBOURS = 512
+TINY = np.float32(1e-6)
+Vectors = Float32[npt.NDArray[np.float32], "n d"]
+Rows = Integer[npt.NDArray[np.integer], " _"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The user as the features see them. `vector` is θu, or the fold-in of one whom training does not know."""
+
+    vector: Float32[npt.NDArray[np.float32], " d"]
+    targets: Vectors
+    target_weights: Float32[npt.NDArray[np.float32], " n"]
+    followers: Float32[npt.NDArray[np.float32], "m d"]
+    out_degree: int
+    in_degree: int
+
+
+def make_subject(
+    space: Space,
+    relation: Relation,
+    vector: Float32[npt.NDArray[np.float32], " d"] | None,
+    targets: Rows,
+    followers: Rows,
+) -> Subject:
+    """Gather a user's side of the features; `followers` are rows of the candidate type with an edge to the user.
+
+    Of more than MOST_NEIGHBOURS on either side an even sample stands for all.
+    """
+    table = space.entities[relation.entry.target]
+    some_targets, some_followers = _sample(targets), _sample(followers)
+    vectors = table.embeddings[some_targets]
+    degrees = _degrees(relation.sources.indptr, some_targets)
+    weights = (1.0 / np.sqrt(1.0 + degrees)).astype(np.float32)
+    own = vector if vector is not None else _mean(vectors, np.ones(len(vectors), dtype=np.float32))
+    return Subject(own, vectors, weights, table.embeddings[some_followers], len(targets), len(followers))
+
+
+def candidate_features(
+    space: Space,
+    relation: Relation,
+    subject: Subject,
+    candidates: Rows,
+    reciprocal: Bool[npt.NDArray[np.bool_], " n"],
+) -> Float32[npt.NDArray[np.float32], "n features"]:
+    """Every feature of `FEATURES`, a row for each candidate; `reciprocal` marks those with an edge to u."""
+    vectors = space.entities[relation.entry.target].embeddings[candidates]
+    lengths = np.maximum(np.linalg.norm(vectors, axis=1), TINY)
+    means = np.stack(
+        [
+            subject.vector,
+            _mean(subject.targets, np.ones(len(subject.targets), dtype=np.float32)),
+            _mean(subject.targets, subject.target_weights),
+            _mean(subject.followers, np.ones(len(subject.followers), dtype=np.float32)),
+            relation.forward,
+        ]
+    )
+    out = np.zeros((len(candidates), len(FEATURES)), dtype=np.float32)
+    out[:, :5] = vectors @ means.T
+    out[:, 5] = lengths
+    out[:, 6:9] = _nearness(vectors, lengths, subject.targets)
+    out[:, 9] = _nearness(vectors, lengths, subject.followers)[:, 0]
+    out[:, 10] = reciprocal
+    out[:, 11] = np.log1p(_degrees(relation.sources.indptr, candidates))
+    if relation.entry.source == relation.entry.target:
+        out[:, 12] = np.log1p(_degrees(relation.targets.indptr, candidates))
+    out[:, 13] = np.log1p(subject.out_degree)
+    out[:, 14] = np.log1p(subject.in_degree)
+    return out
+
+
+def rescore(
+    rescoring: Rescoring, features: Float32[npt.NDArray[np.float32], "n features"]
+) -> Float32[npt.NDArray[np.float32], " n"]:
+    """The network's score of each candidate: `out · max(0, W x + b)` with x its standardised features."""
+    columns = [FEATURES.index(name) for name in rescoring.features]
+    mean, scale = (np.array(part, dtype=np.float32) for part in (rescoring.mean, rescoring.scale))
+    hidden = np.array(rescoring.hidden, dtype=np.float32)
+    bias, out = (np.array(part, dtype=np.float32) for part in (rescoring.bias, rescoring.out))
+    active = np.maximum((features[:, columns] - mean) * scale @ hidden.T + bias, 0.0)
+    scores: npt.NDArray[np.float32] = active @ out
+    return scores
+
+
+def _nearness(
+    vectors: Vectors, lengths: Float32[npt.NDArray[np.float32], " n"], others: Float32[npt.NDArray[np.float32], "m d"]
+) -> Float32[npt.NDArray[np.float32], "n 3"]:
+    """Largest cosine, mean of the three largest, log mean exp of the products; zeros when there are no others."""
+    if not len(others):
+        return np.zeros((len(vectors), 3), dtype=np.float32)
+    products = vectors @ others.T
+    cosines = products / (lengths[:, None] * np.maximum(np.linalg.norm(others, axis=1), TINY))
+    few = min(3, len(others))
+    largest = np.partition(cosines, len(others) - few, axis=1)[:, -few:]
+    peak = products.max(axis=1, keepdims=True)
+    soft = peak[:, 0] + np.log(np.exp(products - peak).mean(axis=1))
+    return np.column_stack([largest.max(axis=1), largest.mean(axis=1), soft])
+
+
+def _mean(vectors: Vectors, weights: Float32[npt.NDArray[np.float32], " n"]) -> Float32[npt.NDArray[np.float32], " d"]:
+    mean: npt.NDArray[np.float32] = weights @ vectors / np.maximum(weights.sum(), TINY)
+    return mean
+
+
+def _degrees(indptr: npt.NDArray[np.int64], rows: Rows) -> npt.NDArray[np.int64]:
+    degrees: npt.NDArray[np.int64] = indptr[rows.astype(np.int64) + 1] - indptr[rows]
+    return degrees
+
+
+def _sample(rows: Rows) -> Rows:
+    if len(rows) <= MOST_NEIGHBOURS:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, MOST_NEIGHBOURS).astype(np.int64)]

@@ -1,0 +1,27 @@
+"""Looking closer: the few hundred candidates that one query found, ordered anew by the version's network."""
+
+import numpy as np
+
+from bundle.manifest import Rescoring
+from bundle.rescoring import candidate_features, make_subject, rescore
+from service.recommend.merge import Column
+from service.recommend.plan import Plan
+
+NOBODY = np.empty(0, dtype=np.int32)
+
+
+def look_closer(plan: Plan, rescoring: Rescoring, column: Column) -> Column:
+    """The candidates of `column` by the network's score, best first; equal scores by row.
+
+    As they were for a user without edges of this relation: the network has nothing to compare them with.
+    """
+    if not len(column.rows) or not len(plan.profile.targets):
+        return column
+    entry, profile = plan.relation.entry, plan.profile
+    known = profile.row is not None and entry.source == entry.target
+    followers = plan.relation.sources.row(profile.row) if known and profile.row is not None else NOBODY
+    subject = make_subject(plan.space, plan.relation, profile.vector, profile.targets, followers)
+    features = candidate_features(plan.space, plan.relation, subject, column.rows, np.isin(column.rows, followers))
+    scores = rescore(rescoring, features)
+    order = np.lexsort((column.rows, -scores))
+    return column._replace(rows=column.rows[order], scores=scores[order], sources=column.sources[order])

@@ -1,0 +1,58 @@
+"""A build's measurement from end to end on the toy: real bundle, real recommender, real validation edges."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation.assess import assess
+from bundle.prepared import PreparedGraph
+from bundle.run import open_graph
+from evaluation.task import follow_task
+from service.recommend.recommender import Recommender
+
+
+@pytest.fixture
+def graph(toy_directory: Path) -> PreparedGraph:
+    return open_graph(toy_directory / "run")
+
+
+def assessed(recommender: Recommender, graph: PreparedGraph, relation: str | None = None):
+    def recommend(users, strategy, k):
+        return [slate.rows for slate in recommender.recommend_rows(users, strategy, k, relation=relation)]
+
+    return assess(recommender.bundle.space(), recommend, graph, seed=1, relation=relation)
+
+
+def test_every_strategy_is_measured_and_the_best_one_is_the_default(
+    recommender: Recommender, graph: PreparedGraph
+) -> None:
+    evaluation, strategies, auto = assessed(recommender, graph)
+    assert set(evaluation.strategies) == set(strategies)
+    assert {"blend", "rescored", "mixture_blend", "mixture_centroid", "popular"} <= set(strategies)
+    best = max(values["recall@10"] for values in evaluation.strategies.values())
+    assert evaluation.strategies[auto]["recall@10"] == best
+    assert "item_knn" in evaluation.baselines
+
+
+def test_the_gate_compares_with_popularity(recommender: Recommender, graph: PreparedGraph) -> None:
+    evaluation, _, auto = assessed(recommender, graph)
+    gate = evaluation.gates[0]
+    assert gate.measured == pytest.approx(evaluation.strategies[auto]["recall@10"], abs=1e-5)
+    assert gate.floor == pytest.approx(evaluation.baselines["popularity"]["recall@10"], abs=1e-5)
+
+
+def test_the_same_seed_learns_the_same_weights(recommender: Recommender, graph: PreparedGraph) -> None:
+    assert assessed(recommender, graph)[1] == assessed(recommender, graph)[1]
+
+
+def test_without_validation_edges_there_is_no_assessment(recommender: Recommender, graph: PreparedGraph) -> None:
+    assert assessed(recommender, graph, relation="follows") is None
+
+
+def test_a_task_holds_out_the_validation_edges_of_the_run(graph: PreparedGraph) -> None:
+    task = follow_task(graph, "valid", np.random.default_rng(1), min_known=1)
+    assert len(task.users) == 20  # the lovers of one thing
+    assert not task.same_type
+    user = int(task.users[0])
+    assert set(task.relevant(user)).isdisjoint(task.train.row(user))

@@ -1,0 +1,122 @@
+"""The features of rescoring against their definitions, on the toy; the network; the service that uses it."""
+
+import numpy as np
+import pytest
+
+from bundle.manifest import QueryWeights, Rescoring, Strategy
+from bundle.rescoring import FEATURES, candidate_features, make_subject, rescore
+from bundle.space import Space
+from service.recommend.recommender import Recommender
+from tests.support.toy import item_row, user_row
+
+USER, FOLLOWEE, FOLLOWER, STRANGER = (user_row(user) for user in ("105", "106", "104", "205"))
+CANDIDATES = np.array([FOLLOWER, STRANGER], dtype=np.int64)
+
+
+def column(features: np.ndarray, name: str) -> np.ndarray:
+    return features[:, FEATURES.index(name)]
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+@pytest.fixture
+def features(space: Space) -> np.ndarray:
+    """User 105 of the jazz ring follows 106 and is followed by 104; 205 is a stranger of the chess ring."""
+    relation = space.relation("follows")
+    subject = make_subject(
+        space, relation, space.table("user").embeddings[USER], relation.targets.row(USER), relation.sources.row(USER)
+    )
+    return candidate_features(space, relation, subject, CANDIDATES, np.array([True, False]))
+
+
+def test_products_of_embeddings(space: Space, features: np.ndarray) -> None:
+    theta = space.table("user").embeddings
+    for i, candidate in enumerate(CANDIDATES):
+        assert column(features, "user")[i] == pytest.approx(theta[USER] @ theta[candidate], abs=1e-6)
+        assert column(features, "fold_in")[i] == pytest.approx(theta[FOLLOWEE] @ theta[candidate], abs=1e-6)
+        assert column(features, "followers")[i] == pytest.approx(theta[FOLLOWER] @ theta[candidate], abs=1e-6)
+        assert column(features, "length")[i] == pytest.approx(np.linalg.norm(theta[candidate]), rel=1e-5)
+    # With one target every mean of targets is that target.
+    assert column(features, "damped_fold_in") == pytest.approx(column(features, "fold_in"))
+    assert column(features, "soft_nearest_target") == pytest.approx(column(features, "fold_in"), abs=1e-6)
+
+
+def test_nearness_is_by_cosine(space: Space, features: np.ndarray) -> None:
+    theta = space.table("user").embeddings
+    for i, candidate in enumerate(CANDIDATES):
+        nearest = cosine(theta[FOLLOWEE], theta[candidate])
+        assert column(features, "nearest_target")[i] == pytest.approx(nearest, abs=1e-5)
+        assert column(features, "three_nearest_targets")[i] == pytest.approx(nearest, abs=1e-5)
+        follower = cosine(theta[FOLLOWER], theta[candidate])
+        assert column(features, "nearest_follower")[i] == pytest.approx(follower, abs=1e-5)
+
+
+def test_degrees_and_reciprocity(features: np.ndarray) -> None:
+    # Everybody in a ring has one edge out and one in.
+    for name in ("in_degree", "out_degree", "user_in_degree", "user_out_degree"):
+        assert column(features, name) == pytest.approx([np.log(2), np.log(2)])
+    assert column(features, "reciprocity").tolist() == [1.0, 0.0]
+
+
+def test_an_unknown_user_is_the_mean_of_what_they_engaged_with(space: Space) -> None:
+    relation = space.relation("likes")
+    liked = np.array([item_row("jazz-00"), item_row("jazz-02")], dtype=np.int64)
+    nobody = np.empty(0, dtype=np.int64)
+    subject = make_subject(space, relation, None, liked, nobody)
+    items = np.array([item_row("jazz-07")], dtype=np.int64)
+    found = candidate_features(space, relation, subject, items, np.array([False]))
+    assert column(found, "user") == pytest.approx(column(found, "fold_in"))
+    assert column(found, "nearest_follower").tolist() == [0.0]
+    assert column(found, "out_degree").tolist() == [0.0]  # an item follows nobody
+
+
+def by_reciprocity(weight: float) -> Rescoring:
+    """A network that passes one feature through: the score is `weight · reciprocity`."""
+    return Rescoring(
+        pool=5, features=("reciprocity",), mean=(0.0,), scale=(1.0,), hidden=((1.0,),), bias=(0.0,), out=(weight,)
+    )
+
+
+def test_the_network_is_one_hidden_layer_over_standardised_features() -> None:
+    network = Rescoring(
+        pool=1,
+        features=("in_degree", "user"),
+        mean=(1.0, 0.0),
+        scale=(2.0, 1.0),
+        hidden=((1.0, 0.0), (-1.0, 1.0)),
+        bias=(0.5, 0.0),
+        out=(1.0, 10.0),
+    )
+    inputs = np.zeros((1, len(FEATURES)), dtype=np.float32)
+    inputs[0, FEATURES.index("in_degree")] = 3.0  # standardised: (3 - 1)·2 = 4
+    inputs[0, FEATURES.index("user")] = 5.0
+    # hidden: 4 + 0.5, and -4 + 5 = 1
+    assert rescore(network, inputs) == pytest.approx([4.5 + 10.0])
+
+
+def test_a_network_whose_arrays_do_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit 1 features"):
+        by_reciprocity(1.0).model_validate(by_reciprocity(1.0).model_dump() | {"mean": (0.0, 0.0)})
+
+
+@pytest.mark.parametrize("weight", [5.0, -5.0])
+def test_the_service_orders_what_it_found_by_the_network(recommender: Recommender, weight: float) -> None:
+    strategy = Strategy(
+        merge="single",
+        weights=QueryWeights(user=1.0, reciprocity=0.001),
+        rescoring=by_reciprocity(weight),
+    )
+    slate = next(iter(recommender.recommend_rows(np.array([USER]), strategy, 5, relation="follows")))
+    assert (slate.rows[0] == FOLLOWER) == (weight > 0)
+    assert len(set(slate.rows.tolist())) == 5
+
+
+def test_the_service_searches_further_than_it_answers(recommender: Recommender) -> None:
+    # The follower is nearly last by the query, and first by the network that sees the whole pool.
+    network = by_reciprocity(1.0).model_copy(update={"pool": 30})
+    strategy = Strategy(merge="single", weights=QueryWeights(user=-1.0), rescoring=network)
+    slate = next(iter(recommender.recommend_rows(np.array([USER]), strategy, 3, relation="follows")))
+    assert slate.rows[0] == FOLLOWER
+    assert len(slate.rows) == 3

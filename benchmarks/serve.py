@@ -92,12 +92,13 @@ def raw_search_us(bundle: Bundle, users: list[str]) -> float:
     plans: list[Plan] = [
         recommender.plan(RecommendRequest(user=user, k=K, strategy="mixture", modes=MODES)) for user in users
     ]
-    asked = [(plan.queries, [plan.exclusions.rows()] * len(plan.queries)) for plan in plans if plan.queries is not None]
-    for queries, excluded in asked[:50]:
-        searcher.search(queries, K, exclude=excluded)
+    queries = [plan.queries() for plan in plans]
+    asked = [(one, [plan.exclusions.rows()] * len(one)) for one, plan in zip(queries, plans, strict=True)]
+    for one, excluded in asked[:50]:
+        searcher.search(one, K, exclude=excluded)
     before = time.process_time()
-    for queries, excluded in asked:
-        searcher.search(queries, K, exclude=excluded)
+    for one, excluded in asked:
+        searcher.search(one, K, exclude=excluded)
     return 1e6 * (time.process_time() - before) / len(asked)
 
 
@@ -128,7 +129,8 @@ def run(bundles: Path, n_requests: int, vector_batches: int) -> list[tuple[str, 
     space = bundle.space()
     rng = np.random.default_rng(1)
     table = space.table(space.entry.default.user_type)
-    users = table.ids.externals(rng.integers(0, len(table), n_requests))
+    # Users with interests: the others have no mixture to compare.
+    users = table.ids.externals(rng.choice(np.flatnonzero(space.clusters.mixtures.degrees()), n_requests))
     batch = json.dumps({"type": table.name, "ids": users[:1000]}).encode()
     centroid = recommend_requests(users, strategy=centroid_strategy(bundle))
     live = recommend_requests(users, strategy="mixture", modes=MODES)

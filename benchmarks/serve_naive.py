@@ -68,9 +68,8 @@ def recommend(query: Query) -> Answer:
     """The same queries as the service's, searched one after another and merged in Python."""
     request = RecommendRequest(user=query.user, k=query.k, strategy=query.strategy, modes=query.modes)
     plan = make_plan(space, request, NO_LIVE_EDGES)
-    assert plan.queries is not None
     excluded = plan.exclusions.rows()
-    hits = [searcher.search(one[None], query.k, exclude=[excluded])[0] for one in plan.queries]
+    hits = [searcher.search(one[None], query.k, exclude=[excluded])[0] for one in plan.queries()]
     taken: set[int] = set()
     found: list[Candidate] = []
     shares = plan.modes.shares if len(plan.modes) else np.ones(1, dtype=np.float32)
@@ -84,7 +83,7 @@ def recommend(query: Query) -> Answer:
     return Answer(candidates=found, version=bundle.version)
 
 
-@app.post("/v1/embeddings")
+@app.post("/v1/embeddings", response_model=None)
 def embeddings(asked: Ids) -> dict:  # type: ignore[type-arg]
     """Vectors as lists of numbers."""
     rows = [table.ids.row(external) for external in asked.ids]

@@ -81,8 +81,7 @@ class IntIds:
         return Row(position)
 
     def rows(self, externals: Sequence[str]) -> Int64[npt.NDArray[np.int64], " n"]:
-        parsed = [parse_int_id(external) for external in externals]
-        numbers = np.array([ABSENT if number is None else number for number in parsed], dtype=np.int64)
+        numbers = _parse_int_ids(externals)
         if len(self.values) == 0:
             return np.full(len(numbers), ABSENT, dtype=np.int64)
         positions = np.minimum(np.searchsorted(self.values, numbers), len(self.values) - 1)
@@ -94,6 +93,18 @@ class IntIds:
 
     def externals(self, rows: npt.NDArray[np.integer]) -> list[str]:
         return [str(number) for number in self.values[rows].tolist()]
+
+
+def _parse_int_ids(externals: Sequence[str]) -> Int64[npt.NDArray[np.int64], " n"]:
+    """The numbers of many ids, -1 for what names none. A canonical id is one that its number spells again."""
+    try:
+        numbers = list(map(int, externals))
+        if list(map(str, numbers)) == list(externals) and min(numbers, default=0) >= 0:
+            return np.array(numbers, dtype=np.int64)
+    except (ValueError, OverflowError):
+        pass  # one of them is no number: look at each
+    parsed = [parse_int_id(external) for external in externals]
+    return np.array([ABSENT if number is None else number for number in parsed], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)

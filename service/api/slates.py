@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-import msgspec
-
 from bundle.errors import QueryError
 from bundle.space import Space
-from service.recommend.types import Pick, Slate
+from service.recommend.types import Slate
 from service.wire.common import ItemError
 from service.wire.recommend import BatchItem, Candidate, Explanation, Mode, RecommendAnswer, Why
 
@@ -45,14 +43,15 @@ def _flags(slate: Slate, degraded: Sequence[str]) -> list[str]:
 
 def _candidates(slate: Slate, *, explain: bool) -> list[Candidate]:
     clusters = [*slate.modes.clusters.tolist(), None]  # the last is NO_MODE's
-    return [
-        Candidate(external, pick.score, clusters[pick.mode], _why(pick) if explain else msgspec.UNSET)
-        for external, pick in zip(slate.ids(), slate.picks, strict=True)
-    ]
+    modes = [clusters[mode] for mode in slate.picks.modes.tolist()]
+    columns = (slate.ids(), slate.picks.scores.tolist(), modes)
+    if not explain:
+        return list(map(Candidate, *columns))
+    return list(map(Candidate, *columns, _whys(slate)))
 
 
-def _why(pick: Pick) -> Why:
-    return Why(pick.rank, pick.score, pick.source)
+def _whys(slate: Slate) -> list[Why]:
+    return [Why(pick.rank, pick.score, pick.source) for pick in slate.picks]
 
 
 def _explanation(slate: Slate) -> Explanation:
@@ -63,7 +62,7 @@ def _explanation(slate: Slate) -> Explanation:
         candidate_type=slate.candidate_type,
         weights=slate.weights.model_dump(),
         modes=[Mode(cluster, share, *medoid_of(slate.space, cluster), drawn) for cluster, share, drawn in numbers],
-        excluded=slate.excluded,
+        excluded=slate.exclusions.count(),
     )
 
 

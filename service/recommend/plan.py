@@ -6,10 +6,10 @@ from typing import Literal
 from bundle.errors import QueryError
 from bundle.manifest import QueryWeights, Strategy
 from bundle.space import CandidateLists, Relation, Space
-from service.recommend.exclusions import Exclusions, build_exclusions
+from service.recommend.exclusions import build_exclusions
 from service.recommend.profile import Profile, build_profile
 from service.recommend.query import Queries, build_queries, effective_weights
-from service.recommend.types import AUTO, NO_MODES, Fallback, LiveEdges, Modes, RecommendRequest
+from service.recommend.types import AUTO, NO_MODES, Exclusions, Fallback, LiveEdges, Modes, RecommendRequest
 
 # What a bundle that does not say otherwise means by these names.
 STANDARD = {
@@ -23,7 +23,7 @@ STANDARD = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that is known before a searcher is asked. `queries` is None when the answer is popularity."""
+    """Everything that is known before a searcher is asked. With `popular` nobody needs to be."""
 
     space: Space
     relation: Relation
@@ -35,13 +35,25 @@ class Plan:
     profile: Profile
     modes: Modes
     exclusions: Exclusions
-    queries: Queries | None
+    popular: bool
     lists: CandidateLists | None = None
     fallback: Fallback | None = None
 
     @property
     def candidate_type(self) -> str:
         return self.relation.entry.target
+
+    @property
+    def reach(self) -> int:
+        """How many candidates a query looks for: k, or as many as the strategy then looks at more closely."""
+        rescoring = self.strategy.rescoring
+        return self.k if rescoring is None else max(self.k, rescoring.pool)
+
+    def queries(self) -> Queries:
+        """One query for each mode, or a single one. Built when asked for: merging stored lists needs none."""
+        return build_queries(
+            self.space, self.relation, self.profile, self.modes, self.weights, self.strategy.mode_vector
+        )
 
 
 def strategies_of(space: Space) -> dict[str, Strategy]:
@@ -55,7 +67,7 @@ def make_plan(space: Space, request: RecommendRequest, live: LiveEdges) -> Plan:
         raise QueryError(f"k is {request.k}; it must be at least 1")
     relation = choose_relation(space, request)
     name = space.entry.auto if request.strategy == AUTO else request.strategy
-    strategy = strategies_of(space).get(name)
+    strategy = space.entry.strategies.get(name) or STANDARD.get(name)
     if strategy is None:
         raise QueryError(f"no such strategy; there are: {', '.join([AUTO, *strategies_of(space)])}")
     edges = live.merged(request.engagements)
@@ -83,18 +95,16 @@ def plan_for(
     depth: int | None,
 ) -> Plan:
     """Plan for a profile: move the weights of absent terms, build the queries or find the stored lists."""
-    modes = profile.modes
-    weights = None if strategy.merge == "popular" else effective_weights(strategy.weights, profile, modes)
+    modes, asked = profile.modes, strategy.weights
+    weights = None if strategy.merge == "popular" else effective_weights(asked, profile, modes)
     if weights is None:
         fell: Fallback | None = None if strategy.merge == "popular" else "popular"
-        none = strategy.weights
-        return Plan(space, relation, k, depth, name, strategy, none, profile, NO_MODES, exclusions, None, None, fell)
+        return Plan(space, relation, k, depth, name, strategy, asked, profile, NO_MODES, exclusions, True, None, fell)
     lists = _stored_lists(space, relation, strategy) if len(modes) else None
-    if strategy.precomputed and len(modes):
-        weights = weights.model_copy(update={"mode": weights.mode or 1.0})
-    queries = build_queries(space, relation, profile, modes, weights, strategy.mode_vector)
-    fell = _moved(strategy.weights, weights)
-    return Plan(space, relation, k, depth, name, strategy, weights, profile, modes, exclusions, queries, lists, fell)
+    if strategy.precomputed and len(modes) and not weights.mode:
+        weights = weights.model_copy(update={"mode": 1.0})
+    fell = _moved(asked, weights)
+    return Plan(space, relation, k, depth, name, strategy, weights, profile, modes, exclusions, False, lists, fell)
 
 
 def _stored_lists(space: Space, relation: Relation, strategy: Strategy) -> CandidateLists | None:

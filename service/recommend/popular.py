@@ -4,40 +4,39 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int32
+from jaxtyping import Int64
 
 from bundle.space import Relation
-from service.recommend.exclusions import Exclusions
-from service.recommend.types import NO_MODE, Pick
+from service.recommend.types import NO_MODE, POPULAR, Exclusions, Picks
 
 CHUNK = 256
 
 
-def popular_picks(
-    relation: Relation, exclusions: Exclusions, k: int, taken: frozenset[int] = frozenset()
-) -> list[Pick]:
+def popular_picks(relation: Relation, exclusions: Exclusions, k: int, taken: frozenset[int] = frozenset()) -> Picks:
     """Up to `k` eligible targets that are not in `taken`; the score is ln(1 + in-degree)."""
-    indptr = relation.sources.indptr
-    picks: list[Pick] = []
+    found: list[tuple[int, int]] = []
     for rank, row in enumerate(_eligible(relation, exclusions)):
-        if len(picks) == k:
+        if len(found) == k:
             break
         if row not in taken:
-            degree = int(indptr[row + 1] - indptr[row])
-            picks.append(Pick(row, NO_MODE, rank, float(np.log1p(degree)), "popular"))
-    return picks
+            found.append((rank, row))
+    pairs = np.array(found, dtype=np.int64).reshape(-1, 2)
+    ranks, rows = pairs[:, 0], pairs[:, 1]
+    indptr = relation.sources.indptr
+    scores = np.log1p(indptr[rows + 1] - indptr[rows]).astype(np.float32)
+    return Picks(rows, scores, np.full(len(rows), NO_MODE), ranks, np.full(len(rows), POPULAR, dtype=np.uint8))
 
 
 def _eligible(relation: Relation, exclusions: Exclusions) -> Iterator[int]:
     """Every eligible row: the stored list first, then whoever is not on it."""
-    yield from _kept(relation.popular, exclusions)
+    yield from _kept(relation.popular.astype(np.int64), exclusions)
     if len(relation.popular) < len(relation.sources):
         degrees = relation.sources.degrees()
-        rest = np.setdiff1d(np.arange(len(degrees), dtype=np.int32), relation.popular)
+        rest = np.setdiff1d(np.arange(len(degrees)), relation.popular)
         yield from _kept(rest[np.argsort(-degrees[rest], kind="stable")], exclusions)
 
 
-def _kept(rows: Int32[npt.NDArray[np.int32], " n"], exclusions: Exclusions) -> Iterator[int]:
+def _kept(rows: Int64[npt.NDArray[np.int64], " n"], exclusions: Exclusions) -> Iterator[int]:
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
         yield from chunk[exclusions.keeps(chunk)].tolist()

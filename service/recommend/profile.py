@@ -30,20 +30,37 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One user under one relation. `vector` is θu, None for a user unknown to training."""
+    """One user under one relation. `vector` is θu, None for a user unknown to training; `targets` ascending.
 
+    `represented_by` are the relations whose targets stand for the user: the one asked for, or, when the user has
+    no edge of it, the others.
+    """
+
+    space: Space
     row: int | None
     vector: Float32[npt.NDArray[np.float32], " dim"] | None
     targets: Rows
-    evidence: Evidence
+    represented_by: tuple[tuple[Relation, Rows], ...]
     modes: Modes
+
+    @property
+    def engaged(self) -> bool:
+        """Whether there is any edge to represent the user by."""
+        return any(len(rows) for _, rows in self.represented_by)
+
+    def evidence(self) -> Evidence:
+        """The entities that stand for the user; gathered when asked for."""
+        parts = [_evidence(self.space, relation, rows) for relation, rows in self.represented_by]
+        if len(parts) == 1:
+            return parts[0]
+        return Evidence(
+            np.concatenate([np.empty((0, self.space.entry.dim), dtype=np.float32), *(part.vectors for part in parts)]),
+            np.concatenate([np.empty(0, dtype=np.int32), *(part.clusters for part in parts)]),
+        )
 
 
 def build_profile(space: Space, relation: Relation, user: str | None, live: LiveEdges, n_modes: int) -> Profile:
-    """Collect what the version and the live edges say about `user` for `relation`.
-
-    A user without edges of the relation is represented by those of the other relations.
-    """
+    """Collect what the version and the live edges say about `user` for `relation`."""
     table = space.entities[relation.entry.source]
     row = None if user is None else table.ids.row(user)
     return profile_of_row(space, relation, row, live, n_modes)
@@ -54,11 +71,17 @@ def profile_of_row(space: Space, relation: Relation, row: int | None, live: Live
     table = space.entities[relation.entry.source]
     vector = None if row is None else np.asarray(table.embeddings[row])
     targets = current_targets(space, relation, row, live)
-    evidence = _evidence(space, relation, targets)
-    if not len(evidence):
-        evidence = _other_evidence(space, relation, row, live)
+    represented_by = ((relation, targets),) if len(targets) else _others(space, relation, row, live)
     modes = _modes(space, relation.entry.source, row, live, n_modes) if n_modes else NO_MODES
-    return Profile(row, vector, targets, evidence, modes)
+    return Profile(space, row, vector, targets, represented_by, modes)
+
+
+def _others(space: Space, asked: Relation, row: int | None, live: LiveEdges) -> tuple[tuple[Relation, Rows], ...]:
+    return tuple(
+        (relation, current_targets(space, relation, row, live))
+        for relation in space.relations.values()
+        if relation.entry.source == asked.entry.source and relation is not asked
+    )
 
 
 def current_targets(space: Space, relation: Relation, row: int | None, live: LiveEdges) -> Rows:
@@ -86,25 +109,15 @@ def _evidence(space: Space, relation: Relation, targets: Rows) -> Evidence:
     return Evidence(space.entities[target].embeddings[targets], clusters)
 
 
-def _other_evidence(space: Space, asked: Relation, row: int | None, live: LiveEdges) -> Evidence:
-    parts = [
-        _evidence(space, relation, current_targets(space, relation, row, live))
-        for relation in space.relations.values()
-        if relation.entry.source == asked.entry.source and relation is not asked
-    ]
-    vectors = [part.vectors for part in parts] or [np.empty((0, space.entry.dim), dtype=np.float32)]
-    clusters = [part.clusters for part in parts] or [np.empty(0, dtype=np.int32)]
-    return Evidence(np.concatenate(vectors), np.concatenate(clusters))
-
-
 def _modes(space: Space, user_type: str, row: int | None, live: LiveEdges, n_modes: int) -> Modes:
     """The heaviest interests: the stored mixture, or eq. 3 again where live edges have changed the counts."""
     changed = any(name in space.relations for name in (*live.added, *live.removed))
     if user_type == space.clusters.mixture_type and row is not None and not changed:
         stored = space.clusters.mixtures
         return _top(stored.row(row), stored.row_weights(row), n_modes)
-    clusters, weights = _engaged_clusters(space, user_type, row, live)
-    return Modes(*mixture_of(clusters, weights, min(n_modes, space.entry.clusters.modes)))
+    clusters = _engaged_clusters(space, user_type, row, live)
+    alike = np.ones(len(clusters), dtype=np.float32)
+    return Modes(*mixture_of(clusters, alike, min(n_modes, space.entry.clusters.modes)))
 
 
 def _top(
@@ -118,26 +131,11 @@ def _top(
 
 def _engaged_clusters(
     space: Space, user_type: str, row: int | None, live: LiveEdges
-) -> tuple[Int32[npt.NDArray[np.int32], " n"], Float32[npt.NDArray[np.float32], " n"]]:
-    """The clusters of everything the user engages with now, and the weight of each engagement."""
-    clusters, weights = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.float32)]
+) -> Int32[npt.NDArray[np.int32], " n"]:
+    """The clusters of everything the user engages with now."""
+    clusters = [np.empty(0, dtype=np.int32)]
     for relation in space.relations.values():
         assignment = space.clusters.assignment.get(relation.entry.target)
         if relation.entry.source == user_type and assignment is not None:
-            targets = current_targets(space, relation, row, live)
-            clusters.append(assignment[targets])
-            weights.append(_edge_weights(relation, row, targets))
-    return np.concatenate(clusters), np.concatenate(weights)
-
-
-def _edge_weights(relation: Relation, row: int | None, targets: Rows) -> Float32[npt.NDArray[np.float32], " n"]:
-    """The trained weight of each edge; one for a live edge, which has none."""
-    weights = np.ones(len(targets), dtype=np.float32)
-    if row is None or relation.targets.weights is None:
-        return weights
-    trained = relation.targets.row(row)
-    positions = np.searchsorted(trained, targets)
-    inside = positions < len(trained)
-    inside[inside] = trained[positions[inside]] == targets[inside]
-    weights[inside] = relation.targets.row_weights(row)[positions[inside]]
-    return weights
+            clusters.append(assignment[current_targets(space, relation, row, live)])
+    return np.concatenate(clusters)

@@ -20,7 +20,7 @@ Queries = Float32[npt.NDArray[np.float32], "q width"]
 def effective_weights(weights: QueryWeights, profile: Profile, modes: Modes) -> QueryWeights | None:
     """The weights after moving those of absent terms; None when the user has neither vector nor engagements."""
     user, fold_in, mode = weights.user, weights.fold_in, weights.mode
-    known, engaged = profile.vector is not None, len(profile.evidence) > 0
+    known, engaged = profile.vector is not None, profile.engaged
     if not known and not engaged:
         return None
     if not len(modes):
@@ -29,6 +29,8 @@ def effective_weights(weights: QueryWeights, profile: Profile, modes: Modes) -> 
         user, fold_in = 0.0, fold_in + user
     if not engaged:
         user, fold_in = user + fold_in, 0.0
+    if (user, fold_in, mode) == (weights.user, weights.fold_in, weights.mode):
+        return weights
     return weights.model_copy(update={"user": user, "fold_in": fold_in, "mode": mode})
 
 
@@ -45,7 +47,7 @@ def build_queries(
     queries = np.zeros((max(1, len(modes)), space.entry.width), dtype=np.float32)
     queries[:, : space.entry.dim] = base
     if len(modes) and weights.mode:
-        vectors = mode_vectors(space, profile.evidence, modes, mode_vector or "personal")
+        vectors = mode_vectors(space, profile, modes, mode_vector or "personal")
         queries[:, : space.entry.dim] += np.float32(weights.mode) * vectors
     if space.entry.width > space.entry.dim:
         queries[:, space.entry.dim] = weights.popularity
@@ -58,19 +60,19 @@ def _shared_part(
     part = np.float32(weights.relation) * relation.forward
     if weights.user and profile.vector is not None:
         part = part + np.float32(weights.user) * profile.vector
-    if weights.fold_in and len(profile.evidence):
-        part = part + np.float32(weights.fold_in) * profile.evidence.vectors.mean(axis=0, dtype=np.float32)
+    if weights.fold_in and profile.engaged:
+        part = part + np.float32(weights.fold_in) * profile.evidence().vectors.mean(axis=0, dtype=np.float32)
     return part.astype(np.float32, copy=False)
 
 
 def mode_vectors(
-    space: Space, evidence: Evidence, modes: Modes, kind: ModeVector
+    space: Space, profile: Profile, modes: Modes, kind: ModeVector
 ) -> Float32[npt.NDArray[np.float32], "modes dim"]:
     """The vector of each mode: the cluster's centroid, its medoid, or this user's own mean inside the cluster."""
     if kind == "medoid":
         return medoid_vectors(space, modes)
     centroids = space.clusters.centroids[modes.clusters]
-    return centroids if kind == "centroid" else _personal(evidence, modes, centroids)
+    return centroids if kind == "centroid" else _personal(profile.evidence(), modes, centroids)
 
 
 def medoid_vectors(space: Space, modes: Modes) -> Float32[npt.NDArray[np.float32], "modes dim"]:

@@ -10,13 +10,13 @@ from bundle.errors import QueryError
 from bundle.manifest import Strategy
 from bundle.space import Bundle, Relation, Space
 from index.search.protocol import Hits, Searcher
-from service.recommend.exclusions import Exclusions
 from service.recommend.plan import Plan, choose_relation, make_plan, modes_wanted, plan_for
 from service.recommend.profile import NO_ROWS, profile_of_row
 from service.recommend.slate import popular_slate, slate_from_hits, slate_from_lists
-from service.recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
+from service.recommend.types import NO_LIVE_EDGES, Exclusions, LiveEdges, RecommendRequest, Slate
 
 ROWS_AT_ONCE = 256
+EXCLUDED_STEP = 64
 
 
 class Recommender:
@@ -37,13 +37,13 @@ class Recommender:
     def plan(self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES) -> Plan:
         """What will be looked for; cheap. Raises QueryError, so that `search` need not."""
         plan = make_plan(self.bundle.space(request.space), request, live)
-        if plan.queries is not None:
+        if not plan.popular:
             self.searcher(plan.space.name, plan.candidate_type)
         return plan
 
     def at_once(self, plan: Plan) -> Slate | None:
         """The answer, where no search is needed: popularity, or the merge of stored lists; else None."""
-        if plan.queries is None:
+        if plan.popular:
             return popular_slate(plan, self.bundle.version)
         return slate_from_lists(plan, self.bundle.version)
 
@@ -59,12 +59,13 @@ class Recommender:
     def _search_group(self, plans: Sequence[Plan]) -> Iterator[Slate]:
         first = plans[0]
         searcher = self.searcher(first.space.name, first.candidate_type)
-        queries = [plan.queries for plan in plans if plan.queries is not None]
-        excluded = [rows for plan in plans for rows in [plan.exclusions.rows()] * _queries_of(plan)]
-        hits: list[Hits] = searcher.search(np.concatenate(queries), first.k, depth=first.depth, exclude=excluded)
+        queries = [plan.queries() for plan in plans]
+        excluded = [plan.exclusions.rows() for plan in plans]
+        each = [rows for rows, asked in zip(excluded, queries, strict=True) for _ in asked]
+        hits: list[Hits] = searcher.search(np.concatenate(queries), first.reach, depth=first.depth, exclude=each)
         start = 0
-        for plan in plans:
-            stop = start + _queries_of(plan)
+        for plan, asked in zip(plans, queries, strict=True):
+            stop = start + len(asked)
             yield slate_from_hits(plan, self.bundle.version, hits[start:stop])
             start = stop
 
@@ -105,19 +106,20 @@ def _plan_row(
 ) -> Plan:
     n_modes = modes_wanted(space, strategy, None)
     profile = profile_of_row(space, relation, row, NO_LIVE_EDGES, n_modes)
-    own = frozenset([row]) if relation.entry.source == relation.entry.target else frozenset()
+    own = (row,) if relation.entry.source == relation.entry.target else ()
     seen = profile.targets if exclude_seen else NO_ROWS
     return plan_for(space, relation, profile, Exclusions(seen, own), "evaluated", strategy, k, depth)
 
 
-def _queries_of(plan: Plan) -> int:
-    return 0 if plan.queries is None else len(plan.queries)
-
-
 def _together(plans: Sequence[Plan]) -> list[list[int]]:
-    """Positions of the plans that one call of one searcher can answer."""
-    groups: dict[tuple[str, str, int, int | None], list[int]] = {}
+    """Positions of the plans that one call of one searcher can answer.
+
+    A searcher looks as far for all queries of a call as the one with the most exclusions needs, so users with
+    very many are searched apart from those with few.
+    """
+    groups: dict[tuple[str, str, int, int | None, int], list[int]] = {}
     for position, plan in enumerate(plans):
-        key = (plan.space.name, plan.candidate_type, plan.k, plan.depth)
+        excluded = (len(plan.exclusions.seen) + len(plan.exclusions.others)) // EXCLUDED_STEP
+        key = (plan.space.name, plan.candidate_type, plan.reach, plan.depth, excluded.bit_length())
         groups.setdefault(key, []).append(position)
     return list(groups.values())

@@ -1,22 +1,25 @@
 """What is asked and what is answered: requests in the client's ids, slates in rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Int32, Int64, Integer, UInt8
 
 from bundle.manifest import QueryWeights
 from bundle.space import Space
 
 AUTO = "auto"
 NO_MODE = -1
+FEW = 8
 
 # How far down the ladder an answer had to go: the deepest rung that was used.
 Fallback = Literal["deeper_search", "fold_in", "user_vector", "popular"]
-Source = Literal["list", "search", "reciprocal", "popular"]
+# Where a candidate was found; a slate holds positions in this tuple.
+SOURCES = ("list", "search", "reciprocal", "popular")
+LIST, SEARCH, RECIPROCAL, POPULAR = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class LiveEdges:
 
     def merged(self, other: "LiveEdges") -> "LiveEdges":
         """Both sets of edges together."""
+        if not self or not other:
+            return self or other
         return LiveEdges(
             _joined(self.added, other.added),
             _joined(self.removed, other.removed),
@@ -73,14 +78,35 @@ class RecommendRequest:
     depth: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Picks:
+    """The candidates of a slate, in step: rows, scores, the mode that chose each (position, or `NO_MODE`), its rank
+    in that mode's list, and where it was found.
+    """
+
+    rows: Int64[npt.NDArray[np.int64], " n"]
+    scores: Float32[npt.NDArray[np.float32], " n"]
+    modes: Int64[npt.NDArray[np.int64], " n"]
+    ranks: Int64[npt.NDArray[np.int64], " n"]
+    sources: UInt8[npt.NDArray[np.uint8], " n"]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator["Pick"]:
+        columns = (self.rows.tolist(), self.scores.tolist(), self.modes.tolist(), self.ranks.tolist())
+        sources = [SOURCES[source] for source in self.sources.tolist()]
+        return map(Pick, *columns, sources)
+
+
 class Pick(NamedTuple):
-    """One candidate of a slate: its row, the mode that chose it (position, or `NO_MODE`), its rank and score there."""
+    """One candidate of a slate; see `Picks`."""
 
     row: int
+    score: float
     mode: int
     rank: int
-    score: float
-    source: Source
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +125,42 @@ NO_MODES = Modes(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
 
 
 @dataclass(frozen=True, slots=True)
+class Exclusions:
+    """Rows that must not be in the answer: `seen` ascending (often a long mapped row), `others` a few more."""
+
+    seen: Int64[npt.NDArray[np.int64], " seen"]
+    others: tuple[int, ...]
+
+    def keeps(self, rows: Integer[npt.NDArray[np.integer], " n"]) -> Bool[npt.NDArray[np.bool_], " n"]:
+        """True for each of `rows` that may be in the answer."""
+        kept = ~in_sorted(rows, self.seen)
+        if len(self.others) > FEW:
+            return kept & ~np.isin(rows, self.others)
+        for row in self.others:
+            kept &= rows != row
+        return kept
+
+    def rows(self) -> Int64[npt.NDArray[np.int64], " n"]:
+        """All of them, perhaps one of them twice, in no order."""
+        return np.concatenate([self.seen, np.array(self.others, dtype=np.int64)])
+
+    def count(self) -> int:
+        """How many different rows they are."""
+        return len(np.unique(self.rows()))
+
+
+def in_sorted(
+    rows: Integer[npt.NDArray[np.integer], " n"], ascending: Integer[npt.NDArray[np.integer], " m"]
+) -> Bool[npt.NDArray[np.bool_], " n"]:
+    """Whether each of `rows` is in `ascending`, by binary search."""
+    if not len(ascending):
+        return np.zeros(len(rows), dtype=np.bool_)
+    positions = np.minimum(np.searchsorted(ascending, rows), len(ascending) - 1)
+    found: npt.NDArray[np.bool_] = ascending[positions] == rows
+    return found
+
+
+@dataclass(frozen=True, slots=True)
 class Slate:
     """The answer, best first. In a mixture the modes alternate so that every prefix keeps their proportions.
 
@@ -111,17 +173,17 @@ class Slate:
     relation: str
     strategy: str
     weights: QueryWeights
-    picks: tuple[Pick, ...]
+    picks: Picks
     modes: Modes
-    excluded: int
+    exclusions: Exclusions
     fallback: Fallback | None = None
     short: bool = False
 
     @property
-    def rows(self) -> Int32[npt.NDArray[np.int32], " n"]:
+    def rows(self) -> Int64[npt.NDArray[np.int64], " n"]:
         """The candidates' rows, best first."""
-        return np.array([pick.row for pick in self.picks], dtype=np.int32)
+        return self.picks.rows
 
     def ids(self) -> list[str]:
         """The candidates' external ids, best first."""
-        return self.space.entities[self.candidate_type].ids.externals(self.rows)
+        return self.space.entities[self.candidate_type].ids.externals(self.picks.rows)

@@ -119,7 +119,7 @@ def _warm_up(recommender: Recommender, n_queries: int) -> None:
     rng = np.random.default_rng(SELF_TEST_SEED)
     for row in rng.integers(0, len(users), n_queries).tolist():
         slate = recommender.recommend(RecommendRequest(user=users.ids.external(row), k=SELF_TEST_K))
-        if not slate.picks and len(space.table(slate.candidate_type)) > 1:
+        if not len(slate.picks) and len(space.table(slate.candidate_type)) > 1:
             raise BundleInvalid(f"{recommender.bundle.path}: a known user has no candidates. Build the version again.")
 
 

@@ -44,7 +44,7 @@ class RecommendByRow:
 
     def __call__(
         self, users: "npt.NDArray[np.int64]", strategy: "Strategy | str", k: int
-    ) -> "list[npt.NDArray[np.int32]]":
+    ) -> "list[npt.NDArray[np.int64]]":
         if isinstance(strategy, str):
             strategy = self.recommender.bundle.space(self.space).entry.strategies[strategy]
         slates = self.recommender.recommend_rows(users, strategy, k, space=self.space, relation=self.relation)

@@ -11,6 +11,7 @@ from cli.progress import progress
 from cli.versions import BundlesOption, resolve
 
 if TYPE_CHECKING:
+    from evaluation.drift import DriftReport
     from evaluation.follow import FollowReport, Row
     from evaluation.links import LinkReport
 
@@ -81,6 +82,20 @@ def follow(
     emit(report, as_json, lambda: _show_follow(report))
 
 
+@app.command()
+def drift(
+    old: Annotated[Path, typer.Argument(help="The earlier run or version.", metavar="OLD")],
+    new: Annotated[Path, typer.Argument(help="The later run or version.", metavar="NEW")],
+    k: Annotated[int, typer.Option("-k", help="How many neighbours to compare.", min=1)] = 10,
+    as_json: JsonFlag = False,
+) -> None:
+    """Drift: how far the vectors of the entities that both have moved, and whether their neighbours stayed."""
+    from evaluation.drift import evaluate_drift
+
+    report = evaluate_drift(old, new, k=k, progress=progress())
+    emit(report, as_json, lambda: _show_drift(report))
+
+
 def _show_links(report: "LinkReport") -> None:
     rows = [
         [name, found.mrr, found.hits_at_1, found.hits_at_3, found.hits_at_10, found.mean_rank, found.edges]
@@ -109,3 +124,22 @@ def _show_follow(report: "FollowReport") -> None:
     rows = [[name(row), row.kind, *(row.mean(metric) for metric in METRICS)] for row in report.rows if not row.missing]
     title = f"{report.relation}: {report.users:,} users, {report.held_out} edges"
     table(title, ("", "kind", *METRICS), rows)
+
+
+def _show_drift(report: "DriftReport") -> None:
+    columns = ("type", "kept", "added", "removed", "L2", "relative L2", "cosine", "neighbours kept", "cluster churn")
+    rows = [
+        [
+            found.entity_type,
+            found.kept,
+            found.added,
+            found.removed,
+            found.movement.l2_mean,
+            found.movement.relative_l2_mean,
+            found.movement.cosine_mean,
+            found.neighbour_overlap,
+            found.cluster_churn,
+        ]
+        for found in report.types
+    ]
+    table(f"From {report.old} to {report.new}", columns, rows)

@@ -28,6 +28,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint in the run directory.")
     ] = False,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", help="Memory the process may use; more is streamed from disk.", metavar="8GiB"),
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print entities, memory, disk and time for this machine; train nothing.")
     ] = False,
@@ -40,7 +44,8 @@ def train(
     from training.config import parse_config
     from training.train import train as run_training
 
-    chosen = parse_config(merged(config, settings), str(config or "--set"))
+    given = merged(config, settings) | ({} if memory is None else {"memory": memory})
+    chosen = parse_config(given, str(config or "--set"))
     prepared = _prepare(graph, run)
     if plan:
         _plan(prepared, chosen, as_json)

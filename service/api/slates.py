@@ -43,8 +43,8 @@ def _flags(slate: Slate, degraded: Sequence[str]) -> list[str]:
 
 def _candidates(slate: Slate, *, explain: bool) -> list[Candidate]:
     clusters = [*slate.modes.clusters.tolist(), None]  # the last is NO_MODE's
-    modes = [clusters[mode] for mode in slate.picks.modes.tolist()]
-    columns = (slate.ids(), slate.picks.scores.tolist(), modes)
+    modes = [clusters[mode] for mode in slate.picks.modes]
+    columns = (slate.ids(), slate.picks.scores, modes)
     if not explain:
         return list(map(Candidate, *columns))
     return list(map(Candidate, *columns, _whys(slate)))

@@ -15,13 +15,14 @@ def look_closer(plan: Plan, rescoring: Rescoring, column: Column) -> Column:
 
     As they were for a user without edges of this relation: the network has nothing to compare them with.
     """
-    if not len(column.rows) or not len(plan.profile.targets):
+    if not column.rows or not len(plan.profile.targets):
         return column
     entry, profile = plan.relation.entry, plan.profile
     known = profile.row is not None and entry.source == entry.target
     followers = plan.relation.sources.row(profile.row) if known and profile.row is not None else NOBODY
     subject = make_subject(plan.space, plan.relation, profile.vector, profile.targets, followers)
-    features = candidate_features(plan.space, plan.relation, subject, column.rows, np.isin(column.rows, followers))
+    rows = np.array(column.rows, dtype=np.int64)
+    features = candidate_features(plan.space, plan.relation, subject, rows, np.isin(rows, followers))
     scores = rescore(rescoring, features)
-    order = np.lexsort((column.rows, -scores))
-    return column._replace(rows=column.rows[order], scores=scores[order], sources=column.sources[order])
+    order = np.lexsort((rows, -scores))
+    return column._replace(rows=rows[order].tolist(), scores=scores[order])

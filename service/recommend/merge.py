@@ -1,27 +1,28 @@
-"""How interests share a slate: budgets by largest remainder, no candidate twice, dry interests hand on their share."""
+"""How interests share a slate: budgets by largest remainder, no candidate twice, dry interests hand on their share.
+
+A slate has tens of candidates from a handful of modes: plain lists are several times as fast here as arrays.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32
 
 from bundle.mixtures import allocate
-
-Rows = Int64[npt.NDArray[np.int64], " n"]
+from service.recommend.types import RECIPROCAL, Picks
 
 
 class Column(NamedTuple):
-    """The eligible candidates of one mode, best first: rows, scores, their ranks in the mode's own list, sources.
-
+    """The candidates of one mode, best first. `followers` are those among them that have an edge to the user;
     `whole` is false when the mode has more than these.
     """
 
-    rows: Rows
+    rows: list[int]
     scores: Float32[npt.NDArray[np.float32], " n"]
-    ranks: Rows
-    sources: UInt8[npt.NDArray[np.uint8], " n"]
+    source: int
+    followers: frozenset[int] = frozenset()
     whole: bool = True
 
 
@@ -32,46 +33,58 @@ class Drawn(NamedTuple):
     exhausted: bool
 
 
-def draw(columns: Sequence[Column], shares: Float32[npt.NDArray[np.float32], " modes"], k: int) -> list[Drawn]:
-    """Take up to `k` candidates from the modes' columns in proportion to `shares`.
+def draw(
+    columns: Sequence[Column],
+    shares: Float32[npt.NDArray[np.float32], " modes"],
+    k: int,
+    unwanted: set[int] | None = None,
+) -> list[Drawn]:
+    """Take up to `k` candidates that are not `unwanted` from the modes' columns in proportion to `shares`.
 
     A candidate in several columns goes to the heaviest mode that reaches it. A mode that runs dry gives
     what is left of its share to the others, again in proportion.
     """
-    rows = [column.rows.tolist() for column in columns]
-    taken_from: list[list[int]] = [[] for _ in columns]
+    taken: list[list[int]] = [[] for _ in columns]
     cursors = [0] * len(columns)
-    taken: set[int] = set()
-    alive = list(range(len(columns)))
-    while alive and len(taken) < k:
-        budgets = allocate(shares[alive], k - len(taken)).tolist()
+    gone = unwanted or set()
+    alive, left = list(range(len(columns))), k
+    while alive and left:
+        budgets = allocate(shares if len(alive) == len(columns) else shares[alive], left).tolist()
         for mode, budget in zip(alive, budgets, strict=True):
-            cursors[mode] = _take(rows[mode], cursors[mode], budget, taken, taken_from[mode])
-        alive = [mode for mode in alive if cursors[mode] < len(rows[mode])]
-    return [Drawn(taken_from[mode], cursors[mode] == len(rows[mode])) for mode in range(len(columns))]
+            before = len(taken[mode])
+            cursors[mode] = _take(columns[mode].rows, cursors[mode], budget, gone, taken[mode])
+            left -= len(taken[mode]) - before
+        alive = [mode for mode in alive if cursors[mode] < len(columns[mode].rows)]
+    return [Drawn(taken[mode], cursors[mode] == len(columns[mode].rows)) for mode in range(len(columns))]
 
 
-def _take(rows: list[int], cursor: int, budget: int, taken: set[int], positions: list[int]) -> int:
-    """Note the positions of up to `budget` new rows from `cursor` on. Returns the new cursor."""
-    if not taken:  # the heaviest mode comes first and need not look
-        taken.update(rows[:budget])
-        positions.extend(range(len(taken)))
-        return len(taken)
+def _take(rows: list[int], cursor: int, budget: int, gone: set[int], positions: list[int]) -> int:
+    """Note the positions of up to `budget` rows from `cursor` on that are not `gone` yet. Returns the new cursor."""
     for position in range(cursor, len(rows)):
         if budget == 0:
             return position
-        if rows[position] not in taken:
-            taken.add(rows[position])
+        row = rows[position]
+        if row not in gone:
+            gone.add(row)
             positions.append(position)
             budget -= 1
     return len(rows)
 
 
-def interleaved(counts: Sequence[int]) -> Rows:
-    """The order in which modes that gave `counts` candidates alternate, as positions in their concatenation.
-
-    Every prefix keeps the modes' proportions; ties go to the heavier mode.
-    """
-    keys = np.concatenate([(np.arange(count) + 0.5) / max(1, count) for count in counts])
-    order: npt.NDArray[np.int64] = np.argsort(keys, kind="stable")
-    return order
+def picked(columns: Sequence[Column], drawn: Sequence[Drawn], modes: Sequence[int]) -> Picks:
+    """One slate in which the modes alternate, so that every prefix keeps their proportions; ties: the heavier first."""
+    keys: list[float] = []
+    picks = Picks([], [], [], [], [])
+    for column, (positions, _), mode in zip(columns, drawn, modes, strict=True):
+        count = len(positions)
+        keys += [(place + 0.5) / count for place in range(count)]
+        picks.extend(
+            [column.rows[position] for position in positions],
+            column.scores[positions].tolist(),
+            [mode] * count,
+            positions,
+            [RECIPROCAL if column.rows[position] in column.followers else column.source for position in positions]
+            if column.followers
+            else [column.source] * count,
+        )
+    return picks if len(drawn) == 1 else picks.ordered(sorted(range(len(keys)), key=keys.__getitem__))

@@ -1,5 +1,6 @@
 """The last rung: candidates by falling in-degree, the same for everyone but for what is excluded."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,11 +21,10 @@ def popular_picks(relation: Relation, exclusions: Exclusions, k: int, taken: fro
             break
         if row not in taken:
             found.append((rank, row))
-    pairs = np.array(found, dtype=np.int64).reshape(-1, 2)
-    ranks, rows = pairs[:, 0], pairs[:, 1]
     indptr = relation.sources.indptr
-    scores = np.log1p(indptr[rows + 1] - indptr[rows]).astype(np.float32)
-    return Picks(rows, scores, np.full(len(rows), NO_MODE), ranks, np.full(len(rows), POPULAR, dtype=np.uint8))
+    rows = [row for _, row in found]
+    scores = [math.log1p(indptr[row + 1] - indptr[row]) for row in rows]
+    return Picks(rows, scores, [NO_MODE] * len(rows), [rank for rank, _ in found], [POPULAR] * len(rows))
 
 
 def _eligible(relation: Relation, exclusions: Exclusions) -> Iterator[int]:

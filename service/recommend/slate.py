@@ -1,6 +1,5 @@
 """From a plan and what was found to a slate: filter, add those who follow the user, merge, fill up."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,10 +9,10 @@ from jaxtyping import Float32, Int32
 from bundle.space import CandidateLists
 from index.search.protocol import Hits
 from service.recommend.closer import look_closer
-from service.recommend.merge import Column, Drawn, draw, interleaved
+from service.recommend.merge import Column, Drawn, draw, picked
 from service.recommend.plan import Plan
 from service.recommend.popular import popular_picks
-from service.recommend.types import LIST, NO_MODES, RECIPROCAL, SEARCH, Fallback, Picks, Slate, in_sorted
+from service.recommend.types import LIST, NO_MODE, NO_MODES, SEARCH, Fallback, Modes, Picks, Slate, in_sorted
 
 ALONE = np.ones(1, dtype=np.float32)
 NOBODY = np.empty(0, dtype=np.int32)
@@ -27,8 +26,9 @@ def slate_from_lists(plan: Plan, version: str) -> Slate | None:
         return None
     length = plan.lists.rows.shape[1]
     for reach in sorted({min(length, plan.k + LIST_MARGIN), length}):
-        columns = _with_followers(plan, _list_columns(plan, plan.lists, reach))
-        drawn = draw(columns, plan.modes.shares, plan.k)
+        rows = plan.lists.rows[plan.modes.clusters, :reach]
+        columns = _with_followers(plan, _list_columns(plan, plan.lists, rows))
+        drawn = draw(columns, plan.modes.shares, plan.k, plan.exclusions.among(rows.ravel()))
         # While no column was read past where it was cut, reading on down the lists would change nothing.
         if all(column.whole or not one.exhausted for column, one in zip(columns, drawn, strict=True)):
             full = sum(len(one.positions) for one in drawn) == plan.k
@@ -54,12 +54,8 @@ def popular_slate(plan: Plan, version: str) -> Slate:
 def _slate(
     plan: Plan, version: str, columns: Sequence[Column], drawn: Sequence[Drawn], fallback: Fallback | None
 ) -> Slate:
-    picks = _picked(plan, columns, drawn)
-    filled = None
-    if len(picks) < plan.k:
-        filled = _fill(plan, picks)
-        picks = _joined(picks, filled)
-    if filled and plan.strategy.merge != "popular":
+    picks = picked(columns, drawn, range(len(drawn)) if len(plan.modes) else [NO_MODE] * len(drawn))
+    if len(picks) < plan.k and _filled(plan, picks) and plan.strategy.merge != "popular":
         fallback = "popular"
     counts = tuple(len(one.positions) for one in drawn)
     return Slate(
@@ -70,60 +66,33 @@ def _slate(
         strategy=plan.name,
         weights=plan.weights,
         picks=picks,
-        modes=dataclasses.replace(plan.modes, budgets=counts) if len(plan.modes) else NO_MODES,
+        modes=Modes(plan.modes.clusters, plan.modes.shares, counts) if len(plan.modes) else NO_MODES,
         exclusions=plan.exclusions,
         fallback=fallback,
         short=len(picks) < plan.k,
     )
 
 
-def _picked(plan: Plan, columns: Sequence[Column], drawn: Sequence[Drawn]) -> Picks:
-    """What was drawn, the modes alternating."""
-    if not drawn:
-        return popular_picks(plan.relation, plan.exclusions, 0)
-    counts = [len(one.positions) for one in drawn]
-    order = interleaved(counts)
-    parts = [(column, one.positions) for column, one in zip(columns, drawn, strict=True)]
-    modes = np.repeat(np.arange(len(counts)) if len(plan.modes) else np.array([-1]), counts)
-    return Picks(
-        np.concatenate([column.rows[positions] for column, positions in parts])[order],
-        np.concatenate([column.scores[positions] for column, positions in parts])[order],
-        modes[order],
-        np.concatenate([column.ranks[positions] for column, positions in parts])[order],
-        np.concatenate([column.sources[positions] for column, positions in parts])[order],
-    )
-
-
-def _fill(plan: Plan, picks: Picks) -> Picks:
-    """Popular candidates for the places that are left, unless everyone eligible is in the slate already."""
+def _filled(plan: Plan, picks: Picks) -> bool:
+    """Put popular candidates into the places that are left, unless everyone eligible is in the slate already."""
     eligible = len(plan.space.entities[plan.candidate_type]) - plan.exclusions.count()
     missing = min(plan.k, eligible) - len(picks)
-    return popular_picks(plan.relation, plan.exclusions, max(0, missing), frozenset(picks.rows.tolist()))
+    if missing <= 0:
+        return False
+    popular = popular_picks(plan.relation, plan.exclusions, missing, frozenset(picks.rows))
+    picks.extend(popular.rows, popular.scores, popular.modes, popular.ranks, popular.sources)
+    return True
 
 
-def _joined(one: Picks, two: Picks) -> Picks:
-    return Picks(
-        np.concatenate([one.rows, two.rows]),
-        np.concatenate([one.scores, two.scores]),
-        np.concatenate([one.modes, two.modes]),
-        np.concatenate([one.ranks, two.ranks]),
-        np.concatenate([one.sources, two.sources]),
-    )
-
-
-def _list_columns(plan: Plan, lists: CandidateLists, reach: int) -> list[Column]:
-    clusters, whole = plan.modes.clusters, reach == lists.rows.shape[1]
-    rows = lists.rows[clusters, :reach].astype(np.int64)
-    kept = plan.exclusions.keeps(rows.ravel()).reshape(rows.shape)
-    scores = lists.scores[clusters, :reach] * np.float32(plan.weights.mode)
-    sources = np.full(reach, LIST, dtype=np.uint8)
-    ranks = [np.flatnonzero(kept[mode]) for mode in range(len(rows))]
-    return [Column(rows[mode][at], scores[mode][at], at, sources[: len(at)], whole) for mode, at in enumerate(ranks)]
+def _list_columns(plan: Plan, lists: CandidateLists, rows: Int32[npt.NDArray[np.int32], "modes reach"]) -> list[Column]:
+    reach = rows.shape[1]
+    scores = lists.scores[plan.modes.clusters, :reach] * np.float32(plan.weights.mode)
+    whole = reach == lists.rows.shape[1]
+    return [Column(one, scores[mode], LIST, whole=whole) for mode, one in enumerate(rows.tolist())]
 
 
 def _hit_column(hits: Hits) -> Column:
-    count = len(hits.rows)
-    return Column(hits.rows.astype(np.int64), hits.scores, np.arange(count), np.full(count, SEARCH, dtype=np.uint8))
+    return Column(hits.rows.tolist(), hits.scores, SEARCH)
 
 
 def _with_followers(plan: Plan, columns: Sequence[Column]) -> Sequence[Column]:
@@ -156,9 +125,9 @@ def _with_bonus(
     n: int,
 ) -> Column:
     """The best `n` of the column and the followers together."""
-    others = np.flatnonzero(~in_sorted(column.rows, followers))
-    rows = np.concatenate([column.rows[others], followers])
+    own = np.array(column.rows, dtype=np.int64)
+    others = np.flatnonzero(~in_sorted(own, followers))
+    rows = np.concatenate([own[others], followers])
     merged = np.concatenate([column.scores[others], scores])
-    sources = np.concatenate([column.sources[others], np.full(len(followers), RECIPROCAL, dtype=np.uint8)])
     order = np.lexsort((rows, -merged))[:n]
-    return Column(rows[order], merged[order], np.arange(len(order)), sources[order], column.whole)
+    return Column(rows[order].tolist(), merged[order], column.source, frozenset(followers.tolist()), column.whole)

@@ -6,14 +6,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float32, Int32, Int64, Integer, UInt8
+from jaxtyping import Bool, Float32, Int32, Int64, Integer
 
 from bundle.manifest import QueryWeights
 from bundle.space import Space
 
 AUTO = "auto"
 NO_MODE = -1
-FEW = 8
+FEW, MANY = 8, 256
 
 # How far down the ladder an answer had to go: the deepest rung that was used.
 Fallback = Literal["deeper_search", "fold_in", "user_vector", "popular"]
@@ -81,22 +81,36 @@ class RecommendRequest:
 @dataclass(frozen=True, slots=True)
 class Picks:
     """The candidates of a slate, in step: rows, scores, the mode that chose each (position, or `NO_MODE`), its rank
-    in that mode's list, and where it was found.
+    in that mode's list, and where it was found (position in `SOURCES`).
     """
 
-    rows: Int64[npt.NDArray[np.int64], " n"]
-    scores: Float32[npt.NDArray[np.float32], " n"]
-    modes: Int64[npt.NDArray[np.int64], " n"]
-    ranks: Int64[npt.NDArray[np.int64], " n"]
-    sources: UInt8[npt.NDArray[np.uint8], " n"]
+    rows: list[int]
+    scores: list[float]
+    modes: list[int]
+    ranks: list[int]
+    sources: list[int]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __iter__(self) -> Iterator["Pick"]:
-        columns = (self.rows.tolist(), self.scores.tolist(), self.modes.tolist(), self.ranks.tolist())
-        sources = [SOURCES[source] for source in self.sources.tolist()]
-        return map(Pick, *columns, sources)
+        sources = [SOURCES[source] for source in self.sources]
+        return map(Pick, self.rows, self.scores, self.modes, self.ranks, sources)
+
+    def extend(
+        self, rows: list[int], scores: list[float], modes: list[int], ranks: list[int], sources: list[int]
+    ) -> None:
+        """Add candidates at the end."""
+        self.rows.extend(rows)
+        self.scores.extend(scores)
+        self.modes.extend(modes)
+        self.ranks.extend(ranks)
+        self.sources.extend(sources)
+
+    def ordered(self, order: list[int]) -> "Picks":
+        """The same candidates in another order."""
+        columns = (self.rows, self.scores, self.modes, self.ranks, self.sources)
+        return Picks(*([column[position] for position in order] for column in columns))  # type: ignore[arg-type]
 
 
 class Pick(NamedTuple):
@@ -140,6 +154,12 @@ class Exclusions:
             kept &= rows != row
         return kept
 
+    def among(self, rows: Integer[npt.NDArray[np.integer], " n"]) -> set[int]:
+        """Those of them that are in `rows`; where they are few simply all of them, which is faster."""
+        if len(self.seen) <= MANY:
+            return {*self.seen.tolist(), *self.others}
+        return set(rows[~self.keeps(rows)].tolist())
+
     def rows(self) -> Int64[npt.NDArray[np.int64], " n"]:
         """All of them, perhaps one of them twice, in no order."""
         return np.concatenate([self.seen, np.array(self.others, dtype=np.int64)])
@@ -182,8 +202,8 @@ class Slate:
     @property
     def rows(self) -> Int64[npt.NDArray[np.int64], " n"]:
         """The candidates' rows, best first."""
-        return self.picks.rows
+        return np.array(self.picks.rows, dtype=np.int64)
 
     def ids(self) -> list[str]:
         """The candidates' external ids, best first."""
-        return self.space.entities[self.candidate_type].ids.externals(self.picks.rows)
+        return self.space.entities[self.candidate_type].ids.externals(self.rows)

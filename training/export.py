@@ -15,7 +15,7 @@ from training.model import Relations
 from training.partition import Partitioning
 from training.store import Position, TableStore
 
-BLOCK_BYTES = 64 * 2**20
+BLOCK_BYTES = 8 * 2**20
 
 
 def export_tables(

@@ -1,14 +1,11 @@
 """The hand-written gradients against torch's own, from eq. 2 and the softmax written out in scores."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from training.batch import Chunk
-from training.config import TrainConfig
 from training.torch_step import direction
 
 
@@ -57,14 +54,3 @@ def test_the_softmax_of_a_single_relation_vector_gives_sources_no_say_in_it() ->
     query, positive, candidate, bias = (torch.randn(s) for s in [(5, 4), (5, 4), (7, 4), (5,)])
     found = direction(query, positive, candidate, bias, made.known_targets, torch.ones(5), False)
     torch.testing.assert_close(found.bias, torch.zeros(5), atol=1e-6, rtol=0)
-
-
-def test_every_config_field_says_what_it_is() -> None:
-    for name, field in TrainConfig.model_fields.items():
-        assert field.description, name
-
-
-def test_every_config_field_is_documented() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
-    missing = [name for name in TrainConfig.model_fields if f"| `{name}` |" not in page]
-    assert not missing

@@ -1,0 +1,101 @@
+"""Algorithm 1 at work: several partitions learn as well as one, and memory stays where the limit says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundle.prepared import PreparedGraph
+from evaluation.links import evaluate_links
+from tests.support.graphs import Links, ids, write_graph
+from training.config import TrainConfig
+from training.graph.prepare import prepare
+from training.plan import plan
+from training.train import train
+
+MIB = 2**20
+CHILD = """
+import json, sys
+from pathlib import Path
+import psutil
+from bundle.prepared import load_prepared
+from training.config import TrainConfig
+from training.memory import choose_partitions, footprint
+from training.train import make_backend, train
+graph, run, room = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+settings = {"dim": 128, "epochs": 1, "threads": 1, "negatives_uniform": 32}
+make_backend(TrainConfig(**settings))
+limit = psutil.Process().memory_info().rss + room
+config = TrainConfig(**settings, memory=limit)
+prepared = load_prepared(graph)
+partitions = choose_partitions(footprint(prepared, config, 1), config)
+train(prepared, run, config)
+peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+print(json.dumps({"limit": limit, "peak": peak, "partitions": partitions}))
+"""
+
+
+def changed(config: TrainConfig, **settings: object) -> TrainConfig:
+    return TrainConfig.model_validate({**config.model_dump(), **settings})
+
+
+@pytest.mark.parametrize("partitions", [2, 5])
+def test_circles_are_learnt_in_partitions_too(
+    circles: PreparedGraph, config: TrainConfig, tmp_path: Path, partitions: int
+) -> None:
+    train(circles, tmp_path / "one", config)
+    summary = train(circles, tmp_path / "many", changed(config, partitions=partitions))
+    assert summary.edges_seen == 5 * sum(len(relation.train) for relation in circles.relations)
+    one, many = (evaluate_links(tmp_path / name).overall.mrr for name in ("one", "many"))
+    assert many > 0.85 * one
+
+
+def test_more_partitions_than_entities_are_harmless(tmp_path: Path, config: TrainConfig) -> None:
+    links = [Links("next", "node", "node", np.array([[0, 1], [1, 2]], dtype=np.int32))]
+    graph = write_graph(tmp_path / "prepared", {"node": ids(3)}, links)
+    assert train(graph, tmp_path / "run", changed(config, partitions=6)).edges_seen == 10
+    assert np.load(tmp_path / "run/vectors/node.npy").shape == (3, 16)
+
+
+def test_a_plan_names_sizes_and_writes_nothing(circles: PreparedGraph, config: TrainConfig, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    answer = plan(circles, config)
+    assert (answer.entities, answer.relations, answer.partitions, answer.buckets) == (400, 2, 1, 1)
+    assert answer.edges == sum(len(relation.train) for relation in circles.relations)
+    assert answer.seconds == pytest.approx(5 * answer.seconds_per_epoch)
+    assert answer.edges_per_second > 0
+    assert answer.memory_bytes > 0
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_a_graph_of_four_times_the_memory_stays_within_it(tmp_path: Path) -> None:
+    """240 MiB of embeddings may take 60 MiB beyond what the process itself needs."""
+    rng, nodes = np.random.default_rng(1), 60 * 4 * MIB // 512
+    edges = rng.integers(0, nodes, (200_000, 2)).astype(np.int32)
+    write_graph(tmp_path / "graph", {"node": ids(nodes)}, [Links("next", "node", "node", edges)])
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "graph"), str(tmp_path / "run"), str(60 * MIB)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
+    found = json.loads(done.stdout)
+    assert found["partitions"] > 4
+    assert found["peak"] < 1.3 * found["limit"], found
+    assert np.load(tmp_path / "run/vectors/node.npy", mmap_mode="r").shape == (nodes, 128)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_published_quality_on_fb15k_237_whole_and_in_partitions(data_dir: Path, tmp_path: Path) -> None:
+    """MRR at least .290 and hits@10 at least .475; eight partitions within 2% of one."""
+    graph = prepare(data_dir / "fb15k-237" / "graph.toml", tmp_path / "graph")
+    settings = TrainConfig(
+        epochs=10, chunk=64, negatives_in_batch=0, negatives_uniform=1000, learning_rate=0.05, init_scale=0.01
+    )
+    train(graph, tmp_path / "one", settings)
+    train(graph, tmp_path / "many", changed(settings, partitions=8))
+    one, many = (evaluate_links(tmp_path / name).overall for name in ("one", "many"))
+    assert one.mrr >= 0.290
+    assert one.hits_at_10 >= 0.475
+    assert many.mrr > 0.98 * one.mrr

@@ -2,7 +2,8 @@
 
 TwhinError
 ├── UsageError                 arguments or settings that cannot work          exit 2
-│   └── ConfigError            a configuration file with an unknown or bad key
+│   ├── ConfigError            a configuration file with an unknown or bad key
+│   └── KernelUnavailable      the compiled training step cannot be built here
 ├── GraphError                 the user's graph files                           exit 3
 │   ├── GraphFileError         graph.toml itself
 │   └── EdgeFileError          an edge file: file, row, column, what was found
@@ -45,6 +46,12 @@ class ConfigError(UsageError):
     """A configuration file with an unknown key or a value of the wrong kind."""
 
     code = "config_invalid"
+
+
+class KernelUnavailable(UsageError):
+    """The compiled training step cannot be compiled, kept or loaded on this machine."""
+
+    code = "kernel_unavailable"
 
 
 class GraphError(TwhinError):

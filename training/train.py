@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bundle.errors import ConfigError, RunError, UsageError
+from bundle.errors import ConfigError, KernelUnavailable, RunError, UsageError
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress, SilentProgress
 from training.backend import Backend
@@ -32,7 +32,7 @@ CHANGEABLE = {"epochs", "threads", "backend", "device", "checkpoint_seconds", "t
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a finished run was: where it lies, what it saw, how long this process took for it."""
+    """What a finished run was: where it lies, what it saw, how long this process took, and which backend trained."""
 
     run_dir: Path
     epochs: int
@@ -40,6 +40,7 @@ class RunSummary:
     final_loss: float
     seconds: float
     edges_per_second: float
+    backend: str
 
 
 def train(
@@ -64,11 +65,12 @@ def train(
         return _finished(run_dir)
     _bring_graph(prepared, run_dir)
     seen_before = checkpoint.position.edges_seen if checkpoint else 0
-    end = _train(prepared, run_dir, config, warm_start, checkpoint, progress or SilentProgress())
+    backend = make_backend(config)
+    end = _train(prepared, run_dir, config, warm_start, checkpoint, backend, progress or SilentProgress())
     shutil.rmtree(run_dir / "checkpoint")
     seconds = time.perf_counter() - started
     rate = (end.edges_seen - seen_before) / seconds
-    return RunSummary(run_dir, end.epoch, end.edges_seen, end.last_loss or 0.0, seconds, rate)
+    return RunSummary(run_dir, end.epoch, end.edges_seen, end.last_loss or 0.0, seconds, rate, backend.name)
 
 
 def _train(
@@ -77,9 +79,9 @@ def _train(
     config: TrainConfig,
     warm_start: Path | None,
     checkpoint: Checkpoint | None,
+    backend: Backend,
     shown: Progress,
 ) -> Position:
-    backend = make_backend(config)
     need = footprint(prepared, config, thread_count(config))
     partitions = checkpoint.partitions if checkpoint else choose_partitions(need, config)
     rows = partition_entities(prepared, partitions, config.seed)
@@ -113,18 +115,20 @@ def thread_count(config: TrainConfig) -> int:
 
 
 def make_backend(config: TrainConfig) -> Backend:
-    """The backend asked for; `auto` takes the compiled kernel on the CPU where a compiler is found, else torch.
+    """The backend asked for; `auto` takes the compiled kernel on the CPU where it can be built, else torch.
 
     Torch is imported only when it is used: the kernel needs neither it nor its memory.
     """
+    if config.backend == "compiled" and config.device != "cpu":
+        raise ConfigError(f"backend = 'compiled' runs on the CPU, device is {config.device!r}. Use 'auto' or 'torch'.")
     if config.device == "cpu" and config.backend != "torch":
-        from training.kernel.build import find_compiler
         from training.kernel_backend import KernelBackend
 
-        if config.backend == "compiled" or find_compiler() is not None:
+        try:
             return KernelBackend(config, thread_count(config))
-    if config.backend == "compiled":
-        raise ConfigError(f"backend = 'compiled' runs on the CPU, device is {config.device!r}. Use 'auto' or 'torch'.")
+        except KernelUnavailable:
+            if config.backend == "compiled":
+                raise
     from training.torch_backend import TorchBackend
 
     return TorchBackend(config, thread_count(config))
@@ -201,6 +205,6 @@ def _agree(checkpoint: Checkpoint, prepared: PreparedGraph, config: TrainConfig,
 def _finished(run_dir: Path) -> RunSummary:
     try:
         record = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
-        return RunSummary(run_dir, record["epochs"], record["edges_seen"], record["final_loss"], 0.0, 0.0)
+        return RunSummary(run_dir, record["epochs"], record["edges_seen"], record["final_loss"], 0.0, 0.0, "")
     except (ValueError, KeyError) as error:
         raise RunError(f"{run_dir / 'run.json'} cannot be read: {error}. Train in another directory.") from error

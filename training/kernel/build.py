@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from bundle.errors import ConfigError
+from bundle.errors import KernelUnavailable
 
 SOURCE = Path(__file__).with_name("step.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
@@ -31,18 +31,20 @@ def cache_directory() -> Path:
 def load_kernel(padded_dim: int) -> ctypes.CDLL:
     """The kernel for vectors of `padded_dim` floats, compiled first where the cache lacks it.
 
-    Raises ConfigError when there is no compiler, it fails, or the cache cannot be written.
+    Raises KernelUnavailable when there is no compiler, it fails, or the cache cannot be written.
     """
     compiler = find_compiler()
     if compiler is None:
-        raise ConfigError(
+        raise KernelUnavailable(
             "No C++ compiler was found (CXX, c++, g++ or clang++), which backend = 'compiled' needs. "
             "Install one, or use backend = 'torch'."
         )
     try:
         return ctypes.CDLL(str(_compiled(compiler, padded_dim)))
     except OSError as error:
-        raise ConfigError(f"The compiled kernel cannot be kept or loaded: {error}. Use backend = 'torch'.") from error
+        raise KernelUnavailable(
+            f"The compiled kernel cannot be kept or loaded: {error}. Use backend = 'torch'."
+        ) from error
 
 
 def _compiled(compiler: str, padded_dim: int) -> Path:
@@ -61,7 +63,7 @@ def _compile(compiler: str, padded_dim: int, path: Path) -> None:
         command = [compiler, *FLAGS, f"-DTWHIN_DIM={padded_dim}", str(SOURCE), "-o", str(partial)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise ConfigError(
+            raise KernelUnavailable(
                 f"{compiler} could not compile the training kernel: {done.stderr.strip()[:500]}. Use backend = 'torch'."
             )
         partial.replace(path)

@@ -15,10 +15,12 @@ Number = TypeVar("Number", int, float)
 SMALL_TYPE = 4096
 # Chosen on one half of the queries and judged on the other: what is only just enough on the first is avoided.
 MARGIN = 0.003
-HNSW_DEPTHS = (100, 150, 250, 400, 700)
-IVF_PROBES = (4, 8, 16, 32, 64, 128)
-IVF_PQ_REFINES = (2.0, 4.0, 8.0)
-PQ_DEPTHS = (500, 1500, 5000)
+HNSW_DEPTHS = (100, 150, 250, 400)
+IVF_PROBES = (8, 16, 32, 64)
+IVF_PQ_REFINES = (2.0, 4.0)
+PQ_DEPTHS = (250, 500, 1000)
+# Rows that share an inverted list: 4-bit codes are scanned so fast that longer lists, which miss less, pay.
+ROWS_A_LIST = {"ivf_sq8": 128, "ivf_pq": 512}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,15 @@ def _beats(other: Trial, trial: Trial) -> bool:
     return theirs != ours and all(their >= our for their, our in zip(theirs, ours, strict=True))
 
 
-def plans_for(n: int, config: IndexConfig) -> list[Plan]:
-    """The configurations to try on `n` rows: all that the settings leave open."""
+def plans_for(n: int, config: IndexConfig, *, with_hnsw: bool) -> list[Plan]:
+    """The configurations to try on `n` rows: all that the settings leave open.
+
+    A graph takes longer to build than everything else together, so the caller says whether it may pay.
+    """
     if config.kind == "auto" and n <= SMALL_TYPE:
         return [_exact()]
-    kinds = ("exact", "hnsw", "ivf_sq8", "ivf_pq", "pq") if config.kind == "auto" else (config.kind,)
+    swept = ("exact", "pq", "ivf_pq", "ivf_sq8", *(("hnsw",) if with_hnsw else ()))
+    kinds = swept if config.kind == "auto" else (config.kind,)
     return [plan for kind in kinds for plan in _PLANS[kind](n, config)]
 
 
@@ -87,14 +93,14 @@ def _hnsw_plans(_: int, config: IndexConfig) -> list[Plan]:
             depth=depth,
             popularity_scale=config.popularity_scale,
             links=config.hnsw_links or 16,
-            build_depth=config.hnsw_build_depth or 200,
+            build_depth=config.hnsw_build_depth or 120,
         )
         for depth in _fixed_or(config.depth, HNSW_DEPTHS)
     ]
 
 
 def _ivf_sq8_plans(n: int, config: IndexConfig) -> list[Plan]:
-    lists = _lists(n, config)
+    lists = _lists("ivf_sq8", n, config)
     return [
         Plan(
             "ivf_sq8",
@@ -109,7 +115,7 @@ def _ivf_sq8_plans(n: int, config: IndexConfig) -> list[Plan]:
 
 
 def _ivf_pq_plans(n: int, config: IndexConfig) -> list[Plan]:
-    lists = _lists(n, config)
+    lists = _lists("ivf_pq", n, config)
     return [
         Plan(
             "ivf_pq",
@@ -147,9 +153,10 @@ _PLANS = {
 }
 
 
-def _lists(n: int, config: IndexConfig) -> int:
-    """About 4√n inverted lists, and at least 39 rows to learn each from."""
-    return min(n, config.ivf_lists or max(1, min(int(4 * math.sqrt(n)), n // 39)))
+def _lists(kind: str, n: int, config: IndexConfig) -> int:
+    """Inverted lists for `n` rows: a power of two, at least 16 and with at least 39 rows to learn each from."""
+    wanted = 1 << max(4, round(math.log2(n / ROWS_A_LIST[kind]))) if n else 1
+    return min(n, config.ivf_lists or max(1, min(wanted, n // 39, 1 << 15)))
 
 
 def _fixed_or(fixed: Number | None, swept: Sequence[Number]) -> Sequence[Number]:

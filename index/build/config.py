@@ -44,7 +44,7 @@ class IndexConfig(Section):
     ivf_lists: PositiveInt | None = None
     pq_subquantizers: PositiveInt | None = None
     popularity_scale: PositiveFloat = 0.3
-    queries: PositiveInt = 1000
+    queries: PositiveInt = 500
 
 
 class ClusterConfig(Section):
@@ -82,7 +82,7 @@ class CompressionConfig(Section):
 
     subquantizers: PositiveInt | None = None
     rotated: bool = False
-    training_vectors: PositiveInt = 65_536
+    training_vectors: PositiveInt = 32_768
 
 
 class BuildConfig(Section):

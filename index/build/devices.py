@@ -1,5 +1,7 @@
 """Where the heavy parts of a build run: a GPU when this FAISS has one to use, else the processor."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,3 +39,14 @@ def find_device() -> Device:
     built_for_gpu = "GPU" in faiss.get_compile_options().split() and hasattr(faiss, "StandardGpuResources")
     n_gpus = faiss.get_num_gpus() if built_for_gpu else 0
     return Device(n_gpus, n_gpus > 0 and hasattr(faiss, "GpuIndexCagra"))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let FAISS run on the calling thread alone, and as before afterwards."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

@@ -47,7 +47,7 @@ class SearcherStage:
     config: BuildConfig
     device: Device
 
-    def build(self, entity_type: str, vectors: Vectors, queries: RealQueries) -> Chosen:
+    def build(self, entity_type: str, vectors: Vectors, queries: RealQueries, *, with_hnsw: bool) -> Chosen:
         """Sweep, choose on one half of the queries, judge on the other, keep the chosen file."""
         k = self.config.index.recall_at
         with tempfile.TemporaryDirectory(prefix=".trials-", dir=self.writer.root) as name:
@@ -55,7 +55,7 @@ class SearcherStage:
             truth = find_truth(vectors, queries.part(0, 2), k)
             trials = tuple(
                 Trial(plan, measure(read_searcher(path, plan.entry(path.name, width(vectors)), vectors), truth), *cost)
-                for plan, path, cost in self._built(vectors, directory)
+                for plan, path, cost in self._built(vectors, directory, with_hnsw)
             )
             best = choose(trials, self.config.index)
             file = self._keep(entity_type, best.plan, directory)
@@ -67,9 +67,11 @@ class SearcherStage:
         )
         return Chosen(entity_type, _measured(entry, judged, best.bytes_per_vector, k), gate, trials, best)
 
-    def _built(self, vectors: Vectors, directory: Path) -> Iterator[tuple[Plan, Path, tuple[float, float]]]:
+    def _built(
+        self, vectors: Vectors, directory: Path, with_hnsw: bool
+    ) -> Iterator[tuple[Plan, Path, tuple[float, float]]]:
         """Every plan with its file, bytes a vector and CPU seconds; plans that differ only when asked share a file."""
-        plans = plans_for(len(vectors), self.config.index)
+        plans = plans_for(len(vectors), self.config.index, with_hnsw=with_hnsw)
         for shared, alike in groupby(plans, key=lambda plan: plan.same_file):
             path = directory / shared.file_name
             seconds = self._write(shared, vectors, path)

@@ -61,7 +61,9 @@ class ExactSearcher:
 
     def _blocks(self, queries: Queries) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         for first in range(0, self.size, BLOCK_ROWS):
-            yield first, queries @ self._vectors[first : first + BLOCK_ROWS].T
+            block = self._vectors[first : first + BLOCK_ROWS]
+            # One query reads the vectors once however it is done, and waking BLAS's threads costs more than that.
+            yield first, np.einsum("ij,qj->qi", block, queries) if len(queries) == 1 else queries @ block.T
 
 
 def _top_positions(scores: Float32[npt.NDArray[np.float32], " n"], k: int) -> Rows:

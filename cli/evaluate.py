@@ -2,17 +2,19 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from bundle.errors import UsageError
 from cli.output import JsonFlag, emit, table
 from cli.progress import progress
-from cli.versions import BundlesOption, resolve
+from cli.versions import resolve
 
 if TYPE_CHECKING:
+    from bundle.prepared import PreparedGraph
     from evaluation.drift import DriftReport
-    from evaluation.follow import FollowReport, Row
+    from evaluation.follow import FollowReport, Recommend, Row
     from evaluation.links import LinkReport
 
 app = typer.Typer(help="Measure a run or a version against baselines.", no_args_is_help=True)
@@ -47,39 +49,70 @@ def links(
 @app.command()
 def follow(
     run: RunOption,
-    bundles: BundlesOption,
+    bundles: Annotated[Path | None, typer.Option("--bundles", help="Directory of versions.", metavar="DIR")] = None,
     version: Annotated[str, typer.Option(help="The version to measure.")] = "current",
+    url: Annotated[
+        str | None, typer.Option("--url", help="Measure a running service instead, such as http://127.0.0.1:8000.")
+    ] = None,
     part: Annotated[Part, typer.Option(help="Which held-out edges the lists should contain.")] = Part.test,
     users: Annotated[int, typer.Option(help="How many users to ask for.", min=1)] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the sample of users.", min=0)] = 1,
     as_json: JsonFlag = False,
 ) -> None:
-    """Whom to follow: recall of every strategy of a version on held-out edges, beside the simple baselines."""
+    """Whom to follow: recall of every strategy of a version on held-out edges, beside the simple baselines.
+
+    The version is named by --bundles and --version, or is the one that the service at --url serves.
+    """
     import numpy as np
 
-    from bundle.run import open_graph
-    from bundle.versions import version_path
-    from cli.compose import RecommendByRow, open_recommender
+    from bundle.run import open_graph, open_run
     from evaluation.baselines import baselines
     from evaluation.follow import follow_report
     from evaluation.task import follow_task
 
     graph = open_graph(run)
     task = follow_task(graph, part.value, np.random.default_rng(seed), n_users=users)
-    recommender = open_recommender(version_path(bundles, resolve(bundles, version)))
-    space = recommender.bundle.space()
-    target = space.relation(task.relation).entry.target
+    asked = _asked(graph, task.relation, bundles, version, url)
     report = follow_report(
         task,
-        RecommendByRow(recommender, relation=task.relation),
-        list(space.entry.strategies),
+        asked.recommend,
+        asked.strategies,
         baselines(task, np.random.default_rng(seed)),
-        space.table(target).embeddings,
+        open_run(run).vectors[graph.relation(task.relation).target],
         held_out=part.value,
-        auto=space.entry.auto,
+        auto=asked.auto,
         seed=seed,
     )
     emit(report, as_json, lambda: _show_follow(report))
+
+
+class _Asked(NamedTuple):
+    """Who answers, and by which strategies."""
+
+    recommend: "Recommend"
+    strategies: list[str]
+    auto: str
+
+
+def _asked(graph: "PreparedGraph", relation: str, bundles: Path | None, version: str, url: str | None) -> _Asked:
+    if url is not None and bundles is None:
+        return _asked_over_http(graph, relation, url)
+    if bundles is None or url is not None:
+        raise UsageError("Name what to measure: --bundles DIR for a version, or --url URL for a running service.")
+    from bundle.versions import version_path
+    from cli.compose import RecommendByRow, open_recommender
+
+    recommender = open_recommender(version_path(bundles, resolve(bundles, version)))
+    entry = recommender.bundle.space().entry
+    return _Asked(RecommendByRow(recommender, relation=relation), list(entry.strategies), entry.auto)
+
+
+def _asked_over_http(graph: "PreparedGraph", relation: str, url: str) -> _Asked:
+    from cli.remote import RecommendOverHttp
+
+    ends = graph.relation(relation)
+    service = RecommendOverHttp(url, relation, graph.entity(ends.source).ids, graph.entity(ends.target).ids)
+    return _Asked(service, *service.strategies())
 
 
 @app.command()

@@ -82,12 +82,11 @@ def show(
 @app.command()
 def verify(bundles: BundlesOption, version: VersionArgument, as_json: JsonFlag = False) -> None:
     """Check every byte of a version against its manifest, and every number for NaN and Inf."""
-    from bundle.reader import open_bundle
     from bundle.verify import check_digests, check_finite
-    from bundle.versions import version_path
+    from bundle.versions import open_version
 
-    path = version_path(bundles, resolve(bundles, version))
-    manifest = open_bundle(path).manifest
+    opened = open_version(bundles, resolve(bundles, version))
+    path, manifest = opened.path, opened.manifest
     total = sum(entry.size_bytes for entry in manifest.files.values())
     with progress().stage("Checking digests", total, "B") as stage:
         check_digests(path, manifest, advance=stage.advance)

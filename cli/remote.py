@@ -1,0 +1,69 @@
+"""A running service as the evaluation asks it: rows in, rows out, over HTTP."""
+
+import http.client
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from bundle.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from bundle.ids import IdTable
+
+TIMEOUT_S = 30.0
+
+
+class RecommendOverHttp:
+    """Asks POST /recommend for one user after another, on one connection.
+
+    `users` and `candidates` translate between the rows of the run and the service's ids, so the run and the
+    version served must come from the same graph; a candidate the run does not know is an error.
+    """
+
+    def __init__(self, url: str, relation: str, users: "IdTable", candidates: "IdTable") -> None:
+        """Raises UsageError for what is no http URL."""
+        parts = urlsplit(url)
+        if parts.scheme != "http" or parts.hostname is None:
+            raise UsageError(f"{url!a:.80} is no http URL, such as http://127.0.0.1:8000.")
+        self._connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT_S)
+        self._relation = relation
+        self._users = users
+        self._candidates = candidates
+
+    def strategies(self) -> tuple[list[str], str]:
+        """The names of the strategies that the service offers, and which one is its default."""
+        spaces: Any = self._call("GET", "/v1/info", None)["spaces"]
+        space = next(iter(spaces.values()))
+        return list(space["strategies"]), str(space["auto"])
+
+    def __call__(self, users: "npt.NDArray[np.int64]", strategy: str, k: int) -> "list[npt.NDArray[np.int64]]":
+        return [self._ask(external, strategy, k) for external in self._users.externals(users)]
+
+    def _ask(self, user: str, strategy: str, k: int) -> "npt.NDArray[np.int64]":
+        question = {"user": user, "k": k, "strategy": strategy, "relation": self._relation}
+        answer = self._call("POST", "/recommend", question)
+        candidates = answer["candidates"]
+        if not isinstance(candidates, list):
+            raise UsageError("The service's answer has no list of candidates. Is it another release?")
+        rows = self._candidates.rows([candidate["id"] for candidate in candidates])
+        if (rows < 0).any():
+            raise UsageError(
+                "The service knows entities that the run does not: name the run its version was built from."
+            )
+        return rows
+
+    def _call(self, method: str, path: str, body: object) -> dict[str, object]:
+        text = None if body is None else json.dumps(body)
+        try:
+            self._connection.request(method, path, text, {"content-type": "application/json"})
+            response = self._connection.getresponse()
+            answer: dict[str, object] = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise UsageError(f"The service at {self._connection.host} does not answer: {error}.") from error
+        if response.status != 200:
+            raise UsageError(f"The service refused {path} with {response.status}: {answer.get('detail')}.")
+        return answer

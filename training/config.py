@@ -67,6 +67,9 @@ class TrainConfig(BaseModel):
     backend: Literal["auto", "compiled", "torch"] = Field(
         "auto", description="the compiled kernel, plain torch, or the first of them that works here"
     )
+    products: Literal["float32", "bfloat16"] = Field(
+        "float32", description="numbers in the torch step's matrix products; tables and sums stay float32"
+    )
     device: str = Field("cpu", description="cpu, or a torch device such as cuda or cuda:1")
 
     def digest(self) -> str:

@@ -14,6 +14,8 @@ from training.config import TrainConfig
 from training.model import FORWARD, INVERSE, Table
 from training.torch_step import Gradient, Rates, TorchTable, adagrad, adagrad_rows, direction
 
+PRODUCTS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 @dataclass(slots=True)
 class Pending:
@@ -163,4 +165,5 @@ class TorchVisit:
         self, known: Pairs, weight: Tensor, query: Tensor, vectors: Tensor, rows: tuple[Tensor, Tensor], bias: Tensor
     ) -> Gradient:
         positive, candidate = vectors[rows[0]], vectors[rows[1]]
-        return direction(query, positive, candidate, bias, known, weight, self._config.loss == "logistic")
+        logistic, products = self._config.loss == "logistic", PRODUCTS[self._config.products]
+        return direction(query, positive, candidate, bias, known, weight, logistic, products)

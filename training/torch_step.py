@@ -48,20 +48,30 @@ def direction(
     known: Pairs,
     weight: Float[Tensor, " b"],
     logistic: bool,
+    products: torch.dtype | None = None,
 ) -> Gradient:
-    """Loss and gradients of one direction; scores are query·candidate + bias, `known` pairs count for nothing."""
-    negative = query @ candidate.T + bias[:, None]
+    """Loss and gradients of one direction; scores are query·candidate + bias, `known` pairs count for nothing.
+
+    `products` is the type of numbers that are multiplied, by default the inputs' own; sums come back in the inputs'.
+    """
+    negative = _product(query, candidate.T, products) + bias[:, None]
     negative[torch.from_numpy(known[0]).to(query.device), torch.from_numpy(known[1]).to(query.device)] = -torch.inf
     weights = logistic_weights if logistic else softmax_weights
     loss, slope, slopes = weights((query * positive).sum(1) + bias, negative)
     slope, slopes = slope * weight, slopes * weight[:, None]
     return Gradient(
         loss=(loss * weight).sum(),
-        query=slope[:, None] * positive + slopes @ candidate,
+        query=slope[:, None] * positive + _product(slopes, candidate, products),
         positive=slope[:, None] * query,
-        candidate=slopes.T @ query,
+        candidate=_product(slopes.T, query, products),
         bias=slope + slopes.sum(1),
     )
+
+
+def _product(a: Float[Tensor, "i k"], b: Float[Tensor, "k j"], numbers: torch.dtype | None) -> Float[Tensor, "i j"]:
+    if numbers is None or numbers == a.dtype:
+        return a @ b
+    return (a.to(numbers) @ b.to(numbers)).to(a.dtype)
 
 
 @dataclass(frozen=True, slots=True)

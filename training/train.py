@@ -119,9 +119,13 @@ def make_backend(config: TrainConfig) -> Backend:
 
     Torch is imported only when it is used: the kernel needs neither it nor its memory.
     """
-    if config.backend == "compiled" and config.device != "cpu":
-        raise ConfigError(f"backend = 'compiled' runs on the CPU, device is {config.device!r}. Use 'auto' or 'torch'.")
-    if config.device == "cpu" and config.backend != "torch":
+    by_kernel = config.device == "cpu" and config.products == "float32"
+    if config.backend == "compiled" and not by_kernel:
+        raise ConfigError(
+            f"backend = 'compiled' runs on the CPU in float32; device is {config.device!r}, products are "
+            f"{config.products!r}. Use 'auto' or 'torch'."
+        )
+    if by_kernel and config.backend != "torch":
         from training.kernel_backend import KernelBackend
 
         try:

@@ -1,5 +1,6 @@
 """Arrays on disk: `.npy` files written in one step and mapped read-only, never pickled."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,9 +39,9 @@ def map_array(path: Path) -> AnyArray:
         raise BundleIncomplete(f"{path} is missing. {AGAIN}") from error
     except (ValueError, EOFError) as error:
         raise BundleInvalid(f"{path} is not a .npy array. {AGAIN}") from error
-    if dtype.hasobject or fortran_order:
+    if dtype.hasobject or fortran_order or min(shape, default=0) < 0:
         raise BundleInvalid(f"{path} is not a plain array of numbers in C order. {AGAIN}")
-    n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    n_bytes = math.prod(shape) * dtype.itemsize
     if size_bytes < offset + n_bytes:
         raise BundleIncomplete(f"{path} is cut short: {size_bytes} bytes of {offset + n_bytes}. {AGAIN}")
     if n_bytes == 0:  # nothing to map
@@ -55,9 +56,12 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return np.lib.format.read_array_header_2_0(file)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace the file at `path` by `text` in one step and make it durable."""
-    partial = path.with_name(path.name + ".partial")
+def write_text(path: Path, text: str, partial: Path | None = None) -> None:
+    """Replace the file at `path` by `text` in one step and make it durable.
+
+    It is written to `partial` first: a file beside `path` by default, which a kill may leave behind.
+    """
+    partial = partial or path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

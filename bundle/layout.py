@@ -1,10 +1,13 @@
 """Where each array of a space lies inside a version: names only, no disk."""
 
+import re
 from typing import Literal
 
+from bundle.errors import UsageError
 from bundle.ids import IdKind
 
 MANIFEST = "manifest.json"
+PART_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"  # of a space, an entity type, a strategy: safe in a file name
 
 
 def relation_number(position: int) -> str:
@@ -16,6 +19,11 @@ class SpaceLayout:
     """Relative paths of the files of the space called `name`."""
 
     def __init__(self, name: str) -> None:
+        """Raises UsageError for a name that must not become a folder's."""
+        if not re.fullmatch(PART_NAME, name):
+            raise UsageError(
+                f"{name!a:.80} is no name of a space: a letter, then letters, digits, '_', '-'; 64 at most."
+            )
         self.root = f"spaces/{name}"
 
     def ids(self, entity_type: str, kind: IdKind) -> tuple[str, ...]:

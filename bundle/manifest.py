@@ -4,17 +4,26 @@ It is written last and is the version's commit. `docs/bundle-format.md` is the n
 """
 
 import re
-from datetime import datetime
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from bundle.errors import BundleFormatUnsupported, BundleInvalid
 from bundle.ids import IdKind
+from bundle.layout import PART_NAME
 
 FORMAT_VERSION = 1
 VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
-PART_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 
 PartName = Annotated[str, Field(pattern=PART_NAME)]
 ModeVector = Literal["centroid", "medoid", "personal"]
@@ -227,7 +236,7 @@ class Manifest(Model):
 
     format_version: int = FORMAT_VERSION
     version: str
-    created: datetime
+    created: AwareDatetime
     metric: Literal["inner_product"] = "inner_product"
     lineage: Lineage
     spaces: dict[PartName, SpaceEntry]
@@ -247,11 +256,34 @@ def parse_manifest(text: str, where: str) -> Manifest:
             "Serve it with a newer release, or build the version again."
         )
     try:
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         raise BundleInvalid(f"{where}: {key}: {first['msg']}. Build or copy the version again.") from error
+    for name, space in manifest.spaces.items():
+        for fault in _contradictions(space):
+            raise BundleInvalid(f"{where}: spaces.{name}: {fault}. Build or copy the version again.")
+    return manifest
+
+
+def _contradictions(space: SpaceEntry) -> Iterator[str]:
+    """What names an entity type, a relation or a strategy that is not there, or does not divide."""
+    relations = [relation.name for relation in space.relations]
+    ends = {end for relation in space.relations for end in (relation.source, relation.target)}
+    clustered = {space.clusters.mixture_type, *space.clusters.types}
+    default = {space.default.user_type, space.default.candidate_type}
+    unknown = {*ends, *clustered, *default, *space.compression, *space.indexes} - {e.name for e in space.entities}
+    if unknown:
+        yield f"{min(unknown)!r} is no entity type of the space"
+    if space.default.relation not in relations:
+        yield f"default.relation is {space.default.relation!a:.80}, which is no relation of the space"
+    if len(set(relations)) < len(relations):
+        yield "two relations have one name"
+    if space.auto not in space.strategies:
+        yield f"auto is {space.auto!r}, which is no strategy of the space"
+    if any(space.dim % entry.subquantizers for entry in space.compression.values()):
+        yield f"subquantizers do not divide dim, which is {space.dim}"
 
 
 class _FormatStamp(BaseModel):

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bundle.arrays import AnyArray, map_array
 from bundle.errors import BundleError, RunError, RunIncomplete, UsageError
 from bundle.ids import IdKind, IdTable, IntIds, StringIds
+from bundle.layout import PART_NAME
 
 FORMAT_VERSION = 1
 COMMIT_FILE = "graph.json"
@@ -36,7 +37,7 @@ class _Record(BaseModel):
 class EntityRecord(_Record):
     """One entity type in `graph.json`."""
 
-    name: str
+    name: str = Field(pattern=PART_NAME)
     id: IdKind
     count: int = Field(ge=0)
 

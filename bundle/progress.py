@@ -50,6 +50,3 @@ class SilentProgress:
 
 
 SILENT = SilentProgress()
-
-
-SILENT = SilentProgress()

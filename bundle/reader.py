@@ -69,6 +69,12 @@ class _SpaceReader:
         fits = len(array.shape) == len(shape) and all(
             want is None or want == have for want, have in zip(shape, array.shape, strict=True)
         )
+        listed = self._manifest.files[file]
+        if (listed.dtype, listed.shape) != (array.dtype.str, array.shape):
+            raise BundleInvalid(
+                f"{self._root / file} is {array.dtype.str} {array.shape}; the manifest lists {listed.dtype} "
+                f"{listed.shape}. Build or copy the version again."
+            )
         if array.dtype != np.dtype(dtype) or not fits:
             wanted = "×".join("any" if size is None else str(size) for size in shape)
             found = "×".join(str(size) for size in array.shape)

@@ -67,6 +67,11 @@ def open_run(path: Path) -> Run:
     """
     record = _record(path / RUN_FILE)
     graph = open_graph(path)
+    if graph.digest != record.graph_digest:
+        raise RunError(
+            f"{path} was trained on graph {record.graph_digest:.12}, and {graph.path} holds {graph.digest:.12}: the "
+            "edge files changed after the training. Train again."
+        )
     vectors = {
         entity.name: _array(path / "vectors" / f"{entity.name}.npy", (entity.count, record.dim))
         for entity in graph.entities

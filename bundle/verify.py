@@ -46,8 +46,9 @@ def _check_size(root: Path, name: str, entry: FileEntry) -> None:
 
 
 def _names_under(root: Path) -> Iterable[str]:
-    for directory, _, files in os.walk(root):
-        for file in files:
+    for directory, folders, files in os.walk(root):
+        links = [folder for folder in folders if (Path(directory) / folder).is_symlink()]  # which are not walked into
+        for file in (*files, *links):
             yield (Path(directory) / file).relative_to(root).as_posix()
 
 
@@ -78,9 +79,11 @@ def digest_of(path: Path, advance: Callable[[int], None] = lambda _: None) -> st
 
 def check_finite(root: Path, manifest: Manifest) -> None:
     """Look for NaN and Inf in every floating-point array. Raises BundleInvalid naming file and row."""
-    for name, entry in manifest.files.items():
-        if entry.dtype is not None and np.dtype(entry.dtype).kind == "f":
-            require_finite(map_array(root / name), str(root / name))
+    for name in manifest.files:
+        if name.endswith(".npy"):
+            array = map_array(root / name)
+            if array.dtype.kind == "f":
+                require_finite(array, str(root / name))
 
 
 def require_finite(array: AnyArray, where: str) -> None:

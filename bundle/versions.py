@@ -4,6 +4,7 @@ BUNDLES/<version>/     immutable
 BUNDLES/CURRENT        one line: the published version; replaced atomically
 BUNDLES/HISTORY        the published versions in order, oldest first, one a line: what `rollback` walks back
 BUNDLES/LOCK           held by whoever publishes or prunes
+BUNDLES/.removing-…    a version on its way out
 """
 
 import fcntl
@@ -14,17 +15,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bundle.arrays import write_text
-from bundle.errors import BundleError, BundleNotFound, BundlesBusy, GateRefused
+from bundle.arrays import sync_directory, write_text
+from bundle.errors import BundleError, BundleInvalid, BundleNotFound, BundlesBusy, GateRefused
 from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, Gate, Manifest
 from bundle.reader import open_bundle, read_manifest
+from bundle.space import Bundle
 from bundle.verify import check_digests, check_finite
 from bundle.writer import STAGING_PREFIX
 
 CURRENT = "CURRENT"
 HISTORY = "HISTORY"
 LOCK = "LOCK"
+REMOVING_PREFIX = ".removing-"
 Judge = Callable[[Manifest, Manifest | None], list[Gate]]
 
 
@@ -58,7 +61,7 @@ def _created(path: Path) -> datetime:
 def current_version(bundles: Path) -> str | None:
     """The published version, None before the first publication."""
     try:
-        return (bundles / CURRENT).read_text(encoding="ascii").strip() or None
+        return (bundles / CURRENT).read_text(encoding="ascii", errors="backslashreplace").strip() or None
     except FileNotFoundError:
         return None
 
@@ -74,6 +77,18 @@ def current_path(bundles: Path) -> Path:
     return version_path(bundles, version)
 
 
+def open_version(bundles: Path, version: str) -> Bundle:
+    """Open `version`. Raises BundleInvalid when its manifest has another name, BundleNotFound and others of opening."""
+    path = version_path(bundles, version)
+    bundle = open_bundle(path)
+    if bundle.version != version:
+        raise BundleInvalid(
+            f"{path / MANIFEST} is of version {bundle.version!a:.80}, and a version's directory has its name. "
+            "Rename the directory, or copy the version again."
+        )
+    return bundle
+
+
 def publish(
     bundles: Path, version: str, force_reason: str | None = None, judge: Judge = lambda new, active: []
 ) -> Manifest:
@@ -84,30 +99,30 @@ def publish(
     BundlesBusy when another process publishes.
     """
     with locked(bundles):
-        path = version_path(bundles, version)
-        bundle = open_bundle(path)
-        check_digests(path, bundle.manifest)
-        check_finite(path, bundle.manifest)
+        bundle = open_version(bundles, version)
+        check_digests(bundle.path, bundle.manifest)
+        check_finite(bundle.path, bundle.manifest)
         gates = [*bundle.manifest.evaluation.gates, *judge(bundle.manifest, _active(bundles, version))]
-        manifest = _through_the_gates(path, bundle.manifest, gates, force_reason)
-        _make_current(bundles, version, [*_history(bundles), version])
+        manifest = _through_the_gates(bundle, gates, force_reason)
+        # CURRENT alone decides. HISTORY comes after it, so that it never has a version that was not current.
+        history = _history(bundles)
+        _write_lines(bundles / CURRENT, [version])
+        _write_lines(bundles / HISTORY, history if history[-1:] == [version] else [*history, version])
         return manifest
 
 
 def rollback(bundles: Path) -> str:
     """Publish the version that was current before this one and return its name. Raises BundleNotFound."""
     with locked(bundles):
-        current = current_version(bundles)
-        history = _history(bundles)
-        while history and (history[-1] == current or not (bundles / history[-1] / MANIFEST).is_file()):
-            history.pop()
+        history = _history_before_current(bundles)
         if not history:
-            raise BundleNotFound(f"No version was published before {current or 'this'} in {bundles}.")
-        previous = history[-1]
-        path = version_path(bundles, previous)
-        check_digests(path, open_bundle(path).manifest)
-        _make_current(bundles, previous, history)
-        return previous
+            raise BundleNotFound(f"No version was published before {current_version(bundles) or 'this'} in {bundles}.")
+        previous = open_version(bundles, history[-1])
+        check_digests(previous.path, previous.manifest)
+        # Here HISTORY comes first: whoever is killed between the two finds the current version added to it again.
+        _write_lines(bundles / HISTORY, history)
+        _write_lines(bundles / CURRENT, [previous.version])
+        return previous.version
 
 
 def prune(bundles: Path, keep: int = 3) -> list[str]:
@@ -117,25 +132,24 @@ def prune(bundles: Path, keep: int = 3) -> list[str]:
     """
     with locked(bundles):
         versions = list_versions(bundles)
-        kept = set(versions[-keep:] if keep else []) | set(_history(bundles)[-2:])
-        kept.add(current_version(bundles) or "")
+        kept = {*(versions[-keep:] if keep else []), *_history_before_current(bundles)[-1:], current_version(bundles)}
         doomed = [name for name in versions if name not in kept]
+        leftovers = _remove_leftovers(bundles)
         for name in doomed:
-            # Without its manifest a version is none: a kill in the middle leaves no half version listed.
-            (bundles / name / MANIFEST).unlink()
-            shutil.rmtree(bundles / name)
-        return doomed + _remove_leftovers(bundles)
+            # Renamed first: a kill in the middle leaves no half version listed.
+            (bundles / name).rename(bundles / f"{REMOVING_PREFIX}{name}")
+        sync_directory(bundles)
+        _remove_leftovers(bundles)
+        return doomed + leftovers
 
 
 def _remove_leftovers(bundles: Path) -> list[str]:
-    removed = []
-    for path in bundles.iterdir():
-        staging = path.name.startswith(STAGING_PREFIX)
-        beheaded = path.is_dir() and bool(VERSION_NAME.match(path.name)) and not (path / MANIFEST).exists()
-        if (staging and not _alive(path.name)) or beheaded:
-            shutil.rmtree(path)
-            removed.append(path.name)
-    return removed
+    """Remove what was on its way out, and what builders were at work on when they died."""
+    staged = [path for path in bundles.glob(f"{STAGING_PREFIX}*") if not _alive(path.name)]
+    leftovers = [*bundles.glob(f"{REMOVING_PREFIX}*"), *staged]
+    for path in leftovers:
+        shutil.rmtree(path)
+    return [path.name for path in leftovers]
 
 
 def _alive(staging_name: str) -> bool:
@@ -159,8 +173,9 @@ def _active(bundles: Path, version: str) -> Manifest | None:
     return read_manifest(bundles / current)
 
 
-def _through_the_gates(path: Path, manifest: Manifest, gates: list[Gate], force_reason: str | None) -> Manifest:
+def _through_the_gates(bundle: Bundle, gates: list[Gate], force_reason: str | None) -> Manifest:
     """Let the version pass or refuse it; a forced passage is written into the manifest."""
+    manifest = bundle.manifest
     failed = [gate for gate in gates if not gate.passed and gate.forced is None]
     if not failed:
         return manifest
@@ -177,22 +192,32 @@ def _through_the_gates(path: Path, manifest: Manifest, gates: list[Gate], force_
     )
     evaluation = manifest.evaluation.model_copy(update={"gates": passed_or_forced})
     forced = manifest.model_copy(update={"evaluation": evaluation})
-    write_text(path / MANIFEST, forced.model_dump_json(indent=1))
+    # By way of the directory of versions: what a kill left inside the version would be one file too many.
+    partial = bundle.path.parent / f"{MANIFEST}.partial"
+    write_text(bundle.path / MANIFEST, forced.model_dump_json(indent=1), partial)
     return forced
 
 
 def _history(bundles: Path) -> list[str]:
+    """What was published, in order, the current version last also when a kill kept it from being written down."""
+    current = current_version(bundles)
     try:
-        return (bundles / HISTORY).read_text(encoding="ascii").split()
+        history = (bundles / HISTORY).read_text(encoding="ascii", errors="backslashreplace").split()
     except FileNotFoundError:
-        return []
+        history = []
+    return history if current is None or history[-1:] == [current] else [*history, current]
 
 
-def _make_current(bundles: Path, version: str, history: list[str]) -> None:
-    # CURRENT alone decides; a crash between the two leaves a history whose end is not current, which
-    # `rollback` reads correctly.
-    write_text(bundles / HISTORY, "\n".join(history) + "\n")
-    write_text(bundles / CURRENT, version + "\n")
+def _history_before_current(bundles: Path) -> list[str]:
+    """The history up to the version that a rollback goes to; empty when there is none."""
+    current, history = current_version(bundles), _history(bundles)
+    while history and (history[-1] == current or not (bundles / history[-1] / MANIFEST).is_file()):
+        history.pop()
+    return history
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    write_text(path, "\n".join(lines) + "\n")
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from bundle.manifest import VERSION_NAME, FileEntry, Manifest
 from bundle.verify import digest_of, require_finite
 
 STAGING_PREFIX = ".building-"
+# Files of the directory of versions, and the words by which the command means a version without its name.
+RESERVED = frozenset({"CURRENT", "HISTORY", "LOCK", "current", "latest"})
 
 
 class BundleWriter:
@@ -28,15 +30,20 @@ class BundleWriter:
         """Raises BundleInvalid when the name is no version name or is taken."""
         if not VERSION_NAME.match(version):
             raise BundleInvalid(f"{version!a:.80} is no version name: letters, digits, '.', '_' and '-', 64 at most.")
+        if version in RESERVED or version.endswith(".partial"):
+            raise BundleInvalid(f"{version!r} means something else in a directory of versions. Choose another name.")
         self.version = version
         self._final = bundles / version
         if self._final.exists():
-            raise BundleInvalid(f"{self._final} exists: a version is immutable. Choose another name.")
+            raise self._taken()
         # The process id tells `prune` whether the builder still lives.
         self.root = bundles / f"{STAGING_PREFIX}{version}.{os.getpid()}"
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir(parents=True)
         self._files: dict[str, FileEntry] = {}
+
+    def _taken(self) -> BundleInvalid:
+        return BundleInvalid(f"{self._final} exists: a version is immutable. Choose another name.")
 
     @property
     def files(self) -> dict[str, FileEntry]:
@@ -60,11 +67,18 @@ class BundleWriter:
         return path
 
     def create(self, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> AnyArray:
-        """A new `.npy` file mapped for writing, for arrays larger than memory; call `add` when it is full."""
+        """A new `.npy` file mapped for writing, for arrays larger than memory; call `add` when it is full.
+
+        Its blocks are taken at once: a mapped write to a full disk would kill the process instead of raising.
+        """
+        path = self.path(name)
         if 0 in shape:  # an empty array cannot be mapped
-            save_array(self.path(name), np.empty(shape, dtype=dtype))
+            save_array(path, np.empty(shape, dtype=dtype))
             return np.empty(shape, dtype=dtype)
-        return np.lib.format.open_memmap(self.path(name), mode="w+", dtype=np.dtype(dtype), shape=shape)
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        return array
 
     def add(self, name: str) -> None:
         """Take the file written at `path(name)` into the version. Raises BundleInvalid for NaN or Inf in a `.npy`."""
@@ -84,11 +98,17 @@ class BundleWriter:
         write_text(self.root / MANIFEST, manifest.model_dump_json(indent=1))
 
     def commit(self, manifest: Manifest) -> Path:
-        """Write the manifest last and give the directory its name. Returns the version's directory."""
+        """Write the manifest last and give the directory its name. Returns the version's directory.
+
+        Raises BundleInvalid when another builder took the name meanwhile.
+        """
         self.stage(manifest)
         for directory, _, _ in os.walk(self.root, topdown=False):
             sync_directory(Path(directory))
-        self.root.rename(self._final)
+        try:
+            self.root.rename(self._final)
+        except OSError as error:
+            raise (self._taken() if self._final.exists() else error) from error
         sync_directory(self._final.parent)
         return self._final
 

@@ -1,6 +1,7 @@
 """The directory of versions: publish, roll back, prune, and what is refused."""
 
 import fcntl
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bundle import versions
 from bundle.errors import (
     BundleAltered,
     BundleError,
@@ -17,12 +19,19 @@ from bundle.errors import (
     BundleNotFound,
     BundlesBusy,
     GateRefused,
+    RunError,
+    UsageError,
 )
+from bundle.layout import SpaceLayout
 from bundle.manifest import Evaluation, Gate, Lineage, Manifest
-from bundle.reader import read_manifest
+from bundle.reader import open_bundle, read_manifest
+from bundle.run import open_run
 from bundle.verify import check_digests, check_files
 from bundle.versions import (
+    CURRENT,
+    HISTORY,
     LOCK,
+    REMOVING_PREFIX,
     current_path,
     current_version,
     list_versions,
@@ -32,6 +41,7 @@ from bundle.versions import (
     version_path,
 )
 from bundle.writer import STAGING_PREFIX, BundleWriter
+from tests.support.toy import build_toy, write_toy_run
 
 LINEAGE = Lineage(graph_digest="0" * 64, training_config_digest="0" * 64, build_config_digest="0" * 64)
 Write = Callable[..., Path]
@@ -171,9 +181,155 @@ def test_prune_collects_what_dead_builders_left_and_spares_the_living(tmp_path: 
     dead = tmp_path / f"{STAGING_PREFIX}x.{2**22 + 1}"  # beyond the largest process id
     dead.mkdir()
     alive = BundleWriter(tmp_path, "two")
-    (tmp_path / "beheaded").mkdir()
-    assert sorted(prune(tmp_path)) == sorted([dead.name, "beheaded"])
+    leaving = tmp_path / f"{REMOVING_PREFIX}old"
+    leaving.mkdir()
+    (tmp_path / "not-ours").mkdir()
+    assert sorted(prune(tmp_path)) == sorted([dead.name, leaving.name])
     assert alive.root.is_dir()
+    assert (tmp_path / "not-ours").is_dir()
+
+
+def test_prune_keeps_what_a_rollback_goes_to_also_after_a_second_publication(tmp_path: Path, write: Write) -> None:
+    for name in ("one", "two", "three"):
+        write(name)
+    publish(tmp_path, "one")
+    for _ in range(3):
+        publish(tmp_path, "three")
+    assert prune(tmp_path, keep=1) == ["two"]
+    assert rollback(tmp_path) == "one"
+
+
+@pytest.mark.parametrize("killed_before", [CURRENT, HISTORY])
+def test_a_publication_killed_between_its_two_writes_can_be_rolled_back(
+    tmp_path: Path, write: Write, killed_before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two", "three"):
+        write(name)
+    publish(tmp_path, "one")
+    publish(tmp_path, "two")
+    with monkeypatch.context() as patched:
+        patched.setattr(versions, "_write_lines", _dies_before(killed_before))
+        with pytest.raises(KeyboardInterrupt):
+            publish(tmp_path, "three")
+    current, before = ("two", "one") if killed_before == CURRENT else ("three", "two")
+    assert current_version(tmp_path) == current
+    assert rollback(tmp_path) == before
+
+
+@pytest.mark.parametrize("killed_before", [CURRENT, HISTORY])
+def test_a_rollback_killed_between_its_two_writes_can_be_repeated(
+    tmp_path: Path, write: Write, killed_before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two", "three"):
+        write(name)
+        publish(tmp_path, name)
+    with monkeypatch.context() as patched:
+        patched.setattr(versions, "_write_lines", _dies_before(killed_before))
+        with pytest.raises(KeyboardInterrupt):
+            rollback(tmp_path)
+    assert current_version(tmp_path) == "three"
+    assert rollback(tmp_path) == "two"
+    assert rollback(tmp_path) == "one"
+
+
+def _dies_before(name: str) -> Callable[[Path, list[str]], None]:
+    """Writes like the real one, and is killed when the turn comes to the file called `name`."""
+    real = versions._write_lines
+
+    def write_lines(path: Path, lines: list[str]) -> None:
+        if path.name == name:
+            raise KeyboardInterrupt
+        real(path, lines)
+
+    return write_lines
+
+
+def test_a_forced_publication_killed_while_it_writes_leaves_the_version_fit(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("weak", recall=0.5)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            publish(tmp_path, "weak", force_reason="the old one is worse")
+    publish(tmp_path, "weak", force_reason="the old one is worse")
+    assert current_version(tmp_path) == "weak"
+
+
+def test_a_version_in_a_directory_of_another_name_is_refused(tmp_path: Path, write: Write) -> None:
+    write("one").rename(tmp_path / "two")
+    with pytest.raises(BundleInvalid, match="is of version 'one'"):
+        publish(tmp_path, "two")
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "HISTORY", "LOCK", "latest", "current", "CURRENT.partial"])
+def test_a_name_with_another_meaning_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BundleInvalid, match="means something else"):
+        BundleWriter(tmp_path, name)
+
+
+def test_two_builders_of_one_name_do_not_mix(tmp_path: Path, write: Write) -> None:
+    with BundleWriter(tmp_path, "one") as slow:
+        quick = write("one")  # its staging directory is named by the same process
+        slow.root.mkdir()
+        with pytest.raises(BundleInvalid, match="immutable"):
+            slow.commit(read_manifest(quick))
+    assert list_versions(tmp_path) == ["one"]
+
+
+def test_room_is_taken_before_a_mapped_file_is_written(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path, "one") as writer:
+        writer.create("spaces/s/a.npy", np.float32, (1 << 18,))
+        status = (writer.root / "spaces/s/a.npy").stat()
+        assert status.st_blocks * 512 >= status.st_size
+
+
+def test_an_array_of_another_shape_than_the_manifest_lists_is_refused(tmp_path: Path) -> None:
+    path = build_toy(tmp_path).path
+    file = path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["files"]["spaces/default/popular/000.npy"]["shape"] = [7]
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(BundleInvalid, match=r"popular/000\.npy is <i4 .*the manifest lists <i4 \(7,\)"):
+        open_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("auto", "none", "no strategy"),
+        ("default", {"relation": "none", "user_type": "user", "candidate_type": "item"}, "no relation"),
+        ("default", {"relation": "likes", "user_type": "user", "candidate_type": "none"}, "no entity type"),
+        ("dim", 7, "do not divide"),
+    ],
+)
+def test_a_manifest_that_names_what_is_not_there_is_refused(tmp_path: Path, key: str, value: object, said: str) -> None:
+    path = build_toy(tmp_path).path
+    file = path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["spaces"]["default"][key] = value
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(BundleInvalid, match=said):
+        read_manifest(path)
+
+
+def test_a_run_whose_graph_changed_is_refused(tmp_path: Path) -> None:
+    run = write_toy_run(tmp_path / "run")
+    open_run(run)
+    file = run / "graph" / "graph.json"
+    file.write_text(file.read_text().replace('"digest": "0', '"digest": "1'))
+    with pytest.raises(RunError, match="changed after the training"):
+        open_run(run)
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "9", "a\n", "a" * 65])
+def test_a_space_with_a_name_that_is_no_folder_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="no name of a space"):
+        SpaceLayout(name)
 
 
 def test_a_version_without_its_manifest_is_not_listed(tmp_path: Path, write: Write) -> None:

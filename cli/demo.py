@@ -7,7 +7,7 @@ import typer
 
 from cli.output import line
 from cli.progress import progress, say
-from cli.serve import run_service
+from cli.serve import require_free, run_service
 
 
 def demo(
@@ -23,6 +23,8 @@ def demo(
     What exists already is kept, so a second run starts in seconds; remove the directory to begin again.
     """
     bundles = directory / "bundles"
+    if serve:
+        require_free("127.0.0.1", port)  # before minutes of work
     graph = _graph(directory / "graph", users)
     _run(graph, directory / "run")
     _publish(directory / "run", bundles)

@@ -1,7 +1,8 @@
 """The command `twhin`: what it offers, and how its errors and interrupts end.
 
 Exit status: 0 done · 1 a bug of ours · 2 usage · 3 the graph files · 4 the run directory · 5 the versions ·
-130 interrupted by Ctrl-C. `bundle/errors.py` has the tree behind the numbers.
+6 the system refused: no room, no permission · 130 interrupted by Ctrl-C. The tree behind the numbers is in
+`bundle/errors.py`.
 """
 
 import sys
@@ -11,6 +12,8 @@ import typer
 from bundle.errors import TwhinError
 from cli import build, data, demo, evaluate, recommend, serve, train, versions
 from cli.output import fail
+
+SYSTEM, INTERRUPTED = 6, 130
 
 app = typer.Typer(
     name="twhin",
@@ -44,8 +47,16 @@ def main() -> None:
     except TwhinError as error:
         fail(str(error), error.code, as_json)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        fail("interrupted; nothing half-done is left behind", "interrupted", as_json)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(0)  # the reader of our output, `head` say, has had enough
+    except OSError as error:
+        fail(_trouble(error), "system", as_json)
+        sys.exit(SYSTEM)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer ends so, without a word, on Ctrl-C
+            fail("interrupted; nothing half-done is left behind", "interrupted", as_json)
+        raise
+
+
+def _trouble(error: OSError) -> str:
+    """What the system refused: a full disk, a missing permission."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}. Free some space or correct the permissions, and run it again."

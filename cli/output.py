@@ -1,6 +1,7 @@
 """What the command prints: tables for people, JSON with `--json`, errors with what to do."""
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output.")]
 
@@ -23,12 +25,14 @@ def emit(answer: object, as_json: bool, show: Callable[[], None]) -> None:
 
 
 def plain(value: object) -> object:
-    """`value` in the types JSON has; arrays, paths and times become lists and strings."""
+    """`value` in the types JSON has; arrays, paths and times become lists and strings, NaN and Inf null."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, str | int | float | bool | None):
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None  # JSON has no NaN
+    if isinstance(value, str | int | None):
         return value
     if isinstance(value, Path):
         return str(value)
@@ -48,13 +52,13 @@ def _plain_object(value: object) -> object:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; numbers are flushed right."""
-    view = Table(title=title, title_justify="left")
+    """Print a table; numbers are flushed right. Text is shown as it stands: an id may look like markup."""
+    view = Table(title=Text(printable(title)), title_justify="left")
     numeric = [all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(columns))]
     for column, right in zip(columns, numeric, strict=True):
-        view.add_column(column, justify="right" if right else "left")
+        view.add_column(Text(printable(column)), justify="right" if right else "left")
     for row in rows:
-        view.add_row(*(cell(item) for item in row))
+        view.add_row(*(Text(cell(item)) for item in row))
     Console(width=None if sys.stdout.isatty() else 160).print(view)
 
 
@@ -66,7 +70,12 @@ def cell(item: object) -> str:
         return f"{item:,}"
     if isinstance(item, float):
         return f"{item:.4g}"
-    return "" if item is None else str(item)
+    return "" if item is None else printable(str(item))
+
+
+def printable(text: str) -> str:
+    """`text` with its control characters escaped: an id must not steer the terminal."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def line(text: str) -> None:
@@ -79,4 +88,5 @@ def fail(message: str, code: str, as_json: bool) -> None:
     if as_json:
         sys.stderr.write(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False) + "\n")
     else:
-        Console(stderr=True, soft_wrap=True, highlight=False).print("twhin:", message, style="red", markup=False)
+        console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+        console.print("twhin:", printable(message), style="red", markup=False)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import JsonFlag, emit, line, table
-from cli.versions import BundlesOption
+from cli.versions import BundlesOption, resolve
 
 if TYPE_CHECKING:
     from service.recommend.types import Slate
@@ -19,18 +19,18 @@ def recommend(
     relation: Annotated[
         str | None, typer.Option(help="The relation to rank by; the version's default otherwise.")
     ] = None,
-    version: Annotated[str | None, typer.Option(help="Another version than the published one.")] = None,
+    version: Annotated[str, typer.Option(help="A version's name, `latest` or `current`.")] = "current",
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each candidate's interest, rank and source.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Answer as POST /recommend would: candidates for a user from the published version."""
-    from bundle.versions import current_path, version_path
+    from bundle.versions import version_path
     from cli.compose import open_recommender
     from service.recommend.types import RecommendRequest
 
-    path = current_path(bundles) if version is None else version_path(bundles, version)
+    path = version_path(bundles, resolve(bundles, version))
     request = RecommendRequest(user=user, k=k, strategy=strategy, relation=relation)
     slate = open_recommender(path).recommend(request)
     emit(_answer(user, slate, explain), as_json, lambda: _show(user, slate, explain))

@@ -1,11 +1,17 @@
 """`twhin serve`: the HTTP service over a directory of versions."""
 
+import socket
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bundle.errors import ConfigError, UsageError
 from cli.versions import BundlesOption
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 
 def serve(
@@ -25,11 +31,36 @@ def serve(
 
 
 def run_service(bundles: Path, host: str, port: int, workers: int = 1, redis: str | None = None) -> None:
-    """Start the service and stay until it is stopped. Raises BundleNotFound before anything is bound."""
-    from pydantic import SecretStr
-
+    """Start the service and stay until it is stopped. Raises BundleNotFound, UsageError before anything is bound."""
     from service.serve import serve as run
+
+    settings = _settings(bundles, redis)
+    require_free(host, port)
+    with suppress(KeyboardInterrupt):  # raised again by uvicorn when Ctrl-C has stopped it and requests are done
+        run(settings, host=host, port=port, workers=workers)
+
+
+def require_free(host: str, port: int) -> None:
+    """Raise UsageError when nobody can listen on `host` and `port`."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise UsageError(
+            f"Nobody can listen on {host}:{port}: {error.strerror}. Stop what does, or choose another --port or --host."
+        ) from error
+
+
+def _settings(bundles: Path, redis: str | None) -> "Settings":
+    from pydantic import SecretStr, ValidationError
+
     from service.settings import Settings
 
-    settings = Settings(bundles=bundles) if redis is None else Settings(bundles=bundles, redis_url=SecretStr(redis))
-    run(settings, host=host, port=port, workers=workers)
+    try:
+        return Settings(bundles=bundles) if redis is None else Settings(bundles=bundles, redis_url=SecretStr(redis))
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = "_".join(["TWHIN", *(str(part).upper() for part in first["loc"])])
+        raise ConfigError(
+            f"The environment variable {name}: {first['msg']}. Correct it; docs/api.md lists all."
+        ) from None

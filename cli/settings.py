@@ -34,6 +34,8 @@ def _read(config: Path) -> dict[str, object]:
         return tomllib.loads(config.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{config} does not exist. Name a TOML file of settings, or leave --config out.") from None
+    except OSError as error:
+        raise ConfigError(f"{config} cannot be read: {error.strerror}. Name a TOML file of settings.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{config} is not TOML: {error}.") from error
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bundle.errors import BundleError
 from cli.output import JsonFlag, emit, line, table
 from cli.progress import progress
 
@@ -69,13 +70,12 @@ def show(
         emit(manifest, as_json, lambda: _show_one(manifest))
         return
     current = current_version(bundles)
-    manifests = [read_manifest(bundles / name) for name in list_versions(bundles)]
-    answer = [{**_summary(manifest), "current": manifest.version == current} for manifest in manifests]
-    columns = ("version", "created", "current", "MB", "entities", "gates")
+    answer = [{**_listed(bundles, name), "current": name == current} for name in list_versions(bundles)]
+    columns = ("version", "created", "current", "MB", "entities", "gates", "fault")
     emit(
         {"versions": answer},
         as_json,
-        lambda: table(f"Versions in {bundles}", columns, [[row[column] for column in columns] for row in answer]),
+        lambda: table(f"Versions in {bundles}", columns, [[row.get(name) for name in columns] for row in answer]),
     )
 
 
@@ -135,6 +135,16 @@ def resolve(bundles: Path, version: str) -> str:
         return current_path(bundles).name
     versions = list_versions(bundles)
     return versions[-1] if version == "latest" and versions else version
+
+
+def _listed(bundles: Path, version: str) -> dict[str, object]:
+    """A version's line in the list; one that cannot be read does not hide the others."""
+    from bundle.reader import read_manifest
+
+    try:
+        return _summary(read_manifest(bundles / version))
+    except BundleError as error:
+        return {"version": version, "fault": str(error)}
 
 
 def _summary(manifest: "Manifest") -> dict[str, object]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cli.output import cell, emit, plain
-from cli.progress import LineProgress, readable
+from cli.output import cell, emit, plain, table
+from cli.progress import LineProgress, TerminalProgress, readable
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,32 @@ class Answer:
 def test_arrays_paths_and_dataclasses_become_json() -> None:
     answer = Answer(Path("a/b"), np.array([1, 2], dtype=np.int32), {"recall": np.float32(0.5), "none": None})
     assert json.dumps(plain(answer)) == '{"path": "a/b", "rows": [1, 2], "nested": {"recall": 0.5, "none": null}}'
+
+
+def test_what_json_cannot_say_is_null() -> None:
+    assert plain({"recall": float("nan"), "worst": np.float32("inf"), "k": 1.5}) == {
+        "recall": None,
+        "worst": None,
+        "k": 1.5,
+    }
+
+
+@pytest.mark.parametrize("text", ["[/red]", "[bold]x[/bold]", ":smile:", "[1]"])
+def test_text_in_a_table_stands_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table(f"for {text}", ("id",), [[text]])
+    assert capsys.readouterr().out.count(text) == 2
+
+
+def test_an_id_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    table("users", ("id",), [["\x1b[2Jgone\n"]])
+    assert r"\x1b[2Jgone\n" in capsys.readouterr().out
+
+
+def test_a_bar_takes_a_relation_by_any_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with TerminalProgress().stage("reading [/x]", 3, "B") as stage:
+        stage.note("[/y]")
+        stage.advance(3)
+    assert "reading [/x]" in capsys.readouterr().err
 
 
 def test_json_goes_to_standard_output_alone(capsys: pytest.CaptureFixture[str]) -> None:

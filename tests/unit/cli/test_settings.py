@@ -29,6 +29,11 @@ def test_what_is_no_setting_is_refused(item: str) -> None:
         merged(None, [item])
 
 
+def test_a_directory_is_no_file_of_settings(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Is a directory"):
+        merged(tmp_path, None)
+
+
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         merged(tmp_path / "none.toml", None)

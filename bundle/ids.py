@@ -92,7 +92,7 @@ class IntIds:
         return str(int(self.values[row]))
 
     def externals(self, rows: npt.NDArray[np.integer]) -> list[str]:
-        return [str(number) for number in self.values[rows].tolist()]
+        return list(map(str, self.values[rows].tolist()))
 
 
 def _parse_int_ids(externals: Sequence[str]) -> Int64[npt.NDArray[np.int64], " n"]:

@@ -4,19 +4,21 @@ A slate has tens of candidates from a handful of modes: plain lists are several 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32
 
-from bundle.mixtures import allocate
-from service.recommend.types import RECIPROCAL, Picks
+from bundle.mixtures import split
+from service.recommend.types import NO_PICKS, RECIPROCAL, Picks
 
 
 class Column(NamedTuple):
-    """The candidates of one mode, best first. `followers` are those among them that have an edge to the user;
-    `whole` is false when the mode has more than these.
+    """The candidates of one mode, best first, and their scores, perhaps more of those. `followers` are the candidates
+    that have an edge to the user; `whole` is false when the mode has more than these.
     """
 
     rows: list[int]
@@ -33,12 +35,7 @@ class Drawn(NamedTuple):
     exhausted: bool
 
 
-def draw(
-    columns: Sequence[Column],
-    shares: Float32[npt.NDArray[np.float32], " modes"],
-    k: int,
-    unwanted: set[int] | None = None,
-) -> list[Drawn]:
+def draw(columns: Sequence[Column], shares: list[float], k: int, unwanted: set[int] | None = None) -> list[Drawn]:
     """Take up to `k` candidates that are not `unwanted` from the modes' columns in proportion to `shares`.
 
     A candidate in several columns goes to the heaviest mode that reaches it. A mode that runs dry gives
@@ -49,42 +46,45 @@ def draw(
     gone = unwanted or set()
     alive, left = list(range(len(columns))), k
     while alive and left:
-        budgets = allocate(shares if len(alive) == len(columns) else shares[alive], left).tolist()
-        for mode, budget in zip(alive, budgets, strict=True):
-            before = len(taken[mode])
+        for mode, budget in zip(alive, split([shares[mode] for mode in alive], left), strict=True):
             cursors[mode] = _take(columns[mode].rows, cursors[mode], budget, gone, taken[mode])
-            left -= len(taken[mode]) - before
+        left = k - sum(map(len, taken))
         alive = [mode for mode in alive if cursors[mode] < len(columns[mode].rows)]
     return [Drawn(taken[mode], cursors[mode] == len(columns[mode].rows)) for mode in range(len(columns))]
 
 
 def _take(rows: list[int], cursor: int, budget: int, gone: set[int], positions: list[int]) -> int:
     """Note the positions of up to `budget` rows from `cursor` on that are not `gone` yet. Returns the new cursor."""
-    for position in range(cursor, len(rows)):
-        if budget == 0:
-            return position
-        row = rows[position]
-        if row not in gone:
-            gone.add(row)
-            positions.append(position)
-            budget -= 1
-    return len(rows)
+    wanted = len(positions) + budget
+    while len(positions) < wanted and cursor < len(rows):
+        chunk = rows[cursor : cursor + wanted - len(positions)]
+        positions += [position for position, row in enumerate(chunk, cursor) if row not in gone]
+        gone.update(chunk)
+        cursor += len(chunk)
+    return cursor
 
 
 def picked(columns: Sequence[Column], drawn: Sequence[Drawn], modes: Sequence[int]) -> Picks:
     """One slate in which the modes alternate, so that every prefix keeps their proportions; ties: the heavier first."""
-    keys: list[float] = []
-    picks = Picks([], [], [], [], [])
+    picks = NO_PICKS
     for column, (positions, _), mode in zip(columns, drawn, modes, strict=True):
-        count = len(positions)
-        keys += [(place + 0.5) / count for place in range(count)]
-        picks.extend(
-            [column.rows[position] for position in positions],
-            column.scores[positions].tolist(),
-            [mode] * count,
-            positions,
-            [RECIPROCAL if column.rows[position] in column.followers else column.source for position in positions]
-            if column.followers
-            else [column.source] * count,
-        )
-    return picks if len(drawn) == 1 else picks.ordered(sorted(range(len(keys)), key=keys.__getitem__))
+        if positions:
+            picks = picks.followed_by(_of_one_mode(column, positions, mode))
+    counts = tuple(len(positions) for positions, _ in drawn)
+    return picks if len(counts) < 2 or len(picks) < 2 else picks.ordered(_alternating(counts))
+
+
+def _of_one_mode(column: Column, positions: list[int], mode: int) -> Picks:
+    rows = [column.rows[position] for position in positions]
+    sources = [column.source] * len(rows)
+    if column.followers:
+        sources = [RECIPROCAL if row in column.followers else column.source for row in rows]
+    scores = column.scores[positions].tolist()
+    return Picks(tuple(rows), tuple(scores), (mode,) * len(rows), tuple(positions), tuple(sources))
+
+
+@lru_cache(maxsize=4096)
+def _alternating(counts: tuple[int, ...]) -> "itemgetter[tuple[object, ...]]":
+    """Takes from the concatenation of modes that gave `counts` candidates the order in which they alternate."""
+    keys = [(place + 0.5) / count for count in counts for place in range(count)]
+    return itemgetter(*sorted(range(len(keys)), key=keys.__getitem__))

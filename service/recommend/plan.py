@@ -101,7 +101,7 @@ def plan_for(
         fell: Fallback | None = None if strategy.merge == "popular" else "popular"
         return Plan(space, relation, k, depth, name, strategy, asked, profile, NO_MODES, exclusions, True, None, fell)
     lists = _stored_lists(space, relation, strategy) if len(modes) else None
-    if strategy.precomputed and len(modes) and not weights.mode:
+    if lists is not None and not weights.mode:
         weights = weights.model_copy(update={"mode": 1.0})
     fell = _moved(asked, weights)
     return Plan(space, relation, k, depth, name, strategy, weights, profile, modes, exclusions, False, lists, fell)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from jaxtyping import Int64
 
 from bundle.space import Relation
-from service.recommend.types import NO_MODE, POPULAR, Exclusions, Picks
+from service.recommend.types import NO_MODE, NO_PICKS, POPULAR, Exclusions, Picks
 
 CHUNK = 256
 
@@ -21,10 +21,12 @@ def popular_picks(relation: Relation, exclusions: Exclusions, k: int, taken: fro
             break
         if row not in taken:
             found.append((rank, row))
+    if not found:
+        return NO_PICKS
+    ranks, rows = zip(*found, strict=True)
     indptr = relation.sources.indptr
-    rows = [row for _, row in found]
-    scores = [math.log1p(indptr[row + 1] - indptr[row]) for row in rows]
-    return Picks(rows, scores, [NO_MODE] * len(rows), [rank for rank, _ in found], [POPULAR] * len(rows))
+    scores = tuple(math.log1p(indptr[row + 1] - indptr[row]) for row in rows)
+    return Picks(rows, scores, (NO_MODE,) * len(rows), ranks, (POPULAR,) * len(rows))
 
 
 def _eligible(relation: Relation, exclusions: Exclusions) -> Iterator[int]:

@@ -12,9 +12,8 @@ from service.recommend.closer import look_closer
 from service.recommend.merge import Column, Drawn, draw, picked
 from service.recommend.plan import Plan
 from service.recommend.popular import popular_picks
-from service.recommend.types import LIST, NO_MODE, NO_MODES, SEARCH, Fallback, Modes, Picks, Slate, in_sorted
+from service.recommend.types import LIST, NO_MODE, NO_MODES, NO_PICKS, SEARCH, Fallback, Modes, Picks, Slate, in_sorted
 
-ALONE = np.ones(1, dtype=np.float32)
 NOBODY = np.empty(0, dtype=np.int32)
 LIST_MARGIN = 48
 MAX_FOLLOWERS_SCORED = 4096
@@ -28,7 +27,7 @@ def slate_from_lists(plan: Plan, version: str) -> Slate | None:
     for reach in sorted({min(length, plan.k + LIST_MARGIN), length}):
         rows = plan.lists.rows[plan.modes.clusters, :reach]
         columns = _with_followers(plan, _list_columns(plan, plan.lists, rows))
-        drawn = draw(columns, plan.modes.shares, plan.k, plan.exclusions.among(rows.ravel()))
+        drawn = draw(columns, plan.modes.shares.tolist(), plan.k, plan.exclusions.among(rows.ravel()))
         # While no column was read past where it was cut, reading on down the lists would change nothing.
         if all(column.whole or not one.exhausted for column, one in zip(columns, drawn, strict=True)):
             full = sum(len(one.positions) for one in drawn) == plan.k
@@ -42,7 +41,7 @@ def slate_from_hits(plan: Plan, version: str, hits: Sequence[Hits]) -> Slate:
     if plan.strategy.rescoring is not None:
         columns = [look_closer(plan, plan.strategy.rescoring, column) for column in columns]
     fallback: Fallback | None = "deeper_search" if plan.lists is not None and plan.fallback is None else plan.fallback
-    drawn = draw(columns, plan.modes.shares if len(plan.modes) else ALONE, plan.k)
+    drawn = draw(columns, plan.modes.shares.tolist() if len(plan.modes) else [1.0], plan.k)
     return _slate(plan, version, columns, drawn, fallback)
 
 
@@ -55,8 +54,10 @@ def _slate(
     plan: Plan, version: str, columns: Sequence[Column], drawn: Sequence[Drawn], fallback: Fallback | None
 ) -> Slate:
     picks = picked(columns, drawn, range(len(drawn)) if len(plan.modes) else [NO_MODE] * len(drawn))
-    if len(picks) < plan.k and _filled(plan, picks) and plan.strategy.merge != "popular":
-        fallback = "popular"
+    popular = _popular(plan, picks) if len(picks) < plan.k else NO_PICKS
+    if len(popular):
+        picks = picks.followed_by(popular)
+        fallback = fallback if plan.strategy.merge == "popular" else "popular"
     counts = tuple(len(one.positions) for one in drawn)
     return Slate(
         space=plan.space,
@@ -73,21 +74,18 @@ def _slate(
     )
 
 
-def _filled(plan: Plan, picks: Picks) -> bool:
-    """Put popular candidates into the places that are left, unless everyone eligible is in the slate already."""
+def _popular(plan: Plan, picks: Picks) -> Picks:
+    """Popular candidates for the places that are left, none if everyone eligible is in the slate already."""
     eligible = len(plan.space.entities[plan.candidate_type]) - plan.exclusions.count()
     missing = min(plan.k, eligible) - len(picks)
-    if missing <= 0:
-        return False
-    popular = popular_picks(plan.relation, plan.exclusions, missing, frozenset(picks.rows))
-    picks.extend(popular.rows, popular.scores, popular.modes, popular.ranks, popular.sources)
-    return True
+    return popular_picks(plan.relation, plan.exclusions, max(0, missing), frozenset(picks.rows))
 
 
 def _list_columns(plan: Plan, lists: CandidateLists, rows: Int32[npt.NDArray[np.int32], "modes reach"]) -> list[Column]:
-    reach = rows.shape[1]
-    scores = lists.scores[plan.modes.clusters, :reach] * np.float32(plan.weights.mode)
-    whole = reach == lists.rows.shape[1]
+    weight, whole = np.float32(plan.weights.mode), rows.shape[1] == lists.rows.shape[1]
+    scores = [lists.scores[cluster] for cluster in plan.modes.clusters.tolist()]
+    if weight != 1:
+        scores = [weight * one for one in scores]
     return [Column(one, scores[mode], LIST, whole=whole) for mode, one in enumerate(rows.tolist())]
 
 
@@ -128,6 +126,6 @@ def _with_bonus(
     own = np.array(column.rows, dtype=np.int64)
     others = np.flatnonzero(~in_sorted(own, followers))
     rows = np.concatenate([own[others], followers])
-    merged = np.concatenate([column.scores[others], scores])
+    merged = np.concatenate([column.scores[: len(own)][others], scores])
     order = np.lexsort((rows, -merged))[:n]
     return Column(rows[order].tolist(), merged[order], column.source, frozenset(followers.tolist()), column.whole)

@@ -1,8 +1,8 @@
 """What is asked and what is answered: requests in the client's ids, slates in rows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -84,11 +84,11 @@ class Picks:
     in that mode's list, and where it was found (position in `SOURCES`).
     """
 
-    rows: list[int]
-    scores: list[float]
-    modes: list[int]
-    ranks: list[int]
-    sources: list[int]
+    rows: tuple[int, ...]
+    scores: tuple[float, ...]
+    modes: tuple[int, ...]
+    ranks: tuple[int, ...]
+    sources: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -97,20 +97,22 @@ class Picks:
         sources = [SOURCES[source] for source in self.sources]
         return map(Pick, self.rows, self.scores, self.modes, self.ranks, sources)
 
-    def extend(
-        self, rows: list[int], scores: list[float], modes: list[int], ranks: list[int], sources: list[int]
-    ) -> None:
-        """Add candidates at the end."""
-        self.rows.extend(rows)
-        self.scores.extend(scores)
-        self.modes.extend(modes)
-        self.ranks.extend(ranks)
-        self.sources.extend(sources)
+    def followed_by(self, others: "Picks") -> "Picks":
+        """These candidates, then `others`."""
+        return Picks(
+            self.rows + others.rows,
+            self.scores + others.scores,
+            self.modes + others.modes,
+            self.ranks + others.ranks,
+            self.sources + others.sources,
+        )
 
-    def ordered(self, order: list[int]) -> "Picks":
-        """The same candidates in another order."""
-        columns = (self.rows, self.scores, self.modes, self.ranks, self.sources)
-        return Picks(*([column[position] for position in order] for column in columns))  # type: ignore[arg-type]
+    def ordered(self, order: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> "Picks":
+        """The same candidates in the order that `order` puts a tuple into."""
+        return Picks(order(self.rows), order(self.scores), order(self.modes), order(self.ranks), order(self.sources))
+
+
+NO_PICKS = Picks((), (), (), (), ())
 
 
 class Pick(NamedTuple):

@@ -17,7 +17,9 @@ FLOAT_BYTES = 4
 DEFAULT_RATIO = 16
 ITERATIONS = 15
 OPQ_ITERATIONS = 20
-# Below this many points FAISS 1.15 takes another path through k-means, six times as slow for each point.
+# With fewer points FAISS 1.15 takes another path through k-means, six times as slow for each: so a few are left as
+# they are, and a middling number is repeated.
+FEW_POINTS = 4096
 FAST_POINTS = 32_768
 
 
@@ -64,6 +66,22 @@ def compress(
     return Compressed(learnt, codes, decode_by_faiss(learnt, codes[:GOLDEN_ROWS]), mse, cosine)
 
 
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """`compress` with its settings fixed, as the sweep of code sizes calls it."""
+
+    training_vectors: int
+    seed: int
+
+    def __call__(
+        self, vectors: Vectors, subquantizers: int, *, rotated: bool
+    ) -> tuple[ProductQuantizer, UInt8[npt.NDArray[np.uint8], "n parts"]]:
+        """The quantiser learnt on `vectors`, and their codes."""
+        rng = np.random.default_rng(self.seed)
+        made = compress(vectors, subquantizers, rotated=rotated, training_vectors=self.training_vectors, rng=rng)
+        return made.quantizer, made.codes
+
+
 def _sample(vectors: Vectors, limit: int, rng: np.random.Generator) -> Vectors:
     if len(vectors) <= limit:
         return np.ascontiguousarray(vectors)
@@ -106,6 +124,8 @@ def _enough(sample: Vectors) -> Vectors:
         sample = np.zeros((1, sample.shape[1]), dtype=np.float32)
     if len(sample) < CODEWORDS:  # k-means needs 256 points; fewer vectors are their own codewords
         return np.resize(sample, (CODEWORDS, sample.shape[1]))
+    if len(sample) <= FEW_POINTS:
+        return sample
     return np.ascontiguousarray(np.tile(sample, (-(-FAST_POINTS // len(sample)), 1)))
 
 

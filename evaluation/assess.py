@@ -21,7 +21,7 @@ from evaluation.weights import FIRST_GUESS, learn_weights
 
 Assessment = tuple[Evaluation, dict[str, Strategy], str]
 
-LEARN_USERS = 4000
+LEARN_USERS = 8000
 JUDGE_USERS = 1000
 BASELINES = ("popularity", "followees_of_followees", "reciprocate_first", "item_knn")
 # What `auto` is chosen by: early and late, all edges and the ones that are not a mere following back.

@@ -18,22 +18,33 @@ from evaluation.task import FollowTask, Lists
 POOL = 300
 HIDDEN = 16
 SHOWN_AS_NEW = 0.2
+NEGATIVES = 100  # of a pool, that teach
 L2 = 1e-4
-Rows = Integer[npt.NDArray[np.integer], " n"]
+Rows = Integer[npt.NDArray[np.integer], " _"]
 NOBODY = np.empty(0, dtype=np.int32)
 
 
 def learn_rescoring(space: Space, task: FollowTask, pools: Lists, rng: np.random.Generator) -> Rescoring | None:
     """The network that puts the held-out candidates of `pools` first; None when no pool can teach anything."""
     relation = space.relation(task.relation)
+    thinned = [_thinned(pool, task.relevant(user), rng) for user, pool in zip(task.users.tolist(), pools, strict=True)]
     new = rng.random(len(task.users)) < SHOWN_AS_NEW
     examples = pools_of(
         task,
-        pools,
+        thinned,
         lambda position, user, pool: _features(space, relation, user, pool, as_new=bool(new[position])),
         len(FEATURES),
     )
     return fit_network(examples, rng) if len(examples.starts) > 1 else None
+
+
+def _thinned(pool: Rows, relevant: Rows, rng: np.random.Generator) -> Rows:
+    """The pool with no more than NEGATIVES of its other candidates: more users teach more than longer pools do."""
+    positive = np.isin(pool, relevant)
+    others = np.flatnonzero(~positive)
+    chosen = rng.permutation(others)[:NEGATIVES]
+    kept: npt.NDArray[np.integer] = pool[np.sort(np.concatenate([np.flatnonzero(positive), chosen]))]
+    return kept
 
 
 def _features(
@@ -60,7 +71,7 @@ def fit_network(examples: Examples, rng: np.random.Generator, *, hidden: int = H
         loss, gradient = _loss(packed, x, examples, hidden)
         return loss + l2 * float(packed @ packed), gradient + 2.0 * l2 * packed
 
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 200, "maxcor": 20})
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 150, "maxcor": 20})
     matrix, bias, out = _unpack(found.x, hidden, width)
     return Rescoring(
         pool=POOL,

@@ -222,14 +222,15 @@ inline void query_block(const float* E, const float* C, int64_t k, float* out) {
   }
 }
 
-// out[m][0:2W] += sum_i E[m][i] Q[i][0:2W]: M candidates against 2W coordinates, over the tile's edges.
-template <int M>
+// out[m][0:2W] = sum_i E[m][i] Q[i][0:2W]: M candidates against 2W coordinates, over the tile's edges; MORE adds it instead.
+template <int M, bool MORE>
 inline void candidate_block(const float* E, const float* Q, int b, float* out) {
-  vf acc[M][2];
-  for (int m = 0; m < M; m++) {
-    acc[m][0] = load(out + m * D);
-    acc[m][1] = load(out + m * D + W);
-  }
+  vf acc[M][2] = {};
+  if constexpr (MORE)
+    for (int m = 0; m < M; m++) {
+      acc[m][0] = load(out + m * D);
+      acc[m][1] = load(out + m * D + W);
+    }
   for (int i = 0; i < b; i++) {
     vf b0 = load(Q + i * D), b1 = load(Q + i * D + W);
     for (int m = 0; m < M; m++) {
@@ -244,13 +245,14 @@ inline void candidate_block(const float* E, const float* Q, int b, float* out) {
   }
 }
 
-enum Product { SCORE, QUERY, CANDIDATE };
+enum Product { SCORE, QUERY, CANDIDATE, MORE_CANDIDATE };
 
 template <Product P, int M>
 inline void block(const float* A, const float* B, int64_t count, float* out) {
   if constexpr (P == SCORE) score_block<M>(A, B, out);
   if constexpr (P == QUERY) query_block<M>(A, B, count, out);
-  if constexpr (P == CANDIDATE) candidate_block<M>(A, B, (int)count, out);
+  if constexpr (P == CANDIDATE) candidate_block<M, false>(A, B, (int)count, out);
+  if constexpr (P == MORE_CANDIDATE) candidate_block<M, true>(A, B, (int)count, out);
 }
 
 // The block for `m` rows, m <= MR, chosen at run time.
@@ -279,11 +281,11 @@ void query_gradient(const float* E, const float* C, int64_t k, int b, float* out
     }
 }
 
-template <class Between>
+template <Product P, class Between>
 void candidate_gradient(const float* E, const float* Q, int64_t k, int b, float* out, Between between) {
   for (int64_t j = 0; j < k; j += MR)
     for (int c = 0; c < D; c += 2 * W) {
-      rows<CANDIDATE>((int)std::min<int64_t>(MR, k - j), E + j * TILE, Q + c, b, out + j * D + c);
+      rows<P>((int)std::min<int64_t>(MR, k - j), E + j * TILE, Q + c, b, out + j * D + c);
       between();
     }
 }
@@ -478,8 +480,7 @@ class Worker {
     b = now_.b, k = now_.k;
     float* dS = gradient_.data + (int64_t)slot * chunk_floats_;
     float *dT = dS + B * D, *dC0 = dT + B * D, *dC1 = dC0 + K * D;
-    std::memset(dS, 0, (2 * B + K) * D * 4);
-    std::memset(dC1, 0, k * D * 4);
+    std::memset(dS, 0, 2 * B * D * 4);
     const Table &source = w.tables[g.source_table], &target = w.tables[g.target_table];
     const int32_t *src = now_.src.data(), *dst = now_.dst.data();
     const int32_t *negative_t = now_.negative_t.data(), *negative_s = now_.negative_s.data();
@@ -638,7 +639,10 @@ class Worker {
           store(Qs.data + i * D + p, load(Q.data + i * D + p) * scale[i]);
           store(dQ.data + i * D + p, load(dQ.data + i * D + p) * scale[i]);
         }
-      candidate_gradient(E.data, Qs.data, k, n, dC, between);
+      if (i0 == 0)
+        candidate_gradient<CANDIDATE>(E.data, Qs.data, k, n, dC, between);
+      else
+        candidate_gradient<MORE_CANDIDATE>(E.data, Qs.data, k, n, dC, between);
       for (int i = 0; i < n; i++) {
         const float* y = Y + (i0 + i) * D;
         add(dQ.data + i * D, y, slope[i]);

@@ -62,9 +62,11 @@ def train(
 
 
 def _prepare(graph: Path, run: Path) -> "PreparedGraph":
+    from bundle.run import GRAPH_DIRECTORY, RUN_FILE
     from training.graph.prepare import prepare
 
-    prepared = prepare(graph, run / "graph", progress())
+    finished = (run / RUN_FILE).exists()
+    prepared = prepare(graph, run / GRAPH_DIRECTORY, progress(), may_replace=not finished)
     for relation in prepared.relations[:20]:
         held_out = f", {len(relation.valid):,} for validation, {len(relation.test):,} for the test"
         say(

@@ -95,3 +95,14 @@ def test_errors_say_what_where_and_what_to_do(
 def test_a_bad_setting_is_named(twhin: Command, pipeline, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     done = twhin("train", pipeline.graph, "--run", tmp_path / "r", "--set", "dimension=3", status=2)
     assert "dimension" in done.stderr
+
+
+def test_a_finished_run_keeps_its_graph_when_the_files_change(twhin: Command, pipeline, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    graph, run = tmp_path / "graph", tmp_path / "run"
+    shutil.copytree(pipeline.graph.parent, graph)
+    shutil.copytree(pipeline.run, run)
+    (graph / "follows.parquet").touch()
+    for option in ("--plan", "--resume"):
+        refused = twhin("train", graph / "graph.toml", "--run", run, option, status=4)
+        assert "Train in another directory" in refused.stderr.replace("\n", " ")
+    twhin("build", run, "--bundles", tmp_path / "bundles", "--set", "index.kind=exact")

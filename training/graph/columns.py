@@ -90,9 +90,11 @@ def _first(bad: Bool[npt.NDArray[np.bool_], " n"]) -> int:
 
 
 def _present(column: Any, expected: str) -> Any:
+    if pa.types.is_dictionary(column.type):  # whose null may stand among its values
+        column = column.dictionary_decode()
     if column.null_count:
         raise BadValue(int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))), None, expected)
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return column
 
 
 def _numeric(column: Any, expected: str) -> Any:

@@ -25,7 +25,8 @@ def expand(base: Path, patterns: Sequence[str], key: str) -> list[Path]:
         found += matches
     for path in found:
         if not path.is_file():
-            raise EdgeFileError(f"{path} does not exist. {key} names it: correct that or put the file there.")
+            fault = "is no file" if path.exists() else "does not exist"
+            raise EdgeFileError(f"{path} {fault}. {key} names it: correct that or put the file there.")
     return found
 
 

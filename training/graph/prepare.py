@@ -5,8 +5,10 @@ written, so a process killed at any moment leaves the last good graph or none.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,23 +43,49 @@ _CHUNK = 1 << 20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def prepare(graph_toml: Path, out_dir: Path, progress: Progress = SILENT) -> PreparedGraph:
+def prepare(graph_toml: Path, out_dir: Path, progress: Progress = SILENT, *, may_replace: bool = True) -> PreparedGraph:
     """Prepare the graph that `graph_toml` describes in `out_dir`, or open what is there when its input is unchanged.
 
-    Takes disk space of about 40 bytes an edge while it works and memory for the ids, not for the edges.
+    Takes disk space of about 40 bytes an edge while it works and memory for the ids, not for the edges. Where
+    something was made from the graph in `out_dir`, `may_replace` must be False.
 
-    Raises GraphFileError, EdgeFileError for bad input, DiskFull, and RunError when `out_dir` holds something else.
+    Raises GraphFileError, EdgeFileError for bad input, DiskFull, and RunError when `out_dir` holds something else, when
+    it must not be replaced, or when another process prepares it.
     """
     graph = read_graph_file(graph_toml)
     inputs = find_inputs(graph, graph_toml)
     source = source_of(graph_toml, inputs)
     if is_made_from(out_dir, source):
         return load_prepared(out_dir)
-    with _partial(out_dir) as partial:
+    if not may_replace and (out_dir / COMMIT_FILE).exists():
+        raise RunError(
+            f"{graph_toml} or an edge file changed since {out_dir} was made, and a finished run stands on that. "
+            "Train in another directory."
+        )
+    with _alone(out_dir), _partial(out_dir) as partial:
         record = _write(graph, inputs, partial, progress)
         write_source(partial, source)
         write_text(partial / COMMIT_FILE, record.model_dump_json(indent=1) + "\n")
     return load_prepared(out_dir)
+
+
+@contextmanager
+def _alone(out_dir: Path) -> Iterator[None]:
+    """Hold a lock beside `out_dir`, which the system frees if this process dies: two would write into one directory."""
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    lock = out_dir.with_name(out_dir.name + ".lock")
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(os.fstat(file.fileno()), lock.stat())
+        except (BlockingIOError, FileNotFoundError):
+            ours = False  # another holds it, or removed it just now
+        if not ours:
+            raise RunError(f"Another process prepares {out_dir}. Wait for it, or name another directory.")
+        try:
+            yield
+        finally:
+            lock.unlink()
 
 
 @contextmanager

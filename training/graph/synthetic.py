@@ -128,8 +128,10 @@ def generate(out: Path, n_users: int = 20_000, seed: int = 1, ids: IdKind = "int
 
     Returns the path of its graph.toml, which is written last. Ids are 0, 1, … or with `ids="string"` user-000000, ….
 
-    Raises UsageError for fewer than 100 users.
+    Raises UsageError for fewer than 100 users, or when `out` holds a graph.
     """
+    if (out / "graph.toml").exists():
+        raise UsageError(f"{out} holds a graph already. Give a new directory.")
     if n_users < MIN_USERS:
         raise UsageError(
             f"{n_users} users are too few to plant {COMMUNITIES} communities. Ask for {MIN_USERS} or more."

@@ -143,3 +143,10 @@ def test_empty_columns() -> None:
         assert len(int_ids(pa.array([], type=kind))) == 0
         assert len(string_ids(pa.array([], type=kind))) == 0
     assert int_ids(pa.array([], type=pa.int64())).dtype == np.int64
+
+
+def test_a_null_among_the_values_of_a_dictionary_is_found() -> None:
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array([7, None]))
+    with pytest.raises(BadValue) as caught:
+        int_ids(column)
+    assert caught.value.row == 1

@@ -1,5 +1,6 @@
 """Preparing: rows, repeats, self-loops, splits, relations from a column, reuse and replacement."""
 
+import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -332,3 +333,24 @@ def test_the_files_are_those_of_the_contract(tmp_path: Path, follows: MakeGraph)
         *("valid/000.dst.npy", "valid/000.src.npy"),
     ]
     assert np.load(tmp_path / "out/edges/000.src.npy", allow_pickle=False).dtype == np.int32
+
+
+def test_two_do_not_prepare_one_graph_at_a_time(tmp_path: Path, follows: MakeGraph) -> None:
+    graph_toml, out = follows("src,dst\n1,2\n2,3\n"), tmp_path / "out"
+    lock = tmp_path / "out.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(RunError, match="Another process prepares"):
+            prepare(graph_toml, out)
+    prepare(graph_toml, out)
+    assert not lock.exists()
+
+
+def test_a_graph_that_a_run_stands_on_is_not_replaced(tmp_path: Path, follows: MakeGraph) -> None:
+    graph_toml, out = follows("src,dst\n1,2\n2,3\n"), tmp_path / "out"
+    digest = prepare(graph_toml, out).digest
+    assert prepare(graph_toml, out, may_replace=False).digest == digest
+    follows("src,dst\n1,2\n2,3\n3,4\n")
+    with pytest.raises(RunError, match="a finished run stands on that"):
+        prepare(graph_toml, out, may_replace=False)
+    assert load_prepared(out).digest == digest

@@ -76,3 +76,9 @@ def test_string_ids(tmp_path: Path) -> None:
 def test_too_few_users(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Ask for 100 or more"):
         generate(tmp_path, n_users=10)
+
+
+def test_a_graph_is_not_written_over(tmp_path: Path) -> None:
+    generate(tmp_path, n_users=100)
+    with pytest.raises(UsageError, match="holds a graph already"):
+        generate(tmp_path, n_users=200)

@@ -30,20 +30,26 @@ command -v c++ >/dev/null || command -v g++ >/dev/null || missing+=(g++)
 if [ ${#missing[@]} -gt 0 ]; then
   say "Installing ${missing[*]}"
   command -v apt-get >/dev/null || fail "please install: ${missing[*]}"
-  as_root apt-get update -qq && as_root apt-get install -y -qq "${missing[@]}" || fail "please install: ${missing[*]}"
+  { as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"; } ||
+    fail "please install: ${missing[*]}"
 fi
 
-say "Creating .venv with $($python --version)"
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+# What an interrupted run left behind has no pip yet: begin again.
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+  say "Creating .venv with $("$python" --version)"
+  "$python" -m venv --clear .venv
+fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 pip install -q pip==26.3
 
-# The CPU build of torch, never the CUDA one with its gigabytes: from the configured indexes where they
-# carry it, else from PyTorch's own.
+# The CPU build of torch, never the CUDA one with its gigabytes: from the configured indexes where they carry it,
+# else from PyTorch's own, which lacks the pinned versions of what torch needs: those come with the rest.
 torch=$(grep '^torch==' requirements.lock)
-if ! pip install -q -c requirements.lock "$torch+cpu" 2>/dev/null; then
+torch_index=${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}
+if ! pip install -q --no-deps "$torch+cpu" 2>/dev/null; then
   say "Fetching the CPU build of $torch"
-  pip install -q -c requirements.lock --index-url https://download.pytorch.org/whl/cpu "$torch+cpu"
+  pip install -q --no-deps --index-url "$torch_index" "$torch+cpu" ||
+    fail "$torch+cpu is not to be had from $torch_index. Name an index that has it: TORCH_INDEX=URL make setup"
 fi
 
 say "Installing the pinned dependencies"

@@ -147,7 +147,6 @@ def _train(
     seed: int,
     *,
     hidden: int = 64,
-    epochs: int = 10,
     batch: int = 512,
 ) -> _Network:
     generator = torch.Generator().manual_seed(seed)
@@ -158,8 +157,9 @@ def _train(
         weights.append(torch.zeros(fan_out))
     network = _Network([weight.requires_grad_() for weight in weights])
     x, y = torch.from_numpy(inputs), torch.from_numpy(labels.astype(np.float32))
-    optimizer = torch.optim.AdamW(network.weights, lr=2e-3, weight_decay=0.05)
-    for _ in range(epochs):
+    optimizer = torch.optim.AdamW(network.weights, lr=5e-3, weight_decay=0.05)
+    # A small set needs more passes to learn anything: at least 600 updates.
+    for _ in range(max(5, 600 * batch // len(x))):
         for rows in torch.split(torch.randperm(len(x), generator=generator), batch):
             loss = torch.nn.functional.binary_cross_entropy_with_logits(network.logits(x[rows]), y[rows])
             optimizer.zero_grad()

@@ -22,6 +22,7 @@ from index.build.edges import stage_edges
 from index.build.lists import candidate_lists
 from index.build.mixtures import Counting, Engagements, build_mixtures, newest_time
 from index.build.queries import QueryMaker
+from index.build.smoothing import Smoothing, smooth
 
 POPULAR = 10_000
 BLOCK_ROWS = 1 << 16
@@ -122,6 +123,9 @@ class SpaceStage:
             newest=newest_time(engagements),
         )
         mixtures = build_mixtures(engagements, self.counts[self.default.user_type], counting)
+        if settings.smoothing is not None:
+            smoothing = Smoothing(settings.smoothing.neighbours, settings.smoothing.share)
+            mixtures = smooth(mixtures, self.run.vectors[self.default.user_type], smoothing, counting)
         self.writer.array(self.layout.mixtures("indptr"), mixtures.indptr)
         self.writer.array(self.layout.mixtures("clusters"), mixtures.indices)
         if mixtures.weights is not None:

@@ -80,7 +80,10 @@ class Edge:
         service.metrics.inflight.inc()
         try:
             async with asyncio.timeout_at(call.deadline):
-                return await route.handler(call)
+                if service.tracing is None:
+                    return await route.handler(call)
+                with service.tracing.span(call):
+                    return await route.handler(call)
         except TimeoutError:
             service.metrics.shed("deadline")
             raise Problem("deadline_exceeded", "the request's time is over") from None

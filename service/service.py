@@ -17,6 +17,7 @@ from service.state.events import live_edges
 from service.state.redis import RedisStore
 from service.state.sqlite import SqliteStore
 from service.state.store import StateStore
+from service.tracing import open_tracing
 from service.versions.versions import Versions
 from service.versions.watcher import follow_once, watch
 
@@ -35,6 +36,7 @@ class Service:
         self.metrics = Metrics()
         self.keys = Keys(settings)
         self.versions = Versions(settings, self.metrics.versions)
+        self.tracing = open_tracing(settings)
         self.started_at = time.time()
         self.draining = False
         self.inflight = 0
@@ -64,6 +66,8 @@ class Service:
         await self.search.close()
         await self.state.close()
         self.versions.close()
+        if self.tracing is not None:
+            self.tracing.close()
 
     def _go(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))

@@ -1,0 +1,57 @@
+"""Traces, off unless a collector is named: one span a request, joined to the caller's by `traceparent`.
+
+The packages are the [otel] extra and are imported only here, only then: on a hot route they cost more than it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bundle.errors import UsageError
+from service.call import Call
+from service.settings import Settings
+
+
+class Tracing:
+    """Makes spans and sends them in the background."""
+
+    def __init__(self, endpoint: str, share: float) -> None:
+        """Raises UsageError when the [otel] extra is not installed."""
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+            from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+        except ImportError as error:
+            raise UsageError(
+                "TWHIN_OTLP_ENDPOINT is set and the packages for it are missing: install twhin[otel]"
+            ) from error
+        resource = Resource.create({"service.name": "twhin"})
+        self._provider: Any = TracerProvider(resource=resource, sampler=ParentBasedTraceIdRatio(share))
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+        self._tracer = self._provider.get_tracer("twhin")
+        self._propagator: Any = TraceContextTextMapPropagator()
+
+    @contextmanager
+    def span(self, call: Call) -> Iterator[None]:
+        """A span around the answer to `call`; it carries the route and the request's id, never an entity's."""
+        carrier = {"traceparent": call.header(b"traceparent") or ""}
+        parent = self._propagator.extract(carrier)
+        attributes = {
+            "http.route": call.route,
+            "http.request.method": call.scope["method"],
+            "twhin.request_id": call.request_id,
+        }
+        with self._tracer.start_as_current_span(call.route, context=parent, attributes=attributes):
+            yield
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._provider.shutdown()
+
+
+def open_tracing(settings: Settings) -> Tracing | None:
+    """Traces as the settings ask for: usually none."""
+    return None if settings.otlp_endpoint is None else Tracing(settings.otlp_endpoint, settings.trace_share)

@@ -17,6 +17,18 @@ from training.torch_step import Gradient, Rates, TorchTable, adagrad, adagrad_ro
 PRODUCTS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where tensors lie during a visit, and whether they are copies that must be brought back."""
+
+    device: torch.device
+    copies: bool
+
+    def bring(self, array: npt.NDArray[np.float32]) -> Tensor:
+        """The array as a tensor there."""
+        return torch.from_numpy(array).to(self.device, copy=self.copies)
+
+
 @dataclass(slots=True)
 class Pending:
     """Gradients of one table that wait for the update."""
@@ -32,29 +44,30 @@ class Pending:
 
 
 class TorchBackend:
-    """Trains on any torch device. On the CPU it works on the numpy arrays themselves."""
+    """Trains on any torch device. On the CPU it works on the numpy arrays themselves, unless `copies` is set."""
 
     name = "torch"
 
-    def __init__(self, config: TrainConfig, threads: int) -> None:
+    def __init__(self, config: TrainConfig, threads: int, copies: bool = False) -> None:
         self._config = config
-        self._device = torch.device(config.device)
+        self._place = Place(torch.device(config.device), copies or torch.device(config.device).type != "cpu")
         torch.set_num_threads(threads)
 
     def visit(self, work: BucketWork) -> "TorchVisit":
         """See Backend."""
-        return TorchVisit(self._config, self._device, work)
+        return TorchVisit(self._config, self._place, work)
 
 
 class TorchVisit:
     """A bucket's tables as tensors during one visit, and the gradients that wait."""
 
-    def __init__(self, config: TrainConfig, device: torch.device, work: BucketWork) -> None:
-        self._config, self._device, self._work = config, device, work
+    def __init__(self, config: TrainConfig, place: Place, work: BucketWork) -> None:
+        self._config, self._place, self._work = config, place, work
+        self._device = place.device
         self._rates = Rates(config.learning_rate, config.l2_previous, config.l2)
         self._tables: dict[int, Pending] = {}
-        self._relations = torch.from_numpy(work.relations.vectors).to(device)
-        self._relation_state = torch.from_numpy(work.relations.accumulator).to(device)
+        self._relations = place.bring(work.relations.vectors)
+        self._relation_state = place.bring(work.relations.accumulator)
         self._relation_rows: list[Tensor] = []
         self._relation_gradients: list[Tensor] = []
         sizes = [len(table) for table in (*work.sources, *work.targets)]
@@ -102,7 +115,7 @@ class TorchVisit:
 
     def sync(self) -> None:
         """Bring the tables back from another device."""
-        if self._device.type == "cpu":
+        if not self._place.copies:
             return
         for table in (*self._work.sources, *self._work.targets):
             if id(table) in self._tables:
@@ -114,9 +127,8 @@ class TorchVisit:
 
     def _pending(self, table: Table) -> Pending:
         if id(table) not in self._tables:
-            previous = None if table.previous is None else torch.from_numpy(table.previous).to(self._device)
-            vectors = torch.from_numpy(table.vectors).to(self._device)
-            state = torch.from_numpy(table.accumulator).to(self._device)
+            previous = None if table.previous is None else self._place.bring(table.previous)
+            vectors, state = self._place.bring(table.vectors), self._place.bring(table.accumulator)
             self._tables[id(table)] = Pending(TorchTable(vectors, state, previous))
         return self._tables[id(table)]
 

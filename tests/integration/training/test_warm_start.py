@@ -7,9 +7,11 @@ import pytest
 
 from bundle.errors import ConfigError, RunIncomplete, UsageError
 from bundle.prepared import PreparedGraph
+from bundle.run import open_graph
 from evaluation.drift import evaluate_drift
 from evaluation.links import evaluate_links
 from tests.support.graphs import Links, write_graph
+from tests.support.toy import build_toy
 from training.config import TrainConfig
 from training.earlier import open_earlier
 from training.origin import RandomOrigin
@@ -104,6 +106,21 @@ def test_a_version_does_not_drift_from_itself(old_run: Path) -> None:
         assert (drift.movement.l2_mean, drift.neighbour_overlap, drift.cluster_churn) == (0, 1, 0)
         assert (drift.added, drift.removed) == (0, 0)
         assert sum(part.movement.entities for part in drift.by_degree) == drift.kept
+
+
+def test_a_published_version_is_a_start_too(tmp_path: Path) -> None:
+    """A version keeps what a warm start needs; string ids are matched like numbers."""
+    version = build_toy(tmp_path).path
+    earlier, graph = open_earlier(version), open_graph(tmp_path / "run")
+    config = TrainConfig(dim=earlier.dim, threads=1)
+    rows = partition_entities(graph, 1, 1)
+    random = RandomOrigin(rows, len(graph.relations), earlier.dim, 0.1, 1)
+    started = warm_origin(graph, earlier, rows, config, random)
+    for i, entity in enumerate(graph.entities):
+        expected = np.load(tmp_path / f"run/vectors/{entity.name}.npy")
+        np.testing.assert_array_equal(started.table(i, 0).vectors, expected)
+    np.testing.assert_array_equal(started.relations().vectors, np.load(tmp_path / "run/relations.npy"))
+    assert evaluate_drift(tmp_path / "run", version).types[0].movement.l2_mean == 0
 
 
 def test_what_cannot_be_started_from_or_compared_is_said(

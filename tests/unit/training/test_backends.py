@@ -103,6 +103,16 @@ def test_the_kernel_agrees_with_torch(case: str) -> None:
         np.testing.assert_allclose(one, other, rtol=RELATIVE, atol=ABSOLUTE)
 
 
+def test_tables_on_another_device_come_back() -> None:
+    """What a GPU does, on the CPU: a visit works on copies of the tables and `sync` brings them back."""
+    start = world(diagonal=False, previous=True, l2_previous=0.05)
+    loss, expected = trained(start, TorchBackend(start.config, 1))
+    copied_loss, copied = trained(start, TorchBackend(start.config, 1, copies=True))
+    assert copied_loss == loss
+    for one, other in zip(copied, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_bfloat16_products_learn_nearly_the_same() -> None:
     """Eight bits of mantissa in the products, float32 tables: within 2% of the loss, 5% of every table."""
     start = world()

@@ -1,0 +1,126 @@
+"""The page: self-contained, well-formed, with every method in it; charts; what it says about mixtures."""
+
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from evaluation.compression import CompressionReport, CompressionRow
+from evaluation.follow import Estimate, FollowReport, Row
+from evaluation.ranking import RankingReport, RankingRow
+from evaluation.report.page import Report, render, write_report
+from evaluation.report.svg import Series, chart
+from evaluation.report.words import mixture_in_words
+
+VOID = {"meta", "br"}
+
+
+def estimate(mean: float) -> Estimate:
+    return Estimate(mean=mean, low=mean - 0.01, high=mean + 0.01, n=100)
+
+
+def method(name: str, kind: str, recall: float, diversity: float = 0.5) -> Row:
+    metrics = {f"recall@{k}": estimate(recall * (1 + k / 100)) for k in (10, 20, 50)}
+    metrics |= {"one_way_recall@10": estimate(recall / 2), "diversity@10": estimate(diversity)}
+    return Row(name=name, kind=kind, metrics=metrics, by_degree={"3-9": metrics, "10-29": metrics})
+
+
+@pytest.fixture
+def follow() -> FollowReport:
+    rows = (
+        method("blend", "strategy", 0.5),
+        method("mixture_blend", "strategy", 0.4, diversity=0.8),
+        method("popularity", "baseline", 0.02),
+        Row(name="implicit_als_128", kind="baseline", missing="the package <implicit> is not installed"),
+    )
+    cold = {1: (method("fold_in", "strategy", 0.2),)}
+    return FollowReport(relation="follows", held_out="test", users=100, seed=1, auto="blend", rows=rows, cold=cold)
+
+
+@pytest.fixture
+def report(follow: FollowReport) -> Report:
+    ranking = RankingRow(
+        features="none", model="mlp", metrics={n: estimate(0.6) for n in ("rce", "roc_auc", "pr_auc", "map")}
+    )
+    code = {"rotated": False, "mse": 0.1, "cosine": 0.9, "recall_at_100": 0.8, "task_recall": 0.5, "task_loss": 0.01}
+    rows = tuple(CompressionRow(subquantizers=128 // ratio, ratio=ratio, **code) for ratio in (8, 16, 32))
+    shared = {
+        "entity_type": "user",
+        "dim": 32,
+        "vectors": 10,
+        "task": "recall",
+        "uncompressed": 0.5,
+        "loss_budget": 0.02,
+    }
+    return Report(
+        title="A & B",
+        created=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+        follow=follow,
+        ranking=(RankingReport(task="clicks", train=10, test=5, rows=(ranking,)),),
+        compression=(CompressionReport(**shared, rows=rows, advised=None),),
+    )
+
+
+class Balance(HTMLParser):
+    """Fails when a closing tag does not fit, and notes what the page would load from elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [str(value) for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [str(value) for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_needs_nothing_beside_it(report: Report) -> None:
+    page = Balance()
+    page.feed(render(report))
+    assert page.open == []
+    assert page.loads == []
+
+
+def test_every_method_and_every_missing_one_is_on_the_page(report: Report) -> None:
+    page = render(report)
+    for text in ("blend", "popularity", "the package &lt;implicit&gt; is not installed", "A &amp; B", "clicks", "32×"):
+        assert text in page
+    assert '<tr class="strategy auto"><td>blend' in page
+
+
+def test_the_files_hold_the_same_numbers(report: Report, tmp_path: Path) -> None:
+    page = write_report(report, tmp_path / "new")
+    assert page.read_text(encoding="utf-8") == render(report)
+    assert Report.model_validate_json((tmp_path / "new" / "report.json").read_bytes()) == report
+
+
+def test_a_chart_is_well_formed_and_has_a_point_for_every_finite_value() -> None:
+    svg = chart("a < b", "x", "y", [Series("one & two", (1.0, 2.0, 3.0), (0.1, float("nan"), 0.3))])
+    circles = [element for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("circle")]  # noqa: S314
+    assert len(circles) == 2 + 1  # two points, one in the legend
+
+
+@pytest.mark.parametrize("values", [(), (0.0,), (5.0, 5.0), (-1.0, 1.0), (1e-9, 1e9)])
+def test_a_chart_of_any_range_has_axes(values: tuple[float, ...]) -> None:
+    svg = chart("t", "x", "y", [Series("s", values, values)])
+    assert "nan" not in svg
+    assert len(ElementTree.fromstring(svg)) > 3  # noqa: S314
+
+
+def test_the_words_say_which_won_and_where_the_other_is_ahead(follow: FollowReport) -> None:
+    words = mixture_in_words(follow)
+    assert "one vector (blend) finds more than a mixture (mixture_blend)" in words
+    assert "ahead in the lists' diversity: 0.800 to 0.500" in words
+    turned = follow.model_copy(update={"rows": (method("blend", "strategy", 0.3), method("mixture", "strategy", 0.6))})
+    assert "a mixture (mixture) finds more than one vector (blend)" in mixture_in_words(turned)
+    assert np.isclose(turned.row("mixture").mean("recall@10"), 0.66)

@@ -1,0 +1,165 @@
+"""The small parts: events, breaker, budgets, settings, logs, vectors, the search thread's promises."""
+
+import asyncio
+import json
+import logging
+import random
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from bundle.ids import IntIds, parse_int_id
+from bundle.mixtures import allocate
+from service.logs import JsonLines
+from service.metrics import Metrics
+from service.problems import Problem, problem_of_decoding
+from service.recommend.merge import Column, draw, picked
+from service.recommend.recommender import Recommender
+from service.recommend.types import LIST, RecommendRequest
+from service.search_thread import SearchThread
+from service.serve import environment_of
+from service.settings import Limits, Settings
+from service.state.breaker import Breaker
+from service.state.events import Event, live_edges
+from service.versions.loaded import Loaded
+from tests.service_bundle import user_ids
+
+USERS = user_ids()
+
+
+def _event(number: int, action: str, target: str, at: float) -> Event:
+    return Event(str(number), "user", "1", action, "follows", "user", target, at, 0.0)  # type: ignore[arg-type]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["add", "remove", "block", "unblock"]), st.sampled_from("abc"))), st.randoms()
+)
+def test_events_add_up_to_the_same_in_any_order(history: list[tuple[str, str]], shuffle: random.Random) -> None:
+    events = [_event(number, action, target, float(number)) for number, (action, target) in enumerate(history)]
+    edges = live_edges(events)
+    shuffled = events.copy()
+    shuffle.shuffle(shuffled)
+    assert live_edges(shuffled) == edges
+    for target in "abc":
+        about = [action for action, where in history if where == target]
+        last = next((action for action in reversed(about) if action in ("add", "remove")), None)
+        assert (target in edges.added.get("follows", ())) == (last == "add")
+        hidden = next((action for action in reversed(about) if action in ("block", "unblock")), None)
+        assert (target in edges.blocked.get("user", ())) == (hidden == "block")
+
+
+async def test_the_breaker_opens_at_the_first_failure_and_closes_after_a_good_probe() -> None:
+    well, probes = False, 0
+
+    async def probe() -> None:
+        nonlocal probes
+        probes += 1
+        if not well:
+            raise ConnectionError
+
+    breaker = Breaker(probe, 0.02)
+    assert not breaker.is_open
+    breaker.trip()
+    breaker.trip()
+    await asyncio.sleep(0.1)
+    assert breaker.is_open
+    assert 1 <= probes <= 10
+    well = True
+    await asyncio.sleep(0.1)
+    assert not breaker.is_open
+    seen = probes
+    await asyncio.sleep(0.1)
+    assert probes == seen
+    await breaker.close()
+
+
+@given(st.lists(st.floats(0.01, 1), min_size=1, max_size=8), st.integers(1, 60), st.integers(0, 50))
+def test_a_drawn_slate_is_distinct_full_and_proportional(weights: list[float], k: int, length: int) -> None:
+    rng = np.random.default_rng(length)
+    rows = [rng.permutation(100)[:length].tolist() for _ in weights]
+    columns = [Column(one, np.zeros(length, dtype=np.float32), LIST) for one in rows]
+    drawn = draw(columns, weights, k)
+    picks = picked(columns, drawn, range(len(weights)))
+    assert len(set(picks.rows)) == len(picks) == min(k, len({row for one in rows for row in one}))
+    budgets = allocate(np.array(weights), k)
+    if length and all(budget <= length - k for budget in budgets.tolist()):  # nobody can run dry
+        assert [len(one.positions) for one in drawn] == budgets.tolist()
+
+
+@given(
+    st.lists(st.one_of(st.integers(-10, 2**64).map(str), st.text(max_size=4), st.sampled_from(["007", "+7", "1_0"])))
+)
+def test_many_ids_are_read_as_one_is(texts: list[str]) -> None:
+    table = IntIds(np.array([0, 7, 10, 2**63 - 1], dtype=np.int64))
+    expected = [-1 if table.row(text) is None else table.row(text) for text in texts]
+    assert table.rows(texts).tolist() == expected
+    assert all(str(parse_int_id(text)) == text for text in texts if parse_int_id(text) is not None)
+
+
+def test_settings_survive_the_way_to_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Settings(read_keys="a,b", redis_url="redis://:pw@h:1/0", watch_seconds=0.25, limits=Limits(k_max=7))  # type: ignore[arg-type]
+    for name, value in environment_of(made).items():
+        monkeypatch.setenv(name, value)
+    again = Settings()
+    assert again == made
+    assert "pw" not in repr(again)
+    with pytest.raises(ValidationError):
+        Settings(redis_ulr="redis://h")  # type: ignore[call-arg]
+
+
+def test_a_log_line_cannot_be_split_or_carry_extras() -> None:
+    record = logging.LogRecord("twhin", logging.INFO, "", 0, "a\nb %s", ("c\r\nd",), None)
+    record.request_id, record.authorization = "r", "Bearer secret"
+    line = JsonLines().format(record)
+    assert "\n" not in line
+    assert json.loads(line)["request_id"] == "r"
+    assert "secret" not in line
+    try:
+        raise ValueError("x")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    assert "ValueError" in json.loads(JsonLines().format(record))["error"]
+
+
+def test_a_problem_never_repeats_the_input() -> None:
+    import msgspec
+
+    class Body(msgspec.Struct, forbid_unknown_fields=True):
+        kind: str = ""
+
+    for body in (b'{"zq9canary": 1}', b'{"kind": 1}', b"zq9canary"):
+        with pytest.raises(msgspec.DecodeError) as caught:
+            msgspec.json.decode(body, type=Body)
+        assert b"zq9canary" not in problem_of_decoding(caught.value).body("r")
+
+
+async def test_the_search_thread_answers_neighbours_apart_and_sheds_when_full(recommender: Recommender) -> None:
+    thread = SearchThread(Metrics(), batch=16, queue_max=4, depth_floor=0.5)
+    loaded = Loaded(recommender.bundle, recommender, 1.0, 0.0)
+    later = asyncio.get_running_loop().time() + 10
+
+    def plan(user: str) -> object:
+        return recommender.plan(RecommendRequest(user=user, k=5, strategy="unimodal"))
+
+    asked = [asyncio.create_task(thread.search(loaded, [plan(user)], later)) for user in USERS[:8]]  # type: ignore[list-item]
+    done = await asyncio.gather(*asked, return_exceptions=True)
+    answered = [(user, one) for user, one in zip(USERS, done, strict=False) if not isinstance(one, BaseException)]
+    refused = [one for one in done if isinstance(one, BaseException)]
+    assert len(answered) == 4
+    assert all(isinstance(one, Problem) and one.status == 503 and one.headers["retry-after"] for one in refused)
+    for user, (slates, _) in answered:
+        alone = recommender.recommend(RecommendRequest(user=user, k=5, strategy="unimodal"))
+        assert slates[0].ids() == alone.ids()
+
+    def broken() -> list[object]:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        await thread.run(broken, later)  # type: ignore[arg-type]
+    assert thread.alive
+    await thread.close()
+    assert not thread.alive

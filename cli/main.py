@@ -5,6 +5,7 @@ Exit status: 0 done · 1 a bug of ours · 2 usage · 3 the graph files · 4 the 
 `bundle/errors.py`.
 """
 
+import errno
 import sys
 
 import typer
@@ -57,6 +58,8 @@ def main() -> None:
 
 
 def _trouble(error: OSError) -> str:
-    """What the system refused: a full disk, a missing permission."""
+    """What the system refused: a full disk, a missing permission, a path through a file."""
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}. Free some space or correct the permissions, and run it again."
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "Free some space and run it again." if full else "Correct the path or its permissions."
+    return f"{where}{error.strerror or error}. {advice}"

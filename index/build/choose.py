@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from index.build.config import IndexConfig
@@ -66,16 +66,18 @@ def _beats(other: Trial, trial: Trial) -> bool:
     return theirs != ours and all(their >= our for their, our in zip(theirs, ours, strict=True))
 
 
-def plans_for(n: int, config: IndexConfig, *, with_hnsw: bool) -> list[Plan]:
+def plans_for(n: int, config: IndexConfig, *, with_hnsw: bool, cagra: bool = False) -> list[Plan]:
     """The configurations to try on `n` rows: all that the settings leave open.
 
-    A graph takes longer to build than everything else together, so the caller says whether it may pay.
+    A graph takes longer to build than everything else together, so the caller says whether it may pay, and
+    whether a GPU builds it.
     """
     if config.kind == "auto" and n <= SMALL_TYPE:
         return [_exact()]
     swept = ("exact", "pq", "ivf_pq", "ivf_sq8", *(("hnsw",) if with_hnsw else ()))
     kinds = swept if config.kind == "auto" else (config.kind,)
-    return [plan for kind in kinds for plan in _PLANS[kind](n, config)]
+    plans = [plan for kind in kinds for plan in _PLANS[kind](n, config)]
+    return [replace(plan, cagra=cagra and plan.kind == "hnsw") for plan in plans]
 
 
 def _exact() -> Plan:

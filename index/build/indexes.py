@@ -27,7 +27,8 @@ _COLUMN_STEPS = {"hnsw": 4, "ivf_sq8": 16, "ivf_pq": 2, "pq": 2}
 class Plan:
     """One configuration of a searcher: everything that makes its file, and how it is asked.
 
-    `subquantizers` of 0 means two columns to a 4-bit code. Fields that a kind has no use for stay 0.
+    `subquantizers` of 0 means two columns to a 4-bit code. Fields that a kind has no use for stay 0. `cagra`: the
+    graph is built on a GPU and kept as an HNSW of FAISS, which the processor searches.
     """
 
     kind: IndexKind
@@ -38,11 +39,12 @@ class Plan:
     build_depth: int = 0
     lists: int = 0
     subquantizers: int = 0
+    cagra: bool = False
 
     @property
     def extension(self) -> str:
         """Which library reads the file."""
-        return "hnsw" if self.kind == "hnsw" else "faiss"
+        return "hnsw" if self.kind == "hnsw" and not self.cagra else "faiss"
 
     @property
     def file_name(self) -> str:
@@ -83,7 +85,9 @@ class Plan:
 def write_index(plan: Plan, vectors: Vectors, path: Path, *, seed: int, threads: int, device: Device) -> None:
     """Build the searcher that `plan` describes over `vectors` and write it to `path`; row = label."""
     columns = plan.columns(vectors.shape[1])
-    if plan.kind == "hnsw":
+    if plan.cagra:
+        faiss.write_index(_cagra(plan, vectors, columns), str(path))
+    elif plan.kind == "hnsw":
         _write_hnsw(plan, vectors, columns, path, seed, threads)
     else:
         faiss.write_index(_faiss_index(plan, vectors, columns, seed, device), str(path))
@@ -96,6 +100,18 @@ def _write_hnsw(plan: Plan, vectors: Vectors, columns: Columns, path: Path, seed
         block = columns.of_vectors(vectors[start : start + BLOCK_ROWS])
         index.add_items(block, np.arange(start, start + len(block)), num_threads=threads or -1)
     index.save_index(str(path))
+
+
+def _cagra(plan: Plan, vectors: Vectors, columns: Columns) -> Any:
+    """A CAGRA graph from the GPU, turned into the bottom layer of an HNSW for the processor."""
+    settings = faiss.GpuIndexCagraConfig()
+    settings.graph_degree = 2 * plan.links
+    settings.intermediate_graph_degree = 4 * plan.links
+    graph = faiss.GpuIndexCagra(faiss.StandardGpuResources(), columns.padded, faiss.METRIC_INNER_PRODUCT, settings)
+    graph.train(columns.of_vectors(vectors))
+    index = faiss.IndexHNSWCagra(columns.padded, plan.links, faiss.METRIC_INNER_PRODUCT)
+    graph.copyTo(index)
+    return index
 
 
 def _faiss_index(plan: Plan, vectors: Vectors, columns: Columns, seed: int, device: Device) -> Any:

@@ -71,7 +71,9 @@ class SearcherStage:
         self, vectors: Vectors, directory: Path, with_hnsw: bool
     ) -> Iterator[tuple[Plan, Path, tuple[float, float]]]:
         """Every plan with its file, bytes a vector and CPU seconds; plans that differ only when asked share a file."""
-        plans = plans_for(len(vectors), self.config.index, with_hnsw=with_hnsw)
+        plans = plans_for(
+            len(vectors), self.config.index, with_hnsw=with_hnsw or self.device.has_cagra, cagra=self.device.has_cagra
+        )
         for shared, alike in groupby(plans, key=lambda plan: plan.same_file):
             path = directory / shared.file_name
             seconds = self._write(shared, vectors, path)

@@ -1,0 +1,91 @@
+"""Choosing a searcher: the cheapest that is good enough, within the limit, and honest when nothing is."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from index.build.choose import SMALL_TYPE, Trial, choose, pareto, plans_for
+from index.build.config import IndexConfig
+from index.build.indexes import Plan
+from index.build.measure import Measured, Truth, recall_of
+from index.build.queries import RealQueries
+from index.search.protocol import Hits
+
+
+def trial(recall: float, cpu_us: float, bytes_per_vector: float) -> Trial:
+    return Trial(Plan("hnsw", depth=1), Measured(recall, {}, float(cpu_us)), float(bytes_per_vector), 1.0)
+
+
+SLOW_AND_SURE = trial(1.0, 8000, 512)
+QUICK = trial(0.97, 100, 660)
+SMALL = trial(0.965, 150, 34)
+POOR = trial(0.6, 10, 20)
+ALL = [SLOW_AND_SURE, QUICK, SMALL, POOR]
+
+
+def test_the_quickest_that_reaches_the_target_is_chosen() -> None:
+    assert choose(ALL, IndexConfig(target_recall=0.95)) is QUICK
+    assert choose(ALL, IndexConfig(target_recall=0.99)) is SLOW_AND_SURE
+    assert choose(ALL, IndexConfig(target_recall=0.5)) is POOR
+
+
+def test_the_memory_limit_comes_first() -> None:
+    assert choose(ALL, IndexConfig(target_recall=0.95, memory_limit_bytes_per_vector=100)) is SMALL
+    assert choose(ALL, IndexConfig(target_recall=0.95, prefer="memory")) is SMALL
+
+
+def test_when_nothing_reaches_the_target_the_nearest_is_taken_and_the_gate_will_tell() -> None:
+    limited = IndexConfig(target_recall=0.99, memory_limit_bytes_per_vector=100)
+    assert choose(ALL, limited) is SMALL
+    assert choose([QUICK, POOR], IndexConfig(memory_limit_bytes_per_vector=1)) is POOR
+
+
+def test_what_is_only_just_enough_is_avoided() -> None:
+    assert choose([trial(0.9505, 1, 1), QUICK], IndexConfig(target_recall=0.95)) is QUICK
+
+
+def test_the_pareto_table_leaves_out_what_another_beats() -> None:
+    beaten = trial(0.96, 200, 700)
+    assert pareto([*ALL, beaten]) == [POOR, SMALL, QUICK, SLOW_AND_SURE]
+
+
+def test_equal_trials_do_not_beat_each_other() -> None:
+    assert len(pareto([QUICK, QUICK])) == 2
+
+
+def test_small_types_are_searched_exactly() -> None:
+    assert [plan.kind for plan in plans_for(SMALL_TYPE, IndexConfig(), with_hnsw=True)] == ["exact"]
+
+
+@pytest.mark.parametrize("n", [SMALL_TYPE + 1, 100_000, 50_000_000])
+def test_larger_types_try_every_kind(n: int) -> None:
+    plans = plans_for(n, IndexConfig(), with_hnsw=True)
+    assert {plan.kind for plan in plans} == {"exact", "pq", "ivf_pq", "ivf_sq8", "hnsw"}
+    assert all(plan.lists <= n // 39 and plan.depth <= max(plan.lists, 1000) for plan in plans)
+
+
+def test_every_parameter_can_be_fixed() -> None:
+    fixed = IndexConfig(kind="ivf_pq", depth=7, refine=3.0, ivf_lists=100, pq_subquantizers=16, popularity_scale=0.5)
+    assert plans_for(10_000, fixed, with_hnsw=True) == [
+        Plan("ivf_pq", depth=7, refine=3.0, popularity_scale=0.5, lists=100, subquantizers=16)
+    ]
+    graph = IndexConfig(kind="hnsw", depth=70, hnsw_links=8, hnsw_build_depth=50)
+    assert plans_for(100, graph, with_hnsw=False) == [
+        Plan("hnsw", depth=70, popularity_scale=0.3, links=8, build_depth=50)
+    ]
+
+
+def test_a_graph_from_a_gpu_is_a_file_of_faiss() -> None:
+    plan = plans_for(10_000, IndexConfig(kind="hnsw"), with_hnsw=True, cagra=True)[0]
+    assert plan.extension == "faiss"
+    assert dataclasses.replace(plan, cagra=False).extension == "hnsw"
+
+
+def test_recall_counts_any_of_equal_rows() -> None:
+    queries = RealQueries(np.zeros((1, 2), dtype=np.float32), ("a",), np.zeros(1, dtype=np.int64))
+    truth = Truth(queries, 2, np.array([5.0], dtype=np.float32))
+    tied = Hits(np.array([7, 9], dtype=np.int32), np.array([6.0, 5.0], dtype=np.float32))
+    short = Hits(np.array([7, 8], dtype=np.int32), np.array([6.0, 4.9], dtype=np.float32))
+    assert recall_of([tied], truth).tolist() == [1.0]
+    assert recall_of([short], truth).tolist() == [0.5]

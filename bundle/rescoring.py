@@ -68,7 +68,7 @@ def make_subject(
     vectors = table.embeddings[some_targets]
     degrees = _degrees(relation.sources.indptr, some_targets)
     weights = (1.0 / np.sqrt(1.0 + degrees)).astype(np.float32)
-    own = vector if vector is not None else _mean(vectors, np.ones(len(vectors), dtype=np.float32))
+    own = vector if vector is not None else _mean(vectors)
     return Subject(own, vectors, weights, table.embeddings[some_followers], len(targets), len(followers))
 
 
@@ -81,21 +81,18 @@ def candidate_features(
 ) -> Float32[npt.NDArray[np.float32], "n features"]:
     """Every feature of `FEATURES`, a row for each candidate; `reciprocal` marks those with an edge to u."""
     vectors = space.entities[relation.entry.target].embeddings[candidates]
-    lengths = np.maximum(np.linalg.norm(vectors, axis=1), TINY)
-    means = np.stack(
-        [
-            subject.vector,
-            _mean(subject.targets, np.ones(len(subject.targets), dtype=np.float32)),
-            _mean(subject.targets, subject.target_weights),
-            _mean(subject.followers, np.ones(len(subject.followers), dtype=np.float32)),
-            relation.forward,
-        ]
-    )
+    lengths = _lengths(vectors)
+    queries = np.concatenate([_means(subject, relation), subject.targets, subject.followers])
+    products = vectors @ queries.T  # one product for everything: the rest is small
+    n_targets = len(subject.targets)
+    to_targets, to_followers = products[:, 5 : 5 + n_targets], products[:, 5 + n_targets :]
     out = np.zeros((len(candidates), len(FEATURES)), dtype=np.float32)
-    out[:, :5] = vectors @ means.T
+    out[:, :5] = products[:, :5]
     out[:, 5] = lengths
-    out[:, 6:9] = _nearness(vectors, lengths, subject.targets)
-    out[:, 9] = _nearness(vectors, lengths, subject.followers)[:, 0]
+    if n_targets:
+        _to_targets(out[:, 6:9], to_targets, lengths, _lengths(subject.targets))
+    if len(subject.followers):
+        out[:, 9] = (to_followers / _lengths(subject.followers)).max(axis=1) / lengths
     out[:, 10] = reciprocal
     out[:, 11] = np.log1p(_degrees(relation.sources.indptr, candidates))
     if relation.entry.source == relation.entry.target:
@@ -103,6 +100,34 @@ def candidate_features(
     out[:, 13] = np.log1p(subject.out_degree)
     out[:, 14] = np.log1p(subject.in_degree)
     return out
+
+
+def _means(subject: Subject, relation: Relation) -> Float32[npt.NDArray[np.float32], "5 d"]:
+    return np.stack(
+        [
+            subject.vector,
+            _mean(subject.targets),
+            _mean(subject.targets, subject.target_weights),
+            _mean(subject.followers),
+            relation.forward,
+        ]
+    )
+
+
+def _to_targets(
+    out: Float32[npt.NDArray[np.float32], "n 3"],
+    products: Float32[npt.NDArray[np.float32], "n m"],
+    lengths: Float32[npt.NDArray[np.float32], " n"],
+    target_lengths: Float32[npt.NDArray[np.float32], " m"],
+) -> None:
+    """Fill in the largest cosine, the mean of the three largest, the log mean exp of the products."""
+    cosines = products / target_lengths
+    few = min(3, cosines.shape[1])
+    largest = np.partition(cosines, cosines.shape[1] - few, axis=1)[:, -few:]
+    out[:, 0] = largest.max(axis=1) / lengths
+    out[:, 1] = largest.mean(axis=1) / lengths
+    peak = products.max(axis=1, keepdims=True)
+    out[:, 2] = peak[:, 0] + np.log(np.exp(products - peak).mean(axis=1))
 
 
 def rescore(
@@ -118,22 +143,17 @@ def rescore(
     return scores
 
 
-def _nearness(
-    vectors: Vectors, lengths: Float32[npt.NDArray[np.float32], " n"], others: Float32[npt.NDArray[np.float32], "m d"]
-) -> Float32[npt.NDArray[np.float32], "n 3"]:
-    """Largest cosine, mean of the three largest, log mean exp of the products; zeros when there are no others."""
-    if not len(others):
-        return np.zeros((len(vectors), 3), dtype=np.float32)
-    products = vectors @ others.T
-    cosines = products / (lengths[:, None] * np.maximum(np.linalg.norm(others, axis=1), TINY))
-    few = min(3, len(others))
-    largest = np.partition(cosines, len(others) - few, axis=1)[:, -few:]
-    peak = products.max(axis=1, keepdims=True)
-    soft = peak[:, 0] + np.log(np.exp(products - peak).mean(axis=1))
-    return np.column_stack([largest.max(axis=1), largest.mean(axis=1), soft])
+def _lengths(vectors: Vectors) -> Float32[npt.NDArray[np.float32], " n"]:
+    lengths: npt.NDArray[np.float32] = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    return np.maximum(lengths, TINY)
 
 
-def _mean(vectors: Vectors, weights: Float32[npt.NDArray[np.float32], " n"]) -> Float32[npt.NDArray[np.float32], " d"]:
+def _mean(
+    vectors: Vectors, weights: Float32[npt.NDArray[np.float32], " n"] | None = None
+) -> Float32[npt.NDArray[np.float32], " d"]:
+    """The (weighted) mean; zeros of nothing."""
+    if weights is None:
+        weights = np.ones(len(vectors), dtype=np.float32)
     mean: npt.NDArray[np.float32] = weights @ vectors / np.maximum(weights.sum(), TINY)
     return mean
 

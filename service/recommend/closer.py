@@ -4,7 +4,6 @@ import numpy as np
 
 from bundle.manifest import Rescoring
 from bundle.rescoring import candidate_features, make_subject, rescore
-from service.recommend.exclusions import in_sorted
 from service.recommend.merge import Column
 from service.recommend.plan import Plan
 

@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, emit, line
+from cli.output import JsonFlag, emit, line, table
 from cli.progress import progress, say
 from cli.settings import ConfigOption, SetOption, merged
 from cli.versions import BundlesOption
 
 if TYPE_CHECKING:
     from index.build.build import BuiltVersion
+    from index.build.choose import Trial
+    from index.build.searchers import Chosen
 
 
 def build(
@@ -30,8 +32,53 @@ def build(
     built = build_version(run, bundles, merged(config, settings), str(config or "--set"), version, space)
     name = built.manifest.version
     say(f"Built on the {built.device}.")
-    answer = {"version": name, "path": built.path, "device": built.device, "evaluation": built.manifest.evaluation}
-    emit(answer, as_json, lambda: line(f"Built {name}. Next: twhin publish {name} --bundles {bundles}"))
+    answer: dict[str, object] = {
+        "version": name,
+        "path": built.path,
+        "device": built.device,
+        "evaluation": built.manifest.evaluation,
+    }
+    answer["searchers"] = {each.entity_type: [_trial(trial, each) for trial in each.trials] for each in built.searchers}
+    emit(answer, as_json, lambda: _show(built, bundles))
+
+
+def _trial(trial: "Trial", chosen: "Chosen") -> dict[str, object]:
+    """One configuration that was tried, for a program."""
+    return {
+        "plan": trial.plan,
+        "recall": trial.measured.recall,
+        "recall_by_kind": trial.measured.recall_by_kind,
+        "cpu_us_per_query": trial.measured.cpu_us_per_query,
+        "bytes_per_vector": trial.bytes_per_vector,
+        "build_cpu_seconds": trial.build_cpu_seconds,
+        "chosen": trial is chosen.trial,
+    }
+
+
+def _show(built: "BuiltVersion", bundles: Path) -> None:
+    """For each type the searchers that no other beats, the one that was taken, and what to do next."""
+    from index.build.choose import pareto
+
+    columns = ("searcher", "depth", "refine", "lists", "recall", "CPU µs a query", "bytes a vector", "build CPU s", "")
+    for each in built.searchers:
+        shown = [trial for trial in each.trials if trial in pareto(each.trials) or trial is each.trial]
+        rows = [
+            (
+                trial.plan.kind,
+                trial.plan.depth,
+                trial.plan.refine,
+                trial.plan.lists or None,
+                trial.measured.recall,
+                trial.measured.cpu_us_per_query,
+                trial.bytes_per_vector,
+                trial.build_cpu_seconds,
+                "taken" if trial is each.trial else "",
+            )
+            for trial in sorted(shown, key=lambda trial: trial.measured.recall)
+        ]
+        table(f"Searchers of {each.entity_type}: {each.gate.metric} is {each.gate.measured:.4f}", columns, rows)
+    name = built.manifest.version
+    line(f"Built {name}. Next: twhin publish {name} --bundles {bundles}")
 
 
 def build_version(

@@ -39,10 +39,14 @@ def publish(
     """
     from functools import partial
 
+    from bundle.reader import open_bundle
     from bundle.versions import publish as publish_version
+    from bundle.versions import version_path
     from evaluation.assess import compare
+    from index.search.probe import probe_bundle
 
     name = resolve(bundles, version)
+    probe_bundle(open_bundle(version_path(bundles, name)))
     manifest = publish_version(bundles, name, force_reason=force, judge=partial(compare, tolerance=tolerance))
     emit(_summary(manifest), as_json, lambda: line(f"Published {name}: it is what {bundles} serves now."))
 

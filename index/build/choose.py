@@ -33,7 +33,7 @@ class Trial:
     plan: Plan
     measured: Measured
     bytes_per_vector: float
-    build_seconds: float
+    build_cpu_seconds: float
 
 
 def choose(trials: Sequence[Trial], config: IndexConfig) -> Trial:

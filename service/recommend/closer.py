@@ -6,6 +6,7 @@ from bundle.manifest import Rescoring
 from bundle.rescoring import candidate_features, make_subject, rescore
 from service.recommend.merge import Column
 from service.recommend.plan import Plan
+from service.recommend.types import in_sorted
 
 NOBODY = np.empty(0, dtype=np.int32)
 
@@ -22,7 +23,7 @@ def look_closer(plan: Plan, rescoring: Rescoring, column: Column) -> Column:
     followers = plan.relation.sources.row(profile.row) if known and profile.row is not None else NOBODY
     subject = make_subject(plan.space, plan.relation, profile.vector, profile.targets, followers)
     rows = np.array(column.rows, dtype=np.int64)
-    features = candidate_features(plan.space, plan.relation, subject, rows, np.isin(rows, followers))
+    features = candidate_features(plan.space, plan.relation, subject, rows, in_sorted(rows, followers))
     scores = rescore(rescoring, features)
     order = np.lexsort((rows, -scores))
     return column._replace(rows=rows[order].tolist(), scores=scores[order])

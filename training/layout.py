@@ -10,6 +10,7 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int32
 
 from bundle.arrays import write_text
+from bundle.errors import GraphError
 from bundle.prepared import PreparedGraph, PreparedRelation
 from bundle.progress import Progress
 from training.disk import guarded, read_array, save_array
@@ -18,7 +19,7 @@ from training.partition import BucketId, Partitioning
 
 I32 = npt.NDArray[np.int32]
 F32 = npt.NDArray[np.float32]
-BLOCK = 2**21
+BLOCK = 2**18
 COLUMNS = ("src", "dst", "rel")
 
 
@@ -88,18 +89,6 @@ def load_bucket(layout: Layout, bucket: BucketId) -> tuple[BucketEdges, ...]:
     return tuple(_load(layout, bucket, group) for group in present)
 
 
-def bucket_sizes(layout: Layout) -> dict[BucketId, int]:
-    """Edges of every bucket."""
-    return {
-        bucket: sum(
-            (_file(layout, bucket, group, "rel").stat().st_size - 128) // 4
-            for group in range(len(layout.groups))
-            if _file(layout, bucket, group, "rel").exists()
-        )
-        for bucket in _buckets(layout)
-    }
-
-
 def training_edges(relation: PreparedRelation) -> int:
     """Edges trained a pass: those of a symmetric relation count both ways."""
     return len(relation.train) * (2 if relation.symmetric else 1)
@@ -122,7 +111,7 @@ def _members(prepared: PreparedGraph, group: tuple[int, int]) -> list[PreparedRe
 
 def _blocks(relation: PreparedRelation, weighted: bool) -> Iterator[EdgeBlock]:
     """The relation's edges in pieces, weights scaled to mean 1; a symmetric relation's edges also turned round."""
-    mean = float(np.mean(relation.train.weight)) if relation.train.weight is not None and len(relation.train) else 1.0
+    mean = _mean_weight(relation) if weighted else 1.0
     for start in range(0, len(relation.train), BLOCK):
         piece = slice(start, start + BLOCK)
         src, dst = np.array(relation.train.src[piece]), np.array(relation.train.dst[piece])
@@ -134,6 +123,18 @@ def _blocks(relation: PreparedRelation, weighted: bool) -> Iterator[EdgeBlock]:
         yield EdgeBlock(src, dst, weight)
         if relation.symmetric:
             yield EdgeBlock(dst, src, weight)
+
+
+def _mean_weight(relation: PreparedRelation) -> float:
+    if relation.train.weight is None or len(relation.train) == 0:
+        return 1.0
+    mean = float(np.mean(relation.train.weight))
+    if mean == 0:
+        raise GraphError(
+            f"All weights of relation {relation.name!a:.80} are 0: it would teach nothing. "
+            "Correct the edge file, or set edge_weights = false."
+        )
+    return mean
 
 
 def _deal(layout: Layout, group: int, relation: int, block: EdgeBlock) -> None:

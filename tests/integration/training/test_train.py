@@ -1,12 +1,13 @@
 """Training from a prepared graph to a run directory: what is written, that it learns, each known fault of others."""
 
+import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bundle.errors import ConfigError, Diverged, UsageError
+from bundle.errors import ConfigError, Diverged, GraphError, UsageError
 from bundle.prepared import PreparedGraph
 from bundle.run import open_run
 from evaluation.links import evaluate_links
@@ -140,6 +141,33 @@ def test_edge_weights_count_in_proportion(tmp_path: Path, config: TrainConfig) -
         results.append(np.load(tmp_path / name / "optimizer/node.npy"))
     np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
     assert results[0][1] > results[0][2]
+
+
+def test_weights_that_are_all_zero_are_refused(tmp_path: Path, config: TrainConfig) -> None:
+    pairs = np.array([[0, 1], [1, 2]], dtype=np.int32)
+    links = Links("likes", "node", "node", pairs, weight=np.zeros(2, dtype=np.float32))
+    graph = write_graph(tmp_path / "prepared", {"node": ids(3)}, [links])
+    with pytest.raises(GraphError, match="likes.*edge_weights = false"):
+        train(graph, tmp_path / "run", config)
+    assert train(graph, tmp_path / "run", changed(config, edge_weights=False)).edges_seen == 10
+
+
+def test_a_graph_without_edges_trains_to_its_start(tmp_path: Path, config: TrainConfig) -> None:
+    links = Links("likes", "node", "node", np.empty((0, 2), dtype=np.int32))
+    graph = write_graph(tmp_path / "prepared", {"node": ids(3)}, [links])
+    assert train(graph, tmp_path / "run", config).edges_seen == 0
+    assert np.load(tmp_path / "run/vectors/node.npy").shape == (3, 16)
+
+
+def test_tensorboard_is_asked_for_by_name_where_it_is_missing(
+    circles: PreparedGraph, config: TrainConfig, tmp_path: Path
+) -> None:
+    if importlib.util.find_spec("tensorboard"):
+        train(circles, tmp_path / "run", changed(config, tensorboard=True, epochs=1))
+        assert list((tmp_path / "run/tensorboard").iterdir())
+        return
+    with pytest.raises(ConfigError, match="tensorboard"):
+        train(circles, tmp_path / "run", changed(config, tensorboard=True))
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch(tmp_path: Path, config: TrainConfig) -> None:

@@ -22,6 +22,7 @@ from training.graph.split import TEST, TRAIN, VALID, Parts, random_parts, time_p
 from training.graph.spool import AnyArray, RawColumn
 
 _CHUNK = 1 << 20
+_MAX_WEIGHT = float(np.finfo(np.float32).max)
 _PARTS: tuple[tuple[int, Part], ...] = ((TRAIN, "edges"), (VALID, "valid"), (TEST, "test"))
 
 
@@ -184,7 +185,8 @@ class Assembler:
             return
         columns: dict[str, AnyArray] = {"src": batch.edges.src, "dst": batch.edges.dst}
         if part == "edges" and batch.weight is not None:
-            columns["weight"] = batch.weight.astype(np.float32)
+            # The weights of repeats are added, so a sum may be larger than any one number of 32 bits.
+            columns["weight"] = np.minimum(batch.weight, _MAX_WEIGHT).astype(np.float32)
         if part == "edges" and batch.time is not None:
             columns["time"] = batch.time
         for name, values in columns.items():

@@ -61,6 +61,10 @@ class TextTable:
             check_columns(self.path, columns, self.header(), advice)
             yield from self._stream(columns, stage)
         except (pa.ArrowException, OSError, EOFError, zlib.error, csv.Error) as error:
+            if "straddling" in str(error):
+                raise EdgeFileError(
+                    f"{self.path}: a line is longer than {BLOCK_BYTES} bytes, or a quote is not closed. Correct it."
+                ) from error
             raise EdgeFileError(f"{self.path} cannot be read as text: {one_line(error)}. Write it again.") from error
 
     def _stream(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:

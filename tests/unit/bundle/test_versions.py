@@ -1,7 +1,6 @@
 """The directory of versions: publish, roll back, prune, and what is refused."""
 
 import fcntl
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +18,9 @@ from bundle.errors import (
     BundleNotFound,
     BundlesBusy,
     GateRefused,
-    RunError,
-    UsageError,
 )
-from bundle.layout import SpaceLayout
 from bundle.manifest import Evaluation, Gate, Lineage, Manifest
-from bundle.reader import open_bundle, read_manifest
-from bundle.run import open_run
+from bundle.reader import read_manifest
 from bundle.verify import check_digests, check_files
 from bundle.versions import (
     CURRENT,
@@ -41,7 +36,6 @@ from bundle.versions import (
     version_path,
 )
 from bundle.writer import STAGING_PREFIX, BundleWriter
-from tests.support.toy import build_toy, write_toy_run
 
 LINEAGE = Lineage(graph_digest="0" * 64, training_config_digest="0" * 64, build_config_digest="0" * 64)
 Write = Callable[..., Path]
@@ -286,50 +280,6 @@ def test_room_is_taken_before_a_mapped_file_is_written(tmp_path: Path) -> None:
         writer.create("spaces/s/a.npy", np.float32, (1 << 18,))
         status = (writer.root / "spaces/s/a.npy").stat()
         assert status.st_blocks * 512 >= status.st_size
-
-
-def test_an_array_of_another_shape_than_the_manifest_lists_is_refused(tmp_path: Path) -> None:
-    path = build_toy(tmp_path).path
-    file = path / "manifest.json"
-    manifest = json.loads(file.read_text())
-    manifest["files"]["spaces/default/popular/000.npy"]["shape"] = [7]
-    file.write_text(json.dumps(manifest))
-    with pytest.raises(BundleInvalid, match=r"popular/000\.npy is <i4 .*the manifest lists <i4 \(7,\)"):
-        open_bundle(path)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "said"),
-    [
-        ("auto", "none", "no strategy"),
-        ("default", {"relation": "none", "user_type": "user", "candidate_type": "item"}, "no relation"),
-        ("default", {"relation": "likes", "user_type": "user", "candidate_type": "none"}, "no entity type"),
-        ("dim", 7, "do not divide"),
-    ],
-)
-def test_a_manifest_that_names_what_is_not_there_is_refused(tmp_path: Path, key: str, value: object, said: str) -> None:
-    path = build_toy(tmp_path).path
-    file = path / "manifest.json"
-    manifest = json.loads(file.read_text())
-    manifest["spaces"]["default"][key] = value
-    file.write_text(json.dumps(manifest))
-    with pytest.raises(BundleInvalid, match=said):
-        read_manifest(path)
-
-
-def test_a_run_whose_graph_changed_is_refused(tmp_path: Path) -> None:
-    run = write_toy_run(tmp_path / "run")
-    open_run(run)
-    file = run / "graph" / "graph.json"
-    file.write_text(file.read_text().replace('"digest": "0', '"digest": "1'))
-    with pytest.raises(RunError, match="changed after the training"):
-        open_run(run)
-
-
-@pytest.mark.parametrize("name", ["", "..", "a/b", "9", "a\n", "a" * 65])
-def test_a_space_with_a_name_that_is_no_folder_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="no name of a space"):
-        SpaceLayout(name)
 
 
 def test_a_version_without_its_manifest_is_not_listed(tmp_path: Path, write: Write) -> None:

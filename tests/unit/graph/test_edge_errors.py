@@ -21,6 +21,7 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "fraction": ("1.5,2\n", "int64", "", r"line 2, column 'src': found '1\.5'"),
     "exponent": ("1e3,2\n", "int64", "", "line 2, column 'src': found '1e3'"),
+    "endless line": (f"1,2\n{'1' * 3_000_000},2\n", "int64", "", "a line is longer than 1048576 bytes, or a quote"),
     "negative": ("1,-2\n", "int64", "", "line 2, column 'dst': found '-2'"),
     "overflow": ("1,9223372036854775808\n", "int64", "", "line 2, column 'dst': found '9223372036854775808'"),
     "null int": ("1,2\n,3\n", "int64", "", "line 3, column 'src': found ''"),

@@ -354,3 +354,8 @@ def test_a_graph_that_a_run_stands_on_is_not_replaced(tmp_path: Path, follows: M
     with pytest.raises(RunError, match="a finished run stands on that"):
         prepare(graph_toml, out, may_replace=False)
     assert load_prepared(out).digest == digest
+
+
+def test_a_sum_of_weights_beyond_32_bits_stays_finite(tmp_path: Path, follows: MakeGraph) -> None:
+    graph = prepare(follows("src,dst,w\n1,2,3e38\n1,2,3e38\n", extra='weight = "w"'), tmp_path / "out")
+    assert graph.relations[0].train.weight == np.finfo(np.float32).max

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from bundle.csr import Csr
     from bundle.manifest import Manifest, Strategy
     from bundle.space import Bundle
     from index.build.build import Assess, Assessment
@@ -49,6 +50,29 @@ class RecommendByRow:
             strategy = self.recommender.bundle.space(self.space).entry.strategies[strategy]
         slates = self.recommender.recommend_rows(users, strategy, k, space=self.space, relation=self.relation)
         return [slate.rows for slate in slates]
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendCold:
+    """The recommender as the evaluation asks it for users whom nobody knows: all there is are a few engagements."""
+
+    recommender: "Recommender"
+    relation: str
+    space: str | None = None
+
+    def __call__(self, engagements: "Csr", strategy: str, k: int) -> "list[npt.NDArray[np.int64]]":
+        from service.recommend.types import LiveEdges, RecommendRequest
+
+        space = self.recommender.bundle.space(self.space)
+        ids = space.table(space.relation(self.relation).entry.target).ids
+        slates = []
+        for row in range(len(engagements)):
+            live = LiveEdges(added={self.relation: tuple(ids.externals(engagements.row(row)))})
+            request = RecommendRequest(
+                engagements=live, k=k, space=self.space, relation=self.relation, strategy=strategy
+            )
+            slates.append(self.recommender.recommend(request).rows)
+        return slates
 
 
 def assessor(run: Path, space: str, seed: int) -> "Assess":

@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=150, help="requests a second")
     parser.add_argument("--workers", type=int, default=1, help="processes of the service")
     parser.add_argument("--k", type=int, default=50, help="candidates in one answer")
-    parser.add_argument("--p99-ms", type=float, default=100, help="threshold of /recommend")
+    parser.add_argument("--p99-ms", type=float, default=250, help="threshold of /recommend")
     parser.add_argument("--recall", type=float, default=0.9, help="threshold of recall under load")
     options = parser.parse_args()
     report, recall, versions = run(options.bundles, options)

@@ -141,7 +141,7 @@ def _statuses(route: Route) -> set[int]:
     if route.probe:
         return {401, 403, 500, 503} if route.scope != "open" else {500, 503}
     statuses = {400, 401, 403, 422, 500, 503, 504}
-    return statuses | {408, 413, 415} if route.request is not None else statuses
+    return statuses | {413, 415} if route.request is not None else statuses
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from service.call import ASGIApp
 from service.logs import configure_logs
 from service.main import create_app
 from service.metrics import MULTIPROCESS
-from service.settings import Settings
+from service.settings import Limits, Settings
 
 log = logging.getLogger("twhin.service")
 
@@ -30,6 +30,7 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers
     current_path(settings.bundles)
     configure_logs(settings.log_level, settings.log_format)
     _warn_if_open(settings, host)
+    _warn_of_unknown_variables()
     log.info("starting", extra={"host": host, "port": port, "workers": workers})
     if workers == 1:
         uvicorn.Server(_config(create_app(settings), settings, host, port)).run()
@@ -92,6 +93,14 @@ def _warn_if_open(settings: Settings, host: str) -> None:
             "TWHIN_WRITE_KEYS, or listen on 127.0.0.1.",
             host,
         )
+
+
+def _warn_of_unknown_variables() -> None:
+    """A misspelt setting would otherwise be a default in silence."""
+    known = {f"TWHIN_{name.upper()}" for name in (*Settings.model_fields, *Limits.model_fields)}
+    for name in sorted(os.environ):
+        if name.startswith("TWHIN_") and name not in known:
+            log.warning("%s is no setting of the service; docs/api.md lists them", name)
 
 
 def _is_loopback(host: str) -> bool:

@@ -23,7 +23,7 @@ class Limits(BaseSettings):
     engagements_max: PositiveInt = Field(default=1000, description="most engagements in one request, inline or posted")
     events_per_user_max: PositiveInt = Field(default=10_000, description="most stored events of one user")
     body_max_bytes: PositiveInt = Field(default=2 << 20, description="largest request body, counted as it arrives")
-    timeout_ms: PositiveInt = Field(default=1000, description="time a request may take when it names no deadline")
+    timeout_ms: PositiveInt = Field(default=2000, description="time a request may take when it names no deadline")
     timeout_max_ms: PositiveInt = Field(
         default=10_000, description="longest deadline that X-Request-Timeout-Ms may ask for"
     )

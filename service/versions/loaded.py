@@ -18,6 +18,7 @@ from bundle.space import Bundle, Space
 from bundle.verify import check_digests, check_finite
 from index.search.exact import ExactSearcher
 from index.search.open import open_searcher
+from index.search.probe import probe_bundle
 from index.search.protocol import Searcher
 from service.recommend.recommender import Recommender
 from service.recommend.types import RecommendRequest
@@ -52,7 +53,8 @@ class RecallTooLow(BundleError):
 
 
 def load(path: Path, settings: Settings, *, thorough: bool) -> Loaded:
-    """Open the version at `path` and see that it answers. `thorough` reads every byte and compares digests.
+    """Open the version at `path` and see that it answers. `thorough` reads every byte, compares digests,
+    and lets a child process open the index files first.
 
     Takes seconds for a large version: call it outside the event loop. Raises BundleError with the reason.
     """
@@ -62,6 +64,7 @@ def load(path: Path, settings: Settings, *, thorough: bool) -> Loaded:
         if thorough:
             check_digests(path, bundle.manifest)
             check_finite(path, bundle.manifest)
+            probe_bundle(bundle)
         searchers = _searchers(bundle)
         recommender = Recommender(bundle, searchers)
         recall = _self_test(bundle, searchers, settings)

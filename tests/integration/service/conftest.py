@@ -9,11 +9,13 @@ import httpx
 import pytest
 
 from bundle.versions import publish
-from service.settings import Settings
+from service.settings import Limits, Settings
 from tests.service_bundle import write_toy_bundle
 from tests.service_servers import RedisServer, running
 
 Start = Callable[..., httpx.Client]
+# The deadline of a request in these tests: what they are about is not how busy the machine is.
+PATIENT_MS = 10_000
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +40,8 @@ def start(bundles: Path) -> Iterator[Start]:
     with contextlib.ExitStack() as stack:
 
         def begin(**settings: object) -> httpx.Client:
-            made = Settings(bundles=bundles, **{"watch_seconds": 0.1, **settings})  # type: ignore[arg-type]
+            patient = {"watch_seconds": 0.1, "limits": Limits(timeout_ms=PATIENT_MS), **settings}
+            made = Settings(bundles=bundles, **patient)  # type: ignore[arg-type]
             url = stack.enter_context(running(made))
             return stack.enter_context(
                 httpx.Client(base_url=url, timeout=20, headers={"content-type": "application/json"})
@@ -51,7 +54,8 @@ def start(bundles: Path) -> Iterator[Start]:
 def client(made_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of one service shared by the tests that only ask."""
     state = tmp_path_factory.mktemp("state") / "events.db"
-    settings = Settings(bundles=made_bundles, state=state, cors_origins=("https://ranker.example",))  # type: ignore[call-arg]
+    patient = Limits(timeout_ms=PATIENT_MS)
+    settings = Settings(bundles=made_bundles, state=state, limits=patient, cors_origins=("https://ranker.example",))  # type: ignore[call-arg]
     with running(settings) as url, httpx.Client(base_url=url, timeout=20) as made:
         made.headers["content-type"] = "application/json"
         yield made

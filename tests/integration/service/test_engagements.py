@@ -120,7 +120,7 @@ def test_a_user_is_forgotten_on_request(live: httpx.Client) -> None:
 def test_one_user_cannot_fill_the_store(start: Start) -> None:
     from service.settings import Limits
 
-    small = start(limits=Limits(events_per_user_max=3))
+    small = start(limits=Limits(events_per_user_max=3, timeout_ms=10_000))
     answer = _post(small, *({"user": USERS[5], "target": target} for target in USERS[10:15]))
     assert [item["status"] for item in answer["results"]] == ["stored"] * 3 + ["invalid"] * 2  # type: ignore[attr-defined]
 

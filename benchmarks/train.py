@@ -34,7 +34,7 @@ NEGATIVES = {
     1000: {"chunk": 256, "negatives_in_batch": 200, "negatives_uniform": 800},
 }
 FB15K = {
-    "epochs": 10,
+    "epochs": 12,
     "chunk": 64,
     "negatives_in_batch": 0,
     "negatives_uniform": 1000,

@@ -49,8 +49,10 @@ class Residents:
         self._fetch(bucket, most=2)
         for partition in set(bucket) - set(self._held):
             self._held[partition] = self._coming.pop(partition).result()
-        groups = self._edges.pop(bucket).result()
+        groups = self._edges[bucket].result()
         self._check()
+        if following != bucket:  # a graph of one bucket keeps its edges from epoch to epoch
+            del self._edges[bucket]
         if following is not None:
             self._fetch(following, most=1)
         return Loaded(groups, self._held[bucket.source], self._held[bucket.target])

@@ -85,7 +85,7 @@ def run(bundles: Path, options: argparse.Namespace) -> tuple[Report, float, set[
             versions.add(body.rpartition(b'"version":"')[2].partition(b'"')[0].decode())
 
     with two_versions(bundles) as (copy, again), service(copy, options.workers) as port:
-        swap = threading.Timer(options.seconds / 2, publish, (copy, again))
+        swap = threading.Timer(options.seconds / 4, publish, (copy, again))
         swap.start()
         shots = mixed(population(copy), np.random.default_rng(1), options.k)
         report = asyncio.run(open_loop(port, shots, rate=options.rate, seconds=options.seconds, seen=seen))

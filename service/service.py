@@ -14,7 +14,6 @@ from service.recommend.types import NO_LIVE_EDGES, LiveEdges
 from service.search_thread import SearchThread
 from service.settings import Settings
 from service.state.events import live_edges
-from service.state.redis import RedisStore
 from service.state.sqlite import SqliteStore
 from service.state.store import StateStore
 from service.tracing import open_tracing
@@ -100,6 +99,9 @@ def open_store(settings: Settings, metrics: Metrics) -> StateStore:
     limit = settings.limits.events_per_user_max
     if settings.redis_url is None:
         return SqliteStore(settings.state_path, limit)
+    # Imported where it is asked for: the client is a tenth of what starting the service costs.
+    from service.state.redis import RedisStore
+
     return RedisStore(
         settings.redis_url.get_secret_value(),
         prefix=settings.redis_prefix,

@@ -17,6 +17,9 @@ from index.search.ranking import NO_ROWS, Matrix, Query, Rows, inside, ranked
 # Excluded rows fetched on top of k in the first round; a longer list is met by a second round.
 FIRST_EXCLUDED = 1024
 WIDER_DEPTH = 4
+WIDER_ROUNDS = 3
+# Above one row wanted in so many, a scan of all rows takes no longer than a search.
+SCAN_SHARE = 8
 
 
 @runtime_checkable
@@ -33,8 +36,8 @@ class CandidateSource(Protocol):
 class RefinedSearcher:
     """Scores a source's candidates exactly from the mapped vectors and drops the excluded ones.
 
-    When too few are left it asks the source for more, and then scans every row: an answer is short only
-    when nothing else is eligible. `refine` is how many candidates are scored for each one wanted.
+    When too few are left it asks the source for more, and in the end scans every row: an answer is short
+    only when nothing else is eligible. `refine` is how many candidates are scored for each one wanted.
     """
 
     def __init__(self, vectors: Matrix, source: CandidateSource, *, depth: int, refine: float = 1.0) -> None:
@@ -84,9 +87,18 @@ class RefinedSearcher:
             return ranked(self._vectors, query, eligible, k)
         gone = inside(excluded, self.size)
         k = min(k, self.size - len(gone))
-        if len(eligible) < k and len(gone):
-            wider = self._source.candidates(query[np.newaxis], self._wanted(k, len(gone)), depth * WIDER_DEPTH)
-            eligible = self._eligible(wider[0], excluded)
+        if k == 0:
+            return Hits(np.empty(0, np.int32), np.empty(0, np.float32))
+        return self._look_wider(query, k, gone, eligible, depth)
+
+    def _look_wider(self, query: Query, k: int, gone: Rows, eligible: Rows, depth: int) -> Hits:
+        """Ask for more, and deeper, until `k` are eligible; scan every row when a search would be no cheaper."""
+        wanted = self._wanted(k, len(gone))
+        for _ in range(WIDER_ROUNDS if wanted * SCAN_SHARE < self.size else 0):
+            if len(eligible) >= k:
+                break
+            depth *= WIDER_DEPTH
+            eligible = self._eligible(self._source.candidates(query[np.newaxis], wanted, depth)[0], gone)
         if len(eligible) < k:
             return self._exact.search(query[np.newaxis], k, exclude=[gone])[0]
         return ranked(self._vectors, query, eligible, k)

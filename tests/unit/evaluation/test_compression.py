@@ -1,14 +1,11 @@
 """The sweep of code sizes: what it reports, what it advises, and the decoder that a ranking model carries."""
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
-from bundle.pq import ProductQuantizer
-from evaluation.compression import CompressionReport, CompressionRow, advise, draw, sizes_of, sweep
+from evaluation.compression import CompressionReport, CompressionRow, advise, sizes_of, sweep
 from evaluation.torch_decoder import ProductDecoder
 from index.build.compression import Learner, decode_by_faiss
 
@@ -55,11 +52,6 @@ def test_smaller_codes_lose_more(report: CompressionReport) -> None:
     assert report.uncompressed == 1.0
 
 
-def test_the_plots_are_drawn(report: CompressionReport, tmp_path: Path) -> None:
-    draw(report, tmp_path / "compression.png")
-    assert (tmp_path / "compression.png").stat().st_size > 10_000
-
-
 def test_the_advice_is_the_smallest_code_within_the_budget() -> None:
     rows = [row(8, 0.001), row(4, 0.015), row(4, 0.01, rotated=True), row(2, 0.08)]
     assert advise(rows, 0.02) == rows[1]
@@ -91,11 +83,3 @@ def test_the_torch_decoder_learns_nothing_and_travels_with_its_model(vectors: np
     decoder = ProductDecoder(quantizer)
     assert list(decoder.parameters()) == []
     assert set(decoder.state_dict()) == {"codebooks", "offsets", "rotation"}
-
-
-def test_every_code_is_within_reach() -> None:
-    """All 256 codes of all parts, against plain indexing."""
-    codebooks = np.random.default_rng(1).normal(0, 1, (3, 256, 2)).astype(np.float32)
-    codes = np.column_stack([np.arange(256)] * 3).astype(np.uint8)
-    expected = np.concatenate([codebooks[part, codes[:, part]] for part in range(3)], axis=1)
-    np.testing.assert_array_equal(ProductQuantizer(codebooks).decode(codes), expected)

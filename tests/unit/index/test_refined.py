@@ -1,0 +1,68 @@
+"""Topping up: a source that gives too little is asked deeper before every row is scanned."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from index.search.refined import RefinedSearcher
+
+N, WIDTH = 1000, 4
+
+
+class Shallow:
+    """A source that finds one row for each unit of depth, best first, and remembers how deep it was asked."""
+
+    def __init__(self, vectors: npt.NDArray[np.float32]) -> None:
+        self._vectors = vectors
+        self.depths: list[int] = []
+
+    def candidates(self, queries: npt.NDArray[np.float32], n_candidates: int, depth: int) -> npt.NDArray[np.int64]:
+        self.depths.append(depth)
+        order = np.argsort(-(queries @ self._vectors.T), axis=1)[:, :n_candidates]
+        return np.where(np.arange(order.shape[1]) < depth, order, -1).astype(np.int64)
+
+
+@pytest.fixture
+def vectors() -> npt.NDArray[np.float32]:
+    return np.random.default_rng(1).normal(0, 1, (N, WIDTH)).astype(np.float32)
+
+
+@pytest.fixture
+def query(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return vectors[:1]
+
+
+def best(vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32], k: int) -> list[int]:
+    rows: list[int] = np.argsort(-(vectors @ query[0]))[:k].tolist()
+    return rows
+
+
+def test_enough_at_first_asks_once(vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32]) -> None:
+    source = Shallow(vectors)
+    hits = RefinedSearcher(vectors, source, depth=50).search(query, 20)[0]
+    assert hits.rows.tolist() == best(vectors, query, 20)
+    assert source.depths == [50]
+
+
+def test_too_few_asks_deeper_until_there_are_enough(
+    vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32]
+) -> None:
+    source = Shallow(vectors)
+    hits = RefinedSearcher(vectors, source, depth=2).search(query, 20)[0]
+    assert hits.rows.tolist() == best(vectors, query, 20)
+    assert source.depths == [2, 8, 32]
+
+
+def test_a_source_that_never_finds_enough_ends_in_a_scan(
+    vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32]
+) -> None:
+    source = Shallow(vectors)
+    hits = RefinedSearcher(vectors, source, depth=1).search(query, 100)[0]
+    assert hits.rows.tolist() == best(vectors, query, 100)
+    assert source.depths == [1, 4, 16, 64]
+
+
+def test_most_of_the_rows_are_scanned_at_once(vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32]) -> None:
+    source = Shallow(vectors)
+    assert len(RefinedSearcher(vectors, source, depth=1).search(query, 900)[0].rows) == 900
+    assert source.depths == [1]

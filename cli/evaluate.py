@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from bundle.errors import UsageError
+from cli.evaluate_tasks import RunOption, compression, ranking
 from cli.output import JsonFlag, emit, table
 from cli.progress import progress
+from cli.report import ReportOption, write
 from cli.versions import resolve
 
 if TYPE_CHECKING:
@@ -18,10 +20,8 @@ if TYPE_CHECKING:
     from evaluation.links import LinkReport
 
 app = typer.Typer(help="Measure a run or a version against baselines.", no_args_is_help=True)
-
-RunOption = Annotated[
-    Path, typer.Option("--run", help="The run directory, which has the held-out edges.", metavar="DIR")
-]
+app.command()(compression)
+app.command()(ranking)
 
 
 class Part(StrEnum):
@@ -57,6 +57,7 @@ def follow(
     part: Annotated[Part, typer.Option(help="Which held-out edges the lists should contain.")] = Part.test,
     users: Annotated[int, typer.Option(help="How many users to ask for.", min=1)] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the sample of users.", min=0)] = 1,
+    report: ReportOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Whom to follow: recall of every strategy of a version on held-out edges, beside the simple baselines.
@@ -73,7 +74,7 @@ def follow(
     graph = open_graph(run)
     task = follow_task(graph, part.value, np.random.default_rng(seed), n_users=users)
     asked = _asked(graph, task.relation, bundles, version, url)
-    report = follow_report(
+    found = follow_report(
         task,
         asked.recommend,
         asked.strategies,
@@ -83,7 +84,8 @@ def follow(
         auto=asked.auto,
         seed=seed,
     )
-    emit(report, as_json, lambda: _show_follow(report))
+    write(report, "Whom to follow", follow=found)
+    emit(found, as_json, lambda: _show_follow(found))
 
 
 class _Asked(NamedTuple):
@@ -120,13 +122,15 @@ def drift(
     old: Annotated[Path, typer.Argument(help="The earlier run or version.", metavar="OLD")],
     new: Annotated[Path, typer.Argument(help="The later run or version.", metavar="NEW")],
     k: Annotated[int, typer.Option("-k", help="How many neighbours to compare.", min=1)] = 10,
+    report: ReportOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Drift: how far the vectors of the entities that both have moved, and whether their neighbours stayed."""
     from evaluation.drift import evaluate_drift
 
-    report = evaluate_drift(old, new, k=k, progress=progress())
-    emit(report, as_json, lambda: _show_drift(report))
+    found = evaluate_drift(old, new, k=k, progress=progress())
+    write(report, "Drift", drift=found)
+    emit(found, as_json, lambda: _show_drift(found))
 
 
 def _show_links(report: "LinkReport") -> None:

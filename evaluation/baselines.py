@@ -85,10 +85,12 @@ def als(task: FollowTask, follows: sparse.csr_array, *, factors: int = 128, iter
     name = f"implicit_als_{factors}"
     try:
         from implicit.als import AlternatingLeastSquares
+        from threadpoolctl import threadpool_limits
     except ImportError:
         return Baseline(name, None, "the package `implicit` is not installed")
-    model = AlternatingLeastSquares(factors=factors, alpha=40, iterations=iterations, random_state=1, num_threads=1)
-    model.fit(sparse.csr_matrix(follows), show_progress=False)
+    with threadpool_limits(1, "blas"):  # its own threads and those of BLAS get in each other's way
+        model = AlternatingLeastSquares(factors=factors, alpha=40, iterations=iterations, random_state=1, num_threads=1)
+        model.fit(sparse.csr_matrix(follows), show_progress=False)
     sources = np.asarray(model.user_factors, dtype=np.float32)
     targets = np.asarray(model.item_factors, dtype=np.float32)
     return Baseline(name, lambda users: sources[users] @ targets.T)

@@ -5,7 +5,6 @@ How codes are learnt is handed in as a function, and so is the task that judges 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -191,23 +190,3 @@ def _query(
     followed = embeddings[task.train.row(user)].mean(axis=0)
     query = USER_SHARE * embeddings[user] + (1 - USER_SHARE) * followed + forward
     return np.append(query, np.float32(POPULARITY)).astype(np.float32)
-
-
-def draw(report: CompressionReport, path: Path) -> None:
-    """The two panels of figure 4 of the paper as an image: distortion, and what is kept of the task, over the ratio."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for rotated, name in ((False, "PQ"), (True, "OPQ")):
-        rows = report.best_of(rotated=rotated)
-        ratios = [row.ratio for row in rows]
-        left.plot(ratios, [row.mse for row in rows], marker="o", label=name)
-        right.plot(ratios, [row.task_recall / (report.uncompressed or 1.0) for row in rows], marker="o", label=name)
-    left.set(xlabel="compression ratio", ylabel="mean squared error", title=f"{report.entity_type}: reconstruction")
-    right.axhline(1.0 - report.loss_budget, linestyle="--", color="grey", label="loss budget")
-    right.set(xlabel="compression ratio", ylabel="kept of uncompressed", title=report.task)
-    for panel in (left, right):
-        panel.set_xscale("log", base=2)
-        panel.legend()
-    figure.savefig(path)

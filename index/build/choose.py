@@ -101,6 +101,11 @@ def _hnsw_plans(_: int, config: IndexConfig) -> list[Plan]:
     ]
 
 
+def _probes(lists: int, config: IndexConfig) -> list[int]:
+    """The numbers of lists to look into; never more than there are."""
+    return sorted({min(probes, lists) for probes in _fixed_or(config.depth, IVF_PROBES)})
+
+
 def _ivf_sq8_plans(n: int, config: IndexConfig) -> list[Plan]:
     lists = _lists("ivf_sq8", n, config)
     return [
@@ -111,8 +116,7 @@ def _ivf_sq8_plans(n: int, config: IndexConfig) -> list[Plan]:
             popularity_scale=config.popularity_scale,
             lists=lists,
         )
-        for probes in _fixed_or(config.depth, IVF_PROBES)
-        if probes <= lists
+        for probes in _probes(lists, config)
     ]
 
 
@@ -128,8 +132,7 @@ def _ivf_pq_plans(n: int, config: IndexConfig) -> list[Plan]:
             subquantizers=config.pq_subquantizers or 0,
         )
         for refine in _fixed_or(config.refine, IVF_PQ_REFINES)
-        for probes in _fixed_or(config.depth, IVF_PROBES)
-        if probes <= lists
+        for probes in _probes(lists, config)
     ]
 
 

@@ -1,6 +1,7 @@
 """Settings of `twhin build`, as read from a TOML file: targets first, every library parameter may be fixed by hand."""
 
 import hashlib
+from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -39,7 +40,7 @@ class IndexConfig(Section):
     kind: Literal["auto"] | IndexKind = "auto"
     depth: PositiveInt | None = None
     refine: PositiveFloat | None = None
-    hnsw_links: PositiveInt | None = None
+    hnsw_links: Annotated[int, Field(ge=2)] | None = None
     hnsw_build_depth: PositiveInt | None = None
     ivf_lists: PositiveInt | None = None
     pq_subquantizers: PositiveInt | None = None
@@ -99,6 +100,15 @@ class BuildConfig(Section):
     def digest(self) -> str:
         """SHA-256 of the settings in hexadecimal."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def require_known(key: str, names: Sequence[str], known: Collection[str]) -> None:
+    """Raises ConfigError when a setting names what the run does not have, or one thing twice."""
+    wrong = [name for name in names if name not in known or list(names).count(name) > 1]
+    if wrong:
+        raise ConfigError(
+            f"{key}: {wrong[0]!a:.80} is unknown or named twice; the run has: {', '.join(sorted(known)[:20])}."
+        )
 
 
 def parse_config(settings: dict[str, object], where: str) -> BuildConfig:

@@ -16,7 +16,7 @@ from bundle.run import Run
 from bundle.writer import BundleWriter
 from index.build.clusters import Clustering, cluster
 from index.build.compression import compress, default_subquantizers
-from index.build.config import BuildConfig
+from index.build.config import BuildConfig, require_known
 from index.build.devices import Device
 from index.build.edges import stage_edges
 from index.build.lists import candidate_lists
@@ -102,6 +102,7 @@ class SpaceStage:
     def clusters(self) -> Clustering:
         """The one k-means and its medoids."""
         types = self.config.clusters.types or (self.default.candidate_type,)
+        require_known("clusters.types", types, self.run.vectors)
         found = cluster(self.run.vectors, types, self.config.clusters, self.config.seed, self.device)
         self.writer.array(self.layout.clusters("centroids"), found.centroids)
         self.writer.array(self.layout.clusters("medoid_types"), found.medoid_types)
@@ -140,6 +141,7 @@ class SpaceStage:
 
     def _engagements(self, clustering: Clustering) -> list[Engagements]:
         weights = self.config.mixtures.relation_weights
+        require_known("mixtures.relation_weights", list(weights), [one.name for one in self.run.graph.relations])
         return [
             Engagements(
                 self.run.graph.relations[position].train,

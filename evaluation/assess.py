@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from bundle.manifest import Evaluation, Gate, Manifest, QueryWeights, Rescoring, Strategy
 from bundle.prepared import PreparedGraph
 from bundle.space import Space
-from evaluation.baselines import baselines
+from evaluation.baselines import quick_baselines
 from evaluation.follow import Row, baseline_row, strategy_row
 from evaluation.rescoring import POOL, learn_rescoring
 from evaluation.task import FollowTask, Lists, follow_task
@@ -57,7 +57,7 @@ def assess(
     rows = _measure(space, judges, recommend, strategies, seed)
     references = [
         baseline_row(judges, baseline, space.table(space.relation(name).entry.target).embeddings, seed)
-        for baseline in baselines(judges, rng)
+        for baseline in quick_baselines(judges, rng)
         if baseline.name in BASELINES
     ]
     auto = max(rows, key=judged)

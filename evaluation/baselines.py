@@ -33,6 +33,11 @@ class Baseline:
 
 def baselines(task: FollowTask, rng: np.random.Generator) -> list[Baseline]:
     """Every baseline that the task's relation allows, the unavailable ones with the reason."""
+    return [*quick_baselines(task, rng), als(task, matrix(task.train, task.n_targets))]
+
+
+def quick_baselines(task: FollowTask, rng: np.random.Generator) -> list[Baseline]:
+    """The baselines that need no training of their own."""
     follows = matrix(task.train, task.n_targets)
     found = [Baseline("random", lambda users: rng.random((len(users), task.n_targets), dtype=np.float32))]
     found.append(Baseline("popularity", popularity(task)))
@@ -40,7 +45,7 @@ def baselines(task: FollowTask, rng: np.random.Generator) -> list[Baseline]:
         found.append(Baseline("followees_of_followees", paths(follows)))
         found.append(Baseline("reciprocate_first", reciprocate_first(follows)))
     found.append(Baseline("item_knn", item_knn(follows)))
-    return [*found, als(task, follows)]
+    return found
 
 
 def matrix(csr: Csr, n_columns: int) -> sparse.csr_array:

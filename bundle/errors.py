@@ -18,6 +18,8 @@ TwhinError
 │   ├── BundleInvalid          a wrong shape, NaN or Inf
 │   ├── BundleFormatUnsupported
 │   ├── GateRefused            the evaluation is below what publishing asks for
+│   ├── RecallTooLow           an index does not find what exact search finds
+│   ├── BundlesReadOnly        versions may be read here but not published
 │   └── BundlesBusy            another process is publishing
 ├── QueryError                 a search that cannot be run                      HTTP 422
 │   └── EntityUnknown                                                           HTTP 404
@@ -139,6 +141,18 @@ class GateRefused(BundleError):
     """The version's own evaluation is below what publishing asks for."""
 
     code = "gate_refused"
+
+
+class RecallTooLow(BundleError):
+    """The index of a version does not find what exact search finds."""
+
+    code = "version_refused"
+
+
+class BundlesReadOnly(BundleError):
+    """This process may read the versions but not say which is current."""
+
+    code = "bundles_read_only"
 
 
 class BundlesBusy(BundleError):

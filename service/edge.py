@@ -41,7 +41,7 @@ class Edge:
             return
         started = time.perf_counter()
         call = Call(scope, receive, self._service, _request_id(scope), 0.0)
-        sender = _Sender(send, call.request_id)
+        sender = _Sender(send, call.request_id, closing=self._service.draining)
         try:
             await self._answer(call, sender)
         except ClientGone:
@@ -129,18 +129,22 @@ class Edge:
 
 
 class _Sender:
-    """Sends one answer, with the request's id; remembers the status that went out."""
+    """Sends one answer, with the request's id; remembers the status that went out. With `closing` the client is told
+    to take its next request to another connection, and so to another replica.
+    """
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, *, closing: bool) -> None:
         self._send = send
-        self._request_id = request_id.encode()
+        self._own = [(b"x-request-id", request_id.encode())]
+        if closing:
+            self._own.append((b"connection", b"close"))
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
         """As ASGI's send, for the framework."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self._request_id)]
+            message["headers"] = [*message.get("headers", ()), *self._own]
         await self._send(message)
 
     async def reply(self, reply: Reply) -> None:
@@ -149,7 +153,7 @@ class _Sender:
         headers = [
             (b"content-type", reply.content_type.encode()),
             (b"content-length", str(len(reply.body)).encode()),
-            (b"x-request-id", self._request_id),
+            *self._own,
             (b"x-content-type-options", b"nosniff"),
         ]
         if "cache-control" not in reply.headers:

@@ -20,6 +20,7 @@ STATUS: Mapping[str, int] = {
     "not_acceptable": 406,
     "version_refused": 409,
     "bundles_busy": 409,
+    "bundles_read_only": 409,
     "gate_refused": 409,
     "bundle_incomplete": 409,
     "bundle_altered": 409,

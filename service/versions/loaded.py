@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.errors import BundleError, BundleInvalid
+from bundle.errors import BundleInvalid, RecallTooLow
 from bundle.manifest import Manifest
 from bundle.reader import open_bundle
 from bundle.space import Bundle, Space
@@ -46,16 +46,10 @@ class Loaded:
         return self.bundle.manifest
 
 
-class RecallTooLow(BundleError):
-    """The index of a version does not find what exact search finds."""
-
-    code = "version_refused"
-
-
 def load(path: Path, settings: Settings, *, thorough: bool) -> Loaded:
-    """Open the version at `path` and see that it answers. `thorough` reads every byte, compares digests,
-    and lets a child process open the index files first.
+    """Open the version at `path` and see that it answers.
 
+    `thorough` reads every byte, compares digests, and lets a child process open the index files first.
     Takes seconds for a large version: call it outside the event loop. Raises BundleError with the reason.
     """
     started = time.perf_counter()

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from bundle.errors import BundleError, BundleNotFound
+from bundle.errors import BundleError, BundleNotFound, BundlesReadOnly
 from bundle.reader import open_bundle
 from bundle.space import Bundle
 from bundle.versions import current_version, list_versions, publish, rollback, version_path
@@ -52,7 +52,8 @@ class Versions:
             return serving.bundle
         kept = self._kept.get(version)
         if kept is None or not (kept.path / "manifest.json").exists():
-            kept = await self._in_thread(partial(self._open_kept, version))
+            # Not on the loader's thread, which may be busy with the next version for a while.
+            kept = await asyncio.to_thread(self._open_kept, version)
             self._kept[version] = kept
         self._kept.move_to_end(version)
         while len(self._kept) > self._settings.versions_kept:
@@ -87,14 +88,14 @@ class Versions:
             if self._active is not None and self._active.version == version == current_version(self._bundles):
                 return self._active
             loaded = await self._load(version)
-            await self._in_thread(partial(publish, self._bundles, version))
+            await self._publishing(partial(publish, self._bundles, version))
             self._swap(loaded)
             return loaded
 
     async def roll_back(self) -> Loaded:
         """Publish the version before this one and serve it. Raises BundleError."""
         async with self._changing:
-            version = await self._in_thread(partial(rollback, self._bundles))
+            version = await self._publishing(partial(rollback, self._bundles))
             self.refused.pop(version, None)
             if self._active is None or self._active.version != version:
                 self._swap(await self._load(version))
@@ -115,6 +116,14 @@ class Versions:
         # One assignment: a request that holds the old version keeps it, the next one gets the new.
         self._active = loaded
         self._metrics.serving(loaded, time.time())
+
+    async def _publishing(self, work: Callable[[], Result]) -> Result:
+        try:
+            return await self._in_thread(work)
+        except OSError as error:
+            raise BundlesReadOnly(
+                f"{self._bundles} cannot be written to: publish where the versions are built."
+            ) from error
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._loader, work)

@@ -29,7 +29,7 @@ def begin(bundles: Path) -> Iterator[Begin]:
     with contextlib.ExitStack() as stack:
 
         def start(*arguments: str, **environment: str) -> ServiceProcess:
-            defaults = {"TWHIN_WATCH_SECONDS": "0.1", "TWHIN_DRAIN_SECONDS": "0"}
+            defaults = {"TWHIN_WATCH_SECONDS": "0.1", "TWHIN_DRAIN_SECONDS": "0", "TWHIN_TIMEOUT_MS": "10000"}
             process = ServiceProcess(bundles, *arguments, **{**defaults, **environment})
             stack.callback(process.stop)
             return process.wait_until_ready()

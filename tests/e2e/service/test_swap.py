@@ -113,8 +113,9 @@ def test_a_bad_version_is_refused_and_the_old_one_serves_on(begin: Begin, bundle
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert "user.npy" in refused["v3"]
-    assert httpx.get(f"{service.url}/recommend/{USERS[0]}").json()["version"] == "v1"
+    assert httpx.get(f"{service.url}/recommend/{USERS[0]}", timeout=20).json().get("version") == "v1"
     assert 'twhin_index_load_total{outcome="refused"} 1.0' in httpx.get(f"{service.url}/metrics").text
+    (bundles / "CURRENT").write_text("v1\n")
     publish(bundles, "v2")
     _wait_for_version(service.url, "v2")
     assert rollback(bundles) == "v1"
@@ -143,4 +144,14 @@ def test_activate_and_roll_back_by_the_admin_api(begin: Begin, bundles: Path) ->
         vectors.write_bytes(vectors.read_bytes()[:-1])
         refused = admin.post("/admin/v1/versions/v2/activate")
         assert (refused.status_code, refused.json()["code"]) == (409, "bundle_incomplete")
+        assert admin.get(f"/recommend/{USERS[0]}").json()["version"] == "v1"
+
+
+def test_a_read_only_directory_serves_and_says_that_it_cannot_publish(begin: Begin, bundles: Path) -> None:
+    service = begin(TWHIN_ADMIN_KEYS="k", TWHIN_STATE=str(bundles.parent / "events.db"))
+    (bundles / "LOCK").unlink(missing_ok=True)
+    (bundles / "LOCK").mkdir()  # what cannot be opened for writing, whoever asks
+    with httpx.Client(base_url=service.url, headers={"x-api-key": "k"}, timeout=20) as admin:
+        answer = admin.post("/admin/v1/versions/v2/activate")
+        assert (answer.status_code, answer.json()["code"]) == (409, "bundles_read_only")
         assert admin.get(f"/recommend/{USERS[0]}").json()["version"] == "v1"

@@ -49,6 +49,6 @@ def test_more_clusters_than_entities_are_refused() -> None:
         cluster({"a": np.eye(4, dtype=np.float32)}, ("a",), ClusterConfig(count=5), 1, CPU)
 
 
-@pytest.mark.parametrize(("n", "count"), [(1, 1), (40, 2), (20_000, 32), (81_306, 64), (1_000_000, 256)])
+@pytest.mark.parametrize(("n", "count"), [(1, 1), (40, 8), (20_000, 128), (81_306, 256), (1_000_000, 1024)])
 def test_the_default_number_of_clusters(n: int, count: int) -> None:
     assert default_count(n) == count

@@ -5,6 +5,7 @@ Hot routes are answered here, straight from their handler: the framework's routi
 """
 
 import asyncio
+import itertools
 import logging
 import re
 import secrets
@@ -21,6 +22,9 @@ from service.routes import Route
 from service.service import Service
 
 log = logging.getLogger("twhin.access")
+# New ids: one random part a process and a number, since asking the system for randomness each time costs more.
+_PROCESS = secrets.token_hex(6)
+_numbers = itertools.count(1)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z", re.ASCII)
 
 
@@ -170,7 +174,7 @@ def _request_id(scope: Scope) -> str:
             given: str = value.decode("latin-1")
             if REQUEST_ID.match(given):
                 return given
-    return secrets.token_hex(8)
+    return f"{_PROCESS}-{next(_numbers):x}"
 
 
 def _as_problem(error: Exception) -> Problem:

@@ -4,7 +4,7 @@ A slate has tens of candidates from a handful of modes: plain lists are several 
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -66,12 +66,15 @@ def _take(rows: list[int], cursor: int, budget: int, gone: set[int], positions: 
 
 def picked(columns: Sequence[Column], drawn: Sequence[Drawn], modes: Sequence[int]) -> Picks:
     """One slate in which the modes alternate, so that every prefix keeps their proportions; ties: the heavier first."""
-    picks = NO_PICKS
-    for column, (positions, _), mode in zip(columns, drawn, modes, strict=True):
-        if positions:
-            picks = picks.followed_by(_of_one_mode(column, positions, mode))
-    counts = tuple(len(positions) for positions, _ in drawn)
-    return picks if len(counts) < 2 or len(picks) < 2 else picks.ordered(_alternating(counts))
+    parts = [
+        _of_one_mode(column, positions, mode)
+        for column, (positions, _), mode in zip(columns, drawn, modes, strict=True)
+        if positions
+    ]
+    if len(parts) < 2:
+        return parts[0] if parts else NO_PICKS
+    picks = reduce(Picks.followed_by, parts)
+    return picks.ordered(_alternating(tuple(map(len, parts))))
 
 
 def _of_one_mode(column: Column, positions: list[int], mode: int) -> Picks:

@@ -43,36 +43,37 @@ def build_queries(
     mode_vector: ModeVector | None,
 ) -> Queries:
     """One query for each mode, or a single one when there are no modes."""
-    base = _shared_part(space, relation, profile, weights)
+    by_mode = len(modes) > 0 and weights.mode != 0
+    evidence = profile.evidence() if weights.fold_in or (by_mode and mode_vector in (None, "personal")) else None
     queries = np.zeros((max(1, len(modes)), space.entry.width), dtype=np.float32)
-    queries[:, : space.entry.dim] = base
-    if len(modes) and weights.mode:
-        vectors = mode_vectors(space, profile, modes, mode_vector or "personal")
-        queries[:, : space.entry.dim] += np.float32(weights.mode) * vectors
+    queries[:, : space.entry.dim] = _shared_part(relation, profile, evidence, weights)
+    if by_mode:
+        queries[:, : space.entry.dim] += np.float32(weights.mode) * _mode_vectors(space, evidence, modes, mode_vector)
     if space.entry.width > space.entry.dim:
         queries[:, space.entry.dim] = weights.popularity
     return queries
 
 
 def _shared_part(
-    space: Space, relation: Relation, profile: Profile, weights: QueryWeights
+    relation: Relation, profile: Profile, evidence: Evidence | None, weights: QueryWeights
 ) -> Float32[npt.NDArray[np.float32], " dim"]:
     part = np.float32(weights.relation) * relation.forward
     if weights.user and profile.vector is not None:
         part = part + np.float32(weights.user) * profile.vector
-    if weights.fold_in and profile.engaged:
-        part = part + np.float32(weights.fold_in) * profile.evidence().vectors.mean(axis=0, dtype=np.float32)
+    if weights.fold_in and evidence is not None and len(evidence):
+        part = part + np.float32(weights.fold_in) * evidence.vectors.mean(axis=0, dtype=np.float32)
     return part.astype(np.float32, copy=False)
 
 
-def mode_vectors(
-    space: Space, profile: Profile, modes: Modes, kind: ModeVector
+def _mode_vectors(
+    space: Space, evidence: Evidence | None, modes: Modes, kind: ModeVector | None
 ) -> Float32[npt.NDArray[np.float32], "modes dim"]:
     """The vector of each mode: the cluster's centroid, its medoid, or this user's own mean inside the cluster."""
     if kind == "medoid":
         return medoid_vectors(space, modes)
-    centroids = space.clusters.centroids[modes.clusters]
-    return centroids if kind == "centroid" else _personal(profile.evidence(), modes, centroids)
+    if kind == "centroid" or evidence is None:
+        return space.clusters.centroids[modes.clusters]
+    return _personal(space, evidence, modes)
 
 
 def medoid_vectors(space: Space, modes: Modes) -> Float32[npt.NDArray[np.float32], "modes dim"]:
@@ -85,11 +86,12 @@ def medoid_vectors(space: Space, modes: Modes) -> Float32[npt.NDArray[np.float32
     return vectors
 
 
-def _personal(
-    evidence: Evidence, modes: Modes, centroids: Float32[npt.NDArray[np.float32], "modes dim"]
-) -> Float32[npt.NDArray[np.float32], "modes dim"]:
+def _personal(space: Space, evidence: Evidence, modes: Modes) -> Float32[npt.NDArray[np.float32], "modes dim"]:
     """The mean of the user's own entities in each cluster; the centroid where the evidence has none there."""
     inside = (evidence.clusters[None, :] == modes.clusters[:, None]).astype(np.float32)
     counts = inside.sum(axis=1, keepdims=True)
-    means = (inside @ evidence.vectors) / np.maximum(counts, 1)
-    return np.where(counts > 0, means, centroids).astype(np.float32, copy=False)
+    means: npt.NDArray[np.float32] = (inside @ evidence.vectors) / np.maximum(counts, 1)
+    absent = np.flatnonzero(counts[:, 0] == 0)
+    if len(absent):
+        means[absent] = space.clusters.centroids[modes.clusters[absent]]
+    return means

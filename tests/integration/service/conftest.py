@@ -40,7 +40,13 @@ def start(bundles: Path) -> Iterator[Start]:
     with contextlib.ExitStack() as stack:
 
         def begin(**settings: object) -> httpx.Client:
-            patient = {"watch_seconds": 0.1, "limits": Limits(timeout_ms=PATIENT_MS), **settings}
+            patient = {
+                "watch_seconds": 0.1,
+                "warm_up_queries": 4,
+                "self_test_queries": 4,
+                "limits": Limits(timeout_ms=PATIENT_MS),
+                **settings,
+            }
             made = Settings(bundles=bundles, **patient)  # type: ignore[arg-type]
             url = stack.enter_context(running(made))
             return stack.enter_context(

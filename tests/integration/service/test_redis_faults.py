@@ -19,7 +19,9 @@ from tests.service_bundle import user_ids
 from tests.service_servers import RedisServer
 
 USERS = user_ids()
-BUDGET_SECONDS = 0.05
+# Longer than the default, so that a healthy Redis on a busy machine is never taken for a sick one.
+BUDGET_SECONDS = 0.3
+GRACE_SECONDS = 0.5
 Start = Callable[..., httpx.Client]
 
 
@@ -34,7 +36,7 @@ def proxy(redis_server: RedisServer) -> Iterator[FaultProxy]:
 @pytest.fixture
 def client(start: Start, proxy: FaultProxy) -> httpx.Client:
     """A service that reaches Redis through the proxy, with one follow stored and seen."""
-    made = start(redis_url=f"redis://127.0.0.1:{proxy.port}/0", redis_retry_seconds=0.2)
+    made = start(redis_url=f"redis://127.0.0.1:{proxy.port}/0", redis_retry_seconds=0.2, redis_timeout_ms=300)
     target = _recommend(made)["candidates"][0]["id"]
     event = {"events": [{"id": "e", "user": USERS[5], "target": target}]}
     assert made.post("/v1/engagements", content=json.dumps(event)).json()["stored"] == 1
@@ -54,6 +56,12 @@ def _timed(client: httpx.Client) -> tuple[float, list[str]]:
     return time.perf_counter() - started, degraded
 
 
+def _operations(client: httpx.Client) -> str:
+    """How often Redis was asked, as the metrics say."""
+    lines = client.get("/metrics").text.splitlines()
+    return "".join(line for line in lines if line.startswith("twhin_redis_op_duration_seconds_count"))
+
+
 def _wait_for(client: httpx.Client, degraded: list[str]) -> None:
     deadline = time.monotonic() + 10
     while _timed(client)[1] != degraded:
@@ -64,14 +72,15 @@ def _wait_for(client: httpx.Client, degraded: list[str]) -> None:
 @pytest.mark.parametrize("mode", ["hang", "reset", "garbage", "delay"])
 def test_a_sick_redis_costs_one_budget_and_then_nothing(client: httpx.Client, proxy: FaultProxy, mode: str) -> None:
     healthy = statistics.median(_timed(client)[0] for _ in range(20))
-    proxy.delay_seconds = 0.5
+    proxy.delay_seconds = 5
     proxy.mode = mode
     first, degraded = _timed(client)
     assert degraded == ["engagements_unavailable"]
-    assert first < healthy + BUDGET_SECONDS + 0.1  # a scheduler's grace on a loaded machine
+    assert first < healthy + BUDGET_SECONDS + GRACE_SECONDS
+    asked = _operations(client)
     after = [_timed(client) for _ in range(20)]
     assert all(flags == ["engagements_unavailable"] for _, flags in after)
-    assert statistics.median(seconds for seconds, _ in after) < healthy + 0.02
+    assert _operations(client) == asked, "Redis is not asked again before a probe has found it well"
     write = client.post("/v1/engagements", content=json.dumps({"events": [{"user": "1", "target": USERS[9]}]}))
     assert (write.status_code, write.json()["code"]) == (503, "state_unavailable")
     assert client.get("/readyz").status_code == 200
@@ -94,7 +103,7 @@ def test_stopped_by_a_signal_hangs_nobody(client: httpx.Client, redis_server: Re
     redis_server.process.send_signal(signal.SIGSTOP)
     try:
         assert _timed(client)[1] == ["engagements_unavailable"]
-        assert _timed(client)[0] < 0.2
+        assert _timed(client)[0] < GRACE_SECONDS
     finally:
         redis_server.process.send_signal(signal.SIGCONT)
     _wait_for(client, [])
@@ -102,7 +111,7 @@ def test_stopped_by_a_signal_hangs_nobody(client: httpx.Client, redis_server: Re
 
 def test_absent_at_the_start(start: Start, redis_server: RedisServer) -> None:
     redis_server.kill()
-    client = start(redis_url=redis_server.url, redis_retry_seconds=0.2)
+    client = start(redis_url=redis_server.url, redis_retry_seconds=0.2, redis_timeout_ms=300)
     assert client.get("/readyz").status_code == 200
     assert _timed(client)[1] == ["engagements_unavailable"]
     redis_server.start()

@@ -14,10 +14,14 @@ from cli.report import ReportOption, write
 from cli.versions import resolve
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from bundle.prepared import PreparedGraph
     from evaluation.drift import DriftReport
-    from evaluation.follow import FollowReport, Recommend, Row
+    from evaluation.follow import FollowReport, Recommend, RecommendCold, Row
     from evaluation.links import LinkReport
+    from evaluation.task import FollowTask
 
 app = typer.Typer(help="Measure a run or a version against baselines.", no_args_is_help=True)
 app.command()(compression)
@@ -72,17 +76,20 @@ def follow(
     from evaluation.task import follow_task
 
     graph = open_graph(run)
-    task = follow_task(graph, part.value, np.random.default_rng(seed), n_users=users)
+    rng = np.random.default_rng(seed)
+    task = follow_task(graph, part.value, rng, n_users=users)
     asked = _asked(graph, task.relation, bundles, version, url)
+    vectors = open_run(run).vectors[graph.relation(task.relation).target]
     found = follow_report(
         task,
         asked.recommend,
         asked.strategies,
         baselines(task, np.random.default_rng(seed)),
-        open_run(run).vectors[graph.relation(task.relation).target],
+        vectors,
         held_out=part.value,
         auto=asked.auto,
         seed=seed,
+        cold=_cold(task, asked, vectors, rng),
     )
     write(report, "Whom to follow", follow=found)
     emit(found, as_json, lambda: _show_follow(found))
@@ -94,6 +101,16 @@ class _Asked(NamedTuple):
     recommend: "Recommend"
     strategies: list[str]
     auto: str
+    cold: "RecommendCold | None" = None
+
+
+def _cold(
+    task: "FollowTask", asked: _Asked, vectors: "npt.NDArray[np.float32]", rng: "np.random.Generator"
+) -> "dict[int, tuple[Row, ...]]":
+    """Users with a few engagements, by name and as strangers; a running service is not asked for strangers."""
+    from evaluation.cold import cold_rows
+
+    return {} if asked.cold is None else cold_rows(task, asked.recommend, asked.cold, [asked.auto], vectors, rng)
 
 
 def _asked(graph: "PreparedGraph", relation: str, bundles: Path | None, version: str, url: str | None) -> _Asked:
@@ -102,11 +119,12 @@ def _asked(graph: "PreparedGraph", relation: str, bundles: Path | None, version:
     if bundles is None or url is not None:
         raise UsageError("Name what to measure: --bundles DIR for a version, or --url URL for a running service.")
     from bundle.versions import version_path
-    from cli.compose import RecommendByRow, open_recommender
+    from cli.compose import RecommendByRow, RecommendCold, open_recommender
 
     recommender = open_recommender(version_path(bundles, resolve(bundles, version)))
     entry = recommender.bundle.space().entry
-    return _Asked(RecommendByRow(recommender, relation=relation), list(entry.strategies), entry.auto)
+    cold = RecommendCold(recommender, relation)
+    return _Asked(RecommendByRow(recommender, relation=relation), list(entry.strategies), entry.auto, cold)
 
 
 def _asked_over_http(graph: "PreparedGraph", relation: str, url: str) -> _Asked:

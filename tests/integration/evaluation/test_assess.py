@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.assess import assess
 from bundle.prepared import PreparedGraph
 from bundle.run import open_graph
+from evaluation.assess import assess
 from evaluation.task import follow_task
 from service.recommend.recommender import Recommender
 

@@ -36,7 +36,7 @@ from index.search.ranking import exact_scores
 
 Array = npt.NDArray[np.float32]
 DEPTHS = (50, 60, 80, 100, 150, 200, 400, 800)
-CENTRES, SPREAD = 4000, 0.55
+CENTRES, SPREAD, INNER_DIM = 4000, 0.5, 32
 FLOORS = (0.95, 0.99)
 
 
@@ -54,13 +54,18 @@ class Point:
 
 
 def clustered(rows: int, dim: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Vectors about centres of uneven size and length in 128 dimensions, and 400 queries drawn alike."""
+    """Vectors about centres of uneven size and length, and 400 queries drawn alike.
+
+    About a centre they spread in 32 directions, as learnt embeddings do: noise in all 128 has no neighbours.
+    """
     centres = rng.normal(0, 1, (CENTRES, dim)).astype(np.float32) * rng.gamma(9, 1 / 9, (CENTRES, 1)).astype(np.float32)
     sizes = rng.zipf(1.3, CENTRES).clip(max=1000).astype(np.float64)
+    directions = (rng.normal(0, 1, (INNER_DIM, dim)) / np.sqrt(INNER_DIM / 4)).astype(np.float32)
 
     def drawn(n: int) -> Array:
         chosen = rng.choice(CENTRES, n, p=sizes / sizes.sum())
-        return centres[chosen] + rng.normal(0, SPREAD, (n, dim)).astype(np.float32)
+        spread: Array = SPREAD * rng.normal(0, 1, (n, INNER_DIM)).astype(np.float32) @ directions
+        return centres[chosen] + spread
 
     return drawn(rows), drawn(400)
 

@@ -1,6 +1,5 @@
 """Edges sorted into bucket files: written once before training, read bucket by bucket while it runs."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int32
 
-from bundle.arrays import write_text
 from bundle.errors import GraphError
 from bundle.prepared import PreparedGraph, PreparedRelation
 from bundle.progress import Progress
@@ -59,15 +57,11 @@ def plan_layout(
     return Layout(path, groups, weighted, partitionings)
 
 
-def write_layout(prepared: PreparedGraph, layout: Layout, key: str, progress: Progress) -> None:
-    """Deal all training edges into bucket files, then sort and index each; kept when `key` is the one on disk.
+def write_layout(prepared: PreparedGraph, layout: Layout, progress: Progress) -> None:
+    """Deal all training edges into bucket files, then sort and index each, in place of what lies there.
 
-    Raises DiskFull.
+    Raises DiskFull, GraphError for weights that are all 0.
     """
-    commit = layout.path / "layout.json"
-    if commit.exists() and json.loads(commit.read_text(encoding="utf-8")) == {"key": key}:
-        return
-    commit.unlink(missing_ok=True)
     layout.path.mkdir(parents=True, exist_ok=True)
     for stale in layout.path.iterdir():
         stale.unlink()
@@ -80,7 +74,6 @@ def write_layout(prepared: PreparedGraph, layout: Layout, key: str, progress: Pr
         for bucket in _buckets(layout):
             for group in range(len(layout.groups)):
                 _finish(layout, bucket, group)
-    write_text(commit, json.dumps({"key": key}))
 
 
 def load_bucket(layout: Layout, bucket: BucketId) -> tuple[BucketEdges, ...]:
@@ -173,10 +166,10 @@ def _finish(layout: Layout, bucket: BucketId, group: int) -> None:
     arrays = {"src": edges.src, "dst": edges.dst, "rel": edges.rel}
     arrays |= {"in_neighbour": edges.into.neighbour, "in_relation": edges.into.relation}
     for name, column in arrays.items():
-        save_array(_file(layout, bucket, group, name), column)
-    save_array(_file(layout, bucket, group, "in_offsets"), edges.into.offsets)
+        save_array(_file(layout, bucket, group, name), column, durable=False)
+    save_array(_file(layout, bucket, group, "in_offsets"), edges.into.offsets, durable=False)
     if edges.weight is not None:
-        save_array(_file(layout, bucket, group, "weight"), edges.weight)
+        save_array(_file(layout, bucket, group, "weight"), edges.weight, durable=False)
 
 
 def _load(layout: Layout, bucket: BucketId, group: int) -> BucketEdges:

@@ -27,15 +27,16 @@ LONGEST_SPAN = 2**24
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The parts of a run that the loop drives. `save` makes a position the checkpoint."""
+    """The parts of a run that the loop drives. `save` makes a position the checkpoint; `deal` hashes the rows anew for
+    the position's epoch."""
 
     config: TrainConfig
-    layout: Layout
     backend: Backend
     residents: Residents
     relations: Relations
     relation_weights: npt.NDArray[np.float32]
     save: Callable[[Position], None]
+    deal: Callable[[Position], Layout]
     sink: Sink
     diverged_dir: Path
 
@@ -76,39 +77,43 @@ class Pace:
         return rate
 
 
-def run_epochs(engine: Engine, start: Position, edges_per_epoch: int, progress: Progress) -> Position:
-    """Train from `start` to the last epoch. Raises Diverged, DiskFull."""
+def run_epochs(engine: Engine, layout: Layout, start: Position, edges_per_epoch: int, progress: Progress) -> Position:
+    """Train from `start`, for whose epoch `layout` is dealt, to the last epoch. Raises Diverged, DiskFull.
+
+    With several partitions each epoch deals the rows anew: only entities of one partition compete with one another,
+    so a lasting division would leave the others' scores uncompared.
+    """
     config, position = engine.config, start
     pace = Pace(config.checkpoint_seconds, config.chunks_per_update, edges_reported=start.edges_seen)
     while position.epoch < config.epochs:
         with progress.stage(f"epoch {position.epoch + 1}/{config.epochs}", edges_per_epoch, "edges") as stage:
             stage.advance(position.epoch_edges)
-            position = _epoch(engine, position, pace, stage)
+            position = _epoch(engine, layout, position, pace, stage)
         loss = position.epoch_loss / max(1, position.epoch_edges)
         engine.sink.write({"edges": position.edges_seen, "epoch": position.epoch + 1, "epoch_loss": loss})
         position = Position(epoch=position.epoch + 1, edges_seen=position.edges_seen, last_loss=loss)
+        if layout.partitions > 1 and position.epoch < config.epochs:
+            layout = engine.deal(position)
     return position
 
 
-def _epoch(engine: Engine, position: Position, pace: Pace, stage: Stage) -> Position:
-    order = _order(engine, position.epoch)
-    following = [
-        *order[1:],
-        *(_order(engine, position.epoch + 1)[:1] if position.epoch + 1 < engine.config.epochs else []),
-    ]
+def _epoch(engine: Engine, layout: Layout, position: Position, pace: Pace, stage: Stage) -> Position:
+    order = bucket_order(layout.partitions, engine.config.seed, position.epoch)
+    again = layout.partitions == 1 and position.epoch + 1 < engine.config.epochs
+    following = [*order[1:], order[0] if again else None]
     for step in range(position.step, len(order)):
-        upcoming = following[step] if step < len(following) else None
-        position = _bucket(engine, position, (order[step], upcoming), pace, stage)
+        position = _bucket(engine, layout, position, (order[step], following[step]), pace, stage)
         position = position.model_copy(update={"step": step + 1, "chunk": 0})
     return position
 
 
-def _order(engine: Engine, epoch: int) -> list[BucketId]:
-    return bucket_order(engine.layout.partitions, engine.config.seed, epoch)
-
-
 def _bucket(
-    engine: Engine, position: Position, buckets: tuple[BucketId, BucketId | None], pace: Pace, stage: Stage
+    engine: Engine,
+    layout: Layout,
+    position: Position,
+    buckets: tuple[BucketId, BucketId | None],
+    pace: Pace,
+    stage: Stage,
 ) -> Position:
     """Train one bucket from the position's chunk on."""
     config, bucket = engine.config, buckets[0]
@@ -123,7 +128,7 @@ def _bucket(
         result = visit.run(position.chunk, end)
         if result.diverged_at is not None:
             at = result.diverged_at, config.chunk
-            raise save_batch(engine.diverged_dir, engine.layout, bucket, loaded.groups, schedule, at)
+            raise save_batch(engine.diverged_dir, layout, bucket, loaded.groups, schedule, at)
         position = _moved(position, end, result.edges, result.loss)
         pace.adapt(time.perf_counter() - began, config.chunks_per_update)
         _report(engine, position, pace, stage, result.edges)

@@ -1,6 +1,6 @@
 """Where a run's first vectors come from: random numbers, or an earlier version (training/warm.py)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -30,6 +30,10 @@ class Origin(Protocol):
         """The relation vectors as they start."""
         ...
 
+    def dealt(self, partitionings: tuple[Partitioning, ...]) -> "Origin":
+        """The same start for rows that are dealt to other partitions."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class RandomOrigin:
@@ -52,3 +56,7 @@ class RandomOrigin:
     def relations(self) -> Relations:
         """See Origin."""
         return zero_relations(self.relation_count, self.dim)
+
+    def dealt(self, partitionings: tuple[Partitioning, ...]) -> "RandomOrigin":
+        """See Origin."""
+        return replace(self, partitionings=partitionings)

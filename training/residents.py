@@ -63,6 +63,17 @@ class Residents:
             self._leaving.append(self._disk.submit(self._store.save, partition, tables))
         self._check(wait=True)
 
+    def empty(self) -> None:
+        """Write and forget every partition. Raises DiskFull."""
+        self.save()
+        self._held.clear()
+        self._coming.clear()
+        self._edges.clear()
+
+    def use(self, layout: Layout) -> None:
+        """From now on buckets are those of `layout`; nothing may be in memory."""
+        self._layout = layout
+
     def _fetch(self, bucket: BucketId, most: int) -> None:
         for partition in sorted(set(bucket) - set(self._held) - set(self._coming))[:most]:
             self._coming[partition] = self._disk.submit(self._store.load, partition)

@@ -34,7 +34,7 @@ class Position(BaseModel):
 
 
 class Checkpoint(BaseModel):
-    """`state.json`: the position, and the generation of every partition's files that belongs to it."""
+    """`state.json`: the position, the epoch whose hash dealt the rows, the generation of every partition's files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,6 +42,7 @@ class Checkpoint(BaseModel):
     graph_digest: str
     config: dict[str, object]
     partitions: int
+    dealt: int
     parent: str | None
     position: Position
     relations: int
@@ -81,19 +82,31 @@ class TableStore:
         for kind, table in enumerate(tables):
             name = _name(kind, partition)
             generation = self._generations.get(name, 0) + 1
-            with guarded(self._path):
-                save_array(self._file(name, generation, "vectors"), table.vectors, durable=False)
-                save_array(self._file(name, generation, "state"), table.accumulator, durable=False)
+            self._write(name, generation, table)
             self._generations[name] = generation
             self._collect(name, generation - 1)
 
-    def commit(self, key: StoreKey, position: Position, relations: Relations) -> None:
+    def deal(self, partitionings: tuple[Partitioning, ...]) -> None:
+        """Move every saved row to its place in new partitions, one partition in memory at a time. Raises DiskFull."""
+        before, old = self._partitionings, dict(self._generations)
+        for kind, rows in enumerate(partitionings):
+            for partition in range(len(rows.sizes)):
+                table = self._gather(kind, rows.rows(partition), before[kind])
+                name = _name(kind, partition)
+                self._write(name, old[name] + 1, table)
+        self._generations = {name: generation + 1 for name, generation in old.items()}
+        self._partitionings, self._origin = partitionings, self._origin.dealt(partitionings)
+        for name, generation in old.items():
+            self._collect(name, generation)
+
+    def commit(self, key: StoreKey, dealt: int, position: Position, relations: Relations) -> None:
         """Make everything saved so far the checkpoint: `state.json` is replaced last. Raises DiskFull."""
         generation = self._relations + 1
         state = Checkpoint(
             graph_digest=key.graph_digest,
             config=key.config,
             partitions=len(self._partitionings[0].sizes),
+            dealt=dealt,
             parent=key.parent,
             position=position,
             relations=generation,
@@ -128,6 +141,23 @@ class TableStore:
         files = (self._file(name, self._generations[name], part) for part in ("vectors", "state"))
         vectors, state = (np.array(np.load(file, mmap_mode="r", allow_pickle=False)[start:end]) for file in files)
         return vectors, state
+
+    def _write(self, name: str, generation: int, table: Table) -> None:
+        with guarded(self._path):
+            save_array(self._file(name, generation, "vectors"), table.vectors, durable=False)
+            save_array(self._file(name, generation, "state"), table.accumulator, durable=False)
+
+    def _gather(self, kind: int, rows: npt.NDArray[np.int64], dealt: Partitioning) -> Table:
+        """The saved state of `rows`, which lie in the partitions of `dealt`."""
+        dim = self.rows(kind, 0, 0, 0)[0].shape[1]
+        table = Table(np.empty((len(rows), dim), dtype=np.float32), np.empty(len(rows), dtype=np.float32))
+        for partition in np.unique(dealt.part[rows]).tolist():
+            mine = np.flatnonzero(dealt.part[rows] == partition)
+            name, at = _name(kind, partition), dealt.local[rows[mine]]
+            for part, array in (("vectors", table.vectors), ("state", table.accumulator)):
+                saved = np.load(self._file(name, self._generations[name], part), mmap_mode="r", allow_pickle=False)
+                array[mine] = saved[at]
+        return table
 
     def _load(self, kind: int, partition: int) -> Table:
         name = _name(kind, partition)

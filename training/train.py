@@ -17,7 +17,7 @@ from training.backend import Backend
 from training.config import TrainConfig
 from training.earlier import open_earlier
 from training.export import export_run, export_tables
-from training.layout import plan_layout, training_edges, write_layout
+from training.layout import Layout, plan_layout, training_edges, write_layout
 from training.loop import Engine, run_epochs
 from training.memory import choose_partitions, footprint
 from training.metrics import JsonLines, Sink, Sinks, TensorBoard
@@ -84,29 +84,60 @@ def _train(
 ) -> Position:
     need = footprint(prepared, config, thread_count(config))
     partitions = checkpoint.partitions if checkpoint else choose_partitions(need, config)
-    rows = partition_entities(prepared, partitions, config.seed)
-    layout = plan_layout(prepared, run_dir / "checkpoint" / "edges", rows, config.edge_weights)
-    write_layout(prepared, layout, f"{prepared.digest} {partitions} {config.seed} {config.edge_weights}", shown)
-    origin = _origin(prepared, rows, config, warm_start)
-    store = TableStore(run_dir / "checkpoint" / "tables", rows, origin)
+    start = checkpoint.position if checkpoint else Position()
+    dealer = _Dealer(prepared, run_dir / "checkpoint" / "edges", partitions, config, shown)
+    dealer.deal(checkpoint.dealt if checkpoint else 0)
+    origin = _origin(prepared, dealer.rows, config, warm_start)
+    store = TableStore(run_dir / "checkpoint" / "tables", dealer.rows, origin)
     relations = store.restore(checkpoint) if checkpoint else origin.relations()
     key = StoreKey(prepared.digest, config.model_dump(mode="json"), _parent(warm_start))
-    with Residents(store, layout) as residents:
+    with Residents(store, dealer.layout) as residents:
 
         def save(position: Position) -> None:
             residents.save()
-            store.commit(key, position, relations)
+            store.commit(key, dealer.epoch, position, relations)
+
+        def deal(position: Position) -> Layout:
+            residents.empty()
+            dealer.deal(position.epoch)
+            store.deal(dealer.rows)
+            residents.use(dealer.layout)
+            save(position)
+            return dealer.layout
 
         engine = Engine(
-            config, layout, backend, residents, relations, _relation_weights(prepared, config), save,
+            config, backend, residents, relations, _relation_weights(prepared, config), save, deal,
             _sink(run_dir, config, fresh=checkpoint is None), run_dir / "diverged",
         )  # fmt: skip
-        start = checkpoint.position if checkpoint else Position()
-        end = run_epochs(engine, start, sum(map(training_edges, prepared.relations)), shown)
+        if partitions > 1 and dealer.epoch < start.epoch < config.epochs:
+            deal(start)
+        end = run_epochs(engine, dealer.layout, start, sum(map(training_edges, prepared.relations)), shown)
         save(end)
-    export_tables(run_dir, [entity.name for entity in prepared.entities], rows, store, config.dim)
+    export_tables(run_dir, [entity.name for entity in prepared.entities], dealer.rows, store, config.dim)
     export_run(run_dir, prepared, config, relations, key.parent, end)
     return end
+
+
+class _Dealer:
+    """Hashes rows to partitions and edges to buckets; each epoch has its own hash."""
+
+    rows: tuple[Partitioning, ...]
+    layout: Layout
+
+    def __init__(
+        self, prepared: PreparedGraph, path: Path, partitions: int, config: TrainConfig, shown: Progress
+    ) -> None:
+        self._prepared, self._path, self._partitions, self._config, self._shown = (
+            prepared, path, partitions, config, shown,
+        )  # fmt: skip
+        self.epoch = 0
+
+    def deal(self, epoch: int) -> None:
+        """Take the hash of `epoch`, and write the edges so."""
+        self.epoch = epoch
+        self.rows = partition_entities(self._prepared, self._partitions, self._config.seed, epoch)
+        self.layout = plan_layout(self._prepared, self._path, self.rows, self._config.edge_weights)
+        write_layout(self._prepared, self.layout, self._shown)
 
 
 def thread_count(config: TrainConfig) -> int:
@@ -138,9 +169,9 @@ def make_backend(config: TrainConfig) -> Backend:
     return TorchBackend(config, thread_count(config))
 
 
-def partition_entities(prepared: PreparedGraph, partitions: int, seed: int) -> tuple[Partitioning, ...]:
-    """Hash the rows of every entity type."""
-    return tuple(partition_rows(entity.count, partitions, seed, i) for i, entity in enumerate(prepared.entities))
+def partition_entities(prepared: PreparedGraph, partitions: int, seed: int, epoch: int = 0) -> tuple[Partitioning, ...]:
+    """Hash the rows of every entity type for one epoch."""
+    return tuple(partition_rows(entity.count, partitions, seed, i, epoch) for i, entity in enumerate(prepared.entities))
 
 
 def _origin(

@@ -1,7 +1,7 @@
 """Warm start, eq. 5: known entities keep vectors and optimiser state; new ones start where their neighbours point."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,10 @@ class WarmOrigin:
     def relations(self) -> Relations:
         """See Origin."""
         return Relations(self.relation_start.vectors.copy(), self.relation_start.accumulator.copy())
+
+    def dealt(self, partitionings: tuple[Partitioning, ...]) -> "WarmOrigin":
+        """See Origin."""
+        return replace(self, partitionings=partitionings, random=self.random.dealt(partitionings))
 
 
 def warm_origin(

@@ -65,7 +65,7 @@ def test_newcomers_start_where_their_neighbours_point_else_at_random(
 def test_partitions_start_alike(old_run: Path, config: TrainConfig, tmp_path: Path) -> None:
     graph = grown(tmp_path / "grown")
     whole, parts = origin(graph, old_run, config).table(0, 0), origin(graph, old_run, config, partitions=4)
-    dealt = partition_rows(graph.entities[0].count, 4, 1, 0)
+    dealt = partition_rows(graph.entities[0].count, 4, 1, 0, 0)
     for p in range(4):
         rows = dealt.rows(p)
         kept = rows != 1  # the random newcomer differs

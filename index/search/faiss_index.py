@@ -29,6 +29,9 @@ class FaissSource:
         self, queries: Float32[npt.NDArray[np.float32], "q width"], n_candidates: int, depth: int
     ) -> Int64[npt.NDArray[np.int64], "q found"]:
         """The `n_candidates` best by the index's own, compressed arithmetic."""
+        # A query is too short to share among OpenMP's threads, which would spend the time waking up. The setting is
+        # the calling thread's own, and callers have threads of their own.
+        faiss.omp_set_num_threads(1)
         laid_out = np.ascontiguousarray(self._columns.of_queries(queries))
         if self._ivf is not None:
             found = self._search_ivf(laid_out, n_candidates, depth)

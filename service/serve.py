@@ -20,6 +20,7 @@ from service.call import ASGIApp
 from service.logs import configure_logs
 from service.main import create_app
 from service.metrics import MULTIPROCESS
+from service.one_write import OneWriteProtocol
 from service.settings import Limits, Settings
 
 log = logging.getLogger("twhin.service")
@@ -57,7 +58,7 @@ def _options(settings: Settings, host: str, port: int) -> dict[str, Any]:
         "host": host,
         "port": port,
         "loop": "uvloop",
-        "http": "httptools",
+        "http": OneWriteProtocol,
         "lifespan": "on",
         "access_log": False,
         "log_config": None,

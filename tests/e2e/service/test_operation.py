@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -161,3 +162,13 @@ def test_nothing_published_is_said_before_anything_is_bound(tmp_path: Path) -> N
     assert service.process.wait(30) == 5
     assert "Nothing is published" in service.log.read_text()
     assert free_port()
+
+
+def test_head_and_body_leave_in_one_write(begin: Begin) -> None:
+    service = begin()
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        for _ in range(5):
+            connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+            first = connection.recv(65536)
+            assert first.startswith(b"HTTP/1.1 200 OK")
+            assert first.endswith(b'{"status":"ok"}')

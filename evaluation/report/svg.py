@@ -48,7 +48,7 @@ def chart(title: str, x_name: str, y_name: str, series: Sequence[Series], *, lin
     y_axis = _axis(y_name, [value for one in shown for value in one.y])
     parts = [_frame(title, x_axis, y_axis)]
     for position, one in enumerate(shown):
-        parts.append(_series(one, COLOURS[position % len(COLOURS)], position, x_axis, y_axis, lines))
+        parts.append(_series(one, position, x_axis, y_axis, lines))
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
         f'aria-label="{html.escape(title)}" xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
@@ -94,17 +94,21 @@ def _frame(title: str, x_axis: Axis, y_axis: Axis) -> str:
     return "".join(parts)
 
 
-def _series(series: Series, colour: str, position: int, x_axis: Axis, y_axis: Axis, lines: bool) -> str:
+def _series(series: Series, position: int, x_axis: Axis, y_axis: Axis, lines: bool) -> str:
+    colour, again = COLOURS[position % len(COLOURS)], position // len(COLOURS) % 2 == 1
+    # The second time round the colours, lines are dashed and points hollow, so that no two series look alike.
+    dash, fill = (' stroke-dasharray="5 4"', "#fff") if again else ("", colour)
+    mark = f'r="3.5" fill="{fill}" stroke="{colour}" stroke-width="1.5"'
     points = [(_x(x_axis, x), _y(y_axis, y)) for x, y in zip(series.x, series.y, strict=True)]
     name = html.escape(series.name)
     parts = []
     if lines and points:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
     for (x, y), raw in zip(points, zip(series.x, series.y, strict=True), strict=True):
         label = f"<title>{name}: {raw[0]:g}, {raw[1]:.4g}</title>"
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}">{label}</circle>')
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" {mark}>{label}</circle>')
     height = TOP + 10 + 16 * position
-    parts.append(f'<circle cx="{WIDTH - RIGHT + 14}" cy="{height}" r="4" fill="{colour}"/>')
+    parts.append(f'<circle cx="{WIDTH - RIGHT + 14}" cy="{height}" {mark}/>')
     parts.append(f'<text x="{WIDTH - RIGHT + 24}" y="{height + 4}">{name}</text>')
     return "".join(parts)

@@ -23,7 +23,8 @@ th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd
 th:first-child, td:first-child { text-align: left }
 tr.auto td { font-weight: 600; background: #eef6fc } tr.baseline td:first-child { font-style: italic }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem } svg text { font: 11px system-ui, sans-serif; fill: #333 }
-td small { display: block; white-space: nowrap } svg .title { font-weight: 600; font-size: 12px } svg .grid { stroke: #e5e5e5 } .scroll { overflow-x: auto }
+td small { display: block; white-space: nowrap }
+svg .title { font-weight: 600; font-size: 12px } svg .grid { stroke: #e5e5e5 } .scroll { overflow-x: auto }
 """
 COLUMNS = ("recall@10", "one_way_recall@10", "recall@20", "recall@50", "one_way_recall@50", "ndcg@10", "mrr")
 CATALOGUE = ("diversity@10", "coverage@10", "gini@10", "in_degree@10")

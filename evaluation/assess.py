@@ -54,9 +54,9 @@ def assess(
     blend = Strategy(merge="single", weights=weights)
     rescoring = learn_rescoring(space, teachers, recommend(teachers.users, blend, POOL), rng)
     strategies = with_learnt(space.entry.strategies, weights, rescoring)
-    rows = _measure(space, judges, recommend, strategies, seed)
+    rows = _measure(space, judges, recommend, strategies)
     references = [
-        baseline_row(judges, baseline, space.table(space.relation(name).entry.target).embeddings, seed)
+        baseline_row(judges, baseline, space.table(space.relation(name).entry.target).embeddings, None)
         for baseline in quick_baselines(judges, rng)
         if baseline.name in BASELINES
     ]
@@ -139,12 +139,10 @@ def _halves(task: FollowTask, rng: np.random.Generator) -> tuple[FollowTask, Fol
     return task.of_users(order[:cut]), task.of_users(order[cut:])
 
 
-def _measure(
-    space: Space, task: FollowTask, recommend: RecommendWith, strategies: Mapping[str, Strategy], seed: int
-) -> list[Row]:
+def _measure(space: Space, task: FollowTask, recommend: RecommendWith, strategies: Mapping[str, Strategy]) -> list[Row]:
     vectors = space.table(space.relation(task.relation).entry.target).embeddings
 
     def by_name(users: Int64[npt.NDArray[np.int64], " users"], strategy: str, k: int) -> Lists:
         return recommend(users, strategies[strategy], k)
 
-    return [strategy_row(task, by_name, name, vectors, seed) for name in strategies]
+    return [strategy_row(task, by_name, name, vectors, None) for name in strategies]

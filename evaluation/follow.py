@@ -124,18 +124,18 @@ def strategy_row(
     recommend: Recommend,
     strategy: str,
     vectors: Float32[npt.NDArray[np.float32], "targets d"],
-    seed: int,
+    seed: int | None,
 ) -> Row:
-    """Ask the recommender for every user of the task and measure its lists."""
+    """Ask the recommender for every user of the task and measure its lists; without a seed, means alone."""
     k = max(CUTS)
     lists = without_known(task, task.users, recommend(task.users, strategy, k + slack(task, task.users)), k)
     return _row(task, strategy, "strategy", lists, vectors, seed)
 
 
 def baseline_row(
-    task: FollowTask, baseline: Baseline, vectors: Float32[npt.NDArray[np.float32], "targets d"], seed: int
+    task: FollowTask, baseline: Baseline, vectors: Float32[npt.NDArray[np.float32], "targets d"], seed: int | None
 ) -> Row:
-    """Measure a baseline, or note why it is missing."""
+    """Measure a baseline, or note why it is missing; without a seed, means alone."""
     if baseline.score is None:
         return Row(name=baseline.name, kind="baseline", missing=baseline.missing)
     lists = top_rows(task, baseline.score, task.users, max(CUTS))
@@ -148,11 +148,13 @@ def _row(
     kind: Literal["strategy", "baseline"],
     lists: Lists,
     vectors: Float32[npt.NDArray[np.float32], "targets d"],
-    seed: int,
+    seed: int | None,
 ) -> Row:
     values = per_user(task, lists, vectors)
     everyone = np.ones(len(task.users), dtype=np.bool_)
     metrics = _estimates(values, everyone, seed) | _of_the_catalogue(task, lists)
+    if seed is None:
+        return Row(name=name, kind=kind, metrics=metrics)
     buckets = {label: _estimates(values, chosen, seed) for label, chosen in degree_buckets(task).items()}
     return Row(name=name, kind=kind, metrics=metrics, by_degree=buckets)
 
@@ -189,7 +191,9 @@ def degree_buckets(task: FollowTask) -> dict[str, npt.NDArray[np.bool_]]:
     return buckets
 
 
-def _estimates(values: dict[str, PerUser], chosen: npt.NDArray[np.bool_], seed: int) -> dict[str, Estimate]:
+def _estimates(values: dict[str, PerUser], chosen: npt.NDArray[np.bool_], seed: int | None) -> dict[str, Estimate]:
+    if seed is None:  # a build chooses by means; a thousand resamplings of each would be most of its time
+        return {name: estimate(bootstrap(column[chosen], None)) for name, column in values.items()}
     # Every metric and method is resampled with the same draws, so that their intervals can be compared.
     return {name: estimate(bootstrap(column[chosen], np.random.default_rng(seed))) for name, column in values.items()}
 

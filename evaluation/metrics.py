@@ -87,12 +87,19 @@ def gini(exposed: Int64[npt.NDArray[np.int64], " n"]) -> float:
     return float(np.sum((2.0 * np.arange(1, n + 1) - n - 1) * ascending) / (n * total))
 
 
-def bootstrap(values: PerUser, rng: np.random.Generator, *, samples: int = 1000, level: float = 0.95) -> Interval:
-    """The mean of `values` without its NaN and the percentile interval of the mean of `samples` resamplings."""
+def bootstrap(
+    values: PerUser, rng: np.random.Generator | None, *, samples: int = 1000, level: float = 0.95
+) -> Interval:
+    """The mean of `values` without its NaN and the percentile interval of the mean of `samples` resamplings.
+
+    Without a generator nothing is resampled and the interval's ends are NaN.
+    """
     known = values[~np.isnan(values)]
     n = len(known)
     if n == 0:
         return Interval(float("nan"), float("nan"), float("nan"), 0)
+    if rng is None:
+        return Interval(float(known.mean()), float("nan"), float("nan"), n)
     # Resampling n of n is drawing how often each value is taken: no n × samples table of positions.
     times = rng.multinomial(n, np.full(n, 1.0 / n), size=samples)
     means = times @ known / n

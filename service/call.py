@@ -21,6 +21,8 @@ Body = TypeVar("Body")
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
+# How many times the limit is read and thrown away from a body that is too large, before the connection is closed.
+DISCARDED_LIMITS = 4
 
 
 class Reply(msgspec.Struct):
@@ -77,10 +79,19 @@ class Call:
         while True:
             parts.append(message.get("body", b""))
             size += len(parts[-1])
-            _check_size(size, limit)
+            if size > limit:
+                await self._discard(message, DISCARDED_LIMITS * limit)
+                _check_size(size, limit)
             if not message.get("more_body"):
                 return b"".join(parts)
             message = await self._next()
+
+    async def _discard(self, message: Message, most: int) -> None:
+        """Read on, up to `most` bytes, and keep nothing: a client that is still sending would miss the answer."""
+        size = 0
+        while message.get("more_body") and size < most:
+            message = await self._next()
+            size += len(message.get("body", b""))
 
     async def _next(self) -> Message:
         message = await self.receive()

@@ -151,7 +151,7 @@ def _train(
 ) -> _Network:
     """AdamW on nine tenths of the examples; the weights kept are those with the least loss on the last tenth."""
     generator = torch.Generator().manual_seed(seed)
-    network = _new_network(inputs.shape[1], model, generator)
+    network = _new_network(inputs.shape[1], model, float(labels.mean()), generator)
     x, y = torch.from_numpy(inputs), torch.from_numpy(labels.astype(np.float32))
     order = torch.randperm(len(x), generator=generator)
     watched, learning = order[: max(1, len(x) // 10)], order[max(1, len(x) // 10) :]
@@ -173,12 +173,15 @@ def _train(
     return kept
 
 
-def _new_network(columns: int, model: Model, generator: torch.Generator) -> _Network:
+def _new_network(columns: int, model: Model, mean_label: float, generator: torch.Generator) -> _Network:
+    """Small random weights; the last bias starts at the log-odds of the mean label, as the reference of RCE does."""
     sizes = [columns, 1] if model == "logistic" else [columns, HIDDEN, 1]
     weights: list[torch.Tensor] = []
     for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
         weights.append(torch.randn(fan_in, fan_out, generator=generator) * (0.5 / fan_in**0.5))
         weights.append(torch.zeros(fan_out))
+    chance = min(max(mean_label, 1e-6), 1.0 - 1e-6)
+    weights[-1] += float(np.log(chance / (1.0 - chance)))
     return _Network([weight.requires_grad_() for weight in weights])
 
 

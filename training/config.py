@@ -17,14 +17,14 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dim: int = Field(128, ge=1, le=4096, description="length of every vector (floats)")
-    epochs: int = Field(6, ge=1, le=10_000, description="passes over all training edges")
+    epochs: int = Field(8, ge=1, le=10_000, description="passes over all training edges")
     loss: Literal["softmax", "logistic"] = Field(
         "softmax", description="sampled softmax, or the paper's eq. 2 (logistic)"
     )
     inverse_relations: bool = Field(
         True, description="a second vector per relation for ranking sources; false: the paper's single one"
     )
-    chunk: int = Field(128, ge=1, le=4096, description="edges that share one set of negatives")
+    chunk: int = Field(64, ge=1, le=4096, description="edges that share one set of negatives")
     negatives_in_batch: int = Field(
         64, ge=0, le=4096, description="negatives per direction taken from the chunk's own edges (at most `chunk`)"
     )

@@ -47,9 +47,10 @@ Feature = Literal[  # what each is: bundle/rescoring.py
 
 
 class Model(BaseModel):
-    """Frozen and closed: an unknown key is an error, not a default."""
+    """Frozen and closed: an unknown key is an error, not a default; so is a number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # NaN would be written as null, and null could not be read back.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FileEntry(Model):

@@ -4,11 +4,11 @@ BUNDLES/<version>/     immutable
 BUNDLES/CURRENT        one line: the published version; replaced atomically
 BUNDLES/HISTORY        the published versions in order, oldest first, one a line: what `rollback` walks back
 BUNDLES/LOCK           held by whoever publishes or prunes
+BUNDLES/.building-…    a version in the making; .lock-… beside it is held by its builder
 BUNDLES/.removing-…    a version on its way out
 """
 
 import fcntl
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from bundle.manifest import VERSION_NAME, Gate, Manifest
 from bundle.reader import open_bundle, read_manifest
 from bundle.space import Bundle
 from bundle.verify import check_digests, check_finite
-from bundle.writer import STAGING_PREFIX
+from bundle.writer import STAGING_LOCK_PREFIX, STAGING_PREFIX, lock_staging, unlock_staging
 
 CURRENT = "CURRENT"
 HISTORY = "HISTORY"
@@ -145,24 +145,28 @@ def prune(bundles: Path, keep: int = 3) -> list[str]:
 
 def _remove_leftovers(bundles: Path) -> list[str]:
     """Remove what was on its way out, and what builders were at work on when they died."""
-    staged = [path for path in bundles.glob(f"{STAGING_PREFIX}*") if not _alive(path.name)]
-    leftovers = [*bundles.glob(f"{REMOVING_PREFIX}*"), *staged]
-    for path in leftovers:
+    leaving = list(bundles.glob(f"{REMOVING_PREFIX}*"))
+    for path in leaving:
         shutil.rmtree(path)
-    return [path.name for path in leftovers]
+    return [path.name for path in leaving] + [path.name for path in _staged(bundles) if _remove_staged(path)]
 
 
-def _alive(staging_name: str) -> bool:
-    pid = staging_name.rpartition(".")[2]
-    if not pid.isdigit():
+def _staged(bundles: Path) -> list[Path]:
+    """The staging directories, also those of which a kill left the lock alone."""
+    locks = bundles.glob(f"{STAGING_LOCK_PREFIX}*")
+    named = {path.with_name(STAGING_PREFIX + path.name.removeprefix(STAGING_LOCK_PREFIX)) for path in locks}
+    return sorted(named.union(bundles.glob(f"{STAGING_PREFIX}*")))
+
+
+def _remove_staged(root: Path) -> bool:
+    """Remove a staging directory and its lock, unless its builder lives. True when there was a directory to remove."""
+    lock = lock_staging(root)
+    if lock is None:
         return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    existed = root.exists()
+    shutil.rmtree(root, ignore_errors=True)
+    unlock_staging(root, lock)
+    return existed
 
 
 def _active(bundles: Path, version: str) -> Manifest | None:

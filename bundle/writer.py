@@ -1,20 +1,23 @@
 """Writing a version: into a hidden directory beside the versions, made durable, then named in one rename."""
 
+import fcntl
 import os
 import shutil
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
 from bundle.arrays import AnyArray, map_array, save_array, sync_directory, write_text
-from bundle.errors import BundleInvalid
+from bundle.errors import BundleInvalid, BundlesBusy
 from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, FileEntry, Manifest
 from bundle.verify import digest_of, require_finite
 
 STAGING_PREFIX = ".building-"
+STAGING_LOCK_PREFIX = ".lock-"
 # Files of the directory of versions, and the words by which the command means a version without its name.
 RESERVED = frozenset({"CURRENT", "HISTORY", "LOCK", "current", "latest"})
 
@@ -27,7 +30,7 @@ class BundleWriter:
     """
 
     def __init__(self, bundles: Path, version: str) -> None:
-        """Raises BundleInvalid when the name is no version name or is taken."""
+        """Raises BundleInvalid when the name is no version name or is taken, BundlesBusy when it is being built."""
         if not VERSION_NAME.match(version):
             raise BundleInvalid(f"{version!a:.80} is no version name: letters, digits, '.', '_' and '-', 64 at most.")
         if version in RESERVED or version.endswith(".partial"):
@@ -36,10 +39,13 @@ class BundleWriter:
         self._final = bundles / version
         if self._final.exists():
             raise self._taken()
-        # The process id tells `prune` whether the builder still lives.
-        self.root = bundles / f"{STAGING_PREFIX}{version}.{os.getpid()}"
+        self.root = bundles / f"{STAGING_PREFIX}{version}"
+        bundles.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_staging(self.root)
+        if self._lock is None:
+            raise BundlesBusy(f"Another process is building {version!r} in {bundles}. Wait, or choose another name.")
         shutil.rmtree(self.root, ignore_errors=True)
-        self.root.mkdir(parents=True)
+        self.root.mkdir()
         self._files: dict[str, FileEntry] = {}
 
     def _taken(self) -> BundleInvalid:
@@ -109,6 +115,7 @@ class BundleWriter:
             self.root.rename(self._final)
         except OSError as error:
             raise (self._taken() if self._final.exists() else error) from error
+        self._release()
         sync_directory(self._final.parent)
         return self._final
 
@@ -119,3 +126,38 @@ class BundleWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            unlock_staging(self.root, self._lock)
+            self._lock = None
+
+
+def lock_staging(root: Path) -> IO[str] | None:
+    """Lock the staging directory `root` against other builders and `prune`; None when a living process has it.
+
+    The system frees the lock when this process dies, however it dies.
+    """
+    path = _lock_of(root)
+    while True:
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+            return file
+        file.close()  # whoever had it removed the file between the opening and the locking
+
+
+def unlock_staging(root: Path, lock: IO[str]) -> None:
+    """Give up the lock of the staging directory `root` and remove its file."""
+    _lock_of(root).unlink(missing_ok=True)
+    lock.close()
+
+
+def _lock_of(root: Path) -> Path:
+    """The file that is locked: beside the directory, which becomes the version and has no file too many."""
+    return root.with_name(STAGING_LOCK_PREFIX + root.name.removeprefix(STAGING_PREFIX))

@@ -172,15 +172,25 @@ def test_prune_keeps_the_newest_the_current_and_the_one_before(tmp_path: Path, w
 
 def test_prune_collects_what_dead_builders_left_and_spares_the_living(tmp_path: Path, write: Write) -> None:
     write("one")
-    dead = tmp_path / f"{STAGING_PREFIX}x.{2**22 + 1}"  # beyond the largest process id
+    dead = tmp_path / f"{STAGING_PREFIX}x"
     dead.mkdir()
-    alive = BundleWriter(tmp_path, "two")
+    (tmp_path / ".lock-x").touch()  # what a kill leaves: the file, without the lock
     leaving = tmp_path / f"{REMOVING_PREFIX}old"
     leaving.mkdir()
     (tmp_path / "not-ours").mkdir()
-    assert sorted(prune(tmp_path)) == sorted([dead.name, leaving.name])
-    assert alive.root.is_dir()
+    with BundleWriter(tmp_path, "two") as alive:
+        assert sorted(prune(tmp_path)) == sorted([dead.name, leaving.name])
+        assert alive.root.is_dir()
+        assert [path.name for path in tmp_path.glob(".lock-*")] == [".lock-two"]
     assert (tmp_path / "not-ours").is_dir()
+
+
+def test_two_builders_of_one_version_do_not_meet(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path, "one"), pytest.raises(BundlesBusy, match="building 'one'"):
+        BundleWriter(tmp_path, "one")
+    with BundleWriter(tmp_path, "one"):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_prune_keeps_what_a_rollback_goes_to_also_after_a_second_publication(tmp_path: Path, write: Write) -> None:
@@ -266,10 +276,10 @@ def test_a_name_with_another_meaning_is_refused(tmp_path: Path, name: str) -> No
         BundleWriter(tmp_path, name)
 
 
-def test_two_builders_of_one_name_do_not_mix(tmp_path: Path, write: Write) -> None:
+def test_a_name_taken_during_the_build_is_not_overwritten(tmp_path: Path, write: Write) -> None:
+    elsewhere = write("one").rename(tmp_path / "elsewhere")
     with BundleWriter(tmp_path, "one") as slow:
-        quick = write("one")  # its staging directory is named by the same process
-        slow.root.mkdir()
+        quick = elsewhere.rename(tmp_path / "one")  # a version may also be copied here
         with pytest.raises(BundleInvalid, match="immutable"):
             slow.commit(read_manifest(quick))
     assert list_versions(tmp_path) == ["one"]

@@ -1,8 +1,5 @@
-"""Preparing: rows, repeats, self-loops, splits, relations from a column, reuse and replacement."""
+"""Preparing: rows, repeats, self-loops, splits, relations from a column."""
 
-import fcntl
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bundle.errors import DiskFull, GraphFileError, RunError, RunIncomplete
-from bundle.prepared import Edges, PreparedGraph, load_prepared
+from bundle.errors import GraphFileError
+from bundle.prepared import Edges, PreparedGraph
 from training.graph import dedupe, idspace, spool, text
 from training.graph import prepare as prepare_module
 from training.graph.prepare import prepare
@@ -239,121 +236,6 @@ def test_preparing_agrees_with_plain_python(
     assert relation.train.weight.tolist() == [w for _, _, w, _ in kept.values()]
     assert relation.train.time.tolist() == [when for _, _, _, when in kept.values()]
     assert (relation.self_loops, relation.duplicates) == (loops, len(edges) - loops - len(kept))
-
-
-def test_unchanged_input_is_not_read_again(tmp_path: Path, follows: MakeGraph) -> None:
-    graph_toml = follows("src,dst\n1,2\n")
-    first = prepare(graph_toml, tmp_path / "out")
-    written = (tmp_path / "out" / "graph.json").stat().st_mtime_ns
-    assert prepare(graph_toml, tmp_path / "out").digest == first.digest
-    assert (tmp_path / "out" / "graph.json").stat().st_mtime_ns == written
-
-
-def test_changed_input_replaces_the_graph(tmp_path: Path, follows: MakeGraph) -> None:
-    graph_toml = follows("src,dst\n1,2\n")
-    first = prepare(graph_toml, tmp_path / "out")
-    (tmp_path / "follows.csv").write_text("src,dst\n1,3\n")
-    os.utime(tmp_path / "follows.csv", ns=(1, 1))
-    second = prepare(graph_toml, tmp_path / "out")
-    assert pairs(second, "follows") == [("1", "3")]
-    assert first.digest != second.digest
-    graph_toml.write_text(graph_toml.read_text().replace('target = "user"', 'target = "user"\nsymmetric = true'))
-    assert prepare(graph_toml, tmp_path / "out").digest != second.digest
-
-
-def test_equal_input_has_an_equal_digest_wherever_and_whenever(tmp_path: Path, follows: MakeGraph) -> None:
-    graph_toml = follows("src,dst\n1,2\n2,3\n")
-    first = prepare(graph_toml, tmp_path / "out")
-    os.utime(tmp_path / "follows.csv", ns=(1, 1))
-    assert prepare(graph_toml, tmp_path / "out").digest == first.digest
-    assert prepare(graph_toml, tmp_path / "elsewhere").digest == first.digest
-
-
-def test_bad_new_input_leaves_the_old_graph(tmp_path: Path, follows: MakeGraph) -> None:
-    graph_toml = follows("src,dst\n1,2\n")
-    first = prepare(graph_toml, tmp_path / "out")
-    (tmp_path / "follows.csv").write_text("src,dst\n1,oops\n")
-    with pytest.raises(Exception, match="oops"):
-        prepare(graph_toml, tmp_path / "out")
-    assert load_prepared(tmp_path / "out").digest == first.digest
-    assert not (tmp_path / "out.partial").exists()
-
-
-def test_a_directory_with_something_else_is_left_alone(tmp_path: Path, follows: MakeGraph) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.tex").write_text("precious")
-    with pytest.raises(RunError, match="is not empty and holds no prepared graph"):
-        prepare(follows("src,dst\n1,2\n"), tmp_path / "out")
-    assert (tmp_path / "out" / "thesis.tex").read_text() == "precious"
-
-
-def test_a_full_disk_is_told(tmp_path: Path, follows: MakeGraph, monkeypatch: pytest.MonkeyPatch) -> None:
-    import resource
-
-    graph_toml = follows("src,dst\n" + "".join(f"{i},{i + 1}\n" for i in range(20_000)))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        with pytest.raises(DiskFull, match="No room left for .*Free some space"):
-            prepare(graph_toml, tmp_path / "out")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not (tmp_path / "out").exists()
-    assert not (tmp_path / "out.partial").exists()
-
-
-def test_a_graph_that_is_missing_or_damaged_is_refused(tmp_path: Path, follows: MakeGraph) -> None:
-    out = tmp_path / "out"
-    with pytest.raises(RunIncomplete, match=r"graph\.json is missing"):
-        load_prepared(out)
-    prepare(follows("src,dst\n1,2\n2,3\n"), out)
-    np.save(out / "edges" / "000.src.npy", np.zeros(1, dtype=np.int32))
-    with pytest.raises(RunError, match=r"000\.src\.npy has 1 entries, graph.json says 2"):
-        load_prepared(out)
-    (out / "edges" / "000.src.npy").unlink()
-    with pytest.raises(RunError, match=r"000\.src\.npy is missing"):
-        load_prepared(out)
-    record = json.loads((out / "graph.json").read_text())
-    (out / "graph.json").write_text(json.dumps(record | {"format_version": 2}))
-    with pytest.raises(RunError, match="has format 2, this program reads 1"):
-        load_prepared(out)
-    (out / "graph.json").write_text("{")
-    with pytest.raises(RunError, match="cannot be read"):
-        load_prepared(out)
-
-
-def test_the_files_are_those_of_the_contract(tmp_path: Path, follows: MakeGraph) -> None:
-    rows = "".join(f"{i},{i + 1},{i}\n" for i in range(40))
-    extra = 'weight = "w"\n[split]\nby = "random"\nfraction = 0.1'
-    prepare(follows("src,dst,w\n" + rows, kind="string", extra=extra), tmp_path / "out")
-    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file())
-    assert found == [
-        *("edges/000.dst.npy", "edges/000.src.npy", "edges/000.weight.npy", "graph.json"),
-        *("ids/user.offsets.npy", "ids/user.utf8.npy", "source.json", "test/000.dst.npy", "test/000.src.npy"),
-        *("valid/000.dst.npy", "valid/000.src.npy"),
-    ]
-    assert np.load(tmp_path / "out/edges/000.src.npy", allow_pickle=False).dtype == np.int32
-
-
-def test_two_do_not_prepare_one_graph_at_a_time(tmp_path: Path, follows: MakeGraph) -> None:
-    graph_toml, out = follows("src,dst\n1,2\n2,3\n"), tmp_path / "out"
-    lock = tmp_path / "out.lock"
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(RunError, match="Another process prepares"):
-            prepare(graph_toml, out)
-    prepare(graph_toml, out)
-    assert not lock.exists()
-
-
-def test_a_graph_that_a_run_stands_on_is_not_replaced(tmp_path: Path, follows: MakeGraph) -> None:
-    graph_toml, out = follows("src,dst\n1,2\n2,3\n"), tmp_path / "out"
-    digest = prepare(graph_toml, out).digest
-    assert prepare(graph_toml, out, may_replace=False).digest == digest
-    follows("src,dst\n1,2\n2,3\n3,4\n")
-    with pytest.raises(RunError, match="a finished run stands on that"):
-        prepare(graph_toml, out, may_replace=False)
-    assert load_prepared(out).digest == digest
 
 
 def test_a_sum_of_weights_beyond_32_bits_stays_finite(tmp_path: Path, follows: MakeGraph) -> None:

@@ -1,6 +1,5 @@
 """Training, from a prepared graph to a run directory."""
 
-import json
 import os
 import shutil
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bundle.errors import ConfigError, KernelUnavailable, RunError, UsageError
+from bundle.errors import ConfigError, KernelUnavailable
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress, SilentProgress
 from training.backend import Backend
@@ -24,10 +23,9 @@ from training.metrics import JsonLines, Sink, Sinks, TensorBoard
 from training.origin import Origin, RandomOrigin
 from training.partition import Partitioning, partition_rows
 from training.residents import Residents
-from training.store import Checkpoint, Position, StoreKey, TableStore, read_checkpoint
+from training.resume import FinishedRun, find_earlier_work, only_trainer
+from training.store import Checkpoint, Position, StoreKey, TableStore
 from training.warm import warm_origin
-
-CHANGEABLE = {"epochs", "threads", "backend", "device", "checkpoint_seconds", "tensorboard", "memory", "partitions"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +54,33 @@ def train(
 
     With `resume` it goes on from the checkpoint in `run_dir`, or starts when there is none. `warm_start` is an earlier
     run or version. With one thread the result depends on graph, settings and warm start alone.
-    Raises UsageError when `run_dir` holds another run, ConfigError for settings that cannot work here, Diverged when
-    the loss stops being a number, DiskFull when there is no room left (the last checkpoint stays).
+    Raises UsageError when `run_dir` holds another run or another process trains in it, ConfigError for settings that
+    cannot work here, Diverged when the loss stops being a number, DiskFull when there is no room left (the last
+    checkpoint stays).
     """
+    with only_trainer(run_dir):
+        key = StoreKey(prepared.digest, config.model_dump(mode="json"), _parent(warm_start))
+        found = find_earlier_work(run_dir, key, resume)
+        if found.finished:
+            shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)  # left by a kill just before the end
+            return _summary_of(run_dir, found.finished)
+        return _go_on(prepared, run_dir, config, warm_start, found.checkpoint, progress or SilentProgress())
+
+
+def _go_on(
+    prepared: PreparedGraph,
+    run_dir: Path,
+    config: TrainConfig,
+    warm_start: Path | None,
+    checkpoint: Checkpoint | None,
+    shown: Progress,
+) -> RunSummary:
+    """Train from the checkpoint or from the start to the end."""
     started = time.perf_counter()
-    checkpoint = _checkpoint(run_dir, prepared, config, warm_start, resume)
-    if (run_dir / "run.json").exists():
-        return _finished(run_dir)
     _bring_graph(prepared, run_dir)
     seen_before = checkpoint.position.edges_seen if checkpoint else 0
     backend = make_backend(config)
-    end = _train(prepared, run_dir, config, warm_start, checkpoint, backend, progress or SilentProgress())
+    end = _train(prepared, run_dir, config, warm_start, checkpoint, backend, shown)
     shutil.rmtree(run_dir / "checkpoint")
     seconds = time.perf_counter() - started
     rate = (end.edges_seen - seen_before) / seconds
@@ -196,6 +210,10 @@ def _relation_weights(prepared: PreparedGraph, config: TrainConfig) -> npt.NDArr
     return np.array([config.relation_weights.get(r.name, 1.0) for r in prepared.relations], dtype=np.float32)
 
 
+def _summary_of(run_dir: Path, done: FinishedRun) -> RunSummary:
+    return RunSummary(run_dir, done.epochs, done.edges_seen, done.final_loss or 0.0, 0.0, 0.0, "")
+
+
 def _sink(run_dir: Path, config: TrainConfig, *, fresh: bool) -> Sink:
     sinks: list[Sink] = [JsonLines(run_dir / "metrics.jsonl", fresh)]
     if config.tensorboard:
@@ -208,38 +226,3 @@ def _bring_graph(prepared: PreparedGraph, run_dir: Path) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     if prepared.path.resolve() != (run_dir / "graph").resolve():
         shutil.copytree(prepared.path, run_dir / "graph", dirs_exist_ok=True)
-
-
-def _checkpoint(
-    run_dir: Path, prepared: PreparedGraph, config: TrainConfig, warm_start: Path | None, resume: bool
-) -> Checkpoint | None:
-    """The checkpoint to go on from. Raises UsageError when one, or a finished run, is there but was not asked for."""
-    checkpoint = read_checkpoint(run_dir / "checkpoint" / "tables")
-    if not resume:
-        if checkpoint is not None or (run_dir / "run.json").exists():
-            state = "an unfinished" if checkpoint else "a finished"
-            raise UsageError(f"{run_dir} holds {state} run. Add --resume, name another directory, or delete it.")
-        return None
-    if checkpoint is not None:
-        _agree(checkpoint, prepared, config, _parent(warm_start))
-    return checkpoint
-
-
-def _agree(checkpoint: Checkpoint, prepared: PreparedGraph, config: TrainConfig, parent: str | None) -> None:
-    """Raise UsageError when the checkpoint belongs to another graph, warm start or settings."""
-    if checkpoint.graph_digest != prepared.digest:
-        raise UsageError("The graph changed since the checkpoint was written. Train in another directory.")
-    if checkpoint.parent != parent:
-        raise UsageError(f"The checkpoint was warm started from {checkpoint.parent}, now from {parent}. Name the same.")
-    now = config.model_dump(mode="json")
-    changed = sorted(name for name in now if name not in CHANGEABLE and checkpoint.config.get(name) != now[name])
-    if changed:
-        raise UsageError(f"These settings differ from the checkpoint's: {', '.join(changed)}. Set them back to resume.")
-
-
-def _finished(run_dir: Path) -> RunSummary:
-    try:
-        record = json.loads((run_dir / "run.json").read_text(encoding="utf-8"))
-        return RunSummary(run_dir, record["epochs"], record["edges_seen"], record["final_loss"], 0.0, 0.0, "")
-    except (ValueError, KeyError) as error:
-        raise RunError(f"{run_dir / 'run.json'} cannot be read: {error}. Train in another directory.") from error

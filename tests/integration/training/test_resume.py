@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +129,70 @@ def test_a_checkpoint_of_another_graph_is_refused(circles: PreparedGraph, config
     file.write_text(json.dumps({**json.loads(file.read_text()), "graph_digest": "another"}))
     with pytest.raises(UsageError, match="graph changed"):
         train(circles, tmp_path, config, resume=True)
+
+
+@pytest.mark.parametrize("state", ["unfinished", "finished"])
+def test_what_belongs_to_other_settings_or_another_start_is_refused(
+    circles: PreparedGraph, config: TrainConfig, tmp_path: Path, state: str
+) -> None:
+    """A run that has ended answers `--resume` like one that was stopped: only for what it was made from."""
+    train(circles, tmp_path / "old", changed(config, epochs=1))
+    run = tmp_path / "run"
+    stopped(circles, run, config) if state == "unfinished" else train(circles, run, config)
+    with pytest.raises(UsageError, match=r"settings differ.*: l2, learning_rate\."):
+        train(circles, run, changed(config, learning_rate=0.5, l2=0.1), resume=True)
+    with pytest.raises(UsageError, match="warm started from None, now from old"):
+        train(circles, run, config, warm_start=tmp_path / "old", resume=True)
+    with pytest.raises(UsageError, match="graph changed"):
+        train(replace(circles, digest="another"), run, config, resume=True)
+    free = changed(config, threads=2, memory="64GiB", checkpoint_seconds=7.0, backend="auto")
+    assert train(circles, run, free, resume=True).epochs == config.epochs
+
+
+def test_a_finished_run_does_not_pretend_to_have_more_epochs(
+    circles: PreparedGraph, config: TrainConfig, tmp_path: Path
+) -> None:
+    train(circles, tmp_path, changed(config, epochs=1))
+    with pytest.raises(UsageError, match="finished after 1 epochs, epochs is 5.*--warm-start"):
+        train(circles, tmp_path, config, resume=True)
+
+
+def test_a_run_of_an_earlier_release_lacks_newer_settings(
+    circles: PreparedGraph, config: TrainConfig, tmp_path: Path
+) -> None:
+    """They count as the default that they had."""
+    train(circles, tmp_path, config)
+    record = json.loads((tmp_path / "run.json").read_text())
+    del record["config"]["l2_previous"]
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert train(circles, tmp_path, config, resume=True).epochs == config.epochs
+    with pytest.raises(UsageError, match="l2_previous"):
+        train(circles, tmp_path, changed(config, l2_previous=0.5), resume=True)
+
+
+def test_a_checkpoint_that_a_kill_left_beside_the_finished_run_goes(
+    circles: PreparedGraph, config: TrainConfig, tmp_path: Path
+) -> None:
+    stopped(circles, tmp_path / "half", config)
+    train(circles, tmp_path / "run", config)
+    shutil.copytree(tmp_path / "half/checkpoint", tmp_path / "run/checkpoint")
+    assert train(circles, tmp_path / "run", config, resume=True).epochs == config.epochs
+    assert not (tmp_path / "run/checkpoint").exists()
+
+
+def test_two_trainers_do_not_write_one_run(circles: PreparedGraph, config: TrainConfig, tmp_path: Path) -> None:
+    """The second is told so; when the first is killed, its lock goes with it."""
+    run = tmp_path / "run"
+    first = start(circles, run, changed(config, epochs=10_000, checkpoint_seconds=0.05))
+    try:
+        while not (run / "checkpoint/tables/state.json").exists():
+            assert first.poll() is None
+            time.sleep(0.01)
+        for resume in (True, False):
+            with pytest.raises(UsageError, match=r"Another process trains in .*train\.lock"):
+                train(circles, run, config, resume=resume)
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.wait()
+    assert train(circles, run, config, resume=True).epochs >= config.epochs

@@ -1,0 +1,110 @@
+"""What a run directory holds before training starts: nothing, a checkpoint, a finished run, another trainer at work."""
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bundle.errors import RunError, UsageError
+from training.config import TrainConfig
+from training.store import Checkpoint, StoreKey, read_checkpoint
+
+LOCK_FILE = "train.lock"
+CHANGEABLE = {"epochs", "threads", "backend", "device", "checkpoint_seconds", "tensorboard", "memory", "partitions"}
+
+
+class FinishedRun(BaseModel):
+    """What a new start is compared with in `run.json`; other fields are of no interest here."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    graph_digest: str
+    config: dict[str, object]
+    parent: str | None
+    epochs: int = Field(ge=0)
+    edges_seen: int = Field(ge=0)
+    final_loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is to go on from; at most one of them, and none in a new directory."""
+
+    checkpoint: Checkpoint | None
+    finished: FinishedRun | None
+
+
+@contextmanager
+def only_trainer(run_dir: Path) -> Iterator[None]:
+    """Hold the lock of `run_dir`, which the system frees when this process ends, however it ends.
+
+    Raises UsageError when another process holds it.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"Another process trains in {run_dir}: it holds {run_dir / LOCK_FILE}. "
+                "Wait until it ends, stop it, or name another directory."
+            ) from error
+        yield
+
+
+def find_earlier_work(run_dir: Path, key: StoreKey, resume: bool) -> Found:
+    """The checkpoint or the finished run in `run_dir`.
+
+    Raises UsageError when there is one but `resume` was not asked for, or when it was made from another graph, with
+    other settings or from another warm start than `key` says; RunError when it cannot be read.
+    """
+    found = Found(read_checkpoint(run_dir / "checkpoint" / "tables"), _read_finished(run_dir / "run.json"))
+    if (found.checkpoint or found.finished) and not resume:
+        state = "an unfinished" if found.checkpoint else "a finished"
+        raise UsageError(f"{run_dir} holds {state} run. Add --resume, name another directory, or delete it.")
+    if found.finished:  # a checkpoint beside it is what a kill left while it was being deleted
+        done = found.finished
+        _agree("finished run", StoreKey(done.graph_digest, done.config, done.parent), key)
+        _agree_on_epochs(done.epochs, key.config)
+    elif found.checkpoint:
+        then = found.checkpoint
+        _agree("checkpoint", StoreKey(then.graph_digest, then.config, then.parent), key)
+    return found
+
+
+def _agree(what: str, then: StoreKey, now: StoreKey) -> None:
+    """Raise UsageError when earlier work belongs to another graph, warm start or settings."""
+    if then.graph_digest != now.graph_digest:
+        raise UsageError(f"The graph changed since the {what} was written. Train in another directory.")
+    if then.parent != now.parent:
+        raise UsageError(f"The {what} was warm started from {then.parent}, now from {now.parent}. Name the same.")
+    changed = _changed(then.config, now.config)
+    if changed:
+        raise UsageError(f"These settings differ from the {what}'s: {', '.join(changed)}. Set them back to resume.")
+
+
+def _changed(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """Settings that must not change but did; one that is newer than the earlier work had its default then."""
+    before = {**TrainConfig().model_dump(mode="json"), **then}
+    return sorted(name for name in now if name not in CHANGEABLE and before[name] != now[name])
+
+
+def _agree_on_epochs(done: int, config: Mapping[str, object]) -> None:
+    if config["epochs"] != done:
+        raise UsageError(
+            f"The run is finished after {done} epochs, epochs is {config['epochs']}. To train it further, name it with "
+            "--warm-start and another directory with --run."
+        )
+
+
+def _read_finished(file: Path) -> FinishedRun | None:
+    try:
+        return FinishedRun.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, ValidationError) as error:
+        raise RunError(f"{file} cannot be read: {error}. Train in another directory.") from error

@@ -11,6 +11,7 @@ from training.config import TrainConfig
 from training.edges import BucketEdges
 from training.model import Relations, Table
 from training.schedule import Schedule
+from training.store import PartitionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,14 @@ class Backend(Protocol):
 
     def visit(self, work: BucketWork) -> Visit:
         """Open a bucket."""
+        ...
+
+    def store(self, store: PartitionStore) -> PartitionStore:
+        """`store`, or one around it that also brings partitions to the device that trains and back."""
+        ...
+
+    def room(self) -> int | None:
+        """Bytes that may be filled on the device that trains; None where that is the host's memory."""
         ...
 
 

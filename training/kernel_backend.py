@@ -13,6 +13,7 @@ from training.edges import BucketEdges
 from training.kernel.build import load_kernel
 from training.model import Table
 from training.schedule import Schedule
+from training.store import PartitionStore
 
 POINTER = ctypes.c_void_p
 LANES = 32
@@ -71,6 +72,13 @@ class KernelBackend:
     def visit(self, work: BucketWork) -> "KernelVisit":
         """See Backend."""
         return KernelVisit(self, work)
+
+    def store(self, store: PartitionStore) -> PartitionStore:
+        """See Backend."""
+        return store
+
+    def room(self) -> None:
+        """See Backend."""
 
     def call(self, native: _Work, begin: int) -> list[_Result]:
         """Run the kernel on every thread until the chunks are used up."""

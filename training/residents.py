@@ -7,7 +7,7 @@ from types import TracebackType
 from training.edges import BucketEdges
 from training.layout import Layout, load_bucket
 from training.partition import BucketId
-from training.store import Tables, TableStore
+from training.store import PartitionStore, Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Residents:
     """Holds the partitions of the present bucket and fetches the next one's. One thread does all reading and writing,
     in order, so a partition is always written before it is read again and at most three are in memory."""
 
-    def __init__(self, store: TableStore, layout: Layout) -> None:
+    def __init__(self, store: PartitionStore, layout: Layout) -> None:
         self._store, self._layout = store, layout
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="swap")
         self._held: dict[int, Tables] = {}

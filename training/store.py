@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,19 @@ from training.partition import Partitioning
 
 Tables = tuple[Table, ...]
 STATE = "state.json"
+
+
+@runtime_checkable
+class PartitionStore(Protocol):
+    """Where partitions come from and go to."""
+
+    def load(self, partition: int) -> Tables:
+        """One partition of every entity type."""
+        ...
+
+    def save(self, partition: int, tables: Tables) -> None:
+        """Keep the partition's present state. Raises DiskFull."""
+        ...
 
 
 class Position(BaseModel):

@@ -3,72 +3,73 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
-
-from training.batch import Pairs
 
 EPSILON = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
 class Gradient:
-    """Of one direction: the loss and its derivative by queries, positives, candidates and the queries' bias."""
+    """Of one direction: each chunk's loss and its derivative by queries, positives, candidates and queries' bias."""
 
-    loss: Float[Tensor, ""]
-    query: Float[Tensor, "b d"]
-    positive: Float[Tensor, "b d"]
-    candidate: Float[Tensor, "k d"]
-    bias: Float[Tensor, " b"]
+    loss: Float[Tensor, "*c"]
+    query: Float[Tensor, "*c b d"]
+    positive: Float[Tensor, "*c b d"]
+    candidate: Float[Tensor, "*c k d"]
+    bias: Float[Tensor, "*c b"]
 
 
 def softmax_weights(
-    positive: Float[Tensor, " b"], negative: Float[Tensor, "b k"]
-) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"], Float[Tensor, "b k"]]:
+    positive: Float[Tensor, "*c b"], negative: Float[Tensor, "*c b k"]
+) -> tuple[Float[Tensor, "*c b"], Float[Tensor, "*c b"], Float[Tensor, "*c b k"]]:
     """Per edge: loss -log softmax of the positive among itself and its negatives, and d loss / d score."""
-    scores = torch.cat([positive[:, None], negative], dim=1)
-    log_p = torch.log_softmax(scores, dim=1)
+    scores = torch.cat([positive[..., None], negative], dim=-1)
+    log_p = torch.log_softmax(scores, dim=-1)
     slope = log_p.exp()
-    return -log_p[:, 0], slope[:, 0] - 1.0, slope[:, 1:]
+    return -log_p[..., 0], slope[..., 0] - 1.0, slope[..., 1:]
 
 
 def logistic_weights(
-    positive: Float[Tensor, " b"], negative: Float[Tensor, "b k"]
-) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"], Float[Tensor, "b k"]]:
+    positive: Float[Tensor, "*c b"], negative: Float[Tensor, "*c b k"]
+) -> tuple[Float[Tensor, "*c b"], Float[Tensor, "*c b"], Float[Tensor, "*c b k"]]:
     """Per edge: eq. 2 negated; half of the positive's term belongs to each direction, so it counts once."""
-    loss = torch.nn.functional.softplus(-positive) * 0.5 + torch.nn.functional.softplus(negative).sum(1)
+    loss = torch.nn.functional.softplus(-positive) * 0.5 + torch.nn.functional.softplus(negative).sum(-1)
     return loss, -0.5 * torch.sigmoid(-positive), torch.sigmoid(negative)
 
 
 def direction(
-    query: Float[Tensor, "b d"],
-    positive: Float[Tensor, "b d"],
-    candidate: Float[Tensor, "k d"],
-    bias: Float[Tensor, " b"],
-    known: Pairs,
-    weight: Float[Tensor, " b"],
+    query: Float[Tensor, "*c b d"],
+    positive: Float[Tensor, "*c b d"],
+    candidate: Float[Tensor, "*c k d"],
+    bias: Float[Tensor, "*c b"],
+    known: Bool[Tensor, "*c b k"],
+    weight: Float[Tensor, "*c b"],
     logistic: bool,
     products: torch.dtype | None = None,
 ) -> Gradient:
     """Loss and gradients of one direction; scores are query·candidate + bias, `known` pairs count for nothing.
 
-    `products` is the type of numbers that are multiplied, by default the inputs' own; sums come back in the inputs'.
+    Leading dimensions are chunks, each with candidates of its own. `products` is the type of numbers that are
+    multiplied, by default the inputs' own; sums come back in the inputs'.
     """
-    negative = _product(query, candidate.T, products) + bias[:, None]
-    negative[torch.from_numpy(known[0]).to(query.device), torch.from_numpy(known[1]).to(query.device)] = -torch.inf
+    negative = _product(query, candidate.mT, products) + bias[..., None]
+    negative.masked_fill_(known, -torch.inf)
     weights = logistic_weights if logistic else softmax_weights
-    loss, slope, slopes = weights((query * positive).sum(1) + bias, negative)
-    slope, slopes = slope * weight, slopes * weight[:, None]
+    loss, slope, slopes = weights((query * positive).sum(-1) + bias, negative)
+    slope, slopes = slope * weight, slopes * weight[..., None]
     return Gradient(
-        loss=(loss * weight).sum(),
-        query=slope[:, None] * positive + _product(slopes, candidate, products),
-        positive=slope[:, None] * query,
-        candidate=_product(slopes.T, query, products),
-        bias=slope + slopes.sum(1),
+        loss=(loss * weight).sum(-1),
+        query=slope[..., None] * positive + _product(slopes, candidate, products),
+        positive=slope[..., None] * query,
+        candidate=_product(slopes.mT, query, products),
+        bias=slope + slopes.sum(-1),
     )
 
 
-def _product(a: Float[Tensor, "i k"], b: Float[Tensor, "k j"], numbers: torch.dtype | None) -> Float[Tensor, "i j"]:
+def _product(
+    a: Float[Tensor, "*c i k"], b: Float[Tensor, "*c k j"], numbers: torch.dtype | None
+) -> Float[Tensor, "*c i j"]:
     if numbers is None or numbers == a.dtype:
         return a @ b
     return (a.to(numbers) @ b.to(numbers)).to(a.dtype)
@@ -76,10 +77,13 @@ def _product(a: Float[Tensor, "i k"], b: Float[Tensor, "k j"], numbers: torch.dt
 
 @dataclass(frozen=True, slots=True)
 class TorchTable:
-    """A table as torch sees it: on the CPU these share memory with the numpy arrays."""
+    """A table as torch sees it: on the CPU these share memory with the numpy arrays.
+
+    Entities have one number of state a row, relations one a coordinate.
+    """
 
     vectors: Float[Tensor, "n d"]
-    accumulator: Float[Tensor, " n"]
+    accumulator: Float[Tensor, " n"] | Float[Tensor, "n d"]
     previous: Float[Tensor, "n d"] | None
 
 

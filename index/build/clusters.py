@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int32, Int64, UInt8
 
 from bundle.errors import ConfigError
 from index.build.config import ClusterConfig
-from index.build.devices import Device
+from index.build.devices import CPU, Device
 
 Vectors = Float32[npt.NDArray[np.float32], "n d"]
 Centroids = Float32[npt.NDArray[np.float32], "clusters d"]
@@ -51,7 +51,7 @@ def cluster(
     if not 1 <= n_clusters <= len(pooled):
         raise ConfigError(f"clusters.count is {n_clusters}; there are {len(pooled)} entities to cluster.")
     centroids = _train(pooled, n_clusters, config, seed, device)
-    assignment, distances = nearest_centroid(pooled, centroids)
+    assignment, distances = nearest_centroid(pooled, centroids, device)
     fill_empty(pooled, centroids, assignment, distances)
     medoids = medoids_of(pooled, centroids, assignment)
     offsets = np.cumsum([0, *(len(vectors[name]) for name in types)])
@@ -84,10 +84,10 @@ def _train(pooled: Vectors, n_clusters: int, config: ClusterConfig, seed: int, d
 
 
 def nearest_centroid(
-    pooled: Vectors, centroids: Centroids
+    pooled: Vectors, centroids: Centroids, device: Device = CPU
 ) -> tuple[Int32[npt.NDArray[np.int32], " n"], Float32[npt.NDArray[np.float32], " n"]]:
     """The nearest centroid of every row and the squared distance to it."""
-    index = faiss.IndexFlatL2(centroids.shape[1])
+    index = device.to_gpu(faiss.IndexFlatL2(centroids.shape[1]))
     index.add(centroids)
     assignment = np.empty(len(pooled), dtype=np.int32)
     distances = np.empty(len(pooled), dtype=np.float32)

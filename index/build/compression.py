@@ -1,6 +1,6 @@
 """Learning product quantisers: PQ (Jégou et al., 2011) and OPQ (Ge et al., 2013) by FAISS, decoded by `bundle.pq`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import faiss
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Float32, UInt8
 
 from bundle.errors import ConfigError
 from bundle.pq import CODEWORDS, ProductQuantizer
-from index.build.devices import one_thread
+from index.build.devices import CPU, Device, find_device, one_thread
 
 Vectors = Float32[npt.NDArray[np.float32], "_ d"]
 GOLDEN_ROWS = 32
@@ -46,9 +46,15 @@ def default_subquantizers(dim: int) -> int:
 
 
 def compress(
-    vectors: Vectors, subquantizers: int, *, rotated: bool, training_vectors: int, rng: np.random.Generator
+    vectors: Vectors,
+    subquantizers: int,
+    *,
+    rotated: bool,
+    training_vectors: int,
+    rng: np.random.Generator,
+    device: Device = CPU,
 ) -> Compressed:
-    """Learn a quantiser of `subquantizers` bytes on a sample of `vectors` and encode them all.
+    """Learn a quantiser of `subquantizers` bytes on a sample of `vectors` and encode them all, on `device`.
 
     Raises ConfigError unless the parts divide d. With fewer than 256 vectors each is its own codeword.
     """
@@ -58,8 +64,8 @@ def compress(
         raise ConfigError(f"compression.subquantizers is {subquantizers}; d = {dim} divides into {fitting}.")
     rotated = rotated and len(vectors) >= CODEWORDS
     sample = _sample(vectors, training_vectors, rng)
-    rotation = _learn_rotation(sample, subquantizers) if rotated else None
-    quantizer = _learn(_rotate(sample, rotation), subquantizers)
+    rotation = _learn_rotation(sample, subquantizers, device) if rotated else None
+    quantizer = _learn(_rotate(sample, rotation), subquantizers, device)
     codes = _encode(quantizer, vectors, rotation)
     learnt = ProductQuantizer(_codebooks(quantizer), rotation)
     mse, cosine = distortion(vectors, learnt, codes)
@@ -72,13 +78,16 @@ class Learner:
 
     training_vectors: int
     seed: int
+    device: Device = field(default_factory=find_device)
 
     def __call__(
         self, vectors: Vectors, subquantizers: int, *, rotated: bool
     ) -> tuple[ProductQuantizer, UInt8[npt.NDArray[np.uint8], "n parts"]]:
         """The quantiser learnt on `vectors`, and their codes."""
         rng = np.random.default_rng(self.seed)
-        made = compress(vectors, subquantizers, rotated=rotated, training_vectors=self.training_vectors, rng=rng)
+        made = compress(
+            vectors, subquantizers, rotated=rotated, training_vectors=self.training_vectors, rng=rng, device=self.device
+        )
         return made.quantizer, made.codes
 
 
@@ -88,10 +97,10 @@ def _sample(vectors: Vectors, limit: int, rng: np.random.Generator) -> Vectors:
     return np.ascontiguousarray(vectors[np.sort(rng.choice(len(vectors), limit, replace=False))])
 
 
-def _learn_rotation(sample: Vectors, subquantizers: int) -> Vectors:
+def _learn_rotation(sample: Vectors, subquantizers: int, device: Device) -> Vectors:
     opq = faiss.OPQMatrix(sample.shape[1], subquantizers)
     opq.niter = OPQ_ITERATIONS
-    inner = _unlearnt(sample.shape[1], subquantizers)
+    inner = _unlearnt(sample.shape[1], subquantizers, device)
     opq.pq = inner
     with one_thread():
         opq.train(_enough(sample))
@@ -104,17 +113,21 @@ def _rotate(vectors: Vectors, rotation: Vectors | None) -> Vectors:
     return vectors if rotation is None else np.ascontiguousarray(vectors @ rotation.T)
 
 
-def _learn(sample: Vectors, subquantizers: int) -> faiss.ProductQuantizer:
-    quantizer = _unlearnt(sample.shape[1], subquantizers)
+def _learn(sample: Vectors, subquantizers: int, device: Device) -> faiss.ProductQuantizer:
+    quantizer = _unlearnt(sample.shape[1], subquantizers, device)
     with one_thread():  # the parallel regions are so short that threads spend their time waiting
         quantizer.train(_enough(sample))
     return quantizer
 
 
-def _unlearnt(dim: int, subquantizers: int) -> faiss.ProductQuantizer:
+def _unlearnt(dim: int, subquantizers: int, device: Device) -> faiss.ProductQuantizer:
     quantizer = faiss.ProductQuantizer(dim, subquantizers, 8)
     quantizer.cp.min_points_per_centroid = 1
     quantizer.cp.niter = ITERATIONS
+    if device.by_index:
+        codewords = device.to_gpu(faiss.IndexFlatL2(quantizer.dsub))
+        quantizer.assign_index = codewords
+        quantizer.referenced_objects = [codewords]  # the C++ object holds a bare pointer
     return quantizer
 
 
@@ -134,10 +147,20 @@ def _encode(
 ) -> UInt8[npt.NDArray[np.uint8], "n parts"]:
     step = 1 << 16
     parts = [
-        quantizer.compute_codes(np.ascontiguousarray(_rotate(vectors[start : start + step], rotation)))
+        _codes(quantizer, np.ascontiguousarray(_rotate(vectors[start : start + step], rotation)))
         for start in range(0, len(vectors), step)
     ]
     codes: npt.NDArray[np.uint8] = np.concatenate([np.empty((0, quantizer.M), np.uint8), *parts])
+    return codes
+
+
+def _codes(quantizer: faiss.ProductQuantizer, vectors: Vectors) -> UInt8[npt.NDArray[np.uint8], "n parts"]:
+    codes: npt.NDArray[np.uint8]
+    if quantizer.assign_index is None:
+        codes = quantizer.compute_codes(vectors)
+        return codes
+    codes = np.empty((len(vectors), quantizer.M), dtype=np.uint8)
+    quantizer.compute_codes_with_assign_index(faiss.swig_ptr(vectors), faiss.swig_ptr(codes), len(vectors))
     return codes
 
 

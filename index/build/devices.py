@@ -10,10 +10,14 @@ import faiss
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """`n_gpus` is zero on the processor."""
+    """`n_gpus` is zero on the processor.
+
+    `by_index`: codewords are found by searching an index, as a GPU does; the processor's own loops are no slower.
+    """
 
     n_gpus: int
     has_cagra: bool
+    by_index: bool = False
 
     @property
     def kmeans_gpus(self) -> bool:
@@ -34,11 +38,14 @@ class Device:
         return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
 
 
+CPU = Device(n_gpus=0, has_cagra=False)
+
+
 def find_device() -> Device:
     """Look for a GPU that this build of FAISS can use: the CPU package has the functions, but counts none."""
     built_for_gpu = "GPU" in faiss.get_compile_options().split() and hasattr(faiss, "StandardGpuResources")
     n_gpus = faiss.get_num_gpus() if built_for_gpu else 0
-    return Device(n_gpus, n_gpus > 0 and hasattr(faiss, "GpuIndexCagra"))
+    return Device(n_gpus, n_gpus > 0 and hasattr(faiss, "GpuIndexCagra"), by_index=n_gpus > 0)
 
 
 @contextmanager

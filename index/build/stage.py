@@ -177,6 +177,7 @@ class SpaceStage:
             rotated=settings.rotated,
             training_vectors=settings.training_vectors,
             rng=np.random.default_rng(self.config.seed),
+            device=self.device,
         )
         self.writer.array(self.layout.pq(entity_type, "codebooks"), made.quantizer.codebooks)
         self.writer.array(self.layout.pq(entity_type, "codes"), made.codes)

@@ -1,6 +1,7 @@
 """Writing a run's files: a full disk becomes a clear error, and what was complete before stays."""
 
 import errno
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,16 @@ def make_durable(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def forget_pages(array: AnyArray | None) -> None:
+    """Take the pages of a mapped file out of this process: they are resident memory until then, though read again at
+    no cost but time. An array in memory of its own stays as it is."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def read_array(path: Path) -> AnyArray:

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int32
 from bundle.errors import GraphError
 from bundle.prepared import PreparedGraph, PreparedRelation
 from bundle.progress import Progress
-from training.disk import guarded, read_array, save_array
+from training.disk import forget_pages, guarded, read_array, save_array
 from training.edges import Adjacency, BucketEdges, index_edges, offsets_of
 from training.partition import BucketId, Partitioning
 
@@ -113,6 +113,8 @@ def _blocks(relation: PreparedRelation, weighted: bool) -> Iterator[EdgeBlock]:
             weight = np.ones(len(src), dtype=np.float32)
             if relation.train.weight is not None:
                 weight = (relation.train.weight[piece] / np.float32(mean)).astype(np.float32)
+        for column in (relation.train.src, relation.train.dst, relation.train.weight):
+            forget_pages(column)
         yield EdgeBlock(src, dst, weight)
         if relation.symmetric:
             yield EdgeBlock(dst, src, weight)
@@ -122,6 +124,7 @@ def _mean_weight(relation: PreparedRelation) -> float:
     if relation.train.weight is None or len(relation.train) == 0:
         return 1.0
     mean = float(np.mean(relation.train.weight))
+    forget_pages(relation.train.weight)
     if mean == 0:
         raise GraphError(
             f"All weights of relation {relation.name!a:.80} are 0: it would teach nothing. "

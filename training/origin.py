@@ -31,7 +31,7 @@ class Origin(Protocol):
         ...
 
     def dealt(self, partitionings: tuple[Partitioning, ...]) -> "Origin":
-        """The same start for rows that are dealt to other partitions."""
+        """The same start for rows that are dealt to these partitions; an origin is of no use before."""
         ...
 
 
@@ -39,11 +39,11 @@ class Origin(Protocol):
 class RandomOrigin:
     """A run from nothing: random entities, no translation."""
 
-    partitionings: tuple[Partitioning, ...]
     relation_count: int
     dim: int
     scale: float
     seed: int
+    partitionings: tuple[Partitioning, ...] = ()
 
     def table(self, kind: int, partition: int) -> Table:
         """See Origin."""

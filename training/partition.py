@@ -10,6 +10,7 @@ from jaxtyping import Int32, Int64, UInt16
 from training.sampling import below, draws, stream_seed
 
 MAX_PARTITIONS = 1024
+BLOCK = 2**17
 HASH_STREAM = 3
 ORDER_STREAM = 4
 
@@ -38,12 +39,23 @@ def partition_rows(n: int, partitions: int, *stream: int) -> Partitioning:
     """Hash n rows to partitions; the same `stream` numbers give the same hash."""
     if partitions == 1:
         return Partitioning(np.zeros(n, np.uint16), np.arange(n, dtype=np.int32), np.array([n], dtype=np.int64))
-    part = below(draws(stream_seed(*stream, HASH_STREAM), 0, n), partitions).astype(np.uint16)
-    local = np.empty(n, dtype=np.int32)
-    sizes = np.bincount(part, minlength=partitions)
-    for p in range(partitions):
-        local[part == p] = np.arange(sizes[p], dtype=np.int32)
-    return Partitioning(part, local, sizes.astype(np.int64))
+    seed, sizes = stream_seed(*stream, HASH_STREAM), np.zeros(partitions, dtype=np.int64)
+    part, local = np.empty(n, dtype=np.uint16), np.empty(n, dtype=np.int32)
+    for start in range(0, n, BLOCK):
+        piece = slice(start, min(start + BLOCK, n))
+        part[piece] = below(draws(seed, start, piece.stop - start), partitions)
+        local[piece] = sizes[part[piece]] + _rank_among_equals(part[piece])
+        sizes += np.bincount(part[piece], minlength=partitions)
+    return Partitioning(part, local, sizes)
+
+
+def _rank_among_equals(values: UInt16[npt.NDArray[np.uint16], " b"]) -> Int64[npt.NDArray[np.int64], " b"]:
+    """How many equal values stand before each."""
+    order = np.argsort(values, kind="stable")
+    counts = np.bincount(values)
+    rank = np.empty(len(values), dtype=np.int64)
+    rank[order] = np.arange(len(values)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rank
 
 
 def bucket_order(partitions: int, *stream: int) -> list[BucketId]:

@@ -89,7 +89,7 @@ def _agree(what: str, then: StoreKey, now: StoreKey) -> None:
 
 def _changed(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """Settings that must not change but did; one that is newer than the earlier work had its default then."""
-    before = {**TrainConfig().model_dump(mode="json"), **then}
+    before = {**TrainConfig.model_validate({}).model_dump(mode="json"), **then}
     return sorted(name for name in now if name not in CHANGEABLE and before[name] != now[name])
 
 

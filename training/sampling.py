@@ -5,11 +5,12 @@ SplitMix64 (Steele, Lea and Flood 2014). The compiled kernel holds the same few 
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int32, UInt64
+from jaxtyping import Float32, Int32, Int64, UInt64
 
+F32 = npt.NDArray[np.float32]
 U64 = np.uint64
 GOLDEN = 0x9E3779B97F4A7C15
-MASK64 = (1 << 64) - 1
+MASK32, MASK64 = (1 << 32) - 1, (1 << 64) - 1
 
 
 def mix(value: int) -> int:
@@ -30,11 +31,25 @@ def stream_seed(*parts: int) -> int:
 
 def draws(seed: int, start: int, count: int) -> UInt64[npt.NDArray[np.uint64], " count"]:
     """The `count` 64-bit draws of stream `seed` from position `start`."""
-    counters = np.arange(start + 1, start + count + 1, dtype=U64)
-    state = U64(seed) + counters * U64(GOLDEN)
+    return draws_at(seed, np.arange(start, start + count).astype(U64))
+
+
+def draws_at(seed: int, positions: UInt64[npt.NDArray[np.uint64], " k"]) -> UInt64[npt.NDArray[np.uint64], " k"]:
+    """The 64-bit draws of stream `seed` at any positions."""
+    state = U64(seed) + (positions + U64(1)) * U64(GOLDEN)
     state = (state ^ (state >> U64(30))) * U64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> U64(27))) * U64(0x94D049BB133111EB)
     return state ^ (state >> U64(31))
+
+
+def normals_at(seed: int, rows: Int64[npt.NDArray[np.int64], " m"], dim: int) -> Float32[F32, "m dim"]:
+    """Standard normal vectors that are functions of (seed, row) alone, by Box and Muller's transform."""
+    half = (dim + 1) // 2
+    positions = rows.astype(U64)[:, None] * U64(half) + np.arange(half, dtype=U64)
+    bits = draws_at(seed, positions.ravel()).reshape(len(rows), half)
+    radius = np.sqrt(-2 * np.log(((bits >> U64(32)) + U64(1)).astype(np.float32) * np.float32(2**-32)))
+    angle = (bits & U64(MASK32)).astype(np.float32) * np.float32(2 * np.pi * 2**-32)
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)[:, :dim]
 
 
 def below(bits: UInt64[npt.NDArray[np.uint64], " k"], bound: int) -> Int32[npt.NDArray[np.int32], " k"]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from bundle.errors import ConfigError, KernelUnavailable
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress, SilentProgress
+from training.allocator import give_back_freed_memory
 from training.backend import Backend
 from training.config import TrainConfig
 from training.earlier import open_earlier
@@ -58,6 +59,8 @@ def train(
     cannot work here, Diverged when the loss stops being a number, DiskFull when there is no room left (the last
     checkpoint stays).
     """
+    if config.memory is not None:
+        give_back_freed_memory()
     with only_trainer(run_dir):
         key = StoreKey(prepared.digest, config.model_dump(mode="json"), _parent(warm_start))
         found = find_earlier_work(run_dir, key, resume)
@@ -96,13 +99,13 @@ def _train(
     backend: Backend,
     shown: Progress,
 ) -> Position:
+    origin = _origin(prepared, config, warm_start)
     need = footprint(prepared, config, thread_count(config))
     partitions = checkpoint.partitions if checkpoint else choose_partitions(need, config)
     start = checkpoint.position if checkpoint else Position()
     dealer = _Dealer(prepared, run_dir / "checkpoint" / "edges", partitions, config, shown)
     dealer.deal(checkpoint.dealt if checkpoint else 0)
-    origin = _origin(prepared, dealer.rows, config, warm_start)
-    store = TableStore(run_dir / "checkpoint" / "tables", dealer.rows, origin)
+    store = TableStore(run_dir / "checkpoint" / "tables", dealer.rows, origin.dealt(dealer.rows))
     relations = store.restore(checkpoint) if checkpoint else origin.relations()
     key = StoreKey(prepared.digest, config.model_dump(mode="json"), _parent(warm_start))
     with Residents(store, dealer.layout) as residents:
@@ -126,6 +129,7 @@ def _train(
         if partitions > 1 and dealer.epoch < start.epoch < config.epochs:
             deal(start)
         end = run_epochs(engine, dealer.layout, start, sum(map(training_edges, prepared.relations)), shown)
+        residents.empty()
         save(end)
     export_tables(run_dir, [entity.name for entity in prepared.entities], dealer.rows, store, config.dim)
     export_run(run_dir, prepared, config, relations, key.parent, end)
@@ -188,15 +192,12 @@ def partition_entities(prepared: PreparedGraph, partitions: int, seed: int, epoc
     return tuple(partition_rows(entity.count, partitions, seed, i, epoch) for i, entity in enumerate(prepared.entities))
 
 
-def _origin(
-    prepared: PreparedGraph, rows: tuple[Partitioning, ...], config: TrainConfig, warm_start: Path | None
-) -> Origin:
-    random = RandomOrigin(rows, len(prepared.relations), config.dim, config.init_scale, config.seed)
+def _origin(prepared: PreparedGraph, config: TrainConfig, warm_start: Path | None) -> Origin:
     if warm_start is not None:
-        return warm_origin(prepared, open_earlier(warm_start), rows, config, random)
+        return warm_origin(prepared, open_earlier(warm_start), config)
     if config.l2_previous:
         raise ConfigError("l2_previous pulls towards an earlier version: name it with --warm-start, or leave it out.")
-    return random
+    return RandomOrigin(len(prepared.relations), config.dim, config.init_scale, config.seed)
 
 
 def _parent(warm_start: Path | None) -> str | None:

@@ -5,67 +5,63 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int32
 
 from bundle.errors import ConfigError
-from bundle.ids import matching_rows
+from bundle.ids import IdTable, IntIds, matching_rows
 from bundle.prepared import PreparedGraph, PreparedRelation
 from training.config import TrainConfig
+from training.disk import forget_pages
 from training.earlier import Earlier, EarlierTable
 from training.model import FORWARD, INVERSE, Relations, Table, zero_relations
-from training.origin import Origin
 from training.partition import Partitioning
+from training.sampling import normals_at, stream_seed
 
 F32 = npt.NDArray[np.float32]
+I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
-BLOCK = 2**16
+BLOCK = 2**14
+NEWCOMER_STREAM = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Newcomers:
-    """One type's entities that the earlier version did not have: `place[v]` is row v's position among them, or -1.
+    """One type's entities that the earlier version did not have and that have a neighbour which it had.
 
-    `vectors` are means of what their neighbours point at; `placed` says which had such a neighbour.
+    Row v starts at `vectors[place[v]]`, the mean of what its neighbours point at; other rows' place is -1.
     """
 
-    place: Int64[I64, " n"]
+    place: Int32[I32, " n"]
     vectors: Float32[F32, "m d"]
-    placed: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class WarmOrigin:
-    """A run that goes on from an earlier version. `random` gives the newcomers without a known neighbour."""
+    """A run that goes on from an earlier version. What a row starts with does not depend on its partition."""
 
     earlier: tuple[EarlierTable | None, ...]
-    rows: tuple[Int64[I64, " _"], ...]
+    rows: tuple[Int32[I32, " _"], ...]
     newcomers: tuple[Newcomers, ...]
     relation_start: Relations
-    partitionings: tuple[Partitioning, ...]
-    random: Origin
-    keep_previous: bool
+    config: TrainConfig
+    partitionings: tuple[Partitioning, ...] = ()
 
     def table(self, kind: int, partition: int) -> Table:
         """See Origin: eq. 5 for the rows of one partition."""
         mine = self.partitionings[kind].rows(partition)
-        start = self.random.table(kind, partition)
+        vectors, state = self._vectors(kind, mine), np.zeros(len(mine), dtype=np.float32)
         before, old = self.earlier[kind], self.rows[kind][mine]
-        kept = np.flatnonzero(old >= 0)
-        if before is not None and len(kept):
-            start.vectors[kept] = before.vectors[old[kept]]
-            if before.state is not None:
-                start.accumulator[kept] = before.state[old[kept]]
-        place = self.newcomers[kind].place[mine]
-        placed = np.flatnonzero(place >= 0)
-        placed = placed[self.newcomers[kind].placed[place[placed]]]
-        start.vectors[placed] = self.newcomers[kind].vectors[place[placed]]
+        kept, placed = np.flatnonzero(old >= 0), np.flatnonzero(self.newcomers[kind].place[mine] >= 0)
+        if before is not None and before.state is not None:
+            state[kept] = before.state[old[kept]]
+            forget_pages(before.state)
         # With no state a first step is learning_rate·sqrt(dim) long, whatever the gradient: it would undo the placing.
-        start.accumulator[placed] = np.median(start.accumulator[kept]) if len(kept) else 0.0
-        return Table(start.vectors, start.accumulator, start.vectors.copy() if self.keep_previous else None)
+        state[placed] = np.median(state[kept]) if len(kept) else 0.0
+        return Table(vectors, state, vectors.copy() if self.config.l2_previous else None)
 
     def previous(self, kind: int, partition: int) -> Float32[F32, "n d"] | None:
         """See Origin: where the rows of a partition started."""
-        return self.table(kind, partition).vectors if self.keep_previous else None
+        return self._vectors(kind, self.partitionings[kind].rows(partition)) if self.config.l2_previous else None
 
     def relations(self) -> Relations:
         """See Origin."""
@@ -73,19 +69,29 @@ class WarmOrigin:
 
     def dealt(self, partitionings: tuple[Partitioning, ...]) -> "WarmOrigin":
         """See Origin."""
-        return replace(self, partitionings=partitionings, random=self.random.dealt(partitionings))
+        return replace(self, partitionings=partitionings)
+
+    def _vectors(self, kind: int, mine: I64) -> F32:
+        """Where rows start, each a function of the row and the seed alone; some rows at a time."""
+        out, before = np.empty((len(mine), self.config.dim), dtype=np.float32), self.earlier[kind]
+        newcomers, seed = self.newcomers[kind], stream_seed(self.config.seed, kind, NEWCOMER_STREAM)
+        length = np.float32(self.config.init_scale / np.sqrt(self.config.dim))
+        for start in range(0, len(mine), BLOCK):
+            block, rows = out[start : start + BLOCK], mine[start : start + BLOCK]
+            old, place = self.rows[kind][rows], newcomers.place[rows]
+            if before is not None:
+                block[old >= 0] = before.vectors[old[old >= 0]]
+                forget_pages(before.vectors)
+            block[place >= 0] = newcomers.vectors[place[place >= 0]]
+            unknown = (old < 0) & (place < 0)
+            block[unknown] = normals_at(seed, rows[unknown], self.config.dim) * length
+        return out
 
 
-def warm_origin(
-    prepared: PreparedGraph,
-    earlier: Earlier,
-    partitionings: tuple[Partitioning, ...],
-    config: TrainConfig,
-    random: Origin,
-) -> WarmOrigin:
-    """Match entities by external id and relations by name, and place the newcomers.
+def warm_origin(prepared: PreparedGraph, earlier: Earlier, config: TrainConfig) -> WarmOrigin:
+    """Match entities by external id and relations by name, and place the newcomers; `dealt` makes it an Origin.
 
-    Memory: the vectors of the newcomers. Raises ConfigError for another dimension or kind of ids.
+    Memory: the vectors of the newcomers and 8 bytes an entity. Raises ConfigError for another dimension or kind of ids.
     """
     if earlier.dim != config.dim:
         raise ConfigError(f"{earlier.path} has {earlier.dim} dimensions, dim is {config.dim}. Set dim = {earlier.dim}.")
@@ -96,13 +102,25 @@ def warm_origin(
             raise ConfigError(
                 f"{entity.name} ids are {table.ids.kind} in {earlier.path}, {entity.ids.kind} in the graph."
             )
-        absent = np.full(entity.count, -1, dtype=np.int64)
-        rows.append(absent if table is None else matching_rows(entity.ids, table.ids))
+        rows.append(_match(entity.ids, None if table is None else table.ids))
     relations = _relations(prepared, earlier, config.dim)
     newcomers = _place(prepared, tables, tuple(rows), relations, config)
-    return WarmOrigin(
-        tables, tuple(rows), newcomers, relations, partitionings, random, keep_previous=config.l2_previous > 0
-    )
+    return WarmOrigin(tables, tuple(rows), newcomers, relations, config)
+
+
+def _match(ids: IdTable, others: IdTable | None) -> I32:
+    """For each row the row of the same id in the earlier version, or -1; integers some rows at a time."""
+    rows = np.full(len(ids), -1, dtype=np.int32)
+    if others is None:
+        return rows
+    if not isinstance(ids, IntIds):
+        return matching_rows(ids, others).astype(np.int32)
+    for start in range(0, len(ids), BLOCK):
+        rows[start : start + BLOCK] = matching_rows(IntIds(ids.values[start : start + BLOCK]), others)
+    forget_pages(ids.values)
+    if isinstance(others, IntIds):
+        forget_pages(others.values)
+    return rows
 
 
 def _relations(prepared: PreparedGraph, earlier: Earlier, dim: int) -> Relations:
@@ -119,13 +137,13 @@ def _relations(prepared: PreparedGraph, earlier: Earlier, dim: int) -> Relations
 def _place(
     prepared: PreparedGraph,
     tables: tuple[EarlierTable | None, ...],
-    rows: tuple[I64, ...],
+    rows: tuple[I32, ...],
     relations: Relations,
     config: TrainConfig,
 ) -> tuple[Newcomers, ...]:
     """Eq. 5: the mean, over a newcomer's edges to known entities, of the query that should find it."""
     number = {entity.name: i for i, entity in enumerate(prepared.entities)}
-    places = tuple(np.where(old < 0, np.cumsum(old < 0) - 1, -1) for old in rows)
+    places = tuple(np.where(old < 0, np.cumsum(old < 0, dtype=np.int32) - 1, -1).astype(np.int32) for old in rows)
     sums = [np.zeros((int((old < 0).sum()), config.dim), dtype=np.float32) for old in rows]
     counts = [np.zeros(len(total), dtype=np.int64) for total in sums]
     for relation in prepared.relations:
@@ -142,11 +160,17 @@ def _place(
                 at = places[t][target[useful]]
                 np.add.at(sums[t], at, known.vectors[rows[s][source[useful]]] + translation)
                 np.add.at(counts[t], at, 1)
-    means = [total / np.maximum(count, 1)[:, None] for total, count in zip(sums, counts, strict=True)]
-    return tuple(
-        Newcomers(place, mean.astype(np.float32), count > 0)
-        for place, mean, count in zip(places, means, counts, strict=True)
-    )
+                forget_pages(known.vectors)
+    return tuple(map(_means, places, sums, counts))
+
+
+def _means(place: I32, total: F32, count: I64) -> Newcomers:
+    """Sums to means, without the newcomers whose count is 0."""
+    placed = count > 0
+    index = np.append(np.where(placed, np.cumsum(placed) - 1, -1), -1).astype(np.int32)  # place -1 stays -1
+    vectors = total if placed.all() else total[placed]
+    vectors /= count[placed, None].astype(np.float32)
+    return Newcomers(index[place], vectors)
 
 
 def _edge_blocks(
@@ -156,3 +180,5 @@ def _edge_blocks(
     for start in range(0, len(relation.train), BLOCK):
         src, dst = relation.train.src[start : start + BLOCK], relation.train.dst[start : start + BLOCK]
         yield (dst, src) if turned else (src, dst)
+    forget_pages(relation.train.src)
+    forget_pages(relation.train.dst)

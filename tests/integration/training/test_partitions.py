@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
 from evaluation.links import evaluate_links
 from tests.support.graphs import Links, ids, write_graph
@@ -17,24 +18,17 @@ from training.plan import plan
 from training.train import train
 
 MIB = 2**20
+LIMIT = 192 * MIB
 CHILD = """
 import json, sys
 from pathlib import Path
-import psutil
 from bundle.prepared import load_prepared
 from training.config import TrainConfig
-from training.memory import choose_partitions, footprint
-from training.train import make_backend, train
-graph, run, room = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-settings = {"dim": 128, "epochs": 1, "threads": 1, "negatives_uniform": 32}
-make_backend(TrainConfig(**settings))
-limit = psutil.Process().memory_info().rss + room
-config = TrainConfig(**settings, memory=limit)
-prepared = load_prepared(graph)
-partitions = choose_partitions(footprint(prepared, config, 1), config)
-train(prepared, run, config)
+from training.train import train
+graph, run, config = sys.argv[1:]
+summary = train(load_prepared(Path(graph)), Path(run), TrainConfig.model_validate_json(config))
 peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
-print(json.dumps({"limit": limit, "peak": peak, "partitions": partitions}))
+print(json.dumps({"peak": peak, "edges_seen": summary.edges_seen}))
 """
 
 
@@ -73,16 +67,26 @@ def test_a_plan_names_sizes_and_writes_nothing(circles: PreparedGraph, config: T
 
 @pytest.mark.slow
 def test_a_graph_of_four_times_the_memory_stays_within_it(tmp_path: Path) -> None:
-    """240 MiB of embeddings may take 60 MiB beyond what the process itself needs."""
-    rng, nodes = np.random.default_rng(1), 60 * 4 * MIB // 512
+    """`memory` is the whole process's, interpreter and libraries included: 768 MiB of embeddings within 192 MiB."""
+    rng, nodes = np.random.default_rng(1), 4 * LIMIT // (128 * 4)
     edges = rng.integers(0, nodes, (200_000, 2)).astype(np.int32)
     write_graph(tmp_path / "graph", {"node": ids(nodes)}, [Links("next", "node", "node", edges)])
-    command = [sys.executable, "-c", CHILD, str(tmp_path / "graph"), str(tmp_path / "run"), str(60 * MIB)]
+    config = TrainConfig(dim=128, epochs=1, threads=1, negatives_uniform=32, memory=LIMIT)
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "graph"), str(tmp_path / "run"), config.model_dump_json()]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
     found = json.loads(done.stdout)
-    assert found["partitions"] > 4
-    assert found["peak"] < 1.3 * found["limit"], found
+    assert found["peak"] < 1.15 * LIMIT, found
+    assert found["edges_seen"] == len(edges)
     assert np.load(tmp_path / "run/vectors/node.npy", mmap_mode="r").shape == (nodes, 128)
+
+
+def test_memory_that_cannot_do_is_refused_with_what_would(
+    circles: PreparedGraph, config: TrainConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"memory is 20 MiB, .* at least \d+ MiB, of which the process .* Allow more"):
+        train(circles, tmp_path / "run", changed(config, memory=20 * MIB))
+    with pytest.raises(ConfigError, match=r"in 4 partitions, .* or leave partitions at 0"):
+        train(circles, tmp_path / "run", changed(config, memory=20 * MIB, partitions=4))
 
 
 @pytest.mark.slow

@@ -14,8 +14,6 @@ from tests.support.graphs import Links, write_graph
 from tests.support.toy import build_toy
 from training.config import TrainConfig
 from training.earlier import open_earlier
-from training.origin import RandomOrigin
-from training.partition import partition_rows
 from training.train import partition_entities, train
 from training.warm import WarmOrigin, warm_origin
 
@@ -39,9 +37,7 @@ def grown(path: Path) -> PreparedGraph:
 
 
 def origin(graph: PreparedGraph, old: Path, config: TrainConfig, partitions: int = 1) -> WarmOrigin:
-    rows = partition_entities(graph, partitions, 1)
-    random = RandomOrigin(rows, len(graph.relations), config.dim, config.init_scale, config.seed)
-    return warm_origin(graph, open_earlier(old), rows, config, random)
+    return warm_origin(graph, open_earlier(old), config).dealt(partition_entities(graph, partitions, 1))
 
 
 def test_known_entities_keep_vectors_and_state(old_run: Path, config: TrainConfig, tmp_path: Path) -> None:
@@ -62,14 +58,32 @@ def test_newcomers_start_where_their_neighbours_point_else_at_random(
     assert table.accumulator[1] == 0
 
 
-def test_partitions_start_alike(old_run: Path, config: TrainConfig, tmp_path: Path) -> None:
-    graph = grown(tmp_path / "grown")
-    whole, parts = origin(graph, old_run, config).table(0, 0), origin(graph, old_run, config, partitions=4)
-    dealt = partition_rows(graph.entities[0].count, 4, 1, 0, 0)
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_rows_start_alike_in_every_partition_of_every_epoch(
+    old_run: Path, config: TrainConfig, tmp_path: Path, epoch: int
+) -> None:
+    """Also id 7, whom nobody knows: an L2 pull holds it to one place, not to another one each epoch."""
+    graph, held = grown(tmp_path / "grown"), changed(config, l2_previous=0.5)
+    start = warm_origin(graph, open_earlier(old_run), held)
+    dealt = partition_entities(graph, 4, 1, epoch)
+    whole, parts = start.dealt(partition_entities(graph, 1, 1)).table(0, 0), start.dealt(dealt)
     for p in range(4):
-        rows = dealt.rows(p)
-        kept = rows != 1  # the random newcomer differs
-        np.testing.assert_array_equal(parts.table(0, p).vectors[kept], whole.vectors[rows[kept]])
+        rows, table = dealt[0].rows(p), parts.table(0, p)
+        np.testing.assert_array_equal(table.vectors, whole.vectors[rows])
+        for previous in (table.previous, parts.previous(0, p)):
+            assert previous is not None
+            np.testing.assert_array_equal(previous, whole.vectors[rows])
+
+
+def test_a_strong_pull_keeps_newcomers_in_place_over_epochs_and_partitions(
+    old_run: Path, config: TrainConfig, tmp_path: Path
+) -> None:
+    """Were the place another one each epoch, id 7 would end between six of them, far from the first."""
+    graph, pulled = grown(tmp_path / "grown"), changed(config, l2_previous=1e4, epochs=6, partitions=3)
+    train(graph, tmp_path / "new", pulled, warm_start=old_run)
+    first = warm_origin(graph, open_earlier(old_run), pulled).dealt(partition_entities(graph, 1, 1)).table(0, 0)
+    found = np.load(tmp_path / "new/vectors/user.npy")[1]
+    assert np.linalg.norm(found - first.vectors[1]) < 0.2 * np.linalg.norm(first.vectors[1])
 
 
 def test_relations_go_on_by_name(old_run: Path, config: TrainConfig, tmp_path: Path) -> None:
@@ -113,9 +127,7 @@ def test_a_published_version_is_a_start_too(tmp_path: Path) -> None:
     version = build_toy(tmp_path).path
     earlier, graph = open_earlier(version), open_graph(tmp_path / "run")
     config = TrainConfig(dim=earlier.dim, threads=1)
-    rows = partition_entities(graph, 1, 1)
-    random = RandomOrigin(rows, len(graph.relations), earlier.dim, 0.1, 1)
-    started = warm_origin(graph, earlier, rows, config, random)
+    started = warm_origin(graph, earlier, config).dealt(partition_entities(graph, 1, 1))
     for i, entity in enumerate(graph.entities):
         expected = np.load(tmp_path / f"run/vectors/{entity.name}.npy")
         np.testing.assert_array_equal(started.table(i, 0).vectors, expected)

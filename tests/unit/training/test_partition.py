@@ -1,12 +1,17 @@
 """Algorithm 1's plan: every bucket once, two partitions at a time, one swap a step."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from bundle.arrays import map_array
 from bundle.errors import ConfigError
 from training.config import TrainConfig
-from training.memory import Footprint, choose_partitions
+from training.disk import forget_pages
+from training.memory import MIB, Footprint, choose_partitions
 from training.partition import bucket_order, partition_rows
+from training.sampling import normals_at
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 3, 4, 7, 16])
@@ -24,22 +29,62 @@ def test_the_order_changes_with_the_epoch_and_repeats_with_the_seed() -> None:
     assert bucket_order(8, 1, 2) == bucket_order(8, 1, 2) != bucket_order(8, 1, 3)
 
 
-@pytest.mark.parametrize("partitions", [1, 5])
-def test_rows_are_dealt_out_evenly_and_found_again(partitions: int) -> None:
-    dealt = partition_rows(10_000, partitions, 3)
-    assert dealt.sizes.sum() == 10_000
-    assert dealt.sizes.min() > 10_000 / partitions * 0.9
+@pytest.mark.parametrize(("rows", "partitions"), [(10_000, 1), (10_000, 5), (300_000, 7)])
+def test_rows_are_dealt_out_evenly_and_found_again(rows: int, partitions: int) -> None:
+    """300,000 rows are hashed in several blocks."""
+    dealt = partition_rows(rows, partitions, 3)
+    assert dealt.sizes.sum() == rows
+    assert dealt.sizes.min() > rows / partitions * 0.9
     for p in range(partitions):
-        rows = dealt.rows(p)
-        np.testing.assert_array_equal(dealt.local[rows], np.arange(len(rows)))
+        mine = dealt.rows(p)
+        np.testing.assert_array_equal(dealt.local[mine], np.arange(len(mine)))
+        assert len(mine) == dealt.sizes[p]
 
 
 def test_partitions_follow_from_the_memory_limit() -> None:
-    need = Footprint(process=100, fixed=100, tables=8_000, edges=800)
+    """A graph of 4 GiB of tables and a heavy head of edges in a process of 60 MiB."""
+    need = Footprint(
+        process=60 * MIB, fixed=30 * MIB, row_maps=48 * MIB, tables=4096 * MIB, offsets=128 * MIB, edges=560 * MIB,
+        sorting=1280 * MIB, rows=8 * MIB,
+    )  # fmt: skip
     assert choose_partitions(need, TrainConfig()) == 1
-    assert choose_partitions(need, TrainConfig(memory=10_000)) == 1
-    chosen = choose_partitions(need, TrainConfig(memory=2_200))
-    assert need.total(chosen) <= 2_200 < need.total(chosen - 1)
-    assert choose_partitions(need, TrainConfig(partitions=3, memory=1)) == 3
+    chosen = [choose_partitions(need, with_memory(f"{size}MiB")) for size in (6000, 4000, 1000, 300)]
+    assert chosen[:2] == [1, 4]
+    for size, partitions in zip((1000, 300), chosen[2:], strict=True):
+        assert need.total(partitions) <= size * MIB < need.total(partitions - 1)
+    assert choose_partitions(need, TrainConfig(partitions=3)) == 3
     with pytest.raises(ConfigError, match="Allow more memory"):
-        choose_partitions(need, TrainConfig(memory=150))
+        choose_partitions(need, with_memory("150MiB"))
+
+
+def with_memory(memory: str) -> TrainConfig:
+    return TrainConfig.model_validate({"memory": memory})
+
+
+def test_pages_of_a_mapped_file_are_resident_until_they_are_forgotten(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones(32 * MIB, dtype=np.uint8))
+    mapped = map_array(tmp_path / "a.npy")
+    before = file_pages()
+    assert mapped[5:].sum(dtype=np.int64) == 32 * MIB - 5
+    assert file_pages() > before + 30 * MIB
+    forget_pages(mapped[5:])
+    assert file_pages() < before + 2 * MIB
+    assert mapped[-1] == 1
+    forget_pages(np.ones(3))
+    forget_pages(None)
+
+
+def file_pages() -> int:
+    """Resident bytes of mapped files in this process."""
+    return int(Path("/proc/self/status").read_text().split("RssFile:")[1].split()[0]) * 1024
+
+
+def test_normal_numbers_of_a_row_depend_on_nothing_else() -> None:
+    rows = np.array([7, 3, 2**40], dtype=np.int64)
+    drawn = normals_at(5, rows, 33)
+    np.testing.assert_array_equal(normals_at(5, rows[1:], 33), drawn[1:])
+    many = normals_at(5, np.arange(20_000, dtype=np.int64), 32)
+    assert abs(many.mean()) < 0.01
+    assert many.std() == pytest.approx(1, abs=0.01)
+    assert abs(np.corrcoef(many[:, :16].ravel(), many[:, 16:].ravel())[0, 1]) < 0.01
+    assert np.isfinite(many).all()

@@ -75,7 +75,7 @@ class IntIds:
         number = parse_int_id(external)
         if number is None:
             return None
-        position = int(np.searchsorted(self.values, number))
+        position = int(self.values.searchsorted(number))
         if position == len(self.values) or self.values[position] != number:
             return None
         return Row(position)

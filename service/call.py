@@ -1,6 +1,9 @@
 """One request and one answer, between the ASGI server and the handlers: the least that both need."""
 
 import asyncio
+import itertools
+import re
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs
@@ -18,6 +21,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Body = TypeVar("Body")
+
+# New ids: one random part a process and a number, since asking the system for randomness each time costs more.
+_PROCESS = secrets.token_hex(6)
+_numbers = itertools.count(1)
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z", re.ASCII)
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
@@ -37,24 +45,22 @@ class Reply(msgspec.Struct):
 class Call:
     """A request on its way through the service. Made by the edge, read by the handlers."""
 
-    __slots__ = ("deadline", "path", "receive", "request_id", "route", "scope", "service")
+    __slots__ = ("_headers", "deadline", "path", "receive", "request_id", "route", "scope", "service")
 
-    def __init__(self, scope: Scope, receive: Receive, service: "Service", request_id: str, deadline: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive, service: "Service") -> None:
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self.scope = scope
         self.receive = receive
         self.service = service
-        self.request_id = request_id
-        self.deadline = deadline
+        self.request_id = _request_id(self.header(b"x-request-id"))
+        self.deadline = 0.0
         self.path: Mapping[str, str] = {}
         self.route = "unmatched"
 
     def header(self, name: bytes) -> str | None:
         """The last header called `name` (lower case)."""
-        found = None
-        for key, value in self.scope["headers"]:
-            if key == name:
-                found = value.decode("latin-1")
-        return found
+        found = self._headers.get(name)
+        return None if found is None else found.decode("latin-1")
 
     def query(self) -> dict[str, str]:
         """The query parameters; of one given twice, the last."""
@@ -110,7 +116,7 @@ class Call:
 
     def _require_json(self) -> None:
         media = self.header(b"content-type")
-        if media is not None and media.partition(";")[0].strip().lower() != JSON:
+        if media not in (None, JSON) and media.partition(";")[0].strip().lower() != JSON:
             raise Problem("unsupported_media_type", f"the body must be {JSON}")
         if self.header(b"content-encoding") not in (None, "identity"):
             raise Problem("unsupported_media_type", "the body must not be compressed")
@@ -122,6 +128,13 @@ class Call:
 
 class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
+
+
+def _request_id(given: str | None) -> str:
+    """The client's id where it is a plain one, else a new one."""
+    if given is not None and REQUEST_ID.match(given):
+        return given
+    return f"{_PROCESS}-{next(_numbers):x}"
 
 
 def _check_size(size: int, limit: int) -> None:

@@ -5,10 +5,8 @@ Hot routes are answered here, straight from their handler: the framework's routi
 """
 
 import asyncio
-import itertools
 import logging
 import re
-import secrets
 import time
 from collections.abc import Mapping
 
@@ -22,10 +20,8 @@ from service.routes import Route
 from service.service import Service
 
 log = logging.getLogger("twhin.access")
-# New ids: one random part a process and a number, since asking the system for randomness each time costs more.
-_PROCESS = secrets.token_hex(6)
-_numbers = itertools.count(1)
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z", re.ASCII)
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+NO_STORE = (b"cache-control", b"no-store")
 
 
 class Edge:
@@ -44,7 +40,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        call = Call(scope, receive, self._service, _request_id(scope), 0.0)
+        call = Call(scope, receive, self._service)
         sender = _Sender(send, call.request_id, closing=self._service.draining)
         try:
             await self._answer(call, sender)
@@ -81,7 +77,6 @@ class Edge:
             raise overloaded("too many requests are in work")
         call.deadline = asyncio.get_running_loop().time() + self._seconds(call)
         service.inflight += 1
-        service.metrics.inflight.inc()
         try:
             async with asyncio.timeout_at(call.deadline):
                 if service.tracing is None:
@@ -93,7 +88,6 @@ class Edge:
             raise Problem("deadline_exceeded", "the request's time is over") from None
         finally:
             service.inflight -= 1
-            service.metrics.inflight.dec()
 
     def _seconds(self, call: Call) -> float:
         limits = self._service.settings.limits
@@ -156,25 +150,15 @@ class _Sender:
         self.status = reply.status
         headers = [
             (b"content-type", reply.content_type.encode()),
-            (b"content-length", str(len(reply.body)).encode()),
+            (b"content-length", b"%d" % len(reply.body)),
             *self._own,
-            (b"x-content-type-options", b"nosniff"),
+            NOSNIFF,
         ]
         if "cache-control" not in reply.headers:
-            headers.append((b"cache-control", b"no-store"))
+            headers.append(NO_STORE)
         headers += [(name.encode(), value.encode()) for name, value in reply.headers.items()]
         await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": reply.body})
-
-
-def _request_id(scope: Scope) -> str:
-    """The client's id where it is a plain one, else a new one."""
-    for key, value in scope["headers"]:
-        if key == b"x-request-id":
-            given: str = value.decode("latin-1")
-            if REQUEST_ID.match(given):
-                return given
-    return f"{_PROCESS}-{next(_numbers):x}"
 
 
 def _as_problem(error: Exception) -> Problem:

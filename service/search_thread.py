@@ -10,8 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from index.search.protocol import Hits
 from service.metrics import Metrics
@@ -53,6 +55,7 @@ class SearchThread:
         self._depth_floor = depth_floor
         self._loop = asyncio.get_running_loop()
         self._waiting = 0
+        self._gathered: list[Job | Errand] = []
         self._tasks: queue.SimpleQueue[Job | Errand | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="twhin-search", daemon=True)
         self._thread.start()
@@ -78,14 +81,23 @@ class SearchThread:
             self._metrics.shed("search_queue")
             raise overloaded("the search queue is full")
         self._waiting += 1
-        self._tasks.put(task)
+        # What one turn of the loop asks for goes over together: the thread wakes once, and searches it in one call.
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(task)
         try:
             yield
         finally:
             self._waiting -= 1
 
+    def _hand_over(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        for task in gathered:
+            self._tasks.put(task)
+
     async def close(self) -> None:
         """Finish what waits and end the thread."""
+        self._hand_over()
         self._tasks.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -143,7 +155,7 @@ class SearchThread:
 
 def _with_share_of_depth(plan: Plan, share: float) -> Plan:
     depth = plan.depth or plan.space.entry.indexes[plan.candidate_type].depth
-    return replace(plan, depth=max(plan.k, int(depth * share)))
+    return msgspec.structs.replace(plan, depth=max(plan.k, int(depth * share)))
 
 
 def _by_version(jobs: Sequence[Job]) -> list[list[Job]]:

@@ -53,7 +53,7 @@ class Service:
         )
         await follow_once(self.versions)
         self._go(watch(self.versions, self.settings.watch_seconds))
-        self._go(self._measure_lag())
+        self._go(self._measure_load())
 
     async def stop(self) -> None:
         """End the background work, finish what waits, let go of files."""
@@ -71,12 +71,13 @@ class Service:
     def _go(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
 
-    async def _measure_lag(self) -> None:
+    async def _measure_load(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)
             self.metrics.lag.set(max(0.0, loop.time() - due))
+            self.metrics.inflight.set(self.inflight)
 
     @property
     def ready(self) -> bool:

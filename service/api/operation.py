@@ -47,6 +47,7 @@ def _status(text: str) -> Reply:
 
 async def exposition(call: Call) -> Reply:
     """Prometheus metrics of all workers."""
+    call.service.metrics.inflight.set(call.service.inflight)
     return Reply(call.service.metrics.exposition(), metrics.CONTENT_TYPE)
 
 

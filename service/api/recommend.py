@@ -10,7 +10,7 @@ from service.api.slates import answer_of, batch_item
 from service.call import Call, Reply
 from service.problems import invalid, problem_of_decoding
 from service.recommend.plan import Plan, choose_relation
-from service.recommend.types import LiveEdges, RecommendRequest, Slate
+from service.recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
 from service.settings import Limits
 from service.versions.loaded import Loaded
 from service.wire.common import text_of, texts_of
@@ -40,23 +40,17 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     request = request_of(body, None if body.user is None else text_of(body.user), space)
     degraded: list[str] = []
     live = await call.service.live(choose_relation(space, request).entry.source, request.user, degraded)
-    slate = (await slates_of(call, loaded, [loaded.recommender.plan(request, live)], degraded))[0]
+    plan = loaded.recommender.plan(request, live)
+    slate = loaded.recommender.at_once(plan) or (await _searched(call, loaded, [plan], degraded))[0]
+    _count(call, slate)
     return Reply(_encode(answer_of(slate, degraded, call.request_id, explain=body.explain)))
 
 
-async def slates_of(call: Call, loaded: Loaded, plans: Sequence[Plan], degraded: list[str]) -> list[Slate]:
-    """The slates of `plans`, in order: merged at once where they can be, else by the search thread."""
-    at_once = [loaded.recommender.at_once(plan) for plan in plans]
-    waiting = [plan for plan, slate in zip(plans, at_once, strict=True) if slate is None]
-    found: list[Slate] = []
-    if waiting:
-        found, reduced = await call.service.search.search(loaded, waiting, call.deadline)
-        if reduced:
-            degraded.append("reduced_depth")
-    searched = iter(found)
-    slates = [next(searched) if slate is None else slate for slate in at_once]
-    for slate in slates:
-        _count(call, slate)
+async def _searched(call: Call, loaded: Loaded, plans: list[Plan], degraded: list[str]) -> list[Slate]:
+    """The slates of `plans`, in order, by the search thread."""
+    slates, reduced = await call.service.search.search(loaded, plans, call.deadline)
+    if reduced:
+        degraded.append("reduced_depth")
     return slates
 
 
@@ -79,12 +73,23 @@ async def recommend_batch(call: Call) -> Reply:
     degraded: list[str] = []
     plans = [await _plan(call, loaded, request_of(body, user, space), space, degraded) for user in users]
     good = [plan for plan in plans if isinstance(plan, Plan)]
-    slates = iter(await slates_of(call, loaded, good, degraded))
+    slates = iter(await _slates(call, loaded, good, degraded))
     items = [
         batch_item(user, plan if isinstance(plan, QueryError) else next(slates), degraded)
         for user, plan in zip(users, plans, strict=True)
     ]
     return Reply(_encode(_batch_answer(items, loaded.version, call.request_id)))
+
+
+async def _slates(call: Call, loaded: Loaded, plans: Sequence[Plan], degraded: list[str]) -> list[Slate]:
+    """The slates of `plans`, in order: merged at once where they can be, the others searched together."""
+    at_once = [loaded.recommender.at_once(plan) for plan in plans]
+    waiting = [plan for plan, slate in zip(plans, at_once, strict=True) if slate is None]
+    searched = iter(await _searched(call, loaded, waiting, degraded) if waiting else [])
+    slates = [next(searched) if slate is None else slate for slate in at_once]
+    for slate in slates:
+        _count(call, slate)
+    return slates
 
 
 async def _plan(
@@ -133,6 +138,8 @@ def request_of(body: RecommendBody | BatchBody, user: str | None, space: Space) 
 
 
 def _inline(engagements: Sequence[Engagement], default: str) -> LiveEdges:
+    if not engagements:
+        return NO_LIVE_EDGES
     added: dict[str, list[str]] = {}
     for engagement in engagements:
         added.setdefault(engagement.relation or default, []).append(text_of(engagement.target))

@@ -3,17 +3,20 @@
 A slate has tens of candidates from a handful of modes: plain lists are several times as fast here as arrays.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache, reduce
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import chain
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32
 
 from bundle.mixtures import split
-from service.recommend.types import NO_PICKS, RECIPROCAL, Picks
+from service.recommend.types import RECIPROCAL, Picks
+
+Order = Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
 class Column(NamedTuple):
@@ -29,8 +32,9 @@ class Column(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """What was taken from one column: positions in it, best first, and whether it was read to its end."""
+    """What was taken from one column: rows and their positions in it, best first, whether it was read to its end."""
 
+    rows: list[int]
     positions: list[int]
     exhausted: bool
 
@@ -39,55 +43,60 @@ def draw(columns: Sequence[Column], shares: list[float], k: int, unwanted: set[i
     """Take up to `k` candidates that are not `unwanted` from the modes' columns in proportion to `shares`.
 
     A candidate in several columns goes to the heaviest mode that reaches it. A mode that runs dry gives
-    what is left of its share to the others, again in proportion.
+    what is left of its share to the others, again in proportion. What was taken is added to `unwanted`.
     """
-    taken: list[list[int]] = [[] for _ in columns]
+    rows: list[list[int]] = [[] for _ in columns]
+    positions: list[list[int]] = [[] for _ in columns]
     cursors = [0] * len(columns)
-    gone = unwanted or set()
+    gone = set[int]() if unwanted is None else unwanted
     alive, left = list(range(len(columns))), k
     while alive and left:
         for mode, budget in zip(alive, split([shares[mode] for mode in alive], left), strict=True):
-            cursors[mode] = _take(columns[mode].rows, cursors[mode], budget, gone, taken[mode])
-        left = k - sum(map(len, taken))
+            cursors[mode] = _take(columns[mode].rows, cursors[mode], budget, gone, rows[mode], positions[mode])
+        left = k - sum(map(len, rows))
         alive = [mode for mode in alive if cursors[mode] < len(columns[mode].rows)]
-    return [Drawn(taken[mode], cursors[mode] == len(columns[mode].rows)) for mode in range(len(columns))]
+    return [Drawn(rows[mode], positions[mode], cursors[mode] == len(columns[mode].rows)) for mode in range(len(rows))]
 
 
-def _take(rows: list[int], cursor: int, budget: int, gone: set[int], positions: list[int]) -> int:
-    """Note the positions of up to `budget` rows from `cursor` on that are not `gone` yet. Returns the new cursor."""
-    wanted = len(positions) + budget
-    while len(positions) < wanted and cursor < len(rows):
-        chunk = rows[cursor : cursor + wanted - len(positions)]
-        positions += [position for position, row in enumerate(chunk, cursor) if row not in gone]
-        gone.update(chunk)
-        cursor += len(chunk)
+def _take(column: list[int], cursor: int, budget: int, gone: set[int], rows: list[int], positions: list[int]) -> int:
+    """Note up to `budget` rows from `cursor` on that are not `gone` yet. Returns the new cursor."""
+    while budget and cursor < len(column):
+        row = column[cursor]
+        if row not in gone:
+            gone.add(row)
+            rows.append(row)
+            positions.append(cursor)
+            budget -= 1
+        cursor += 1
     return cursor
 
 
 def picked(columns: Sequence[Column], drawn: Sequence[Drawn], modes: Sequence[int]) -> Picks:
     """One slate in which the modes alternate, so that every prefix keeps their proportions; ties: the heavier first."""
-    parts = [
-        _of_one_mode(column, positions, mode)
-        for column, (positions, _), mode in zip(columns, drawn, modes, strict=True)
-        if positions
-    ]
-    if len(parts) < 2:
-        return parts[0] if parts else NO_PICKS
-    picks = reduce(Picks.followed_by, parts)
-    return picks.ordered(_alternating(tuple(map(len, parts))))
+    counts = tuple([len(one.rows) for one in drawn])
+    order: Order = _alternating(counts) if len(counts) > 1 and sum(counts) > 1 else tuple
+    scores = [column.scores.take(one.positions).tolist() for column, one in zip(columns, drawn, strict=True)]
+    return Picks(
+        order(_joined([one.rows for one in drawn])),
+        order(_joined(scores)),
+        order(_joined([[mode] * count for mode, count in zip(modes, counts, strict=True)])),
+        order(_joined([one.positions for one in drawn])),
+        order(_joined([_sources(column, one.rows) for column, one in zip(columns, drawn, strict=True)])),
+    )
 
 
-def _of_one_mode(column: Column, positions: list[int], mode: int) -> Picks:
-    rows = [column.rows[position] for position in positions]
-    sources = [column.source] * len(rows)
+def _joined(parts: Sequence[list[Any]]) -> list[Any]:
+    return parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
+
+
+def _sources(column: Column, rows: list[int]) -> list[int]:
     if column.followers:
-        sources = [RECIPROCAL if row in column.followers else column.source for row in rows]
-    scores = column.scores[positions].tolist()
-    return Picks(tuple(rows), tuple(scores), (mode,) * len(rows), tuple(positions), tuple(sources))
+        return [RECIPROCAL if row in column.followers else column.source for row in rows]
+    return [column.source] * len(rows)
 
 
 @lru_cache(maxsize=4096)
-def _alternating(counts: tuple[int, ...]) -> "itemgetter[tuple[object, ...]]":
+def _alternating(counts: tuple[int, ...]) -> Order:
     """Takes from the concatenation of modes that gave `counts` candidates the order in which they alternate."""
-    keys = [(place + 0.5) / count for count in counts for place in range(count)]
-    return itemgetter(*sorted(range(len(keys)), key=keys.__getitem__))
+    keys = np.concatenate([(np.arange(count) + 0.5) / max(1, count) for count in counts])
+    return itemgetter(*keys.argsort(kind="stable").tolist())

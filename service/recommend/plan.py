@@ -1,7 +1,8 @@
 """From a request to a plan: which version of the question is answered, with which queries, without whom."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from bundle.errors import QueryError
 from bundle.manifest import QueryWeights, Strategy
@@ -21,8 +22,7 @@ STANDARD = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """Everything that is known before a searcher is asked. With `popular` nobody needs to be."""
 
     space: Space

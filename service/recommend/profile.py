@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int32, Int64
@@ -28,8 +29,7 @@ class Evidence:
         return len(self.clusters)
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(msgspec.Struct, frozen=True):
     """One user under one relation. `vector` is θu, None for a user unknown to training; `targets` ascending.
 
     `represented_by` are the relations whose targets stand for the user: the one asked for, or, when the user has

@@ -15,7 +15,7 @@ from service.recommend.popular import popular_picks
 from service.recommend.types import LIST, NO_MODE, NO_MODES, NO_PICKS, SEARCH, Fallback, Modes, Picks, Slate, in_sorted
 
 NOBODY = np.empty(0, dtype=np.int32)
-LIST_MARGIN = 48
+LIST_MARGIN = 24
 MAX_FOLLOWERS_SCORED = 4096
 
 
@@ -24,13 +24,15 @@ def slate_from_lists(plan: Plan, version: str) -> Slate | None:
     if plan.lists is None:
         return None
     length = plan.lists.rows.shape[1]
-    for reach in sorted({min(length, plan.k + LIST_MARGIN), length}):
+    # The heaviest mode's share of the slate and some excluded ones; the whole lists where that was too short.
+    first = min(length, int(plan.k * float(plan.modes.shares[0])) + LIST_MARGIN)
+    for reach in sorted({first, length}):
         rows = plan.lists.rows[plan.modes.clusters, :reach]
         columns = _with_followers(plan, _list_columns(plan, plan.lists, rows))
         drawn = draw(columns, plan.modes.shares.tolist(), plan.k, plan.exclusions.among(rows.ravel()))
         # While no column was read past where it was cut, reading on down the lists would change nothing.
         if all(column.whole or not one.exhausted for column, one in zip(columns, drawn, strict=True)):
-            full = sum(len(one.positions) for one in drawn) == plan.k
+            full = sum([len(one.rows) for one in drawn]) == plan.k
             return _slate(plan, version, columns, drawn, plan.fallback) if full else None
     return None
 
@@ -58,7 +60,7 @@ def _slate(
     if len(popular):
         picks = picks.followed_by(popular)
         fallback = fallback if plan.strategy.merge == "popular" else "popular"
-    counts = tuple(len(one.positions) for one in drawn)
+    counts = tuple(len(one.rows) for one in drawn)
     return Slate(
         space=plan.space,
         version=version,

@@ -52,7 +52,7 @@ class Why(msgspec.Struct, frozen=True):
     source: str
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """One candidate. `mode` is the cluster that chose it; null where no interest did."""
 
     id: str

@@ -44,7 +44,7 @@ class Residents:
 
         Raises DiskFull when an earlier swap found no room.
         """
-        for partition in set(self._held) - set(bucket):
+        for partition in set(self._held) - _needed(bucket, following):
             self._leaving.append(self._disk.submit(self._store.save, partition, self._held.pop(partition)))
         self._fetch(bucket, most=2)
         for partition in set(bucket) - set(self._held):
@@ -85,3 +85,8 @@ class Residents:
             if wait or future.done():
                 future.result()
         self._leaving = [future for future in self._leaving if not future.done()]
+
+
+def _needed(bucket: BucketId, following: BucketId | None) -> set[int]:
+    """What stays in memory: a bucket of one partition leaves room for another that is needed next."""
+    return {*bucket, *(following or ())} if bucket.source == bucket.target else set(bucket)

@@ -31,7 +31,7 @@ def stream_seed(*parts: int) -> int:
 
 def draws(seed: int, start: int, count: int) -> UInt64[npt.NDArray[np.uint64], " count"]:
     """The `count` 64-bit draws of stream `seed` from position `start`."""
-    return draws_at(seed, np.arange(start, start + count).astype(U64))
+    return draws_at(seed, np.arange(start, start + count, dtype=np.uint64))
 
 
 def draws_at(seed: int, positions: UInt64[npt.NDArray[np.uint64], " k"]) -> UInt64[npt.NDArray[np.uint64], " k"]:
@@ -45,7 +45,7 @@ def draws_at(seed: int, positions: UInt64[npt.NDArray[np.uint64], " k"]) -> UInt
 def normals_at(seed: int, rows: Int64[npt.NDArray[np.int64], " m"], dim: int) -> Float32[F32, "m dim"]:
     """Standard normal vectors that are functions of (seed, row) alone, by Box and Muller's transform."""
     half = (dim + 1) // 2
-    positions = rows.astype(U64)[:, None] * U64(half) + np.arange(half, dtype=U64)
+    positions = np.add.outer(rows * half, np.arange(half)).astype(U64)
     bits = draws_at(seed, positions.ravel()).reshape(len(rows), half)
     radius = np.sqrt(-2 * np.log(((bits >> U64(32)) + U64(1)).astype(np.float32) * np.float32(2**-32)))
     angle = (bits & U64(MASK32)).astype(np.float32) * np.float32(2 * np.pi * 2**-32)

@@ -32,6 +32,9 @@ def train(
         str | None,
         typer.Option("--memory", help="Memory the process may use; more is streamed from disk.", metavar="8GiB"),
     ] = None,
+    devices: Annotated[
+        int | None, typer.Option("--devices", help="GPUs that train together; see docs/gpu.md.", metavar="N", min=1)
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print entities, memory, disk and time for this machine; train nothing.")
     ] = False,
@@ -44,7 +47,8 @@ def train(
     from training.config import parse_config
     from training.train import train as run_training
 
-    given = merged(config, settings) | ({} if memory is None else {"memory": memory})
+    options = {"memory": memory, "devices": devices}
+    given = merged(config, settings) | {name: value for name, value in options.items() if value is not None}
     chosen = parse_config(given, str(config or "--set"))
     prepared = _prepare(graph, run)
     if plan:

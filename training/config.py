@@ -71,6 +71,9 @@ class TrainConfig(BaseModel):
         "float32", description="numbers in the torch step's matrix products; tables and sums stay float32"
     )
     device: str = Field("cpu", description="cpu, or a torch device such as cuda or cuda:1")
+    devices: int = Field(
+        1, ge=1, le=64, description="processes that train together, each on a GPU or on its share of the cores"
+    )
 
     def digest(self) -> str:
         """Sha256 of all fields in canonical JSON."""

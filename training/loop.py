@@ -12,6 +12,7 @@ from bundle.progress import Progress, Stage
 from training.backend import Backend, BucketWork
 from training.config import TrainConfig
 from training.diverged import save_batch
+from training.edges import BucketEdges
 from training.layout import Layout
 from training.metrics import Sink
 from training.model import Relations
@@ -102,20 +103,20 @@ def _epoch(engine: Engine, layout: Layout, position: Position, pace: Pace, stage
     again = layout.partitions == 1 and position.epoch + 1 < engine.config.epochs
     following = [*order[1:], order[0] if again else None]
     for step in range(position.step, len(order)):
-        position = _bucket(engine, layout, position, (order[step], following[step]), pace, stage)
+        position, _ = train_bucket(engine, layout, position, (order[step], following[step]), pace, stage)
         position = position.model_copy(update={"step": step + 1, "chunk": 0})
     return position
 
 
-def _bucket(
+def train_bucket(
     engine: Engine,
     layout: Layout,
     position: Position,
     buckets: tuple[BucketId, BucketId | None],
     pace: Pace,
     stage: Stage,
-) -> Position:
-    """Train one bucket from the position's chunk on."""
+) -> tuple[Position, tuple[BucketEdges, ...]]:
+    """Train one bucket from the position's chunk on, and fetch the next; gives the bucket's edges too."""
     config, bucket = engine.config, buckets[0]
     loaded = engine.residents.open(bucket, buckets[1])
     schedule = make_schedule(loaded.groups, config.chunk, config.seed, position.epoch, *bucket)
@@ -136,7 +137,7 @@ def _bucket(
             visit.sync()
             engine.save(position)
     visit.sync()
-    return position
+    return position, loaded.groups
 
 
 def _moved(position: Position, chunk: int, edges: int, loss: float) -> Position:

@@ -13,7 +13,7 @@ from training.layout import training_edges
 from training.memory import choose_partitions, footprint
 from training.model import random_table, zero_relations
 from training.schedule import make_schedule
-from training.train import make_backend, thread_count
+from training.setup import make_backend, thread_count
 
 SAMPLE_EDGES = 200_000
 SAMPLE_ROWS = 200_000

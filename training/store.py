@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Int64
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bundle.arrays import write_text
@@ -138,6 +139,26 @@ class TableStore:
         for name, old in before - self._kept:
             self._remove(name, old)
 
+    def saved(self) -> Int64[npt.NDArray[np.int64], "kinds partitions"]:
+        """The generation of every partition's files; 0: never saved."""
+        partitions = range(len(self._partitionings[0].sizes))
+        kinds = range(len(self._partitionings))
+        numbers = [[self._generations.get(_name(kind, p), 0) for p in partitions] for kind in kinds]
+        return np.array(numbers, dtype=np.int64)
+
+    def adopt(self, saved: Int64[npt.NDArray[np.int64], "kinds partitions"]) -> None:
+        """Take note of what other trainers saved in the same directory."""
+        self._generations = {_name(kind, p): int(n) for (kind, p), n in np.ndenumerate(saved) if n}
+
+    def follow_deal(self, partitionings: tuple[Partitioning, ...]) -> None:
+        """Another trainer deals the rows; what it saves is to be adopted."""
+        self._partitionings, self._origin = partitionings, self._origin.dealt(partitionings)
+
+    def follow_commit(self) -> None:
+        """Another trainer makes everything saved so far the checkpoint: its files are no longer overwritten."""
+        self._relations += 1
+        self._kept = {*self._generations.items(), ("relations", self._relations)}
+
     def restore(self, checkpoint: Checkpoint) -> Relations:
         """Go back to a checkpoint: forget newer files and read the relations."""
         self._generations = dict(checkpoint.generations)
@@ -146,7 +167,7 @@ class TableStore:
         kept = {self._file(name, n, part) for name, n in self._kept for part in ("vectors", "state")}
         for file in self._path.glob("*.npy*"):
             if file not in kept:
-                file.unlink()
+                file.unlink(missing_ok=True)  # another trainer tidies up too
         return Relations(*(read_array(self._file("relations", self._relations, part)) for part in ("vectors", "state")))
 
     def rows(self, kind: int, partition: int, start: int, end: int) -> tuple[npt.NDArray[np.float32], ...]:

@@ -14,7 +14,8 @@ from tests.support.graphs import Links, write_graph
 from tests.support.toy import build_toy
 from training.config import TrainConfig
 from training.earlier import open_earlier
-from training.train import partition_entities, train
+from training.setup import partition_entities
+from training.train import train
 from training.warm import WarmOrigin, warm_origin
 
 

@@ -8,7 +8,7 @@ import pytest
 from bundle.errors import KernelUnavailable
 from training.config import TrainConfig
 from training.kernel.build import cache_directory, find_compiler, load_kernel
-from training.train import make_backend
+from training.setup import make_backend
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler here")
 

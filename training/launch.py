@@ -1,0 +1,142 @@
+"""Starts a trainer for each device, shows their progress as one, and ends them all when one of them fails."""
+
+import multiprocessing
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from bundle.errors import ConfigError, RunError
+from bundle.progress import Progress, SilentStage, Stage
+from training.config import TrainConfig
+from training.rank import Task, run_rank
+from training.relay import Message, receive
+from training.store import Position
+from training.team import LOST
+
+GRACE_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Trainer:
+    """One process, the pipe from it, and why it failed."""
+
+    rank: int
+    process: SpawnProcess
+    pipe: Connection
+    error: str | None = None
+    done: Message | None = None
+
+
+@dataclass(slots=True)
+class Shown:
+    """The stage that the first trainer opened, which all advance."""
+
+    progress: Progress
+    stage: Stage = field(default_factory=SilentStage)
+    opened: ExitStack = field(default_factory=ExitStack)
+
+    def show(self, message: Message) -> None:
+        """Pass on one message."""
+        if message.open is not None:
+            self.stage = self.opened.enter_context(self.progress.stage(message.open, message.total, message.unit))
+        if message.advance:
+            self.stage.advance(message.advance)
+        if message.note is not None:
+            self.stage.note(message.note)
+        if message.close:
+            self.opened.close()
+            self.stage = SilentStage()
+
+
+def train_together(
+    run_dir: Path, config: TrainConfig, warm_start: Path | None, resume: bool, progress: Progress
+) -> tuple[Position, str]:
+    """Train the graph in `run_dir` on `config.devices` devices; the run is written when this returns.
+
+    Gives the final position and the backend's name. Raises RunError when a trainer fails or dies: the others are
+    ended, and the last checkpoint stays; ConfigError for one named GPU.
+    """
+    if config.device.startswith("cuda:"):
+        raise ConfigError(
+            f"device is {config.device!r} and devices {config.devices}: expected 'cuda' for several GPUs."
+        )
+    (run_dir / "checkpoint").mkdir(parents=True, exist_ok=True)
+    meeting_point = run_dir / "checkpoint" / f"meeting-{secrets.token_hex(8)}"
+    task = Task(str(run_dir), config.model_dump_json(), None if warm_start is None else str(warm_start), resume)
+    shown = Shown(progress)
+    with _started(task, str(meeting_point), config.devices) as trainers, shown.opened:
+        _watch(trainers, shown)
+        _raise_failure(trainers)
+    done = trainers[0].done
+    if done is None or done.end is None:
+        raise RunError(f"The trainers ended without a result. {RESUME}")
+    return done.end, done.backend
+
+
+RESUME = "The last checkpoint is intact: go on with --resume."
+
+
+@contextmanager
+def _started(task: Task, meeting_point: str, count: int) -> Iterator[list[Trainer]]:
+    """The trainers at work; none of them outlives the context."""
+    context = multiprocessing.get_context("spawn")
+    trainers = []
+    try:
+        for rank in range(count):
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=run_rank, args=(task, meeting_point, rank, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            trainers.append(Trainer(rank, process, ours))
+        yield trainers
+    finally:
+        for trainer in trainers:
+            trainer.process.kill()
+        for trainer in trainers:
+            trainer.process.join()
+            trainer.pipe.close()
+        Path(meeting_point).unlink(missing_ok=True)
+
+
+def _watch(trainers: list[Trainer], shown: Shown) -> None:
+    """Relay messages until every trainer has ended, or for a moment longer once one has failed."""
+    listening = {trainer.pipe: trainer for trainer in trainers}
+    while listening:
+        ready = wait(list(listening), GRACE_SECONDS if any(_failed(trainer) for trainer in trainers) else None)
+        if not ready:
+            return
+        for pipe in ready:
+            trainer = next(t for t in trainers if t.pipe is pipe)
+            try:
+                _take(trainer, receive(trainer.pipe), shown)
+            except EOFError:
+                del listening[trainer.pipe]
+                trainer.process.join()
+
+
+def _take(trainer: Trainer, message: Message, shown: Shown) -> None:
+    if message.error is not None:
+        trainer.error = message.error
+    elif message.end is not None:
+        trainer.done = message
+    else:
+        shown.show(message)
+
+
+def _failed(trainer: Trainer) -> bool:
+    return trainer.error is not None or trainer.process.exitcode not in (None, 0)
+
+
+def _raise_failure(trainers: list[Trainer]) -> None:
+    """Name the trainer that failed by itself, not those that only missed it."""
+    failed = [trainer for trainer in trainers if _failed(trainer)]
+    if not failed:
+        return
+    first = min(failed, key=lambda trainer: trainer.error is not None and LOST in trainer.error)
+    code = first.process.exitcode
+    how = first.error or (f"was ended by signal {-code}" if code and code < 0 else f"ended with status {code}")
+    raise RunError(f"Trainer {first.rank} of {len(trainers)} failed: {how} {RESUME}".replace("..", "."))

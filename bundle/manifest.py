@@ -194,6 +194,7 @@ class SpaceEntry(Model):
     indexes: dict[PartName, IndexEntry]
     strategies: dict[PartName, Strategy]
     auto: PartName
+    auto_newcomer: PartName | None = None  # `auto` for users unknown to training; absent: the same
 
     @property
     def width(self) -> int:
@@ -281,8 +282,9 @@ def _contradictions(space: SpaceEntry) -> Iterator[str]:
         yield f"default.relation is {space.default.relation!a:.80}, which is no relation of the space"
     if len(set(relations)) < len(relations):
         yield "two relations have one name"
-    if space.auto not in space.strategies:
-        yield f"auto is {space.auto!r}, which is no strategy of the space"
+    for key, name in (("auto", space.auto), ("auto_newcomer", space.auto_newcomer)):
+        if name is not None and name not in space.strategies:
+            yield f"{key} is {name!r}, which is no strategy of the space"
     if any(space.dim % entry.subquantizers for entry in space.compression.values()):
         yield f"subquantizers do not divide dim, which is {space.dim}"
 

@@ -27,6 +27,7 @@ LIMITED = {
     ("BatchBody", "exclude", "maxItems"): "exclude_max",
     ("SimilarBody", "exclude", "maxItems"): "exclude_max",
     ("RecommendBody", "engagements", "maxItems"): "engagements_max",
+    ("RecommendBody", "followers", "maxItems"): "engagements_max",
     ("EngagementsBody", "events", "maxItems"): "engagements_max",
     ("EmbeddingsBody", "ids", "maxItems"): "lookup_max",
     ("FeaturesBody", "ids", "maxItems"): "lookup_max",

@@ -117,6 +117,8 @@ def check_limits(body: RecommendBody | BatchBody, limits: Limits) -> None:
         raise invalid("/exclude", f"at most {limits.exclude_max} ids")
     if isinstance(body, RecommendBody) and len(body.engagements) > limits.engagements_max:
         raise invalid("/engagements", f"at most {limits.engagements_max} engagements")
+    if isinstance(body, RecommendBody) and len(body.followers) > limits.engagements_max:
+        raise invalid("/followers", f"at most {limits.engagements_max} ids")
 
 
 def request_of(body: RecommendBody | BatchBody, user: str | None, space: Space) -> RecommendRequest:
@@ -134,6 +136,7 @@ def request_of(body: RecommendBody | BatchBody, user: str | None, space: Space) 
         modes=body.modes,
         exclude=tuple(texts_of(body.exclude)),
         exclude_seen=body.exclude_seen,
+        followers=tuple(texts_of(body.followers)) if isinstance(body, RecommendBody) else (),
     )
 
 

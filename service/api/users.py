@@ -7,7 +7,7 @@ from bundle.space import Relation, Space
 from service.api.slates import medoid_of
 from service.call import Call, Reply
 from service.recommend.plan import choose_relation
-from service.recommend.profile import Profile, build_profile
+from service.recommend.profile import Profile, profile_of_row, row_of
 from service.recommend.types import RecommendRequest
 from service.wire.recommend import Example, Interest, InterestsAnswer
 
@@ -24,7 +24,7 @@ async def interests(call: Call) -> Reply:
     relation = choose_relation(space, request)
     user, degraded = call.path["id"], list[str]()
     live = await call.service.live(relation.entry.source, user, degraded)
-    profile = build_profile(space, relation, user, live, space.entry.clusters.modes)
+    profile = profile_of_row(space, relation, row_of(space, relation, user), live, space.entry.clusters.modes)
     answer = InterestsAnswer(
         version=loaded.version,
         request_id=call.request_id,

@@ -8,8 +8,6 @@ from service.recommend.merge import Column
 from service.recommend.plan import Plan
 from service.recommend.types import in_sorted
 
-NOBODY = np.empty(0, dtype=np.int32)
-
 
 def look_closer(plan: Plan, rescoring: Rescoring, column: Column) -> Column:
     """The candidates of `column` by the network's score, best first; equal scores by row.
@@ -18,9 +16,8 @@ def look_closer(plan: Plan, rescoring: Rescoring, column: Column) -> Column:
     """
     if not column.rows or not len(plan.profile.targets):
         return column
-    entry, profile = plan.relation.entry, plan.profile
-    known = profile.row is not None and entry.source == entry.target
-    followers = plan.relation.sources.row(profile.row) if known and profile.row is not None else NOBODY
+    profile = plan.profile
+    followers = profile.followers(plan.relation)
     subject = make_subject(plan.space, plan.relation, profile.vector, profile.targets, followers)
     rows = np.array(column.rows, dtype=np.int64)
     features = candidate_features(plan.space, plan.relation, subject, rows, in_sorted(rows, followers))

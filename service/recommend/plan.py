@@ -8,7 +8,7 @@ from bundle.errors import QueryError
 from bundle.manifest import QueryWeights, Strategy
 from bundle.space import CandidateLists, Relation, Space
 from service.recommend.exclusions import build_exclusions
-from service.recommend.profile import Profile, build_profile
+from service.recommend.profile import Profile, profile_of_row, row_of
 from service.recommend.query import Queries, build_queries, effective_weights
 from service.recommend.types import AUTO, NO_MODES, Exclusions, Fallback, LiveEdges, Modes, RecommendRequest
 
@@ -66,15 +66,24 @@ def make_plan(space: Space, request: RecommendRequest, live: LiveEdges) -> Plan:
     if request.k < 1:
         raise QueryError(f"k is {request.k}; it must be at least 1")
     relation = choose_relation(space, request)
-    name = space.entry.auto if request.strategy == AUTO else request.strategy
+    if request.followers and relation.entry.source != relation.entry.target:
+        raise QueryError("followers fits a relation between entities of one type; this one has two")
+    row = row_of(space, relation, request.user)
+    name = auto_for(space, row) if request.strategy == AUTO else request.strategy
     strategy = space.entry.strategies.get(name) or STANDARD.get(name)
     if strategy is None:
         raise QueryError(f"no such strategy; there are: {', '.join([AUTO, *strategies_of(space)])}")
     edges = live.merged(request.engagements)
     n_modes = modes_wanted(space, strategy, request.modes)
-    profile = build_profile(space, relation, request.user, edges, n_modes)
+    profile = profile_of_row(space, relation, row, edges, n_modes, request.followers)
     exclusions = build_exclusions(space, relation, profile, edges, request.exclude, request.exclude_seen)
     return plan_for(space, relation, profile, exclusions, name, strategy, request.k, request.depth)
+
+
+def auto_for(space: Space, row: int | None) -> str:
+    """What `auto` stands for: the version's default, or its default for people whom training does not know."""
+    newcomer = space.entry.auto_newcomer
+    return newcomer if row is None and newcomer is not None else space.entry.auto
 
 
 def modes_wanted(space: Space, strategy: Strategy, asked: int | None) -> int:

@@ -16,6 +16,7 @@ from service.recommend.types import NO_MODES, LiveEdges, Modes
 Rows: TypeAlias = Int64[npt.NDArray[np.int64], " n"]
 
 NO_ROWS: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+NOBODY: npt.NDArray[np.int32] = np.empty(0, dtype=np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Profile(msgspec.Struct, frozen=True):
     """One user under one relation. `vector` is θu, None for a user unknown to training; `targets` ascending.
 
     `represented_by` are the relations whose targets stand for the user: the one asked for, or, when the user has
-    no edge of it, the others.
+    no edge of it, the others. `more_followers` are those that the request names besides the ones in training.
     """
 
     space: Space
@@ -42,11 +43,19 @@ class Profile(msgspec.Struct, frozen=True):
     targets: Rows
     represented_by: tuple[tuple[Relation, Rows], ...]
     modes: Modes
+    more_followers: Rows = NO_ROWS
 
     @property
     def engaged(self) -> bool:
         """Whether there is any edge to represent the user by."""
         return any(len(rows) for _, rows in self.represented_by)
+
+    def followers(self, relation: Relation) -> Int32[npt.NDArray[np.int32], " n"]:
+        """Those with an edge of `relation` to the user, ascending; nobody where its ends differ in type."""
+        if relation.entry.source != relation.entry.target:
+            return NOBODY
+        trained = NOBODY if self.row is None else relation.sources.row(self.row)
+        return np.union1d(trained, self.more_followers).astype(np.int32) if len(self.more_followers) else trained
 
     def evidence(self) -> Evidence:
         """The entities that stand for the user; gathered when asked for."""
@@ -59,21 +68,35 @@ class Profile(msgspec.Struct, frozen=True):
         )
 
 
-def build_profile(space: Space, relation: Relation, user: str | None, live: LiveEdges, n_modes: int) -> Profile:
-    """Collect what the version and the live edges say about `user` for `relation`."""
-    table = space.entities[relation.entry.source]
-    row = None if user is None else table.ids.row(user)
-    return profile_of_row(space, relation, row, live, n_modes)
+def row_of(space: Space, relation: Relation, user: str | None) -> int | None:
+    """The user's row; None for one whom this version does not know."""
+    return None if user is None else space.entities[relation.entry.source].ids.row(user)
 
 
-def profile_of_row(space: Space, relation: Relation, row: int | None, live: LiveEdges, n_modes: int) -> Profile:
-    """As `build_profile`, for a row that is already known (None: unknown to this version)."""
+def profile_of_row(
+    space: Space, relation: Relation, row: int | None, live: LiveEdges, n_modes: int, followers: tuple[str, ...] = ()
+) -> Profile:
+    """Collect what the version, the live edges and the request say about the user of `row` for `relation`."""
     table = space.entities[relation.entry.source]
     vector = None if row is None else np.asarray(table.embeddings[row])
     targets = current_targets(space, relation, row, live)
     represented_by = ((relation, targets),) if len(targets) else _others(space, relation, row, live)
     modes = _modes(space, relation.entry.source, row, live, n_modes) if n_modes else NO_MODES
-    return Profile(space, row, vector, targets, represented_by, modes)
+    more = np.sort(known_rows(table.ids.rows(followers))) if followers else NO_ROWS
+    return Profile(space, row, vector, targets, represented_by, modes, more)
+
+
+def profile_of_newcomer(
+    space: Space, relation: Relation, targets: Rows, followers: Int64[npt.NDArray[np.int64], " m"], n_modes: int
+) -> Profile:
+    """Somebody whom this version does not know, by rows: what they engaged with and who follows them, ascending."""
+    assignment = space.clusters.assignment.get(relation.entry.target)
+    modes = NO_MODES
+    if n_modes and assignment is not None:
+        clusters = assignment[targets]
+        alike = np.ones(len(clusters), dtype=np.float32)
+        modes = Modes(*mixture_of(clusters, alike, min(n_modes, space.entry.clusters.modes)))
+    return Profile(space, None, None, targets, ((relation, targets),), modes, followers)
 
 
 def _others(space: Space, asked: Relation, row: int | None, live: LiveEdges) -> tuple[tuple[Relation, Rows], ...]:

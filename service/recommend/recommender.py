@@ -6,16 +6,18 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Integer
 
+from bundle.csr import Csr
 from bundle.errors import QueryError
 from bundle.manifest import Strategy
 from bundle.space import Bundle, Relation, Space
 from index.search.protocol import Hits, Searcher
 from service.recommend.plan import Plan, choose_relation, make_plan, modes_wanted, plan_for
-from service.recommend.profile import NO_ROWS, profile_of_row
+from service.recommend.profile import NO_ROWS, profile_of_newcomer, profile_of_row
 from service.recommend.slate import popular_slate, slate_from_hits, slate_from_lists
 from service.recommend.types import NO_LIVE_EDGES, Exclusions, LiveEdges, RecommendRequest, Slate
 
 ROWS_AT_ONCE = 256
+EVALUATED = "evaluated"  # the name of a strategy that has none yet
 EXCLUDED_STEP = 64
 
 
@@ -95,6 +97,29 @@ class Recommender:
             rows = user_rows[start : start + ROWS_AT_ONCE].tolist()
             yield from self._answer([_plan_row(chosen, edge, row, strategy, k, exclude_seen, depth) for row in rows])
 
+    def recommend_newcomers(
+        self,
+        engagements: Csr,
+        followers: Csr,
+        strategy: Strategy,
+        k: int,
+        *,
+        space: str | None = None,
+        relation: str | None = None,
+    ) -> Iterator[Slate]:
+        """Slates for people whom this version does not know, in order: rows i of `engagements` and of `followers`
+        are all that is known of one.
+        """
+        chosen = self.bundle.space(space)
+        edge = choose_relation(chosen, RecommendRequest(relation=relation))
+        for start in range(0, len(engagements), ROWS_AT_ONCE):
+            plans = []
+            for i in range(start, min(start + ROWS_AT_ONCE, len(engagements))):
+                targets, known = engagements.row(i).astype(np.int64), followers.row(i).astype(np.int64)
+                profile = profile_of_newcomer(chosen, edge, targets, known, modes_wanted(chosen, strategy, None))
+                plans.append(plan_for(chosen, edge, profile, Exclusions(targets, ()), EVALUATED, strategy, k, None))
+            yield from self._answer(plans)
+
     def _answer(self, plans: Sequence[Plan]) -> Iterator[Slate]:
         at_once = [self.at_once(plan) for plan in plans]
         searched = iter(self.search([plan for plan, slate in zip(plans, at_once, strict=True) if slate is None]))
@@ -108,7 +133,7 @@ def _plan_row(
     profile = profile_of_row(space, relation, row, NO_LIVE_EDGES, n_modes)
     own = (row,) if relation.entry.source == relation.entry.target else ()
     seen = profile.targets if exclude_seen else NO_ROWS
-    return plan_for(space, relation, profile, Exclusions(seen, own), "evaluated", strategy, k, depth)
+    return plan_for(space, relation, profile, Exclusions(seen, own), EVALUATED, strategy, k, depth)
 
 
 def _together(plans: Sequence[Plan]) -> list[list[int]]:

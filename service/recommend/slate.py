@@ -12,9 +12,9 @@ from service.recommend.closer import look_closer
 from service.recommend.merge import Column, Drawn, draw, picked
 from service.recommend.plan import Plan
 from service.recommend.popular import popular_picks
+from service.recommend.profile import NOBODY
 from service.recommend.types import LIST, NO_MODE, NO_MODES, NO_PICKS, SEARCH, Fallback, Modes, Picks, Slate, in_sorted
 
-NOBODY = np.empty(0, dtype=np.int32)
 LIST_MARGIN = 24
 MAX_FOLLOWERS_SCORED = 4096
 
@@ -107,10 +107,9 @@ def _with_followers(plan: Plan, columns: Sequence[Column]) -> Sequence[Column]:
 
 def _followers(plan: Plan) -> Int32[npt.NDArray[np.int32], " n"]:
     """Eligible candidates that have an edge of the relation to the user, ascending; of very many the most popular."""
-    entry, row = plan.relation.entry, plan.profile.row
-    if plan.weights.reciprocity <= 0 or row is None or entry.source != entry.target:
+    if plan.weights.reciprocity <= 0:
         return NOBODY
-    followers = plan.relation.sources.row(row)
+    followers = plan.profile.followers(plan.relation)
     followers = followers[plan.exclusions.keeps(followers)]
     if len(followers) <= MAX_FOLLOWERS_SCORED:
         return followers

@@ -64,7 +64,8 @@ class RecommendRequest(msgspec.Struct, frozen=True):
     """One question. `None` takes the bundle's default; `strategy` may be "auto".
 
     `engagements` are edges of this request alone: they represent a user nobody has seen, or add to one
-    who is known. `depth` overrides how far the searcher looks.
+    who is known. `followers` have an edge of the relation to the user, besides those that training knows. `depth`
+    overrides how far the searcher looks.
     """
 
     user: str | None = None
@@ -79,6 +80,7 @@ class RecommendRequest(msgspec.Struct, frozen=True):
     exclude: tuple[str, ...] = ()
     exclude_seen: bool = True
     depth: int | None = None
+    followers: tuple[str, ...] = ()
 
 
 class Picks(msgspec.Struct, frozen=True):

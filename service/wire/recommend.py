@@ -18,10 +18,14 @@ class Engagement(Request):
 
 
 class RecommendBody(Request):
-    """Who is asked for, what is wanted, and what is not. `user`, inline `engagements`, or both."""
+    """Who is asked for, what is wanted, and what is not. `user`, inline `engagements`, or both.
+
+    `followers` already have an edge of the relation to the user: of somebody new only the client knows them.
+    """
 
     user: Id | None = None
     engagements: list[Engagement] = []
+    followers: list[Id] = []
     k: Count = 20
     candidate_type: Name | None = None
     user_type: Name | None = None

@@ -1,11 +1,15 @@
 """What `/recommend` promises, asked of the functions behind it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from bundle.csr import csr_from_pairs
 from bundle.errors import QueryError
 from bundle.manifest import QueryWeights, Strategy
-from bundle.space import Space
+from bundle.space import Bundle, Space
+from index.search.exact import ExactSearcher
 from service.recommend.recommender import Recommender
 from service.recommend.types import NO_MODE, LiveEdges, RecommendRequest, Slate
 from tests.service_bundle import STRATEGIES, user_ids
@@ -191,3 +195,73 @@ def test_rows_and_requests_agree(recommender: Recommender, name: str) -> None:
     for row, slate in enumerate(slates):
         if row % 50 == 0:
             assert list(slate.picks) == list(_ask(recommender, user=USERS[row], strategy=name, k=10).picks)
+
+
+def _followed_back(space: Space) -> QueryWeights:
+    return QueryWeights(fold_in=1.0, relation=1.0, reciprocity=100.0)
+
+
+def test_followers_that_only_the_request_knows_come_first_for_somebody_new(toy: Bundle, space: Space) -> None:
+    recommender = _with_strategy(toy, "back", Strategy(merge="single", weights=_followed_back(space)))
+    followers = (USERS[17], USERS[3], "no such user")
+    engaged = LiveEdges(added={"follows": (USERS[40],)})
+    slate = recommender.recommend(
+        RecommendRequest(user="stranger", engagements=engaged, followers=followers, strategy="back")
+    )
+    assert set(slate.ids()[:2]) == {USERS[17], USERS[3]}
+    assert [pick.source for pick in slate.picks][:3] == ["reciprocal", "reciprocal", "search"]
+
+
+def test_followers_in_the_request_add_to_those_in_training(toy: Bundle, space: Space) -> None:
+    recommender = _with_strategy(toy, "back", Strategy(merge="single", weights=_followed_back(space)))
+    trained = set(space.relations["follows"].sources.row(5).tolist()) - set(
+        space.relations["follows"].targets.row(5).tolist()
+    )
+    new = next(row for row in range(len(USERS)) if row not in {5, *trained} and row not in _seen(space, 5))
+    slate = _ask(recommender, strategy="back", followers=(USERS[new],), k=50)
+    assert set(slate.rows[: len(trained) + 1].tolist()) == {*trained, new}
+
+
+def test_followers_make_no_sense_between_two_types(recommender: Recommender) -> None:
+    with pytest.raises(QueryError, match="followers fits a relation between entities of one type"):
+        _ask(recommender, relation="uses", followers=(USERS[1],))
+
+
+def test_auto_may_be_another_strategy_for_somebody_new(toy: Bundle) -> None:
+    recommender = _with_strategy(toy, "for_newcomers", Strategy(merge="single", weights=QueryWeights(fold_in=1.0)))
+    engaged = LiveEdges(added={"follows": (USERS[40],)})
+    assert _ask(recommender).strategy == "blend"
+    assert _ask(recommender, user="stranger", engagements=engaged).strategy == "for_newcomers"
+    assert _ask(recommender, user=None, engagements=engaged).strategy == "for_newcomers"
+    assert _ask(recommender, user=None, engagements=engaged, strategy="fold_in").strategy == "fold_in"
+
+
+def test_newcomers_by_row_get_what_a_request_would_get(recommender: Recommender, toy: Bundle) -> None:
+    strategy = Strategy(merge="single", weights=QueryWeights(fold_in=1.0, relation=1.0, reciprocity=0.5))
+    engaged = csr_from_pairs(np.array([0, 0], dtype=np.int32), np.array([9, 40], dtype=np.int32), 1)
+    followers = csr_from_pairs(np.array([0], dtype=np.int32), np.array([17], dtype=np.int32), 1)
+    by_row = next(iter(recommender.recommend_newcomers(engaged, followers, strategy, 10)))
+    asked = _with_strategy(toy, "same", strategy).recommend(
+        RecommendRequest(
+            engagements=LiveEdges(added={"follows": (USERS[9], USERS[40])}),
+            followers=(USERS[17],),
+            strategy="same",
+            k=10,
+        )
+    )
+    assert by_row.rows.tolist() == asked.rows.tolist()
+
+
+def _seen(space: Space, row: int) -> set[int]:
+    return set(space.relations["follows"].targets.row(row).tolist())
+
+
+def _with_strategy(toy: Bundle, name: str, strategy: Strategy) -> Recommender:
+    """The toy version with one more strategy, which is what `auto` means for newcomers."""
+    space = toy.space()
+    entry = space.entry.model_copy(
+        update={"strategies": {**space.entry.strategies, name: strategy}, "auto_newcomer": name}
+    )
+    changed = replace(toy, spaces={space.name: replace(space, entry=entry)})
+    searchers = {("main", kind): ExactSearcher(space.entities[kind].vectors) for kind in ("user", "hashtag")}
+    return Recommender(changed, searchers)

@@ -5,13 +5,14 @@ It is written last and is the version's commit. `docs/bundle-format.md` is the n
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
     ValidationError,
@@ -164,13 +165,19 @@ class CompressionEntry(Model):
 
 
 class ClustersEntry(Model):
-    """The one k-means of a space: entity types clustered together, and the users' mixtures over it."""
+    """The one k-means of a space: entity types clustered together, and the users' mixtures over it.
+
+    An engagement counts in a mixture what `relation_weights` says of its relation (1 where it says nothing), times the
+    edge's own weight where `edge_weights` is set.
+    """
 
     count: PositiveInt
     types: tuple[PartName, ...]
     modes: PositiveInt
     mixture_type: PartName
     list_length: NonNegativeInt
+    relation_weights: dict[str, NonNegativeFloat] = {}
+    edge_weights: bool = False
 
 
 class DefaultQuery(Model):

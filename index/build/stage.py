@@ -137,6 +137,8 @@ class SpaceStage:
             modes=settings.modes,
             mixture_type=self.default.user_type,
             list_length=self.config.clusters.list_length,
+            relation_weights=settings.relation_weights,
+            edge_weights=settings.edge_weights,
         )
 
     def _engagements(self, clustering: Clustering) -> list[Engagements]:

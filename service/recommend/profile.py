@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int32, Int64
 from bundle.ids import ABSENT
 from bundle.mixtures import mixture_of
 from bundle.space import Relation, Space
-from service.recommend.types import NO_MODES, LiveEdges, Modes
+from service.recommend.types import NO_MODES, LiveEdges, Modes, in_sorted
 
 Rows: TypeAlias = Int64[npt.NDArray[np.int64], " n"]
 
@@ -134,13 +134,11 @@ def _evidence(space: Space, relation: Relation, targets: Rows) -> Evidence:
 
 def _modes(space: Space, user_type: str, row: int | None, live: LiveEdges, n_modes: int) -> Modes:
     """The heaviest interests: the stored mixture, or eq. 3 again where live edges have changed the counts."""
-    changed = any(name in space.relations for name in (*live.added, *live.removed))
+    changed = bool(live) and any(name in space.relations for name in (*live.added, *live.removed))
     if user_type == space.clusters.mixture_type and row is not None and not changed:
         stored = space.clusters.mixtures
         return _top(stored.row(row), stored.row_weights(row), n_modes)
-    clusters = _engaged_clusters(space, user_type, row, live)
-    alike = np.ones(len(clusters), dtype=np.float32)
-    return Modes(*mixture_of(clusters, alike, min(n_modes, space.entry.clusters.modes)))
+    return Modes(*mixture_of(*engaged_clusters(space, user_type, row, live), min(n_modes, space.entry.clusters.modes)))
 
 
 def _top(
@@ -152,13 +150,28 @@ def _top(
     return Modes(np.asarray(clusters[:n_modes]), kept / kept.sum())
 
 
-def _engaged_clusters(
+def engaged_clusters(
     space: Space, user_type: str, row: int | None, live: LiveEdges
-) -> Int32[npt.NDArray[np.int32], " n"]:
-    """The clusters of everything the user engages with now."""
-    clusters = [np.empty(0, dtype=np.int32)]
+) -> tuple[Int32[npt.NDArray[np.int32], " n"], Float32[npt.NDArray[np.float32], " n"]]:
+    """The clusters of everything the user engages with now, and what each engagement counts there: as in the build."""
+    clusters, weights = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.float32)]
     for relation in space.relations.values():
         assignment = space.clusters.assignment.get(relation.entry.target)
         if relation.entry.source == user_type and assignment is not None:
-            clusters.append(assignment[current_targets(space, relation, row, live)])
-    return np.concatenate(clusters)
+            targets = current_targets(space, relation, row, live)
+            clusters.append(assignment[targets])
+            weights.append(_weights(space, relation, row, targets))
+    return np.concatenate(clusters), np.concatenate(weights)
+
+
+def _weights(
+    space: Space, relation: Relation, row: int | None, targets: Rows
+) -> Float32[npt.NDArray[np.float32], " n"]:
+    """What each edge counts; one that is newer than the version has no weight of its own."""
+    counting = space.entry.clusters
+    weights = np.full(len(targets), counting.relation_weights.get(relation.entry.name, 1.0), dtype=np.float32)
+    if counting.edge_weights and row is not None:
+        trained = relation.targets.row(row)
+        known = in_sorted(targets, trained)
+        weights[known] *= relation.targets.row_weights(row)[np.searchsorted(trained, targets[known])]
+    return weights

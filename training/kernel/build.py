@@ -1,4 +1,4 @@
-"""Compile `step.cpp` for this processor and one dimension, once; keep the library in the user's cache directory."""
+"""Compile `step.cpp` and its headers for this processor and one dimension, once, into the user's cache directory."""
 
 import ctypes
 import hashlib
@@ -48,7 +48,8 @@ def load_kernel(padded_dim: int) -> ctypes.CDLL:
 
 
 def _compiled(compiler: str, padded_dim: int) -> Path:
-    name = hashlib.sha256("\0".join([compiler, *FLAGS, str(padded_dim), _processor()]).encode() + SOURCE.read_bytes())
+    text = b"".join(file.read_bytes() for file in (SOURCE, *sorted(SOURCE.parent.glob("*.h"))))
+    name = hashlib.sha256("\0".join([compiler, *FLAGS, str(padded_dim), _processor()]).encode() + text)
     path = cache_directory() / f"step-{name.hexdigest()[:24]}.so"
     if not path.exists():
         _compile(compiler, padded_dim, path)

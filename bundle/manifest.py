@@ -233,11 +233,24 @@ class Gate(Model):
 
 
 class Evaluation(Model):
-    """What was measured on this version before its manifest was written."""
+    """What was measured on this version before its manifest was written.
+
+    `newcomers` are the strategies again, for users shown with a few engagements alone, half of them with followers.
+    """
 
     gates: tuple[Gate, ...] = ()
     strategies: dict[str, dict[str, float]] = {}
     baselines: dict[str, dict[str, float]] = {}
+    newcomers: dict[str, dict[str, float]] = {}
+
+
+class Assessment(NamedTuple):
+    """What a build learns about its staged version: measurements, the strategies to ship, the best of them."""
+
+    evaluation: Evaluation
+    strategies: dict[str, Strategy]
+    auto: str
+    auto_newcomer: str | None
 
 
 class Manifest(Model):

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bundle.csr import Csr
-    from bundle.manifest import Manifest, Strategy
+    from bundle.manifest import Assessment, Manifest, Strategy
     from bundle.space import Bundle
-    from index.build.build import Assess, Assessment
+    from index.build.build import Assess
     from service.recommend.recommender import Recommender
 
 
@@ -53,26 +53,22 @@ class RecommendByRow:
 
 
 @dataclass(frozen=True, slots=True)
-class RecommendCold:
-    """The recommender as the evaluation asks it for users whom nobody knows: all there is are a few engagements."""
+class RecommendNewcomers:
+    """The recommender as the evaluation asks it for people unknown to it: a few engagements, perhaps followers."""
 
     recommender: "Recommender"
-    relation: str
     space: str | None = None
+    relation: str | None = None
 
-    def __call__(self, engagements: "Csr", strategy: str, k: int) -> "list[npt.NDArray[np.int64]]":
-        from service.recommend.types import LiveEdges, RecommendRequest
-
-        space = self.recommender.bundle.space(self.space)
-        ids = space.table(space.relation(self.relation).entry.target).ids
-        slates = []
-        for row in range(len(engagements)):
-            live = LiveEdges(added={self.relation: tuple(ids.externals(engagements.row(row)))})
-            request = RecommendRequest(
-                engagements=live, k=k, space=self.space, relation=self.relation, strategy=strategy
-            )
-            slates.append(self.recommender.recommend(request).rows)
-        return slates
+    def __call__(
+        self, engagements: "Csr", followers: "Csr", strategy: "Strategy | str", k: int
+    ) -> "list[npt.NDArray[np.int64]]":
+        if isinstance(strategy, str):
+            strategy = self.recommender.bundle.space(self.space).entry.strategies[strategy]
+        slates = self.recommender.recommend_newcomers(
+            engagements, followers, strategy, k, space=self.space, relation=self.relation
+        )
+        return [slate.rows for slate in slates]
 
 
 def assessor(run: Path, space: str, seed: int) -> "Assess":
@@ -82,6 +78,8 @@ def assessor(run: Path, space: str, seed: int) -> "Assess":
 
     def on_staged(staged: Path, _: "Manifest") -> "Assessment | None":
         recommender = open_recommender(staged)
-        return assess(recommender.bundle.space(space), RecommendByRow(recommender, space=space), open_graph(run), seed)
+        known = RecommendByRow(recommender, space=space)
+        new = RecommendNewcomers(recommender, space=space)
+        return assess(recommender.bundle.space(space), known, new, open_graph(run), seed)
 
     return on_staged

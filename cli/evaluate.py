@@ -14,14 +14,11 @@ from cli.report import ReportOption, write
 from cli.versions import resolve
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from bundle.prepared import PreparedGraph
+    from evaluation.cold import Asked
     from evaluation.drift import DriftReport
-    from evaluation.follow import FollowReport, Recommend, RecommendCold, Row
+    from evaluation.follow import Estimate, FollowReport, Recommend, RecommendNewcomers, Row
     from evaluation.links import LinkReport
-    from evaluation.task import FollowTask
 
 app = typer.Typer(help="Measure a run or a version against baselines.", no_args_is_help=True)
 app.command()(compression)
@@ -72,6 +69,7 @@ def follow(
 
     from bundle.run import open_graph, open_run
     from evaluation.baselines import baselines
+    from evaluation.cold import cold_rows
     from evaluation.follow import follow_report
     from evaluation.task import follow_task
 
@@ -89,8 +87,9 @@ def follow(
         held_out=part.value,
         auto=asked.auto,
         seed=seed,
-        cold=_cold(task, asked, vectors, rng),
     )
+    cold = cold_rows(task, asked.recommend, asked.newcomers, _cold_questions(asked), vectors, rng)
+    found = found.model_copy(update={"cold": cold, "auto_newcomer": asked.auto_newcomer})
     write(report, "Whom to follow", follow=found)
     emit(found, as_json, lambda: _show_follow(found))
 
@@ -99,18 +98,18 @@ class _Asked(NamedTuple):
     """Who answers, and by which strategies."""
 
     recommend: "Recommend"
+    newcomers: "RecommendNewcomers"
     strategies: list[str]
     auto: str
-    cold: "RecommendCold | None" = None
+    auto_newcomer: str | None
 
 
-def _cold(
-    task: "FollowTask", asked: _Asked, vectors: "npt.NDArray[np.float32]", rng: "np.random.Generator"
-) -> "dict[int, tuple[Row, ...]]":
-    """Users with a few engagements, by name and as strangers; a running service is not asked for strangers."""
-    from evaluation.cold import cold_rows
+def _cold_questions(asked: _Asked) -> "list[Asked]":
+    """The default as it answers users in training and newcomers, and the same fold-in for both."""
+    from evaluation.cold import Asked
 
-    return {} if asked.cold is None else cold_rows(task, asked.recommend, asked.cold, [asked.auto], vectors, rng)
+    default = Asked("auto", asked.auto, asked.auto_newcomer or asked.auto)
+    return [default, Asked("fold_in", "fold_in", "fold_in")] if "fold_in" in asked.strategies else [default]
 
 
 def _asked(graph: "PreparedGraph", relation: str, bundles: Path | None, version: str, url: str | None) -> _Asked:
@@ -119,12 +118,12 @@ def _asked(graph: "PreparedGraph", relation: str, bundles: Path | None, version:
     if bundles is None or url is not None:
         raise UsageError("Name what to measure: --bundles DIR for a version, or --url URL for a running service.")
     from bundle.versions import version_path
-    from cli.compose import RecommendByRow, RecommendCold, open_recommender
+    from cli.compose import RecommendByRow, RecommendNewcomers, open_recommender
 
     recommender = open_recommender(version_path(bundles, resolve(bundles, version)))
     entry = recommender.bundle.space().entry
-    cold = RecommendCold(recommender, relation)
-    return _Asked(RecommendByRow(recommender, relation=relation), list(entry.strategies), entry.auto, cold)
+    known, new = RecommendByRow(recommender, relation=relation), RecommendNewcomers(recommender, relation=relation)
+    return _Asked(known, new, list(entry.strategies), entry.auto, entry.auto_newcomer)
 
 
 def _asked_over_http(graph: "PreparedGraph", relation: str, url: str) -> _Asked:
@@ -132,7 +131,8 @@ def _asked_over_http(graph: "PreparedGraph", relation: str, url: str) -> _Asked:
 
     ends = graph.relation(relation)
     service = RecommendOverHttp(url, relation, graph.entity(ends.source).ids, graph.entity(ends.target).ids)
-    return _Asked(service, *service.strategies())
+    strategies, auto = service.strategies()
+    return _Asked(service, service.newcomers, strategies, auto, "auto")
 
 
 @app.command()
@@ -179,6 +179,28 @@ def _show_follow(report: "FollowReport") -> None:
     rows = [[name(row), row.kind, *(row.mean(metric) for metric in METRICS)] for row in report.rows if not row.missing]
     title = f"{report.relation}: {report.users:,} users, {report.held_out} edges"
     table(title, ("", "kind", *METRICS), rows)
+    _show_cold(report)
+
+
+COLD_METRICS = ("recall@10", "recall@50")
+
+
+def _show_cold(report: "FollowReport") -> None:
+    """Users with few engagements, by name and as newcomers, with the share of recall that is left."""
+    if not report.cold:
+        return
+    rows: list[list[object]] = [
+        [row.known, row.strategy, row.shown, *_with_shares(row.metrics, row.share)] for row in report.cold
+    ]
+    heads = [head for metric in COLD_METRICS for head in (metric, "share")]
+    table("Cold start: users with few engagements", ("engagements", "strategy", "shown", *heads), rows)
+
+
+def _with_shares(metrics: "dict[str, Estimate]", share: dict[str, float]) -> list[object]:
+    cells: list[object] = []
+    for metric in COLD_METRICS:
+        cells += [metrics[metric].mean, f"{share[metric]:.0%}" if metric in share else None]
+    return cells
 
 
 def _show_drift(report: "DriftReport") -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -12,9 +13,11 @@ from bundle.errors import UsageError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from bundle.csr import Csr
     from bundle.ids import IdTable
 
 TIMEOUT_S = 30.0
+MOST_NAMED = 1000  # engagements or followers in one request: the service's own limit
 
 
 class RecommendOverHttp:
@@ -41,11 +44,23 @@ class RecommendOverHttp:
         return list(space["strategies"]), str(space["auto"])
 
     def __call__(self, users: "npt.NDArray[np.int64]", strategy: str, k: int) -> "list[npt.NDArray[np.int64]]":
-        return [self._ask(external, strategy, k) for external in self._users.externals(users)]
+        return [self._ask({"user": external}, strategy, k) for external in self._users.externals(users)]
 
-    def _ask(self, user: str, strategy: str, k: int) -> "npt.NDArray[np.int64]":
-        question = {"user": user, "k": k, "strategy": strategy, "relation": self._relation}
-        answer = self._call("POST", "/recommend", question)
+    def newcomers(self, engagements: "Csr", followers: "Csr", strategy: str, k: int) -> "list[npt.NDArray[np.int64]]":
+        """Candidates for people whom the service is told nothing of but their engagements and followers."""
+        everybody = zip(_rows(engagements), _rows(followers), strict=True)
+        return [self._ask(self._newcomer(*one), strategy, k) for one in everybody]
+
+    def _newcomer(self, engaged: "npt.NDArray[np.int32]", followers: "npt.NDArray[np.int32]") -> dict[str, object]:
+        targets = [{"target": target, "relation": self._relation} for target in self._ids(engaged)]
+        return {"engagements": targets, "followers": self._ids(followers)}
+
+    def _ids(self, rows: "npt.NDArray[np.int32]") -> list[str]:
+        """Their ids; only the candidate type is ever asked for: followers are of the same."""
+        return self._candidates.externals(rows[:MOST_NAMED].astype(np.int64))
+
+    def _ask(self, whom: Mapping[str, object], strategy: str, k: int) -> "npt.NDArray[np.int64]":
+        answer = self._call("POST", "/recommend", {**whom, "k": k, "strategy": strategy, "relation": self._relation})
         candidates = answer["candidates"]
         if not isinstance(candidates, list):
             raise UsageError("The service's answer has no list of candidates. Is it another release?")
@@ -67,3 +82,7 @@ class RecommendOverHttp:
         if response.status != 200:
             raise UsageError(f"The service refused {path} with {response.status}: {answer.get('detail')}.")
         return answer
+
+
+def _rows(csr: "Csr") -> "list[npt.NDArray[np.int32]]":
+    return [csr.row(i) for i in range(len(csr))]

@@ -4,44 +4,63 @@ All of it on validation edges, so that the test edges stay unseen until somebody
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int64
 
-from bundle.manifest import Evaluation, Gate, Manifest, QueryWeights, Rescoring, Strategy
+from bundle.csr import Csr
+from bundle.manifest import Assessment, Evaluation, Gate, Manifest, QueryWeights, Rescoring, Strategy
 from bundle.prepared import PreparedGraph
 from bundle.space import Space
 from evaluation.baselines import quick_baselines
 from evaluation.follow import Row, baseline_row, strategy_row
 from evaluation.rescoring import POOL, learn_rescoring
+from evaluation.shown import FEW, as_known, as_new, engagements_of, followers_of, newcomers
 from evaluation.task import FollowTask, Lists, follow_task
 from evaluation.weights import FIRST_GUESS, learn_weights
 
-Assessment = tuple[Evaluation, dict[str, Strategy], str]
-
 LEARN_USERS = 8000
 JUDGE_USERS = 1000
+# Newcomers are alike: fewer of them teach and judge.
+NEW_LEARN_USERS, NEW_JUDGE_USERS = 6000, 500
+NEW_KNOWN = (1, 3, 5, 10)
 BASELINES = ("popularity", "followees_of_followees", "reciprocate_first", "item_knn")
 # What `auto` is chosen by: early and late, all edges and the ones that are not a mere following back.
 JUDGED_BY = ("recall@10", "recall@50", "one_way_recall@10", "one_way_recall@50")
 KEPT = (*JUDGED_BY, "recall@20", "ndcg@10", "mrr", "diversity@10", "coverage@10", "gini@10")
+Users = Int64[npt.NDArray[np.int64], " users"]
 
 
 @runtime_checkable
 class RecommendWith(Protocol):
     """Candidates by any strategy, also one the version does not have yet: best first, without the known ones."""
 
-    def __call__(self, users: Int64[npt.NDArray[np.int64], " users"], strategy: Strategy, k: int) -> Lists: ...
+    def __call__(self, users: Users, strategy: Strategy, k: int) -> Lists: ...
+
+
+@runtime_checkable
+class RecommendNewWith(Protocol):
+    """The same for people unknown to the version: row i of `engagements` and of `followers` is all there is of one."""
+
+    def __call__(self, engagements: Csr, followers: Csr, strategy: Strategy, k: int) -> Lists: ...
 
 
 def assess(
-    space: Space, recommend: RecommendWith, graph: PreparedGraph, seed: int, *, relation: str | None = None
+    space: Space,
+    recommend: RecommendWith,
+    recommend_new: RecommendNewWith,
+    graph: PreparedGraph,
+    seed: int,
+    *,
+    relation: str | None = None,
 ) -> Assessment | None:
     """Learn weights, measure strategies and baselines, choose `auto`. None when there are no validation edges.
 
-    One half of the users with validation edges teaches the weights, the other half judges the strategies.
+    One half of the users with validation edges teaches the weights, the other half judges the strategies. Then both
+    halves again, as newcomers: shown with a few engagements alone, every other one with their followers.
     """
     name = relation or space.entry.default.relation
     if not len(graph.relation(name).valid):
@@ -49,24 +68,53 @@ def assess(
     rng = np.random.default_rng(seed)
     everyone = follow_task(graph, "valid", rng, relation=name, n_users=LEARN_USERS + JUDGE_USERS, min_known=1)
     teachers, judges = _halves(everyone, rng)
-    first = Strategy(merge="single", weights=FIRST_GUESS)
-    weights = learn_weights(space, teachers, recommend(teachers.users, first, POOL))
-    blend = Strategy(merge="single", weights=weights)
-    rescoring = learn_rescoring(space, teachers, recommend(teachers.users, blend, POOL), rng)
-    strategies = with_learnt(space.entry.strategies, weights, rescoring)
-    rows = _measure(space, judges, recommend, strategies)
-    references = [
-        baseline_row(judges, baseline, space.table(space.relation(name).entry.target).embeddings, None)
-        for baseline in quick_baselines(judges, rng)
-        if baseline.name in BASELINES
-    ]
+    bench = _Bench(space, recommend, recommend_new, judges, rng)
+    weights, rescoring = _learn(space, teachers, recommend, rng)
+    learnt = with_learnt(space.entry.strategies, weights, rescoring)
+    for_new = newcomer_strategy(space, teachers, recommend_new, rng)
+    strategies = learnt if for_new is None else {**learnt, "newcomer": for_new}
+    rows, new_rows = bench.strategies(strategies), bench.newcomers(strategies)
+    references = bench.baselines()
     auto = max(rows, key=judged)
     evaluation = Evaluation(
         gates=(popularity_gate(auto, references),),
         strategies={row.name: kept(row) for row in rows},
         baselines={row.name: kept(row) for row in references},
+        newcomers={row.name: kept(row) for row in new_rows},
     )
-    return evaluation, strategies, auto.name
+    return Assessment(evaluation, strategies, auto.name, max(new_rows, key=judged).name if new_rows else None)
+
+
+def _learn(
+    space: Space, teachers: FollowTask, recommend: RecommendWith, rng: np.random.Generator
+) -> tuple[QueryWeights, Rescoring | None]:
+    shown = as_known(space, teachers)
+    first = Strategy(merge="single", weights=FIRST_GUESS)
+    weights = learn_weights(space, teachers, shown, recommend(teachers.users, first, POOL))
+    blend = Strategy(merge="single", weights=weights)
+    return weights, learn_rescoring(space, teachers, shown, recommend(teachers.users, blend, POOL), rng)
+
+
+def newcomer_strategy(
+    space: Space, task: FollowTask, recommend: RecommendNewWith, rng: np.random.Generator
+) -> Strategy | None:
+    """Weights and a network for people whom training does not know, learnt on users shown as such; None without any."""
+    teachers = newcomers(task.of_users(rng.permutation(task.users)[:NEW_LEARN_USERS]), FEW, rng)
+    if not len(teachers.users):
+        return None
+    engagements = engagements_of(teachers)
+    followers = followers_of(teachers, rng.random(len(teachers.users)) < 0.5)
+    shown = as_new(engagements, followers)
+
+    def pools(weights: QueryWeights) -> Lists:
+        """What a query with these weights finds, less what is hidden: neither right nor wrong."""
+        found = recommend(engagements, followers, Strategy(merge="single", weights=weights), POOL)
+        kept = zip(teachers.users.tolist(), found, strict=True)
+        return [rows[~np.isin(rows, teachers.known(user))] for user, rows in kept]
+
+    weights = learn_weights(space, teachers, shown, pools(FIRST_GUESS))
+    rescoring = learn_rescoring(space, teachers, shown, pools(weights), rng)
+    return Strategy(merge="single", weights=weights, rescoring=rescoring)
 
 
 def with_learnt(
@@ -87,6 +135,47 @@ def with_learnt(
         shared = weights.model_copy(update={"fold_in": half, "mode": half})
         learnt["mixture_blend"] = mixture.model_copy(update={"weights": shared})
     return learnt
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """The users who judge, and whom to ask."""
+
+    space: Space
+    recommend: RecommendWith
+    recommend_new: RecommendNewWith
+    judges: FollowTask
+    rng: np.random.Generator
+
+    def strategies(self, strategies: Mapping[str, Strategy]) -> list[Row]:
+        """Every strategy on the judges as training knows them."""
+
+        def by_name(users: Users, strategy: str, k: int) -> Lists:
+            return self.recommend(users, strategies[strategy], k)
+
+        return [strategy_row(self.judges, by_name, name, self._vectors, None) for name in strategies]
+
+    def newcomers(self, strategies: Mapping[str, Strategy]) -> list[Row]:
+        """Every strategy on some judges as newcomers, every other one with followers; none when nobody is fit."""
+        some = self.judges.of_users(self.rng.permutation(self.judges.users)[:NEW_JUDGE_USERS])
+        task = newcomers(some, NEW_KNOWN, self.rng)
+        if not len(task.users):
+            return []
+        engagements, followers = engagements_of(task), followers_of(task, np.arange(len(task.users)) % 2 == 0)
+
+        def as_newcomers(users: Users, strategy: str, k: int) -> Lists:
+            return self.recommend_new(engagements, followers, strategies[strategy], k + 1)  # one may be the user
+
+        return [strategy_row(task, as_newcomers, name, self._vectors, None) for name in strategies]
+
+    def baselines(self) -> list[Row]:
+        """The baselines that take no training, on the judges."""
+        found = [baseline for baseline in quick_baselines(self.judges, self.rng) if baseline.name in BASELINES]
+        return [baseline_row(self.judges, baseline, self._vectors, None) for baseline in found]
+
+    @property
+    def _vectors(self) -> npt.NDArray[np.float32]:
+        return self.space.table(self.space.relation(self.judges.relation).entry.target).embeddings
 
 
 def judged(row: Row) -> float:
@@ -137,12 +226,3 @@ def _halves(task: FollowTask, rng: np.random.Generator) -> tuple[FollowTask, Fol
     order = rng.permutation(task.users)
     cut = len(order) - max(1, min(JUDGE_USERS, len(order) // 2))
     return task.of_users(order[:cut]), task.of_users(order[cut:])
-
-
-def _measure(space: Space, task: FollowTask, recommend: RecommendWith, strategies: Mapping[str, Strategy]) -> list[Row]:
-    vectors = space.table(space.relation(task.relation).entry.target).embeddings
-
-    def by_name(users: Int64[npt.NDArray[np.int64], " users"], strategy: str, k: int) -> Lists:
-        return recommend(users, strategies[strategy], k)
-
-    return [strategy_row(task, by_name, name, vectors, None) for name in strategies]

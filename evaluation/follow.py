@@ -4,7 +4,7 @@ The recommender is handed in as a function, so that a version in memory, a runni
 toy are measured by the same code.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -31,6 +31,7 @@ from evaluation.task import FollowTask, Lists, slack, without_known
 CUTS = (10, 20, 50)
 SHOWN = 10  # candidates that diversity, coverage and popularity look at
 DEGREE_BUCKETS = ((1, 2), (3, 9), (10, 29), (30, 99), (100, None))
+Shown = Literal["in training", "by engagements", "by engagements and followers"]
 UserRows = Int64[npt.NDArray[np.int64], " users"]
 PerUser = Float64[npt.NDArray[np.float64], " users"]
 
@@ -43,10 +44,10 @@ class Recommend(Protocol):
 
 
 @runtime_checkable
-class RecommendCold(Protocol):
-    """Candidates for users that training does not know: row i of `engagements` is all that is known of one."""
+class RecommendNewcomers(Protocol):
+    """Candidates for people whom training does not know: rows i of both are all that is known of one."""
 
-    def __call__(self, engagements: Csr, strategy: str, k: int) -> Lists: ...
+    def __call__(self, engagements: Csr, followers: Csr, strategy: str, k: int) -> Lists: ...
 
 
 class _Model(BaseModel):
@@ -77,16 +78,30 @@ class Row(_Model):
         return float("nan") if value is None else value
 
 
+class ColdRow(_Model):
+    """Users with `known` engagements, shown so; `share` is of the recall of the same users asked for by name."""
+
+    known: int
+    strategy: str
+    shown: Shown
+    metrics: dict[str, Estimate]
+    share: dict[str, float] = {}
+
+
 class FollowReport(_Model):
-    """Everything measured on one task. `cold` maps the number of known engagements to rows of cold users."""
+    """Everything measured on one task. `cold` are users with few engagements, as training knows them and as newcomers.
+
+    `auto_newcomer` is the default for those whom training does not know, where it is another one.
+    """
 
     relation: str
     held_out: Literal["test", "valid"]
     users: int
     seed: int
     auto: str | None
+    auto_newcomer: str | None = None
     rows: tuple[Row, ...]
-    cold: dict[int, tuple[Row, ...]] = {}
+    cold: tuple[ColdRow, ...] = ()
 
     def row(self, name: str) -> Row:
         """The row of one method. Raises KeyError."""
@@ -103,7 +118,6 @@ def follow_report(
     held_out: Literal["test", "valid"] = "test",
     auto: str | None = None,
     seed: int = 0,
-    cold: Mapping[int, tuple[Row, ...]] | None = None,
 ) -> FollowReport:
     """Measure every strategy and every baseline. `vectors` are the targets' embeddings, for diversity alone."""
     rows = [strategy_row(task, recommend, name, vectors, seed) for name in strategies]
@@ -115,7 +129,6 @@ def follow_report(
         seed=seed,
         auto=auto,
         rows=tuple(rows),
-        cold=dict(cold or {}),
     )
 
 

@@ -1,8 +1,6 @@
-"""Learning to look closer: the network of `bundle.rescoring`, fitted to validation edges.
+"""Learning to look closer: the network of `bundle.rescoring`, fitted to validation edges."""
 
-Some of the users who teach are shown as if training did not know them: no vector, no followers. So the
-network is right for new users too.
-"""
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,28 +11,26 @@ from bundle.manifest import Rescoring
 from bundle.rescoring import FEATURES, candidate_features, make_subject
 from bundle.space import Relation, Space
 from evaluation.ranking_loss import Examples, pools_of, ranking_loss
+from evaluation.shown import Shown
 from evaluation.task import FollowTask, Lists
 
 POOL = 300
 HIDDEN = 16
-SHOWN_AS_NEW = 0.2
 NEGATIVES = 100  # of a pool, that teach
 L2 = 1e-4
 Rows = Integer[npt.NDArray[np.integer], " _"]
-NOBODY = np.empty(0, dtype=np.int32)
 
 
-def learn_rescoring(space: Space, task: FollowTask, pools: Lists, rng: np.random.Generator) -> Rescoring | None:
-    """The network that puts the held-out candidates of `pools` first; None when no pool can teach anything."""
+def learn_rescoring(
+    space: Space, task: FollowTask, shown: Sequence[Shown], pools: Lists, rng: np.random.Generator
+) -> Rescoring | None:
+    """The network that puts the held-out candidates of `pools` first; None when no pool can teach anything.
+
+    `shown[i]` and `pools[i]` belong to `task.users[i]`.
+    """
     relation = space.relation(task.relation)
     thinned = [_thinned(pool, task.relevant(user), rng) for user, pool in zip(task.users.tolist(), pools, strict=True)]
-    new = rng.random(len(task.users)) < SHOWN_AS_NEW
-    examples = pools_of(
-        task,
-        thinned,
-        lambda position, user, pool: _features(space, relation, user, pool, as_new=bool(new[position])),
-        len(FEATURES),
-    )
+    examples = pools_of(task, thinned, lambda i, pool: _features(space, relation, shown[i], pool), len(FEATURES))
     return fit_network(examples, rng) if len(examples.starts) > 1 else None
 
 
@@ -47,14 +43,9 @@ def _thinned(pool: Rows, relevant: Rows, rng: np.random.Generator) -> Rows:
     return kept
 
 
-def _features(
-    space: Space, relation: Relation, user: int, pool: Rows, *, as_new: bool
-) -> Float32[npt.NDArray[np.float32], "n f"]:
-    same_type = relation.entry.source == relation.entry.target
-    followers = relation.sources.row(user) if same_type and not as_new else NOBODY
-    vector = None if as_new else np.asarray(space.table(relation.entry.source).embeddings[user])
-    subject = make_subject(space, relation, vector, relation.targets.row(user), followers)
-    return candidate_features(space, relation, subject, pool, np.isin(pool, followers))
+def _features(space: Space, relation: Relation, user: Shown, pool: Rows) -> Float32[npt.NDArray[np.float32], "n f"]:
+    subject = make_subject(space, relation, user.vector, user.targets, user.followers)
+    return candidate_features(space, relation, subject, pool, np.isin(pool, user.followers))
 
 
 def fit_network(examples: Examples, rng: np.random.Generator, *, hidden: int = HIDDEN, l2: float = L2) -> Rescoring:
@@ -93,7 +84,7 @@ def _loss(
     # float32 in the products over all candidates, where the time goes; float64 in the sums.
     matrix, bias, out = (part.astype(np.float32) for part in _unpack(packed, hidden, x.shape[1]))
     active = np.maximum(x @ matrix.T + bias, 0.0)
-    loss, slopes = ranking_loss((active @ out).astype(np.float64), examples.starts, examples.positive)
+    loss, slopes = ranking_loss((active @ out).astype(np.float64), examples)
     slope = slopes.astype(np.float32)
     back = (slope[:, None] * out) * (active > 0)
     parts = ((back.T @ x).ravel(), back.sum(axis=0), slope @ active)

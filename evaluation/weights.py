@@ -4,6 +4,8 @@ Candidates come from the version itself, by a first set of weights; a linear ran
 L-BFGS to put the held-out ones first. Its coefficients are the weights of `bundle.manifest.QueryWeights`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Float64, Integer
@@ -12,6 +14,7 @@ from scipy.optimize import minimize
 from bundle.manifest import QueryWeights
 from bundle.space import Relation, Space
 from evaluation.ranking_loss import Examples, pools_of, ranking_loss
+from evaluation.shown import Shown
 from evaluation.task import FollowTask, Lists
 
 TERMS = ("user", "fold_in", "relation", "popularity", "reciprocity")
@@ -20,13 +23,15 @@ L2 = 1e-3
 Rows = Integer[npt.NDArray[np.integer], " n"]
 
 
-def learn_weights(space: Space, task: FollowTask, pools: Lists) -> QueryWeights:
-    """The weights that rank the held-out candidates of `pools` first; `pools[i]` belongs to `task.users[i]`.
+def learn_weights(space: Space, task: FollowTask, shown: Sequence[Shown], pools: Lists) -> QueryWeights:
+    """The weights that rank the held-out candidates of `pools` first.
+
+    `shown[i]` and `pools[i]` belong to `task.users[i]`.
 
     The first guess when no pool holds both a held-out candidate and another one.
     """
     relation = space.relation(task.relation)
-    examples = pools_of(task, pools, lambda _, user, pool: terms(space, relation, user, pool), len(TERMS))
+    examples = pools_of(task, pools, lambda i, pool: terms(space, relation, shown[i], pool), len(TERMS))
     if len(examples.starts) < 2:
         return FIRST_GUESS
     learnt = fit_linear(examples)
@@ -42,7 +47,7 @@ def fit_linear(examples: Examples, l2: float = L2) -> Float64[npt.NDArray[np.flo
     scaled = (features - features.mean(axis=0)) * scale
 
     def objective(w: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        loss, gradient = ranking_loss(scaled @ w, examples.starts, examples.positive)
+        loss, gradient = ranking_loss(scaled @ w, examples)
         return loss + l2 * float(w @ w), gradient @ scaled + 2.0 * l2 * w
 
     found = minimize(objective, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 200})
@@ -50,14 +55,12 @@ def fit_linear(examples: Examples, l2: float = L2) -> Float64[npt.NDArray[np.flo
     return weights
 
 
-def terms(space: Space, relation: Relation, user: int, pool: Rows) -> Float32[npt.NDArray[np.float32], "n terms"]:
+def terms(space: Space, relation: Relation, shown: Shown, pool: Rows) -> Float32[npt.NDArray[np.float32], "n terms"]:
     """What each weight multiplies for one user, in the order of `TERMS`; reciprocity is 1 where t has an edge to u."""
-    entry = relation.entry
-    sources, targets = space.table(entry.source), space.table(entry.target)
-    vectors = targets.vectors[pool]
-    followed = relation.targets.row(user)
-    fold_in = targets.embeddings[followed].mean(axis=0) if len(followed) else np.zeros(targets.dim, dtype=np.float32)
-    parts = np.stack([sources.embeddings[user], fold_in, relation.forward]) @ vectors[:, : targets.dim].T
+    targets = space.table(relation.entry.target)
+    vectors, nothing = targets.vectors[pool], np.zeros(targets.dim, dtype=np.float32)
+    own = nothing if shown.vector is None else shown.vector
+    fold_in = targets.embeddings[shown.targets].mean(axis=0) if len(shown.targets) else nothing
+    parts = np.stack([own, fold_in, relation.forward]) @ vectors[:, : targets.dim].T
     popularity = vectors[:, targets.dim] if vectors.shape[1] > targets.dim else np.zeros(len(pool), dtype=np.float32)
-    back = np.isin(pool, relation.sources.row(user)) if entry.source == entry.target else np.zeros(len(pool))
-    return np.column_stack([parts.T, popularity, back]).astype(np.float32)
+    return np.column_stack([parts.T, popularity, np.isin(pool, shown.followers)]).astype(np.float32)

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from bundle.arrays import write_text
+from evaluation.cold import SHARES
 from evaluation.compression import CompressionReport
 from evaluation.drift import DriftReport
 from evaluation.follow import CUTS, FollowReport, Row
@@ -114,12 +115,27 @@ def _by_degree(rows: Sequence[Row], auto: str | None) -> str:
 def _cold(report: FollowReport) -> str:
     if not report.cold:
         return ""
+    columns = [name for name in SHARES if any(name in row.metrics for row in report.cold)]
     body = []
-    for known, rows in sorted(report.cold.items()):
-        for row in rows:
-            cells = [str(known), _number(row.mean("recall@10")), _number(row.mean("recall@50"))]
-            body.append(_line(row.name, cells, row.kind, False))
-    return _wrap("Cold users: represented by a few engagements alone", ["", "known", "recall@10", "recall@50"], body)
+    for row in report.cold:
+        cells = [str(row.known), row.shown]
+        for name in columns:
+            found = row.metrics[name]
+            share = f" <small>{row.share[name]:.0%}</small>" if name in row.share else ""
+            cells.append(_estimate(found.mean, found.low, found.high) + share)
+        body.append(_line(row.strategy, cells, "strategy", row.shown == "in training"))
+    about = (
+        "<h3>Cold start</h3><p>Users with as many engagements as the first column says, asked for by name, and as "
+        "people whom training does not know: by the engagements alone, and by them and by who follows the user. "
+        f"The percentages are shares of the recall in the marked row.{_default_for_newcomers(report)}</p>"
+    )
+    return about + _wrap("Users with few engagements", ["", "engagements", "shown", *columns], body)
+
+
+def _default_for_newcomers(report: FollowReport) -> str:
+    if report.auto_newcomer is None:
+        return ""
+    return f" The version answers {html.escape(report.auto_newcomer)} to newcomers who name no strategy."
 
 
 def _ranking(report: RankingReport) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bundle.errors import ConfigError, RunError
 from bundle.layout import SpaceLayout
-from bundle.manifest import DefaultQuery, Evaluation, Lineage, Manifest, SpaceEntry, Strategy
+from bundle.manifest import Assessment, DefaultQuery, Evaluation, Lineage, Manifest, SpaceEntry
 from bundle.progress import Progress, SilentProgress, Stage
 from bundle.run import Run, open_run
 from bundle.writer import BundleWriter
@@ -23,7 +23,6 @@ from index.build.stage import SpaceStage
 from index.build.strategies import DEFAULT_AUTO, default_strategies
 from index.search.probe import index_file, probe
 
-Assessment = tuple[Evaluation, dict[str, Strategy], str]
 Assess = Callable[[Path, Manifest], Assessment | None]
 SILENT = SilentProgress()
 
@@ -173,12 +172,13 @@ def _assessed(manifest: Manifest, space: str, found: Assessment | None) -> Manif
     """The manifest with what `assess` measured; the recall gates of the indexes stay."""
     if found is None:
         return manifest
-    evaluation, strategies, auto = found
-    gates = (*manifest.evaluation.gates, *evaluation.gates)
-    entry = manifest.spaces[space].model_copy(update={"strategies": strategies, "auto": auto})
+    gates = (*manifest.evaluation.gates, *found.evaluation.gates)
+    entry = manifest.spaces[space].model_copy(
+        update={"strategies": found.strategies, "auto": found.auto, "auto_newcomer": found.auto_newcomer}
+    )
     return manifest.model_copy(
         update={
             "spaces": {**manifest.spaces, space: entry},
-            "evaluation": evaluation.model_copy(update={"gates": gates}),
+            "evaluation": found.evaluation.model_copy(update={"gates": gates}),
         }
     )

@@ -7,6 +7,7 @@ import pytest
 
 from bundle.prepared import PreparedGraph
 from bundle.run import open_graph
+from cli.compose import RecommendNewcomers
 from evaluation.assess import assess
 from evaluation.task import follow_task
 from service.recommend.recommender import Recommender
@@ -21,13 +22,14 @@ def assessed(recommender: Recommender, graph: PreparedGraph, relation: str | Non
     def recommend(users, strategy, k):
         return [slate.rows for slate in recommender.recommend_rows(users, strategy, k, relation=relation)]
 
-    return assess(recommender.bundle.space(), recommend, graph, seed=1, relation=relation)
+    new = RecommendNewcomers(recommender, relation=relation)
+    return assess(recommender.bundle.space(), recommend, new, graph, seed=1, relation=relation)
 
 
 def test_every_strategy_is_measured_and_the_best_one_is_the_default(
     recommender: Recommender, graph: PreparedGraph
 ) -> None:
-    evaluation, strategies, auto = assessed(recommender, graph)
+    evaluation, strategies, auto, _ = assessed(recommender, graph)
     assert set(evaluation.strategies) == set(strategies)
     assert {"blend", "rescored", "mixture_blend", "mixture_centroid", "popular"} <= set(strategies)
     best = max(values["recall@10"] for values in evaluation.strategies.values())
@@ -35,8 +37,17 @@ def test_every_strategy_is_measured_and_the_best_one_is_the_default(
     assert "item_knn" in evaluation.baselines
 
 
+def test_newcomers_have_a_strategy_of_their_own_and_a_default(recommender: Recommender, graph: PreparedGraph) -> None:
+    evaluation, strategies, _, auto_newcomer = assessed(recommender, graph)
+    weights = strategies["newcomer"].weights
+    assert weights.user == 0  # newcomers have no vector
+    assert set(evaluation.newcomers) == set(strategies)
+    best = max(values["recall@10"] for values in evaluation.newcomers.values())
+    assert evaluation.newcomers[auto_newcomer]["recall@10"] == best
+
+
 def test_the_gate_compares_with_popularity(recommender: Recommender, graph: PreparedGraph) -> None:
-    evaluation, _, auto = assessed(recommender, graph)
+    evaluation, _, auto, _ = assessed(recommender, graph)
     gate = evaluation.gates[0]
     assert gate.measured == pytest.approx(evaluation.strategies[auto]["recall@10"], abs=1e-5)
     assert gate.floor == pytest.approx(evaluation.baselines["popularity"]["recall@10"], abs=1e-5)

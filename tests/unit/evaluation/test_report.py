@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluation.compression import CompressionReport, CompressionRow
-from evaluation.follow import Estimate, FollowReport, Row
+from evaluation.follow import ColdRow, Estimate, FollowReport, Row
 from evaluation.ranking import RankingReport, RankingRow
 from evaluation.report.page import Report, render, write_report
 from evaluation.report.svg import Series, chart
@@ -36,7 +36,11 @@ def follow() -> FollowReport:
         method("popularity", "baseline", 0.02),
         Row(name="implicit_als_128", kind="baseline", missing="the package <implicit> is not installed"),
     )
-    cold = {1: (method("fold_in", "strategy", 0.2),)}
+    metrics = method("auto", "strategy", 0.2).metrics
+    cold = (
+        ColdRow(known=1, strategy="auto", shown="in training", metrics=metrics),
+        ColdRow(known=1, strategy="auto", shown="by engagements", metrics=metrics, share={"recall@10": 0.913}),
+    )
     return FollowReport(relation="follows", held_out="test", users=100, seed=1, auto="blend", rows=rows, cold=cold)
 
 
@@ -93,7 +97,15 @@ def test_the_page_is_well_formed_and_needs_nothing_beside_it(report: Report) -> 
 
 def test_every_method_and_every_missing_one_is_on_the_page(report: Report) -> None:
     page = render(report)
-    for text in ("blend", "popularity", "the package &lt;implicit&gt; is not installed", "A &amp; B", "clicks", "32×"):
+    for text in (
+        "blend",
+        "popularity",
+        "the package &lt;implicit&gt; is not installed",
+        "A &amp; B",
+        "clicks",
+        "32×",
+        "91%",
+    ):
         assert text in page
     assert '<tr class="strategy auto"><td>blend' in page
 

@@ -10,10 +10,11 @@ from training.backend import Backend, BucketWork
 from training.config import TrainConfig
 from training.edges import BucketEdges, index_edges
 from training.layout import training_edges
-from training.memory import choose_partitions, footprint
+from training.memory import footprint
 from training.model import random_table, zero_relations
 from training.schedule import make_schedule
-from training.setup import make_backend, thread_count
+from training.setup import make_backend, share_of, thread_count
+from training.sizing import choose
 
 SAMPLE_EDGES = 200_000
 SAMPLE_ROWS = 200_000
@@ -40,11 +41,12 @@ class Plan:
 
 def plan(prepared: PreparedGraph, config: TrainConfig) -> Plan:
     """Size the run and time a few seconds of it; writes nothing that stays. Raises ConfigError as `train` would."""
-    need = footprint(prepared, config, thread_count(config))
-    partitions = choose_partitions(need, config)
-    backend = make_backend(config)
+    mine = share_of(config, 0)
+    backend = make_backend(mine)
+    need = footprint(prepared, mine, thread_count(mine))
+    partitions = choose(prepared, mine, backend.room())
     edges = sum(training_edges(relation) for relation in prepared.relations)
-    rate = _calibrate(prepared, config, backend)
+    rate = config.devices * _calibrate(prepared, mine, backend)  # buckets that are trained together share nothing
     rows = sum(entity.count for entity in prepared.entities)
     table_bytes = rows * (config.dim + 1) * 4
     return Plan(
@@ -53,7 +55,7 @@ def plan(prepared: PreparedGraph, config: TrainConfig) -> Plan:
         edges=edges,
         partitions=partitions,
         buckets=partitions**2,
-        memory_bytes=need.total(partitions),
+        memory_bytes=config.devices * need.total(partitions),
         disk_bytes=3 * table_bytes + edges * 20 + partitions * rows * 8,
         backend=backend.name,
         threads=thread_count(config),

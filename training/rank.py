@@ -30,10 +30,10 @@ from training.setup import (
     metrics_sink,
     parent_name,
     relation_weights,
-    thread_count,
+    share_of,
     vectors_at_start,
 )
-from training.sizing import choose_for_team
+from training.sizing import choose
 from training.store import Checkpoint, Position, StoreKey, TableStore, read_checkpoint
 from training.team import Team
 
@@ -73,22 +73,14 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def own_config(config: TrainConfig, rank: int) -> TrainConfig:
-    """A rank's share: its GPU, its threads, its part of the memory."""
-    device = f"cuda:{rank}" if config.device == "cuda" else config.device
-    share = {"device": device, "threads": max(1, thread_count(config) // config.devices)}
-    memory = None if config.memory is None else config.memory // config.devices
-    return config.model_copy(update={**share, "memory": memory})
-
-
 def _train(task: Task, config: TrainConfig, team: Team, relay: Relay) -> tuple[Position, str]:
     """As one process trains, but by rounds. The first rank alone deals, checkpoints and exports."""
-    run_dir, mine = Path(task.run_dir), own_config(config, team.rank)
+    run_dir, mine = Path(task.run_dir), share_of(config, team.rank)
     warm_start = None if task.warm_start is None else Path(task.warm_start)
     prepared = load_prepared(run_dir / "graph")
     checkpoint = read_checkpoint(run_dir / "checkpoint" / "tables") if task.resume else None
     backend = make_backend(mine)
-    partitions = checkpoint.partitions if checkpoint else choose_for_team(prepared, mine, backend.room())
+    partitions = checkpoint.partitions if checkpoint else choose(prepared, mine, backend.room())
     origin = vectors_at_start(prepared, config, warm_start)
     dealer = Dealer(prepared, run_dir / "checkpoint" / "edges", partitions, config, relay)
     dealer.deal(checkpoint.dealt if checkpoint else 0, write=team.rank == 0)

@@ -47,6 +47,16 @@ def thread_count(config: TrainConfig) -> int:
     return config.threads or os.cpu_count() or 1
 
 
+def share_of(config: TrainConfig, rank: int) -> TrainConfig:
+    """What one of `config.devices` trainers works with: its GPU, its threads, its part of the memory."""
+    if config.devices == 1:
+        return config
+    device = f"cuda:{rank}" if config.device == "cuda" else config.device
+    memory = None if config.memory is None else config.memory // config.devices
+    threads = max(1, thread_count(config) // config.devices)
+    return config.model_copy(update={"device": device, "threads": threads, "memory": memory})
+
+
 def make_backend(config: TrainConfig) -> Backend:
     """The backend asked for; `auto` takes the compiled kernel on the CPU where it can be built, else torch.
 

@@ -7,6 +7,7 @@ from training.layout import training_edges
 from training.memory import MIB, choose_partitions, footprint
 from training.partition import MAX_PARTITIONS
 from training.rounds import partitions_for
+from training.setup import thread_count
 
 DEVICE_EDGE_BYTES = 64
 """An edge of a bucket on the device: five columns of 4 bytes, two sorted keys of 8, and as much again to sort them."""
@@ -29,30 +30,25 @@ def device_need(prepared: PreparedGraph, config: TrainConfig, partitions: int) -
     return int(uneven * (held + edges * DEVICE_EDGE_BYTES / partitions**2) + update)
 
 
-def choose(prepared: PreparedGraph, config: TrainConfig, threads: int, room: int | None) -> int:
+def choose(prepared: PreparedGraph, config: TrainConfig, room: int | None) -> int:
     """P: as configured, else the smallest for which both the host's `memory` and the device's `room` (bytes) suffice.
 
-    Raises ConfigError when none does, or when the one configured does not.
+    `config` is one trainer's share; of several trainers none is left idle. Raises ConfigError when no P fits, or when
+    the one configured does not.
     """
-    least = choose_partitions(footprint(prepared, config, threads), config)
-    candidates = [config.partitions] if config.partitions else [least, *range(max(4, least + 1), MAX_PARTITIONS + 1)]
-    return _first_that_fits(prepared, config, candidates, room)
-
-
-def choose_for_team(prepared: PreparedGraph, config: TrainConfig, room: int | None) -> int:
-    """P for one of `config.devices` trainers, whose share of memory and threads `config` holds: none is left idle."""
-    if config.partitions:
-        return choose(prepared, config, config.threads, room)
-    least = partitions_for(choose(prepared, config, config.threads, None), config.devices)
-    return _first_that_fits(prepared, config, list(range(least, MAX_PARTITIONS + 1, 2 * config.devices)), room)
-
-
-def _first_that_fits(prepared: PreparedGraph, config: TrainConfig, candidates: list[int], room: int | None) -> int:
+    least = choose_partitions(footprint(prepared, config, thread_count(config)), config)
+    candidates = [config.partitions] if config.partitions else _candidates(least, config.devices)
     for partitions in candidates:
         if room is None or device_need(prepared, config, partitions) <= room:
             return partitions
-    least = min((device_need(prepared, config, partitions) for partitions in candidates), default=0)
+    smallest = min(device_need(prepared, config, partitions) for partitions in candidates)
     raise ConfigError(
-        f"{config.device} has {(room or 0) // MIB} MiB free, but training needs at least {least // MIB + 1} MiB there. "
-        "Leave partitions at 0, lower chunks_per_update or dim, or free memory on the device."
+        f"{config.device} has {(room or 0) // MIB} MiB free, but training needs at least {smallest // MIB + 1} MiB "
+        "there. Leave partitions at 0, lower chunks_per_update or dim, or free memory on the device."
     )
+
+
+def _candidates(least: int, devices: int) -> list[int]:
+    if devices > 1:
+        return list(range(partitions_for(least, devices), MAX_PARTITIONS + 2 * devices, 2 * devices))
+    return [least, *range(max(4, least + 1), MAX_PARTITIONS + 1)]

@@ -21,7 +21,6 @@ from training.setup import (
     metrics_sink,
     parent_name,
     relation_weights,
-    thread_count,
     vectors_at_start,
 )
 from training.sizing import choose
@@ -104,7 +103,7 @@ def _train(
     shown: Progress,
 ) -> Position:
     origin = vectors_at_start(prepared, config, warm_start)
-    partitions = checkpoint.partitions if checkpoint else choose(prepared, config, thread_count(config), backend.room())
+    partitions = checkpoint.partitions if checkpoint else choose(prepared, config, backend.room())
     start = checkpoint.position if checkpoint else Position()
     dealer = Dealer(prepared, run_dir / "checkpoint" / "edges", partitions, config, shown)
     dealer.deal(checkpoint.dealt if checkpoint else 0)

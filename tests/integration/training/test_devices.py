@@ -18,6 +18,7 @@ from bundle.prepared import PreparedGraph
 from bundle.progress import SilentStage, Stage
 from evaluation.links import evaluate_links
 from training.config import TrainConfig
+from training.plan import plan
 from training.train import train
 
 STATE = Path("checkpoint/tables/state.json")
@@ -102,6 +103,10 @@ def test_trainers_end_with_the_command_that_started_them(
         command.kill()
     _, alive = psutil.wait_procs(trainers, timeout=60)
     assert alive == []
+
+
+def test_the_plan_counts_two_partitions_a_trainer(circles: PreparedGraph, two: TrainConfig) -> None:
+    assert plan(circles, two).partitions == 4
 
 
 def test_a_failure_in_a_trainer_is_reported_in_its_own_words(

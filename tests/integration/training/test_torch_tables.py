@@ -1,0 +1,85 @@
+"""Tables that live on a device, with the CPU as the device: partitions come and go, checkpoints see what was learnt."""
+
+import gc
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bundle.prepared import PreparedGraph
+from bundle.progress import SILENT
+from training.config import TrainConfig
+from training.layout import Layout, training_edges
+from training.loop import Engine, run_epochs
+from training.metrics import Sinks
+from training.model import Relations, random_table
+from training.origin import RandomOrigin
+from training.residents import Residents
+from training.setup import Dealer
+from training.store import Position, Tables, TableStore
+from training.torch_backend import TorchBackend
+from training.torch_place import Place
+from training.torch_tables import DeviceTables
+
+
+def trained(
+    graph: PreparedGraph, path: Path, config: TrainConfig, backend: TorchBackend
+) -> tuple[list[Tables], Relations]:
+    """All partitions and the relations after training by the loop that `train` uses."""
+    origin = RandomOrigin(len(graph.relations), config.dim, config.init_scale, config.seed)
+    dealer = Dealer(graph, path / "edges", config.partitions, config, SILENT)
+    dealer.deal(0)
+    store = TableStore(path / "tables", dealer.rows, origin.dealt(dealer.rows))
+    relations = origin.relations()
+    with Residents(backend.store(store), dealer.layout) as residents:
+
+        def save(position: Position) -> None:
+            residents.save()
+
+        def deal(position: Position) -> Layout:
+            residents.empty()
+            dealer.deal(position.epoch)
+            store.deal(dealer.rows)
+            residents.use(dealer.layout)
+            return dealer.layout
+
+        weights = np.ones(len(graph.relations), dtype=np.float32)
+        engine = Engine(config, backend, residents, relations, weights, save, deal, Sinks([]), path / "diverged")
+        run_epochs(engine, dealer.layout, Position(), sum(map(training_edges, graph.relations)), SILENT)
+        residents.empty()
+    return [store.load(partition) for partition in range(config.partitions)], relations
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+@pytest.mark.parametrize("checkpoint_seconds", [1e-6, 1e6])
+def test_what_is_learnt_on_the_device_reaches_the_store(
+    circles: PreparedGraph, config: TrainConfig, tmp_path: Path, partitions: int, checkpoint_seconds: float
+) -> None:
+    """Bit for bit what training on the arrays themselves gives, however often checkpoints bring tables back."""
+    settings = {"partitions": partitions, "epochs": 2, "checkpoint_seconds": checkpoint_seconds, "chunks_per_update": 8}
+    config = config.model_copy(update=settings)
+    plain, plain_relations = trained(circles, tmp_path / "plain", config, TorchBackend(config, 1))
+    moved, moved_relations = trained(circles, tmp_path / "moved", config, TorchBackend(config, 1, copies=True))
+    np.testing.assert_array_equal(moved_relations.vectors, plain_relations.vectors)
+    for one, other in zip(moved, plain, strict=True):
+        for mine, theirs in zip(one, other, strict=True):
+            np.testing.assert_array_equal(mine.vectors, theirs.vectors)
+            np.testing.assert_array_equal(mine.accumulator, theirs.accumulator)
+
+
+def test_a_copy_goes_with_the_table_it_copies() -> None:
+    tables = DeviceTables(Place(torch.device("cpu"), copies=True))
+    table = random_table(5, 3, 0.1, np.random.default_rng(1))
+    tables.push(table)
+    copy = tables.find(table)
+    assert copy is not None
+    copy.vectors.add_(1)
+    before = table.vectors.copy()
+    tables.pull(table)
+    np.testing.assert_array_equal(table.vectors, before + 1)
+    on_device = weakref.ref(copy.vectors)
+    del table, copy
+    gc.collect()
+    assert on_device() is None

@@ -24,14 +24,13 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 
+from benchmarks import serve_pgvector
 from benchmarks.http_load import Measured, closed_loop, request_bytes
+from benchmarks.serve_search import RawSearch
 from bundle.reader import open_bundle
 from bundle.space import Bundle
 from bundle.versions import current_path
-from index.search.open import open_searcher
 from service.recommend.plan import strategies_of
-from service.recommend.recommender import Recommender
-from service.recommend.types import RecommendRequest
 
 K = 50
 MODES = 5
@@ -99,27 +98,6 @@ def measure(server: Server, requests: list[bytes], connections: int) -> Measured
     return Measured(np.array(latencies), seconds, cpu_seconds(server.process) - before)
 
 
-class RawSearch:
-    """The searches alone: the queries, exclusions and depth of the live strategy, in this process."""
-
-    def __init__(self, bundle: Bundle, users: list[str]) -> None:
-        space = bundle.space()
-        candidate_type = space.entry.default.candidate_type
-        self._searcher = open_searcher(bundle, space.name, candidate_type)
-        recommender = Recommender(bundle, {(space.name, candidate_type): self._searcher})
-        asked = [RecommendRequest(user=user, k=K, strategy="mixture", modes=MODES) for user in users]
-        plans = [recommender.plan(request) for request in asked]
-        queries = [plan.queries() for plan in plans]
-        self._asked = [(one, [plan.exclusions.rows()] * len(one)) for one, plan in zip(queries, plans, strict=True)]
-
-    def cpu_us(self, part: slice) -> float:
-        """CPU microseconds of one request's searches, over a part of the users."""
-        before = time.process_time()
-        for queries, excluded in self._asked[part]:
-            self._searcher.search(queries, K, exclude=excluded)
-        return 1e6 * (time.process_time() - before) / len(self._asked[part])
-
-
 def recommend_requests(users: list[str], **fields: object) -> list[bytes]:
     """One /recommend for each user."""
     return [
@@ -165,7 +143,7 @@ class Round:
         interested = np.flatnonzero(space.clusters.mixtures.degrees())
         users = table.ids.externals(np.random.default_rng(1).choice(interested, n_requests))
         batch = json.dumps({"type": table.name, "ids": table.ids.externals(np.arange(min(1000, len(table))))}).encode()
-        self._raw = RawSearch(bundle, users)
+        self.raw = RawSearch(bundle, users, K, MODES)
         self._centroid = recommend_requests(users, strategy=centroid_strategy(bundle))
         self._live = recommend_requests(users, strategy="mixture", modes=MODES)
         self._octets = request_bytes("POST", "/v1/embeddings", batch, "application/octet-stream")
@@ -178,7 +156,7 @@ class Round:
         return Figures(
             trivial=measure(naive, plain, 8).cpu_us,
             merged=measure(ours, self._centroid[part], 8).cpu_us,
-            raw=self._raw.cpu_us(part),
+            raw=self.raw.cpu_us(part),
             live=measure(ours, live, 8).cpu_us,
             naive=measure(naive, live, 8).cpu_us,
             live_p99=together.percentile_ms(99),
@@ -199,9 +177,20 @@ def run(bundles: Path, n_requests: int, rounds: int) -> list[tuple[str, str, flo
         start_seconds = ours.start_seconds
     return [
         *table(found),
+        pgvector_row(asked.raw, statistics.median(one.live for one in found)),
         ("own memory of a worker, MB", "", memory, "≤ 150, aim 100"),
         ("start to ready, s", "", start_seconds, "≤ 3, aim 1"),
     ]
+
+
+def pgvector_row(raw: RawSearch, live_us: float) -> tuple[str, str, float, str]:
+    """The same mixture in PostgreSQL, where its packages are installed."""
+    name, wanted = "pgvector (HNSW, client-side merge) / live 5-mode", "≥ 6, aim 10"
+    if not serve_pgvector.AVAILABLE:
+        return name, "skipped: install the dependency group `bench`", float("nan"), wanted
+    found = serve_pgvector.measure(raw, K)
+    settings = f"ef {found.ef_search}, recall {found.recall:.3f} / ours {found.our_recall:.3f}"
+    return name, f"{found.cpu_us:.0f} / {live_us:.0f} µs, {settings}", found.cpu_us / live_us, wanted
 
 
 def table(rounds: list[Figures]) -> list[tuple[str, str, float, str]]:
@@ -209,7 +198,7 @@ def table(rounds: list[Figures]) -> list[tuple[str, str, float, str]]:
     middle = Figures(*(statistics.median(column) for column in zip(*rounds, strict=True)))
 
     def ratio(over: str, under: str) -> float:
-        return statistics.median(getattr(one, over) / getattr(one, under) for one in rounds)
+        return float(statistics.median(getattr(one, over) / getattr(one, under) for one in rounds))
 
     return [
         ("trivial Response route, µs", "", middle.trivial, ""),

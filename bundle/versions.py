@@ -212,6 +212,12 @@ def _history(bundles: Path) -> list[str]:
     return history if current is None or history[-1:] == [current] else [*history, current]
 
 
+def earlier_versions(bundles: Path) -> list[str]:
+    """What was published before the current version and is still there, the latest first."""
+    names = dict.fromkeys(reversed(_history(bundles)))
+    return [name for name in names if name != current_version(bundles) and (bundles / name / MANIFEST).is_file()]
+
+
 def _history_before_current(bundles: Path) -> list[str]:
     """The history up to the version that a rollback goes to; empty when there is none."""
     current, history = current_version(bundles), _history(bundles)

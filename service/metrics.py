@@ -81,6 +81,12 @@ class VersionMetrics:
         self._swapped = self._gauge(
             "twhin_index_swap_timestamp_seconds", "When the serving version took over", registry
         )
+        self._behind = Gauge(
+            "twhin_index_behind",
+            "1 while the published version is refused and another serves",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._recall = self._gauge("twhin_canary_recall", "Lowest recall of the last self-test", registry)
         self._entities = Gauge(
             "twhin_entities",
@@ -117,6 +123,10 @@ class VersionMetrics:
                 self._entities.labels(space=space.name, type=name).set(len(table))
         self._loads.labels(outcome="loaded").inc()
         self._duration.observe(loaded.seconds)
+
+    def behind(self, is_behind: bool) -> None:
+        """Say whether another version serves than the published one, which was refused."""
+        self._behind.set(is_behind)
 
     def refused(self) -> None:
         """A version was refused."""

@@ -15,7 +15,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
-from bundle.versions import current_path
+from bundle.versions import current_path, current_version
 from service.call import ASGIApp
 from service.logs import configure_logs
 from service.main import create_app
@@ -28,7 +28,8 @@ log = logging.getLogger("twhin.service")
 
 def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers: int = 1) -> None:
     """Serve until SIGTERM or SIGINT. Raises BundleNotFound when nothing is published."""
-    current_path(settings.bundles)
+    if current_version(settings.bundles) is None:
+        current_path(settings.bundles)  # raises; a published version that is unfit or gone is the workers' business
     configure_logs(settings.log_level, settings.log_format)
     _warn_if_open(settings, host)
     _warn_of_unknown_variables()

@@ -25,8 +25,12 @@ async def readyz(call: Call) -> Reply:
         raise not_ready("draining")
     if call.service.versions.active is None:
         raise not_ready(_why_not_ready(call))
-    state = call.service.state.describe()
-    return _status("ok" if state["healthy"] else "ok, engagements unavailable")
+    degraded = []
+    if call.service.versions.behind:
+        degraded.append("published_version_refused")
+    if not call.service.state.describe()["healthy"]:
+        degraded.append("engagements_unavailable")
+    return Reply(orjson.dumps({"status": "degraded" if degraded else "ok", "degraded": degraded}))
 
 
 def _why_not_ready(call: Call) -> str:
@@ -64,7 +68,12 @@ async def info(call: Call) -> Reply:
             "draining": service.draining,
         },
         "limits": service.settings.limits.model_dump(),
-        "versions": {"serving": loaded.version, "kept": service.versions.names(), "refused": service.versions.refused},
+        "versions": {
+            "serving": loaded.version,
+            "published": service.versions.published,
+            "kept": service.versions.names(),
+            "refused": service.versions.refused,
+        },
         "state": service.state.describe(),
         "created": loaded.manifest.created.isoformat(),
         "lineage": loaded.manifest.lineage.model_dump(),

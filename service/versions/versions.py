@@ -1,6 +1,7 @@
 """The version that serves, the ones kept beside it for look-ups, and why a newer one was refused."""
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import TypeVar
 from bundle.errors import BundleError, BundleNotFound, BundlesReadOnly
 from bundle.reader import open_bundle
 from bundle.space import Bundle
-from bundle.versions import current_version, list_versions, publish, rollback, version_path
+from bundle.versions import current_version, earlier_versions, list_versions, publish, rollback, version_path
 from service.metrics import VersionMetrics
 from service.problems import not_ready
 from service.settings import Settings
@@ -38,6 +39,16 @@ class Versions:
     def active(self) -> Loaded | None:
         """The serving version, None before the first one is loaded."""
         return self._active
+
+    @property
+    def published(self) -> str | None:
+        """What CURRENT named when it was last looked at."""
+        return self._followed
+
+    @property
+    def behind(self) -> bool:
+        """Whether the published version was refused, so that another one serves."""
+        return self._followed in self.refused
 
     def serving(self) -> Loaded:
         """The serving version. Raises Problem 503 while there is none."""
@@ -71,15 +82,30 @@ class Versions:
         return self._settings.bundles
 
     async def follow(self) -> None:
-        """Serve what CURRENT names, unless it serves already or was refused. Raises BundleError when it is unfit."""
+        """Serve what CURRENT names, unless it serves already or was refused.
+
+        Raises BundleError when it is unfit: the old version serves on, at start the latest earlier one that is fit.
+        """
         async with self._changing:
             version = await self._in_thread(partial(current_version, self._bundles))
             unchanged, self._followed = version == self._followed, version
+            self._metrics.behind(self.behind)
             if version is None or (self._active is not None and version == self._active.version):
                 return
             # A version that was refused is tried again only when CURRENT has changed, or when nothing serves.
             if not (unchanged and version in self.refused) or self._active is None:
+                try:
+                    self._swap(await self._load(version))
+                except (BundleError, OSError):
+                    if self._active is None:
+                        await self._fall_back()
+                    raise
+
+    async def _fall_back(self) -> None:
+        for version in await self._in_thread(partial(earlier_versions, self._bundles)):
+            with contextlib.suppress(BundleError, OSError):
                 self._swap(await self._load(version))
+                return
 
     async def activate(self, version: str) -> Loaded:
         """Load, check and publish `version`, then serve it. Raises BundleError; the old version serves on."""
@@ -89,13 +115,14 @@ class Versions:
                 return self._active
             loaded = await self._load(version)
             await self._publishing(partial(publish, self._bundles, version))
+            self._followed = version
             self._swap(loaded)
             return loaded
 
     async def roll_back(self) -> Loaded:
         """Publish the version before this one and serve it. Raises BundleError."""
         async with self._changing:
-            version = await self._publishing(partial(rollback, self._bundles))
+            version = self._followed = await self._publishing(partial(rollback, self._bundles))
             self.refused.pop(version, None)
             if self._active is None or self._active.version != version:
                 self._swap(await self._load(version))
@@ -105,9 +132,10 @@ class Versions:
         try:
             path = await self._in_thread(partial(version_path, self._bundles, version))
             loaded = await self._in_thread(partial(load, path, self._settings, thorough=self._active is not None))
-        except BundleError as error:
+        except (BundleError, OSError) as error:
             self.refused[version] = str(error)
             self._metrics.refused()
+            self._metrics.behind(self.behind)
             raise
         self.refused.pop(version, None)
         return loaded
@@ -116,6 +144,7 @@ class Versions:
         # One assignment: a request that holds the old version keeps it, the next one gets the new.
         self._active = loaded
         self._metrics.serving(loaded, time.time())
+        self._metrics.behind(self.behind)
 
     async def _publishing(self, work: Callable[[], Result]) -> Result:
         try:

@@ -24,7 +24,6 @@ async def follow_once(versions: Versions) -> None:
         await versions.follow()
     except (BundleError, OSError) as error:
         log.error("version refused", extra={"reason": str(error)})
-        return
     after = versions.active.version if versions.active else None
     if after != before:
         log.info("version swapped", extra={"before": before, "after": after})

@@ -3,16 +3,20 @@
     python -m benchmarks.index                       200,000 × 128 clustered vectors
     python -m benchmarks.index --rows 1000000        the full set; an hour of two cores
     python -m benchmarks.index --bundle VERSION_DIR  the real vectors and queries of a version's default type
+    python -m benchmarks.index --open VERSION_DIR    how long a version takes until it answers
 
-Everything is seeded. A query is asked alone on one thread, as a service does; its time is the thread's CPU time.
-Scores by approximate libraries are as they come; the configurations of a build score exactly what they return.
+Everything is seeded. A query is asked alone on one thread, as a service does; its time is the thread's CPU time, the
+best of three passes. Ours are the searchers of the service, with checks and exact scores; the others are called
+directly. With a version all hold its popularity column scaled (ADR 11). `--work DIR` keeps what was built, so that
+building and timing can be done apart.
 """
 
 import argparse
+import functools
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,15 +31,17 @@ from bundle.reader import open_bundle
 from index.build.choose import plans_for
 from index.build.config import IndexConfig
 from index.build.devices import find_device, one_thread
-from index.build.indexes import write_index
-from index.build.measure import Truth, find_truth, measure, recall_of
+from index.build.indexes import Plan, write_index
+from index.build.measure import find_truth, recall_of
 from index.build.queries import RealQueries
-from index.search.open import read_searcher
+from index.search.open import open_searcher, read_searcher
 from index.search.protocol import Hits
 from index.search.ranking import exact_scores
 
 Array = npt.NDArray[np.float32]
-DEPTHS = (50, 60, 80, 100, 150, 200, 400, 800)
+DEPTHS = (50, 60, 80, 100, 150, 200, 300, 500, 800, 1600)
+PASSES = 3
+QUERIES = 800  # half of them to learn from, half to ask
 CENTRES, SPREAD, INNER_DIM = 4000, 0.5, 32
 FLOORS = (0.95, 0.99)
 
@@ -54,7 +60,7 @@ class Point:
 
 
 def clustered(rows: int, dim: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Vectors about centres of uneven size and length, and 400 queries drawn alike.
+    """Vectors about centres of uneven size and length, and queries drawn alike.
 
     About a centre they spread in 32 directions, as learnt embeddings do: noise in all 128 has no neighbours.
     """
@@ -67,113 +73,168 @@ def clustered(rows: int, dim: int, rng: np.random.Generator) -> tuple[Array, Arr
         spread: Array = SPREAD * rng.normal(0, 1, (n, INNER_DIM)).astype(np.float32) @ directions
         return centres[chosen] + spread
 
-    return drawn(rows), drawn(400)
+    return drawn(rows), drawn(QUERIES)
 
 
 def of_bundle(path: Path) -> tuple[Array, Array]:
-    """The vectors of a version's default candidate type, and 400 blended queries of its users."""
+    """The vectors of a version's default candidate type, and blended queries of its users."""
     space = open_bundle(path).space()
     default = space.entry.default
     relation = space.relation(default.relation)
     users, targets = space.table(default.user_type), space.table(default.candidate_type)
     known = np.flatnonzero(relation.targets.degrees() >= 3)
     queries = []
-    for user in np.random.default_rng(1).choice(known, 400):
+    for user in np.random.default_rng(1).choice(known, QUERIES):
         folded = targets.embeddings[relation.targets.row(int(user))].mean(axis=0)
         queries.append(np.append(0.3 * users.embeddings[user] + 0.7 * folded + relation.forward, np.float32(0.3)))
     return np.array(targets.vectors), np.stack(queries).astype(np.float32)
 
 
-def ask(search: Callable[[Array], npt.NDArray[np.integer]], vectors: Array, truth: Truth) -> tuple[float, float]:
-    """Recall and CPU microseconds of a query."""
-    queries = truth.queries.queries
-    search(queries[:1])
-    started = time.thread_time()
-    found = [search(queries[i : i + 1]) for i in range(len(queries))]
-    spent = time.thread_time() - started
-    hits = []
-    for query, rows in zip(queries, found, strict=True):
-        kept = np.unique(rows[rows >= 0]).astype(np.int32)
-        hits.append(Hits(kept, exact_scores(vectors, query, kept)))
-    return float(recall_of(hits, truth).mean()), 1e6 * spent / len(queries)
+class Task:
+    """Vectors and queries with the exact answers, the same scaled as the libraries get them, and where to build."""
+
+    def __init__(self, vectors: Array, queries: Array, k: int, scale: float, directory: Path) -> None:
+        half = len(queries) // 2
+        self.vectors = vectors
+        self.learning = RealQueries(queries[:half], ("query",), np.zeros(half, dtype=np.int64))
+        asked = RealQueries(queries[half:], ("query",), np.zeros(len(queries) - half, dtype=np.int64))
+        self.truth = find_truth(vectors, asked, k)
+        self.k = self.truth.k
+        self.queries = asked.queries
+        self.scale = scale
+        self.directory = directory
+
+    @functools.cached_property
+    def scaled_vectors(self) -> Array:
+        """The last column times the scale."""
+        return _with_last_column(self.vectors, self.scale)
+
+    @functools.cached_property
+    def scaled_queries(self) -> Array:
+        """The last coordinate divided by it."""
+        return _with_last_column(self.queries, 1 / self.scale)
+
+    def ask(self, search: Callable[[Array], npt.NDArray[np.integer]], queries: Array) -> tuple[float, float]:
+        """Recall, and CPU microseconds of one query asked alone."""
+        spent = []
+        with one_thread():
+            search(queries[:1])
+            for _ in range(PASSES):
+                started = time.thread_time()
+                found = [search(queries[i : i + 1]) for i in range(len(queries))]
+                spent.append(time.thread_time() - started)
+        hits = []
+        for query, rows in zip(self.queries, found, strict=True):
+            kept = np.unique(rows[rows >= 0]).astype(np.int32)
+            hits.append(Hits(kept, exact_scores(self.vectors, query, kept)))
+        return float(recall_of(hits, self.truth).mean()), 1e6 * min(spent) / len(queries)
+
+    def built(self, path: Path, build: Callable[[], None]) -> float:
+        """CPU seconds that `build` took to write `path`, now or when the file was made."""
+        note = path.with_name(path.name + ".seconds")
+        if not note.exists():
+            started = time.process_time()
+            build()
+            note.write_text(str(time.process_time() - started))
+        return float(note.read_text())
+
+    def point(self, library: str, setting: str, measured: tuple[float, float], path: Path, *cost: float) -> Point:
+        """A row of the table; `cost` is the CPU seconds of building and the seconds of opening."""
+        size = path.stat().st_size if path.exists() else self.vectors.nbytes
+        return Point(library, setting, *measured, size / len(self.vectors), *cost)
 
 
-def with_hnswlib(vectors: Array, truth: Truth, directory: Path) -> Iterator[Point]:
+def _with_last_column(rows: Array, scale: float) -> Array:
+    if scale == 1:
+        return rows
+    scaled = rows.copy()
+    scaled[:, -1] *= np.float32(scale)
+    return scaled
+
+
+def with_hnswlib(task: Task) -> Iterator[Point]:
     """hnswlib with M = 16 and a build depth of 200."""
-    started = time.process_time()
-    built = hnswlib.Index(space="ip", dim=vectors.shape[1])
-    built.init_index(max_elements=len(vectors), M=16, ef_construction=200, random_seed=1)
-    built.add_items(vectors)
-    cost = time.process_time() - started
-    path = directory / "plain.hnsw"
-    built.save_index(str(path))
+    path = task.directory / "plain.hnsw"
+    dim = task.vectors.shape[1]
+
+    def build() -> None:
+        made = hnswlib.Index(space="ip", dim=dim)
+        made.init_index(max_elements=len(task.vectors), M=16, ef_construction=200, random_seed=1)
+        made.add_items(task.scaled_vectors)
+        made.save_index(str(path))
+
+    cost = task.built(path, build)
+    index = hnswlib.Index(space="ip", dim=dim)
     started = time.perf_counter()
-    index = hnswlib.Index(space="ip", dim=vectors.shape[1])
     index.load_index(str(path))
     opened = time.perf_counter() - started
     for depth in DEPTHS:
         index.set_ef(depth)
-        measured = ask(lambda q: index.knn_query(q, k=truth.k, num_threads=1)[0], vectors, truth)
-        yield Point("hnswlib M=16", f"ef {depth}", *measured, path.stat().st_size / len(vectors), cost, opened)
+        measured = task.ask(lambda q: index.knn_query(q, k=task.k, num_threads=1)[0], task.scaled_queries)
+        yield task.point("hnswlib M=16", f"ef {depth}", measured, path, cost, opened)
 
 
-def with_faiss_hnsw(vectors: Array, truth: Truth, directory: Path) -> Iterator[Point]:
+def with_faiss_hnsw(task: Task) -> Iterator[Point]:
     """FAISS HNSW with M = 16 and a build depth of 200."""
-    started = time.process_time()
-    built = faiss.IndexHNSWFlat(vectors.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
-    built.hnsw.efConstruction = 200
-    built.add(vectors)
-    cost = time.process_time() - started
-    path = directory / "plain.faiss"
-    faiss.write_index(built, str(path))
+    path = task.directory / "plain.faiss"
+
+    def build() -> None:
+        made = faiss.IndexHNSWFlat(task.vectors.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
+        made.hnsw.efConstruction = 200
+        made.add(task.scaled_vectors)
+        faiss.write_index(made, str(path))
+
+    cost = task.built(path, build)
     started = time.perf_counter()
     index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
     opened = time.perf_counter() - started
     for depth in DEPTHS:
-        parameters = faiss.SearchParametersHNSW(efSearch=depth)
-        with one_thread():
-            measured = ask(lambda q, p=parameters: index.search(q, truth.k, params=p)[1], vectors, truth)  # type: ignore[misc]
-        yield Point("FAISS HNSW16", f"ef {depth}", *measured, path.stat().st_size / len(vectors), cost, opened)
+        index.hnsw.efSearch = depth
+        measured = task.ask(lambda q: index.search(q, task.k)[1], task.scaled_queries)
+        yield task.point("FAISS HNSW16", f"ef {depth}", measured, path, cost, opened)
 
 
-def with_usearch(vectors: Array, truth: Truth, directory: Path) -> Iterator[Point]:
+def with_usearch(task: Task) -> Iterator[Point]:
     """usearch with connectivity 16 and a build depth of 200, float32."""
-    started = time.process_time()
-    built = Usearch(ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=16, expansion_add=200)
-    built.add(np.arange(len(vectors)), vectors)
-    cost = time.process_time() - started
-    path = directory / "plain.usearch"
-    built.save(str(path))
+    path = task.directory / "plain.usearch"
+
+    def build() -> None:
+        made = Usearch(ndim=task.vectors.shape[1], metric="ip", dtype="f32", connectivity=16, expansion_add=200)
+        made.add(np.arange(len(task.vectors)), task.scaled_vectors)
+        made.save(str(path))
+
+    cost = task.built(path, build)
     started = time.perf_counter()
     index: Any = Usearch.restore(str(path), view=True)
     opened = time.perf_counter() - started
     for depth in DEPTHS:
         index.expansion_search = depth
-        measured = ask(
-            lambda q: np.asarray(index.search(q, truth.k, threads=1).keys).astype(np.int64).ravel(), vectors, truth
+        measured = task.ask(
+            lambda q: np.asarray(index.search(q, task.k, threads=1).keys).astype(np.int64).ravel(), task.scaled_queries
         )
-        yield Point("usearch 16", f"ef {depth}", *measured, path.stat().st_size / len(vectors), cost, opened)
+        yield task.point("usearch 16", f"ef {depth}", measured, path, cost, opened)
 
 
-def with_build(vectors: Array, truth: Truth, directory: Path) -> Iterator[Point]:
+def with_build(task: Task, skipped: Collection[str]) -> Iterator[Point]:
     """Every configuration that a build sweeps, through the searchers that the service uses."""
-    config = IndexConfig() if vectors.shape[1] % 2 else IndexConfig(popularity_scale=1.0)  # no popularity column
-    cost, made = 0.0, None
-    for plan in plans_for(len(vectors), config, with_hnsw=True):
-        path = directory / plan.file_name
-        if plan.kind != "exact" and plan.same_file != made:
-            started = time.process_time()
-            write_index(plan, vectors, path, seed=1, threads=0, device=find_device())
-            cost, made = time.process_time() - started, plan.same_file
+    config = IndexConfig(popularity_scale=task.scale)
+    for plan in plans_for(len(task.vectors), config, with_hnsw=True):
+        if plan.kind in skipped:
+            continue
+        path = task.directory / plan.file_name
+        cost = 0.0 if plan.kind == "exact" else task.built(path, functools.partial(_write, plan, task, path))
         started = time.perf_counter()
-        searcher = read_searcher(path, plan.entry(path.name, vectors.shape[1]), vectors)
+        searcher = read_searcher(path, plan.entry(path.name), task.vectors)
         opened = time.perf_counter() - started
-        measured = measure(searcher, truth)
-        size = path.stat().st_size / len(vectors) if path.exists() else 4.0 * vectors.shape[1]
+        measured = task.ask(lambda q, s=searcher: s.search(q, task.k)[0].rows, task.queries)  # type: ignore[misc]
         setting = f"depth {plan.depth}" + (f", refine {plan.refine:g}" if plan.refine != 1 else "")
         if plan.lists:
             setting = f"{plan.lists} lists, {setting}"
-        yield Point(f"ours: {plan.kind}", setting, measured.recall, measured.cpu_us_per_query, size, cost, opened)
+        yield task.point(f"ours: {plan.kind}", setting, measured, path, cost, opened)
+
+
+def _write(plan: Plan, task: Task, path: Path) -> None:
+    write_index(plan, task.vectors, task.learning.queries, path, seed=1, threads=0, device=find_device())
 
 
 def show(points: list[Point], k: int) -> None:
@@ -185,12 +246,41 @@ def show(points: list[Point], k: int) -> None:
             f"| {p.library} | {p.setting} | {p.recall:.4f} | {p.cpu_us:.0f} | {p.bytes_per_vector:.0f} "
             f"| {p.build_cpu_seconds:.0f} | {p.open_seconds:.3f} |"
         )
+    plain = [p for p in points if p.library.startswith("hnswlib")]
     for floor in FLOORS:
-        reaching = [p for p in points if p.recall >= floor]
-        plain = min((p.cpu_us for p in reaching if p.library.startswith("hnswlib")), default=None)
-        ours = min((p for p in reaching if p.library.startswith("ours")), key=lambda p: p.cpu_us, default=None)
-        ratio = f"{plain / ours.cpu_us:.2f}× hnswlib" if plain and ours else "hnswlib does not reach it"
-        print(f"\nrecall ≥ {floor}: {ours.library + ', ' + ours.setting if ours else 'none of ours'}: {ratio}")
+        reaching = [p for p in points if p.recall >= floor and p.library.startswith("ours")]
+        if not reaching:
+            print(f"\nrecall ≥ {floor}: none of ours")
+            continue
+        ours = min(reaching, key=lambda p: p.cpu_us)
+        theirs = _time_at(plain, ours.recall)
+        ratio = f"{theirs / ours.cpu_us:.2f}× hnswlib" if theirs else "hnswlib does not reach it"
+        print(f"\nrecall ≥ {floor}: {ours.library}, {ours.setting}, {ours.recall:.4f}: {ratio} at equal recall")
+
+
+def _time_at(points: list[Point], recall: float) -> float | None:
+    """CPU microseconds at `recall` on the line through `points` in log(1 - recall) and log(time)."""
+    points = sorted(points, key=lambda p: p.recall)
+    if not points or not points[0].recall <= recall <= points[-1].recall:
+        return None
+    missed = [-np.log(1 - min(p.recall, 0.9999)) for p in points]
+    return float(np.exp(np.interp(-np.log(1 - min(recall, 0.9999)), missed, [np.log(p.cpu_us) for p in points])))
+
+
+def show_opening(path: Path) -> None:
+    """Print wall seconds until a version is mapped, until its index file is verified and open, until it answers."""
+    started = time.perf_counter()
+    bundle = open_bundle(path)
+    mapped = time.perf_counter()
+    space = bundle.space()
+    name = space.entry.default.candidate_type
+    searcher = open_searcher(bundle, None, name)
+    opened = time.perf_counter()
+    searcher.search(np.ascontiguousarray(space.table(name).vectors[:1]), 50)
+    answered = time.perf_counter()
+    print(f"{searcher.size} × {searcher.width}, {space.entry.indexes[name].kind}, seconds:")
+    print(f"mapped {mapped - started:.3f}, index verified and open {opened - mapped:.3f}", end="")
+    print(f", first answer {answered - opened:.3f}, together {answered - started:.3f}")
 
 
 def main(arguments: list[str]) -> None:
@@ -198,21 +288,34 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--open", type=Path)
+    parser.add_argument("--work", type=Path, help="keep what is built here, and use what is here")
     parser.add_argument("-k", type=int, default=50)
-    parser.add_argument("--skip", nargs="*", default=[], help="of hnswlib, faiss, usearch")
+    parser.add_argument("--skip", nargs="*", default=[], help="of hnswlib, faiss, usearch, ours, and its kinds")
     chosen = parser.parse_args(arguments)
-    vectors, queries = (
-        of_bundle(chosen.bundle) if chosen.bundle else clustered(chosen.rows, 128, np.random.default_rng(1))
-    )
-    truth = find_truth(vectors, RealQueries(queries, ("query",), np.zeros(len(queries), dtype=np.int64)), chosen.k)
-    sides = {"hnswlib": with_hnswlib, "faiss": with_faiss_hnsw, "usearch": with_usearch, "ours": with_build}
-    points: list[Point] = []
+    if chosen.open:
+        show_opening(chosen.open)
+        return
     with tempfile.TemporaryDirectory() as directory:
-        for name, side in sides.items():
-            if name not in chosen.skip:
-                points += side(vectors, truth, Path(directory))
-                print(f"{name} done", file=sys.stderr)
-    print(f"{len(vectors)} × {vectors.shape[1]}, {'real' if chosen.bundle else 'clustered'}, {len(queries)} queries\n")
+        (chosen.work or Path(directory)).mkdir(parents=True, exist_ok=True)
+        compare(chosen, chosen.work or Path(directory))
+
+
+def compare(chosen: argparse.Namespace, directory: Path) -> None:
+    """Build, ask and print."""
+    if chosen.bundle:
+        task = Task(*of_bundle(chosen.bundle), chosen.k, IndexConfig().popularity_scale, directory)
+    else:
+        task = Task(*clustered(chosen.rows, 128, np.random.default_rng(1)), chosen.k, 1.0, directory)
+    ours = functools.partial(with_build, skipped=chosen.skip)
+    sides = {"hnswlib": with_hnswlib, "faiss": with_faiss_hnsw, "usearch": with_usearch, "ours": ours}
+    points: list[Point] = []
+    for name, side in sides.items():
+        if name not in chosen.skip:
+            points += side(task)
+            print(f"{name} done", file=sys.stderr)
+    rows, width = task.vectors.shape
+    print(f"{rows} × {width}, {'real' if chosen.bundle else 'clustered'}, {len(task.queries)} queries\n")
     show(points, chosen.k)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float32, UInt8
 from pydantic import BaseModel, ConfigDict
 
 from bundle.pq import ProductQuantizer
-from bundle.progress import Progress, SilentProgress
+from bundle.progress import SILENT, Progress
 from evaluation.metrics import hit_ranks, recall
 from evaluation.task import FollowTask
 from index.search.exact import ExactSearcher
@@ -22,7 +22,6 @@ from index.search.protocol import Hits
 Embeddings = Float32[npt.NDArray[np.float32], "_ d"]
 RATIOS = (8, 12, 16, 24, 32, 48, 64)
 FLOAT_BYTES = 4
-SILENT = SilentProgress()
 # The blend of a user's vector with the mean of what it follows that serves best without learning any weights.
 USER_SHARE = 0.3
 POPULARITY = 0.3

@@ -12,19 +12,19 @@ import numpy as np
 from bundle.errors import ConfigError, RunError
 from bundle.layout import SpaceLayout
 from bundle.manifest import Assessment, DefaultQuery, Evaluation, Lineage, Manifest, SpaceEntry
-from bundle.progress import Progress, SilentProgress, Stage
+from bundle.progress import SILENT, Progress, Stage
 from bundle.run import Run, open_run
 from bundle.writer import BundleWriter
 from index.build.clusters import Clustering
 from index.build.config import BuildConfig
 from index.build.devices import Device, find_device
+from index.build.disk import full_disk_named
 from index.build.searchers import Chosen, SearcherStage
 from index.build.stage import SpaceStage
 from index.build.strategies import DEFAULT_AUTO, default_strategies
 from index.search.probe import index_file, probe
 
 Assess = Callable[[Path, Manifest], Assessment | None]
-SILENT = SilentProgress()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,15 @@ def build(
 
     `assess` is given the staged version, which can be opened like any other, and answers with what its
     strategies measured on held-out edges, the strategies to ship and the best of them. Raises RunError
-    for a run that is not whole, ConfigError for settings that do not fit it.
+    for a run that is not whole, ConfigError for settings that do not fit it, DiskFull.
     """
     run = open_run(run_dir)
     device = find_device()
     if config.threads:
         faiss.omp_set_num_threads(config.threads)
     created = datetime.now(UTC)
-    with BundleWriter(bundles, version or _version_name(created, run, config)) as writer:
+    name = version or _version_name(created, run, config)
+    with full_disk_named(bundles), BundleWriter(bundles, name) as writer:
         entry, chosen = _stage_space(run, writer, space, config, device, progress)
         manifest = Manifest(
             version=writer.version,

@@ -15,10 +15,10 @@ Number = TypeVar("Number", int, float)
 SMALL_TYPE = 4096
 # Chosen on one half of the queries and judged on the other: what is only just enough on the first is avoided.
 MARGIN = 0.003
-HNSW_DEPTHS = (100, 150, 250, 400)
+HNSW_DEPTHS = (75, 100, 150, 250, 400)
 IVF_PROBES = (8, 16, 32, 64)
-IVF_PQ_REFINES = (2.0, 4.0)
-PQ_DEPTHS = (250, 500, 1000)
+IVF_PQ_REFINES = (1.5, 2.0, 3.0)
+PQ_DEPTHS = (150, 250, 500)
 # Rows that share an inverted list: 4-bit codes are scanned so fast that longer lists, which miss less, pay.
 ROWS_A_LIST = {"ivf_sq8": 128, "ivf_pq": 512}
 

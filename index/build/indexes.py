@@ -1,6 +1,5 @@
 """Building one searcher's file with hnswlib or FAISS from a plan."""
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,17 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32
 
+from bundle.arrays import save_array
 from bundle.manifest import IndexEntry
 from index.build.config import IndexKind
 from index.build.devices import Device
-from index.search.columns import Columns
+from index.build.disk import require_written
+from index.build.projection import STEP, Projection, fit
+from index.search.columns import columns_file
 
-Vectors = Float32[npt.NDArray[np.float32], "n width"]
+Vectors = Float32[npt.NDArray[np.float32], "_ width"]
 TRAINING_POINTS_A_LIST = 64
 BLOCK_ROWS = 1 << 17
-# With 129 columns FAISS falls back to scalar arithmetic on 8-bit codes, ten times as slow as with 144.
-_COLUMN_STEPS = {"hnsw": 4, "ivf_sq8": 16, "ivf_pq": 2, "pq": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +56,9 @@ class Plan:
         """The plan without what only the search needs: plans that agree in it share a file."""
         return replace(self, depth=0, refine=0.0)
 
-    def columns(self, width: int) -> Columns:
-        """How the library holds `width` columns: as many as its vector instructions, or its codes, come in."""
-        step = _COLUMN_STEPS.get(self.kind, 1)
-        if self.kind in ("ivf_pq", "pq") and self.subquantizers:
-            step = self.subquantizers
-        return Columns(width, step * math.ceil(width / step), self.popularity_scale)
-
-    def entry(self, file: str | None, width: int) -> IndexEntry:
+    def entry(self, file: str | None) -> IndexEntry:
         """The manifest's entry, without measurements."""
         parameters: dict[str, int | float | str | bool] = {
-            "padded_width": self.columns(width).padded,
             "popularity_scale": self.popularity_scale,
             "refine": self.refine,
         }
@@ -82,57 +74,66 @@ class Plan:
         )
 
 
-def write_index(plan: Plan, vectors: Vectors, path: Path, *, seed: int, threads: int, device: Device) -> None:
-    """Build the searcher that `plan` describes over `vectors` and write it to `path`; row = label."""
-    columns = plan.columns(vectors.shape[1])
+def write_index(
+    plan: Plan, vectors: Vectors, queries: Vectors, path: Path, *, seed: int, threads: int, device: Device
+) -> None:
+    """Build the searcher that `plan` describes over `vectors` and write it to `path`; row = label.
+
+    The columns that it holds are learnt from `queries`, real ones; how to make them of a query goes beside it.
+    """
+    step = plan.subquantizers or STEP
+    rng = np.random.default_rng(seed)
+    projection = fit(vectors, queries, scale=plan.popularity_scale, step=step, rng=rng)
+    save_array(columns_file(path), projection.for_queries)
     if plan.cagra:
-        faiss.write_index(_cagra(plan, vectors, columns), str(path))
+        faiss.write_index(_cagra(plan, vectors, projection), str(path))
     elif plan.kind == "hnsw":
-        _write_hnsw(plan, vectors, columns, path, seed, threads)
+        _write_hnsw(plan, vectors, projection, path, seed, threads)
     else:
-        faiss.write_index(_faiss_index(plan, vectors, columns, seed, device), str(path))
+        faiss.write_index(_faiss_index(plan, vectors, projection, seed, device), str(path))
 
 
-def _write_hnsw(plan: Plan, vectors: Vectors, columns: Columns, path: Path, seed: int, threads: int) -> None:
-    index = hnswlib.Index(space="ip", dim=columns.padded)
+def _write_hnsw(plan: Plan, vectors: Vectors, projection: Projection, path: Path, seed: int, threads: int) -> None:
+    index = hnswlib.Index(space="ip", dim=projection.held)
     index.init_index(max_elements=len(vectors), M=plan.links, ef_construction=plan.build_depth, random_seed=seed)
     for start in range(0, len(vectors), BLOCK_ROWS):
-        block = columns.of_vectors(vectors[start : start + BLOCK_ROWS])
+        block = projection.of_vectors(vectors[start : start + BLOCK_ROWS])
         index.add_items(block, np.arange(start, start + len(block)), num_threads=threads or -1)
     index.save_index(str(path))
+    require_written(path, index.index_file_size())
 
 
-def _cagra(plan: Plan, vectors: Vectors, columns: Columns) -> Any:
+def _cagra(plan: Plan, vectors: Vectors, projection: Projection) -> Any:
     """A CAGRA graph from the GPU, turned into the bottom layer of an HNSW for the processor."""
     settings = faiss.GpuIndexCagraConfig()
     settings.graph_degree = 2 * plan.links
     settings.intermediate_graph_degree = 4 * plan.links
-    graph = faiss.GpuIndexCagra(faiss.StandardGpuResources(), columns.padded, faiss.METRIC_INNER_PRODUCT, settings)
-    graph.train(columns.of_vectors(vectors))
-    index = faiss.IndexHNSWCagra(columns.padded, plan.links, faiss.METRIC_INNER_PRODUCT)
+    graph = faiss.GpuIndexCagra(faiss.StandardGpuResources(), projection.held, faiss.METRIC_INNER_PRODUCT, settings)
+    graph.train(projection.of_vectors(vectors))
+    index = faiss.IndexHNSWCagra(projection.held, plan.links, faiss.METRIC_INNER_PRODUCT)
     graph.copyTo(index)
     return index
 
 
-def _faiss_index(plan: Plan, vectors: Vectors, columns: Columns, seed: int, device: Device) -> Any:
-    index = faiss.index_factory(columns.padded, _factory(plan, columns), faiss.METRIC_INNER_PRODUCT)
+def _faiss_index(plan: Plan, vectors: Vectors, projection: Projection, seed: int, device: Device) -> Any:
+    index = faiss.index_factory(projection.held, _factory(plan, projection), faiss.METRIC_INNER_PRODUCT)
     sample = _training_sample(plan, vectors, seed)
     ivf = faiss.try_extract_index_ivf(index)
     if ivf is not None:
         ivf.cp.seed = seed
         ivf.cp.min_points_per_centroid = 1
-        ivf.clustering_index = device.to_gpu(faiss.IndexFlatIP(columns.padded))
-    index.train(columns.of_vectors(sample))
+        ivf.clustering_index = device.to_gpu(faiss.IndexFlatIP(projection.held))
+    index.train(projection.of_vectors(sample))
     if ivf is not None:
         ivf.clustering_index = None
     for start in range(0, len(vectors), BLOCK_ROWS):
-        index.add(columns.of_vectors(vectors[start : start + BLOCK_ROWS]))
+        index.add(projection.of_vectors(vectors[start : start + BLOCK_ROWS]))
     return index
 
 
-def _factory(plan: Plan, columns: Columns) -> str:
+def _factory(plan: Plan, projection: Projection) -> str:
     """FAISS's own name for the plan. Codes of 4 bits are scanned in registers ("fs"), several times as fast as 8."""
-    parts = plan.subquantizers or columns.padded // 2
+    parts = plan.subquantizers or projection.held // 2
     match plan.kind:
         case "ivf_sq8":
             return f"IVF{plan.lists},SQ8"

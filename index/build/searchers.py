@@ -22,9 +22,10 @@ from index.build.devices import Device
 from index.build.indexes import Plan, write_index
 from index.build.measure import Measured, find_truth, measure
 from index.build.queries import RealQueries
+from index.search.columns import columns_file
 from index.search.open import read_searcher
 
-Vectors = Float32[npt.NDArray[np.float32], "n width"]
+Vectors = Float32[npt.NDArray[np.float32], "_ width"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,12 @@ class SearcherStage:
             directory = Path(name)
             truth = find_truth(vectors, queries.part(0, 2), k)
             trials = tuple(
-                Trial(plan, measure(read_searcher(path, plan.entry(path.name, width(vectors)), vectors), truth), *cost)
-                for plan, path, cost in self._built(vectors, directory, with_hnsw)
+                Trial(plan, measure(read_searcher(path, plan.entry(path.name), vectors), truth), *cost)
+                for plan, path, cost in self._built(vectors, truth.queries.queries, directory, with_hnsw)
             )
             best = choose(trials, self.config.index)
             file = self._keep(entity_type, best.plan, directory)
-        entry = best.plan.entry(file, width(vectors))
+        entry = best.plan.entry(file)
         path = self.writer.path(file or self.layout.vectors(entity_type))
         judged = measure(read_searcher(path, entry, vectors), find_truth(vectors, queries.part(1, 2), k))
         gate = Gate(
@@ -68,7 +69,7 @@ class SearcherStage:
         return Chosen(entity_type, _measured(entry, judged, best.bytes_per_vector, k), gate, trials, best)
 
     def _built(
-        self, vectors: Vectors, directory: Path, with_hnsw: bool
+        self, vectors: Vectors, queries: Vectors, directory: Path, with_hnsw: bool
     ) -> Iterator[tuple[Plan, Path, tuple[float, float]]]:
         """Every plan with its file, bytes a vector and CPU seconds; plans that differ only when asked share a file."""
         plans = plans_for(
@@ -76,18 +77,18 @@ class SearcherStage:
         )
         for shared, alike in groupby(plans, key=lambda plan: plan.same_file):
             path = directory / shared.file_name
-            seconds = self._write(shared, vectors, path)
+            seconds = self._write(shared, vectors, queries, path)
             size = path.stat().st_size if path.exists() else vectors.nbytes
             for plan in alike:
                 yield plan, path, (size / max(1, len(vectors)), seconds)
 
-    def _write(self, plan: Plan, vectors: Vectors, path: Path) -> float:
+    def _write(self, plan: Plan, vectors: Vectors, queries: Vectors, path: Path) -> float:
         if plan.kind == "exact":
             return 0.0
         started = time.process_time()
         threads = self.config.threads or os.cpu_count() or 1
         faiss.omp_set_num_threads(threads)
-        write_index(plan, vectors, path, seed=self.config.seed, threads=threads, device=self.device)
+        write_index(plan, vectors, queries, path, seed=self.config.seed, threads=threads, device=self.device)
         return time.process_time() - started
 
     def _keep(self, entity_type: str, plan: Plan, directory: Path) -> str | None:
@@ -95,14 +96,11 @@ class SearcherStage:
         if plan.kind == "exact":
             return None
         file = self.layout.index(entity_type, plan.extension)
-        (directory / plan.same_file.file_name).replace(self.writer.path(file))
-        self.writer.add(file)
+        made, kept = directory / plan.same_file.file_name, self.writer.path(file)
+        for source, target in ((made, kept), (columns_file(made), columns_file(kept))):
+            source.replace(target)
+            self.writer.add(target.relative_to(self.writer.root).as_posix())
         return file
-
-
-def width(vectors: Vectors) -> int:
-    """Columns of `vectors`."""
-    return int(vectors.shape[1])
 
 
 def _measured(entry: IndexEntry, judged: Measured, bytes_per_vector: float, k: int) -> IndexEntry:

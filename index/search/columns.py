@@ -1,37 +1,66 @@
-"""The shape in which a library holds the vectors: the popularity column scaled, the width padded.
+"""The shape in which a library holds the vectors: a linear map that keeps the inner product and drops what is idle.
 
-An inner product stays the same when a column is multiplied by a number and the query's coordinate is
-divided by it. The embedding's columns are small and queries weigh popularity by a fraction, so without
-this the one popularity column would decide alone which rows an index thinks are near one another.
+A library holds x·B and is asked q·A, with A·Bᵀ near the identity, so that the inner product stays what it was
+while the columns are fewer and their scales such that a small error in any of them costs a query the same.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32
 
+from bundle.arrays import map_array
+from bundle.errors import BundleInvalid
+from bundle.manifest import IndexEntry
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """`width` columns in the bundle, `padded` in the library; the last of `width` is multiplied by `scale`."""
+    """`for_queries` is A: `width` columns in the bundle, `held` in the library."""
 
-    width: int
-    padded: int
-    scale: float = 1.0
+    for_queries: Float32[npt.NDArray[np.float32], "width held"]
 
-    def of_vectors(self, vectors: Float32[npt.NDArray[np.float32], "n width"]) -> npt.NDArray[np.float32]:
-        """The vectors as the library holds them: float32 [n, padded]."""
-        return self._laid_out(vectors, self.scale)
+    @property
+    def width(self) -> int:
+        """Columns of a vector in the bundle."""
+        return int(self.for_queries.shape[0])
+
+    @property
+    def held(self) -> int:
+        """Columns of a vector in the library."""
+        return int(self.for_queries.shape[1])
 
     def of_queries(self, queries: Float32[npt.NDArray[np.float32], "q width"]) -> npt.NDArray[np.float32]:
-        """The queries as the library needs them: float32 [q, padded]."""
-        return self._laid_out(queries, 1.0 / self.scale)
+        """The queries as the library needs them: float32 [q, held].
 
-    def _laid_out(self, rows: npt.NDArray[np.float32], scale: float) -> npt.NDArray[np.float32]:
-        if self.padded == self.width and scale == 1.0:
-            return rows
-        laid_out = np.zeros((len(rows), self.padded), dtype=np.float32)
-        laid_out[:, : self.width] = rows
-        laid_out[:, self.width - 1] *= np.float32(scale)
-        return laid_out
+        Each row is summed alone: a matrix product would give a query other last bits in another batch.
+        """
+        mapped: npt.NDArray[np.float32] = np.einsum("qi,ij->qj", queries, self.for_queries)
+        return mapped
+
+
+def columns_file(index: Path) -> Path:
+    """Where A lies: beside the index at `index`."""
+    return index.with_suffix(".queries.npy")
+
+
+def read_columns(index: Path, entry: IndexEntry, width: int) -> Columns:
+    """The map that belongs to the index at `index`. Raises BundleInvalid when it does not fit `width` columns."""
+    if "padded_width" in entry.parameters:  # a version from before there was a map
+        return scaled_columns(
+            width, int(entry.parameters["padded_width"]), float(entry.parameters.get("popularity_scale", 1.0))
+        )
+    path = columns_file(index)
+    array = map_array(path)
+    if array.dtype != np.float32 or array.ndim != 2 or len(array) != width:
+        raise BundleInvalid(f"{path} is {array.dtype} {array.shape}; the vectors have {width} columns of float32.")
+    return Columns(np.array(array))
+
+
+def scaled_columns(width: int, held: int, scale: float) -> Columns:
+    """The map of a library that holds the columns as they are, the last times `scale`, with zeros up to `held`."""
+    for_queries = np.eye(width, held, dtype=np.float32)
+    for_queries[width - 1, width - 1] /= np.float32(scale)
+    return Columns(for_queries)

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Integer
+from jaxtyping import Float32
 
-from index.search.checks import check_exclusions, check_query
+from index.search.checks import CheckedSearcher
 from index.search.protocol import Hits
-from index.search.ranking import NO_ROWS, Matrix, Rows, inside, ranked
+from index.search.ranking import NO_ROWS, Rows, inside, ranked
 
 Queries = Float32[npt.NDArray[np.float32], "q width"]
 
@@ -16,35 +16,14 @@ BLOCK_ROWS = 1 << 16
 BLOCK_QUERIES = 64
 
 
-class ExactSearcher:
-    """Scores every row. O(n · width) a query; a batch shares the reading of the vectors."""
+class ExactSearcher(CheckedSearcher):
+    """Scores every row: O(n · width) a query, `depth` means nothing. A batch shares the reading of the vectors."""
 
-    def __init__(self, vectors: Matrix) -> None:
-        self._vectors = vectors
-
-    @property
-    def size(self) -> int:
-        return len(self._vectors)
-
-    @property
-    def width(self) -> int:
-        return int(self._vectors.shape[1])
-
-    def search(
-        self,
-        queries: Float32[npt.NDArray[np.float32], "q width"],
-        k: int,
-        *,
-        depth: int | None = None,
-        exclude: Sequence[Integer[npt.NDArray[np.integer], " _"]] | None = None,
-    ) -> list[Hits]:
-        """The true best `k`; `depth` has no meaning here. Raises QueryError for queries that are none."""
-        queries = check_query(queries, k, self.width)
-        check_exclusions(exclude, len(queries))
+    def _search(self, queries: Queries, k: int, depth: int | None, exclude: Sequence[Rows]) -> list[Hits]:
         hits: list[Hits] = []
         for first in range(0, len(queries), BLOCK_QUERIES):
             part = queries[first : first + BLOCK_QUERIES]
-            excluded = [NO_ROWS if exclude is None else inside(exclude[first + i], self.size) for i in range(len(part))]
+            excluded = [inside(rows, self.size) for rows in exclude[first : first + BLOCK_QUERIES]]
             best = self._best_rows(part, k, excluded)
             hits.extend(ranked(self._vectors, query, rows, k) for query, rows in zip(part, best, strict=True))
         return hits

@@ -1,5 +1,6 @@
 """FAISS indexes as sources of candidates: inverted lists, product quantisation, HNSW graphs."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from index.search.columns import Columns
 class FaissSource:
     """Candidates from a FAISS index, whose search parameters are arguments of the call: nothing is shared.
 
-    `depth` is the number of inverted lists visited (IVF), the breadth of the search (HNSW), or the number
-    of candidates looked at (PQ alone).
+    `depth` is the number of inverted lists visited (IVF), the breadth of the search, all of which is returned
+    (HNSW), or the number of candidates looked at (PQ alone).
     """
 
     def __init__(self, index: Any, columns: Columns) -> None:
@@ -24,6 +25,8 @@ class FaissSource:
         self._columns = columns
         self._ivf = faiss.try_extract_index_ivf(index)
         self._hnsw = isinstance(index, faiss.IndexHNSW)
+        # Making such an object takes as long as a tenth of a search.
+        self._parameters = lru_cache(maxsize=64)(self._parameters_for)
 
     def candidates(
         self, queries: Float32[npt.NDArray[np.float32], "q width"], n_candidates: int, depth: int
@@ -32,24 +35,23 @@ class FaissSource:
         # A query is too short to share among OpenMP's threads, which would spend the time waking up. The setting is
         # the calling thread's own, and callers have threads of their own.
         faiss.omp_set_num_threads(1)
-        laid_out = np.ascontiguousarray(self._columns.of_queries(queries))
-        if self._ivf is not None:
-            found = self._search_ivf(laid_out, n_candidates, depth)
-        elif self._hnsw:
-            breadth = max(depth, n_candidates)
-            parameters = faiss.SearchParametersHNSW(efSearch=breadth)
-            found = self._index.search(laid_out, n_candidates, params=parameters)[1]
-        else:
-            found = self._index.search(laid_out, min(self._index.ntotal, max(depth, n_candidates)))[1]
-        labels: npt.NDArray[np.int64] = found
+        mapped = self._columns.of_queries(queries)
+        if self._ivf is None:
+            depth = n_candidates = min(self._index.ntotal, max(depth, n_candidates))
+        parameters = self._parameters(depth)
+        labels: npt.NDArray[np.int64] = self._index.search(mapped, n_candidates, params=parameters)[1]
         return labels
 
-    def _search_ivf(self, queries: npt.NDArray[np.float32], n_candidates: int, depth: int) -> Any:
-        probes = min(depth, self._ivf.nlist)
-        parameters = faiss.SearchParametersIVF(nprobe=probes)
+    def _parameters_for(self, depth: int) -> Any:
+        """What FAISS reads `depth` from, and never writes: threads share it."""
+        if self._hnsw:
+            return faiss.SearchParametersHNSW(efSearch=depth)
+        if self._ivf is None:
+            return None
+        parameters = faiss.SearchParametersIVF(nprobe=min(depth, self._ivf.nlist))
         if isinstance(self._index, faiss.IndexPreTransform):
-            parameters = faiss.SearchParametersPreTransform(index_params=parameters)
-        return self._index.search(queries, n_candidates, params=parameters)[1]
+            return faiss.SearchParametersPreTransform(index_params=parameters)
+        return parameters
 
 
 def read_faiss(path: Path, columns: Columns, size: int) -> FaissSource:
@@ -59,9 +61,9 @@ def read_faiss(path: Path, columns: Columns, size: int) -> FaissSource:
     except RuntimeError as error:
         first = str(error).splitlines()[0]
         raise BundleInvalid(f"{path} is no index that FAISS reads: {first:.200}. Build the version again.") from error
-    if index.ntotal != size or index.d != columns.padded:
+    if index.ntotal != size or index.d != columns.held:
         raise BundleInvalid(
-            f"{path} has {index.ntotal} rows of {index.d}; the version has {size} of {columns.padded}. "
+            f"{path} has {index.ntotal} rows of {index.d}; the version has {size} of {columns.held}. "
             "Build the version again."
         )
     return FaissSource(index, columns)

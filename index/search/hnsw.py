@@ -29,20 +29,20 @@ class HnswSource:
     def candidates(
         self, queries: Float32[npt.NDArray[np.float32], "q width"], n_candidates: int, depth: int
     ) -> Int64[npt.NDArray[np.int64], "q found"]:
-        """The first `n_candidates` of a search of breadth max(`depth`, `n_candidates`)."""
+        """All that a search of breadth max(`depth`, `n_candidates`) comes upon last."""
         breadth = min(self._size, max(depth, n_candidates))
         try:
             labels, _ = self._index.knn_query(self._columns.of_queries(queries), k=breadth, num_threads=1)
         except RuntimeError:
             # A graph that cannot reach `breadth` rows from its entry point; the caller widens or scans.
             return np.full((len(queries), 1), -1, dtype=np.int64)
-        found: npt.NDArray[np.int64] = labels[:, :n_candidates].astype(np.int64)
+        found: npt.NDArray[np.int64] = labels.view(np.int64)
         return found
 
 
 def read_hnsw(path: Path, columns: Columns, size: int) -> HnswSource:
     """Read the graph at `path`, whose digest the caller has checked. Raises BundleInvalid."""
-    index = hnswlib.Index(space="ip", dim=columns.padded)
+    index = hnswlib.Index(space="ip", dim=columns.held)
     try:
         index.load_index(str(path))
     except RuntimeError as error:

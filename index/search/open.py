@@ -6,7 +6,7 @@ from bundle.errors import BundleInvalid, QueryError
 from bundle.manifest import IndexEntry
 from bundle.space import Bundle
 from bundle.verify import check_digests
-from index.search.columns import Columns
+from index.search.columns import Columns, columns_file, read_columns
 from index.search.exact import ExactSearcher
 from index.search.faiss_index import read_faiss
 from index.search.hnsw import read_hnsw
@@ -34,7 +34,8 @@ def open_searcher(bundle: Bundle, space: str | None, entity_type: str) -> Search
         return ExactSearcher(vectors)
     if entry.file not in bundle.manifest.files:
         raise BundleInvalid(f"{bundle.path}: the manifest lists no {entry.file}. Build the version again.")
-    check_digests(bundle.path, bundle.manifest, [entry.file])
+    files = (entry.file, columns_file(Path(entry.file)).as_posix())  # versions from before have no second
+    check_digests(bundle.path, bundle.manifest, [name for name in files if name in bundle.manifest.files])
     return read_searcher(bundle.path / entry.file, entry, vectors)
 
 
@@ -42,8 +43,7 @@ def read_searcher(path: Path, entry: IndexEntry, vectors: Matrix) -> Searcher:
     """The searcher in the file at `path`, which is one that this process may trust. Raises BundleInvalid."""
     if entry.kind == "exact":
         return ExactSearcher(vectors)
-    columns = columns_of(entry, int(vectors.shape[1]))
-    source = read_source(path, columns, len(vectors))
+    source = read_source(path, read_columns(path, entry, int(vectors.shape[1])), len(vectors))
     return RefinedSearcher(vectors, source, depth=entry.depth, refine=float(entry.parameters.get("refine", 1.0)))
 
 
@@ -52,10 +52,3 @@ def read_source(path: Path, columns: Columns, rows: int) -> CandidateSource:
     if path.suffix == HNSWLIB_SUFFIX:
         return read_hnsw(path, columns, rows)
     return read_faiss(path, columns, rows)
-
-
-def columns_of(entry: IndexEntry, width: int) -> Columns:
-    """How the library holds the vectors, from the entry's parameters."""
-    return Columns(
-        width, int(entry.parameters.get("padded_width", width)), float(entry.parameters.get("popularity_scale", 1.0))
-    )

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from bundle.errors import BundleInvalid, TwhinError
 from bundle.manifest import IndexEntry
 from bundle.space import Bundle
-from index.search.columns import Columns
-from index.search.open import columns_of, read_source
+from index.search.columns import read_columns
+from index.search.open import read_source
 
 SECONDS = 30
 SECONDS_A_GIGABYTE = 30
@@ -26,19 +26,14 @@ SPARE_BYTES = 8 << 30
 
 
 class IndexFile(BaseModel):
-    """What a child needs to open one index file: where it is, and the rows and columns it must have."""
+    """What a child needs to open one index file: where it is, the rows and columns of the vectors, how it is held."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Path
     rows: int
     width: int
-    padded: int
-    scale: float
-
-    def columns(self) -> Columns:
-        """How the library holds the vectors."""
-        return Columns(self.width, self.padded, self.scale)
+    entry: IndexEntry
 
 
 _FILES = TypeAdapter(tuple[IndexFile, ...])
@@ -46,8 +41,7 @@ _FILES = TypeAdapter(tuple[IndexFile, ...])
 
 def index_file(path: Path, entry: IndexEntry, rows: int, width: int) -> IndexFile:
     """The file at `path` as `entry` describes it."""
-    columns = columns_of(entry, width)
-    return IndexFile(path=path, rows=rows, width=width, padded=columns.padded, scale=columns.scale)
+    return IndexFile(path=path, rows=rows, width=width, entry=entry)
 
 
 def probe_bundle(bundle: Bundle) -> None:
@@ -106,7 +100,7 @@ def main() -> None:
 
 
 def _try_out(file: IndexFile) -> None:
-    source = read_source(file.path, file.columns(), file.rows)
+    source = read_source(file.path, read_columns(file.path, file.entry, file.width), file.rows)
     queries = np.random.default_rng(1).normal(0, 1, (8, file.width)).astype(np.float32)
     found = source.candidates(queries, min(100, file.rows), 100)
     if found.max() >= file.rows:

@@ -20,9 +20,9 @@ def exact_scores(vectors: Matrix, query: Query, rows: Rows) -> Float32[npt.NDArr
 
 
 def ranked(vectors: Matrix, query: Query, rows: Rows, k: int) -> Hits:
-    """The best `k` of `rows` by exact inner product; equal scores go to the lower row."""
+    """The best `k` of ascending `rows` by exact inner product; equal scores go to the lower row."""
     scores = exact_scores(vectors, query, rows)
-    order = np.lexsort((rows, -scores))[:k]
+    order = np.argsort(-scores, kind="stable")[:k]
     return Hits(rows[order].astype(np.int32), scores[order])
 
 

@@ -7,12 +7,12 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int64, Integer
+from jaxtyping import Float32, Int64
 
-from index.search.checks import check_exclusions, check_query
-from index.search.exact import ExactSearcher
+from index.search.checks import CheckedSearcher
+from index.search.exact import ExactSearcher, Queries
 from index.search.protocol import Hits
-from index.search.ranking import NO_ROWS, Matrix, Query, Rows, inside, ranked
+from index.search.ranking import Matrix, Query, Rows, inside, ranked
 
 # Excluded rows fetched on top of k in the first round; a longer list is met by a second round.
 FIRST_EXCLUDED = 1024
@@ -33,7 +33,7 @@ class CandidateSource(Protocol):
         ...
 
 
-class RefinedSearcher:
+class RefinedSearcher(CheckedSearcher):
     """Scores a source's candidates exactly from the mapped vectors and drops the excluded ones.
 
     When too few are left it asks the source for more, and in the end scans every row: an answer is short
@@ -41,41 +41,20 @@ class RefinedSearcher:
     """
 
     def __init__(self, vectors: Matrix, source: CandidateSource, *, depth: int, refine: float = 1.0) -> None:
-        self._vectors = vectors
+        super().__init__(vectors)
         self._source = source
         self._depth = depth
         self._refine = refine
         self._exact = ExactSearcher(vectors)
         self._scratch = threading.local()
 
-    @property
-    def size(self) -> int:
-        return len(self._vectors)
-
-    @property
-    def width(self) -> int:
-        return int(self._vectors.shape[1])
-
-    def search(
-        self,
-        queries: Float32[npt.NDArray[np.float32], "q width"],
-        k: int,
-        *,
-        depth: int | None = None,
-        exclude: Sequence[Integer[npt.NDArray[np.integer], " _"]] | None = None,
-    ) -> list[Hits]:
-        """See `Searcher.search`."""
-        queries = check_query(queries, k, self.width)
-        check_exclusions(exclude, len(queries))
-        if self.size == 0 or len(queries) == 0:
-            return [Hits(np.empty(0, np.int32), np.empty(0, np.float32)) for _ in queries]
-        excluded: Sequence[Rows] = [NO_ROWS] * len(queries) if exclude is None else exclude
+    def _search(self, queries: Queries, k: int, depth: int | None, exclude: Sequence[Rows]) -> list[Hits]:
         depth = self._depth if depth is None else max(1, depth)
-        longest = min(max(len(rows) for rows in excluded), FIRST_EXCLUDED)
+        longest = min(max(map(len, exclude)), FIRST_EXCLUDED)
         found = self._source.candidates(queries, self._wanted(k, longest), depth)
         return [
             self._answer(query, k, rows, candidates, depth)
-            for query, rows, candidates in zip(queries, excluded, found, strict=True)
+            for query, rows, candidates in zip(queries, exclude, found, strict=True)
         ]
 
     def _wanted(self, k: int, n_excluded: int) -> int:
@@ -104,14 +83,16 @@ class RefinedSearcher:
         return ranked(self._vectors, query, eligible, k)
 
     def _eligible(self, candidates: Rows, excluded: Rows) -> Rows:
-        """The candidates that are rows and not excluded, by a mask that each thread keeps."""
-        candidates = candidates[(candidates >= 0) & (candidates < self.size)]
+        """The candidates that are rows and not excluded, ascending, by a mask that each thread keeps."""
+        rows = np.sort(candidates)
+        if rows[0] < 0 or rows[-1] >= self.size:
+            rows = rows[(rows >= 0) & (rows < self.size)]
         if len(excluded) == 0:
-            return candidates
+            return rows
         mask = self._mask()
         known = excluded[(excluded >= 0) & (excluded < self.size)]
         mask[known] = True
-        kept = candidates[~mask[candidates]]
+        kept = rows[~mask[rows]]
         mask[known] = False
         return kept
 

@@ -42,8 +42,8 @@ def open_kind(tmp_path_factory: pytest.TempPathFactory) -> Opener:
         plan = PLANS[kind]
         path = tmp_path_factory.mktemp("index") / plan.file_name
         if kind != "exact":
-            write_index(plan, vectors, path, seed=1, threads=1, device=find_device())
-        return read_searcher(path, plan.entry(path.name, vectors.shape[1]), vectors)
+            write_index(plan, vectors, vectors[:100], path, seed=1, threads=1, device=find_device())
+        return read_searcher(path, plan.entry(path.name), vectors)
 
     return build_and_open
 

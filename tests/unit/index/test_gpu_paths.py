@@ -6,9 +6,12 @@ import faiss
 import numpy as np
 import pytest
 
+from bundle.arrays import save_array
 from index.build.compression import compress
 from index.build.devices import CPU, Device, find_device
 from index.build.indexes import Plan
+from index.build.projection import STEP, fit
+from index.search.columns import columns_file
 from index.search.exact import ExactSearcher
 from index.search.open import read_searcher
 
@@ -41,12 +44,13 @@ def test_the_file_of_a_cagra_graph_opens_in_the_service(tmp_path: Path) -> None:
     """The class that a GPU's graph is copied to, filled by the processor, and read as the service does."""
     vectors = np.random.default_rng(3).normal(0, 1, (2000, 17)).astype(np.float32)
     plan = Plan("hnsw", depth=300, popularity_scale=0.3, links=16, build_depth=100, cagra=True)
-    columns = plan.columns(17)
-    graph = faiss.IndexHNSWCagra(columns.padded, plan.links, faiss.METRIC_INNER_PRODUCT)
-    graph.add(columns.of_vectors(vectors))
+    projection = fit(vectors, vectors[:50], scale=0.3, step=STEP, rng=np.random.default_rng(1))
+    graph = faiss.IndexHNSWCagra(projection.held, plan.links, faiss.METRIC_INNER_PRODUCT)
+    graph.add(projection.of_vectors(vectors))
     path = tmp_path / plan.file_name
     faiss.write_index(graph, str(path))
-    searcher = read_searcher(path, plan.entry(path.name, 17), vectors)
+    save_array(columns_file(path), projection.for_queries)
+    searcher = read_searcher(path, plan.entry(path.name), vectors)
     found, expected = (each.search(vectors[:20], 10) for each in (searcher, ExactSearcher(vectors)))
     shared = [np.isin(one.rows, other.rows).mean() for one, other in zip(found, expected, strict=True)]
     assert np.mean(shared) > 0.95

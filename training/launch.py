@@ -2,6 +2,7 @@
 
 import multiprocessing
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -104,18 +105,18 @@ def _started(task: Task, meeting_point: str, count: int) -> Iterator[list[Traine
 
 def _watch(trainers: list[Trainer], shown: Shown) -> None:
     """Relay messages until every trainer has ended, or for a moment longer once one has failed."""
-    listening = {trainer.pipe: trainer for trainer in trainers}
-    while listening:
-        ready = wait(list(listening), GRACE_SECONDS if any(_failed(trainer) for trainer in trainers) else None)
-        if not ready:
-            return
-        for pipe in ready:
-            trainer = next(t for t in trainers if t.pipe is pipe)
+    listening = list(trainers)
+    until = None
+    while listening and (until is None or time.monotonic() < until):
+        ready = wait([trainer.pipe for trainer in listening], None if until is None else GRACE_SECONDS)
+        for trainer in [trainer for trainer in listening if trainer.pipe in ready]:
             try:
                 _take(trainer, receive(trainer.pipe), shown)
             except EOFError:
-                del listening[trainer.pipe]
+                listening.remove(trainer)
                 trainer.process.join()
+        if until is None and any(_failed(trainer) for trainer in trainers):
+            until = time.monotonic() + GRACE_SECONDS  # for the others to say what they know; they may be busy for hours
 
 
 def _take(trainer: Trainer, message: Message, shown: Shown) -> None:

@@ -73,30 +73,32 @@ def _take(column: list[int], cursor: int, budget: int, gone: set[int], rows: lis
 
 def picked(columns: Sequence[Column], drawn: Sequence[Drawn], modes: Sequence[int]) -> Picks:
     """One slate in which the modes alternate, so that every prefix keeps their proportions; ties: the heavier first."""
-    counts = tuple([len(one.rows) for one in drawn])
-    order: Order = _alternating(counts) if len(counts) > 1 and sum(counts) > 1 else tuple
+    order = _alternating(tuple([len(one.rows) for one in drawn]))
+    rows = order(_joined([one.rows for one in drawn]))
     scores = [column.scores.take(one.positions).tolist() for column, one in zip(columns, drawn, strict=True)]
-    return Picks(
-        order(_joined([one.rows for one in drawn])),
-        order(_joined(scores)),
-        order(_joined([[mode] * count for mode, count in zip(modes, counts, strict=True)])),
-        order(_joined([one.positions for one in drawn])),
-        order(_joined([_sources(column, one.rows) for column, one in zip(columns, drawn, strict=True)])),
-    )
+    owners = [[mode] * len(one.rows) for mode, one in zip(modes, drawn, strict=True)]
+    positions = order(_joined([one.positions for one in drawn]))
+    return Picks(rows, order(_joined(scores)), order(_joined(owners)), positions, _sources(columns, rows))
 
 
 def _joined(parts: Sequence[list[Any]]) -> list[Any]:
     return parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
 
 
-def _sources(column: Column, rows: list[int]) -> list[int]:
-    if column.followers:
-        return [RECIPROCAL if row in column.followers else column.source for row in rows]
-    return [column.source] * len(rows)
+def _sources(columns: Sequence[Column], rows: tuple[int, ...]) -> tuple[int, ...]:
+    """Where each was found: all columns are of one source, and have the same followers."""
+    if not columns:
+        return ()
+    source, followers = columns[0].source, columns[0].followers
+    if followers:
+        return tuple([RECIPROCAL if row in followers else source for row in rows])
+    return (source,) * len(rows)
 
 
 @lru_cache(maxsize=4096)
 def _alternating(counts: tuple[int, ...]) -> Order:
     """Takes from the concatenation of modes that gave `counts` candidates the order in which they alternate."""
+    if len(counts) < 2 or sum(counts) < 2:
+        return tuple
     keys = np.concatenate([(np.arange(count) + 0.5) / max(1, count) for count in counts])
     return itemgetter(*keys.argsort(kind="stable").tolist())

@@ -17,6 +17,7 @@ from bundle.errors import ConfigError, RunError, UsageError
 from bundle.prepared import PreparedGraph
 from bundle.progress import SilentStage, Stage
 from evaluation.links import evaluate_links
+from tests.support.graphs import Links, ids, write_graph
 from training.config import TrainConfig
 from training.plan import plan
 from training.train import train
@@ -73,6 +74,17 @@ def test_two_trainers_see_every_edge_once_an_epoch_and_learn_as_well_as_one(
     assert summary.edges_seen == 5 * sum(len(relation.train) for relation in circles.relations)
     one, two = (evaluate_links(tmp_path / name).overall.mrr for name in ("one", "two"))
     assert two > 0.95 * one
+    pulled = changed(config, devices=2, l2_previous=1.0, epochs=1)
+    train(circles, tmp_path / "warm", pulled, warm_start=tmp_path / "one")
+    before, after = (np.load(tmp_path / name / "vectors" / "user.npy") for name in ("one", "warm"))
+    assert np.linalg.norm(after - before) < 0.1 * np.linalg.norm(before)
+
+
+def test_fewer_entities_than_partitions_are_harmless(tmp_path: Path, two: TrainConfig) -> None:
+    links = [Links("next", "node", "node", np.array([[0, 1], [1, 2]], dtype=np.int32))]
+    graph = write_graph(tmp_path / "prepared", {"node": ids(3)}, links)
+    assert train(graph, tmp_path / "run", two).edges_seen == 10
+    assert np.load(tmp_path / "run/vectors/node.npy").shape == (3, 16)
 
 
 def test_a_trainer_that_dies_ends_the_run_and_resuming_ends_as_if_nothing_had_happened(

@@ -109,14 +109,21 @@ def _watch(trainers: list[Trainer], shown: Shown) -> None:
     until = None
     while listening and (until is None or time.monotonic() < until):
         ready = wait([trainer.pipe for trainer in listening], None if until is None else GRACE_SECONDS)
-        for trainer in [trainer for trainer in listening if trainer.pipe in ready]:
+        for trainer in [trainer for trainer in reversed(listening) if trainer.pipe in ready]:
             try:
-                _take(trainer, receive(trainer.pipe), shown)
+                _take_all(trainer, shown)
             except EOFError:
                 listening.remove(trainer)
                 trainer.process.join()
         if until is None and any(_failed(trainer) for trainer in trainers):
             until = time.monotonic() + GRACE_SECONDS  # for the others to say what they know; they may be busy for hours
+
+
+def _take_all(trainer: Trainer, shown: Shown) -> None:
+    """What lies in a trainer's pipe; the first trainer, who closes stages, comes last. Raises EOFError at the end."""
+    _take(trainer, receive(trainer.pipe), shown)
+    while trainer.pipe.poll():
+        _take(trainer, receive(trainer.pipe), shown)
 
 
 def _take(trainer: Trainer, message: Message, shown: Shown) -> None:

@@ -34,6 +34,11 @@ def make_schedule(groups: tuple[BucketEdges, ...], chunk: int, *stream: int) -> 
     return Schedule(order, group[visit], start[visit], stream_seed(*stream, 1))
 
 
+def chunk_length(schedule: Schedule, position: int, chunk: int) -> int:
+    """Edges in a chunk: the last one of a group may be short."""
+    return min(chunk, len(schedule.order[schedule.group[position]]) - int(schedule.start[position]))
+
+
 def _permutation(n: int, rng: np.random.Generator) -> npt.NDArray[np.int32]:
     order = np.arange(n, dtype=np.int32)
     rng.shuffle(order)

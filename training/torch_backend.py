@@ -9,7 +9,7 @@ from torch import Tensor
 from training.backend import BucketWork, SpanResult, relation_rate
 from training.config import TrainConfig
 from training.model import FORWARD, INVERSE, Table
-from training.schedule import Schedule
+from training.schedule import Schedule, chunk_length
 from training.store import PartitionStore
 from training.torch_feed import Batch, DeviceFeed, Feed, HostFeed
 from training.torch_place import Place
@@ -187,11 +187,6 @@ class TorchVisit:
         positive, candidate = table.vectors[rows[0]], table.vectors[rows[1]]
         logistic, products = self._config.loss == "logistic", PRODUCTS[self._config.products]
         return direction(asked[0], positive, candidate, asked[1], known, batch.weight, logistic, products)
-
-
-def chunk_length(schedule: Schedule, position: int, chunk: int) -> int:
-    """Edges in a chunk: the last one of a group may be short."""
-    return min(chunk, len(schedule.order[schedule.group[position]]) - int(schedule.start[position]))
 
 
 def alike_chunks(schedule: Schedule, positions: range, chunk: int) -> list[list[int]]:

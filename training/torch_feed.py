@@ -14,6 +14,7 @@ from training.backend import BucketWork
 from training.batch import Pairs, make_chunk
 from training.config import TrainConfig
 from training.edges import BucketEdges
+from training.schedule import chunk_length
 from training.torch_draws import below, chunk_seeds, draws
 
 LARGEST_KEY = 2**63
@@ -133,6 +134,7 @@ class DeviceFeed:
 
     def __init__(self, work: BucketWork, config: TrainConfig, device: torch.device) -> None:
         self._config, self._device, self._schedule = config, device, work.schedule
+        self._starts = torch.from_numpy(work.schedule.start).to(device)
         self._groups = [
             _Group(edges, order, device) for edges, order in zip(work.groups, work.schedule.order, strict=True)
         ]
@@ -141,29 +143,30 @@ class DeviceFeed:
     def batch(self, positions: list[int]) -> Batch:
         """See Feed."""
         group = self._groups[self._schedule.group[positions[0]]]
-        at = self._edges(group, positions)
+        chunks = self._upload(positions)
+        length = chunk_length(self._schedule, positions[0], self._config.chunk)
+        within = torch.arange(length, device=self._device)
+        at = group.order[self._starts[chunks][:, None] + within].long()
         src, dst, rel = (column[at].long() for column in (group.src, group.dst, group.rel))
         weight = self._relation_weights[rel] if group.weight is None else self._relation_weights[rel] * group.weight[at]
-        targets, sources = self._negatives(group, src, dst, positions)
+        targets, sources = self._negatives(group, src, dst, chunks)
         return Batch(
             group.edges.source_type, group.edges.target_type, src, dst, rel, weight, targets, sources,
             group.out.mask(src, rel, targets), group.into.mask(dst, rel, sources),
         )  # fmt: skip
 
-    def _edges(self, group: _Group, positions: list[int]) -> Int64[Tensor, "c b"]:
-        starts = self._schedule.start[positions]
-        length = min(self._config.chunk, len(group.order) - int(starts[0]))
-        within = torch.arange(length, device=self._device)
-        return group.order[torch.from_numpy(starts).to(self._device)[:, None] + within].long()
+    def _upload(self, positions: list[int]) -> Int64[Tensor, " c"]:
+        """From pinned memory: a copy from any other makes the host wait until the device has done all before it."""
+        on_host = torch.tensor(positions, pin_memory=self._device.type == "cuda")
+        return on_host.to(self._device, non_blocking=True)
 
     def _negatives(
-        self, group: _Group, src: Int64[Tensor, "c b"], dst: Int64[Tensor, "c b"], positions: list[int]
+        self, group: _Group, src: Int64[Tensor, "c b"], dst: Int64[Tensor, "c b"], chunks: Int64[Tensor, " c"]
     ) -> tuple[Int64[Tensor, "c k"], Int64[Tensor, "c k"]]:
         """As `training.batch.draw_negatives`."""
         config, edges = self._config, group.edges
         u, v, own = config.negatives_uniform, config.negatives_prevalence, config.negatives_in_batch
-        seeds = chunk_seeds(self._schedule.seed, torch.tensor(positions, device=self._device))
-        bits = draws(seeds, 2 * (u + v))
+        bits = draws(chunk_seeds(self._schedule.seed, chunks), 2 * (u + v))
         popular = below(bits[:, 2 * u :], len(edges))
         targets = [dst[:, :own], below(bits[:, :u], edges.n_target), group.dst[popular[:, :v]].long()]
         sources = [src[:, :own], below(bits[:, u : 2 * u], edges.n_source), group.src[popular[:, v:]].long()]

@@ -139,6 +139,23 @@ def test_several_threads_train_every_edge_and_learn_as_well() -> None:
     assert together == pytest.approx(alone, rel=0.05)
 
 
+def test_on_another_device_a_loss_that_is_no_number_is_found_at_the_end_of_the_span() -> None:
+    """The first bad chunk is named, what came before is counted, and the host's tables stay as they were."""
+    start = world()
+    vectors = start.sources[1].vectors.copy()
+    vectors[3] = np.nan
+    tables = start.sources[0], Table(vectors, start.sources[1].accumulator)
+    start = replace(start, sources=tables, targets=tables)
+    schedule = make_schedule(start.groups, start.config.chunk, 5)
+    ones, before = np.ones(3, dtype=np.float32), start.sources[0].vectors.copy()
+    work = BucketWork(start.groups, start.sources, start.targets, start.relations, ones, schedule)
+    at_once = TorchBackend(start.config, 1, copies=True).visit(work).run(0, len(schedule))
+    np.testing.assert_array_equal(start.sources[0].vectors, before)
+    one_by_one = TorchBackend(start.config, 1).visit(work).run(0, len(schedule))
+    assert (at_once.diverged_at, at_once.edges) == (one_by_one.diverged_at, one_by_one.edges)
+    assert at_once.loss == pytest.approx(one_by_one.loss)
+
+
 @pytest.mark.parametrize("name", ["compiled", "torch"])
 def test_a_loss_that_is_no_number_stops_before_it_spreads(name: str) -> None:
     if name == "compiled" and find_compiler() is None:

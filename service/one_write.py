@@ -1,7 +1,11 @@
-"""Head and body of an answer in one write: uvicorn sends them apart, and each is a system call and wakes the client."""
+"""uvicorn's protocol, amended twice: an answer's head and body leave in one write, a request's head is bounded.
+
+The server sends head and body apart, and each is a system call and wakes the client. It reads a head of any size, for
+as long as the client likes to send it.
+"""
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -44,8 +48,41 @@ class JoinedWrites:
 
 
 class OneWriteProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol over `JoinedWrites`."""
+    """uvicorn's HTTP protocol over `JoinedWrites`. A head that is too long gets 400, one that is too slow no answer."""
+
+    HEAD_BYTES: ClassVar[int] = 64 << 10
+    HEAD_SECONDS: ClassVar[float] = 10.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.transport = JoinedWrites(transport, self.loop)  # type: ignore[assignment]
+        self._head_since: float | None = self.loop.time()
+        self._head_bytes = 0
+        self._watch = self.loop.call_later(self.HEAD_SECONDS, self._close_if_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._watch.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head_since is None:
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > self.HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_since, self._head_bytes = self.loop.time(), 0
+
+    def on_headers_complete(self) -> None:
+        self._head_since = None
+        super().on_headers_complete()
+
+    def _close_if_slow(self) -> None:
+        since = self._head_since
+        if since is not None and self.loop.time() - since >= self.HEAD_SECONDS:
+            self.transport.close()
+        else:
+            self._watch = self.loop.call_later(self.HEAD_SECONDS, self._close_if_slow)

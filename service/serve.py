@@ -60,6 +60,7 @@ def _options(settings: Settings, host: str, port: int) -> dict[str, Any]:
         "port": port,
         "loop": "uvloop",
         "http": OneWriteProtocol,
+        "ws": "none",
         "lifespan": "on",
         "access_log": False,
         "log_config": None,

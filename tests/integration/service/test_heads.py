@@ -1,0 +1,81 @@
+"""The head of a request is bounded in size and in time, whatever the server beneath would take."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from service.main import create_app
+from service.one_write import OneWriteProtocol
+from service.settings import Settings
+
+ASK = b"GET /livez HTTP/1.1\r\nhost: x\r\n"
+
+
+class Hasty(OneWriteProtocol):
+    """The same with less patience."""
+
+    HEAD_SECONDS = 0.3
+
+
+@pytest.fixture(scope="module")
+def port(made_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A service whose clients have 0.3 seconds for a head."""
+    settings = Settings(bundles=made_bundles, state=tmp_path_factory.mktemp("state") / "events.db")
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(settings), http=Hasty, loop="asyncio", ws="none", log_config=None)
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield listener.getsockname()[1]
+    server.should_exit = True
+    thread.join()
+    listener.close()
+
+
+def _answer(connection: socket.socket) -> bytes:
+    """What comes back until the other side closes, or a whole head."""
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        while b"\r\n\r\n" not in received and (part := connection.recv(1 << 16)):
+            received += part
+    return received
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /liv", ASK, ASK + b"x-a: b"])
+def test_a_head_that_never_ends_is_cut_off(port: int, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(sent)
+        assert _answer(connection) == b""
+
+
+def test_a_head_that_never_ends_is_cut_off_after_a_good_request_too(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(ASK + b"\r\n")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        connection.sendall(ASK)
+        assert _answer(connection) == b""
+
+
+@pytest.mark.parametrize("header", [b"x-a: " + b"a" * 400_000, b"x-a: b\r\n" * 60_000])
+def test_a_head_that_is_too_long_is_refused(port: int, header: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(ASK + header)
+        assert not _answer(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_an_ordinary_client_notices_nothing(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        for _ in range(3):
+            connection.sendall(ASK + b"x-a: " + b"a" * 8000 + b"\r\n\r\n")
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+            time.sleep(0.5)  # between requests the connection may rest for as long as keep-alive says

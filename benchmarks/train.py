@@ -163,7 +163,7 @@ def power_law_rows(directory: Path, asked: argparse.Namespace) -> list[dict[str,
         graph, edges = directory / f"power-law-{negatives}", asked.edges * 100 // negatives
         write_power_law(graph, asked.nodes, edges)
         for threads in (1, 2):
-            settings = {"dim": asked.dim, "epochs": 1, "threads": threads, **shape}
+            settings: dict[str, object] = {"dim": asked.dim, "epochs": 1, "threads": threads, **shape}
             name = f"{asked.nodes:,} nodes, {edges:,} edges"
             rows.append(report(name, negatives, settings, in_child(graph, settings)))
     return rows
@@ -176,7 +176,7 @@ def fb15k_rows(directory: Path, data: Path) -> list[dict[str, object]]:
     from training.graph.prepare import prepare
 
     graph = prepare(data / "fb15k-237" / "graph.toml", directory / "fb15k").path
-    settings = {"threads": 1, **FB15K}
+    settings: dict[str, object] = {"threads": 1, **FB15K}
     return [report("FB15k-237", 1000, settings, in_child(graph, settings))]
 
 

@@ -2,6 +2,9 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +17,22 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install triton"
 )
 os.environ["TRITON_INTERPRET"] = "1"  # read when the kernel's module is first imported
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from training.triton_update import _update_rows
+
+tables = {"vectors": "*fp32", "state": "*fp32", "previous": "*fp32"}
+pointers = {**tables, "rows": "*i64", "order": "*i64", "gradient": "*fp32"}
+numbers = {"m": "i32", "rate": "fp32", "pull": "fp32", "decay": "fp32", "epsilon": "fp32"}
+for card in (80, 90):
+    for previous, by_coordinate in ((False, False), (True, False), (False, True)):
+        fixed = {"DIM": 100, "BLOCK": 128, "HAS_PREVIOUS": previous, "BY_COORDINATE": by_coordinate}
+        source = ASTSource(_update_rows, {**pointers, **numbers, **dict.fromkeys(fixed, "constexpr")}, fixed)
+        print(len(triton.compile(source, target=GPUTarget("cuda", card, 32)).asm["cubin"]))
+"""
 
 
 def table(rows: int, dim: int, *, previous: bool = False, by_coordinate: bool = False) -> TorchTable:
@@ -59,3 +78,12 @@ def test_nothing_to_do_changes_nothing() -> None:
     after = copy_of(before)
     triton_update(after, torch.empty(0, dtype=torch.int64), torch.empty(0, 4), Rates(0.1, 0.0, 0.0))
     torch.testing.assert_close(after.vectors, before.vectors, rtol=0, atol=0)
+
+
+def test_the_compiler_makes_machine_code_of_it_for_two_generations_of_cards(tmp_path: Path) -> None:
+    """A100 and H100: needs no card, only Triton's own assembler. What the code then does has not been seen."""
+    path = os.pathsep.join(entry for entry in (str(Path.cwd()), *sys.path) if entry)
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 6

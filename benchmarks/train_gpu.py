@@ -12,6 +12,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ def limits(device: torch.device) -> str:
     rates = []
     for numbers in (torch.float32, torch.bfloat16):
         a = torch.randn(size, size, device=device, dtype=numbers)
-        rates.append(2 * size**3 / timed(lambda a=a: a @ a, device) / 1e12)
+        rates.append(2 * size**3 / timed(partial(torch.matmul, a, a), device) / 1e12)
     block = torch.empty(size * size * 4, device=device)
     moved = 2 * block.nbytes / timed(lambda: block.clone(), device) / 1e9
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

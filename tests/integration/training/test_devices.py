@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class KillsATrainer:
 
     def advance(self, n: int = 1) -> None:
         if not self.killed and (self.run / STATE).exists():
-            max(multiprocessing.active_children(), key=lambda process: process.name).kill()
+            max(multiprocessing.active_children(), key=lambda process: int(process.name.split("-")[1])).kill()
             self.killed = True
 
     def note(self, text: str) -> None:
@@ -111,6 +112,7 @@ def test_trainers_end_with_the_command_that_started_them(
     with subprocess.Popen([sys.executable, str(script), *arguments], env=_with_project_path()) as command:
         while not (tmp_path / "run" / STATE).exists():
             assert command.poll() is None
+            time.sleep(0.05)
         trainers = psutil.Process(command.pid).children()
         command.kill()
     _, alive = psutil.wait_procs(trainers, timeout=60)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from bundle.errors import UsageError
-from cli.evaluate_tasks import RunOption, compression, ranking
+from cli.evaluate_ranking import ranking
+from cli.evaluate_tasks import RunOption, compression
 from cli.output import JsonFlag, emit, table
 from cli.progress import progress
 from cli.report import ReportOption, write

@@ -1,4 +1,4 @@
-"""`twhin evaluate compression` and `twhin evaluate ranking`: what a version's vectors are worth to others."""
+"""`twhin evaluate compression`: what is lost when vectors are compressed."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,17 +8,13 @@ import typer
 from cli.output import JsonFlag, emit, line, table
 from cli.progress import progress
 from cli.report import ReportOption, write
-from cli.versions import BundlesOption, resolve
 
 if TYPE_CHECKING:
-    from bundle.space import EntityTable
     from evaluation.compression import CompressionReport
-    from evaluation.ranking import RankingReport, Vectors
 
 RunOption = Annotated[
     Path, typer.Option("--run", help="The run directory, which has the held-out edges.", metavar="DIR")
 ]
-VersionOption = Annotated[str, typer.Option(help="The version to measure.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of every sample.", min=0)]
 
 
@@ -56,53 +52,6 @@ def compression(
     emit(found, as_json, lambda: _show_compression(found))
 
 
-def ranking(
-    run: RunOption,
-    bundles: BundlesOption,
-    version: VersionOption = "current",
-    relation: Annotated[
-        str | None, typer.Option(help="What is predicted; the relation of the split otherwise.")
-    ] = None,
-    seed: SeedOption = 1,
-    report: ReportOption = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Do frozen embeddings help a ranking model? Small models predict held-out edges with and without them.
-
-    They learn on the validation edges and are measured on the test edges: relative cross entropy, ROC-AUC, PR-AUC, MAP.
-    """
-    import numpy as np
-
-    from bundle.reader import open_bundle
-    from bundle.run import open_graph
-    from bundle.versions import version_path
-    from evaluation.ranking import examples_from_graph, feature_sets, ranking_report
-
-    graph = open_graph(run)
-    ends = graph.split_relation() if relation is None else graph.relation(relation)
-    space = open_bundle(version_path(bundles, resolve(bundles, version))).space()
-    users, items = space.table(ends.source), space.table(ends.target)
-    tables = {
-        "raw": (users.embeddings, items.embeddings),
-        "decoded": (_decoded(users), _decoded(items)),
-    }
-    rng = np.random.default_rng(seed)
-    train = examples_from_graph(graph, ends.name, "valid", rng)
-    test = examples_from_graph(graph, ends.name, "test", rng)
-    found = ranking_report(
-        f"does a {ends.source} have an edge {ends.name}", train, test, feature_sets(tables), seed=seed
-    )
-    write(report, "Ranking features", ranking=(found,))
-    emit(found, as_json, lambda: _show_ranking(found))
-
-
-def _decoded(entities: "EntityTable") -> "Vectors":
-    """The vectors as a ranker gets them from /v1/features; the raw ones for a type that is not compressed."""
-    if entities.quantizer is None or entities.codes is None:
-        return entities.embeddings
-    return entities.quantizer.decode(entities.codes)
-
-
 def _show_compression(report: "CompressionReport") -> None:
     columns = ("bytes", "ratio", "OPQ", "MSE", "cosine", "recall@100", report.task, "loss")
     rows = [
@@ -128,13 +77,3 @@ def _show_compression(report: "CompressionReport") -> None:
     else:
         kind = "OPQ" if report.advised.rotated else "PQ"
         line(f"Advised: {kind} with {report.advised.subquantizers} bytes, {report.advised.ratio:g} times smaller.")
-
-
-def _show_ranking(report: "RankingReport") -> None:
-    names = list(report.rows[0].metrics)
-    rows = [[row.features, row.model, *(row.metrics[name].mean for name in names)] for row in report.rows]
-    table(
-        f"{report.task}: {report.train:,} examples to learn from, {report.test:,} to test",
-        ("features", "model", *names),
-        rows,
-    )

@@ -1,45 +1,107 @@
-"""Labelled examples from a file: user, item, label, and any further columns of numbers."""
+"""Labelled examples from a file of the user's own: user, item, label, and any further columns of numbers.
 
-import csv
-from collections.abc import Sequence
+Parquet, CSV or TSV, by the file's name. Ids are those of the graph; whoever has no embedding counts with zeros.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float32
 
 from bundle.errors import UsageError
-from bundle.ids import IdTable
+from bundle.ids import ABSENT, IdTable
 from evaluation.ranking import Labelled
 
 NEEDED = ("user", "item", "label")
+LABELS = {"0": False, "1": True, "false": False, "true": True}
 
 
-def read_labelled(path: Path, users: IdTable, items: IdTable) -> Labelled:
-    """Read a CSV (or, by its name, TSV) file with a header. Labels are 0 or 1.
+@dataclass(frozen=True, slots=True)
+class ExampleFile:
+    """What one file holds, in external ids; `names` are the columns of `others`."""
 
-    A user or item without an embedding is row -1, the zero row of `with_absent`. Raises UsageError naming the line.
+    users: tuple[str, ...]
+    items: tuple[str, ...]
+    labels: Bool[npt.NDArray[np.bool_], " n"]
+    others: Float32[npt.NDArray[np.float32], "n f"]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """Several files over one numbering: row i of `users` and of `items` is the entity that the examples call i."""
+
+    parts: tuple[Labelled, ...]
+    users: tuple[str, ...]
+    items: tuple[str, ...]
+
+
+def read_examples(path: Path) -> ExampleFile:
+    """Read a `.parquet`, `.csv` or `.tsv` file with the columns user, item, label (0 or 1) and others, all numbers.
+
+    Raises UsageError naming the file, the line and what was expected.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-            others = _other_columns(path, reader.fieldnames or [])
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read: {error}. Expected CSV or TSV with a header.") from error
-    if not rows:
-        raise UsageError(f"{path} has a header and no examples.")
-    return Labelled(
-        users=users.rows([row["user"] for row in rows]),
-        items=items.rows([row["item"] for row in rows]),
-        labels=np.array([_label(path, line, row["label"]) for line, row in enumerate(rows, start=2)]),
-        others=_numbers(path, rows, others),
+    table = _read(path)
+    others = _other_columns(path, table.column_names)
+    if not len(table):
+        raise UsageError(f"{path} holds no examples. Expected a row for each: user, item, label.")
+    labels = _labels(path, table["label"])
+    if labels.all() or not labels.any():
+        raise UsageError(f"{path} has only labels {int(labels[0])}; a model needs examples of both.")
+    columns = [_numbers(path, name, table[name]) for name in others]
+    numbers = np.stack(columns, axis=1) if columns else np.zeros((len(table), 0), dtype=np.float32)
+    return ExampleFile(_ids(path, table, "user"), _ids(path, table, "item"), labels, numbers, tuple(others))
+
+
+def number(files: Sequence[ExampleFile]) -> Numbered:
+    """Give every user and every item of the files one number. Raises UsageError when their other columns differ."""
+    for file in files[1:]:
+        if file.names != files[0].names:
+            ours, theirs = ", ".join(files[0].names) or "none", ", ".join(file.names) or "none"
+            raise UsageError(f"The files have other columns: {ours}, and {theirs}. Give both the same, in one order.")
+    users, items = _numbering(file.users for file in files), _numbering(file.items for file in files)
+    parts = tuple(
+        Labelled(
+            np.array([users[user] for user in file.users], dtype=np.int64),
+            np.array([items[item] for item in file.items], dtype=np.int64),
+            file.labels,
+            file.others,
+        )
+        for file in files
     )
+    return Numbered(parts, tuple(users), tuple(items))
 
 
-def with_absent(vectors: Float32[npt.NDArray[np.float32], "n d"]) -> Float32[npt.NDArray[np.float32], "n_plus_1 d"]:
-    """The vectors and a row of zeros at the end, which row -1 finds."""
-    return np.concatenate([vectors, np.zeros((1, vectors.shape[1]), dtype=np.float32)])
+def named(parts: Sequence[Labelled], users: IdTable, items: IdTable) -> Numbered:
+    """Examples that have rows of a graph, numbered anew: only the entities they mention, by external id."""
+    user_rows = np.unique(np.concatenate([part.users for part in parts]))
+    item_rows = np.unique(np.concatenate([part.items for part in parts]))
+    numbered = tuple(
+        Labelled(
+            np.searchsorted(user_rows, part.users), np.searchsorted(item_rows, part.items), part.labels, part.others
+        )
+        for part in parts
+    )
+    return Numbered(numbered, tuple(users.externals(user_rows)), tuple(items.externals(item_rows)))
+
+
+def vectors_of(
+    names: Sequence[str], ids: IdTable, vectors: Float32[npt.NDArray[np.float32], "n d"]
+) -> tuple[Float32[npt.NDArray[np.float32], "names d"], float]:
+    """The vector of each of `names`, zeros for one without; and the share of them that have one."""
+    rows = ids.rows(names)
+    found = rows != ABSENT
+    chosen = np.zeros((len(rows), vectors.shape[1]), dtype=np.float32)
+    chosen[found] = vectors[rows[found]]
+    return chosen, float(found.mean())
 
 
 def split_by_user(examples: Labelled, share: float, rng: np.random.Generator) -> tuple[Labelled, Labelled]:
@@ -53,6 +115,27 @@ def _part(examples: Labelled, chosen: npt.NDArray[np.bool_]) -> Labelled:
     return Labelled(examples.users[chosen], examples.items[chosen], examples.labels[chosen], examples.others[chosen])
 
 
+def _numbering(columns: Any) -> Mapping[str, int]:
+    distinct = dict.fromkeys(name for column in columns for name in column)
+    return {name: position for position, name in enumerate(distinct)}
+
+
+def _read(path: Path) -> Any:
+    """The file as a table; text stays text, so that no id passes through a float."""
+    try:
+        if path.suffix == ".parquet":
+            return pq.read_table(path)
+        if path.suffix not in (".csv", ".tsv"):
+            raise UsageError(f"{path}: expected a file called .parquet, .csv or .tsv.")
+        parse = pa_csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
+        names = pa_csv.open_csv(path, parse_options=parse).schema.names
+        text = pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
+        return pa_csv.read_csv(path, parse_options=parse, convert_options=text)
+    except (OSError, pa.ArrowException) as error:
+        message = str(error).splitlines()[0]
+        raise UsageError(f"{path} cannot be read: {message}. Expected Parquet, or CSV or TSV with a header.") from error
+
+
 def _other_columns(path: Path, columns: Sequence[str]) -> list[str]:
     missing = [name for name in NEEDED if name not in columns]
     if missing:
@@ -63,21 +146,44 @@ def _other_columns(path: Path, columns: Sequence[str]) -> list[str]:
     return [name for name in columns if name not in NEEDED]
 
 
-def _label(path: Path, line: int, text: str) -> bool:
-    if text not in ("0", "1"):
-        raise UsageError(f"{path}, line {line}: label is {text!a:.20}; expected 0 or 1.")
-    return text == "1"
+def _ids(path: Path, table: Any, name: str) -> tuple[str, ...]:
+    column = table[name]
+    kind = column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise UsageError(f"{path}: {name} has type {kind}; expected whole numbers or text, as in the graph.")
+    _refuse_first(path, name, column, pc.is_null(column), "an id")
+    return tuple(column.cast(pa.string()).to_pylist())
 
 
-def _numbers(
-    path: Path, rows: Sequence[dict[str, str]], columns: Sequence[str]
-) -> Float32[npt.NDArray[np.float32], "n f"]:
-    values = np.zeros((len(rows), len(columns)), dtype=np.float32)
-    for line, row in enumerate(rows):
-        for position, column in enumerate(columns):
-            try:
-                values[line, position] = float(row[column])
-            except (TypeError, ValueError):
-                found = f"{row[column]!a:.20}"
-                raise UsageError(f"{path}, line {line + 2}: {column} is {found}; expected a number.") from None
-    return values
+def _labels(path: Path, column: Any) -> Bool[npt.NDArray[np.bool_], " n"]:
+    text = column.cast(pa.string())
+    known = pc.is_in(text, value_set=pa.array(list(LABELS)))
+    _refuse_first(path, "label", text, pc.invert(known), "0 or 1")
+    return np.array([LABELS[label] for label in text.to_pylist()])
+
+
+def _numbers(path: Path, name: str, column: Any) -> Float32[npt.NDArray[np.float32], " n"]:
+    try:
+        values = column.cast(pa.float64()).to_numpy()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        values = np.array([_number(value) for value in column.to_pylist()])
+    numbers: npt.NDArray[np.float32] = values.astype(np.float32)
+    _refuse_first(path, name, column, pa.array(~np.isfinite(numbers)), "a number")
+    return numbers
+
+
+def _number(value: object) -> float:
+    """NaN for what is no number."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return float("nan")
+
+
+def _refuse_first(path: Path, name: str, column: Any, wrong: Any, expected: str) -> None:
+    """Raises UsageError for the first value that is wrong; line 1 is a text file's header."""
+    rows = np.flatnonzero(wrong.to_numpy(zero_copy_only=False))
+    if len(rows):
+        row = int(rows[0])
+        where = f"row {row + 1}" if path.suffix == ".parquet" else f"line {row + 2}"
+        raise UsageError(f"{path}, {where}: {name} is {column[row].as_py()!a:.20}; expected {expected}.")

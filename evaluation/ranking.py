@@ -22,6 +22,7 @@ from evaluation.ranking_metrics import measure
 Vectors = Float32[npt.NDArray[np.float32], "_ d"]
 Model = Literal["logistic", "mlp"]
 HIDDEN = 64
+UPDATES = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,19 @@ class RankingReport(BaseModel):
         return {(row.features, row.model): row for row in self.rows}[features, model]
 
 
-def feature_sets(tables: Mapping[str, tuple[Vectors, Vectors]]) -> list[FeatureSet]:
-    """None, then user, item and both for every named pair of (user vectors, item vectors), raw or decoded."""
+def feature_sets(tables: Mapping[str, tuple[Vectors | None, Vectors | None]]) -> list[FeatureSet]:
+    """None, then user, item and both for every named pair of (user vectors, item vectors), raw or decoded.
+
+    A side that is None has no vectors there: a space without that type.
+    """
     found = [FeatureSet("none")]
     for name, (users, items) in tables.items():
-        found.append(FeatureSet(f"user ({name})", users=users))
-        found.append(FeatureSet(f"item ({name})", items=items))
-        found.append(FeatureSet(f"user + item ({name})", users=users, items=items))
+        if users is not None:
+            found.append(FeatureSet(f"user ({name})", users=users))
+        if items is not None:
+            found.append(FeatureSet(f"item ({name})", items=items))
+        if users is not None and items is not None:
+            found.append(FeatureSet(f"user + item ({name})", users=users, items=items))
     return found
 
 
@@ -158,7 +165,7 @@ def _train(
     optimizer = torch.optim.AdamW(network.weights, lr=3e-3, weight_decay=0.05)
     best, kept = float("inf"), network
     # A small set needs more passes to learn anything: at least 600 updates.
-    for _ in range(max(5, 600 * batch // len(x))):
+    for _ in range(max(5, UPDATES // -(-len(learning) // batch))):
         for part in torch.split(torch.randperm(len(learning), generator=generator), batch):
             rows = learning[part]
             loss = torch.nn.functional.binary_cross_entropy_with_logits(network.logits(x[rows]), y[rows])

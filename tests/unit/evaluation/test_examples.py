@@ -3,15 +3,16 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bundle.errors import UsageError
 from bundle.ids import int_ids, string_ids
-from evaluation.examples import read_labelled, split_by_user, with_absent
+from evaluation.examples import number, read_examples, split_by_user, vectors_of
 from evaluation.ranking import Labelled
 
-USERS = int_ids(np.array([10, 20, 30], dtype=np.int64))
-ITEMS = string_ids(["a", "b"])
+TWO = "user,item,label\n20,b,1\n99,a,0\n"
 
 
 def written(tmp_path: Path, text: str, name: str = "examples.csv") -> Path:
@@ -20,48 +21,95 @@ def written(tmp_path: Path, text: str, name: str = "examples.csv") -> Path:
     return path
 
 
-def test_rows_labels_and_other_columns(tmp_path: Path) -> None:
-    path = written(tmp_path, "user,item,label,age\n20,b,1,3.5\n99,a,0,1\n")
-    examples = read_labelled(path, USERS, ITEMS)
-    assert examples.users.tolist() == [1, -1]  # 99 has no embedding
-    assert examples.items.tolist() == [1, 0]
+def test_ids_labels_and_other_columns_of_text(tmp_path: Path) -> None:
+    path = written(tmp_path, "user,item,label,age\n9007199254740993,007,1,3.5\n99,a,0,1\n")
+    examples = read_examples(path)
+    assert examples.users == ("9007199254740993", "99")  # more digits than a float holds
+    assert examples.items == ("007", "a")
     assert examples.labels.tolist() == [True, False]
     assert examples.others.tolist() == [[3.5], [1.0]]
+    assert examples.names == ("age",)
 
 
 def test_tabs_by_the_name_of_the_file(tmp_path: Path) -> None:
-    path = written(tmp_path, "item\tlabel\tuser\na\t1\t10\n", "examples.tsv")
-    assert read_labelled(path, USERS, ITEMS).users.tolist() == [0]
+    path = written(tmp_path, "item\tlabel\tuser\na\t1\t10\nb\t0\t10\n", "examples.tsv")
+    assert read_examples(path).users == ("10", "10")
+
+
+@pytest.mark.parametrize("labels", [[1, 0], [True, False], ["1", "0"], [1.0, 0.0]])
+def test_parquet_with_whatever_type_the_labels_have(tmp_path: Path, labels: list[object]) -> None:
+    columns = {"user": pa.array([2**62, 3]), "item": pa.array(["a", "b"]), "label": labels, "age": [1, 2]}
+    pq.write_table(pa.table(columns), tmp_path / "examples.parquet")
+    examples = read_examples(tmp_path / "examples.parquet")
+    assert examples.users == (str(2**62), "3")
+    assert examples.labels.tolist() == [True, False]
+    assert examples.others.tolist() == [[1.0], [2.0]]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("user,item\n10,a\n", "lacks the column 'label'"),
-        ("user,item,label\n10,a,yes\n", "line 2: label is 'yes'"),
-        ("user,item,label,age\n10,a,1,old\n", "line 2: age is 'old'"),
+        ("user,item\n10,a\n", "lacks the column 'label'; its columns are: user, item"),
+        ("user,item,label\n10,a,yes\n", "line 2: label is 'yes'; expected 0 or 1"),
+        ("user,item,label,age\n10,a,1,2\n10,b,0,old\n", "line 3: age is 'old'; expected a number"),
+        ("user,item,label,age\n10,a,1,nan\n10,b,0,1\n", "line 2: age is 'nan'"),
         ("user,item,label\n", "no examples"),
+        ("user,item,label\n10,a,1\n11,a,1\n", "only labels 1"),
+        ("user,item,label\n10,a\n", "cannot be read"),
+        ("", "cannot be read"),
     ],
 )
 def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        read_labelled(written(tmp_path, text), USERS, ITEMS)
+        read_examples(written(tmp_path, text))
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
-        read_labelled(tmp_path / "none.csv", USERS, ITEMS)
+def test_a_bad_parquet_file_is_named_with_its_row(tmp_path: Path) -> None:
+    path = tmp_path / "examples.parquet"
+    pq.write_table(pa.table({"user": [1, None], "item": [1, 2], "label": [1, 0]}), path)
+    with pytest.raises(UsageError, match=r"row 2: user is None; expected an id"):
+        read_examples(path)
+    pq.write_table(pa.table({"user": [1.5, 2.5], "item": [1, 2], "label": [1, 0]}), path)
+    with pytest.raises(UsageError, match="user has type double; expected whole numbers or text"):
+        read_examples(path)
 
 
-def test_an_absent_entity_has_the_zero_vector() -> None:
-    vectors = with_absent(np.ones((3, 2), dtype=np.float32))
-    assert vectors[-1].tolist() == [0.0, 0.0]
+def test_a_missing_file_and_one_of_another_kind_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.csv cannot be read"):
+        read_examples(tmp_path / "none.csv")
+    with pytest.raises(UsageError, match=r"called \.parquet, \.csv or \.tsv"):
+        read_examples(tmp_path / "examples.json")
+
+
+def test_files_share_one_numbering(tmp_path: Path) -> None:
+    files = [
+        read_examples(written(tmp_path, text, f"{i}.csv"))
+        for i, text in enumerate((TWO, "user,item,label\n99,c,1\n1,b,0\n"))
+    ]
+    numbered = number(files)
+    assert numbered.users == ("20", "99", "1")
+    assert [part.users.tolist() for part in numbered.parts] == [[0, 1], [1, 2]]
+    assert [part.items.tolist() for part in numbered.parts] == [[0, 1], [2, 0]]
+
+
+def test_files_with_other_features_do_not_go_together(tmp_path: Path) -> None:
+    other = written(tmp_path, "user,item,label,age\n1,b,0,3\n1,a,1,3\n", "other.csv")
+    with pytest.raises(UsageError, match="other columns: none, and age"):
+        number([read_examples(written(tmp_path, TWO)), read_examples(other)])
+
+
+def test_whoever_has_no_embedding_has_the_zero_vector() -> None:
+    vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
+    chosen, share = vectors_of(("20", "99"), int_ids(np.array([10, 20, 30], dtype=np.int64)), vectors)
+    assert chosen.tolist() == [[2.0, 3.0], [0.0, 0.0]]
+    assert share == 0.5
+    assert vectors_of(("b",), string_ids(["a", "b"]), vectors[:2])[0].tolist() == [[2.0, 3.0]]
 
 
 def test_a_user_is_in_one_part_alone() -> None:
     users = np.repeat(np.arange(40), 5)
     examples = Labelled(users, users, users % 2 == 0, np.zeros((200, 0), dtype=np.float32))
-    one, other = split_by_user(examples, 0.3, np.random.default_rng(1))
-    assert set(one.users.tolist()).isdisjoint(other.users.tolist())
-    assert len(one) + len(other) == 200
-    assert 20 < len(other) < 120
+    train, test = split_by_user(examples, 0.25, np.random.default_rng(1))
+    assert not set(train.users) & set(test.users)
+    assert len(train) + len(test) == 200
+    assert 20 <= len(test) <= 100

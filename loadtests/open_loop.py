@@ -75,13 +75,25 @@ class Connections:
 
 
 async def open_loop(
-    port: int, shots: Iterator[Shot], *, rate: float, seconds: float, seen: Seen = lambda *_: None
+    port: int,
+    shots: Iterator[Shot],
+    *,
+    rate: float,
+    seconds: float,
+    seen: Seen = lambda *_: None,
+    enough: Callable[[], bool] = lambda: True,
+    patience: float = 0.0,
 ) -> Report:
-    """Send `rate` requests a second for `seconds`; `seen` gets every answer."""
+    """Send `rate` requests a second for `seconds`, and for `patience` seconds more while it is not `enough`.
+
+    `seen` gets every answer.
+    """
     report, connections = Report(), Connections(port)
     started = time.perf_counter()
     tasks: set[asyncio.Task[None]] = set()
-    for number in range(int(rate * seconds)):
+    for number in range(int(rate * (seconds + patience))):
+        if number >= rate * seconds and enough():
+            break
         due = started + number / rate
         wait = due - time.perf_counter()
         if wait > 0:

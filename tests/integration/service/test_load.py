@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import os
 import subprocess
@@ -61,6 +62,28 @@ async def test_a_stalled_server_is_seen_by_everyone_who_was_due() -> None:
     server.close()
     assert report.answered == 100
     assert report.percentile_ms("one", 70) > 50, "a third of the requests were due during the stall"
+
+
+async def test_the_load_goes_on_until_it_is_enough() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port, answers = server.sockets[0].getsockname()[1], [0]
+
+    def count(shot: Shot, body: bytes) -> None:
+        answers[0] += 1
+
+    more = await open_loop(
+        port, _same(), rate=200, seconds=0.1, seen=count, enough=lambda: answers[0] >= 40, patience=30
+    )
+    assert 40 <= more.answered < 4000
+    never = await open_loop(port, _same(), rate=200, seconds=0.1, enough=lambda: False, patience=0.2)
+    assert never.answered == 60
+    server.close()
 
 
 def _same() -> Iterator[Shot]:

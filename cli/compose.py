@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import numpy.typing as npt
 
     from bundle.csr import Csr
     from bundle.manifest import Assessment, Manifest, Strategy
-    from bundle.space import Bundle
+    from bundle.space import Bundle, Space
     from index.build.build import Assess
     from service.recommend.recommender import Recommender
 
@@ -69,6 +71,67 @@ class RecommendNewcomers:
             engagements, followers, strategy, k, space=self.space, relation=self.relation
         )
         return [slate.rows for slate in slates]
+
+
+@dataclass(frozen=True, slots=True)
+class Reclustered:
+    """A recommender over other clusters than the version's, as the sweep over mixtures asks it."""
+
+    recommender: "Recommender"
+    relation: str
+    mixtures: "Csr"
+
+    def __call__(self, users: "npt.NDArray[np.int64]", strategy: "Strategy", k: int) -> "list[npt.NDArray[np.int64]]":
+        return RecommendByRow(self.recommender, relation=self.relation)(users, strategy, k)
+
+
+def reclustered(
+    bundle: "Bundle", relation: str, count: int, users: "npt.NDArray[np.int64]", seed: int, *, modes: int = 10
+) -> Reclustered:
+    """The version's first space with `count` clusters made anew; of its users only `users` have mixtures (eq. 3)."""
+    from dataclasses import replace
+
+    from bundle.space import Clusters
+    from index.build.clusters import cluster
+    from index.build.config import ClusterConfig
+    from index.build.devices import find_device
+
+    space = bundle.space()
+    types = space.entry.clusters.types
+    vectors = {name: space.table(name).embeddings for name in types}
+    found = cluster(vectors, types, ClusterConfig(count=count, iterations=10), seed, find_device())
+    mixtures = _mixtures(space, found.assignment, users, modes)
+    parts = (found.centroids, found.medoid_types, found.medoid_rows, found.sizes, types, found.assignment, mixtures)
+    entry = space.entry.clusters.model_copy(update={"count": count, "modes": modes})
+    changed = replace(
+        space,
+        clusters=Clusters(*parts, space.entry.clusters.mixture_type, {}),
+        entry=space.entry.model_copy(update={"clusters": entry}),
+    )
+    return Reclustered(recommender_of(replace(bundle, spaces={space.name: changed})), relation, mixtures)
+
+
+def _mixtures(
+    space: "Space", assignment: "Mapping[str, npt.NDArray[np.int32]]", users: "npt.NDArray[np.int64]", modes: int
+) -> "Csr":
+    import numpy as np
+
+    from bundle.csr import Csr
+    from bundle.mixtures import mixture_of
+
+    user_type = space.entry.clusters.mixture_type
+    relations = [
+        one for one in space.relations.values() if one.entry.source == user_type and one.entry.target in assignment
+    ]
+    sizes = np.zeros(len(space.table(user_type)) + 1, dtype=np.int64)
+    clusters, weights = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.float32)]
+    for user in np.sort(users).tolist():
+        engaged = np.concatenate([assignment[one.entry.target][one.targets.row(user)] for one in relations])
+        found, shares = mixture_of(engaged, np.ones(len(engaged), dtype=np.float32), modes)
+        sizes[user + 1] = len(found)
+        clusters.append(found)
+        weights.append(shares)
+    return Csr(np.cumsum(sizes), np.concatenate(clusters), np.concatenate(weights))
 
 
 def assessor(run: Path, space: str, seed: int) -> "Assess":

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from bundle.errors import UsageError
-from cli.evaluate_ranking import ranking
-from cli.evaluate_tasks import RunOption, compression
+from cli.evaluate_mixtures import mixtures, mixtures_part
+from cli.evaluate_ranking import ranking, ranking_part
+from cli.evaluate_tasks import RunOption, SeedOption, compression, compression_part
 from cli.output import JsonFlag, emit, table
 from cli.progress import progress
 from cli.report import ReportOption, write
-from cli.versions import resolve
+from cli.versions import BundlesOption, resolve
 
 if TYPE_CHECKING:
     from bundle.prepared import PreparedGraph
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure a run or a version against baselines.", no_args_is_help=True)
 app.command()(compression)
+app.command()(mixtures)
 app.command()(ranking)
 
 
@@ -66,6 +68,46 @@ def follow(
 
     The version is named by --bundles and --version, or is the one that the service at --url serves.
     """
+    found = follow_part(run, bundles, version, url, part, users, seed)
+    write(report, "Whom to follow", follow=found)
+    emit(found, as_json, lambda: _show_follow(found))
+
+
+@app.command(name="all")
+def everything(
+    run: RunOption,
+    bundles: BundlesOption,
+    report: Annotated[
+        Path, typer.Option("--report", help="Where report.html and report.json are written.", metavar="DIR")
+    ],
+    version: Annotated[str, typer.Option(help="The version to measure.")] = "current",
+    old: Annotated[
+        Path | None, typer.Option("--old", help="An earlier run or version: also measure drift from it.", metavar="OLD")
+    ] = None,
+    users: Annotated[int, typer.Option(help="How many users to ask for.", min=1)] = 1000,
+    seed: SeedOption = 1,
+) -> None:
+    """One page with everything: whom to follow, mixtures, ranking features, compression, and drift from --old."""
+    from bundle.versions import version_path
+    from evaluation.drift import evaluate_drift
+
+    write(
+        report,
+        "Evaluation",
+        follow=follow_part(run, bundles, version, None, Part.test, users, seed),
+        mixtures=mixtures_part(run, bundles, version, users // 2, seed),
+        ranking=(ranking_part(bundles, version, run=run, seed=seed),),
+        compression=(compression_part(run, users, seed=seed),),
+        drift=None
+        if old is None
+        else evaluate_drift(old, version_path(bundles, resolve(bundles, version)), progress=progress()),
+    )
+
+
+def follow_part(
+    run: Path, bundles: Path | None, version: str, url: str | None, part: Part, users: int, seed: int
+) -> "FollowReport":
+    """Measure a version or a service on the run's held-out edges."""
     import numpy as np
 
     from bundle.run import open_graph, open_run
@@ -90,9 +132,7 @@ def follow(
         seed=seed,
     )
     cold = cold_rows(task, asked.recommend, asked.newcomers, _cold_questions(asked), vectors, rng)
-    found = found.model_copy(update={"cold": cold, "auto_newcomer": asked.auto_newcomer})
-    write(report, "Whom to follow", follow=found)
-    emit(found, as_json, lambda: _show_follow(found))
+    return found.model_copy(update={"cold": cold, "auto_newcomer": asked.auto_newcomer})
 
 
 class _Asked(NamedTuple):

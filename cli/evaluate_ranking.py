@@ -77,13 +77,29 @@ def ranking(
     The labels are those of --examples, or whether an edge was held out in --run (validation edges to learn from, test
     edges to measure on). Reported: relative cross entropy, ROC-AUC, PR-AUC, MAP, with 95% intervals.
     """
+    found = ranking_part(bundles, version, also or (), examples, test, run, relation, seed)
+    write(report, "Ranking features", ranking=(found,))
+    emit(found, as_json, lambda: _show(found))
+
+
+def ranking_part(
+    bundles: Path,
+    version: str,
+    also: "Sequence[Path]" = (),
+    examples: Path | None = None,
+    test: Path | None = None,
+    run: Path | None = None,
+    relation: str | None = None,
+    seed: int = 1,
+) -> "RankingReport":
+    """Train and measure the small models, on examples from files or from a run. Raises UsageError without either."""
     import numpy as np
 
     from bundle.reader import open_bundle
     from bundle.versions import version_path
     from evaluation.ranking import feature_sets, ranking_report
 
-    paths = [version_path(bundles, resolve(bundles, version)), *(also or ())]
+    paths = [version_path(bundles, resolve(bundles, version)), *also]
     spaces = [(path.name, space) for path in paths for space in open_bundle(path).spaces.values()]
     rng = np.random.default_rng(seed)
     if examples is not None and run is None:
@@ -92,9 +108,7 @@ def ranking(
         task = _from_run(run, relation, rng)
     else:
         raise UsageError("Name what to predict: --examples FILE with labels, or --run DIR with held-out edges.")
-    found = ranking_report(task.name, task.train, task.test, feature_sets(_tables(task, spaces)), seed=seed)
-    write(report, "Ranking features", ranking=(found,))
-    emit(found, as_json, lambda: _show(found))
+    return ranking_report(task.name, task.train, task.test, feature_sets(_tables(task, spaces)), seed=seed)
 
 
 def _from_files(

@@ -15,18 +15,28 @@ if TYPE_CHECKING:
 RunOption = Annotated[
     Path, typer.Option("--run", help="The run directory, which has the held-out edges.", metavar="DIR")
 ]
+LOSS_BUDGET = 0.02
 SeedOption = Annotated[int, typer.Option(help="Seed of every sample.", min=0)]
 
 
 def compression(
     run: RunOption,
     users: Annotated[int, typer.Option(help="How many users to ask for.", min=1)] = 1000,
-    loss_budget: Annotated[float, typer.Option(help="Relative fall of recall@50 that is still fine.", min=0)] = 0.02,
+    loss_budget: Annotated[
+        float, typer.Option(help="Relative fall of recall@50 that is still fine.", min=0)
+    ] = LOSS_BUDGET,
     seed: SeedOption = 1,
     report: ReportOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Compress a run's vectors 8 to 64 times, measure what is lost, and advise a code size (the paper's figure 4)."""
+    found = compression_part(run, users, loss_budget, seed)
+    write(report, "Compression", compression=(found,))
+    emit(found, as_json, lambda: _show_compression(found))
+
+
+def compression_part(run: Path, users: int, loss_budget: float = LOSS_BUDGET, seed: int = 1) -> "CompressionReport":
+    """The sweep over code sizes on the run's held-out edges."""
     import numpy as np
 
     from bundle.run import open_run
@@ -39,7 +49,7 @@ def compression(
     relation = opened.graph.relation(task.relation)
     forward = opened.relation_vectors[relation.index, 0]
     vectors = opened.vectors[relation.target]
-    found = sweep(
+    return sweep(
         relation.target,
         vectors,
         opened.vectors[relation.source][task.users] + forward,
@@ -48,8 +58,6 @@ def compression(
         loss_budget=loss_budget,
         progress=progress(),
     )
-    write(report, "Compression", compression=(found,))
-    emit(found, as_json, lambda: _show_compression(found))
 
 
 def _show_compression(report: "CompressionReport") -> None:

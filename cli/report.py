@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from evaluation.compression import CompressionReport
     from evaluation.drift import DriftReport
     from evaluation.follow import FollowReport
+    from evaluation.mixtures import MixtureReport
     from evaluation.ranking import RankingReport
 
 ReportOption = Annotated[
@@ -25,6 +26,7 @@ def write(
     title: str,
     *,
     follow: "FollowReport | None" = None,
+    mixtures: "MixtureReport | None" = None,
     ranking: "tuple[RankingReport, ...]" = (),
     compression: "tuple[CompressionReport, ...]" = (),
     drift: "DriftReport | None" = None,
@@ -38,6 +40,7 @@ def write(
         title=title,
         created=datetime.now(UTC),
         follow=follow,
+        mixtures=mixtures,
         ranking=ranking,
         compression=compression,
         drift=drift,

@@ -23,6 +23,7 @@ Vectors = Float32[npt.NDArray[np.float32], "_ d"]
 Model = Literal["logistic", "mlp"]
 HIDDEN = 64
 UPDATES = 600
+PATIENCE = 40  # passes without a better one, and learning ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def _train(
     order = torch.randperm(len(x), generator=generator)
     watched, learning = order[: max(1, len(x) // 10)], order[max(1, len(x) // 10) :]
     optimizer = torch.optim.AdamW(network.weights, lr=3e-3, weight_decay=0.05)
-    best, kept = float("inf"), network
+    best, kept, waited = float("inf"), network, 0
     # A small set needs more passes to learn anything: at least 600 updates.
     for _ in range(max(5, UPDATES // -(-len(learning) // batch))):
         for part in torch.split(torch.randperm(len(learning), generator=generator), batch):
@@ -176,7 +177,10 @@ def _train(
             logits = network.logits(x[watched])
             now = float(torch.nn.functional.binary_cross_entropy_with_logits(logits, y[watched]))
         if now < best:
-            best, kept = now, _Network([weight.detach().clone() for weight in network.weights])
+            best, kept, waited = now, _Network([weight.detach().clone() for weight in network.weights]), 0
+        waited += 1
+        if waited > PATIENCE:
+            break
     return kept
 
 

@@ -12,9 +12,10 @@ from evaluation.cold import SHARES
 from evaluation.compression import CompressionReport
 from evaluation.drift import DriftReport
 from evaluation.follow import CUTS, FollowReport, Row
+from evaluation.mixtures import MixtureReport
 from evaluation.ranking import RankingReport
 from evaluation.report.svg import Series, chart
-from evaluation.report.words import mixture_in_words
+from evaluation.report.words import mixture_in_words, sweep_in_words
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222 }
@@ -39,6 +40,7 @@ class Report(BaseModel):
     title: str
     created: datetime
     follow: FollowReport | None = None
+    mixtures: MixtureReport | None = None
     ranking: tuple[RankingReport, ...] = ()
     compression: tuple[CompressionReport, ...] = ()
     drift: DriftReport | None = None
@@ -58,6 +60,8 @@ def render(report: Report) -> str:
     sections = []
     if report.follow is not None:
         sections.append(_follow(report.follow))
+    if report.mixtures is not None:
+        sections.append(_mixtures(report.mixtures))
     sections += [_ranking(ranking) for ranking in report.ranking]
     sections += [_compression(compression) for compression in report.compression]
     if report.drift is not None:
@@ -91,8 +95,28 @@ def _follow(report: FollowReport) -> str:
     return heading + about + _follow_charts(rows) + quality + catalogue + words + degrees + _cold(report) + missing
 
 
-def _missing(name: str, why: str) -> str:
-    return f"<p><small>{html.escape(name)}: {html.escape(why)}.</small></p>"
+def _mixtures(report: MixtureReport) -> str:
+    rows = [one.row.model_copy(update={"name": one.name}) for one in report.mixtures]
+    rows += [row.model_copy(update={"kind": "baseline"}) for row in report.singles]
+    columns = [name for name in (*SHARES, "diversity@10", "coverage@10") if any(name in row.metrics for row in rows)]
+    metric = "one_way_recall@50" if "one_way_recall@50" in columns else "recall@50"
+    lines = [
+        Series(f"{vector}, {modes} modes", *_line_of(report, vector, modes, metric))
+        for vector, modes in dict.fromkeys((one.vector, one.modes) for one in report.mixtures)
+    ]
+    sizes = sorted({float(one.clusters) for one in report.mixtures})
+    lines += [Series(row.name, tuple(sizes), (row.mean(metric),) * len(sizes)) for row in report.singles]
+    heading = f"<h2>A mixture against one vector: {html.escape(report.relation)}</h2>"
+    about = f"<p>{report.users:,} users; one vector in italics. {html.escape(sweep_in_words(report))}</p>"
+    picture = f'<div class="charts">{chart(f"{metric} by number of clusters", "clusters", metric, lines)}</div>'
+    return heading + about + picture + _table("Mixtures over numbers of clusters and modes", rows, columns, None)
+
+
+def _line_of(
+    report: MixtureReport, vector: str, modes: int, metric: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    found = [one for one in report.mixtures if (one.vector, one.modes) == (vector, modes)]
+    return tuple(float(one.clusters) for one in found), tuple(one.row.mean(metric) for one in found)
 
 
 def _follow_charts(rows: Sequence[Row]) -> str:

@@ -1,12 +1,25 @@
-"""Saying in words what the table of strategies shows about mixtures."""
+"""Saying in words what the tables show: when a mixture of interests pays, and when one vector does."""
+
+from collections.abc import Sequence
+
+import numpy as np
 
 from evaluation.follow import FollowReport, Row
+from evaluation.mixtures import MixtureReport
 
-ONE_VECTOR = ("unimodal", "fold_in", "blend", "rescored")
+ONE_VECTOR = ("unimodal", "fold_in", "blend", "rescored", "newcomer")
+SAID = (
+    ("recall@10", "recall in the first ten"),
+    ("recall@50", "recall in the first fifty"),
+    ("one_way_recall@10", "one-way recall in the first ten, which a following back cannot explain"),
+    ("one_way_recall@50", "one-way recall in the first fifty"),
+    ("diversity@10", "the lists' diversity"),
+    ("coverage@10", "the share of the catalogue that is shown"),
+)
 
 
 def mixture_in_words(report: FollowReport) -> str:
-    """When a mixture of interests pays on this graph, and when one vector does."""
+    """What the version's own strategies say."""
     strategies = [row for row in report.rows if row.kind == "strategy" and row.missing is None]
     singles = [row for row in strategies if row.name in ONE_VECTOR]
     mixtures = [row for row in strategies if row.name.startswith("mixture")]
@@ -14,27 +27,40 @@ def mixture_in_words(report: FollowReport) -> str:
         return "Without both a mixture and a single-vector strategy there is nothing to compare."
     one = max(singles, key=lambda row: row.mean("recall@10"))
     many = max(mixtures, key=lambda row: row.mean("recall@10"))
-    parts = [_verdict(one, many)]
-    for metric, meaning in (
-        ("diversity@10", "the lists' diversity"),
-        ("one_way_recall@10", "edges that are not a following back"),
-        ("coverage@10", "the share of the catalogue that is shown"),
-    ):
-        if many.mean(metric) > one.mean(metric):
-            parts.append(f"The mixture is ahead in {meaning}: {many.mean(metric):.3f} to {one.mean(metric):.3f}.")
+    words = compared(many, [one])
     pays = [label for label in many.by_degree if _ahead(many, one, label)]
-    if pays:
-        parts.append(f"It finds more for users with {', '.join(pays)} known edges.")
-    return " ".join(parts)
+    return f"{words} It finds more for users with {', '.join(pays)} known edges." if pays else words
 
 
-def _verdict(one: Row, many: Row) -> str:
-    lead, follow = (many, one) if many.mean("recall@10") > one.mean("recall@10") else (one, many)
-    sort = {one.name: "one vector", many.name: "a mixture"}
-    return (
-        f"On this graph {sort[lead.name]} ({lead.name}) finds more than {sort[follow.name]} ({follow.name}): "
-        f"recall@10 {lead.mean('recall@10'):.3f} to {follow.mean('recall@10'):.3f}."
-    )
+def sweep_in_words(report: MixtureReport) -> str:
+    """What the sweep says, over all users and over those with several interests."""
+    best = max(report.mixtures, key=lambda one: np.nansum([one.row.mean(name) for name, _ in SAID[1:4]]))
+    words = [compared(best.row.model_copy(update={"name": best.name}), report.singles)]
+    for users, rows in (("several interests", report.several), ("one interest", report.one)):
+        if len(rows) == 2:
+            many, one = rows
+            found = [
+                f"{many.mean(name):.3f} to {one.mean(name):.3f} in {said}"
+                for name, said in SAID[:1] + SAID[2:3]
+                if not np.isnan(many.mean(name))
+            ]
+            words.append(f"Users with {users}: {many.name} against {one.name} {' and '.join(found)}.")
+    return " ".join(words)
+
+
+def compared(many: Row, singles: Sequence[Row]) -> str:
+    """In what a mixture is ahead of the best single vector of each kind, and in what behind."""
+    ahead: list[str] = []
+    behind: list[str] = []
+    for name, said in SAID:
+        values = [row for row in singles if not np.isnan(row.mean(name))]
+        if values and not np.isnan(many.mean(name)):
+            one = max(values, key=lambda row: row.mean(name))
+            text = f"{said} ({many.mean(name):.3f} to {one.mean(name):.3f} of {one.name})"
+            (ahead if many.mean(name) > one.mean(name) else behind).append(text)
+    found = f"On this graph the mixture {many.name} "
+    found += f"pays in {'; '.join(ahead)}" if ahead else "pays in nothing that was measured"
+    return found + (f". One vector is ahead in {'; '.join(behind)}." if behind else ".")
 
 
 def _ahead(many: Row, one: Row, label: str) -> bool:

@@ -5,11 +5,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 
 from evaluation.compression import CompressionReport, CompressionRow
 from evaluation.follow import ColdRow, Estimate, FollowReport, Row
+from evaluation.mixtures import MixtureReport, MixtureRow
 from evaluation.ranking import RankingReport, RankingRow
 from evaluation.report.page import Report, render, write_report
 from evaluation.report.svg import Series, chart
@@ -129,10 +129,26 @@ def test_a_chart_of_any_range_has_axes(values: tuple[float, ...]) -> None:
     assert len(ElementTree.fromstring(svg)) > 3  # noqa: S314
 
 
-def test_the_words_say_which_won_and_where_the_other_is_ahead(follow: FollowReport) -> None:
+def test_the_words_say_in_what_the_mixture_is_ahead_and_in_what_one_vector_is(follow: FollowReport) -> None:
     words = mixture_in_words(follow)
-    assert "one vector (blend) finds more than a mixture (mixture_blend)" in words
-    assert "ahead in the lists' diversity: 0.800 to 0.500" in words
+    assert "the mixture mixture_blend pays in the lists' diversity (0.800 to 0.500 of blend)." in words
+    assert "One vector is ahead in recall in the first ten (0.440 to 0.550 of blend); recall in" in words
     turned = follow.model_copy(update={"rows": (method("blend", "strategy", 0.3), method("mixture", "strategy", 0.6))})
-    assert "a mixture (mixture) finds more than one vector (blend)" in mixture_in_words(turned)
-    assert np.isclose(turned.row("mixture").mean("recall@10"), 0.66)
+    assert "the mixture mixture pays in recall in the first ten (0.660 to 0.330 of blend)" in mixture_in_words(turned)
+    assert "It finds more for users with 3-9, 10-29 known edges." in mixture_in_words(turned)
+
+
+def test_the_sweep_is_a_table_a_chart_and_words(report: Report) -> None:
+    row = method("centroid", "strategy", 0.3)
+    mixtures = tuple(MixtureRow(clusters=n, modes=3, vector="centroid", row=row) for n in (64, 256))
+    sweep = MixtureReport(
+        relation="follows",
+        users=9,
+        singles=(method("fold_in", "strategy", 0.2),),
+        mixtures=mixtures,
+        several=(method("many", "strategy", 0.5), method("fold_in", "strategy", 0.4)),
+        one=(),
+    )
+    page = render(report.model_copy(update={"mixtures": sweep}))
+    for text in ("centroid, 256 clusters, 3 modes", "recall@50 by number of clusters", "Users with several interests"):
+        assert text in page

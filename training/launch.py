@@ -139,12 +139,19 @@ def _failed(trainer: Trainer) -> bool:
     return trainer.error is not None or trainer.process.exitcode not in (None, 0)
 
 
+def _hearsay(trainer: Trainer) -> int:
+    """How far a failure is from the cause: in the trainer's own words, without words, for want of another one."""
+    if trainer.error is None:
+        return 1
+    return 2 if LOST in trainer.error else 0
+
+
 def _raise_failure(trainers: list[Trainer]) -> None:
     """Name the trainer that failed by itself, not those that only missed it."""
     failed = [trainer for trainer in trainers if _failed(trainer)]
     if not failed:
         return
-    first = min(failed, key=lambda trainer: trainer.error is not None and LOST in trainer.error)
+    first = min(failed, key=_hearsay)
     code = first.process.exitcode
     how = first.error or (f"was ended by signal {-code}" if code and code < 0 else f"ended with status {code}")
     raise RunError(f"Trainer {first.rank} of {len(trainers)} failed: {how} {RESUME}".replace("..", "."))

@@ -65,6 +65,9 @@ def run_rank(task: Task, meeting_point: str, rank: int, pipe: Connection) -> Non
     except TwhinError as error:
         relay.send(Message(error=str(error)))
         raise SystemExit(error.exit_status) from None
+    except Exception as error:  # a fault of ours: the traceback follows on standard error
+        relay.send(Message(error=f"{type(error).__name__}: {error}."))
+        raise
 
 
 def _die_with_parent() -> None:
@@ -90,7 +93,7 @@ def _train(task: Task, config: TrainConfig, team: Team, relay: Relay) -> tuple[P
     with Residents(backend.store(store), dealer.layout) as residents:
         engine = Engine(
             mine, backend, residents, relations, relation_weights(prepared, config), _no_save, _no_deal, Sinks([]),
-            run_dir / "diverged",
+            run_dir / "diverged" / f"trainer-{team.rank}",
         )  # fmt: skip
         sink = metrics_sink(run_dir, config, fresh=checkpoint is None) if team.rank == 0 else Sinks([])
         member = Member(config, team, dealer, store, engine, key, sink)

@@ -20,15 +20,13 @@ class Team:
     through the run directory, and relation vectors are small."""
 
     def __init__(self, meeting_point: Path, rank: int, size: int) -> None:
-        """Wait for all ranks; `meeting_point` is a file that is new to this run of them."""
+        """Wait for all ranks; `meeting_point` is a new file of their own. Raises RunError, as all else here."""
         self.rank, self.size = rank, size
-        dist.init_process_group(
-            "gloo",
-            init_method=f"file://{meeting_point.resolve()}",
-            rank=rank,
-            world_size=size,
-            timeout=LONGEST_ROUND,
-        )
+        where = f"file://{meeting_point.resolve()}"
+        try:
+            dist.init_process_group("gloo", init_method=where, rank=rank, world_size=size, timeout=LONGEST_ROUND)
+        except RuntimeError as error:
+            raise RunError(f"Trainer {rank} {LOST}: {error}") from error
 
     def leave(self) -> None:
         """Say goodbye."""

@@ -53,7 +53,7 @@ def compression_part(run: Path, users: int, loss_budget: float = LOSS_BUDGET, se
         relation.target,
         vectors,
         opened.vectors[relation.source][task.users] + forward,
-        Learner(training_vectors=65_536, seed=seed),
+        Learner(training_vectors=32_768, seed=seed),
         follow_recall(task, forward),
         loss_budget=loss_budget,
         progress=progress(),

@@ -20,7 +20,7 @@ from index.search.exact import ExactSearcher
 from index.search.protocol import Hits
 
 Embeddings = Float32[npt.NDArray[np.float32], "_ d"]
-RATIOS = (8, 12, 16, 24, 32, 48, 64)
+RATIOS = (8, 16, 32, 64)
 FLOAT_BYTES = 4
 # The blend of a user's vector with the mean of what it follows that serves best without learning any weights.
 USER_SHARE = 0.3

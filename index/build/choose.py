@@ -16,7 +16,8 @@ SMALL_TYPE = 4096
 # Chosen on one half of the queries and judged on the other: what is only just enough on the first is avoided.
 MARGIN = 0.003
 HNSW_DEPTHS = (75, 100, 150, 250, 400)
-IVF_PROBES = (8, 16, 32, 64)
+# Of the lists, one in so many is looked into.
+IVF_SHARES = (64, 32, 16, 8, 4, 2)
 IVF_PQ_REFINES = (1.5, 2.0, 3.0)
 PQ_DEPTHS = (150, 250, 500)
 # Rows that share an inverted list: 4-bit codes are scanned so fast that longer lists, which miss less, pay.
@@ -103,7 +104,8 @@ def _hnsw_plans(_: int, config: IndexConfig) -> list[Plan]:
 
 def _probes(lists: int, config: IndexConfig) -> list[int]:
     """The numbers of lists to look into; never more than there are."""
-    return sorted({min(probes, lists) for probes in _fixed_or(config.depth, IVF_PROBES)})
+    swept = [max(1, lists // share) for share in IVF_SHARES]
+    return sorted({min(probes, lists) for probes in _fixed_or(config.depth, swept)})
 
 
 def _ivf_sq8_plans(n: int, config: IndexConfig) -> list[Plan]:

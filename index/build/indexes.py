@@ -21,6 +21,7 @@ from index.search.columns import columns_file
 Vectors = Float32[npt.NDArray[np.float32], "_ width"]
 TRAINING_POINTS_A_LIST = 64
 BLOCK_ROWS = 1 << 17
+BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +87,11 @@ def write_index(
     projection = fit(vectors, queries, scale=plan.popularity_scale, step=step, rng=rng)
     save_array(columns_file(path), projection.for_queries)
     if plan.cagra:
-        faiss.write_index(_cagra(plan, vectors, projection), str(path))
+        _save(_cagra(plan, vectors, projection), path)
     elif plan.kind == "hnsw":
         _write_hnsw(plan, vectors, projection, path, seed, threads)
     else:
-        faiss.write_index(_faiss_index(plan, vectors, projection, seed, device), str(path))
+        _save(_faiss_index(plan, vectors, projection, seed, device), path)
 
 
 def _write_hnsw(plan: Plan, vectors: Vectors, projection: Projection, path: Path, seed: int, threads: int) -> None:
@@ -129,6 +130,12 @@ def _faiss_index(plan: Plan, vectors: Vectors, projection: Projection, seed: int
     for start in range(0, len(vectors), BLOCK_ROWS):
         index.add(projection.of_vectors(vectors[start : start + BLOCK_ROWS]))
     return index
+
+
+def _save(index: Any, path: Path) -> None:
+    """Write by way of Python: FAISS's own writer only prints it when the last bytes found no room."""
+    with path.open("wb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, BLOCK_BYTES))
 
 
 def _factory(plan: Plan, projection: Projection) -> str:

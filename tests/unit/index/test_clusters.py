@@ -20,7 +20,7 @@ def test_medoids_are_the_members_nearest_their_centroids() -> None:
         distances = {
             (position, row): float(np.square(vectors[name][row] - centroid).sum())
             for position, name in enumerate(found.types)
-            for row in np.flatnonzero(found.assignment[name] == number)
+            for row in np.flatnonzero(found.assignment[name] == number).tolist()
         }
         medoid = (int(found.medoid_types[number]), int(found.medoid_rows[number]))
         assert medoid in distances

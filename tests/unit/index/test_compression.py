@@ -27,9 +27,19 @@ def test_with_a_rotation_we_decode_as_faiss_to_the_last_digits() -> None:
     _, compressed = made(600, 16, 4, rotated=True)
     rotation = compressed.quantizer.rotation
     assert rotation is not None
-    np.testing.assert_allclose(rotation @ rotation.T, np.eye(16), atol=1e-5)
+    directions = rotation / np.linalg.norm(rotation, axis=1, keepdims=True)
+    np.testing.assert_allclose(directions @ directions.T, np.eye(16), atol=1e-5)
     # The rotation is a matrix product, whose order of summation is the linear algebra library's own.
     np.testing.assert_allclose(compressed.quantizer.decode(compressed.codes[:32]), compressed.golden, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", ["zeros", "few", "one direction"])
+def test_a_rotation_of_vectors_that_fill_no_space_is_finite(rows: str) -> None:
+    rng = np.random.default_rng(1)
+    line = rng.normal(0, 1, (600, 1)) * rng.normal(0, 1, (1, 16))
+    vectors = {"zeros": np.zeros((600, 16)), "few": np.ones((3, 16)), "one direction": line}[rows].astype(np.float32)
+    made = compress(vectors, 4, rotated=True, training_vectors=2000, rng=rng)
+    assert made.mse < 0.01
 
 
 def test_a_rotation_helps_correlated_vectors() -> None:

@@ -55,13 +55,23 @@ def test_the_command_answers_as_the_service_does(twhin: Command, pipeline: Any, 
     assert online["version"] == offline["version"] == pipeline.version
 
 
-def test_a_running_service_measures_as_its_version_does(twhin: Command, pipeline: Any, url: str) -> None:
-    def recalls(*source: object) -> dict[str, float]:
+def test_a_running_service_measures_as_its_version_does_also_newcomers(twhin: Command, pipeline: Any, url: str) -> None:
+    def measured(*source: object) -> tuple[dict[str, float], dict[tuple[int, str, str], float]]:
         done = twhin("evaluate", "follow", "--run", pipeline.run, *source, "--users", 100, "--json")
-        rows = json.loads(done.stdout)["rows"]
-        return {row["name"]: row["metrics"]["recall@50"]["mean"] for row in rows if row["kind"] == "strategy"}
+        report = json.loads(done.stdout)
+        rows = [row for row in report["rows"] if row["kind"] == "strategy"]
+        cold = {(row["known"], row["strategy"], row["shown"]): row for row in report["cold"]}
+        return (
+            {row["name"]: row["metrics"]["recall@50"]["mean"] for row in rows},
+            {key: row["metrics"]["recall@50"]["mean"] for key, row in cold.items()},
+        )
 
-    assert recalls("--url", url) == pytest.approx(recalls("--bundles", pipeline.bundles), abs=0.02)
+    served, opened = measured("--url", url), measured("--bundles", pipeline.bundles)
+    assert served[0] == pytest.approx(opened[0], abs=0.02)
+    assert served[1] == pytest.approx(opened[1], abs=0.05)
+    # By name, by inline engagements, by these and who follows the user; the default and the plain fold-in.
+    assert {shown for _, _, shown in served[1]} == {"in training", "by engagements", "by engagements and followers"}
+    assert {strategy for _, strategy, _ in served[1]} == {"auto", "fold_in"}
 
 
 def test_what_to_measure_must_be_named_once(twhin: Command, pipeline: Any, url: str) -> None:

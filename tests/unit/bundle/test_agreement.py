@@ -26,6 +26,7 @@ def test_an_array_of_another_shape_than_the_manifest_lists_is_refused(tmp_path: 
     ("key", "value", "said"),
     [
         ("auto", "none", "no strategy"),
+        ("auto_newcomer", "none", "no strategy"),
         ("default", {"relation": "none", "user_type": "user", "candidate_type": "item"}, "no relation"),
         ("default", {"relation": "likes", "user_type": "user", "candidate_type": "none"}, "no entity type"),
         ("dim", 7, "do not divide"),

@@ -19,7 +19,7 @@ HNSW_DEPTHS = (75, 100, 150, 250, 400)
 # Of the lists, one in so many is looked into.
 IVF_SHARES = (64, 32, 16, 8, 4, 2)
 IVF_PQ_REFINES = (1.5, 2.0, 3.0)
-PQ_DEPTHS = (150, 250, 500)
+PQ_DEPTHS = (150, 250, 500, 1000)
 # Rows that share an inverted list: 4-bit codes are scanned so fast that longer lists, which miss less, pay.
 ROWS_A_LIST = {"ivf_sq8": 128, "ivf_pq": 512}
 

@@ -62,7 +62,7 @@ def test_small_types_are_searched_exactly() -> None:
 def test_larger_types_try_every_kind(n: int) -> None:
     plans = plans_for(n, IndexConfig(), with_hnsw=True)
     assert {plan.kind for plan in plans} == {"exact", "pq", "ivf_pq", "ivf_sq8", "hnsw"}
-    assert all(plan.lists <= n // 39 and plan.depth <= max(plan.lists, 500) for plan in plans)
+    assert all(plan.lists <= n // 39 and plan.depth <= max(plan.lists, 1000) for plan in plans)
 
 
 def test_every_parameter_can_be_fixed() -> None:

@@ -1,8 +1,8 @@
 """Product quantisation: the arithmetic that turns codes back into vectors, without FAISS.
 
 A vector of d floats is cut into M parts of d/M; each part is one of 256 codewords, so a vector is M
-bytes (Jégou et al., 2011). With a rotation (OPQ, Ge et al., 2013) the codewords rebuild `R·x`, and
-the decoder applies the transpose.
+bytes (Jégou et al., 2011). With a rotation (OPQ, Ge et al., 2013) the codewords rebuild the vector in
+other directions, and the decoder multiplies by the matrix that leads back.
 """
 
 from dataclasses import dataclass

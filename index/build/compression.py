@@ -23,6 +23,7 @@ FLOOR = 1e-6
 # they are, and a middling number is repeated.
 FEW_POINTS = 4096
 FAST_POINTS = 32_768
+QUICK_COLUMNS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +136,18 @@ def _rotate(vectors: Vectors, rotation: Vectors | None) -> Vectors:
 
 
 def _learn(sample: Vectors, subquantizers: int, device: Device) -> faiss.ProductQuantizer:
+    """The quantiser with its codebooks. Parts are widened by zeros to four columns or a multiple: FAISS's k-means is
+    ten times as slow in two or three."""
     quantizer = _unlearnt(sample.shape[1], subquantizers, device)
+    part_dim = quantizer.dsub
+    wide_dim = QUICK_COLUMNS * -(-part_dim // QUICK_COLUMNS)
+    points = _enough(sample)
+    wide = np.zeros((len(points), subquantizers, wide_dim), dtype=np.float32)
+    wide[:, :, :part_dim] = points.reshape(-1, subquantizers, part_dim)
+    learner = _unlearnt(subquantizers * wide_dim, subquantizers, device)
     with one_thread():  # the parallel regions are so short that threads spend their time waiting
-        quantizer.train(_enough(sample))
+        learner.train(wide.reshape(len(points), -1))
+    faiss.copy_array_to_vector(np.ascontiguousarray(_codebooks(learner)[:, :, :part_dim]).ravel(), quantizer.centroids)
     return quantizer
 
 

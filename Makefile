@@ -18,6 +18,7 @@ demo: $(STAMP)  ## generate a graph, train, build, publish and serve it on 127.0
 
 test: $(STAMP)  ## run the tests, with a real Redis server
 	@scripts/redis.sh
+	@$(VENV)/pip install -q --disable-pip-version-check -c requirements.lock --group kernels
 	$(VENV)/pytest
 
 check: $(STAMP)  ## format, lint, types, architecture

@@ -33,6 +33,7 @@ class RawSearch:
         self.searcher = open_searcher(bundle, space.name, candidate_type)
         self.exact = ExactSearcher(space.entities[candidate_type].vectors)
         self.vectors = space.entities[candidate_type].embeddings
+        self.dim = self.vectors.shape[1]
         recommender = Recommender(bundle, {(space.name, candidate_type): self.searcher})
         plans = [recommender.plan(RecommendRequest(user=u, k=k, strategy="mixture", modes=modes)) for u in users]
         self.mixtures = [

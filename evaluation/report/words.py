@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from evaluation.follow import FollowReport, Row
-from evaluation.mixtures import MixtureReport
+from evaluation.mixtures import MixtureReport, judged
 
 ONE_VECTOR = ("unimodal", "fold_in", "blend", "rescored", "newcomer")
 SAID = (
@@ -16,6 +16,7 @@ SAID = (
     ("diversity@10", "the lists' diversity"),
     ("coverage@10", "the share of the catalogue that is shown"),
 )
+GROUPED = ("recall@50", "one_way_recall@10", "one_way_recall@50", "diversity@10")
 
 
 def mixture_in_words(report: FollowReport) -> str:
@@ -34,17 +35,14 @@ def mixture_in_words(report: FollowReport) -> str:
 
 def sweep_in_words(report: MixtureReport) -> str:
     """What the sweep says, over all users and over those with several interests."""
-    best = max(report.mixtures, key=lambda one: np.nansum([one.row.mean(name) for name, _ in SAID[1:4]]))
+    best = max(report.mixtures, key=lambda one: judged(one.row))
     words = [compared(best.row.model_copy(update={"name": best.name}), report.singles)]
     for users, rows in (("several interests", report.several), ("one interest", report.one)):
         if len(rows) == 2:
             many, one = rows
-            found = [
-                f"{many.mean(name):.3f} to {one.mean(name):.3f} in {said}"
-                for name, said in SAID[:1] + SAID[2:3]
-                if not np.isnan(many.mean(name))
-            ]
-            words.append(f"Users with {users}: {many.name} against {one.name} {' and '.join(found)}.")
+            metrics = [name for name in GROUPED if not np.isnan(many.mean(name)) and not np.isnan(one.mean(name))]
+            found = ", ".join(f"{name} {many.mean(name):.3f} to {one.mean(name):.3f}" for name in metrics)
+            words.append(f"For users with {users}, against {one.name}: {found}.")
     return " ".join(words)
 
 

@@ -61,4 +61,4 @@ def test_the_words_name_the_mixture_and_what_it_is_held_against(report: MixtureR
     words = sweep_in_words(report)
     assert words.startswith("On this graph the mixture ")
     assert "of unimodal" in words
-    assert "Users with one interest:" in words
+    assert "For users with one interest, against unimodal: recall@50" in words

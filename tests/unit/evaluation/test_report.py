@@ -150,5 +150,9 @@ def test_the_sweep_is_a_table_a_chart_and_words(report: Report) -> None:
         one=(),
     )
     page = render(report.model_copy(update={"mixtures": sweep}))
-    for text in ("centroid, 256 clusters, 3 modes", "recall@50 by number of clusters", "Users with several interests"):
+    for text in (
+        "centroid, 256 clusters, 3 modes",
+        "recall@50 by number of clusters",
+        "For users with several interests",
+    ):
         assert text in page

@@ -1,0 +1,27 @@
+"""One page with everything that is measured, as `make report` writes it."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.slow
+def test_the_page_holds_every_part_and_the_same_numbers_as_json(twhin: Command, pipeline: Any, tmp_path: Path) -> None:
+    twhin(
+        *("evaluate", "all", "--run", pipeline.run, "--bundles", pipeline.bundles, "--users", 60),
+        *("--old", pipeline.run, "--report", tmp_path),
+    )
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for heading in ("Whom to follow", "Cold start", "A mixture against one vector", "Ranking features", "Compression"):
+        assert heading in page
+    assert "Drift from" in page
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")  # nothing is loaded from elsewhere
+    numbers = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert {row["shown"] for row in numbers["follow"]["cold"]} >= {"in training", "by engagements"}
+    assert len({one["clusters"] for one in numbers["mixtures"]["mixtures"]}) == 3

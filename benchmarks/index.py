@@ -308,7 +308,12 @@ def compare(chosen: argparse.Namespace, directory: Path) -> None:
     else:
         task = Task(*clustered(chosen.rows, 128, np.random.default_rng(1)), chosen.k, 1.0, directory)
     ours = functools.partial(with_build, skipped=chosen.skip)
-    sides = {"hnswlib": with_hnswlib, "faiss": with_faiss_hnsw, "usearch": with_usearch, "ours": ours}
+    sides: dict[str, Callable[[Task], Iterator[Point]]] = {
+        "hnswlib": with_hnswlib,
+        "faiss": with_faiss_hnsw,
+        "usearch": with_usearch,
+        "ours": ours,
+    }
     points: list[Point] = []
     for name, side in sides.items():
         if name not in chosen.skip:

@@ -131,7 +131,7 @@ def follow_part(
         auto=asked.auto,
         seed=seed,
     )
-    cold = cold_rows(task, asked.recommend, asked.newcomers, _cold_questions(asked), vectors, rng)
+    cold = cold_rows(task, asked.recommend, asked.newcomers, [_cold_question(asked)], vectors, rng)
     return found.model_copy(update={"cold": cold, "auto_newcomer": asked.auto_newcomer})
 
 
@@ -145,12 +145,11 @@ class _Asked(NamedTuple):
     auto_newcomer: str | None
 
 
-def _cold_questions(asked: _Asked) -> "list[Asked]":
-    """The default as it answers users in training and newcomers, and the same fold-in for both."""
+def _cold_question(asked: _Asked) -> "Asked":
+    """The default, as it answers users in training and as it answers newcomers."""
     from evaluation.cold import Asked
 
-    default = Asked("auto", asked.auto, asked.auto_newcomer or asked.auto)
-    return [default, Asked("fold_in", "fold_in", "fold_in")] if "fold_in" in asked.strategies else [default]
+    return Asked("auto", asked.auto, asked.auto_newcomer or asked.auto)
 
 
 def _asked(graph: "PreparedGraph", relation: str, bundles: Path | None, version: str, url: str | None) -> _Asked:

@@ -37,6 +37,10 @@ class RecommendOverHttp:
         self._users = users
         self._candidates = candidates
 
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
     def strategies(self) -> tuple[list[str], str]:
         """The names of the strategies that the service offers, and which one is its default."""
         spaces: Any = self._call("GET", "/v1/info", None)["spaces"]

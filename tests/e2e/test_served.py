@@ -69,9 +69,8 @@ def test_a_running_service_measures_as_its_version_does_also_newcomers(twhin: Co
     served, opened = measured("--url", url), measured("--bundles", pipeline.bundles)
     assert served[0] == pytest.approx(opened[0], abs=0.02)
     assert served[1] == pytest.approx(opened[1], abs=0.05)
-    # By name, by inline engagements, by these and who follows the user; the default and the plain fold-in.
+    # By name, by inline engagements, by these and who follows the user.
     assert {shown for _, _, shown in served[1]} == {"in training", "by engagements", "by engagements and followers"}
-    assert {strategy for _, strategy, _ in served[1]} == {"auto", "fold_in"}
 
 
 def test_what_to_measure_must_be_named_once(twhin: Command, pipeline: Any, url: str) -> None:

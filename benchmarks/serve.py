@@ -187,7 +187,7 @@ def pgvector_row(raw: RawSearch, live_us: float) -> tuple[str, str, float, str]:
     """The same mixture in PostgreSQL, where its packages are installed."""
     name, wanted = "pgvector (HNSW, client-side merge) / live 5-mode", "≥ 6, aim 10"
     if not serve_pgvector.AVAILABLE:
-        return name, "skipped: install the dependency group `bench`", float("nan"), wanted
+        return name, "skipped: install the dependency group `postgres`", float("nan"), wanted
     found = serve_pgvector.measure(raw, K)
     settings = f"ef {found.ef_search}, recall {found.recall:.3f} / ours {found.our_recall:.3f}"
     return name, f"{found.cpu_us:.0f} / {live_us:.0f} µs, {settings}", found.cpu_us / live_us, wanted

@@ -45,7 +45,7 @@ bench: $(STAMP)  ## the seeded benchmarks, as tables
 
 report: $(STAMP)  ## the evaluation report of the demo graph, as one HTML page
 	$(VENV)/twhin demo --dir .demo --no-serve
-	$(VENV)/twhin evaluate follow --run .demo/run --bundles .demo/bundles --report .demo/report
+	$(VENV)/twhin evaluate all --run .demo/run --bundles .demo/bundles --report .demo/report
 
 clean:  ## remove the environment and the demo
 	rm -rf .venv .demo

@@ -63,6 +63,12 @@ class TrainConfig(BaseModel):
         ge=0,
         description="pull to the warm start's vectors: adds l2_previous·‖θ − θ_prev‖² to an update's loss",
     )
+    warm_shrink: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="factor on a warm start's vectors; below 1 a grown graph is learnt better, and vectors move more",
+    )
     tensorboard: bool = Field(False, description="also write scalars for TensorBoard, which must be installed")
     backend: Literal["auto", "compiled", "torch"] = Field(
         "auto", description="the compiled kernel, plain torch, or the first of them that works here"

@@ -47,12 +47,15 @@ def thread_count(config: TrainConfig) -> int:
     return config.threads or os.cpu_count() or 1
 
 
-def share_of(config: TrainConfig, rank: int) -> TrainConfig:
-    """What one of `config.devices` trainers works with: its GPU, its threads, its part of the memory."""
+def share_of(config: TrainConfig, rank: int, spoken_for: int = 0) -> TrainConfig:
+    """What one of `config.devices` trainers works with: its GPU, its threads, its part of the memory.
+
+    `spoken_for`: bytes of the memory that the process which started the trainers holds.
+    """
     if config.devices == 1:
         return config
     device = f"cuda:{rank}" if config.device == "cuda" else config.device
-    memory = None if config.memory is None else config.memory // config.devices
+    memory = None if config.memory is None else max(0, config.memory - spoken_for) // config.devices
     threads = max(1, thread_count(config) // config.devices)
     return config.model_copy(update={"device": device, "threads": threads, "memory": memory})
 
@@ -87,11 +90,13 @@ def partition_entities(prepared: PreparedGraph, partitions: int, seed: int, epoc
 
 
 def vectors_at_start(prepared: PreparedGraph, config: TrainConfig, warm_start: Path | None) -> Origin:
-    """Where the first vectors come from. Raises ConfigError for a pull to a version that is not named."""
+    """Where the first vectors come from. Raises ConfigError for settings of a warm start without one."""
     if warm_start is not None:
         return warm_origin(prepared, open_earlier(warm_start), config)
-    if config.l2_previous:
-        raise ConfigError("l2_previous pulls towards an earlier version: name it with --warm-start, or leave it out.")
+    if config.l2_previous or config.warm_shrink < 1:
+        raise ConfigError(
+            "l2_previous and warm_shrink are of warm starts: name a version with --warm-start, or leave them out."
+        )
     return RandomOrigin(len(prepared.relations), config.dim, config.init_scale, config.seed)
 
 

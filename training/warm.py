@@ -53,7 +53,7 @@ class WarmOrigin:
         before, old = self.earlier[kind], self.rows[kind][mine]
         kept, placed = np.flatnonzero(old >= 0), np.flatnonzero(self.newcomers[kind].place[mine] >= 0)
         if before is not None and before.state is not None:
-            state[kept] = before.state[old[kept]]
+            state[kept] = before.state[old[kept]] * np.float32(self.config.warm_shrink**2)
             forget_pages(before.state)
         # With no state a first step is learning_rate·sqrt(dim) long, whatever the gradient: it would undo the placing.
         state[placed] = np.median(state[kept]) if len(kept) else 0.0
@@ -76,13 +76,14 @@ class WarmOrigin:
         out, before = np.empty((len(mine), self.config.dim), dtype=np.float32), self.earlier[kind]
         newcomers, seed = self.newcomers[kind], stream_seed(self.config.seed, kind, NEWCOMER_STREAM)
         length = np.float32(self.config.init_scale / np.sqrt(self.config.dim))
+        shrink = np.float32(self.config.warm_shrink)
         for start in range(0, len(mine), BLOCK):
             block, rows = out[start : start + BLOCK], mine[start : start + BLOCK]
             old, place = self.rows[kind][rows], newcomers.place[rows]
             if before is not None:
-                block[old >= 0] = before.vectors[old[old >= 0]]
+                block[old >= 0] = before.vectors[old[old >= 0]] * shrink
                 forget_pages(before.vectors)
-            block[place >= 0] = newcomers.vectors[place[place >= 0]]
+            block[place >= 0] = newcomers.vectors[place[place >= 0]] * shrink
             unknown = (old < 0) & (place < 0)
             block[unknown] = normals_at(seed, rows[unknown], self.config.dim) * length
         return out
@@ -91,8 +92,15 @@ class WarmOrigin:
 def warm_origin(prepared: PreparedGraph, earlier: Earlier, config: TrainConfig) -> WarmOrigin:
     """Match entities by external id and relations by name, and place the newcomers; `dealt` makes it an Origin.
 
-    Memory: the vectors of the newcomers and 8 bytes an entity. Raises ConfigError for another dimension or kind of ids.
+    `config.warm_shrink` is the factor λ of Ash & Adams 2020, "On Warm-Starting Neural Network Training": vectors that
+    were trained to their end follow the old edges too closely to learn from new ones, shorter ones do less so. The
+    optimiser state, a mean of squared gradients, takes λ². Memory: the vectors of the newcomers and 8 bytes an entity.
+    Raises ConfigError for another dimension or kind of ids, or for both `warm_shrink` and `l2_previous`.
     """
+    if config.l2_previous and config.warm_shrink < 1:
+        raise ConfigError(
+            "l2_previous holds vectors where they were, warm_shrink below 1 lets them go: set one of them."
+        )
     if earlier.dim != config.dim:
         raise ConfigError(f"{earlier.path} has {earlier.dim} dimensions, dim is {config.dim}. Set dim = {earlier.dim}.")
     tables = tuple(earlier.tables.get(entity.name) for entity in prepared.entities)
@@ -105,6 +113,8 @@ def warm_origin(prepared: PreparedGraph, earlier: Earlier, config: TrainConfig) 
         rows.append(_match(entity.ids, None if table is None else table.ids))
     relations = _relations(prepared, earlier, config.dim)
     newcomers = _place(prepared, tables, tuple(rows), relations, config)
+    relations.vectors[:] *= np.float32(config.warm_shrink)
+    relations.accumulator[:] *= np.float32(config.warm_shrink**2)
     return WarmOrigin(tables, tuple(rows), newcomers, relations, config)
 
 

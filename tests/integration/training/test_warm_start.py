@@ -47,6 +47,21 @@ def test_known_entities_keep_vectors_and_state(old_run: Path, config: TrainConfi
     np.testing.assert_array_equal(table.accumulator[2:], np.load(old_run / "optimizer/user.npy")[2:])
 
 
+def test_a_shrunk_start_is_shorter_with_the_state_of_shorter_gradients(
+    old_run: Path, config: TrainConfig, tmp_path: Path
+) -> None:
+    graph = grown(tmp_path / "grown")
+    whole, shrunk = (origin(graph, old_run, changed(config, warm_shrink=factor)) for factor in (1.0, 0.5))
+    before, after = whole.table(0, 0), shrunk.table(0, 0)
+    placed = np.arange(len(before.vectors)) != 1  # id 7 starts at random
+    np.testing.assert_allclose(after.vectors[placed], before.vectors[placed] / 2, rtol=1e-6)
+    np.testing.assert_array_equal(after.vectors[1], before.vectors[1])
+    np.testing.assert_allclose(after.accumulator, before.accumulator / 4, rtol=1e-6)
+    np.testing.assert_allclose(shrunk.relations().vectors, whole.relations().vectors / 2, rtol=1e-6)
+    with pytest.raises(ConfigError, match="set one"):
+        warm_origin(graph, open_earlier(old_run), changed(config, warm_shrink=0.5, l2_previous=1.0))
+
+
 def test_newcomers_start_where_their_neighbours_point_else_at_random(
     old_run: Path, config: TrainConfig, tmp_path: Path
 ) -> None:

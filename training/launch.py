@@ -10,13 +10,15 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from bundle.errors import ConfigError, RunError
+from bundle.errors import ConfigError, RunError, TwhinError
+from bundle.prepared import PreparedGraph
 from bundle.progress import Progress, SilentStage, Stage
 from training.config import TrainConfig
-from training.rank import Task, run_rank
-from training.relay import Message, receive
+from training.memory import resident_bytes
+from training.relay import LOST, Message, Task, receive
+from training.rounds import check_partitions
+from training.setup import relation_weights
 from training.store import Position
-from training.team import LOST
 
 GRACE_SECONDS = 5.0
 
@@ -28,7 +30,7 @@ class Trainer:
     rank: int
     process: SpawnProcess
     pipe: Connection
-    error: str | None = None
+    error: Message | None = None
     done: Message | None = None
 
 
@@ -53,21 +55,45 @@ class Shown:
             self.stage = SilentStage()
 
 
-def train_together(
-    run_dir: Path, config: TrainConfig, warm_start: Path | None, resume: bool, progress: Progress
-) -> tuple[Position, str]:
-    """Train the graph in `run_dir` on `config.devices` devices; the run is written when this returns.
-
-    Gives the final position and the backend's name. Raises RunError when a trainer fails or dies: the others are
-    ended, and the last checkpoint stays; ConfigError for one named GPU.
-    """
+def check_together(prepared: PreparedGraph, config: TrainConfig) -> None:
+    """Raise ConfigError for what no trainer could work with: better said once, before they start."""
+    relation_weights(prepared, config)
+    if config.partitions:
+        check_partitions(config.partitions, config.devices)
     if config.device.startswith("cuda:"):
         raise ConfigError(
             f"device is {config.device!r} and devices {config.devices}: expected 'cuda' for several GPUs."
         )
+    if config.device == "cuda":
+        _check_gpus(config.devices)
+
+
+def _check_gpus(wanted: int) -> None:
+    import torch  # 200 MB, which this process needs for nothing else
+
+    found = torch.cuda.device_count()
+    if found < wanted:
+        raise ConfigError(f"devices is {wanted}, but torch finds {found} GPUs here. Name fewer; docs/gpu.md helps.")
+
+
+def train_together(
+    prepared: PreparedGraph,
+    run_dir: Path,
+    config: TrainConfig,
+    warm_start: Path | None,
+    resume: bool,
+    progress: Progress,
+) -> tuple[Position, str]:
+    """Train `prepared`, which lies in `run_dir`, on `config.devices` devices; the run is written when this returns.
+
+    Gives the final position and the backend's name. A trainer that fails or dies ends the others, and the last
+    checkpoint stays: raises what it raised, else RunError; ConfigError for settings that cannot work here.
+    """
+    check_together(prepared, config)
     (run_dir / "checkpoint").mkdir(parents=True, exist_ok=True)
     meeting_point = run_dir / "checkpoint" / f"meeting-{secrets.token_hex(8)}"
-    task = Task(str(run_dir), config.model_dump_json(), None if warm_start is None else str(warm_start), resume)
+    start = None if warm_start is None else str(warm_start)
+    task = Task(str(run_dir), config.model_dump_json(), start, resume, resident_bytes())
     shown = Shown(progress)
     with _started(task, str(meeting_point), config.devices) as trainers, shown.opened:
         _watch(trainers, shown)
@@ -81,6 +107,13 @@ def train_together(
 RESUME = "The last checkpoint is intact: go on with --resume."
 
 
+def _life(task: Task, meeting_point: str, rank: int, pipe: Connection) -> None:
+    """A trainer's. What trainers are made of is loaded by them alone: it takes memory."""
+    from training.rank import run_rank
+
+    run_rank(task, meeting_point, rank, pipe)
+
+
 @contextmanager
 def _started(task: Task, meeting_point: str, count: int) -> Iterator[list[Trainer]]:
     """The trainers at work; none of them outlives the context."""
@@ -89,7 +122,7 @@ def _started(task: Task, meeting_point: str, count: int) -> Iterator[list[Traine
     try:
         for rank in range(count):
             ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=run_rank, args=(task, meeting_point, rank, theirs), daemon=True)
+            process = context.Process(target=_life, args=(task, meeting_point, rank, theirs), daemon=True)
             process.start()
             theirs.close()
             trainers.append(Trainer(rank, process, ours))
@@ -128,7 +161,7 @@ def _take_all(trainer: Trainer, shown: Shown) -> None:
 
 def _take(trainer: Trainer, message: Message, shown: Shown) -> None:
     if message.error is not None:
-        trainer.error = message.error
+        trainer.error = message
     elif message.end is not None:
         trainer.done = message
     else:
@@ -143,15 +176,35 @@ def _hearsay(trainer: Trainer) -> int:
     """How far a failure is from the cause: in the trainer's own words, without words, for want of another one."""
     if trainer.error is None:
         return 1
-    return 2 if LOST in trainer.error else 0
+    return 2 if LOST in str(trainer.error.error) else 0
 
 
 def _raise_failure(trainers: list[Trainer]) -> None:
-    """Name the trainer that failed by itself, not those that only missed it."""
+    """Name the trainer that failed by itself, not those that only missed it: by what it raised, else by how it ended.
+
+    Going on helps when a process was lost; what a trainer complains of will come again.
+    """
     failed = [trainer for trainer in trainers if _failed(trainer)]
     if not failed:
         return
     first = min(failed, key=_hearsay)
-    code = first.process.exitcode
-    how = first.error or (f"was ended by signal {-code}" if code and code < 0 else f"ended with status {code}")
-    raise RunError(f"Trainer {first.rank} of {len(trainers)} failed: {how} {RESUME}".replace("..", "."))
+    who = f"Trainer {first.rank} of {len(trainers)} failed:"
+    if first.error is None:
+        code = first.process.exitcode or 0
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
+        raise RunError(f"{who} {how}. {RESUME}")
+    advice = f" {RESUME}" if _hearsay(first) else ""
+    raise error_class(first.error.code)(f"{who} {first.error.error}{advice}")
+
+
+def error_class(code: str | None) -> type[TwhinError]:
+    """The class of errors with this code; RunError for none, a fault of ours."""
+    if code is None:
+        return RunError
+    return next((kind for kind in _descendants(TwhinError) if kind.code == code), RunError)
+
+
+def _descendants(kind: type[TwhinError]) -> Iterator[type[TwhinError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from _descendants(each)

@@ -58,6 +58,11 @@ class Footprint:
         return int(self.process + self.fixed + max(training, dealing))
 
 
+def resident_bytes() -> int:
+    """Resident memory of this process, now."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def footprint(prepared: PreparedGraph, config: TrainConfig, threads: int) -> Footprint:
     """What training this graph with these settings needs; `process` is measured now."""
     rows = sum(entity.count for entity in prepared.entities)
@@ -69,7 +74,7 @@ def footprint(prepared: PreparedGraph, config: TrainConfig, threads: int) -> Foo
     counts = {entity.name: entity.count for entity in prepared.entities}
     groups = {(relation.source, relation.target) for relation in prepared.relations if len(relation.train)}
     return Footprint(
-        process=psutil.Process().memory_info().rss,
+        process=resident_bytes(),
         fixed=threads * (buffers + relations) + 3 * relations + WORK_BYTES,
         row_maps=rows * ROW_MAP_BYTES,
         tables=rows * (config.dim * copies + 1) * 4,

@@ -1,5 +1,6 @@
 """What a run would take, before it starts: sizes from the graph, speed from a short calibration on this machine."""
 
+import importlib
 import time
 from dataclasses import dataclass
 
@@ -9,8 +10,9 @@ from bundle.prepared import PreparedGraph, PreparedRelation
 from training.backend import Backend, BucketWork
 from training.config import TrainConfig
 from training.edges import BucketEdges, index_edges
+from training.launch import check_together
 from training.layout import training_edges
-from training.memory import footprint
+from training.memory import footprint, resident_bytes
 from training.model import random_table, zero_relations
 from training.schedule import make_schedule
 from training.setup import make_backend, share_of, thread_count
@@ -41,7 +43,8 @@ class Plan:
 
 def plan(prepared: PreparedGraph, config: TrainConfig) -> Plan:
     """Size the run and time a few seconds of it; writes nothing that stays. Raises ConfigError as `train` would."""
-    mine = share_of(config, 0)
+    spoken_for = _like_a_trainer(prepared, config) if config.devices > 1 else 0
+    mine = share_of(config, 0, spoken_for)
     backend = make_backend(mine)
     need = footprint(prepared, mine, thread_count(mine))
     partitions = choose(prepared, mine, backend.room())
@@ -55,7 +58,7 @@ def plan(prepared: PreparedGraph, config: TrainConfig) -> Plan:
         edges=edges,
         partitions=partitions,
         buckets=partitions**2,
-        memory_bytes=config.devices * need.total(partitions),
+        memory_bytes=spoken_for + config.devices * need.total(partitions),
         disk_bytes=3 * table_bytes + edges * 20 + partitions * rows * 8,
         backend=backend.name,
         threads=thread_count(config),
@@ -63,6 +66,15 @@ def plan(prepared: PreparedGraph, config: TrainConfig) -> Plan:
         seconds_per_epoch=edges / max(rate, 1e-9),
         seconds=config.epochs * edges / max(rate, 1e-9),
     )
+
+
+def _like_a_trainer(prepared: PreparedGraph, config: TrainConfig) -> int:
+    """Check what is checked before several trainers start, and load what each of them loads, so that their memory can
+    be measured here. Gives the bytes that the process which starts them holds."""
+    check_together(prepared, config)
+    held = resident_bytes()
+    importlib.import_module("training.rank")
+    return held
 
 
 def _calibrate(prepared: PreparedGraph, config: TrainConfig, backend: Backend) -> float:
@@ -83,7 +95,9 @@ def _calibrate(prepared: PreparedGraph, config: TrainConfig, backend: Backend) -
         return float("inf")
     schedule = make_schedule(groups, config.chunk, config.seed)
     visit = backend.visit(BucketWork(groups, tables, tables, relations, weights, schedule))
-    seen, at, span, began = 0, 0, config.chunks_per_update, time.perf_counter()
+    span = config.chunks_per_update
+    visit.run(0, min(span, len(schedule)))  # the first one loads libraries, on a GPU it compiles
+    seen, at, began = 0, 0, time.perf_counter()
     while at < len(schedule) and time.perf_counter() - began < CALIBRATION_SECONDS:
         end = min(at + span, len(schedule))
         seen, at, span = seen + visit.run(at, end).edges, end, 2 * span

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from jaxtyping import Float64
 from bundle.errors import TwhinError
 from bundle.prepared import load_prepared
 from bundle.progress import Stage
+from training.allocator import give_back_freed_memory
 from training.config import TrainConfig
 from training.export import export_run, export_tables
 from training.layout import Layout, training_edges
 from training.loop import Engine, Pace, train_bucket
 from training.metrics import Sink, Sinks
 from training.partition import BucketId
-from training.relay import Message, Relay
+from training.relay import Message, Relay, Task
 from training.residents import Residents
 from training.rounds import rounds
 from training.setup import (
@@ -41,32 +43,24 @@ NEVER = float("inf")
 PR_SET_PDEATHSIG = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What a trainer is started with, in types that reach a new process; `config` is JSON."""
-
-    run_dir: str
-    config: str
-    warm_start: str | None
-    resume: bool
-
-
 def run_rank(task: Task, meeting_point: str, rank: int, pipe: Connection) -> None:
     """The whole life of one trainer's process. Tells by `pipe` how it goes and how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process; the one that started us decides
     _die_with_parent()
     relay = Relay(pipe, leads=rank == 0)
     config = TrainConfig.model_validate_json(task.config)
+    if config.memory is not None:
+        give_back_freed_memory()
     try:
         team = Team(Path(meeting_point), rank, config.devices)
         end, backend = _train(task, config, team, relay)
         team.leave()
         relay.send(Message(end=end, backend=backend))
     except TwhinError as error:
-        relay.send(Message(error=str(error)))
+        relay.send(Message(error=str(error), code=error.code))
         raise SystemExit(error.exit_status) from None
     except Exception as error:  # a fault of ours: the traceback follows on standard error
-        relay.send(Message(error=f"{type(error).__name__}: {error}."))
+        relay.send(Message(error=f"{type(error).__name__}: {error}"))
         raise
 
 
@@ -78,13 +72,13 @@ def _die_with_parent() -> None:
 
 def _train(task: Task, config: TrainConfig, team: Team, relay: Relay) -> tuple[Position, str]:
     """As one process trains, but by rounds. The first rank alone deals, checkpoints and exports."""
-    run_dir, mine = Path(task.run_dir), share_of(config, team.rank)
+    run_dir, mine = Path(task.run_dir), share_of(config, team.rank, task.spoken_for)
     warm_start = None if task.warm_start is None else Path(task.warm_start)
     prepared = load_prepared(run_dir / "graph")
     checkpoint = read_checkpoint(run_dir / "checkpoint" / "tables") if task.resume else None
     backend = make_backend(mine)
-    partitions = checkpoint.partitions if checkpoint else choose(prepared, mine, backend.room())
-    origin = vectors_at_start(prepared, config, warm_start)
+    origin = vectors_at_start(prepared, config, warm_start)  # before memory is measured: it stays
+    partitions = checkpoint.partitions if checkpoint else _together(team, choose(prepared, mine, backend.room()))
     dealer = Dealer(prepared, run_dir / "checkpoint" / "edges", partitions, config, relay)
     dealer.deal(checkpoint.dealt if checkpoint else 0, write=team.rank == 0)
     store = TableStore(run_dir / "checkpoint" / "tables", dealer.rows, origin.dealt(dealer.rows))
@@ -102,6 +96,13 @@ def _train(task: Task, config: TrainConfig, team: Team, relay: Relay) -> tuple[P
         export_tables(run_dir, [entity.name for entity in prepared.entities], dealer.rows, store, config.dim)
         export_run(run_dir, prepared, config, relations, key.parent, end)
     return end, backend.name
+
+
+def _together(team: Team, partitions: int) -> int:
+    """P for all: the most that a rank needs. Were they not alike, each rank would look for edges in other buckets."""
+    most = np.array([partitions])
+    team.most(most)
+    return int(most[0])
 
 
 def _no_save(position: Position) -> None:
@@ -170,7 +171,7 @@ class Member:
         relations = len(self.engine.relation_weights)
         tally = Tally(np.zeros(relations))
         pace = Pace(NEVER, self.config.chunks_per_update)
-        for bucket, following in zip(buckets, [*buckets[1:], None], strict=True):
+        for bucket, following in zip_longest(buckets, buckets[1:]):
             start = Position(epoch=position.epoch)
             end, groups = train_bucket(self.engine, self.dealer.layout, start, (bucket, following), pace, stage)
             tally.edges += end.epoch_edges

@@ -1,4 +1,4 @@
-"""What a trainer tells the command that started it, as lines of JSON over a pipe: progress, the end, or an error."""
+"""Between a trainer and the command that started it: its task, and lines of JSON over a pipe that say how it goes."""
 
 import json
 from collections.abc import Iterator
@@ -10,9 +10,23 @@ from pydantic import BaseModel, ConfigDict
 
 from training.store import Position
 
+LOST = "lost touch with another trainer"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a trainer is started with, in types that reach a new process; `config` is JSON, `spoken_for` the bytes of
+    `memory` that the command itself holds."""
+
+    run_dir: str
+    config: str
+    warm_start: str | None
+    resume: bool
+    spoken_for: int = 0
+
 
 class Message(BaseModel):
-    """One line; the fields that are set say what it is about."""
+    """One line; the fields that are set say what it is about. An error that was raised on purpose has a `code`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -23,6 +37,7 @@ class Message(BaseModel):
     advance: int = 0
     note: str | None = None
     error: str | None = None
+    code: str | None = None
     end: Position | None = None
     backend: str = ""
 

@@ -16,17 +16,22 @@ def partitions_for(least: int, ranks: int) -> int:
     return -(-max(least, 1) // step) * step
 
 
+def check_partitions(partitions: int, ranks: int) -> None:
+    """Raise ConfigError for fewer than two partitions a rank."""
+    if partitions < 2 * ranks:
+        raise ConfigError(
+            f"{ranks} devices hold two partitions each: partitions is {partitions}, expected at least {2 * ranks}. "
+            "Leave partitions at 0, or name fewer devices."
+        )
+
+
 def rounds(partitions: int, ranks: int, *stream: int) -> list[Round]:
     """An epoch for `ranks` trainers: all P² buckets, each once; round[r] are the buckets of rank r, perhaps none.
 
     A rank holds two partitions in a round and trains every bucket between them, so no other rank touches them. The
     pairs are those of a round-robin tournament. Raises ConfigError for fewer than two partitions a rank.
     """
-    if partitions < 2 * ranks:
-        raise ConfigError(
-            f"{ranks} devices hold two partitions each: partitions is {partitions}, expected at least {2 * ranks}. "
-            "Leave partitions at 0, or name fewer devices."
-        )
+    check_partitions(partitions, ranks)
     label = np.random.default_rng(stream_seed(*stream, ROUND_STREAM)).permutation(partitions).tolist()
     met: set[int] = set()
     epoch: list[Round] = []

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from jaxtyping import Float32, Float64, Int64
 
 from bundle.errors import RunError
+from training.relay import LOST
 
 LONGEST_ROUND = timedelta(days=7)  # whoever starts the trainers notices earlier that one is gone
-LOST = "lost touch with another trainer"
 
 
 class Team:

@@ -11,6 +11,7 @@ from training.allocator import give_back_freed_memory
 from training.backend import Backend
 from training.config import TrainConfig
 from training.export import export_run, export_tables
+from training.launch import train_together
 from training.layout import Layout, training_edges
 from training.loop import Engine, run_epochs
 from training.residents import Residents
@@ -81,9 +82,7 @@ def _go_on(
     _bring_graph(prepared, run_dir)
     seen_before = checkpoint.position.edges_seen if checkpoint else 0
     if config.devices > 1:
-        from training.launch import train_together  # torch's collectives are loaded by those who use them
-
-        end, name = train_together(run_dir, config, warm_start, checkpoint is not None, shown)
+        end, name = train_together(prepared, run_dir, config, warm_start, checkpoint is not None, shown)
     else:
         backend = make_backend(config)
         end, name = _train(prepared, run_dir, config, warm_start, checkpoint, backend, shown), backend.name

@@ -1,28 +1,37 @@
 """Several trainers at once, for real: two processes that meet by gloo, each on its share of the cores."""
 
+import contextlib
+import json
 import multiprocessing
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from bundle.errors import ConfigError, RunError, UsageError
+from bundle.errors import ConfigError, DiskFull, Diverged, GraphError, RunError, UsageError
 from bundle.prepared import PreparedGraph
 from bundle.progress import SilentStage, Stage
 from evaluation.links import evaluate_links
 from tests.support.graphs import Links, ids, write_graph
 from training.config import TrainConfig
+from training.launch import error_class
 from training.plan import plan
+from training.rank import run_rank
+from training.relay import Message, Task, receive
 from training.train import train
 
+MIB = 2**20
 STATE = Path("checkpoint/tables/state.json")
 CHILD = """
 import sys
@@ -81,6 +90,48 @@ def test_two_trainers_see_every_edge_once_an_epoch_and_learn_as_well_as_one(
     assert np.linalg.norm(after - before) < 0.1 * np.linalg.norm(before)
 
 
+def test_a_trainer_with_nothing_to_do_in_a_round_waits(
+    circles: PreparedGraph, config: TrainConfig, tmp_path: Path
+) -> None:
+    """Six partitions are three pairs: the second round of each day leaves the second trainer without one."""
+    summary = train(circles, tmp_path / "run", changed(config, devices=2, partitions=6, epochs=2))
+    assert summary.edges_seen == 2 * sum(len(relation.train) for relation in circles.relations)
+
+
+def test_trainers_with_unequal_room_take_the_same_partitions(
+    circles: PreparedGraph, config: TrainConfig, tmp_path: Path
+) -> None:
+    """The second trainer needs eight where the first would do with four; each edge is trained once all the same."""
+    run = tmp_path / "run"
+    (run / "checkpoint").mkdir(parents=True)
+    shutil.copytree(circles.path, run / "graph")
+    context = multiprocessing.get_context("spawn")
+    started = []
+    for rank, partitions in enumerate((0, 8)):
+        ours, theirs = context.Pipe(duplex=False)
+        own = changed(config, devices=2, epochs=1, partitions=partitions).model_dump_json()
+        task = Task(str(run), own, warm_start=None, resume=False)
+        process = context.Process(target=run_rank, args=(task, str(run / "meeting"), rank, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        started.append((process, ours))
+    ends = [last_message(pipe).end for _, pipe in started]
+    for process, _ in started:
+        process.join()
+    assert ends[0] is not None
+    assert ends[0].edges_seen == sum(len(relation.train) for relation in circles.relations)
+    assert json.loads((run / STATE).read_text(encoding="utf-8"))["partitions"] == 8
+
+
+def last_message(pipe: Connection) -> Message:
+    """What a trainer said last."""
+    message = Message()
+    with contextlib.suppress(EOFError):
+        while True:
+            message = receive(pipe)
+    return message
+
+
 def test_fewer_entities_than_partitions_are_harmless(tmp_path: Path, two: TrainConfig) -> None:
     links = [Links("next", "node", "node", np.array([[0, 1], [1, 2]], dtype=np.int32))]
     graph = write_graph(tmp_path / "prepared", {"node": ids(3)}, links)
@@ -123,13 +174,45 @@ def test_the_plan_counts_two_partitions_a_trainer(circles: PreparedGraph, two: T
     assert plan(circles, two).partitions == 4
 
 
-def test_a_failure_in_a_trainer_is_reported_in_its_own_words(
+def test_a_failure_in_a_trainer_is_reported_as_it_was_raised(
     circles: PreparedGraph, two: TrainConfig, tmp_path: Path
 ) -> None:
-    with pytest.raises(RunError, match=r"Trainer [01] of 2 failed: The loss stopped being a finite number"):
-        train(circles, tmp_path / "run", changed(two, learning_rate=1e30))
-    with pytest.raises(ConfigError, match="expected 'cuda' for several GPUs"):
-        train(circles, tmp_path / "gpu", changed(two, device="cuda:1"))
+    """Under the same class as with one device, with paths as they were given, and without advice that does not help."""
+    run = tmp_path / "elsewhere" / ".." / "run"
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(Diverged) as found:
+        train(circles, run, changed(two, learning_rate=1e30))
+    message = str(found.value)
+    assert re.match(r"Trainer [01] of 2 failed: The loss stopped being a finite number", message)
+    assert f"are in {run / 'diverged'}" in message
+    assert "--resume" not in message
+    with pytest.raises(ConfigError, match=r"Trainer [01] of 2 failed: memory is .* but this graph needs at least"):
+        train(circles, tmp_path / "small", changed(two, memory=20 * MIB))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"device": "cuda:1"}, "expected 'cuda' for several GPUs"),
+        ({"device": "cuda", "devices": 64}, r"devices is 64, but torch finds \d+ GPUs"),
+        ({"partitions": 3}, "partitions is 3, expected at least 4"),
+        ({"relation_weights": {"hates": 2.0}}, r"relation_weights names \['hates'\]"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_a_trainer_starts(
+    circles: PreparedGraph, two: TrainConfig, tmp_path: Path, settings: dict[str, object], said: str
+) -> None:
+    refused = changed(two, **settings)
+    for attempt in (lambda: train(circles, tmp_path / "run", refused), lambda: plan(circles, refused)):
+        with pytest.raises(ConfigError, match=said) as found:
+            attempt()
+        assert "Trainer" not in str(found.value)
+
+
+def test_every_error_of_a_trainer_keeps_its_class() -> None:
+    for kind in (ConfigError, Diverged, DiskFull, RunError, GraphError, UsageError):
+        assert error_class(kind.code) is kind
+    assert error_class(None) is error_class("never_heard_of") is RunError
 
 
 def _with_project_path() -> dict[str, str]:

@@ -49,7 +49,7 @@ def plan(prepared: PreparedGraph, config: TrainConfig) -> Plan:
     need = footprint(prepared, mine, thread_count(mine))
     partitions = choose(prepared, mine, backend.room())
     edges = sum(training_edges(relation) for relation in prepared.relations)
-    rate = config.devices * _calibrate(prepared, mine, backend)  # buckets that are trained together share nothing
+    rate = config.devices * calibrate(prepared, mine, backend)  # buckets that are trained together share nothing
     rows = sum(entity.count for entity in prepared.entities)
     table_bytes = rows * (config.dim + 1) * 4
     return Plan(
@@ -77,7 +77,7 @@ def _like_a_trainer(prepared: PreparedGraph, config: TrainConfig) -> int:
     return held
 
 
-def _calibrate(prepared: PreparedGraph, config: TrainConfig, backend: Backend) -> float:
+def calibrate(prepared: PreparedGraph, config: TrainConfig, backend: Backend) -> float:
     """Edges a second on a sample of the edges, whose rows are folded into a table that fits in memory."""
     rng = np.random.default_rng(config.seed)
     sizes = [min(entity.count, SAMPLE_ROWS) for entity in prepared.entities]

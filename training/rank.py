@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 
 from bundle.errors import TwhinError
 from bundle.prepared import load_prepared
@@ -115,8 +115,9 @@ def _no_deal(position: Position) -> Layout:
 
 @dataclass(slots=True)
 class Tally:
-    """What one rank did in a round."""
+    """What one rank did in a round, and the relations' optimiser state before it."""
 
+    state: Float32[npt.NDArray[np.float32], "r 2 d"]
     counts: Float64[npt.NDArray[np.float64], " r"]
     edges: int = 0
     loss: float = 0.0
@@ -169,7 +170,7 @@ class Member:
     def _round(self, buckets: tuple[BucketId, ...], position: Position, stage: Stage) -> Tally:
         """Train this rank's buckets, and leave no partition in memory."""
         relations = len(self.engine.relation_weights)
-        tally = Tally(np.zeros(relations))
+        tally = Tally(self.engine.relations.accumulator.copy(), np.zeros(relations))
         pace = Pace(NEVER, self.config.chunks_per_update)
         for bucket, following in zip_longest(buckets, buckets[1:]):
             start = Position(epoch=position.epoch)
@@ -182,10 +183,11 @@ class Member:
         return tally
 
     def _meet(self, position: Position, step: int, tally: Tally) -> Position:
-        """Share what was saved, average the relation vectors, add up what was done."""
+        """Share what was saved, average the relation vectors, add up their optimiser state and what was done."""
         self._adopt()
         relations = self.engine.relations
-        self.team.average((relations.vectors, relations.accumulator), tally.counts)
+        self.team.average(relations.vectors, tally.counts)
+        self.team.accumulate(relations.accumulator, tally.state)
         together = np.array([tally.edges, tally.loss], dtype=np.float64)
         self.team.sum(together)
         tally.edges = int(together[0])

@@ -41,19 +41,24 @@ class Team:
         self._reduce(values, dist.ReduceOp.MAX)
 
     def average(
-        self,
-        arrays: tuple[Float32[npt.NDArray[np.float32], "r 2 d"], ...],
-        counts: Float64[npt.NDArray[np.float64], " r"],
+        self, array: Float32[npt.NDArray[np.float32], "r 2 d"], counts: Float64[npt.NDArray[np.float64], " r"]
     ) -> None:
         """The mean over ranks, row by row weighted by each rank's `counts`; rows that nobody counted stay. In place."""
         total = counts.copy()
         self.sum(total)
         trained = total > 0
         share = np.divide(counts, total, out=np.zeros_like(counts), where=trained)
-        for array in arrays:
-            mine = array.astype(np.float64) * share[:, None, None]
-            self.sum(mine)
-            array[trained] = mine[trained]
+        mine = array.astype(np.float64) * share[:, None, None]
+        self.sum(mine)
+        array[trained] = mine[trained]
+
+    def accumulate(
+        self, array: Float32[npt.NDArray[np.float32], "*s"], before: Float32[npt.NDArray[np.float32], "*s"]
+    ) -> None:
+        """What every rank added to `before`, which was the same for all, together. In place."""
+        gained = array.astype(np.float64) - before
+        self.sum(gained)
+        array[...] = before + gained
 
     def _reduce(self, values: npt.NDArray[np.float64] | npt.NDArray[np.int64], how: dist.ReduceOp.RedOpType) -> None:
         try:

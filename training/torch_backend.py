@@ -12,7 +12,7 @@ from training.model import FORWARD, INVERSE, Table
 from training.schedule import Schedule, chunk_length
 from training.store import PartitionStore
 from training.torch_feed import Batch, DeviceFeed, Feed, HostFeed
-from training.torch_place import Place
+from training.torch_place import Place, device_memory
 from training.torch_step import Gradient, Rates, TorchTable, direction
 from training.torch_tables import DeviceStore, DeviceTables
 from training.torch_update import Update, choose_update
@@ -59,7 +59,8 @@ class TorchBackend:
 
     def visit(self, work: BucketWork) -> "TorchVisit":
         """See Backend."""
-        return TorchVisit(self._config, self._place, self._tables, self._update, work)
+        with device_memory():
+            return TorchVisit(self._config, self._place, self._tables, self._update, work)
 
     def store(self, store: PartitionStore) -> PartitionStore:
         """See Backend: partitions reach the device, and come back, on the thread that reads and writes them."""
@@ -89,8 +90,13 @@ class TorchVisit:
         """See Visit. Waiting gradients are applied at the end of the span.
 
         On another device a loss that is no finite number is noticed at the end of the span: asking earlier would make
-        the device wait for the host.
+        the device wait for the host. Raises ConfigError when the device's memory does not suffice.
         """
+        with device_memory():
+            return self._result(self._losses(begin, end))
+
+    def _losses(self, begin: int, end: int) -> list[tuple[list[int], Tensor]]:
+        """Train; of each set of chunks that were computed together, where they are in the schedule and their losses."""
         losses: list[tuple[list[int], Tensor]] = []
         step = self._config.chunks_per_update
         for first in range(begin, end, step):
@@ -100,7 +106,7 @@ class TorchVisit:
             if not self._place.copies and not all(torch.isfinite(loss).all() for _, loss in made):
                 break
             self._update()
-        return self._result(losses)
+        return losses
 
     def _result(self, losses: list[tuple[list[int], Tensor]]) -> SpanResult:
         """Sums over the chunks before the first whose loss is not finite."""

@@ -1,5 +1,7 @@
 """Where tensors lie: a device, and whether they are copies of the host's arrays."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +14,19 @@ from training.model import Table
 from training.torch_step import TorchTable
 
 SHARE = 0.9  # of the free device memory; the rest is for torch's allocator and the libraries' own buffers
+
+
+@contextmanager
+def device_memory() -> Iterator[None]:
+    """Turn torch's 'out of memory' into a ConfigError that says what to change."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"The device has too little memory: {reason} Lower chunks_per_update, set more partitions, or free "
+            "memory on the device. The last checkpoint is intact."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

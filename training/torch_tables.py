@@ -9,7 +9,7 @@ from torch import Tensor
 
 from training.model import Table
 from training.store import PartitionStore, Tables
-from training.torch_place import Place
+from training.torch_place import Place, device_memory
 from training.torch_step import TorchTable
 
 STAGING_BYTES = 2**25
@@ -33,7 +33,7 @@ class DeviceTables:
     def push(self, table: Table) -> None:
         """Copy a table to the device; it is complete there on return."""
         device = self._place.device
-        with self._copying():
+        with device_memory(), self._copying():
             parts = (table.vectors, table.accumulator, *([] if table.previous is None else [table.previous]))
             moved = [torch.empty(part.shape, device=device) for part in parts]
             for part, tensor in zip(parts, moved, strict=True):

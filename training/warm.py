@@ -22,6 +22,7 @@ I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 BLOCK = 2**14
 NEWCOMER_STREAM = 8
+STATE_SAMPLE = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class WarmOrigin:
     earlier: tuple[EarlierTable | None, ...]
     rows: tuple[Int32[I32, " _"], ...]
     newcomers: tuple[Newcomers, ...]
+    newcomer_state: tuple[float, ...]
     relation_start: Relations
     config: TrainConfig
     partitionings: tuple[Partitioning, ...] = ()
@@ -51,12 +53,12 @@ class WarmOrigin:
         mine = self.partitionings[kind].rows(partition)
         vectors, state = self._vectors(kind, mine), np.zeros(len(mine), dtype=np.float32)
         before, old = self.earlier[kind], self.rows[kind][mine]
-        kept, placed = np.flatnonzero(old >= 0), np.flatnonzero(self.newcomers[kind].place[mine] >= 0)
+        kept, placed = np.flatnonzero(old >= 0), self.newcomers[kind].place[mine] >= 0
         if before is not None and before.state is not None:
             state[kept] = before.state[old[kept]] * np.float32(self.config.warm_shrink**2)
             forget_pages(before.state)
         # With no state a first step is learning_rate·sqrt(dim) long, whatever the gradient: it would undo the placing.
-        state[placed] = np.median(state[kept]) if len(kept) else 0.0
+        state[placed] = self.newcomer_state[kind]
         return Table(vectors, state, vectors.copy() if self.config.l2_previous else None)
 
     def previous(self, kind: int, partition: int) -> Float32[F32, "n d"] | None:
@@ -115,7 +117,18 @@ def warm_origin(prepared: PreparedGraph, earlier: Earlier, config: TrainConfig) 
     newcomers = _place(prepared, tables, tuple(rows), relations, config)
     relations.vectors[:] *= np.float32(config.warm_shrink)
     relations.accumulator[:] *= np.float32(config.warm_shrink**2)
-    return WarmOrigin(tables, tuple(rows), newcomers, relations, config)
+    states = tuple(config.warm_shrink**2 * _median_state(*each) for each in zip(tables, rows, strict=True))
+    return WarmOrigin(tables, tuple(rows), newcomers, states, relations, config)
+
+
+def _median_state(before: EarlierTable | None, old: Int32[I32, " n"]) -> float:
+    """The median of the optimiser state that known entities keep, of `STATE_SAMPLE` and more of them; 0 for none."""
+    known = old[old >= 0]
+    if before is None or before.state is None or len(known) == 0:
+        return 0.0
+    median = float(np.median(before.state[known[:: max(1, len(known) // STATE_SAMPLE)]]))
+    forget_pages(before.state)
+    return median
 
 
 def _match(ids: IdTable, others: IdTable | None) -> I32:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
 from evaluation.links import evaluate_links
 from tests.support.graphs import Links, ids, write_graph
+from training.backend import Backend, BucketWork, SpanResult, Visit
 from training.config import TrainConfig
 from training.graph.prepare import prepare
 from training.kernel.build import find_compiler
-from training.plan import plan
+from training.plan import calibrate, plan
+from training.setup import make_backend
+from training.store import PartitionStore
 from training.train import train
 
 MIB = 2**20
@@ -64,6 +68,45 @@ def test_a_plan_names_sizes_and_writes_nothing(circles: PreparedGraph, config: T
     assert answer.edges_per_second > 0
     assert answer.memory_bytes > 0
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A backend that notes which spans were trained."""
+
+    backend: Backend
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    name: str = "noted"
+
+    def visit(self, work: BucketWork) -> Visit:
+        visit = self.backend.visit(work)
+        return NotedVisit(visit, self.spans)
+
+    def store(self, store: PartitionStore) -> PartitionStore:
+        return store
+
+    def room(self) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class NotedVisit:
+    visit: Visit
+    spans: list[tuple[int, int]]
+
+    def run(self, begin: int, end: int) -> SpanResult:
+        self.spans.append((begin, end))
+        return self.visit.run(begin, end)
+
+    def sync(self) -> None:
+        self.visit.sync()
+
+
+def test_the_plan_times_no_span_that_is_the_first_of_its_kind(circles: PreparedGraph, config: TrainConfig) -> None:
+    """What the first loads and compiles would otherwise count as training."""
+    noted = Noted(make_backend(config))
+    assert calibrate(circles, config, noted) > 0
+    assert noted.spans[:2] == [(0, 1), (0, 1)]
 
 
 @pytest.mark.slow

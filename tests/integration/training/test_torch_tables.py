@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT
 from training.config import TrainConfig
@@ -21,6 +22,7 @@ from training.setup import Dealer
 from training.store import Position, Tables, TableStore
 from training.torch_backend import TorchBackend
 from training.torch_place import Place
+from training.torch_step import Rates, TorchTable
 from training.torch_tables import DeviceTables
 
 
@@ -67,6 +69,20 @@ def test_what_is_learnt_on_the_device_reaches_the_store(
         for mine, theirs in zip(one, other, strict=True):
             np.testing.assert_array_equal(mine.vectors, theirs.vectors)
             np.testing.assert_array_equal(mine.accumulator, theirs.accumulator)
+
+
+def out_of_memory(table: TorchTable, rows: torch.Tensor, gradient: torch.Tensor, rates: Rates) -> None:
+    """An update, as it goes on a device that is full."""
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee documentation.")
+
+
+def test_a_full_device_is_reported_with_what_to_change(
+    circles: PreparedGraph, config: TrainConfig, tmp_path: Path
+) -> None:
+    config = config.model_copy(update={"partitions": 1})
+    backend = TorchBackend(config, 1, copies=True, update=out_of_memory)
+    with pytest.raises(ConfigError, match=r"Tried to allocate 2.00 GiB. Lower chunks_per_update, set more partitions"):
+        trained(circles, tmp_path, config, backend)
 
 
 def test_a_copy_goes_with_the_table_it_copies() -> None:

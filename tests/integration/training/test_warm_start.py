@@ -78,7 +78,8 @@ def test_newcomers_start_where_their_neighbours_point_else_at_random(
 def test_rows_start_alike_in_every_partition_of_every_epoch(
     old_run: Path, config: TrainConfig, tmp_path: Path, epoch: int
 ) -> None:
-    """Also id 7, whom nobody knows: an L2 pull holds it to one place, not to another one each epoch."""
+    """Also id 7, whom nobody knows: an L2 pull holds it to one place, not to another one each epoch. Also the optimiser
+    state of id 5, whoever else is in its partition."""
     graph, held = grown(tmp_path / "grown"), changed(config, l2_previous=0.5)
     start = warm_origin(graph, open_earlier(old_run), held)
     dealt = partition_entities(graph, 4, 1, epoch)
@@ -86,6 +87,7 @@ def test_rows_start_alike_in_every_partition_of_every_epoch(
     for p in range(4):
         rows, table = dealt[0].rows(p), parts.table(0, p)
         np.testing.assert_array_equal(table.vectors, whole.vectors[rows])
+        np.testing.assert_array_equal(table.accumulator, whole.accumulator[rows])
         for previous in (table.previous, parts.previous(0, p)):
             assert previous is not None
             np.testing.assert_array_equal(previous, whole.vectors[rows])

@@ -23,4 +23,4 @@ def look_closer(plan: Plan, rescoring: Rescoring, column: Column) -> Column:
     features = candidate_features(plan.space, plan.relation, subject, rows, in_sorted(rows, followers))
     scores = rescore(rescoring, features)
     order = np.lexsort((rows, -scores))
-    return column._replace(rows=rows[order].tolist(), scores=scores[order])
+    return column._replace(rows=rows[order].tolist(), scores=scores[order].tolist())

@@ -5,13 +5,9 @@ A slate has tens of candidates from a handful of modes: plain lists are several 
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import chain
-from operator import itemgetter
+from itertools import chain, filterfalse, islice
+from operator import itemgetter, length_hint
 from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
-from jaxtyping import Float32
 
 from bundle.mixtures import split
 from service.recommend.types import RECIPROCAL, Picks
@@ -20,15 +16,16 @@ Order = Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
 class Column(NamedTuple):
-    """The candidates of one mode, best first, and their scores, perhaps more of those. `followers` are the candidates
-    that have an edge to the user; `whole` is false when the mode has more than these.
+    """The candidates of one mode, best first, and their scores. `followers` are the candidates that have an edge to the
+    user; `whole` is false when the mode has more than these; `shown` is each as an answer shows it, or nothing.
     """
 
     rows: list[int]
-    scores: Float32[npt.NDArray[np.float32], " n"]
+    scores: list[float]
     source: int
     followers: frozenset[int] = frozenset()
     whole: bool = True
+    shown: Sequence[bytes] = ()
 
 
 class Drawn(NamedTuple):
@@ -46,39 +43,50 @@ def draw(columns: Sequence[Column], shares: list[float], k: int, unwanted: set[i
     what is left of its share to the others, again in proportion. What was taken is added to `unwanted`.
     """
     rows: list[list[int]] = [[] for _ in columns]
-    positions: list[list[int]] = [[] for _ in columns]
-    cursors = [0] * len(columns)
     gone = set[int]() if unwanted is None else unwanted
+    unread = [iter(column.rows) for column in columns]
+    fresh = [filterfalse(gone.__contains__, reader) for reader in unread]
     alive, left = list(range(len(columns))), k
     while alive and left:
         for mode, budget in zip(alive, split([shares[mode] for mode in alive], left), strict=True):
-            cursors[mode] = _take(columns[mode].rows, cursors[mode], budget, gone, rows[mode], positions[mode])
+            taken = list(islice(fresh[mode], budget))
+            gone.update(taken)
+            rows[mode] += taken
         left = k - sum(map(len, rows))
-        alive = [mode for mode in alive if cursors[mode] < len(columns[mode].rows)]
-    return [Drawn(rows[mode], positions[mode], cursors[mode] == len(columns[mode].rows)) for mode in range(len(rows))]
+        alive = [mode for mode in alive if length_hint(unread[mode])]
+    return [
+        Drawn(taken, _positions(column.rows, taken), not length_hint(reader))
+        for column, taken, reader in zip(columns, rows, unread, strict=True)
+    ]
 
 
-def _take(column: list[int], cursor: int, budget: int, gone: set[int], rows: list[int], positions: list[int]) -> int:
-    """Note up to `budget` rows from `cursor` on that are not `gone` yet. Returns the new cursor."""
-    while budget and cursor < len(column):
-        row = column[cursor]
-        if row not in gone:
-            gone.add(row)
-            rows.append(row)
-            positions.append(cursor)
-            budget -= 1
-        cursor += 1
-    return cursor
+def _positions(column: list[int], taken: list[int]) -> list[int]:
+    """Where `taken` stand in `column`, which has them in the same order."""
+    positions: list[int] = []
+    at = -1
+    for row in taken:
+        at = column.index(row, at + 1)
+        positions.append(at)
+    return positions
 
 
 def picked(columns: Sequence[Column], drawn: Sequence[Drawn], modes: Sequence[int]) -> Picks:
     """One slate in which the modes alternate, so that every prefix keeps their proportions; ties: the heavier first."""
-    order = _alternating(tuple([len(one.rows) for one in drawn]))
+    order = _alternating([len(one.rows) for one in drawn])
     rows = order(_joined([one.rows for one in drawn]))
-    scores = [column.scores.take(one.positions).tolist() for column, one in zip(columns, drawn, strict=True)]
-    owners = [[mode] * len(one.rows) for mode, one in zip(modes, drawn, strict=True)]
-    positions = order(_joined([one.positions for one in drawn]))
-    return Picks(rows, order(_joined(scores)), order(_joined(owners)), positions, _sources(columns, rows))
+    return Picks(
+        rows,
+        order(_at(drawn, [column.scores for column in columns])),
+        order(_joined([[mode] * len(one.rows) for mode, one in zip(modes, drawn, strict=True)])),
+        order(_joined([one.positions for one in drawn])),
+        _sources(columns, rows),
+        order(_at(drawn, [column.shown for column in columns])) if columns and columns[0].shown else (),
+    )
+
+
+def _at(drawn: Sequence[Drawn], values: Sequence[Sequence[Any]]) -> list[Any]:
+    """Of each column's values those of the candidates that were drawn."""
+    return [of_column[position] for of_column, one in zip(values, drawn, strict=True) for position in one.positions]
 
 
 def _joined(parts: Sequence[list[Any]]) -> list[Any]:
@@ -95,10 +103,15 @@ def _sources(columns: Sequence[Column], rows: tuple[int, ...]) -> tuple[int, ...
     return (source,) * len(rows)
 
 
-@lru_cache(maxsize=4096)
-def _alternating(counts: tuple[int, ...]) -> Order:
+def _alternating(counts: Sequence[int]) -> Order:
     """Takes from the concatenation of modes that gave `counts` candidates the order in which they alternate."""
     if len(counts) < 2 or sum(counts) < 2:
         return tuple
-    keys = np.concatenate([(np.arange(count) + 0.5) / max(1, count) for count in counts])
-    return itemgetter(*keys.argsort(kind="stable").tolist())
+    keys = list(chain.from_iterable(map(_steps, counts)))
+    return itemgetter(*sorted(range(len(keys)), key=keys.__getitem__))
+
+
+@lru_cache(maxsize=256)
+def _steps(count: int) -> tuple[float, ...]:
+    """The places of `count` candidates spread evenly over 0 to 1."""
+    return tuple([(number + 0.5) / count for number in range(count)])

@@ -12,6 +12,8 @@ from service.recommend.profile import Profile, profile_of_row, row_of
 from service.recommend.query import Queries, build_queries, effective_weights
 from service.recommend.types import AUTO, NO_MODES, Exclusions, Fallback, LiveEdges, Modes, RecommendRequest
 
+ListQuery = Literal["centroid", "medoid"]
+
 # What a bundle that does not say otherwise means by these names.
 STANDARD = {
     "mixture": Strategy(merge="proportional", mode_vector="personal", weights=QueryWeights(mode=1, relation=1)),
@@ -119,8 +121,12 @@ def plan_for(
 def _stored_lists(space: Space, relation: Relation, strategy: Strategy) -> CandidateLists | None:
     if not strategy.precomputed:
         return None
-    query: Literal["centroid", "medoid"] = "medoid" if strategy.mode_vector == "medoid" else "centroid"
-    return space.clusters.lists.get((relation.entry.target, query))
+    return space.clusters.lists.get((relation.entry.target, list_query(strategy)))
+
+
+def list_query(strategy: Strategy) -> ListQuery:
+    """Which of a cluster's stored lists the strategy merges."""
+    return "medoid" if strategy.mode_vector == "medoid" else "centroid"
 
 
 def _moved(asked: QueryWeights, used: QueryWeights) -> Fallback | None:

@@ -1,6 +1,7 @@
 """The recommender: one loaded version, its searchers, and answers for one user or for thousands."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ from bundle.errors import QueryError
 from bundle.manifest import Strategy
 from bundle.space import Bundle, Relation, Space
 from index.search.protocol import Hits, Searcher
+from service.recommend.heads import HEADS_KEPT, read_head
 from service.recommend.plan import Plan, choose_relation, make_plan, modes_wanted, plan_for
 from service.recommend.profile import NO_ROWS, profile_of_newcomer, profile_of_row
 from service.recommend.slate import popular_slate, slate_from_hits, slate_from_lists
@@ -22,7 +24,7 @@ EXCLUDED_STEP = 64
 
 
 class Recommender:
-    """Answers from one version. Holds no state between calls; safe to share between threads.
+    """Answers from one version. Keeps nothing of a request; safe to share between threads.
 
     `searchers` are keyed by space and candidate type.
     """
@@ -30,6 +32,7 @@ class Recommender:
     def __init__(self, bundle: Bundle, searchers: Mapping[tuple[str, str], Searcher]) -> None:
         self.bundle = bundle
         self._searchers = searchers
+        self._head_of = lru_cache(maxsize=HEADS_KEPT)(partial(read_head, bundle))
 
     def recommend(self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES) -> Slate:
         """The candidates for one user. Raises QueryError for a request that this version cannot answer."""
@@ -47,7 +50,7 @@ class Recommender:
         """The answer, where no search is needed: popularity, or the merge of stored lists; else None."""
         if plan.popular:
             return popular_slate(plan, self.bundle.version)
-        return slate_from_lists(plan, self.bundle.version)
+        return slate_from_lists(plan, self.bundle.version, self._head_of)
 
     def search(self, plans: Sequence[Plan]) -> list[Slate]:
         """The answers to several plans, with one call of a searcher for all that it can take together."""

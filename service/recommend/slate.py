@@ -1,6 +1,6 @@
 """From a plan and what was found to a slate: filter, add those who follow the user, merge, fill up."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,27 +9,28 @@ from jaxtyping import Float32, Int32
 from bundle.space import CandidateLists
 from index.search.protocol import Hits
 from service.recommend.closer import look_closer
+from service.recommend.heads import HEAD_LENGTH, Head
 from service.recommend.merge import Column, Drawn, draw, picked
-from service.recommend.plan import Plan
+from service.recommend.plan import ListQuery, Plan, list_query
 from service.recommend.popular import popular_picks
 from service.recommend.profile import NOBODY
 from service.recommend.types import LIST, NO_MODE, NO_MODES, NO_PICKS, SEARCH, Fallback, Modes, Picks, Slate, in_sorted
+
+# The head of a list, by space, candidate type, which of the lists, cluster, and the weight of its scores.
+HeadOf = Callable[[str, str, ListQuery, int, float], Head]
 
 LIST_MARGIN = 24
 MAX_FOLLOWERS_SCORED = 4096
 
 
-def slate_from_lists(plan: Plan, version: str) -> Slate | None:
+def slate_from_lists(plan: Plan, version: str, head_of: HeadOf) -> Slate | None:
     """Merge the stored lists of the plan's modes; None when exclusions leave them too short to fill the slate."""
     if plan.lists is None:
         return None
-    length = plan.lists.rows.shape[1]
-    # The heaviest mode's share of the slate and some excluded ones; the whole lists where that was too short.
-    first = min(length, int(plan.k * float(plan.modes.shares[0])) + LIST_MARGIN)
-    for reach in sorted({first, length}):
-        rows = plan.lists.rows[plan.modes.clusters, :reach]
-        columns = _with_followers(plan, _list_columns(plan, plan.lists, rows))
-        drawn = draw(columns, plan.modes.shares.tolist(), plan.k, plan.exclusions.among(rows.ravel()))
+    for read in _list_columns(plan, plan.lists, head_of):
+        columns = _with_followers(plan, read)
+        unwanted = plan.exclusions.among([column.rows for column in columns])
+        drawn = draw(columns, plan.modes.shares.tolist(), plan.k, unwanted)
         # While no column was read past where it was cut, reading on down the lists would change nothing.
         if all(column.whole or not one.exhausted for column, one in zip(columns, drawn, strict=True)):
             full = sum([len(one.rows) for one in drawn]) == plan.k
@@ -83,16 +84,34 @@ def _popular(plan: Plan, picks: Picks) -> Picks:
     return popular_picks(plan.relation, plan.exclusions, max(0, missing), frozenset(picks.rows))
 
 
-def _list_columns(plan: Plan, lists: CandidateLists, rows: Int32[npt.NDArray[np.int32], "modes reach"]) -> list[Column]:
-    weight, whole = np.float32(plan.weights.mode), rows.shape[1] == lists.rows.shape[1]
-    scores = [lists.scores[cluster] for cluster in plan.modes.clusters.tolist()]
-    if weight != 1:
-        scores = [weight * one for one in scores]
-    return [Column(one, scores[mode], LIST, whole=whole) for mode, one in enumerate(rows.tolist())]
+def _list_columns(plan: Plan, lists: CandidateLists, head_of: HeadOf) -> Iterator[list[Column]]:
+    """The modes' lists: first as much as should do, then the whole."""
+    length = lists.rows.shape[1]
+    # The heaviest mode's share of the slate and some excluded ones.
+    reach = int(plan.k * float(plan.modes.shares[0])) + LIST_MARGIN
+    if reach <= HEAD_LENGTH:
+        yield _head_columns(plan, length, head_of)
+    elif reach < length:
+        yield _cut_columns(plan, lists, reach)
+    yield _cut_columns(plan, lists, length)
+
+
+def _head_columns(plan: Plan, length: int, head_of: HeadOf) -> list[Column]:
+    space, query, weight = plan.space.name, list_query(plan.strategy), plan.weights.mode
+    clusters = plan.modes.clusters.tolist()
+    heads = [head_of(space, plan.candidate_type, query, cluster, weight) for cluster in clusters]
+    return [Column(head.rows, head.scores, LIST, whole=len(head.rows) == length, shown=head.shown) for head in heads]
+
+
+def _cut_columns(plan: Plan, lists: CandidateLists, reach: int) -> list[Column]:
+    rows, scores = lists.rows[plan.modes.clusters, :reach], lists.scores[plan.modes.clusters, :reach]
+    whole = reach == lists.rows.shape[1]
+    weighted = (np.float32(plan.weights.mode) * scores).tolist()
+    return [Column(one, by_mode, LIST, whole=whole) for one, by_mode in zip(rows.tolist(), weighted, strict=True)]
 
 
 def _hit_column(hits: Hits) -> Column:
-    return Column(hits.rows.tolist(), hits.scores, SEARCH)
+    return Column(hits.rows.tolist(), hits.scores.tolist(), SEARCH)
 
 
 def _with_followers(plan: Plan, columns: Sequence[Column]) -> Sequence[Column]:
@@ -127,6 +146,7 @@ def _with_bonus(
     own = np.array(column.rows, dtype=np.int64)
     others = np.flatnonzero(~in_sorted(own, followers))
     rows = np.concatenate([own[others], followers])
-    merged = np.concatenate([column.scores[: len(own)][others], scores])
+    merged = np.concatenate([np.array(column.scores, dtype=np.float32)[others], scores])
     order = np.lexsort((rows, -merged))[:n]
-    return Column(rows[order].tolist(), merged[order], column.source, frozenset(followers.tolist()), column.whole)
+    best, scores_of_best = rows[order].tolist(), merged[order].tolist()
+    return Column(best, scores_of_best, column.source, frozenset(followers.tolist()), column.whole)

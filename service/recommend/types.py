@@ -3,8 +3,9 @@
 What every request makes anew is a `msgspec.Struct`: a frozen dataclass takes five times as long to make.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -85,7 +86,8 @@ class RecommendRequest(msgspec.Struct, frozen=True):
 
 class Picks(msgspec.Struct, frozen=True):
     """The candidates of a slate, in step: rows, scores, the mode that chose each (position, or `NO_MODE`), its rank
-    in that mode's list, and where it was found (position in `SOURCES`).
+    in that mode's list, and where it was found (position in `SOURCES`). `shown` is each as an answer shows it, where
+    that is at hand, else nothing.
     """
 
     rows: tuple[int, ...]
@@ -93,6 +95,7 @@ class Picks(msgspec.Struct, frozen=True):
     modes: tuple[int, ...]
     ranks: tuple[int, ...]
     sources: tuple[int, ...]
+    shown: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -154,10 +157,11 @@ class Exclusions(msgspec.Struct, frozen=True):
             kept &= rows != row
         return kept
 
-    def among(self, rows: Integer[npt.NDArray[np.integer], " n"]) -> set[int]:
-        """Those of them that are in `rows`; where they are few simply all of them, which is faster."""
+    def among(self, columns: Iterable[Sequence[int]]) -> set[int]:
+        """Those of them that are in `columns`; where they are few simply all of them, which is faster."""
         if len(self.seen) <= MANY:
             return {*self.seen.tolist(), *self.others}
+        rows = np.fromiter(chain.from_iterable(columns), dtype=np.int64)
         return set(rows[~self.keeps(rows)].tolist())
 
     def rows(self) -> Int64[npt.NDArray[np.int64], " n"]:

@@ -81,7 +81,7 @@ async def test_the_breaker_opens_at_the_first_failure_and_closes_after_a_good_pr
 def test_a_drawn_slate_is_distinct_full_and_proportional(weights: list[float], k: int, length: int) -> None:
     rng = np.random.default_rng(length)
     rows = [rng.permutation(100)[:length].tolist() for _ in weights]
-    columns = [Column(one, np.zeros(length, dtype=np.float32), LIST) for one in rows]
+    columns = [Column(one, [0.0] * length, LIST) for one in rows]
     drawn = draw(columns, weights, k)
     picks = picked(columns, drawn, range(len(weights)))
     assert len(set(picks.rows)) == len(picks) == min(k, len({row for one in rows for row in one}))

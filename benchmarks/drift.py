@@ -10,11 +10,9 @@ With `--work` the runs stay there, and what is finished is not trained again.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -24,16 +22,15 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import numpy.typing as npt  # noqa: E402
 
-from bundle.ids import IntIds  # noqa: E402
-from bundle.prepared import COMMIT_FILE, PreparedGraph, id_files, load_prepared, part_file, read_record  # noqa: E402
+from benchmarks.parts import Kept, trained, write_smaller  # noqa: E402
+from bundle.prepared import COMMIT_FILE, PreparedGraph, load_prepared  # noqa: E402
 from bundle.run import open_run  # noqa: E402
 from evaluation.baselines import top_rows  # noqa: E402
 from evaluation.drift import TypeDrift, evaluate_drift  # noqa: E402
 from evaluation.metrics import hit_ranks, recall  # noqa: E402
 from evaluation.task import FollowTask, follow_task  # noqa: E402
-from training.config import TrainConfig, parse_config  # noqa: E402
+from training.config import parse_config  # noqa: E402
 from training.graph.prepare import prepare  # noqa: E402
-from training.train import train  # noqa: E402
 
 I64 = npt.NDArray[np.int64]
 CUTS = (10, 50)
@@ -48,25 +45,8 @@ def write_part(whole: PreparedGraph, path: Path, share: float, seed: int) -> Pre
         relation.index: np.sort(rng.permutation(len(relation.train))[: round(share * len(relation.train))])
         for relation in whole.relations
     }
-    rows = touched(whole, kept)
-    for entity in whole.entities:
-        assert isinstance(entity.ids, IntIds), "ids are expected to be integers"
-        save(id_files(path, entity.name, "int64")[0], entity.ids.values[rows[entity.name]])
-    record = read_record(whole.path).model_dump()
-    for relation, stored in zip(whole.relations, record["relations"], strict=True):
-        edges = kept[relation.index]
-        for column, kind, ends in (
-            ("src", relation.source, relation.train.src),
-            ("dst", relation.target, relation.train.dst),
-        ):
-            place = np.searchsorted(rows[kind], ends[edges]).astype(np.int32)
-            save(part_file(path, "edges", relation.index, column), place)
-        stored |= {"edges": len(edges), "valid": 0, "test": 0, "weight": False, "time": False}
-    for stored in record["entities"]:
-        stored["count"] = len(rows[stored["name"]])
-    record |= {"digest": f"{whole.digest}-{share}-{seed}", "split": None}
-    (path / COMMIT_FILE).write_text(json.dumps(record))
-    return load_prepared(path)
+    edges: Kept = {("edges", index): chosen for index, chosen in kept.items()}
+    return write_smaller(whole, path, touched(whole, kept), edges, f"{share}-{seed}")
 
 
 def touched(whole: PreparedGraph, kept: dict[int, I64]) -> dict[str, I64]:
@@ -76,12 +56,6 @@ def touched(whole: PreparedGraph, kept: dict[int, I64]) -> dict[str, I64]:
         seen[relation.source][relation.train.src[kept[relation.index]]] = True
         seen[relation.target][relation.train.dst[kept[relation.index]]] = True
     return {name: np.flatnonzero(flags) for name, flags in seen.items()}
-
-
-def save(path: Path, array: npt.NDArray[np.generic]) -> None:
-    """Write one array of a prepared graph."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, array)
 
 
 def recalls(run_dir: Path, task: FollowTask) -> list[float]:
@@ -99,15 +73,6 @@ def recalls(run_dir: Path, task: FollowTask) -> list[float]:
             values.append(recall(hit_ranks(ranked, relevant), len(relevant), k))
         found.append(float(np.mean(values)))
     return found
-
-
-def trained(name: str, graph: PreparedGraph, work: Path, config: TrainConfig, start: Path | None = None) -> Path:
-    """Train a run, or take the one that is there."""
-    began = time.process_time()
-    summary = train(graph, work / name, config, warm_start=start, resume=True)
-    seconds = time.process_time() - began
-    print(f"{name}: {summary.epochs} epochs, loss {summary.final_loss:.4f}, {seconds:.0f} CPU-seconds", flush=True)
-    return work / name
 
 
 def show(name: str, old: Path, new: Path, task: FollowTask) -> None:

@@ -24,6 +24,7 @@ user_in_degree         ln(1 + edges to u)
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import get_args
 
 import numpy as np
@@ -83,23 +84,24 @@ def candidate_features(
     vectors = space.entities[relation.entry.target].embeddings[candidates]
     lengths = _lengths(vectors)
     queries = np.concatenate([_means(subject, relation), subject.targets, subject.followers])
-    products = vectors @ queries.T  # one product for everything: the rest is small
+    # One product for everything, a row for each query: what follows runs along the candidates, which are many.
+    products = queries @ vectors.T
     n_targets = len(subject.targets)
-    to_targets, to_followers = products[:, 5 : 5 + n_targets], products[:, 5 + n_targets :]
-    out = np.zeros((len(candidates), len(FEATURES)), dtype=np.float32)
-    out[:, :5] = products[:, :5]
-    out[:, 5] = lengths
+    out = np.zeros((len(FEATURES), len(candidates)), dtype=np.float32)
+    out[:5] = products[:5]
+    out[5] = lengths
     if n_targets:
-        _to_targets(out[:, 6:9], to_targets, lengths, _lengths(subject.targets))
+        out[6:9] = _to_targets(products[5 : 5 + n_targets], lengths, _lengths(subject.targets))
     if len(subject.followers):
-        out[:, 9] = (to_followers / _lengths(subject.followers)).max(axis=1) / lengths
-    out[:, 10] = reciprocal
-    out[:, 11] = np.log1p(_degrees(relation.sources.indptr, candidates))
+        cosines = products[5 + n_targets :] / _lengths(subject.followers)[:, None]
+        out[9] = cosines.max(axis=0) / lengths
+    out[10] = reciprocal
+    out[11] = np.log1p(_degrees(relation.sources.indptr, candidates))
     if relation.entry.source == relation.entry.target:
-        out[:, 12] = np.log1p(_degrees(relation.targets.indptr, candidates))
-    out[:, 13] = np.log1p(subject.out_degree)
-    out[:, 14] = np.log1p(subject.in_degree)
-    return out
+        out[12] = np.log1p(_degrees(relation.targets.indptr, candidates))
+    out[13] = np.log1p(subject.out_degree)
+    out[14] = np.log1p(subject.in_degree)
+    return out.T
 
 
 def _means(subject: Subject, relation: Relation) -> Float32[npt.NDArray[np.float32], "5 d"]:
@@ -115,32 +117,46 @@ def _means(subject: Subject, relation: Relation) -> Float32[npt.NDArray[np.float
 
 
 def _to_targets(
-    out: Float32[npt.NDArray[np.float32], "n 3"],
-    products: Float32[npt.NDArray[np.float32], "n m"],
+    products: Float32[npt.NDArray[np.float32], "m n"],
     lengths: Float32[npt.NDArray[np.float32], " n"],
     target_lengths: Float32[npt.NDArray[np.float32], " m"],
-) -> None:
-    """Fill in the largest cosine, the mean of the three largest, the log mean exp of the products."""
-    cosines = products / target_lengths
-    few = min(3, cosines.shape[1])
-    largest = np.partition(cosines, cosines.shape[1] - few, axis=1)[:, -few:]
-    out[:, 0] = largest.max(axis=1) / lengths
-    out[:, 1] = largest.mean(axis=1) / lengths
-    peak = products.max(axis=1, keepdims=True)
-    out[:, 2] = peak[:, 0] + np.log(np.exp(products - peak).mean(axis=1))
+) -> Float32[npt.NDArray[np.float32], "3 n"]:
+    """The largest cosine, the mean of the three largest, the log mean exp of the products."""
+    cosines = products / target_lengths[:, None]
+    few = min(3, len(cosines))
+    largest = np.partition(cosines, len(cosines) - few, axis=0)[-few:]
+    peak = products.max(axis=0)
+    soft = peak + np.log(np.exp(products - peak).mean(axis=0))
+    return np.stack([largest.max(axis=0) / lengths, largest.mean(axis=0) / lengths, soft])
 
 
 def rescore(
     rescoring: Rescoring, features: Float32[npt.NDArray[np.float32], "n features"]
 ) -> Float32[npt.NDArray[np.float32], " n"]:
     """The network's score of each candidate: `out · max(0, W x + b)` with x its standardised features."""
-    columns = [FEATURES.index(name) for name in rescoring.features]
-    mean, scale = (np.array(part, dtype=np.float32) for part in (rescoring.mean, rescoring.scale))
-    hidden = np.array(rescoring.hidden, dtype=np.float32)
-    bias, out = (np.array(part, dtype=np.float32) for part in (rescoring.bias, rescoring.out))
-    active = np.maximum((features[:, columns] - mean) * scale @ hidden.T + bias, 0.0)
+    matrix, bias, out = _network(rescoring)
+    active = np.maximum(features @ matrix + bias, np.float32(0.0))
     scores: npt.NDArray[np.float32] = active @ out
     return scores
+
+
+@lru_cache(maxsize=64)
+def _network(
+    rescoring: Rescoring,
+) -> tuple[
+    Float32[npt.NDArray[np.float32], "features hidden"],
+    Float32[npt.NDArray[np.float32], " hidden"],
+    Float32[npt.NDArray[np.float32], " hidden"],
+]:
+    """The network as arrays over all of `FEATURES`, standardising folded into its first layer; made once.
+
+    `W (x − mean)·scale + b  =  (W·scale) x + (b − (W·scale) mean)`, computed in float64.
+    """
+    scaled = np.array(rescoring.hidden) * np.array(rescoring.scale)
+    matrix = np.zeros((len(FEATURES), len(scaled)))
+    matrix[[FEATURES.index(name) for name in rescoring.features]] = scaled.T
+    bias = np.array(rescoring.bias) - scaled @ np.array(rescoring.mean)
+    return matrix.astype(np.float32), bias.astype(np.float32), np.array(rescoring.out, dtype=np.float32)
 
 
 def _lengths(vectors: Vectors) -> Float32[npt.NDArray[np.float32], " n"]:

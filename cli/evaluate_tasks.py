@@ -61,12 +61,12 @@ def compression_part(run: Path, users: int, loss_budget: float = LOSS_BUDGET, se
 
 
 def _show_compression(report: "CompressionReport") -> None:
-    columns = ("bytes", "ratio", "OPQ", "MSE", "cosine", "recall@100", report.task, "loss")
+    columns = ("code", "bytes", "ratio", "MSE", "cosine", "recall@100", report.task, "loss")
     rows = [
         [
+            "OPQ" if row.rotated else "PQ",
             row.subquantizers,
             row.ratio,
-            row.rotated,
             row.mse,
             row.cosine,
             row.recall_at_100,

@@ -174,12 +174,11 @@ def _ranking(report: RankingReport) -> str:
 
 
 def _compression(report: CompressionReport) -> str:
-    body = [
-        _line(
-            f"{row.ratio:.0f}×", [_number(v) for v in (row.mse, row.cosine, row.task_recall, row.task_loss)], "", False
-        )
-        for row in report.rows
-    ]
+    body = []
+    for row in sorted(report.rows, key=lambda row: (row.ratio, row.rotated)):
+        cells = [str(row.subquantizers), f"{row.ratio:.0f}×"]
+        cells += [_number(v) for v in (row.mse, row.cosine, row.recall_at_100, row.task_recall, row.task_loss)]
+        body.append(_line("OPQ" if row.rotated else "PQ", cells, "", row == report.advised))
     kinds = {"PQ": report.best_of(rotated=False), "OPQ": report.best_of(rotated=True)}
     ratios = {name: tuple(row.ratio for row in rows) for name, rows in kinds.items() if rows}
     errors = [Series(name, ratios[name], tuple(row.mse for row in kinds[name])) for name in ratios]
@@ -187,7 +186,18 @@ def _compression(report: CompressionReport) -> str:
     error = chart("Error by compression", "compression ratio", "MSE", errors)
     loss = chart("Loss on the task by compression", "compression ratio", "relative loss", losses)
     heading = f"<h2>Compression: {html.escape(report.entity_type)}</h2><div class='charts'>{error}{loss}</div>"
-    return heading + _wrap(report.task, ["ratio", "MSE", "cosine", "task", "loss"], body)
+    about = (
+        f"<p>{report.vectors:,} vectors of dimension {report.dim}; uncompressed, the task ({html.escape(report.task)}) "
+        f"measures {_number(report.uncompressed)}. {_advice(report)}</p>"
+    )
+    head = ["code", "bytes", "ratio", "MSE", "cosine", "recall@100", "task", "loss"]
+    return heading + about + _wrap("Product quantisation: plain (PQ) and after a rotation (OPQ)", head, body)
+
+
+def _advice(report: CompressionReport) -> str:
+    if report.advised is None:
+        return f"No code keeps the loss within {report.loss_budget:.1%}."
+    return f"The highlighted code is the smallest that keeps the loss within {report.loss_budget:.1%}."
 
 
 def _drift(report: DriftReport) -> str:

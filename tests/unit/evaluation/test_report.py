@@ -49,8 +49,12 @@ def report(follow: FollowReport) -> Report:
     ranking = RankingRow(
         features="none", model="mlp", metrics={n: estimate(0.6) for n in ("rce", "roc_auc", "pr_auc", "map")}
     )
-    code = {"rotated": False, "mse": 0.1, "cosine": 0.9, "recall_at_100": 0.8, "task_recall": 0.5, "task_loss": 0.01}
-    rows = tuple(CompressionRow(subquantizers=128 // ratio, ratio=ratio, **code) for ratio in (8, 16, 32))
+    code = {"mse": 0.1, "cosine": 0.9, "recall_at_100": 0.8, "task_recall": 0.5, "task_loss": 0.01}
+    rows = tuple(
+        CompressionRow(subquantizers=128 // ratio, ratio=ratio, rotated=rotated, **code)
+        for rotated in (False, True)
+        for ratio in (8, 16, 32)
+    )
     shared = {
         "entity_type": "user",
         "dim": 32,
@@ -64,7 +68,7 @@ def report(follow: FollowReport) -> Report:
         created=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
         follow=follow,
         ranking=(RankingReport(task="clicks", train=10, test=5, rows=(ranking,)),),
-        compression=(CompressionReport(**shared, rows=rows, advised=None),),
+        compression=(CompressionReport(**shared, rows=rows, advised=rows[4]),),
     )
 
 
@@ -108,6 +112,16 @@ def test_every_method_and_every_missing_one_is_on_the_page(report: Report) -> No
     ):
         assert text in page
     assert '<tr class="strategy auto"><td>blend' in page
+
+
+def test_codes_with_and_without_a_rotation_are_told_apart(report: Report) -> None:
+    page = render(report)
+    places = [page.index(f"<td>{kind}</td><td>{size}</td>") for size in (16, 8, 4) for kind in ("PQ", "OPQ")]
+    assert places == sorted(places)  # by ratio, the plain code first
+    assert '<tr class=" auto"><td>OPQ</td><td>8</td>' in page
+    assert "smallest that keeps the loss within 2.0%" in page
+    unaffordable = report.compression[0].model_copy(update={"advised": None})
+    assert "No code keeps the loss within 2.0%" in render(report.model_copy(update={"compression": (unaffordable,)}))
 
 
 def test_the_files_hold_the_same_numbers(report: Report, tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def train(
         typer.Option("--memory", help="Memory the process may use; more is streamed from disk.", metavar="8GiB"),
     ] = None,
     devices: Annotated[
-        int | None, typer.Option("--devices", help="GPUs that train together; see docs/gpu.md.", metavar="N", min=1)
+        int | None,
+        typer.Option("--devices", help="GPUs, or CPU processes, that train together; docs/gpu.md.", metavar="N", min=1),
     ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print entities, memory, disk and time for this machine; train nothing.")

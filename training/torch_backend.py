@@ -13,7 +13,7 @@ from training.schedule import Schedule, chunk_length
 from training.store import PartitionStore
 from training.torch_feed import Batch, DeviceFeed, Feed, HostFeed
 from training.torch_place import Place, device_memory
-from training.torch_step import Gradient, Rates, TorchTable, direction
+from training.torch_step import Gradient, Known, Rates, TorchTable, direction
 from training.torch_tables import DeviceStore, DeviceTables
 from training.torch_update import Update, choose_update
 
@@ -187,7 +187,7 @@ class TorchVisit:
         asked: tuple[Tensor, Tensor],
         table: TorchTable,
         rows: tuple[Tensor, Tensor],
-        known: Tensor,
+        known: Known,
     ) -> Gradient:
         """`asked`: queries and their bias; `rows`: of the positives and of the candidates."""
         positive, candidate = table.vectors[rows[0]], table.vectors[rows[1]]

@@ -16,6 +16,7 @@ from training.config import TrainConfig
 from training.edges import BucketEdges
 from training.schedule import chunk_length
 from training.torch_draws import below, chunk_seeds, draws
+from training.torch_step import Known
 
 LARGEST_KEY = 2**63
 
@@ -35,8 +36,8 @@ class Batch:
     weight: Float[Tensor, "c b"]
     negative_targets: Int64[Tensor, "c k"]
     negative_sources: Int64[Tensor, "c k"]
-    known_targets: Bool[Tensor, "c b k"]
-    known_sources: Bool[Tensor, "c b k"]
+    known_targets: Known
+    known_sources: Known
 
 
 @runtime_checkable
@@ -64,7 +65,6 @@ class HostFeed:
             make_chunk(edges, work.schedule, position, self._config, work.relation_weights, self._flags)
             for position in positions
         ]
-        shape = len(chunks[0].src), len(chunks[0].negative_targets)
         return Batch(
             edges.source_type,
             edges.target_type,
@@ -74,18 +74,18 @@ class HostFeed:
             weight=torch.from_numpy(np.stack([chunk.weight for chunk in chunks])).to(self._device),
             negative_targets=self._rows([chunk.negative_targets for chunk in chunks]),
             negative_sources=self._rows([chunk.negative_sources for chunk in chunks]),
-            known_targets=self._mask([chunk.known_targets for chunk in chunks], shape),
-            known_sources=self._mask([chunk.known_sources for chunk in chunks], shape),
+            known_targets=self._pairs([chunk.known_targets for chunk in chunks]),
+            known_sources=self._pairs([chunk.known_sources for chunk in chunks]),
         )
 
     def _rows(self, rows: list[npt.NDArray[np.int32]]) -> Int64[Tensor, "c _"]:
         return torch.from_numpy(np.stack(rows).astype(np.int64)).to(self._device)
 
-    def _mask(self, pairs: list[Pairs], shape: tuple[int, int]) -> Bool[Tensor, "c b k"]:
-        mask = np.zeros((len(pairs), *shape), dtype=np.bool_)
-        for chunk, pair in zip(mask, pairs, strict=True):
-            chunk[pair] = True
-        return torch.from_numpy(mask).to(self._device)
+    def _pairs(self, pairs: list[Pairs]) -> Known:
+        """Where they are: a mask of them takes a processor as long as half a matrix product."""
+        chunk = np.repeat(np.arange(len(pairs)), [len(edge) for edge, _ in pairs])
+        columns = (chunk, *(np.concatenate(column) for column in zip(*pairs, strict=True)))
+        return tuple(torch.from_numpy(column).to(self._device) for column in columns)
 
 
 @dataclass(frozen=True, slots=True)

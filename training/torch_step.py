@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 EPSILON = 1e-10
+
+
+Known = Bool[Tensor, "*c b k"] | tuple[Int64[Tensor, " _"], ...]
+"""Pairs that are no negatives: a mask, or where they are: in the chunks' dimensions, then edge and candidate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ def direction(
     positive: Float[Tensor, "*c b d"],
     candidate: Float[Tensor, "*c k d"],
     bias: Float[Tensor, "*c b"],
-    known: Bool[Tensor, "*c b k"],
+    known: Known,
     weight: Float[Tensor, "*c b"],
     logistic: bool,
     products: torch.dtype | None = None,
@@ -54,7 +58,7 @@ def direction(
     multiplied, by default the inputs' own; sums come back in the inputs'.
     """
     negative = _product(query, candidate.mT, products) + bias[..., None]
-    negative.masked_fill_(known, -torch.inf)
+    negative[known] = -torch.inf
     weights = logistic_weights if logistic else softmax_weights
     loss, slope, slopes = weights((query * positive).sum(-1) + bias, negative)
     slope, slopes = slope * weight, slopes * weight[..., None]

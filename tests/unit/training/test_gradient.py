@@ -58,3 +58,18 @@ def test_chunks_together_are_the_chunks_one_by_one(logistic: bool) -> None:
         alone = direction(query[i], positive[i], candidate[i], bias[i], known[i], weight[i], logistic)
         for name in ("loss", "query", "positive", "candidate", "bias"):
             torch.testing.assert_close(getattr(together, name)[i], getattr(alone, name), msg=name)
+
+
+def test_true_pairs_are_a_mask_or_places() -> None:
+    torch.manual_seed(3)
+    query, positive, candidate, bias = (
+        torch.randn(2, 5, 4),
+        torch.randn(2, 5, 4),
+        torch.randn(2, 7, 4),
+        torch.zeros(2, 5),
+    )
+    known, weight = torch.rand(2, 5, 7) < 0.2, torch.ones(2, 5)
+    by_mask = direction(query, positive, candidate, bias, known, weight, logistic=False)
+    by_place = direction(query, positive, candidate, bias, known.nonzero(as_tuple=True), weight, logistic=False)
+    torch.testing.assert_close(by_place.loss, by_mask.loss, rtol=0, atol=0)
+    torch.testing.assert_close(by_place.candidate, by_mask.candidate, rtol=0, atol=0)

@@ -83,18 +83,21 @@ def candidate_features(
     """Every feature of `FEATURES`, a row for each candidate; `reciprocal` marks those with an edge to u."""
     vectors = space.entities[relation.entry.target].embeddings[candidates]
     lengths = _lengths(vectors)
-    queries = np.concatenate([_means(subject, relation), subject.targets, subject.followers])
+    queries = np.concatenate([[subject.vector, relation.forward], subject.targets, subject.followers])
     # One product for everything, a row for each query: what follows runs along the candidates, which are many.
     products = queries @ vectors.T
     n_targets = len(subject.targets)
+    to_targets, to_followers = products[2 : 2 + n_targets], products[2 + n_targets :]
     out = np.zeros((len(FEATURES), len(candidates)), dtype=np.float32)
-    out[:5] = products[:5]
+    out[0], out[4] = products[:2]
     out[5] = lengths
     if n_targets:
-        out[6:9] = _to_targets(products[5 : 5 + n_targets], lengths, _lengths(subject.targets))
-    if len(subject.followers):
-        cosines = products[5 + n_targets :] / _lengths(subject.followers)[:, None]
-        out[9] = cosines.max(axis=0) / lengths
+        weights = subject.target_weights
+        out[1], out[2] = to_targets.mean(axis=0), weights @ to_targets / weights.sum()
+        out[6:9] = _to_targets(to_targets, lengths, _lengths(subject.targets))
+    if len(to_followers):
+        out[3] = to_followers.mean(axis=0)
+        out[9] = (to_followers / _lengths(subject.followers)[:, None]).max(axis=0) / lengths
     out[10] = reciprocal
     out[11] = np.log1p(_degrees(relation.sources.indptr, candidates))
     if relation.entry.source == relation.entry.target:
@@ -102,18 +105,6 @@ def candidate_features(
     out[13] = np.log1p(subject.out_degree)
     out[14] = np.log1p(subject.in_degree)
     return out.T
-
-
-def _means(subject: Subject, relation: Relation) -> Float32[npt.NDArray[np.float32], "5 d"]:
-    return np.stack(
-        [
-            subject.vector,
-            _mean(subject.targets),
-            _mean(subject.targets, subject.target_weights),
-            _mean(subject.followers),
-            relation.forward,
-        ]
-    )
 
 
 def _to_targets(
@@ -124,10 +115,11 @@ def _to_targets(
     """The largest cosine, the mean of the three largest, the log mean exp of the products."""
     cosines = products / target_lengths[:, None]
     few = min(3, len(cosines))
+    nearest = cosines.max(axis=0)
     largest = np.partition(cosines, len(cosines) - few, axis=0)[-few:]
     peak = products.max(axis=0)
     soft = peak + np.log(np.exp(products - peak).mean(axis=0))
-    return np.stack([largest.max(axis=0) / lengths, largest.mean(axis=0) / lengths, soft])
+    return np.stack([nearest / lengths, largest.mean(axis=0) / lengths, soft])
 
 
 def rescore(
@@ -164,19 +156,15 @@ def _lengths(vectors: Vectors) -> Float32[npt.NDArray[np.float32], " n"]:
     return np.maximum(lengths, TINY)
 
 
-def _mean(
-    vectors: Vectors, weights: Float32[npt.NDArray[np.float32], " n"] | None = None
-) -> Float32[npt.NDArray[np.float32], " d"]:
-    """The (weighted) mean; zeros of nothing."""
-    if weights is None:
-        weights = np.ones(len(vectors), dtype=np.float32)
-    mean: npt.NDArray[np.float32] = weights @ vectors / np.maximum(weights.sum(), TINY)
+def _mean(vectors: Vectors) -> Float32[npt.NDArray[np.float32], " d"]:
+    """The mean; zeros of nothing."""
+    mean: npt.NDArray[np.float32] = vectors.sum(axis=0) / np.float32(max(1, len(vectors)))
     return mean
 
 
-def _degrees(indptr: npt.NDArray[np.int64], rows: Rows) -> npt.NDArray[np.int64]:
+def _degrees(indptr: npt.NDArray[np.int64], rows: Rows) -> Float32[npt.NDArray[np.float32], " n"]:
     degrees: npt.NDArray[np.int64] = indptr[rows.astype(np.int64) + 1] - indptr[rows]
-    return degrees
+    return degrees.astype(np.float32)
 
 
 def _sample(rows: Rows) -> Rows:

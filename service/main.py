@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -22,6 +23,20 @@ from service.routes import Route
 from service.service import Service
 from service.settings import Settings
 
+
+class Anything(Convertor[str]):
+    """The last part of a path: an id, which may hold slashes and, unlike Starlette's `path`, ends of lines."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("anything", Anything())
 UI = Path(__file__).with_name("ui") / "index.html"
 log = logging.getLogger("twhin.service")
 
@@ -47,8 +62,12 @@ def create_app(settings: Settings) -> ASGIApp:
     )
     edge = Edge(app, service, ROUTES)
     for route in ROUTES:
-        # An id may hold a slash, so the path's last part is Starlette's `:path`.
-        app.add_route(route.path, _endpoint(edge, route), methods=[route.method], include_in_schema=False)
+        app.add_route(
+            route.path.replace(":path}", ":anything}"),
+            _endpoint(edge, route),
+            methods=[route.method],
+            include_in_schema=False,
+        )
     app.add_route("/ui", _explorer, methods=["GET"], include_in_schema=False)
     app.openapi = lambda: describe(app.title, app.version, app.summary or "", ROUTES, settings.limits)  # type: ignore[method-assign]
     return _with_cors(edge, settings)

@@ -46,10 +46,11 @@ def build_queries(
     by_mode = len(modes) > 0 and weights.mode != 0
     evidence = profile.evidence() if weights.fold_in or (by_mode and mode_vector in (None, "personal")) else None
     queries = np.zeros((max(1, len(modes)), space.entry.width), dtype=np.float32)
-    queries[:, : space.entry.dim] = _shared_part(relation, profile, evidence, weights)
+    embedding = queries[:, : space.entry.dim]
+    embedding[:] = _shared_part(relation, profile, evidence, weights)
     if by_mode:
-        queries[:, : space.entry.dim] += np.float32(weights.mode) * _mode_vectors(space, evidence, modes, mode_vector)
-    if space.entry.width > space.entry.dim:
+        embedding += np.float32(weights.mode) * _mode_vectors(space, evidence, modes, mode_vector)
+    if weights.popularity and space.entry.width > space.entry.dim:
         queries[:, space.entry.dim] = weights.popularity
     return queries
 
@@ -88,10 +89,11 @@ def medoid_vectors(space: Space, modes: Modes) -> Float32[npt.NDArray[np.float32
 
 def _personal(space: Space, evidence: Evidence, modes: Modes) -> Float32[npt.NDArray[np.float32], "modes dim"]:
     """The mean of the user's own entities in each cluster; the centroid where the evidence has none there."""
-    inside = (evidence.clusters[None, :] == modes.clusters[:, None]).astype(np.float32)
-    counts = inside.sum(axis=1, keepdims=True)
-    means: npt.NDArray[np.float32] = (inside @ evidence.vectors) / np.maximum(counts, 1)
-    absent = np.flatnonzero(counts[:, 0] == 0)
-    if len(absent):
+    inside = (evidence.clusters == modes.clusters[:, None]).astype(np.float32)
+    counts = inside.sum(axis=1)
+    means: npt.NDArray[np.float32] = inside @ evidence.vectors
+    means /= np.maximum(counts, 1)[:, None]
+    if not counts.all():
+        absent = np.flatnonzero(counts == 0)
         means[absent] = space.clusters.centroids[modes.clusters[absent]]
     return means

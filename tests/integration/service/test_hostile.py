@@ -179,3 +179,11 @@ def _is_problem(response: httpx.Response, statuses: set[int]) -> None:
     assert problem["code"]
     assert problem["request_id"] == response.headers["x-request-id"]
     assert CANARY not in response.text
+
+
+@pytest.mark.parametrize("external", ["%0A", "a%0Ab", "a%0A", "%0A%2F%0A"])
+def test_an_id_in_a_path_may_hold_ends_of_lines(client: httpx.Client, external: str) -> None:
+    assert client.get(f"/v1/users/{external}/interests").json().get("known") is False
+    assert client.delete(f"/v1/users/{external}/engagements").json().get("removed") == 0
+    assert client.get(f"/recommend/{external}").status_code == 200
+    assert client.get(f"/v1/embeddings/user/{external}").json()["code"] == "entity_not_found"

@@ -45,4 +45,5 @@ def configure_logs(level: str, layout: Literal["json", "text"]) -> None:
     root.setLevel(level.upper())
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
+        # Uvicorn's own access lines have paths, and paths have ids; it writes them to whoever listens.
+        logging.getLogger(name).propagate = name != "uvicorn.access"

@@ -23,6 +23,8 @@ STANDARD = {
     "popular": Strategy(merge="popular"),
 }
 
+UNMEASURED = "mixture"  # what `auto` means where nothing was measured
+
 
 class Plan(msgspec.Struct, frozen=True):
     """Everything that is known before a searcher is asked. With `popular` nobody needs to be."""
@@ -71,7 +73,7 @@ def make_plan(space: Space, request: RecommendRequest, live: LiveEdges) -> Plan:
     if request.followers and relation.entry.source != relation.entry.target:
         raise QueryError("followers fits a relation between entities of one type; this one has two")
     row = row_of(space, relation, request.user)
-    name = auto_for(space, row) if request.strategy == AUTO else request.strategy
+    name = auto_for(space, relation, row) if request.strategy == AUTO else request.strategy
     strategy = space.entry.strategies.get(name) or STANDARD.get(name)
     if strategy is None:
         raise QueryError(f"no such strategy; there are: {', '.join([AUTO, *strategies_of(space)])}")
@@ -82,8 +84,13 @@ def make_plan(space: Space, request: RecommendRequest, live: LiveEdges) -> Plan:
     return plan_for(space, relation, profile, exclusions, name, strategy, request.k, request.depth)
 
 
-def auto_for(space: Space, row: int | None) -> str:
-    """What `auto` stands for: the version's default, or its default for people whom training does not know."""
+def auto_for(space: Space, relation: Relation, row: int | None) -> str:
+    """What `auto` stands for: the version's default, or its default for people whom training does not know.
+
+    Both were learnt and measured on the default relation; on another one their weights can be worse than none.
+    """
+    if relation.entry.name != space.entry.default.relation:
+        return UNMEASURED
     newcomer = space.entry.auto_newcomer
     return newcomer if row is None and newcomer is not None else space.entry.auto
 

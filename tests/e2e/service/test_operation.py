@@ -39,6 +39,7 @@ def test_metrics_are_right_under_several_workers_and_a_dead_one_is_replaced(begi
     service.wait_until_ready()
     assert httpx.get(f"{service.url}/recommend/{USERS[1]}").json()["version"] == "v1"
     assert _total(httpx.get(f"{service.url}/metrics").text, name) == 61
+    assert USERS[1] not in service.log.read_text()  # no line a request, and no ids, from workers either
 
 
 def test_workers_share_live_engagements(begin: Begin) -> None:

@@ -236,6 +236,11 @@ def test_auto_may_be_another_strategy_for_somebody_new(toy: Bundle) -> None:
     assert _ask(recommender, user=None, engagements=engaged, strategy="fold_in").strategy == "fold_in"
 
 
+def test_auto_is_a_plain_mixture_for_a_relation_that_nothing_was_measured_on(recommender: Recommender) -> None:
+    assert _ask(recommender, relation="uses").strategy == "mixture"
+    assert _ask(recommender, relation="uses", strategy="blend").strategy == "blend"
+
+
 def test_newcomers_by_row_get_what_a_request_would_get(recommender: Recommender, toy: Bundle) -> None:
     strategy = Strategy(merge="single", weights=QueryWeights(fold_in=1.0, relation=1.0, reciprocity=0.5))
     engaged = csr_from_pairs(np.array([0, 0], dtype=np.int32), np.array([9, 40], dtype=np.int32), 1)

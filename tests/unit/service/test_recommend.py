@@ -1,5 +1,6 @@
 """What `/recommend` promises, asked of the functions behind it."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from bundle.errors import QueryError
 from bundle.manifest import QueryWeights, Strategy
 from bundle.space import Bundle, Space
 from index.search.exact import ExactSearcher
+from service.recommend.heads import HEAD_LENGTH
 from service.recommend.recommender import Recommender
 from service.recommend.types import NO_MODE, LiveEdges, RecommendRequest, Slate
 from tests.service_bundle import STRATEGIES, user_ids
@@ -82,6 +84,21 @@ def test_stored_lists_and_search_agree(recommender: Recommender) -> None:
     assert listed is not None
     assert listed.rows.tolist() == searched.rows.tolist()
     assert {pick.source for pick in listed.picks} == {"list"}
+
+
+def test_stored_lists_show_what_their_candidates_are(recommender: Recommender) -> None:
+    slate = _ask(recommender, strategy="centroids", k=20)
+    clusters = slate.modes.clusters.tolist()
+    told = zip(slate.ids(), slate.picks, strict=True)
+    expected = [{"id": external, "score": pick.score, "mode": clusters[pick.mode]} for external, pick in told]
+    assert [json.loads(shown) for shown in slate.picks.shown] == expected
+    assert not _ask(recommender, strategy="mixture", k=20).picks.shown
+
+
+def test_a_slate_longer_than_the_heads_of_the_lists_begins_alike(recommender: Recommender) -> None:
+    heads, whole = (_ask(recommender, strategy="centroids", k=k) for k in (20, HEAD_LENGTH + 50))
+    by_mode = [[pick.row for pick in slate.picks if pick.mode == 0] for slate in (heads, whole)]
+    assert by_mode[0] == by_mode[1][: len(by_mode[0])]
 
 
 def test_emptied_lists_are_searched_deeper(recommender: Recommender, space: Space) -> None:

@@ -33,10 +33,11 @@ class Known:
         return owner, self.neighbour[np.repeat(self.offsets[rows], counts) + within]
 
 
-def known_edges(relation: PreparedRelation, graph: PreparedGraph) -> tuple[Known, Known]:
+def known_edges(relation: PreparedRelation, graph: PreparedGraph, *, loops: bool = False) -> tuple[Known, Known]:
     """All training, validation and test edges of a relation, by source and by target, without repeats.
 
-    An edge of a symmetric relation counts both ways.
+    An edge of a symmetric relation counts both ways. With `loops` every entity of a relation within one type is known
+    to be its own neighbour.
     """
     parts = (relation.train, relation.valid, relation.test)
     src = np.concatenate([np.asarray(part.src) for part in parts]).astype(np.int64)
@@ -45,6 +46,9 @@ def known_edges(relation: PreparedRelation, graph: PreparedGraph) -> tuple[Known
     if relation.symmetric:
         src, dst = np.concatenate([src, dst]), np.concatenate([dst, src])
         train = np.concatenate(train), np.concatenate(train[::-1])
+    if loops and relation.source == relation.target:
+        self = np.arange(graph.count(relation.source), dtype=np.int64)
+        src, dst = np.concatenate([src, self]), np.concatenate([dst, self])
     sizes = graph.count(relation.source), graph.count(relation.target)
     by_source = _index(src, dst, sizes, np.bincount(train[1], minlength=sizes[1]))
     return by_source, _index(dst, src, sizes[::-1], np.bincount(train[0], minlength=sizes[0]))

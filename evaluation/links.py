@@ -75,12 +75,14 @@ def evaluate_links(
     part: Part = "test",
     max_edges: int | None = None,
     seed: int = 1,
+    without_self: bool = False,
     progress: Progress | None = None,
 ) -> LinkReport:
     """Rank every held-out edge's true target among all entities of its type by eq. 1, and likewise its source.
 
     Known edges of any part are removed from the candidates, the asked one excepted. `max_edges` takes a sample of
-    that many edges a relation. Memory is bounded: at most 64 MiB of scores at once.
+    that many edges a relation. `without_self` takes the asked entity from its own candidates: no edge leads from an
+    entity to itself, and by a dot product most are nearest to themselves; published protocols leave it in. Memory is bounded: at most 64 MiB of scores at once.
     Raises RunIncomplete or RunError for a bad run directory, UsageError when no edge was held out.
     """
     run = open_run(run_dir)
@@ -91,7 +93,7 @@ def evaluate_links(
     by_relation: dict[str, dict[Direction, Ranks]] = {}
     with (progress or SilentProgress()).stage("link prediction", len(relations), "relations") as stage:
         for relation in relations:
-            by_relation[relation.name] = _rank_relation(run, relation, part, max_edges, rng)
+            by_relation[relation.name] = _rank_relation(run, relation, part, max_edges, without_self, rng)
             stage.advance()
     return _report(part, by_relation)
 
@@ -147,13 +149,18 @@ def _held_out(relation: PreparedRelation, part: Part) -> tuple[npt.NDArray[np.in
 
 
 def _rank_relation(
-    run: Run, relation: PreparedRelation, part: Part, max_edges: int | None, rng: np.random.Generator
+    run: Run,
+    relation: PreparedRelation,
+    part: Part,
+    max_edges: int | None,
+    without_self: bool,
+    rng: np.random.Generator,
 ) -> dict[Direction, Ranks]:
     src, dst = _held_out(relation, part)
     if max_edges is not None and len(src) > max_edges:
         sample = rng.choice(len(src), max_edges, replace=False)
         src, dst = src[sample], dst[sample]
-    by_source, by_target = known_edges(relation, run.graph)
+    by_source, by_target = known_edges(relation, run.graph, loops=without_self)
     vectors = run.vectors[relation.source], run.vectors[relation.target]
     forward, inverse = run.relation_vectors[relation.index]
     return {

@@ -39,7 +39,8 @@ def counted(query: np.ndarray, table: np.ndarray, truth: int, known: set[int]) -
     return 1 + sum(scores[j] > scores[truth] for j in range(len(table)) if j != truth and j not in known)
 
 
-def test_ranks_are_those_counted_one_by_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("without_self", [False, True])
+def test_ranks_are_those_counted_one_by_one(tmp_path: Path, without_self: bool) -> None:
     run = write_run(tmp_path)
     tables = {name: np.load(run / "vectors" / f"{name}.npy") for name in SIZES}
     theta = np.load(run / "relations.npy")
@@ -54,9 +55,11 @@ def test_ranks_are_those_counted_one_by_one(tmp_path: Path) -> None:
             edges = np.concatenate([edges, edges[:, ::-1]])
         for s, t in test.tolist():
             known_t, known_s = set(edges[edges[:, 0] == s, 1].tolist()), set(edges[edges[:, 1] == t, 0].tolist())
+            if without_self and source == target:
+                known_t, known_s = known_t | {s}, known_s | {t}
             expected.append(counted(tables[source][s] + theta[i, 0], tables[target], t, known_t))
             expected.append(counted(tables[target][t] + theta[i, 1], tables[source], s, known_s))
-    report = evaluate_links(run)
+    report = evaluate_links(run, without_self=without_self)
     assert report.overall.edges == len(expected)
     assert report.overall.mrr == pytest.approx(np.mean(1 / np.array(expected)))
     assert report.overall.mean_rank == pytest.approx(np.mean(expected))

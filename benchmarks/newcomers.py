@@ -8,8 +8,8 @@
 3. the recommender is asked for those who stayed by name, and for the removed by their follows, with and without those
    who follow them. Shares divide the second by the first. Held-out edges to the removed count for nobody.
 
-The seed draws the split, the users, the training and the build. With `--work` everything stays there, and what is
-finished is not done again.
+The seed draws the split, the users, the training and the build. With `--work` everything stays there, a directory a
+seed, and what is finished is not done again. About 9 CPU minutes on ego-twitter.
 """
 
 import argparse
@@ -239,7 +239,8 @@ def main() -> None:
     told = parser.parse_args()
     settings = dict(item.split("=", 1) for item in told.set)
     with tempfile.TemporaryDirectory() as directory:
-        run_benchmark(told.data, told.work or Path(directory), told.seed, settings)
+        work = (told.work or Path(directory)) / f"seed-{told.seed}"
+        run_benchmark(told.data, work, told.seed, settings)
 
 
 def run_benchmark(data: Path, work: Path, seed: int, settings: Mapping[str, object]) -> None:

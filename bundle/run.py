@@ -82,6 +82,8 @@ def open_run(path: Path) -> Run:
 
 def open_graph(run: Path) -> PreparedGraph:
     """Open the prepared graph of the run directory `run`; the run need not be finished. Raises as `load_prepared`."""
+    if not run.is_dir():
+        raise RunIncomplete(f"{run} does not exist. Name a run directory that `twhin train --run DIR` wrote.")
     return load_prepared(run / GRAPH_DIRECTORY)
 
 

@@ -41,12 +41,20 @@ def links(
     part: Annotated[Part, typer.Option(help="Which held-out edges to rank.")] = Part.test,
     max_edges: Annotated[int | None, typer.Option(help="Rank a sample of so many edges a relation.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sample.", min=0)] = 1,
+    without_self: Annotated[
+        bool,
+        typer.Option(
+            "--without-self", help="No entity is its own candidate: for graphs of follows. Published figures keep it in."
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Link prediction: filtered MRR and Hits@1/3/10 of held-out edges, both ends, beside random and degree order."""
     from evaluation.links import evaluate_links
 
-    report = evaluate_links(run, part=part.value, max_edges=max_edges, seed=seed, progress=progress())
+    report = evaluate_links(
+        run, part=part.value, max_edges=max_edges, seed=seed, without_self=without_self, progress=progress()
+    )
     emit(report, as_json, lambda: _show_links(report))
 
 
@@ -159,18 +167,23 @@ def _asked(graph: "PreparedGraph", relation: str, bundles: Path | None, version:
         raise UsageError("Name what to measure: --bundles DIR for a version, or --url URL for a running service.")
     from bundle.versions import version_path
     from cli.compose import RecommendByRow, RecommendNewcomers, open_recommender
+    from cli.lineage import require_same_graph
 
-    recommender = open_recommender(version_path(bundles, resolve(bundles, version)))
+    path = version_path(bundles, resolve(bundles, version))
+    require_same_graph(graph, path)
+    recommender = open_recommender(path)
     entry = recommender.bundle.space().entry
     known, new = RecommendByRow(recommender, relation=relation), RecommendNewcomers(recommender, relation=relation)
     return _Asked(known, new, list(entry.strategies), entry.auto, entry.auto_newcomer)
 
 
 def _asked_over_http(graph: "PreparedGraph", relation: str, url: str) -> _Asked:
+    from cli.lineage import require_digest
     from cli.remote import RecommendOverHttp
 
     ends = graph.relation(relation)
     service = RecommendOverHttp(url, relation, graph.entity(ends.source).ids, graph.entity(ends.target).ids)
+    require_digest(graph, service.graph_digest(), f"What {url} serves")
     strategies, auto = service.strategies()
     return _Asked(service, service.newcomers, strategies, auto, "auto")
 

@@ -51,11 +51,14 @@ def mixtures_part(
     from bundle.run import open_graph
     from bundle.versions import version_path
     from cli.compose import reclustered
+    from cli.lineage import require_same_graph
     from evaluation.mixtures import mixture_report
     from evaluation.task import follow_task
 
-    task = follow_task(open_graph(run), "test", np.random.default_rng(seed), n_users=users)
-    bundle = open_bundle(version_path(bundles, resolve(bundles, version)))
+    graph, path = open_graph(run), version_path(bundles, resolve(bundles, version))
+    require_same_graph(graph, path)
+    task = follow_task(graph, "test", np.random.default_rng(seed), n_users=users)
+    bundle = open_bundle(path)
     strategies = bundle.space().entry.strategies
     mixture = strategies.get("mixture_blend")
     blended = QueryWeights(fold_in=0.5, mode=0.5, relation=1.0) if mixture is None else mixture.weights

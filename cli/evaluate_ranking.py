@@ -105,7 +105,7 @@ def ranking_part(
     if examples is not None and run is None:
         task = _from_files(examples, test, spaces[0][1], relation, rng)
     elif run is not None and examples is None:
-        task = _from_run(run, relation, rng)
+        task = _from_run(run, paths[0], relation, rng)
     else:
         raise UsageError("Name what to predict: --examples FILE with labels, or --run DIR with held-out edges.")
     return ranking_report(task.name, task.train, task.test, feature_sets(_tables(task, spaces)), seed=seed)
@@ -125,12 +125,14 @@ def _from_files(
     return _Task(name, train, held_back, ends.source, ends.target, numbered.users, numbered.items)
 
 
-def _from_run(run: Path, relation: str | None, rng: "np.random.Generator") -> _Task:
+def _from_run(run: Path, version: Path, relation: str | None, rng: "np.random.Generator") -> _Task:
     from bundle.run import open_graph
+    from cli.lineage import require_same_graph
     from evaluation.examples import named
     from evaluation.ranking import examples_from_graph
 
     graph = open_graph(run)
+    require_same_graph(graph, version)  # those of --also may know other graphs: ids are compared, not rows
     ends = graph.split_relation() if relation is None else graph.relation(relation)
     parts = [examples_from_graph(graph, ends.name, part, rng) for part in HELD_OUT]
     numbered = named(parts, graph.entity(ends.source).ids, graph.entity(ends.target).ids)

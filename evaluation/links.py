@@ -82,7 +82,8 @@ def evaluate_links(
 
     Known edges of any part are removed from the candidates, the asked one excepted. `max_edges` takes a sample of
     that many edges a relation. `without_self` takes the asked entity from its own candidates: no edge leads from an
-    entity to itself, and by a dot product most are nearest to themselves; published protocols leave it in. Memory is bounded: at most 64 MiB of scores at once.
+    entity to itself, and by a dot product most are nearest to themselves; published protocols leave it in. Memory is
+    bounded: at most 64 MiB of scores at once.
     Raises RunIncomplete or RunError for a bad run directory, UsageError when no edge was held out.
     """
     run = open_run(run_dir)

@@ -1,7 +1,7 @@
 """The same live mixture in PostgreSQL: pgvector's HNSW index, one query a mode, merged by the client.
 
-An optional competitor of `benchmarks.serve`, of the dependency group `postgres`: a server of its own on a Unix socket, in
-a temporary directory. What counts is the CPU time of the backend and of the client's merge; there is no HTTP in it.
+An optional competitor of `benchmarks.serve`, of the dependency group `postgres`: a server of its own on a Unix socket,
+in a temporary directory. What counts is the CPU time of the backend and of the client's merge; there is no HTTP in it.
 """
 
 import contextlib

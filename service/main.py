@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
+from fastapi_offline import FastAPIOffline
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -52,7 +53,9 @@ def create_app(settings: Settings) -> ASGIApp:
             yield
         await service.stop()
 
-    app = FastAPI(
+    # /docs with its scripts from the package: many networks that run services do not reach a public one.
+    app = FastAPIOffline(
+        redoc_url=None,
         title="twhin",
         version=version("twhin"),
         summary="Graph embeddings, features and candidates for ranking services",

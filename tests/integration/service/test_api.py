@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 from urllib.parse import quote
@@ -193,6 +194,14 @@ def test_info_lists_limits_and_versions(client: httpx.Client) -> None:
 def test_probes_docs_and_explorer(client: httpx.Client) -> None:
     for path in ("/livez", "/readyz", "/startupz", "/docs", "/ui", "/openapi.json", "/metrics"):
         assert client.get(path).status_code == 200, path
+
+
+def test_the_pages_load_nothing_from_elsewhere(client: httpx.Client) -> None:
+    for path in ("/docs", "/ui"):
+        page = client.get(path).text
+        assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page), path
+    for file in re.findall(r"""(?:src|href)=["']([^"'#]+)["']""", client.get("/docs").text):
+        assert client.get(file).status_code == 200, file
 
 
 def test_metrics_count_routes_and_hold_no_ids(client: httpx.Client) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bundle.space import Space
+    from evaluation.ends import Ends
     from evaluation.ranking import Labelled, RankingReport, Vectors
 
     Sides = tuple[Vectors | None, Vectors | None]
@@ -44,7 +45,8 @@ HeldOutOption = Annotated[
     typer.Option("--run", help="Without examples: a run directory whose held-out edges are predicted.", metavar="DIR"),
 ]
 RelationOption = Annotated[
-    str | None, typer.Option(help="Its ends are the types of user and item; the version's default otherwise.")
+    str | None,
+    typer.Option(help="Its ends are the types of user and item; the one that finds most of the ids otherwise."),
 ]
 
 
@@ -120,9 +122,36 @@ def _from_files(
     train, held_back = numbered.parts if test is not None else split_by_user(numbered.parts[0], HELD_BACK, rng)
     if not all(0 < part.labels.sum() < len(part) for part in (train, held_back)):
         raise UsageError(f"{examples} has too few users to hold a fifth of them back. Give --test FILE as well.")
-    ends = space.relation(relation or space.entry.default.relation).entry
+    ends = _ends(space, relation, numbered.users, numbered.items)
     name = f"the labels of {examples.name}"
-    return _Task(name, train, held_back, ends.source, ends.target, numbered.users, numbered.items)
+    return _Task(name, train, held_back, ends.user_type, ends.item_type, numbered.users, numbered.items)
+
+
+def _ends(space: "Space", relation: str | None, users: "Sequence[str]", items: "Sequence[str]") -> "Ends":
+    """The relation that was asked for, else the one that finds most. Raises UsageError when an end finds nothing.
+
+    A relation that was asked for may find one end alone, where no other finds both: users can have vectors, and what
+    they are shown none.
+    """
+    from evaluation.ends import ends_of
+
+    found = ends_of(space, users, items)
+    name = found[0].relation if relation is None else space.relation(relation).entry.name
+    ends = next(one for one in found if one.relation == name)
+    if not ends.fits and (relation is None or found[0].fits):
+        raise UsageError(_nothing_found(ends, [one for one in found if one.fits][:5]))
+    if relation is None:
+        say(f"User and item are taken as the ends of {name}: {ends.user_type} and {ends.item_type}; see --relation.")
+    return ends
+
+
+def _nothing_found(ends: "Ends", fitting: "Sequence[Ends]") -> str:
+    users = f"user of the examples has an id of type {ends.user_type}"
+    items = f"item of the examples has an id of type {ends.item_type}"
+    nobody = ", no ".join([users] * (ends.users == 0) + [items] * (ends.items == 0))
+    others = ", ".join(f"--relation {one.relation} ({one.user_type} → {one.item_type})" for one in fitting)
+    advice = f"These fit: {others}." if fitting else "Give the graph's own ids, or with --relation the side that fits."
+    return f"No {nobody}: the ends of {ends.relation}. {advice}"
 
 
 def _from_run(run: Path, version: Path, relation: str | None, rng: "np.random.Generator") -> _Task:

@@ -189,7 +189,7 @@ def _new_network(columns: int, model: Model, mean_label: float, generator: torch
     sizes = [columns, 1] if model == "logistic" else [columns, HIDDEN, 1]
     weights: list[torch.Tensor] = []
     for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
-        weights.append(torch.randn(fan_in, fan_out, generator=generator) * (0.5 / fan_in**0.5))
+        weights.append(torch.randn(fan_in, fan_out, generator=generator) * (0.5 / max(1, fan_in) ** 0.5))
         weights.append(torch.zeros(fan_out))
     chance = min(max(mean_label, 1e-6), 1.0 - 1e-6)
     weights[-1] += float(np.log(chance / (1.0 - chance)))

@@ -14,6 +14,11 @@ from cli.evaluate import app
 from tests.support.toy import CHESS_LOVERS, ITEMS, JAZZ_LOVERS, build_toy
 
 LOVERS = [(user, "jazz") for user in JAZZ_LOVERS] + [(user, "chess") for user in CHESS_LOVERS]
+CLICKS = "user,item,label\n" + "".join(
+    f"{user},{kind}-0{i},{int(kind == loved)}\n"
+    for i, (user, loved) in enumerate(LOVERS[::3])
+    for kind in ("jazz", "chess")
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +74,29 @@ def test_held_out_edges_of_a_run_are_examples_too(bundles: Path) -> None:
     assert {"user + item (raw)", "user + item (decoded)"} <= {row["features"] for row in report["rows"]}
 
 
+def test_the_relation_is_the_one_whose_ends_have_the_ids(bundles: Path, tmp_path: Path) -> None:
+    (tmp_path / "friends.csv").write_text(
+        "user,item,label\n" + "".join(f"{user},{101 + i},{i % 2}\n" for i in range(10) for user in JAZZ_LOVERS),
+        encoding="utf-8",
+    )
+    done = CliRunner().invoke(
+        app,
+        ["ranking", "--bundles", str(bundles), "--version", "follow", "--examples", str(tmp_path / "friends.csv")],
+        catch_exceptions=False,
+    )
+    assert "User and item are taken as the ends of follows: user and user" in done.stderr
+    assert "user + item (raw)" in done.stdout
+
+
+def test_a_side_without_vectors_is_left_out_when_the_relation_is_named(bundles: Path, tmp_path: Path) -> None:
+    file = tmp_path / "adverts.csv"
+    file.write_text(CLICKS.replace("jazz", "advert").replace("chess", "poster"), encoding="utf-8")
+    report = asked(
+        "--bundles", bundles, "--version", "follow", "--examples", file, "--test", file, "--relation", "likes"
+    )
+    assert {row["features"] for row in report["rows"]} == {"none", "user (raw)", "user (decoded)"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -77,8 +105,10 @@ def test_held_out_edges_of_a_run_are_examples_too(bundles: Path) -> None:
         (("--examples", "none.csv"), "none.csv cannot be read"),
         (
             ("--examples", "strangers.csv", "--test", "strangers.csv"),
-            "No user and no item of the examples has a vector",
+            "No user of the examples has an id of type user, no item of the examples has an id of type",
         ),
+        (("--examples", "clicks.csv", "--relation", "follows"), r"These fit: --relation likes \(user → item\)"),
+        (("--examples", "adverts.csv"), "No item of the examples has an id of type"),
         (("--examples", "one.csv"), "too few users"),
     ],
 )
@@ -87,6 +117,8 @@ def test_what_cannot_be_answered_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("strangers.csv").write_text("user,item,label\n9,x,1\n8,y,0\n", encoding="utf-8")
+    Path("clicks.csv").write_text(CLICKS, encoding="utf-8")
+    Path("adverts.csv").write_text(CLICKS.replace("jazz", "advert").replace("chess", "advert"), encoding="utf-8")
     Path("one.csv").write_text("user,item,label\n101,jazz-00,1\n101,chess-00,0\n", encoding="utf-8")
     with pytest.raises(TwhinError, match=said):
         CliRunner().invoke(

@@ -5,6 +5,7 @@ through one thread that commits whatever has gathered in one transaction, so tha
 """
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
@@ -34,6 +35,8 @@ FORGET = "DELETE FROM events WHERE user_type = ? AND user = ?"
 BUSY_SECONDS = 5.0
 WRITES_AT_ONCE = 256
 
+log = logging.getLogger("twhin.state")
+
 _Work = Callable[[sqlite3.Connection], object]
 _Job = tuple[_Work, asyncio.AbstractEventLoop, "asyncio.Future[object]"]
 
@@ -46,6 +49,7 @@ class SqliteStore:
         self._path = path
         self._events_per_user_max = events_per_user_max
         self._reader = _connect(path)
+        self._writes_work = True
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_loop, name="twhin-state", daemon=True)
         self._writer.start()
@@ -71,7 +75,7 @@ class SqliteStore:
         self._reader.close()
 
     def describe(self) -> dict[str, str | bool]:
-        return {"kind": "sqlite", "healthy": self._writer.is_alive(), "shared": False}
+        return {"kind": "sqlite", "healthy": self._writes_work and self._writer.is_alive(), "shared": False}
 
     async def _submit(self, work: _Work) -> object:
         loop = asyncio.get_running_loop()
@@ -85,7 +89,7 @@ class SqliteStore:
         while running:
             jobs = _gather(self._jobs)
             running = None not in jobs
-            _commit_together(connection, [job for job in jobs if job is not None])
+            self._writes_work = _commit_together(connection, [job for job in jobs if job is not None])
         connection.close()
 
 
@@ -133,22 +137,28 @@ def _gather(jobs: "queue.SimpleQueue[_Job | None]") -> list[_Job | None]:
     return gathered
 
 
-def _commit_together(connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
-    """Do all the work in one transaction; answer only after the commit, or tell everyone that it failed."""
+def _commit_together(connection: sqlite3.Connection, jobs: Sequence[_Job]) -> bool:
+    """Do all the work in one transaction; answer only after the commit, or tell everyone that it failed.
+
+    Returns whether it was committed.
+    """
     if not jobs:
-        return
+        return True
     try:
         connection.execute("BEGIN IMMEDIATE")
         results = [work(connection) for work, _, _ in jobs]
         connection.execute("COMMIT")
     except sqlite3.Error as error:
+        # In its own words, such as "database or disk is full": they name no user and no value.
+        log.error("engagements cannot be stored: %s", error, extra={"reason": type(error).__name__})
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         for _, loop, future in jobs:
             _settle(loop, future, None, _state_error(error))
-        return
+        return False
     for (_, loop, future), result in zip(jobs, results, strict=True):
         _settle(loop, future, result, None)
+    return True
 
 
 def _settle(

@@ -113,6 +113,7 @@ class Versions:
             self.refused.pop(version, None)
             if self._active is not None and self._active.version == version == current_version(self._bundles):
                 return self._active
+            await self._in_thread(partial(version_path, self._bundles, version))  # no version, nothing that was refused
             loaded = await self._load(version)
             await self._publishing(partial(publish, self._bundles, version))
             self._followed = version

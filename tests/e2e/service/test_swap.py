@@ -130,6 +130,7 @@ def test_activate_takes_names_of_versions_alone(begin: Begin) -> None:
         )
         assert response.status_code in (404, 405)
         assert response.headers["content-type"] == "application/problem+json"
+    assert httpx.get(f"{service.url}/v1/info").json()["versions"]["refused"] == {}
 
 
 def test_activate_and_roll_back_by_the_admin_api(begin: Begin, bundles: Path) -> None:

@@ -1,8 +1,10 @@
 """Live engagements over HTTP: durable when answered, counted at the next request, once per event id."""
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -123,6 +125,24 @@ def test_one_user_cannot_fill_the_store(start: Start) -> None:
     small = start(limits=Limits(events_per_user_max=3, timeout_ms=10_000))
     answer = _post(small, *({"user": USERS[5], "target": target} for target in USERS[10:15]))
     assert [item["status"] for item in answer["results"]] == ["stored"] * 3 + ["invalid"] * 2  # type: ignore[attr-defined]
+
+
+def test_a_store_that_cannot_write_is_known_and_recovers(
+    start: Start, bundles: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = start()
+    _post(client, {"id": "e0", "user": USERS[5], "target": USERS[6]})
+    file = next(bundles.parent.rglob("events.db"))
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(FAIL, 'no room'); END")
+        event = json.dumps({"events": [{"id": "e1", "user": USERS[5], "target": USERS[7]}]})
+        assert client.post("/v1/engagements", content=event).status_code == 503
+        assert client.get("/readyz").json()["degraded"] == ["engagements_unavailable"]
+        assert "no room" in caplog.text
+        assert USERS[7] not in caplog.text
+        other.execute("DROP TRIGGER full")
+    assert client.post("/v1/engagements", content=event).json()["stored"] == 1
+    assert client.get("/readyz").json() == {"status": "ok", "degraded": []}
 
 
 def test_a_new_version_derives_everything_again(live: httpx.Client, bundles: Path) -> None:

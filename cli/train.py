@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bundle.errors import ConfigError
 from cli.output import JsonFlag, emit, line, table
 from cli.progress import progress, readable, say
 from cli.settings import ConfigOption, SetOption, merged
@@ -45,12 +46,13 @@ def train(
 
     Ctrl-C and even a power cut leave the last checkpoint; go on with --resume.
     """
-    from training.config import parse_config
+    from training.earlier import open_earlier
     from training.train import train as run_training
 
-    options = {"memory": memory, "devices": devices}
-    given = merged(config, settings) | {name: value for name, value in options.items() if value is not None}
-    chosen = parse_config(given, str(config or "--set"))
+    chosen = _settings(run if resume else None, config, settings, memory, devices)
+    _require_room(chosen)
+    if warm_start is not None:
+        open_earlier(warm_start)  # a wrong name is told before minutes of reading
     prepared = _prepare(graph, run)
     if plan:
         _plan(prepared, chosen, as_json)
@@ -64,6 +66,37 @@ def train(
             f"{summary.final_loss:.4f}. The run is in {run}. Next: twhin build {run} --bundles DIR"
         ),
     )
+
+
+def _settings(
+    resumed: Path | None, config: Path | None, settings: list[str] | None, memory: str | None, devices: int | None
+) -> "TrainConfig":
+    """What was given, over the settings of the run that is gone on with."""
+    from training.config import parse_config
+    from training.resume import earlier_settings
+
+    given = merged(config, settings)
+    if memory is not None:
+        given |= parse_config({"memory": memory}, "--memory").model_dump(include={"memory"})
+    if devices is not None:
+        given["devices"] = devices
+    before = {} if resumed is None else earlier_settings(resumed)
+    chosen = parse_config({**before, **given}, str(config or "--set"))
+    now = chosen.model_dump(mode="json")
+    for name in sorted(given.keys() & before.keys()):
+        if before[name] != now[name]:
+            say(f"{name}: {before[name]} → {now[name]}")
+    return chosen
+
+
+def _require_room(config: "TrainConfig") -> None:
+    """Raise ConfigError when the process itself, without a graph, takes all of `memory` already."""
+    from training.memory import MIB, resident_bytes
+
+    if config.memory is not None and config.memory <= (taken := resident_bytes()):
+        raise ConfigError(
+            f"memory is {config.memory / MIB:.0f} MiB, but the process alone takes {taken // MIB + 1} MiB. Allow more."
+        )
 
 
 def _prepare(graph: Path, run: Path) -> "PreparedGraph":

@@ -1,5 +1,6 @@
 """The settings of a training run: one closed table, each field with its unit, its default and its limits."""
 
+import difflib
 import hashlib
 import json
 import tomllib
@@ -100,5 +101,15 @@ def parse_config(data: dict[str, object], where: str) -> TrainConfig:
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
-        lines = [f"  {'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(f"{where}: bad training settings:\n" + "\n".join(lines)) from error
+        faults = "; ".join(_fault(e["type"], e["loc"], e["input"], e["msg"]) for e in error.errors())
+        end = "" if faults.endswith("?") else "."
+        raise ConfigError(f"{where}: {faults}{end} See docs/training.md.") from error
+
+
+def _fault(kind: str, place: tuple[int | str, ...], found: object, message: str) -> str:
+    """One bad key in words; the nearest setting where there is none of its name."""
+    key = ".".join(str(part) for part in place)
+    if kind != "extra_forbidden":
+        return f"{key} is {found!r:.40}, but {message.replace('Input', 'it', 1)}"
+    near = difflib.get_close_matches(key, TrainConfig.model_fields, 1)
+    return f"{key} is no setting" + (f"; did you mean {near[0]}?" if near else "")

@@ -56,6 +56,15 @@ def only_trainer(run_dir: Path) -> Iterator[None]:
         yield
 
 
+def earlier_settings(run_dir: Path) -> dict[str, object]:
+    """The settings of the finished run or of the checkpoint in `run_dir`, to go on with; none in a new directory.
+
+    Raises RunError when they cannot be read.
+    """
+    found = _read_finished(run_dir / "run.json") or read_checkpoint(run_dir / "checkpoint" / "tables")
+    return {} if found is None else dict(found.config)
+
+
 def find_earlier_work(run_dir: Path, key: StoreKey, resume: bool) -> Found:
     """The checkpoint or the finished run in `run_dir`.
 

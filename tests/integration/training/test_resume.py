@@ -16,6 +16,7 @@ import pytest
 from bundle.errors import DiskFull, UsageError
 from bundle.prepared import PreparedGraph
 from training.config import TrainConfig
+from training.resume import earlier_settings
 from training.store import read_checkpoint
 from training.train import train
 
@@ -91,6 +92,16 @@ def test_more_epochs_go_on_from_a_checkpoint(circles: PreparedGraph, config: Tra
     stopped(circles, run, config)
     train(circles, run, config, resume=True)
     same(tmp_path / "calm", run)
+
+
+def test_the_settings_of_what_was_stopped_can_be_gone_on_with(
+    circles: PreparedGraph, config: TrainConfig, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert earlier_settings(run) == {}
+    stopped(circles, run, config)
+    then = TrainConfig.model_validate(earlier_settings(run))
+    assert (then.epochs, then.dim) == (config.epochs, config.dim)
 
 
 def stopped(graph: PreparedGraph, run: Path, config: TrainConfig) -> None:

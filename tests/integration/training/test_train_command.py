@@ -1,0 +1,67 @@
+"""`twhin train`: which settings count, on `--resume` too, and what is refused before the graph is read."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from bundle.errors import ConfigError, RunIncomplete, UsageError
+from cli.train import train
+
+GRAPH = """
+[entities.user]
+id = "int64"
+
+[[relations]]
+name = "follows"
+source = "user"
+target = "user"
+files = ["follows.csv"]
+"""
+SMALL = ("--set", "dim=4", "--set", "epochs=2", "--set", "threads=1", "--set", "negatives_uniform=8")
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    """Forty users, each of whom follows the next three."""
+    edges = "".join(f"{user},{(user + step) % 40}\n" for user in range(40) for step in (1, 2, 3))
+    (tmp_path / "follows.csv").write_text("src,dst\n" + edges, encoding="utf-8")
+    (tmp_path / "graph.toml").write_text(GRAPH, encoding="utf-8")
+    return tmp_path / "graph.toml"
+
+
+def run_train(*arguments: object) -> str:
+    """What the command says on standard error."""
+    app = typer.Typer()
+    app.command()(train)
+    return CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False).stderr
+
+
+def test_a_resumed_run_keeps_the_settings_that_it_was_started_with(graph: Path, tmp_path: Path) -> None:
+    run_train(graph, "--run", tmp_path / "run", *SMALL)
+    assert "→" not in run_train(graph, "--run", tmp_path / "run", "--resume")
+    said = run_train(graph, "--run", tmp_path / "run", "--resume", "--set", "threads=2")
+    assert "threads: 1 → 2" in said
+    with pytest.raises(UsageError, match="finished after 2 epochs, epochs is 3"):
+        run_train(graph, "--run", tmp_path / "run", "--resume", "--set", "epochs=3")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["config"]["epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault", "said"),
+    [
+        (("--set", "epoch=3"), ConfigError, r"^--set: epoch is no setting; did you mean epochs\? See docs/training.md"),
+        (("--set", "epochs=many"), ConfigError, "^--set: epochs is 'many', but it should be a valid integer"),
+        (("--memory", "lots"), ConfigError, "^--memory: memory is 'lots', but"),
+        (("--memory", "1MB"), ConfigError, "memory is 1 MiB, but the process alone takes"),
+        (("--warm-start", "typo"), RunIncomplete, "typo holds neither a finished run"),
+    ],
+)
+def test_a_mistake_is_one_line_and_told_before_the_graph_is_read(
+    tmp_path: Path, arguments: tuple[str, ...], fault: type[Exception], said: str
+) -> None:
+    with pytest.raises(fault, match=said) as refused:
+        run_train("no-such-graph.toml", "--run", tmp_path / "run", *arguments)
+    assert "\n" not in str(refused.value)

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from bundle.ids import IntIds, parse_int_id
 from bundle.mixtures import allocate
-from service.edge import Alarm
 from service.logs import JsonLines
 from service.metrics import Metrics
 from service.problems import Problem, problem_of_decoding
@@ -164,26 +163,3 @@ async def test_the_search_thread_answers_neighbours_apart_and_sheds_when_full(re
     assert thread.alive
     await thread.close()
     assert not thread.alive
-
-
-async def test_an_alarm_is_a_timeout_and_passes_on_what_is_not() -> None:
-    now = asyncio.get_running_loop().time()
-    with pytest.raises(TimeoutError), Alarm(now):
-        await asyncio.sleep(60)
-    with Alarm(now + 60):
-        await asyncio.sleep(0)
-    with pytest.raises(ValueError, match="its own"), Alarm(now + 60):
-        raise ValueError("its own")
-    assert not asyncio.current_task().cancelling()  # type: ignore[union-attr]
-
-
-async def test_a_cancellation_goes_through_an_alarm() -> None:
-    async def wait() -> None:
-        with Alarm(asyncio.get_running_loop().time() + 60):
-            await asyncio.sleep(60)
-
-    task = asyncio.create_task(wait())
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task

@@ -48,9 +48,8 @@ class RecommendOverHttp:
         return list(space["strategies"]), str(space["auto"])
 
     def graph_digest(self) -> str:
-        """The digest of the graph that the served version was built from. The next question connects anew."""
+        """The digest of the graph that the served version was built from."""
         lineage: Any = self._call("GET", "/v1/info", None)["lineage"]
-        self.close()
         return str(lineage["graph_digest"])
 
     def __call__(self, users: "npt.NDArray[np.int64]", strategy: str, k: int) -> "list[npt.NDArray[np.int64]]":
@@ -84,14 +83,21 @@ class RecommendOverHttp:
     def _call(self, method: str, path: str, body: object) -> dict[str, object]:
         text = None if body is None else json.dumps(body)
         try:
-            self._connection.request(method, path, text, {"content-type": "application/json"})
-            response = self._connection.getresponse()
-            answer: dict[str, object] = json.loads(response.read())
+            try:
+                status, answer = self._exchange(method, path, text)
+            except ConnectionError:  # between two strategies the service closes a connection that idles
+                self.close()
+                status, answer = self._exchange(method, path, text)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise UsageError(f"The service at {self._connection.host} does not answer: {error}.") from error
-        if response.status != 200:
-            raise UsageError(f"The service refused {path} with {response.status}: {answer.get('detail')}.")
+        if status != 200:
+            raise UsageError(f"The service refused {path} with {status}: {answer.get('detail')}.")
         return answer
+
+    def _exchange(self, method: str, path: str, text: str | None) -> tuple[int, dict[str, object]]:
+        self._connection.request(method, path, text, {"content-type": "application/json"})
+        response = self._connection.getresponse()
+        return response.status, json.loads(response.read())
 
 
 def _rows(csr: "Csr") -> "list[npt.NDArray[np.int32]]":

@@ -1,5 +1,6 @@
 """A running service as the evaluation asks it, beside the same version opened in this process."""
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -74,3 +75,13 @@ def test_a_service_that_refuses_or_is_not_there_is_named(remote: RecommendOverHt
         RecommendOverHttp("http://127.0.0.1:9", "follows", ids, ids)(np.array([0]), "auto", 3)
     with pytest.raises(UsageError, match="no http URL"):
         RecommendOverHttp("ftp://nowhere", "follows", ids, ids)
+
+
+def test_a_connection_that_the_service_closed_is_opened_again(bundles: Path, opened: Recommender) -> None:
+    """Between two strategies the evaluation computes for longer than a service keeps an idle connection."""
+    ids = opened.bundle.space().table("user").ids
+    settings = Settings(bundles=bundles, limits=Limits(timeout_ms=10_000), keep_alive_seconds=1)
+    with running(settings) as url, closing(RecommendOverHttp(url, "follows", ids, ids)) as remote:
+        before = remote(np.array([0]), "unimodal", 3)
+        time.sleep(1.5)
+        assert remote(np.array([0]), "unimodal", 3)[0].tolist() == before[0].tolist()

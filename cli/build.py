@@ -11,6 +11,9 @@ from cli.settings import ConfigOption, SetOption, merged
 from cli.versions import BundlesOption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bundle.manifest import Manifest
     from index.build.build import BuiltVersion
     from index.build.choose import Trial
     from index.build.searchers import Chosen
@@ -77,8 +80,21 @@ def _show(built: "BuiltVersion", bundles: Path) -> None:
             for trial in sorted(shown, key=lambda trial: trial.measured.recall)
         ]
         table(f"Searchers of {each.entity_type}: {each.gate.metric} is {each.gate.measured:.4f}", columns, rows)
+    for words in defaults_in_words(built.manifest):
+        line(words)
     name = built.manifest.version
     line(f"Built {name}. Next: twhin publish {name} --bundles {bundles}")
+
+
+def defaults_in_words(manifest: "Manifest") -> "Iterator[str]":
+    """Which strategy answers by default, whom, and its recall@10 on the users that chose it."""
+    space, found = next(iter(manifest.spaces.values())), manifest.evaluation
+    chosen = ((space.auto, "users in training", found.strategies), (space.auto_newcomer, "newcomers", found.newcomers))
+    for strategy, whom, measured in chosen:
+        recall = measured.get(strategy or "", {}).get("recall@10")
+        if strategy is not None:
+            known = "not measured" if recall is None else f"recall@10 on validation edges is {recall:.4f}"
+            yield f"Default for {whom}: {strategy}; {known}."
 
 
 def build_version(
@@ -95,5 +111,5 @@ def build_version(
     from index.build.config import parse_config
 
     config = parse_config(settings, where)
-    assess = assessor(run, space, config.seed)
+    assess = assessor(run, space, config.seed, progress())
     return run_build(run, bundles, config, version=version, space=space, assess=assess, progress=progress())

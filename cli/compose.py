@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from bundle.csr import Csr
     from bundle.manifest import Assessment, Manifest, Strategy
+    from bundle.progress import Progress
     from bundle.space import Bundle, Space
     from index.build.build import Assess
     from service.recommend.recommender import Recommender
@@ -134,7 +135,7 @@ def _mixtures(
     return Csr(np.cumsum(sizes), np.concatenate(clusters), np.concatenate(weights))
 
 
-def assessor(run: Path, space: str, seed: int) -> "Assess":
+def assessor(run: Path, space: str, seed: int, progress: "Progress") -> "Assess":
     """What a build calls on its staged version: learn weights and measure strategies on the run's validation edges."""
     from bundle.run import open_graph
     from evaluation.assess import assess
@@ -143,6 +144,6 @@ def assessor(run: Path, space: str, seed: int) -> "Assess":
         recommender = open_recommender(staged)
         known = RecommendByRow(recommender, space=space)
         new = RecommendNewcomers(recommender, space=space)
-        return assess(recommender.bundle.space(space), known, new, open_graph(run), seed)
+        return assess(recommender.bundle.space(space), known, new, open_graph(run), seed, progress=progress)
 
     return on_staged

@@ -8,7 +8,7 @@ import typer
 from bundle.errors import UsageError
 from cli.evaluate_tasks import SeedOption
 from cli.output import JsonFlag, emit, table
-from cli.progress import say
+from cli.progress import progress, say
 from cli.report import ReportOption, write
 from cli.versions import BundlesOption, resolve
 
@@ -110,7 +110,9 @@ def ranking_part(
         task = _from_run(run, paths[0], relation, rng)
     else:
         raise UsageError("Name what to predict: --examples FILE with labels, or --run DIR with held-out edges.")
-    return ranking_report(task.name, task.train, task.test, feature_sets(_tables(task, spaces)), seed=seed)
+    return ranking_report(
+        task.name, task.train, task.test, feature_sets(_tables(task, spaces)), seed=seed, progress=progress()
+    )
 
 
 def _from_files(

@@ -3,7 +3,7 @@
 All of it on validation edges, so that the test edges stay unseen until somebody asks for the report.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -14,9 +14,10 @@ from jaxtyping import Int64
 from bundle.csr import Csr
 from bundle.manifest import Assessment, Evaluation, Gate, Manifest, QueryWeights, Rescoring, Strategy
 from bundle.prepared import PreparedGraph
+from bundle.progress import SILENT, Progress, Stage
 from bundle.space import Space
 from evaluation.baselines import quick_baselines
-from evaluation.follow import Row, baseline_row, strategy_row
+from evaluation.follow import Recommend, Row, baseline_row, strategy_row
 from evaluation.rescoring import POOL, learn_rescoring
 from evaluation.shown import FEW, as_known, as_new, engagements_of, followers_of, newcomers
 from evaluation.task import FollowTask, Lists, follow_task
@@ -56,6 +57,7 @@ def assess(
     seed: int,
     *,
     relation: str | None = None,
+    progress: Progress = SILENT,
 ) -> Assessment | None:
     """Learn weights, measure strategies and baselines, choose `auto`. None when there are no validation edges.
 
@@ -69,12 +71,16 @@ def assess(
     everyone = follow_task(graph, "valid", rng, relation=name, n_users=LEARN_USERS + JUDGE_USERS, min_known=1)
     teachers, judges = _halves(everyone, rng)
     bench = _Bench(space, recommend, recommend_new, judges, rng)
-    weights, rescoring = _learn(space, teachers, recommend, rng)
-    learnt = with_learnt(space.entry.strategies, weights, rescoring)
-    for_new = newcomer_strategy(space, teachers, recommend_new, rng)
+    with progress.stage("Learning strategies", 2, "strategies") as bar:
+        weights, rescoring = _learn(space, teachers, recommend, rng)
+        bar.advance()
+        learnt = with_learnt(space.entry.strategies, weights, rescoring)
+        for_new = newcomer_strategy(space, teachers, recommend_new, rng)
+        bar.advance()
     strategies = learnt if for_new is None else {**learnt, "newcomer": for_new}
-    rows, new_rows = bench.strategies(strategies), bench.newcomers(strategies)
-    references = bench.baselines()
+    with progress.stage("Measuring strategies", 2 * len(strategies), "measurements") as bar:
+        rows, new_rows = bench.strategies(strategies, bar), bench.newcomers(strategies, bar)
+    references = bench.baselines(progress)
     auto = max(rows, key=judged)
     evaluation = Evaluation(
         gates=(popularity_gate(auto, references),),
@@ -147,15 +153,15 @@ class _Bench:
     judges: FollowTask
     rng: np.random.Generator
 
-    def strategies(self, strategies: Mapping[str, Strategy]) -> list[Row]:
+    def strategies(self, strategies: Mapping[str, Strategy], bar: Stage) -> list[Row]:
         """Every strategy on the judges as training knows them."""
 
         def by_name(users: Users, strategy: str, k: int) -> Lists:
             return self.recommend(users, strategies[strategy], k)
 
-        return [strategy_row(self.judges, by_name, name, self._vectors, None) for name in strategies]
+        return self._rows(self.judges, by_name, strategies, bar)
 
-    def newcomers(self, strategies: Mapping[str, Strategy]) -> list[Row]:
+    def newcomers(self, strategies: Mapping[str, Strategy], bar: Stage) -> list[Row]:
         """Every strategy on some judges as newcomers, every other one with followers; none when nobody is fit."""
         some = self.judges.of_users(self.rng.permutation(self.judges.users)[:NEW_JUDGE_USERS])
         task = newcomers(some, NEW_KNOWN, self.rng)
@@ -166,12 +172,24 @@ class _Bench:
         def as_newcomers(users: Users, strategy: str, k: int) -> Lists:
             return self.recommend_new(engagements, followers, strategies[strategy], k + 1)  # one may be the user
 
-        return [strategy_row(task, as_newcomers, name, self._vectors, None) for name in strategies]
+        return self._rows(task, as_newcomers, strategies, bar)
 
-    def baselines(self) -> list[Row]:
+    def _rows(self, task: FollowTask, recommend: Recommend, names: Iterable[str], bar: Stage) -> list[Row]:
+        rows = []
+        for name in names:
+            rows.append(strategy_row(task, recommend, name, self._vectors, None))
+            bar.advance()
+        return rows
+
+    def baselines(self, progress: Progress) -> list[Row]:
         """The baselines that take no training, on the judges."""
         found = [baseline for baseline in quick_baselines(self.judges, self.rng) if baseline.name in BASELINES]
-        return [baseline_row(self.judges, baseline, self._vectors, None) for baseline in found]
+        rows = []
+        with progress.stage("Measuring baselines", len(found), "baselines") as bar:
+            for baseline in found:
+                rows.append(baseline_row(self.judges, baseline, self._vectors, None))
+                bar.advance()
+        return rows
 
     @property
     def _vectors(self) -> npt.NDArray[np.float32]:

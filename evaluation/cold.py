@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32
 
+from bundle.progress import SILENT, Progress
 from evaluation.follow import ColdRow, Recommend, RecommendNewcomers, Row, Shown, strategy_row
 from evaluation.shown import engagements_of, followers_of
 from evaluation.task import FollowTask, Lists
@@ -34,6 +35,7 @@ def cold_rows(
     rng: np.random.Generator,
     *,
     known: Sequence[int] = KNOWN,
+    progress: Progress = SILENT,
 ) -> tuple[ColdRow, ...]:
     """For each number of engagements, users with just so many training edges and a held-out one, asked for by name,
     by these engagements, and by them and their followers.
@@ -42,11 +44,13 @@ def cold_rows(
     number; numbers without users are left out.
     """
     found: list[ColdRow] = []
-    for number in known:
-        few = users_with(task, number, rng)
-        if len(few.users):
-            for asked in strategies:
-                found += _of_one(few, number, recommend, recommend_newcomers, asked, vectors)
+    with progress.stage("Cold start", len(known), "groups of users") as bar:
+        for number in known:
+            few = users_with(task, number, rng)
+            if len(few.users):
+                for asked in strategies:
+                    found += _of_one(few, number, recommend, recommend_newcomers, asked, vectors)
+            bar.advance()
     return tuple(found)
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float32, Float64, Int64, Integer
 from pydantic import BaseModel, ConfigDict
 
 from bundle.csr import Csr
+from bundle.progress import SILENT, Progress
 from evaluation.baselines import Baseline, top_rows
 from evaluation.metrics import (
     Interval,
@@ -118,10 +119,17 @@ def follow_report(
     held_out: Literal["test", "valid"] = "test",
     auto: str | None = None,
     seed: int = 0,
+    progress: Progress = SILENT,
 ) -> FollowReport:
     """Measure every strategy and every baseline. `vectors` are the targets' embeddings, for diversity alone."""
-    rows = [strategy_row(task, recommend, name, vectors, seed) for name in strategies]
-    rows += [baseline_row(task, baseline, vectors, seed) for baseline in baselines]
+    rows: list[Row] = []
+    with progress.stage("Whom to follow", len(strategies) + len(baselines), "methods") as bar:
+        for name in strategies:
+            rows.append(strategy_row(task, recommend, name, vectors, seed))
+            bar.advance()
+        for baseline in baselines:
+            rows.append(baseline_row(task, baseline, vectors, seed))
+            bar.advance()
     return FollowReport(
         relation=task.relation,
         held_out=held_out,

@@ -5,6 +5,7 @@ with and without the embeddings of the user, of the item and of both, raw or dec
 embeddings stay as they are; only the small model learns.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +17,7 @@ from jaxtyping import Bool, Float32, Int64
 from pydantic import BaseModel, ConfigDict
 
 from bundle.prepared import Edges, PreparedGraph
+from bundle.progress import SILENT, Progress
 from evaluation.follow import Estimate, estimate
 from evaluation.ranking_metrics import measure
 
@@ -97,15 +99,17 @@ def ranking_report(
     *,
     models: Sequence[Model] = ("logistic", "mlp"),
     seed: int = 0,
+    progress: Progress = SILENT,
 ) -> RankingReport:
     """Train every model on every feature set and measure it on `test`."""
     rows = []
-    for features in sets:
-        for model in models:
+    with progress.stage("Ranking models", len(sets) * len(models), "models") as bar:
+        for features, model in itertools.product(sets, models):
             probabilities = predict(train, test, features, model, seed)
             found = measure(test.users, test.labels, probabilities, np.random.default_rng(seed))
             metrics = {name: estimate(interval) for name, interval in found.items()}
             rows.append(RankingRow(features=features.name, model=model, metrics=metrics))
+            bar.advance()
     return RankingReport(task=task, train=len(train), test=len(test), rows=tuple(rows))
 
 

@@ -71,8 +71,7 @@ def build(
         )
         if assess is not None:
             writer.stage(manifest)
-            with progress.stage("Measuring strategies", None, "strategies"):
-                manifest = _assessed(manifest, space, assess(writer.root, manifest))
+            manifest = _assessed(manifest, space, assess(writer.root, manifest))
         return BuiltVersion(writer.commit(manifest), manifest, device.name, tuple(chosen))
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from bundle.prepared import PreparedGraph
+from bundle.progress import SILENT, Progress
 from bundle.run import open_graph
 from cli.compose import RecommendNewcomers
+from cli.progress import LineProgress
 from evaluation.assess import assess
 from evaluation.task import follow_task
 from service.recommend.recommender import Recommender
@@ -18,12 +20,12 @@ def graph(toy_directory: Path) -> PreparedGraph:
     return open_graph(toy_directory / "run")
 
 
-def assessed(recommender: Recommender, graph: PreparedGraph, relation: str | None = None):
+def assessed(recommender: Recommender, graph: PreparedGraph, relation: str | None = None, progress: Progress = SILENT):
     def recommend(users, strategy, k):
         return [slate.rows for slate in recommender.recommend_rows(users, strategy, k, relation=relation)]
 
     new = RecommendNewcomers(recommender, relation=relation)
-    return assess(recommender.bundle.space(), recommend, new, graph, seed=1, relation=relation)
+    return assess(recommender.bundle.space(), recommend, new, graph, seed=1, relation=relation, progress=progress)
 
 
 def test_every_strategy_is_measured_and_the_best_one_is_the_default(
@@ -35,6 +37,13 @@ def test_every_strategy_is_measured_and_the_best_one_is_the_default(
     best = max(values["recall@10"] for values in evaluation.strategies.values())
     assert evaluation.strategies[auto]["recall@10"] == best
     assert "item_knn" in evaluation.baselines
+
+
+def test_a_watcher_sees_each_measurement(
+    recommender: Recommender, graph: PreparedGraph, capsys: pytest.CaptureFixture[str]
+) -> None:
+    n = 2 * len(assessed(recommender, graph, progress=LineProgress())[1])  # by name, and as newcomers
+    assert f"Measuring strategies: {n} of {n} measurements" in capsys.readouterr().err
 
 
 def test_newcomers_have_a_strategy_of_their_own_and_a_default(recommender: Recommender, graph: PreparedGraph) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from cli.progress import LineProgress
 from evaluation.baselines import Baseline, baselines
 from evaluation.follow import FollowReport, follow_report, strategy_row
 from evaluation.task import FollowTask
@@ -65,6 +66,13 @@ def test_the_report_has_a_row_for_every_strategy_and_baseline_and_survives_json(
     assert np.isnan(report.row("implicit_als_128").mean("recall@10"))
     assert report.row("reciprocate_first").mean("recall@10") == 1.0
     assert FollowReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_a_watcher_sees_each_method_done(town: FollowTask, capsys: pytest.CaptureFixture[str]) -> None:
+    methods = baselines(town, np.random.default_rng(1))
+    follow_report(town, recommend, list(FIXED), methods, VECTORS, progress=LineProgress())
+    n = len(FIXED) + len(methods)
+    assert f"Whom to follow: {n} of {n} methods" in capsys.readouterr().err
 
 
 def test_popularity_bias_is_the_in_degree_of_what_is_shown(town: FollowTask) -> None:

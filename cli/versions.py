@@ -1,5 +1,6 @@
 """`twhin publish`, `twhin rollback` and `twhin bundle show|verify|diff|prune`."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,8 @@ from cli.output import JsonFlag, emit, line, table
 from cli.progress import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bundle.manifest import Manifest
 
 app = typer.Typer(
@@ -112,7 +115,8 @@ def diff(bundles: BundlesOption, old: VersionArgument, new: VersionArgument, as_
         for key in sorted({*facts_before, *facts_after})
         if facts_before.get(key) != facts_after.get(key)
     ]
-    rows = [[row["what"], row["old"], row["new"]] for row in changed]
+    told = _for_people(str(row["what"]) for row in changed)
+    rows = [[key, facts_before.get(key), facts_after.get(key)] for key in told]
     emit({"changed": changed}, as_json, lambda: table("Changes", ("what", before.version, after.version), rows))
 
 
@@ -163,7 +167,28 @@ def _summary(manifest: "Manifest") -> dict[str, object]:
 
 
 def _show_one(manifest: "Manifest") -> None:
-    table(f"Version {manifest.version}", ("what", "value"), list(_facts(manifest).items()))
+    facts = _facts(manifest)
+    table(f"Version {manifest.version}", ("what", "value"), [(key, facts[key]) for key in _for_people(facts)])
+
+
+FIRST = (
+    r"\.default\.(relation|user_type|candidate_type)$",
+    r"\.auto$",
+    r"\.auto_newcomer$",
+    r"^evaluation\.gates\.",
+    r"\.recall\.",
+    r"\.recall@10$",
+)
+NETWORK = re.compile(r"\.rescoring\.(mean|scale|hidden|bias|out)\.")
+
+
+def _for_people(keys: "Iterable[str]") -> list[str]:
+    """What matters most first, and without the numbers of learnt networks, which --json has."""
+
+    def rank(key: str) -> int:
+        return next((place for place, pattern in enumerate(FIRST) if re.search(pattern, key)), len(FIRST))
+
+    return sorted((key for key in keys if not NETWORK.search(key)), key=rank)
 
 
 def _facts(manifest: "Manifest") -> dict[str, object]:

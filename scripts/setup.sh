@@ -14,7 +14,7 @@ find_python() {
   local candidate
   for candidate in "${PYTHON:-}" python3.13 python3.12 python3.11 python3; do
     [ -n "$candidate" ] && command -v "$candidate" >/dev/null || continue
-    "$candidate" -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 13)))' && { echo "$candidate"; return; }
+    "$candidate" -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 13)))' 2>/dev/null && { echo "$candidate"; return; }
   done
   fail "Python 3.11, 3.12 or 3.13 is needed; found none. Install one, or name it: PYTHON=/path/to/python make setup"
 }

@@ -1,13 +1,17 @@
 """`twhin demo`: everything once, on a generated graph, ending with a running service."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.output import line
 from cli.progress import progress, say
 from cli.serve import require_free, run_service
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 def demo(
@@ -67,6 +71,14 @@ def _publish(run: Path, bundles: Path) -> None:
     publish(bundles, manifest.version)
 
 
+def usual(degrees: "npt.NDArray[np.int64]") -> int:
+    """The row of median degree among those with an edge: an example that is like most."""
+    import numpy as np
+
+    connected = np.flatnonzero(degrees)
+    return int(connected[np.argsort(degrees[connected], kind="stable")[len(connected) // 2]])
+
+
 def _invite(bundles: Path, port: int) -> None:
     from bundle.reader import open_bundle
     from bundle.versions import current_path
@@ -74,13 +86,12 @@ def _invite(bundles: Path, port: int) -> None:
     bundle = open_bundle(current_path(bundles))
     space = bundle.space()
     default = space.entry.default
-    edges = space.relation(default.relation).targets
-    user = space.table(default.user_type).ids.external(int(edges.degrees().argmax()))
+    user = space.table(default.user_type).ids.external(usual(space.relation(default.relation).targets.degrees()))
     url = f"http://127.0.0.1:{port}"
     say(f"4/4 Serving version {bundle.version} on {url}")
     json_header = "-H 'content-type: application/json'"
     line("\nTry:\n")
-    line(f"  curl -s {url}/recommend/{user}?k=10")
+    line(f"  curl -s '{url}/recommend/{user}?k=10'")
     line(f'  curl -s {url}/recommend {json_header} -d \'{{"user": "{user}", "k": 5, "explain": true}}\'')
     line(f"  curl -s {url}/v1/embeddings/{default.user_type}/{user}")
     line(f"\nOpen:\n\n  {url}/ui?user={user}  look around\n  {url}/docs  the API\n\nCtrl-C stops it.\n")

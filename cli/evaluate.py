@@ -12,7 +12,7 @@ from cli.evaluate_ranking import ranking, ranking_part
 from cli.evaluate_tasks import RunOption, SeedOption, compression, compression_part
 from cli.output import JsonFlag, emit, table
 from cli.progress import progress
-from cli.report import ReportOption, write
+from cli.report import ReportOption, require_writable, write
 from cli.versions import BundlesOption, resolve
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ def links(
     seed: Annotated[int, typer.Option(help="Seed of the sample.", min=0)] = 1,
     without_self: Annotated[
         bool,
-        typer.Option(
-            "--without-self", help="No entity is its own candidate: for graphs of follows. Published figures keep it in."
-        ),
+        typer.Option("--without-self", help="No entity is its own candidate, as where nobody follows themselves."),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -86,7 +84,13 @@ def everything(
     run: RunOption,
     bundles: BundlesOption,
     report: Annotated[
-        Path, typer.Option("--report", help="Where report.html and report.json are written.", metavar="DIR")
+        Path,
+        typer.Option(
+            "--report",
+            help="Where report.html and report.json are written.",
+            metavar="DIR",
+            callback=require_writable,
+        ),
     ],
     version: Annotated[str, typer.Option(help="The version to measure.")] = "current",
     old: Annotated[
@@ -138,8 +142,9 @@ def follow_part(
         held_out=part.value,
         auto=asked.auto,
         seed=seed,
+        progress=progress(),
     )
-    cold = cold_rows(task, asked.recommend, asked.newcomers, [_cold_question(asked)], vectors, rng)
+    cold = cold_rows(task, asked.recommend, asked.newcomers, [_cold_question(asked)], vectors, rng, progress=progress())
     return found.model_copy(update={"cold": cold, "auto_newcomer": asked.auto_newcomer})
 
 

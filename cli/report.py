@@ -1,11 +1,13 @@
 """`--report DIR`: the same numbers as one HTML page and as JSON."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bundle.errors import UsageError
 from cli.progress import say
 
 if TYPE_CHECKING:
@@ -15,9 +17,25 @@ if TYPE_CHECKING:
     from evaluation.mixtures import MixtureReport
     from evaluation.ranking import RankingReport
 
+
+def require_writable(directory: Path | None) -> Path | None:
+    """`directory` as it is. Raises UsageError, before anything is measured, when nothing can be written there."""
+    if directory is not None:
+        whole = directory.absolute()
+        nearest = next(path for path in (whole, *whole.parents) if path.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            raise UsageError(f"--report {directory}: {nearest} is no directory that can be written to. Name another.")
+    return directory
+
+
 ReportOption = Annotated[
     Path | None,
-    typer.Option("--report", help="Also write report.html, one self-contained page, and report.json.", metavar="DIR"),
+    typer.Option(
+        "--report",
+        help="Also write report.html, one self-contained page, and report.json.",
+        metavar="DIR",
+        callback=require_writable,
+    ),
 ]
 
 

@@ -25,7 +25,7 @@ def recommend(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Answer as POST /recommend would: candidates for a user from the published version."""
+    """Candidates for a user from the published version, as POST /recommend gives them without live engagements."""
     from bundle.versions import version_path
     from cli.compose import open_recommender
     from service.recommend.types import RecommendRequest
@@ -69,3 +69,5 @@ def _show(user: str, slate: "Slate", explain: bool) -> None:
     table(title, _columns(explain), _rows(slate, explain))
     if slate.fallback is not None:
         line(f"fallback: {slate.fallback}")
+    if slate.short:
+        line("No more are eligible.")

@@ -32,7 +32,7 @@ def test_raw_search_is_the_search_of_the_strategy(raw: RawSearch) -> None:
     assert raw.cpu_us(slice(0, 5)) > 0
 
 
-@pytest.mark.skipif(not serve_pgvector.AVAILABLE, reason="PostgreSQL is not installed: the dependency group `bench`")
+@pytest.mark.skipif(not serve_pgvector.AVAILABLE, reason="PostgreSQL is not installed: the dependency group `postgres`")
 @pytest.mark.filterwarnings("ignore")
 def test_pgvector_finds_the_same_rows(raw: RawSearch) -> None:
     with serve_pgvector.postgres(10) as server:

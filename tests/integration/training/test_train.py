@@ -192,7 +192,7 @@ def test_settings_come_from_toml_and_bad_ones_are_named(tmp_path: Path) -> None:
     good.write_text('dim = 32\nmemory = "2GiB"\n')
     bad.write_text("dim = 0\ndimm = 3\n")
     assert load_config(good).memory == 2 * 2**30
-    with pytest.raises(ConfigError, match=r"(?s)dim: .*dimm: "):
+    with pytest.raises(ConfigError, match=r"dim is 0.*dimm is no setting"):
         load_config(bad)
     with pytest.raises(ConfigError, match="nowhere"):
         load_config(tmp_path / "nowhere.toml")

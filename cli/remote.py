@@ -48,8 +48,9 @@ class RecommendOverHttp:
         return list(space["strategies"]), str(space["auto"])
 
     def graph_digest(self) -> str:
-        """The digest of the graph that the served version was built from."""
+        """The digest of the graph that the served version was built from. The next question connects anew."""
         lineage: Any = self._call("GET", "/v1/info", None)["lineage"]
+        self.close()  # whoever finds another graph there asks nothing more
         return str(lineage["graph_digest"])
 
     def __call__(self, users: "npt.NDArray[np.int64]", strategy: str, k: int) -> "list[npt.NDArray[np.int64]]":

@@ -38,6 +38,11 @@ def recommender_of(bundle: "Bundle") -> "Recommender":
     return Recommender(bundle, searchers)
 
 
+def _strategy(recommender: "Recommender", space: str | None, asked: "Strategy | str") -> "Strategy":
+    """The strategy itself, or the version's of that name."""
+    return recommender.bundle.space(space).entry.strategies[asked] if isinstance(asked, str) else asked
+
+
 @dataclass(frozen=True, slots=True)
 class RecommendByRow:
     """The recommender as the evaluation asks it: rows in, rows out, by any strategy or by the name of one."""
@@ -49,8 +54,7 @@ class RecommendByRow:
     def __call__(
         self, users: "npt.NDArray[np.int64]", strategy: "Strategy | str", k: int
     ) -> "list[npt.NDArray[np.int64]]":
-        if isinstance(strategy, str):
-            strategy = self.recommender.bundle.space(self.space).entry.strategies[strategy]
+        strategy = _strategy(self.recommender, self.space, strategy)
         slates = self.recommender.recommend_rows(users, strategy, k, space=self.space, relation=self.relation)
         return [slate.rows for slate in slates]
 
@@ -66,8 +70,7 @@ class RecommendNewcomers:
     def __call__(
         self, engagements: "Csr", followers: "Csr", strategy: "Strategy | str", k: int
     ) -> "list[npt.NDArray[np.int64]]":
-        if isinstance(strategy, str):
-            strategy = self.recommender.bundle.space(self.space).entry.strategies[strategy]
+        strategy = _strategy(self.recommender, self.space, strategy)
         slates = self.recommender.recommend_newcomers(
             engagements, followers, strategy, k, space=self.space, relation=self.relation
         )

@@ -44,22 +44,20 @@ def test_enough_at_first_asks_once(vectors: npt.NDArray[np.float32], query: npt.
     assert source.depths == [50]
 
 
-def test_too_few_asks_deeper_until_there_are_enough(
-    vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32]
+@pytest.mark.parametrize(
+    ("depth", "k", "asked"),
+    [
+        pytest.param(2, 20, [2, 8, 32], id="until there are enough"),
+        pytest.param(1, 100, [1, 4, 16, 64], id="never enough, so a scan ends it"),
+    ],
+)
+def test_too_few_asks_deeper(
+    vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32], depth: int, k: int, asked: list[int]
 ) -> None:
     source = Shallow(vectors)
-    hits = RefinedSearcher(vectors, source, depth=2).search(query, 20)[0]
-    assert hits.rows.tolist() == best(vectors, query, 20)
-    assert source.depths == [2, 8, 32]
-
-
-def test_a_source_that_never_finds_enough_ends_in_a_scan(
-    vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32]
-) -> None:
-    source = Shallow(vectors)
-    hits = RefinedSearcher(vectors, source, depth=1).search(query, 100)[0]
-    assert hits.rows.tolist() == best(vectors, query, 100)
-    assert source.depths == [1, 4, 16, 64]
+    hits = RefinedSearcher(vectors, source, depth=depth).search(query, k)[0]
+    assert hits.rows.tolist() == best(vectors, query, k)
+    assert source.depths == asked
 
 
 def test_most_of_the_rows_are_scanned_at_once(vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32]) -> None:

@@ -22,7 +22,7 @@ PLANS = {
 def test_a_library_that_finds_no_room_is_named(kind: str, tmp_path: Path) -> None:
     """Both libraries write to a device that is always full: FAISS raises its own error, hnswlib none."""
     if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
+        pytest.skip("only Linux has /dev/full, the device on which every write finds no room")
     vectors = np.random.default_rng(1).normal(0, 1, (500, 9)).astype(np.float32)
     path = tmp_path / PLANS[kind].file_name
     path.symlink_to("/dev/full")

@@ -35,7 +35,7 @@ def test_codewords_found_by_an_index_are_those_that_faiss_finds(n: int, rotated:
 
 def test_a_machine_without_a_gpu_says_so() -> None:
     if faiss.get_compile_options().find("GPU") >= 0 and faiss.get_num_gpus():
-        pytest.skip("this machine has a GPU")
+        pytest.skip("what is chosen without a GPU cannot be seen on a machine that has one")
     assert find_device() == CPU
     assert find_device().name == "CPU"
 

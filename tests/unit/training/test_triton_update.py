@@ -14,7 +14,8 @@ from training.torch_update import torch_update
 
 TOLERANCE = 1e-5
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="Triton is not installed: pip install triton"
+    importlib.util.find_spec("triton") is None,
+    reason="Triton is not installed: `make test` installs it on Linux (group `kernels`)",
 )
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":  # read when the kernel's module is first imported; on a GPU the compiled kernel is what to test

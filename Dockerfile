@@ -11,7 +11,9 @@ RUN python -m venv /opt/twhin
 WORKDIR /src
 COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY bundle bundle
+COPY graph graph
 COPY index index
+COPY recommend recommend
 COPY service service
 COPY cli cli
 COPY training training

@@ -29,8 +29,8 @@ from evaluation.baselines import top_rows  # noqa: E402
 from evaluation.drift import TypeDrift, evaluate_drift  # noqa: E402
 from evaluation.metrics import hit_ranks, recall  # noqa: E402
 from evaluation.task import FollowTask, follow_task  # noqa: E402
+from graph.prepare import prepare  # noqa: E402
 from training.config import parse_config  # noqa: E402
-from training.graph.prepare import prepare  # noqa: E402
 
 I64 = npt.NDArray[np.int64]
 CUTS = (10, 50)

@@ -28,12 +28,12 @@ import numpy.typing as npt
 from usearch.index import Index as Usearch
 
 from bundle.reader import open_bundle
-from index.build.choose import plans_for
-from index.build.config import IndexConfig
-from index.build.devices import find_device, one_thread
-from index.build.indexes import Plan, write_index
-from index.build.measure import find_truth, recall_of
-from index.build.queries import RealQueries
+from index.builder.choose import plans_for
+from index.builder.config import IndexConfig
+from index.builder.devices import find_device, one_thread
+from index.builder.indexes import Plan, write_index
+from index.builder.measure import find_truth, recall_of
+from index.builder.queries import RealQueries
 from index.search.open import open_searcher, read_searcher
 from index.search.protocol import Hits
 from index.search.ranking import exact_scores

@@ -31,11 +31,11 @@ from bundle.versions import list_versions
 from cli.build import build_version
 from cli.compose import RecommendByRow, RecommendNewcomers, open_recommender
 from evaluation.follow import Row, strategy_row
-from evaluation.shown import engagements_of, nothing, rows_of
+from evaluation.learning.evidence import engagements_of, nothing, rows_of
 from evaluation.task import FollowTask, Lists, follow_task
-from service.recommend.recommender import Recommender
+from graph.prepare import prepare
+from recommend.recommender import Recommender
 from training.config import parse_config
-from training.graph.prepare import prepare
 
 ROOT = Path(__file__).resolve().parent.parent
 KNOWN = (1, 3, 5, 10)

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from bundle.manifest import Rescoring
 from bundle.reader import open_bundle
-from bundle.rescoring import Subject, candidate_features, make_subject, rescore
 from bundle.space import Relation, Space
+from recommend.rescoring import Subject, candidate_features, make_subject, rescore
 
 REPEATS = 5
 Rows = npt.NDArray[np.int64]

@@ -30,7 +30,7 @@ from benchmarks.serve_search import RawSearch
 from bundle.reader import open_bundle
 from bundle.space import Bundle
 from bundle.versions import current_path
-from service.recommend.plan import strategies_of
+from recommend.plan import strategies_of
 
 K = 50
 MODES = 5

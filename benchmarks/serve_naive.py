@@ -11,12 +11,12 @@ import numpy as np
 from fastapi import FastAPI, Response
 from pydantic import BaseModel
 
-from bundle.mixtures import allocate
 from bundle.reader import open_bundle
 from bundle.versions import current_path
 from index.search.open import open_searcher
-from service.recommend.plan import make_plan
-from service.recommend.types import NO_LIVE_EDGES, RecommendRequest
+from recommend.mixtures import allocate
+from recommend.plan import make_plan
+from recommend.types import NO_LIVE_EDGES, RecommendRequest
 
 bundle = open_bundle(current_path(Path(os.environ["BENCH_BUNDLES"])))
 space = bundle.space()

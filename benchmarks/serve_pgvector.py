@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.serve_search import Mixture, RawSearch, recall
-from bundle.mixtures import split
+from recommend.mixtures import split
 
 if TYPE_CHECKING:
     from psycopg import Connection

@@ -11,8 +11,8 @@ from bundle.space import Bundle
 from index.search.exact import ExactSearcher
 from index.search.open import open_searcher
 from index.search.protocol import Searcher
-from service.recommend.recommender import Recommender
-from service.recommend.types import RecommendRequest
+from recommend.recommender import Recommender
+from recommend.types import RecommendRequest
 
 
 class Mixture(NamedTuple):

@@ -173,7 +173,7 @@ def fb15k_rows(directory: Path, data: Path) -> list[dict[str, object]]:
     """Quality on FB15k-237, where it is at hand."""
     if not (data / "fb15k-237").is_dir():
         return []
-    from training.graph.prepare import prepare
+    from graph.prepare import prepare
 
     graph = prepare(data / "fb15k-237" / "graph.toml", directory / "fb15k").path
     settings: dict[str, object] = {"threads": 1, **FB15K}

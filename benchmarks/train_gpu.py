@@ -17,12 +17,12 @@ from functools import partial
 import numpy as np
 import torch
 
-from training.backend import BucketWork
+from training.backends.base import BucketWork
+from training.backends.torch_backend import TorchBackend
 from training.config import TrainConfig
 from training.edges import BucketEdges, index_edges
 from training.model import random_table, zero_relations
 from training.schedule import make_schedule
-from training.torch_backend import TorchBackend
 
 SKEW = 1.5
 CHUNKS = 64

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from training.backend import BucketWork, Visit
+from training.backends.base import BucketWork, Visit
 from training.config import TrainConfig
 from training.edges import BucketEdges, index_edges
 from training.model import random_table, zero_relations

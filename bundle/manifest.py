@@ -28,7 +28,7 @@ VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
 
 PartName = Annotated[str, Field(pattern=PART_NAME)]
 ModeVector = Literal["centroid", "medoid", "personal"]
-Feature = Literal[  # what each is: bundle/rescoring.py
+Feature = Literal[  # what each is: recommend/rescoring.py
     "user",
     "fold_in",
     "damped_fold_in",
@@ -100,7 +100,7 @@ class QueryWeights(Model):
 
 
 class Rescoring(Model):
-    """A network of one hidden layer that orders the `pool` best candidates of a search; see `bundle/rescoring.py`.
+    """A network of one hidden layer that orders the `pool` best candidates of a search; see `recommend/rescoring.py`.
 
     `out · max(0, hidden x + bias)` with `x = (features - mean) · scale`; learnt on validation edges at build time.
     """

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bundle.manifest import Manifest
-    from index.build.build import BuiltVersion
-    from index.build.choose import Trial
-    from index.build.searchers import Chosen
+    from index.builder.choose import Trial
+    from index.builder.searchers import Chosen
+    from index.builder.version import BuiltVersion
 
 
 def build(
@@ -60,7 +60,7 @@ def _trial(trial: "Trial", chosen: "Chosen") -> dict[str, object]:
 
 def _show(built: "BuiltVersion", bundles: Path) -> None:
     """For each type the searchers that no other beats, the one that was taken, and what to do next."""
-    from index.build.choose import pareto
+    from index.builder.choose import pareto
 
     columns = ("searcher", "depth", "refine", "lists", "recall", "CPU µs a query", "bytes a vector", "build CPU s", "")
     for each in built.searchers:
@@ -107,8 +107,8 @@ def build_version(
 ) -> "BuiltVersion":
     """Build a version from a run and measure its strategies. Raises RunError, ConfigError."""
     from cli.compose import assessor
-    from index.build.build import build as run_build
-    from index.build.config import parse_config
+    from index.builder.config import parse_config
+    from index.builder.version import build as run_build
 
     config = parse_config(settings, where)
     assess = assessor(run, space, config.seed, progress())

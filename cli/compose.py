@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from bundle.manifest import Assessment, Manifest, Strategy
     from bundle.progress import Progress
     from bundle.space import Bundle, Space
-    from index.build.build import Assess
-    from service.recommend.recommender import Recommender
+    from index.builder.version import Assess
+    from recommend.recommender import Recommender
 
 
 def open_recommender(path: Path) -> "Recommender":
@@ -28,7 +28,7 @@ def open_recommender(path: Path) -> "Recommender":
 def recommender_of(bundle: "Bundle") -> "Recommender":
     """The recommender over an opened version, with a searcher for every type that has an index."""
     from index.search.open import open_searcher
-    from service.recommend.recommender import Recommender
+    from recommend.recommender import Recommender
 
     searchers = {
         (space, name): open_searcher(bundle, space, name)
@@ -96,9 +96,9 @@ def reclustered(
     from dataclasses import replace
 
     from bundle.space import Clusters
-    from index.build.clusters import cluster
-    from index.build.config import ClusterConfig
-    from index.build.devices import find_device
+    from index.builder.clusters import cluster
+    from index.builder.config import ClusterConfig
+    from index.builder.devices import find_device
 
     space = bundle.space()
     types = space.entry.clusters.types
@@ -121,7 +121,7 @@ def _mixtures(
     import numpy as np
 
     from bundle.csr import Csr
-    from bundle.mixtures import mixture_of
+    from recommend.mixtures import mixture_of
 
     user_type = space.entry.clusters.mixture_type
     relations = [
@@ -141,7 +141,7 @@ def _mixtures(
 def assessor(run: Path, space: str, seed: int, progress: "Progress") -> "Assess":
     """What a build calls on its staged version: learn weights and measure strategies on the run's validation edges."""
     from bundle.run import open_graph
-    from evaluation.assess import assess
+    from evaluation.learning.assess import assess
 
     def on_staged(staged: Path, _: "Manifest") -> "Assessment | None":
         recommender = open_recommender(staged)

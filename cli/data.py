@@ -40,7 +40,7 @@ def generate(
     as_json: JsonFlag = False,
 ) -> None:
     """Generate a graph with planted interests: users who follow, like and click by several interests each."""
-    from training.graph.synthetic import generate as generate_graph
+    from graph.synthetic import generate as generate_graph
 
     graph = generate_graph(out, n_users=users, seed=seed)
     emit({"graph": graph}, as_json, lambda: line(f"Generated {graph}. Next: twhin train {graph} --run DIR"))
@@ -59,7 +59,7 @@ def import_(
     as_json: JsonFlag = False,
 ) -> None:
     """Turn public data sets into a graph directory: TwitterFollowGraph, TwitterFaveGraph, SNAP edge lists, triples."""
-    from training.graph.importers import import_graph
+    from graph.importers import import_graph
 
     graph = import_graph(source.value, files, out, progress(), third.value if third else None)
     emit({"graph": graph}, as_json, lambda: line(f"Imported {graph}. Next: twhin data describe {graph}"))
@@ -71,7 +71,7 @@ def describe(
     as_json: JsonFlag = False,
 ) -> None:
     """Print counts, degrees, reciprocity and coverage of a graph, relation by relation."""
-    from training.graph.describe import describe as describe_graph
+    from graph.describe import describe as describe_graph
 
     answer = describe_graph(graph, progress())
     emit(answer, as_json, lambda: line(str(answer)))

@@ -41,7 +41,7 @@ def _graph(directory: Path, users: int) -> Path:
     graph = directory / "graph.toml"
     if graph.exists():
         return graph
-    from training.graph.synthetic import generate
+    from graph.synthetic import generate
 
     say(f"1/4 Generating a graph of {users:,} users with planted interests")
     return generate(directory, n_users=users, seed=1)
@@ -50,8 +50,8 @@ def _graph(directory: Path, users: int) -> Path:
 def _run(graph: Path, run: Path) -> None:
     if (run / "run.json").exists():
         return
+    from graph.prepare import prepare
     from training.config import parse_config
-    from training.graph.prepare import prepare
     from training.train import train
 
     say("2/4 Training embeddings")

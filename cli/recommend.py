@@ -8,7 +8,7 @@ from cli.output import JsonFlag, emit, line, table
 from cli.versions import BundlesOption, resolve
 
 if TYPE_CHECKING:
-    from service.recommend.types import Slate
+    from recommend.types import Slate
 
 
 def recommend(
@@ -28,7 +28,7 @@ def recommend(
     """Candidates for a user from the published version, as POST /recommend gives them without live engagements."""
     from bundle.versions import version_path
     from cli.compose import open_recommender
-    from service.recommend.types import RecommendRequest
+    from recommend.types import RecommendRequest
 
     path = version_path(bundles, resolve(bundles, version))
     request = RecommendRequest(user=user, k=k, strategy=strategy, relation=relation)

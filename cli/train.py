@@ -46,7 +46,7 @@ def train(
 
     Ctrl-C and even a power cut leave the last checkpoint; go on with --resume.
     """
-    from training.earlier import open_earlier
+    from bundle.trained import open_earlier
     from training.train import train as run_training
 
     chosen = _settings(run if resume else None, config, settings, memory, devices)
@@ -101,7 +101,7 @@ def _require_room(config: "TrainConfig") -> None:
 
 def _prepare(graph: Path, run: Path) -> "PreparedGraph":
     from bundle.run import GRAPH_DIRECTORY, RUN_FILE
-    from training.graph.prepare import prepare
+    from graph.prepare import prepare
 
     finished = (run / RUN_FILE).exists()
     prepared = prepare(graph, run / GRAPH_DIRECTORY, progress(), may_replace=not finished)

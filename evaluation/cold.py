@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from bundle.progress import SILENT, Progress
 from evaluation.follow import ColdRow, Recommend, RecommendNewcomers, Row, Shown, strategy_row
-from evaluation.shown import engagements_of, followers_of
+from evaluation.learning.evidence import engagements_of, followers_of
 from evaluation.task import FollowTask, Lists
 
 KNOWN = (1, 3, 5, 10)

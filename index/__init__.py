@@ -1,1 +1,1 @@
-"""Nearest neighbours by inner product: `index.build` makes the files, `index.search` answers from them."""
+"""Nearest neighbours by inner product: `index.builder` makes the files, `index.search` answers from them."""

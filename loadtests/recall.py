@@ -6,8 +6,8 @@ from pathlib import Path
 from bundle.reader import open_bundle
 from index.search.exact import ExactSearcher
 from loadtests.traffic import Shot
-from service.recommend.recommender import Recommender
-from service.recommend.types import RecommendRequest
+from recommend.recommender import Recommender
+from recommend.types import RecommendRequest
 
 
 class RecallJudge:

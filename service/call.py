@@ -13,7 +13,7 @@ import msgspec
 from service.problems import Problem, problem_of_decoding
 
 if TYPE_CHECKING:
-    from service.service import Service
+    from service.runtime import Service
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from service.service import Service
+from service.runtime import Service
 
 log = logging.getLogger("twhin.service")
 

@@ -17,11 +17,11 @@ from starlette.middleware.cors import CORSMiddleware
 from service.api.table import ROUTES
 from service.call import ASGIApp, Call
 from service.drain import draining_on_sigterm
-from service.edge import Edge
+from service.gateway import Edge
 from service.openapi import describe
 from service.problems import CONTENT_TYPE, problem_of_status
 from service.routes import Route
-from service.service import Service
+from service.runtime import Service
 from service.settings import Settings
 
 

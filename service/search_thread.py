@@ -16,10 +16,10 @@ from typing import TypeVar
 import msgspec
 
 from index.search.protocol import Hits
+from recommend.plan import Plan
+from recommend.types import Slate
 from service.metrics import Metrics
 from service.problems import overloaded
-from service.recommend.plan import Plan
-from service.recommend.types import Slate
 from service.versions.loaded import Loaded
 
 Found = TypeVar("Found")

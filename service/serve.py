@@ -18,10 +18,10 @@ from pydantic_settings import BaseSettings
 
 from bundle.versions import current_path, current_version
 from service.call import ASGIApp
+from service.http_protocol import OneWriteProtocol
 from service.logs import configure_logs
 from service.main import create_app
 from service.metrics import MULTIPROCESS
-from service.one_write import OneWriteProtocol
 from service.settings import Limits, Settings
 
 log = logging.getLogger("twhin.service")

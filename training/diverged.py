@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from bundle.arrays import write_text
+from bundle.disk import save_array
 from bundle.errors import Diverged
-from training.disk import save_array
+from training.bucket_files import Layout
 from training.edges import BucketEdges
-from training.layout import Layout
 from training.partition import BucketId
 from training.schedule import Schedule
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from bundle.arrays import write_text
+from bundle.disk import guarded, save_array
 from bundle.prepared import PreparedGraph
+from training.checkpoint import Position, TableStore
 from training.config import TrainConfig
-from training.disk import guarded, save_array
 from training.model import Relations
 from training.partition import Partitioning
-from training.store import Position, TableStore
 
 BLOCK_BYTES = 8 * 2**20
 

@@ -9,17 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.progress import Progress, Stage
-from training.backend import Backend, BucketWork
+from training.backends.base import Backend, BucketWork
+from training.bucket_files import Layout
+from training.checkpoint import Position
 from training.config import TrainConfig
 from training.diverged import save_batch
 from training.edges import BucketEdges
-from training.layout import Layout
 from training.metrics import Sink
 from training.model import Relations
 from training.partition import BucketId, bucket_order
-from training.residents import Residents
+from training.partition_buffer import Residents
 from training.schedule import make_schedule
-from training.store import Position
 
 SPAN_SECONDS = 0.25
 REPORT_SECONDS = 5.0

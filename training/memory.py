@@ -7,8 +7,8 @@ import psutil
 
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
+from training.bucket_files import training_edges
 from training.config import TrainConfig
-from training.layout import training_edges
 from training.partition import MAX_PARTITIONS
 
 MIB = 2**20

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int32, Int64, UInt16
 
-from training.sampling import below, draws, stream_seed
+from training.counter_rng import below, draws, stream_seed
 
 MAX_PARTITIONS = 1024
 BLOCK = 2**17

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bundle.prepared import PreparedGraph, PreparedRelation
-from training.backend import Backend, BucketWork
+from training.backends.base import Backend, BucketWork
+from training.bucket_files import training_edges
 from training.config import TrainConfig
+from training.distributed.launch import check_together
 from training.edges import BucketEdges, index_edges
-from training.launch import check_together
-from training.layout import training_edges
 from training.memory import footprint, resident_bytes
 from training.model import random_table, zero_relations
 from training.schedule import make_schedule
@@ -73,7 +73,7 @@ def _like_a_trainer(prepared: PreparedGraph, config: TrainConfig) -> int:
     be measured here. Gives the bytes that the process which starts them holds."""
     check_together(prepared, config)
     held = resident_bytes()
-    importlib.import_module("training.rank")
+    importlib.import_module("training.distributed.worker")
     return held
 
 

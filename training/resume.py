@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bundle.errors import RunError, UsageError
+from training.checkpoint import Checkpoint, StoreKey, read_checkpoint
 from training.config import TrainConfig
-from training.store import Checkpoint, StoreKey, read_checkpoint
 
 LOCK_FILE = "train.lock"
 CHANGEABLE = {"epochs", "threads", "backend", "device", "checkpoint_seconds", "tensorboard", "memory", "partitions"}

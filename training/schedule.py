@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int32, Int64
 
+from training.counter_rng import stream_seed
 from training.edges import BucketEdges
-from training.sampling import stream_seed
 
 
 @dataclass(frozen=True, slots=True)

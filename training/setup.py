@@ -9,14 +9,14 @@ import numpy.typing as npt
 from bundle.errors import ConfigError, KernelUnavailable
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress
-from training.backend import Backend
+from bundle.trained import open_earlier
+from training.backends.base import Backend
+from training.bucket_files import Layout, plan_layout, write_layout
 from training.config import TrainConfig
-from training.earlier import open_earlier
-from training.layout import Layout, plan_layout, write_layout
+from training.initial import Origin, RandomOrigin
 from training.metrics import JsonLines, Sink, Sinks, TensorBoard
-from training.origin import Origin, RandomOrigin
 from training.partition import Partitioning, partition_rows
-from training.warm import warm_origin
+from training.warm_start import warm_origin
 
 
 class Dealer:
@@ -72,14 +72,14 @@ def make_backend(config: TrainConfig) -> Backend:
             f"{config.products!r}. Use 'auto' or 'torch'."
         )
     if by_kernel and config.backend != "torch":
-        from training.kernel_backend import KernelBackend
+        from training.backends.compiled import KernelBackend
 
         try:
             return KernelBackend(config, thread_count(config))
         except KernelUnavailable:
             if config.backend == "compiled":
                 raise
-    from training.torch_backend import TorchBackend
+    from training.backends.torch_backend import TorchBackend
 
     return TorchBackend(config, thread_count(config))
 

@@ -2,11 +2,11 @@
 
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
+from training.bucket_files import training_edges
+from training.bucket_order import partitions_for
 from training.config import TrainConfig
-from training.layout import training_edges
 from training.memory import MIB, choose_partitions, footprint
 from training.partition import MAX_PARTITIONS
-from training.rounds import partitions_for
 from training.setup import thread_count
 
 DEVICE_EDGE_BYTES = 64

@@ -8,13 +8,14 @@ from pathlib import Path
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress, SilentProgress
 from training.allocator import give_back_freed_memory
-from training.backend import Backend
+from training.backends.base import Backend
+from training.bucket_files import Layout, training_edges
+from training.checkpoint import Checkpoint, Position, StoreKey, TableStore
 from training.config import TrainConfig
+from training.distributed.launch import train_together
 from training.export import export_run, export_tables
-from training.launch import train_together
-from training.layout import Layout, training_edges
 from training.loop import Engine, run_epochs
-from training.residents import Residents
+from training.partition_buffer import Residents
 from training.resume import FinishedRun, find_earlier_work, only_trainer
 from training.setup import (
     Dealer,
@@ -25,7 +26,6 @@ from training.setup import (
     vectors_at_start,
 )
 from training.sizing import choose
-from training.store import Checkpoint, Position, StoreKey, TableStore
 
 
 @dataclass(frozen=True, slots=True)

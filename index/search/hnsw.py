@@ -9,7 +9,7 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
 from bundle.errors import BundleInvalid
-from index.search.columns import Columns
+from index.search.projection import Columns
 
 
 class HnswSource:

@@ -6,10 +6,10 @@ from bundle.errors import BundleInvalid, QueryError
 from bundle.manifest import IndexEntry
 from bundle.space import Bundle
 from bundle.verify import check_digests
-from index.search.columns import Columns, columns_file, read_columns
 from index.search.exact import ExactSearcher
 from index.search.faiss_index import read_faiss
 from index.search.hnsw import read_hnsw
+from index.search.projection import Columns, columns_file, read_columns
 from index.search.protocol import Searcher
 from index.search.ranking import Matrix
 from index.search.refined import CandidateSource, RefinedSearcher

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from bundle.errors import BundleInvalid, TwhinError
 from bundle.manifest import IndexEntry
 from bundle.space import Bundle
-from index.search.columns import read_columns
 from index.search.open import read_source
+from index.search.projection import read_columns
 
 SECONDS = 30
 SECONDS_A_GIGABYTE = 30

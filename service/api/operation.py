@@ -6,10 +6,10 @@ import time
 import orjson
 
 from bundle.space import Space
+from recommend.plan import strategies_of
 from service import metrics
 from service.call import Call, Reply
 from service.problems import Problem, not_ready
-from service.recommend.plan import strategies_of
 
 
 async def livez(call: Call) -> Reply:

@@ -6,11 +6,11 @@ import msgspec
 
 from bundle.errors import QueryError
 from bundle.space import Space
-from service.api.slates import answer_of, batch_item
+from recommend.plan import Plan, choose_relation
+from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
+from service.api.answers import answer_of, batch_item
 from service.call import Call, Reply
 from service.problems import invalid, problem_of_decoding
-from service.recommend.plan import Plan, choose_relation
-from service.recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
 from service.settings import Limits
 from service.versions.loaded import Loaded
 from service.wire.common import text_of, texts_of

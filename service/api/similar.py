@@ -10,9 +10,9 @@ from jaxtyping import Float32, Int64
 from bundle.errors import EntityUnknown
 from bundle.ids import ABSENT
 from bundle.space import EntityTable, Relation, Space
+from recommend.profile import known_rows
 from service.call import Call, Reply
 from service.problems import invalid
-from service.recommend.profile import known_rows
 from service.wire.common import text_of, texts_of
 from service.wire.lookups import Neighbour, ScoreAnswer, ScoreBody, ScoreItem, SimilarAnswer, SimilarBody
 

@@ -4,11 +4,11 @@ import msgspec
 import numpy as np
 
 from bundle.space import Relation, Space
-from service.api.slates import medoid_of
+from recommend.plan import choose_relation
+from recommend.profile import Profile, profile_of_row, row_of
+from recommend.types import RecommendRequest
+from service.api.answers import medoid_of
 from service.call import Call, Reply
-from service.recommend.plan import choose_relation
-from service.recommend.profile import Profile, profile_of_row, row_of
-from service.recommend.types import RecommendRequest
 from service.wire.recommend import Example, Interest, InterestsAnswer
 
 EXAMPLES = 5

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from service.recommend.types import NO_LIVE_EDGES, LiveEdges
+from recommend.types import NO_LIVE_EDGES, LiveEdges
 from service.wire.engagements import Action
 
 Outcome = Literal["stored", "duplicate", "full"]

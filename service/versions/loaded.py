@@ -20,8 +20,9 @@ from index.search.exact import ExactSearcher
 from index.search.open import open_searcher
 from index.search.probe import probe_bundle
 from index.search.protocol import Searcher
-from service.recommend.recommender import Recommender
-from service.recommend.types import RecommendRequest
+from recommend.recommender import Recommender
+from recommend.types import RecommendRequest
+from service.encoded_lists import encode_candidate
 from service.settings import Settings
 
 SELF_TEST_K = 20
@@ -60,7 +61,7 @@ def load(path: Path, settings: Settings, *, thorough: bool) -> Loaded:
             check_finite(path, bundle.manifest)
             probe_bundle(bundle)
         searchers = _searchers(bundle)
-        recommender = Recommender(bundle, searchers)
+        recommender = Recommender(bundle, searchers, encode_candidate)
         recall = _self_test(bundle, searchers, settings)
         _warm_up(recommender, settings.warm_up_queries)
     return Loaded(bundle, recommender, recall, time.perf_counter() - started)

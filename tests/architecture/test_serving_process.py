@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-HEAVY = ("torch", "pandas", "pyarrow", "polars", "scipy", "matplotlib", "training", "index.build", "evaluation")
+HEAVY = ("torch", "pandas", "pyarrow", "polars", "scipy", "matplotlib", "training", "index.builder", "evaluation")
 
 
 def test_the_service_loads_no_training_stack() -> None:

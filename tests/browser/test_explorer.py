@@ -10,7 +10,7 @@ import pytest
 
 from bundle.versions import publish
 from service.settings import Settings
-from tests.service_servers import running
+from tests.support.servers import running
 from tests.support.toy import JAZZ_LOVERS, build_toy
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

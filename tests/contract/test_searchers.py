@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 
 from bundle.errors import QueryError
-from index.build.devices import find_device
-from index.build.indexes import Plan, write_index
+from index.builder.devices import find_device
+from index.builder.indexes import Plan, write_index
 from index.search.exact import ExactSearcher
 from index.search.open import read_searcher
 from index.search.protocol import Hits, Searcher

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from bundle.versions import publish
-from tests.service_bundle import user_ids, write_toy_bundle
-from tests.service_servers import free_port
+from tests.support.servers import free_port
+from tests.support.service_bundle import user_ids, write_toy_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "/opt/twhin"

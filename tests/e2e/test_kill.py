@@ -19,8 +19,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 BUILD_FOR_EVER = """
 import sys
 from pathlib import Path
-from index.build.build import build
-from index.build.config import BuildConfig
+from index.builder.version import build
+from index.builder.config import BuildConfig
 print("ready", flush=True)
 number = 0
 while True:
@@ -107,7 +107,7 @@ def test_a_killed_training_leaves_no_finished_run(pipeline, tmp_path: Path, seed
 import sys
 from pathlib import Path
 from training.config import parse_config
-from training.graph.prepare import prepare
+from graph.prepare import prepare
 from training.train import train
 config = parse_config({{"dim": 16, "epochs": 500, "threads": 1, "negatives_uniform": 64}}, "test")
 print("ready", flush=True)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service_servers import free_port
+from tests.support.servers import free_port
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

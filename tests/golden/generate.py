@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from bundle.manifest import Manifest
-from index.build.build import build
-from index.build.config import BuildConfig, ClusterConfig, CompressionConfig, IndexConfig, MixtureConfig
+from index.builder.config import BuildConfig, ClusterConfig, CompressionConfig, IndexConfig, MixtureConfig
+from index.builder.version import build
 from tests.support.toy import DIM, USERS, write_toy_run
 
 HERE = Path(__file__).resolve().parent

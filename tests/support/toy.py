@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.ids import string_ids
-from index.build.build import BuiltVersion, build
-from index.build.config import BuildConfig, ClusterConfig, IndexConfig, MixtureConfig
+from index.builder.config import BuildConfig, ClusterConfig, IndexConfig, MixtureConfig
+from index.builder.version import BuiltVersion, build
 
 DIM = 8
 N_ITEMS = 20

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bundle.versions import publish
-from tests.service_bundle import write_toy_bundle
-from tests.service_servers import ServiceProcess
+from tests.support.servers import ServiceProcess
+from tests.support.service_bundle import write_toy_bundle
 
 Begin = Callable[..., ServiceProcess]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.service_bundle import user_ids
-from tests.service_servers import ServiceProcess, free_port
+from tests.support.servers import ServiceProcess, free_port
+from tests.support.service_bundle import user_ids
 
 USERS = user_ids()
 Begin = Callable[..., ServiceProcess]

@@ -14,10 +14,10 @@ import pytest
 
 from bundle.reader import open_bundle
 from bundle.versions import publish, rollback
-from service.recommend.recommender import Recommender
-from service.recommend.types import RecommendRequest
-from tests.service_bundle import user_ids
-from tests.service_servers import ServiceProcess
+from recommend.recommender import Recommender
+from recommend.types import RecommendRequest
+from tests.support.servers import ServiceProcess
+from tests.support.service_bundle import user_ids
 
 USERS = user_ids()
 Begin = Callable[..., ServiceProcess]

@@ -7,7 +7,7 @@ import pytest
 from bundle.reader import open_bundle
 from bundle.space import Space
 from index.search.exact import ExactSearcher
-from service.recommend.recommender import Recommender
+from recommend.recommender import Recommender
 from tests.support.toy import build_toy
 
 

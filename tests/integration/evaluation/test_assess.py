@@ -10,9 +10,9 @@ from bundle.progress import SILENT, Progress
 from bundle.run import open_graph
 from cli.compose import RecommendNewcomers
 from cli.progress import LineProgress
-from evaluation.assess import assess
+from evaluation.learning.assess import assess
 from evaluation.task import follow_task
-from service.recommend.recommender import Recommender
+from recommend.recommender import Recommender
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 
 from bundle.csr import csr_from_pairs
 from cli.compose import RecommendNewcomers
-from evaluation.shown import nothing
-from service.recommend.recommender import Recommender
+from evaluation.learning.evidence import nothing
+from recommend.recommender import Recommender
 from tests.support.toy import ITEMS, item_row
 
 

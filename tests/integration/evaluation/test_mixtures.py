@@ -12,7 +12,7 @@ from cli.compose import reclustered
 from evaluation.mixtures import MixtureReport, effective_interests, mixture_report
 from evaluation.report.words import sweep_in_words
 from evaluation.task import follow_task
-from service.recommend.recommender import Recommender
+from recommend.recommender import Recommender
 from tests.support.toy import CHESS_LOVERS, LOVERS_OF_BOTH, user_row
 
 UNIMODAL = Strategy(merge="single", weights=QueryWeights(user=1.0, relation=1.0))

@@ -21,7 +21,7 @@ from bundle.csr import Csr, csr_from_pairs
 from bundle.prepared import PreparedGraph
 from evaluation.follow import Estimate, Row
 from evaluation.task import FollowTask, follow_task, turned
-from service.recommend.recommender import Recommender
+from recommend.recommender import Recommender
 from tests.support.graphs import Links, ids, write_graph
 from tests.support.toy import USERS as TOY_USERS
 from tests.support.toy import user_row

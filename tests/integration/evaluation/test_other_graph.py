@@ -11,7 +11,7 @@ from bundle.errors import RunIncomplete, UsageError
 from bundle.versions import publish
 from cli.evaluate import app
 from service.settings import Limits, Settings
-from tests.service_servers import running
+from tests.support.servers import running
 from tests.support.toy import build_toy
 
 

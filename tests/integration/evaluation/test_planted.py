@@ -16,11 +16,11 @@ from bundle.space import Bundle
 from cli.compose import Reclustered, reclustered
 from evaluation.follow import Row, strategy_row
 from evaluation.task import FollowTask, follow_task
-from index.build.build import build
-from index.build.config import parse_config as build_config
+from graph.prepare import prepare
+from graph.synthetic import generate
+from index.builder.config import parse_config as build_config
+from index.builder.version import build
 from training.config import parse_config
-from training.graph.prepare import prepare
-from training.graph.synthetic import generate
 from training.train import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -13,10 +13,10 @@ from bundle.errors import UsageError
 from bundle.versions import publish
 from cli.compose import RecommendByRow, RecommendNewcomers, open_recommender
 from cli.remote import RecommendOverHttp
-from evaluation.shown import nothing
-from service.recommend.recommender import Recommender
+from evaluation.learning.evidence import nothing
+from recommend.recommender import Recommender
 from service.settings import Limits, Settings
-from tests.service_servers import running
+from tests.support.servers import running
 from tests.support.toy import build_toy, user_row
 
 ENGAGED = csr_from_pairs(

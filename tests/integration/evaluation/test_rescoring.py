@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bundle.manifest import QueryWeights, Rescoring, Strategy
-from bundle.rescoring import FEATURES, candidate_features, make_subject, rescore
 from bundle.space import Space
-from service.recommend.recommender import Recommender
+from recommend.recommender import Recommender
+from recommend.rescoring import FEATURES, candidate_features, make_subject, rescore
 from tests.support.toy import item_row, user_row
 
 USER, FOLLOWEE, FOLLOWER, STRANGER = (user_row(user) for user in ("105", "106", "104", "205"))

@@ -13,12 +13,12 @@ import pytest
 
 from bundle.errors import RunIncomplete
 from bundle.prepared import load_prepared
-from training.graph.prepare import prepare
+from graph.prepare import prepare
 
 FOR_EVER = """
 import sys
 from pathlib import Path
-from training.graph.prepare import prepare
+from graph.prepare import prepare
 print("ready", flush=True)
 while True:
     for graph in sys.argv[2:]:

@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bundle.prepared import PreparedGraph
-from training.graph.describe import GraphDescription, describe_prepared
-from training.graph.prepare import prepare
+from graph.describe import GraphDescription, describe_prepared
+from graph.prepare import prepare
 
 pytestmark = pytest.mark.data
 

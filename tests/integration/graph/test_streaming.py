@@ -14,8 +14,8 @@ from bundle.prepared import load_prepared
 WATCHED = """
 import sys, threading, time
 from pathlib import Path
-from training.graph import dedupe, spool
-from training.graph.prepare import prepare
+from graph import dedupe, spool
+from graph.prepare import prepare
 
 dedupe.BUCKET_EDGES = 1 << 18
 spool.LOOKUP_STRINGS = 1 << 16

@@ -6,12 +6,12 @@ import numpy as np
 
 from bundle.layout import SpaceLayout
 from bundle.writer import BundleWriter
-from index.build.config import BuildConfig, IndexConfig
-from index.build.devices import CPU
-from index.build.queries import RealQueries
-from index.build.searchers import SearcherStage
-from index.search.columns import columns_file
+from index.builder.config import BuildConfig, IndexConfig
+from index.builder.devices import CPU
+from index.builder.queries import RealQueries
+from index.builder.searchers import SearcherStage
 from index.search.open import read_searcher
+from index.search.projection import columns_file
 
 N, WIDTH = 5000, 17
 

@@ -7,10 +7,10 @@ import pytest
 
 from bundle.errors import BundleAltered, BundleError
 from bundle.reader import open_bundle
-from index.build.config import BuildConfig, ClusterConfig, IndexConfig, MixtureConfig
-from index.search.columns import columns_file
+from index.builder.config import BuildConfig, ClusterConfig, IndexConfig, MixtureConfig
 from index.search.exact import ExactSearcher
 from index.search.open import open_searcher
+from index.search.projection import columns_file
 from tests.support.toy import build_toy
 
 

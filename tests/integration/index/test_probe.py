@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bundle.errors import BundleInvalid
-from index.build.devices import find_device
-from index.build.indexes import Plan, write_index
+from index.builder.devices import find_device
+from index.builder.indexes import Plan, write_index
 from index.search.probe import IndexFile, index_file, probe
 
 ROWS, WIDTH = 500, 9

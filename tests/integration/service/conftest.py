@@ -10,8 +10,8 @@ import pytest
 
 from bundle.versions import publish
 from service.settings import Limits, Settings
-from tests.service_bundle import write_toy_bundle
-from tests.service_servers import RedisServer, running
+from tests.support.servers import RedisServer, running
+from tests.support.service_bundle import write_toy_bundle
 
 Start = Callable[..., httpx.Client]
 # The deadline of a request in these tests: what they are about is not how busy the machine is.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bundle.reader import open_bundle
-from tests.service_bundle import AWKWARD, DIM, N_USERS, PARTS, STRATEGIES, tag_ids, user_ids
+from tests.support.service_bundle import AWKWARD, DIM, N_USERS, PARTS, STRATEGIES, tag_ids, user_ids
 
 USERS = user_ids()
 

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import serve_pgvector
 from benchmarks.serve_search import RawSearch, recall
 from bundle.reader import open_bundle
-from tests.service_bundle import user_ids
+from tests.support.service_bundle import user_ids
 
 USERS = user_ids()[:20]
 

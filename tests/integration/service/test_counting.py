@@ -7,9 +7,9 @@ import pytest
 
 from bundle.reader import open_bundle
 from bundle.space import Bundle
-from index.build.config import MixtureConfig
-from service.recommend.profile import engaged_clusters, profile_of_row
-from service.recommend.types import NO_LIVE_EDGES, LiveEdges
+from index.builder.config import MixtureConfig
+from recommend.profile import engaged_clusters, profile_of_row
+from recommend.types import NO_LIVE_EDGES, LiveEdges
 from tests.support.toy import LOVERS_OF_BOTH, TOY_CONFIG, build_toy, user_row, write_toy_run
 
 ROW = user_row(LOVERS_OF_BOTH[0])

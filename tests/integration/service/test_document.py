@@ -20,7 +20,7 @@ from service.main import create_app
 from service.openapi import describe
 from service.problems import STATUS
 from service.settings import Limits, Settings
-from tests.service_bundle import user_ids
+from tests.support.service_bundle import user_ids
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMITTED = json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))

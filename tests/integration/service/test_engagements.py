@@ -17,8 +17,8 @@ import pytest
 
 from bundle.reader import open_bundle
 from bundle.versions import publish
-from tests.service_bundle import user_ids
-from tests.service_servers import RedisServer
+from tests.support.servers import RedisServer
+from tests.support.service_bundle import user_ids
 
 USERS = user_ids()
 Start = Callable[..., httpx.Client]

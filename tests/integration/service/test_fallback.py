@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from bundle.versions import publish
-from tests.service_bundle import user_ids
+from tests.support.service_bundle import user_ids
 
 Start = Callable[..., httpx.Client]
 USER = user_ids()[3]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from service.http_protocol import OneWriteProtocol
 from service.main import create_app
-from service.one_write import OneWriteProtocol
 from service.settings import Settings
 
 ASK = b"GET /livez HTTP/1.1\r\nhost: x\r\n"

@@ -9,7 +9,7 @@ import string
 import httpx
 import pytest
 
-from tests.service_bundle import user_ids
+from tests.support.service_bundle import user_ids
 
 USERS = user_ids()
 CANARY = "zq9canary"

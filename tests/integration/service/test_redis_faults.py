@@ -14,9 +14,9 @@ import pytest
 from service.metrics import Metrics
 from service.state.events import Event
 from service.state.redis import RedisStore
-from tests.fault_proxy import FaultProxy
-from tests.service_bundle import user_ids
-from tests.service_servers import RedisServer
+from tests.support.fault_proxy import FaultProxy
+from tests.support.servers import RedisServer
+from tests.support.service_bundle import user_ids
 
 USERS = user_ids()
 # Longer than the default, so that a healthy Redis on a busy machine is never taken for a sick one.

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests.service_bundle import user_ids
-from tests.service_servers import running
+from tests.support.servers import running
+from tests.support.service_bundle import user_ids
 
 pytest.importorskip("opentelemetry.sdk.trace")
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (

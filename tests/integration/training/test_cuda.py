@@ -8,9 +8,9 @@ import torch
 
 from bundle.prepared import PreparedGraph
 from evaluation.links import evaluate_links
+from training.backends.torch_step import Rates, TorchTable
+from training.backends.torch_update import choose_update, torch_update
 from training.config import TrainConfig
-from training.torch_step import Rates, TorchTable
-from training.torch_update import choose_update, torch_update
 from training.train import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device, or a CPU build of torch")

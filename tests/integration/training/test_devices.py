@@ -25,10 +25,10 @@ from bundle.progress import SilentStage, Stage
 from evaluation.links import evaluate_links
 from tests.support.graphs import Links, ids, write_graph
 from training.config import TrainConfig
-from training.launch import error_class
+from training.distributed.launch import error_class
+from training.distributed.messages import Message, Task, receive
+from training.distributed.worker import run_rank
 from training.plan import plan
-from training.rank import run_rank
-from training.relay import Message, Task, receive
 from training.train import train
 
 MIB = 2**20

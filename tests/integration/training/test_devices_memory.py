@@ -13,8 +13,8 @@ import pytest
 
 from bundle.prepared import PreparedGraph
 from tests.support.graphs import Links, ids, write_graph
+from training.backends.kernel.build import find_compiler
 from training.config import TrainConfig
-from training.kernel.build import find_compiler
 
 MIB = 2**20
 TRAIN = """
@@ -39,7 +39,7 @@ from training.plan import plan
 held = resident_bytes()
 answer = plan(load_prepared(Path(sys.argv[1])), TrainConfig.model_validate_json(sys.argv[2]))
 sizes = {"partitions": answer.partitions, "memory_bytes": answer.memory_bytes, "watcher": held}
-import training.rank
+import training.distributed.worker
 print(json.dumps(sizes | {"trainer": resident_bytes()}))
 """
 

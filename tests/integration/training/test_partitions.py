@@ -12,14 +12,14 @@ import pytest
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
 from evaluation.links import evaluate_links
+from graph.prepare import prepare
 from tests.support.graphs import Links, ids, write_graph
-from training.backend import Backend, BucketWork, SpanResult, Visit
+from training.backends.base import Backend, BucketWork, SpanResult, Visit
+from training.backends.kernel.build import find_compiler
+from training.checkpoint import PartitionStore
 from training.config import TrainConfig
-from training.graph.prepare import prepare
-from training.kernel.build import find_compiler
 from training.plan import calibrate, plan
 from training.setup import make_backend
-from training.store import PartitionStore
 from training.train import train
 
 MIB = 2**20

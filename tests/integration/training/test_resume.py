@@ -15,9 +15,9 @@ import pytest
 
 from bundle.errors import DiskFull, UsageError
 from bundle.prepared import PreparedGraph
+from training.checkpoint import read_checkpoint
 from training.config import TrainConfig
 from training.resume import earlier_settings
-from training.store import read_checkpoint
 from training.train import train
 
 CHILD = """

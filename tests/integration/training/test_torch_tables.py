@@ -11,19 +11,19 @@ import torch
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT
+from training.backends.torch_backend import TorchBackend
+from training.backends.torch_place import Place
+from training.backends.torch_step import Rates, TorchTable
+from training.backends.torch_tables import DeviceTables
+from training.bucket_files import Layout, training_edges
+from training.checkpoint import Position, Tables, TableStore
 from training.config import TrainConfig
-from training.layout import Layout, training_edges
+from training.initial import RandomOrigin
 from training.loop import Engine, run_epochs
 from training.metrics import Sinks
 from training.model import Relations, random_table
-from training.origin import RandomOrigin
-from training.residents import Residents
+from training.partition_buffer import Residents
 from training.setup import Dealer
-from training.store import Position, Tables, TableStore
-from training.torch_backend import TorchBackend
-from training.torch_place import Place
-from training.torch_step import Rates, TorchTable
-from training.torch_tables import DeviceTables
 
 
 def trained(

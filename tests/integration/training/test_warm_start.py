@@ -8,15 +8,15 @@ import pytest
 from bundle.errors import ConfigError, RunIncomplete, UsageError
 from bundle.prepared import PreparedGraph
 from bundle.run import open_graph
+from bundle.trained import open_earlier
 from evaluation.drift import evaluate_drift
 from evaluation.links import evaluate_links
 from tests.support.graphs import Links, write_graph
 from tests.support.toy import build_toy
 from training.config import TrainConfig
-from training.earlier import open_earlier
 from training.setup import partition_entities
 from training.train import train
-from training.warm import WarmOrigin, warm_origin
+from training.warm_start import WarmOrigin, warm_origin
 
 
 def changed(config: TrainConfig, **settings: object) -> TrainConfig:

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from bundle.manifest import ClustersEntry, DefaultQuery, Evaluation, Lineage, Manifest, SpaceEntry, Strategy
-from evaluation.assess import compare, popularity_gate
 from evaluation.follow import Estimate, Row
+from evaluation.learning.assess import compare, popularity_gate
 
 
 def version(name: str, **strategies: dict[str, float]) -> Manifest:

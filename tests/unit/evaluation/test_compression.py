@@ -7,7 +7,7 @@ import torch
 
 from evaluation.compression import CompressionReport, CompressionRow, advise, sizes_of, sweep
 from evaluation.torch_decoder import ProductDecoder
-from index.build.compression import Learner, decode_by_faiss
+from index.builder.compression import Learner, decode_by_faiss
 
 N, DIM = 600, 16
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evaluation.shown import engagements_of, followers_of, newcomers, rows_of
+from evaluation.learning.evidence import engagements_of, followers_of, newcomers, rows_of
 from evaluation.task import FollowTask
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.ids import MAX_INT_ID, parse_int_id
-from training.graph.columns import BadValue, int_ids, string_ids, times, weights
+from graph.columns import BadValue, int_ids, string_ids, times, weights
 
 EXACT = [0, 1, 2**53 - 1, 2**53, 2**53 + 1, MAX_INT_ID - 1, MAX_INT_ID]
 NOT_INTEGERS = [

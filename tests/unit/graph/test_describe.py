@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from training.graph import describe as describe_module
-from training.graph.describe import describe
+from graph import describe as describe_module
+from graph.describe import describe
 
 MakeGraph = Callable[..., Path]
 EDGES = "src,dst\n1,2\n2,1\n1,3\n1,4\n3,5\n1,2\n6,6\n"

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bundle.errors import EdgeFileError, GraphFileError
-from training.graph.prepare import prepare
+from graph.prepare import prepare
 
 MakeGraph = Callable[..., Path]
 

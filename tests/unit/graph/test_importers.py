@@ -11,9 +11,9 @@ import pytest
 
 from bundle.errors import EdgeFileError, UsageError
 from bundle.prepared import PreparedGraph
-from training.graph.importers import import_graph
-from training.graph.prepare import prepare
-from training.graph.rawtext import squash
+from graph.importers import import_graph
+from graph.prepare import prepare
+from graph.rawtext import squash
 
 FOLLOW = "user_index,author_index,time_chunk\n" + "".join(f"{i},{i % 7},{i * 10}\n" for i in range(1, 40))
 

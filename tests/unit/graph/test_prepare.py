@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from bundle.errors import GraphFileError
 from bundle.prepared import Edges, PreparedGraph
-from training.graph import dedupe, idspace, spool, text
-from training.graph import prepare as prepare_module
-from training.graph.prepare import prepare
+from graph import dedupe, idspace, spool, text
+from graph import prepare as prepare_module
+from graph.prepare import prepare
 
 MakeGraph = Callable[..., Path]
 

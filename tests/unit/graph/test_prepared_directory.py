@@ -11,7 +11,7 @@ import pytest
 
 from bundle.errors import DiskFull, RunError, RunIncomplete
 from bundle.prepared import load_prepared
-from training.graph.prepare import prepare
+from graph.prepare import prepare
 
 MakeGraph = Callable[..., Path]
 

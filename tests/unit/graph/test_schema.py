@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import EdgeFileError, GraphFileError
-from training.graph.files import expand, open_table
-from training.graph.schema import FileSplit, GraphFile, RandomSplit, TimeSplit, read_graph_file
+from graph.files import expand, open_table
+from graph.schema import FileSplit, GraphFile, RandomSplit, TimeSplit, read_graph_file
 
 USER = '[entities.user]\nid = "int64"\n'
 FOLLOWS = '[[relations]]\nname = "follows"\nsource = "user"\ntarget = "user"\nfiles = "follows.csv"\n'

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.graph import split
-from training.graph.split import TEST, TRAIN, VALID, random_parts, time_parts, value_at
+from graph import split
+from graph.split import TEST, TRAIN, VALID, random_parts, time_parts, value_at
 
 
 def batched(values: list[int]) -> Callable[[], Iterator[npt.NDArray[np.int64]]]:

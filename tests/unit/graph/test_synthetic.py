@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bundle.errors import UsageError
-from training.graph.describe import describe
-from training.graph.prepare import prepare
-from training.graph.synthetic import COMMUNITIES, generate
+from graph.describe import describe
+from graph.prepare import prepare
+from graph.synthetic import COMMUNITIES, generate
 
 USERS = 3000
 

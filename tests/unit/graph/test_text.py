@@ -10,8 +10,8 @@ import pytest
 
 from bundle.errors import EdgeFileError
 from bundle.progress import SilentStage
-from training.graph import text
-from training.graph.files import open_table
+from graph import text
+from graph.files import open_table
 
 
 def read(path: Path, content: bytes, columns: list[str] | None = None) -> list[tuple[bytes, bytes]]:

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from index.build.choose import SMALL_TYPE, Trial, choose, pareto, plans_for
-from index.build.config import IndexConfig
-from index.build.indexes import Plan
-from index.build.measure import Measured, Truth, recall_of
-from index.build.queries import RealQueries
+from index.builder.choose import SMALL_TYPE, Trial, choose, pareto, plans_for
+from index.builder.config import IndexConfig
+from index.builder.indexes import Plan
+from index.builder.measure import Measured, Truth, recall_of
+from index.builder.queries import RealQueries
 from index.search.protocol import Hits
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bundle.errors import ConfigError
-from index.build.clusters import cluster, default_count, fill_empty, medoids_of, nearest_centroid
-from index.build.config import ClusterConfig
-from index.build.devices import Device
+from index.builder.clusters import cluster, default_count, fill_empty, medoids_of, nearest_centroid
+from index.builder.config import ClusterConfig
+from index.builder.devices import Device
 
 CPU = Device(n_gpus=0, has_cagra=False)
 

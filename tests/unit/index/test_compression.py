@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bundle.errors import ConfigError
-from index.build.compression import Compressed, compress, decode_by_faiss, default_subquantizers
+from index.builder.compression import Compressed, compress, decode_by_faiss, default_subquantizers
 
 
 def made(n: int, dim: int, parts: int, *, rotated: bool = False) -> tuple[np.ndarray, Compressed]:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from bundle.errors import DiskFull
-from index.build.devices import CPU
-from index.build.disk import full_disk_named
-from index.build.indexes import Plan, write_index
+from index.builder.devices import CPU
+from index.builder.disk import full_disk_named
+from index.builder.indexes import Plan, write_index
 
 PLANS = {
     "hnsw": Plan("hnsw", depth=50, links=8, build_depth=50),

@@ -10,8 +10,8 @@ from bundle.csr import csr_from_pairs
 from bundle.layout import SpaceLayout
 from bundle.prepared import Edges
 from bundle.writer import BundleWriter
-from index.build import edges as module
-from index.build.edges import row_blocks, stage_edges
+from index.builder import edges as module
+from index.builder.edges import row_blocks, stage_edges
 
 LAYOUT = SpaceLayout("default")
 

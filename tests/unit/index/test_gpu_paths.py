@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from bundle.arrays import save_array
-from index.build.compression import compress
-from index.build.devices import CPU, Device, find_device
-from index.build.indexes import Plan
-from index.build.projection import STEP, fit
-from index.search.columns import columns_file
+from index.builder.compression import compress
+from index.builder.devices import CPU, Device, find_device
+from index.builder.indexes import Plan
+from index.builder.projection import STEP, fit
 from index.search.exact import ExactSearcher
 from index.search.open import read_searcher
+from index.search.projection import columns_file
 
 BY_INDEX = Device(n_gpus=0, has_cagra=False, by_index=True)
 

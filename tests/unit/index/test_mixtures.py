@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundle.csr import Csr
-from bundle.mixtures import mixture_of
 from bundle.prepared import Edges
-from index.build import mixtures
-from index.build.mixtures import Counting, Engagements, build_mixtures, newest_time
+from index.builder import mixtures
+from index.builder.mixtures import Counting, Engagements, build_mixtures, newest_time
+from recommend.mixtures import mixture_of
 
 N_USERS, N_TARGETS, N_CLUSTERS = 12, 30, 5
 

@@ -8,9 +8,9 @@ import pytest
 
 from bundle.arrays import save_array
 from bundle.errors import BundleInvalid
-from index.build.indexes import Plan
-from index.build.projection import STEP, Projection, fit
-from index.search.columns import Columns, columns_file, read_columns, scaled_columns
+from index.builder.indexes import Plan
+from index.builder.projection import STEP, Projection, fit
+from index.search.projection import Columns, columns_file, read_columns, scaled_columns
 
 N, WIDTH = 2000, 41
 Vectors = npt.NDArray[np.float32]

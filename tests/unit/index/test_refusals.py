@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import ConfigError
-from index.build.build import build
-from index.build.choose import plans_for
-from index.build.config import IndexConfig, parse_config
+from index.builder.choose import plans_for
+from index.builder.config import IndexConfig, parse_config
+from index.builder.version import build
 from tests.support.toy import write_toy_run
 
 

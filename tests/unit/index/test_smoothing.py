@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bundle.csr import Csr
-from index.build.mixtures import Counting
-from index.build.smoothing import Smoothing, smooth
+from index.builder.mixtures import Counting
+from index.builder.smoothing import Smoothing, smooth
 
 # Users 0, 1, 2 look the same way, user 3 the other way, and user 4, who engaged with nothing, as user 0 does.
 USERS = np.array([[1, 0.0], [2, 0.02], [1, -0.03], [-1, 0.5], [1, 0.001]], dtype=np.float32)

@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bundle.ids import IntIds, parse_int_id
-from bundle.mixtures import allocate
+from recommend.merge import Column, draw, picked
+from recommend.mixtures import allocate
+from recommend.recommender import Recommender
+from recommend.types import LIST, RecommendRequest
 from service.logs import JsonLines
 from service.metrics import Metrics
 from service.problems import Problem, problem_of_decoding
-from service.recommend.merge import Column, draw, picked
-from service.recommend.recommender import Recommender
-from service.recommend.types import LIST, RecommendRequest
 from service.search_thread import SearchThread
 from service.serve import environment_of
 from service.settings import Limits, Settings
 from service.state.breaker import Breaker
 from service.state.events import Event, live_edges
 from service.versions.loaded import Loaded
-from tests.service_bundle import user_ids
+from tests.support.service_bundle import user_ids
 
 USERS = user_ids()
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from tests.support.graphs import distinct_pairs
-from training.backend import Backend, BucketWork
+from training.backends.base import Backend, BucketWork
+from training.backends.compiled import KernelBackend
+from training.backends.kernel.build import find_compiler
+from training.backends.torch_backend import TorchBackend
 from training.config import TrainConfig
 from training.edges import BucketEdges, index_edges
-from training.kernel.build import find_compiler
-from training.kernel_backend import KernelBackend
 from training.model import Relations, Table
 from training.schedule import make_schedule
-from training.torch_backend import TorchBackend
 
 DIM = 20  # not a multiple of a register: the padding is tested too
 RELATIVE, ABSOLUTE = 2e-3, 2e-5

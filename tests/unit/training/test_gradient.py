@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.torch_step import direction
+from training.backends.torch_step import direction
 
 
 def true_pairs() -> Tensor:

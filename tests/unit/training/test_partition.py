@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from bundle.arrays import map_array
+from bundle.disk import forget_pages
 from bundle.errors import ConfigError
 from training.config import TrainConfig
-from training.disk import forget_pages
+from training.counter_rng import normals_at
 from training.memory import MIB, Footprint, choose_partitions
 from training.partition import bucket_order, partition_rows
-from training.sampling import normals_at
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 3, 4, 7, 16])

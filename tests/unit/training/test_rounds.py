@@ -3,8 +3,8 @@
 import pytest
 
 from bundle.errors import ConfigError
+from training.bucket_order import partitions_for, rounds
 from training.partition import BucketId
-from training.rounds import partitions_for, rounds
 
 
 @pytest.mark.parametrize(

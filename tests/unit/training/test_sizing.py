@@ -8,10 +8,10 @@ import pytest
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
 from tests.support.graphs import Links, distinct_pairs, ids, write_graph
+from training.backends.torch_place import Place
 from training.config import TrainConfig
 from training.setup import share_of
 from training.sizing import choose, device_need
-from training.torch_place import Place
 
 CONFIG = TrainConfig(dim=64, chunk=4, negatives_in_batch=0, negatives_uniform=4, threads=1)
 

@@ -9,18 +9,18 @@ from torch import Tensor
 
 from bundle.errors import ConfigError
 from tests.support.graphs import distinct_pairs
-from training.backend import BucketWork
+from training.backends.base import BucketWork
+from training.backends.torch_backend import alike_chunks
+from training.backends.torch_batches import Batch, DeviceFeed, HostFeed
+from training.backends.torch_draws import below as below_on_device
+from training.backends.torch_draws import chunk_seeds
+from training.backends.torch_draws import draws as draws_on_device
+from training.backends.torch_step import Known
 from training.config import TrainConfig
+from training.counter_rng import below, draws, stream_seed
 from training.edges import BucketEdges, index_edges
 from training.model import random_table, zero_relations
-from training.sampling import below, draws, stream_seed
 from training.schedule import make_schedule
-from training.torch_backend import alike_chunks
-from training.torch_draws import below as below_on_device
-from training.torch_draws import chunk_seeds
-from training.torch_draws import draws as draws_on_device
-from training.torch_feed import Batch, DeviceFeed, HostFeed
-from training.torch_step import Known
 
 CPU = torch.device("cpu")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.torch_step import Rates, TorchTable
-from training.torch_update import torch_update
+from training.backends.torch_step import Rates, TorchTable
+from training.backends.torch_update import torch_update
 
 TOLERANCE = 1e-5
 pytestmark = pytest.mark.skipif(
@@ -25,7 +25,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from training.triton_update import SPAN, _sum_spans, _update_rows
+from training.backends.triton_update import SPAN, _sum_spans, _update_rows
 
 tables = {"vectors": "*fp32", "state": "*fp32", "previous": "*fp32"}
 pointers = {**tables, "rows": "*i64", "order": "*i64", "gradient": "*fp32"}
@@ -64,7 +64,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_kernel_agrees_with_torch(case: str, dim: int) -> None:
     """Rows that come once, often and never; the first and the last row; a gradient of zero on a fresh row."""
-    from training.triton_update import triton_update
+    from training.backends.triton_update import triton_update
 
     torch.manual_seed(4)
     expected = table(30, dim, **CASES[case])
@@ -83,7 +83,7 @@ def test_the_kernel_agrees_with_torch(case: str, dim: int) -> None:
 @pytest.mark.parametrize("lengths", [(1,), (64,), (65, 1), (3, 200, 61, 64, 130)])
 def test_no_program_sums_a_long_run_of_one_relation_alone(lengths: tuple[int, ...]) -> None:
     """Runs within, at and across the spans that are summed first; no entry sums more than a span."""
-    from training.triton_update import SPAN, _sum_spans, triton_update
+    from training.backends.triton_update import SPAN, _sum_spans, triton_update
 
     torch.manual_seed(5)
     expected = table(len(lengths), 20, by_coordinate=True)
@@ -103,7 +103,7 @@ def test_no_program_sums_a_long_run_of_one_relation_alone(lengths: tuple[int, ..
 
 
 def test_nothing_to_do_changes_nothing() -> None:
-    from training.triton_update import triton_update
+    from training.backends.triton_update import triton_update
 
     before = table(3, 4)
     after = copy_of(before)

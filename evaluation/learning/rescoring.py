@@ -1,0 +1,98 @@
+"""Learning to look closer: the network of `recommend.rescoring`, fitted to validation edges."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Float64, Integer
+from scipy.optimize import minimize
+
+from bundle.manifest import Rescoring
+from bundle.space import Relation, Space
+from evaluation.learning.evidence import Shown
+from evaluation.learning.ranking_loss import Examples, pools_of, ranking_loss
+from evaluation.task import FollowTask, Lists
+from recommend.rescoring import FEATURES, candidate_features, make_subject
+
+POOL = 300
+HIDDEN = 16
+NEGATIVES = 100  # of a pool, that teach
+L2 = 1e-4
+Rows = Integer[npt.NDArray[np.integer], " _"]
+
+
+def learn_rescoring(
+    space: Space, task: FollowTask, shown: Sequence[Shown], pools: Lists, rng: np.random.Generator
+) -> Rescoring | None:
+    """The network that puts the held-out candidates of `pools` first; None when no pool can teach anything.
+
+    `shown[i]` and `pools[i]` belong to `task.users[i]`.
+    """
+    relation = space.relation(task.relation)
+    thinned = [_thinned(pool, task.relevant(user), rng) for user, pool in zip(task.users.tolist(), pools, strict=True)]
+    examples = pools_of(task, thinned, lambda i, pool: _features(space, relation, shown[i], pool), len(FEATURES))
+    return fit_network(examples, rng) if len(examples.starts) > 1 else None
+
+
+def _thinned(pool: Rows, relevant: Rows, rng: np.random.Generator) -> Rows:
+    """The pool with no more than NEGATIVES of its other candidates: more users teach more than longer pools do."""
+    positive = np.isin(pool, relevant)
+    others = np.flatnonzero(~positive)
+    chosen = rng.permutation(others)[:NEGATIVES]
+    kept: npt.NDArray[np.integer] = pool[np.sort(np.concatenate([np.flatnonzero(positive), chosen]))]
+    return kept
+
+
+def _features(space: Space, relation: Relation, user: Shown, pool: Rows) -> Float32[npt.NDArray[np.float32], "n f"]:
+    subject = make_subject(space, relation, user.vector, user.targets, user.followers)
+    return candidate_features(space, relation, subject, pool, np.isin(pool, user.followers))
+
+
+def fit_network(examples: Examples, rng: np.random.Generator, *, hidden: int = HIDDEN, l2: float = L2) -> Rescoring:
+    """Minimise the ranking loss of a network of one hidden layer of `hidden` units by L-BFGS."""
+    mean, deviation = examples.features.mean(axis=0), examples.features.std(axis=0)
+    scale = np.where(deviation > 1e-6, 1.0 / np.maximum(deviation, 1e-6), 0.0).astype(np.float32)
+    x = (examples.features - mean) * scale
+    width = x.shape[1]
+    start = np.concatenate(
+        [rng.normal(0.0, width**-0.5, hidden * width), np.zeros(hidden), rng.normal(0.0, 0.1, hidden)]
+    )
+
+    def objective(packed: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        loss, gradient = _loss(packed, x, examples, hidden)
+        return loss + l2 * float(packed @ packed), gradient + 2.0 * l2 * packed
+
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 150, "maxcor": 20})
+    matrix, bias, out = _unpack(found.x, hidden, width)
+    return Rescoring(
+        pool=POOL,
+        features=FEATURES,
+        mean=tuple(mean.tolist()),
+        scale=tuple(scale.tolist()),
+        hidden=tuple(tuple(row) for row in matrix.tolist()),
+        bias=tuple(bias.tolist()),
+        out=tuple(out.tolist()),
+    )
+
+
+def _loss(
+    packed: Float64[npt.NDArray[np.float64], " p"],
+    x: Float32[npt.NDArray[np.float32], "n f"],
+    examples: Examples,
+    hidden: int,
+) -> tuple[float, Float64[npt.NDArray[np.float64], " p"]]:
+    # float32 in the products over all candidates, where the time goes; float64 in the sums.
+    matrix, bias, out = (part.astype(np.float32) for part in _unpack(packed, hidden, x.shape[1]))
+    active = np.maximum(x @ matrix.T + bias, 0.0)
+    loss, slopes = ranking_loss((active @ out).astype(np.float64), examples)
+    slope = slopes.astype(np.float32)
+    back = (slope[:, None] * out) * (active > 0)
+    parts = ((back.T @ x).ravel(), back.sum(axis=0), slope @ active)
+    return loss, np.concatenate(parts).astype(np.float64)
+
+
+def _unpack(
+    packed: Float64[npt.NDArray[np.float64], " p"], hidden: int, width: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    cut = hidden * width
+    return packed[:cut].reshape(hidden, width), packed[cut : cut + hidden], packed[cut + hidden :]

@@ -1,0 +1,222 @@
+"""Second pass: ids become rows; self-loops and repeats go; what is left is split and written."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Float64, Int32, Int64
+
+from bundle.errors import EdgeFileError, GraphFileError
+from bundle.ids import IdTable
+from bundle.prepared import Part, part_file
+from bundle.progress import Progress, Stage
+from graph.dedupe import Deduplicator, EdgeKind, RowEdges
+from graph.npyfile import ArrayFiles
+from graph.reading import SpooledEdges
+from graph.schema import FileSplit, RandomSplit, RelationSpec, SplitSpec
+from graph.split import TEST, TRAIN, VALID, Parts, random_parts, time_parts
+from graph.spool import AnyArray, RawColumn
+
+_CHUNK = 1 << 20
+_MAX_WEIGHT = float(np.finfo(np.float32).max)
+_PARTS: tuple[tuple[int, Part], ...] = ((TRAIN, "edges"), (VALID, "valid"), (TEST, "test"))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of `relations` in the graph file: the relations it stands for, and the index of the first.
+
+    `order` maps a row of `name_table`, which holds the values of a relation column, to a place in `names`.
+    """
+
+    spec: RelationSpec
+    first: int
+    names: tuple[str, ...]
+    order: Int32[npt.NDArray[np.int32], " r"]
+    name_table: IdTable
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """How many edges were left out, for each relation of an entry."""
+
+    duplicates: Int64[npt.NDArray[np.int64], " r"]
+    self_loops: Int64[npt.NDArray[np.int64], " r"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    edges: RowEdges
+    weight: Float64[npt.NDArray[np.float64], " n"] | None
+    time: Int64[npt.NDArray[np.int64], " n"] | None
+
+    def __getitem__(self, chosen: AnyArray) -> "_Batch":
+        edges = RowEdges(self.edges.src[chosen], self.edges.dst[chosen], self.edges.relation[chosen])
+        weight = None if self.weight is None else self.weight[chosen]
+        time = None if self.time is None else self.time[chosen]
+        return _Batch(edges, weight, time)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The edges that stay: all of them on disk, and a mark for each."""
+
+    src: RawColumn
+    dst: RawColumn
+    relation: RawColumn
+    keep: Bool[npt.NDArray[np.bool_], " n"]
+    weight: Float64[npt.NDArray[np.float64], " n"] | None
+    time: Int64[npt.NDArray[np.int64], " n"] | None
+
+    @property
+    def count(self) -> int:
+        return int(np.count_nonzero(self.keep))
+
+    def batches(self) -> Iterator[_Batch]:
+        start = 0
+        for src, dst, relation in zip(self.src.batches(), self.dst.batches(), self.relation.batches(), strict=True):
+            here = slice(start, start + len(src))
+            weight = None if self.weight is None else self.weight[here]
+            time = None if self.time is None else self.time[here]
+            yield _Batch(RowEdges(src, dst, relation), weight, time)[self.keep[here]]
+            start += len(src)
+
+    def nothing(self) -> _Batch:
+        """No edges, in the columns that these have."""
+        rows = np.zeros(0, dtype=np.int32)
+        weight = None if self.weight is None else np.zeros(0, dtype=np.float64)
+        time = None if self.time is None else np.zeros(0, dtype=np.int64)
+        return _Batch(RowEdges(rows, rows, rows), weight, time)
+
+    def times(self) -> Iterator[Int64[npt.NDArray[np.int64], " n"]]:
+        if self.time is None:
+            return
+        for start in range(0, len(self.keep), _CHUNK):
+            here = slice(start, start + _CHUNK)
+            yield self.time[here][self.keep[here]]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembler:
+    """Writes edges as rows into `files`; `tables` give the rows, `work` is for files of passing use."""
+
+    tables: dict[str, IdTable]
+    files: ArrayFiles
+    work: Path
+    progress: Progress
+
+    def held_out(self, entry: Entry, spooled: SpooledEdges) -> None:
+        """Write edges that the user held out, as they stand in the files."""
+        for edges in self._rows(entry, spooled):
+            self._write(entry, spooled.input.part, _Batch(edges, None, None))
+
+    def training(self, entry: Entry, spooled: SpooledEdges, split: SplitSpec | None) -> Dropped:
+        """Write an entry's training edges, and those that `split` (None: not of this entry) holds out.
+
+        Raises EdgeFileError when only self-loops are there, GraphFileError when the split leaves no training edge.
+        """
+        name = entry.spec.name
+        with _scratch(self.work / "entry") as directory:
+            with self.progress.stage(f"finding rows of {name}", spooled.count, "edges") as stage:
+                kept, dropped = self._deduplicate(entry, spooled, directory, stage)
+            parts = _parts(directory, entry.spec, kept, split)
+            with self.progress.stage(f"writing {name}", kept.count, "edges") as stage:
+                self._write_all(entry, kept, parts, stage)
+        for relation in range(len(entry.names)):
+            self._write_relation(entry.first + relation, "edges", kept.nothing())  # only held-out files may have it
+        return dropped
+
+    def _rows(self, entry: Entry, spooled: SpooledEdges) -> Iterator[RowEdges]:
+        sources = spooled.src.rows(self.tables[entry.spec.source])
+        targets = spooled.dst.rows(self.tables[entry.spec.target])
+        if spooled.relation is None:
+            for src, dst in zip(sources, targets, strict=True):
+                yield RowEdges(src, dst, np.zeros(len(src), dtype=np.int32))
+        else:
+            names = spooled.relation.rows(entry.name_table)
+            for src, dst, name in zip(sources, targets, names, strict=True):
+                yield RowEdges(src, dst, entry.order[name])
+
+    def _deduplicate(self, entry: Entry, spooled: SpooledEdges, directory: Path, stage: Stage) -> tuple[_Kept, Dropped]:
+        src, dst, relation = (RawColumn(directory / name, np.int32) for name in ("src", "dst", "relation"))
+        deduplicator = Deduplicator(directory, self._kind(entry.spec), spooled.count, len(entry.names))
+        for edges in self._rows(entry, spooled):
+            deduplicator.add(edges)
+            src.append(edges.src)
+            dst.append(edges.dst)
+            relation.append(edges.relation)
+            stage.advance(len(edges))
+        weight = None if spooled.weight is None else spooled.weight.mapped()
+        time = None if spooled.time is None else spooled.time.mapped()
+        kept = _Kept(src, dst, relation, deduplicator.keep(weight, time), weight, time)
+        return kept, Dropped(deduplicator.duplicates, deduplicator.self_loops)
+
+    def _kind(self, spec: RelationSpec) -> EdgeKind:
+        return EdgeKind(spec.source == spec.target, spec.symmetric, len(self.tables[spec.target]))
+
+    def _write_all(self, entry: Entry, kept: _Kept, parts: Parts | None, stage: Stage) -> None:
+        start = 0
+        for batch in kept.batches():
+            count = len(batch.edges)
+            if parts is None:
+                self._write(entry, "edges", batch)
+            else:
+                here = parts[start : start + count]
+                for number, part in _PARTS:
+                    self._write(entry, part, batch[np.flatnonzero(here == number)])
+            start += count
+            stage.advance(count)
+
+    def _write(self, entry: Entry, part: Part, batch: _Batch) -> None:
+        if len(entry.names) == 1:
+            self._write_relation(entry.first, part, batch)
+            return
+        order = np.argsort(batch.edges.relation, kind="stable")
+        found, starts = np.unique(batch.edges.relation[order], return_index=True)
+        for relation, members in zip(found.tolist(), np.split(order, starts[1:]), strict=True):
+            self._write_relation(entry.first + relation, part, batch[members])
+
+    def _write_relation(self, index: int, part: Part, batch: _Batch) -> None:
+        if part != "edges" and len(batch.edges) == 0:
+            return
+        columns: dict[str, AnyArray] = {"src": batch.edges.src, "dst": batch.edges.dst}
+        if part == "edges" and batch.weight is not None:
+            # The weights of repeats are added, so a sum may be larger than any one number of 32 bits.
+            columns["weight"] = np.minimum(batch.weight, _MAX_WEIGHT).astype(np.float32)
+        if part == "edges" and batch.time is not None:
+            columns["time"] = batch.time
+        for name, values in columns.items():
+            self.files.append(part_file(self.files.directory, part, index, name), values)
+
+
+def _parts(directory: Path, spec: RelationSpec, kept: _Kept, split: SplitSpec | None) -> Parts | None:
+    count = kept.count
+    if count == 0:
+        raise EdgeFileError(
+            f"Relation {spec.name!r}: each of its edges joins an entity to itself. Self-loops are left out, "
+            "so nothing remains. Check the columns src and dst, or remove the relation."
+        )
+    if split is None or isinstance(split, FileSplit):
+        return None
+    if isinstance(split, RandomSplit):
+        return random_parts(directory, count, split.fraction, split.seed)
+    parts = time_parts(directory, kept.times, count, split.fraction)
+    if parts.min() != TRAIN:
+        raise GraphFileError(
+            f"Relation {spec.name!r}: so many of its edges have the latest times that the split by time leaves none "
+            'to train on. Lower split.fraction or split by "random".'
+        )
+    return parts
+
+
+@contextmanager
+def _scratch(directory: Path) -> Iterator[Path]:
+    directory.mkdir(parents=True)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)

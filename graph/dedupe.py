@@ -1,0 +1,159 @@
+"""Which edges of a relation to keep: no self-loops, and of repeated edges the first in file order.
+
+Edges are dealt into buckets by a hash of their ends, so all repeats of an edge meet in one bucket and a bucket fits
+in memory. A repeated edge keeps the sum of the weights and the earliest of the times.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Int32, Int64, UInt64
+
+from graph.spool import RawColumn, scratch_array
+
+BUCKET_EDGES = 1 << 22
+MAX_BUCKETS = 256
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: consecutive keys land in different buckets
+Rows = Int32[npt.NDArray[np.int32], " n"]
+
+
+@dataclass(frozen=True, slots=True)
+class RowEdges:
+    """Edges as rows, in file order: `relation` is the relation of each (0 where there is just one)."""
+
+    src: Rows
+    dst: Rows
+    relation: Rows
+
+    def __len__(self) -> int:
+        return len(self.src)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeKind:
+    """What deduplication must know of a relation: a self-loop needs both ends in one type."""
+
+    same_type: bool
+    symmetric: bool
+    targets: int
+
+    def loops(self, edges: RowEdges) -> Bool[npt.NDArray[np.bool_], " n"]:
+        """Which edges join an entity to itself."""
+        if not self.same_type:
+            return np.zeros(len(edges), dtype=np.bool_)
+        same: npt.NDArray[np.bool_] = edges.src == edges.dst
+        return same
+
+    def keys(self, edges: RowEdges) -> UInt64[npt.NDArray[np.uint64], " n"]:
+        """One number for each pair of ends; in a symmetric relation both orders have the same."""
+        first, second = edges.src, edges.dst
+        if self.symmetric:
+            first, second = np.minimum(edges.src, edges.dst), np.maximum(edges.src, edges.dst)
+        return first.astype(np.uint64) * np.uint64(self.targets) + second.astype(np.uint64)
+
+
+def bucket_of(keys: UInt64[npt.NDArray[np.uint64], " n"], buckets: int) -> UInt64[npt.NDArray[np.uint64], " n"]:
+    """Which of `buckets` each key belongs to, spread evenly whatever the keys look like."""
+    chosen: npt.NDArray[np.uint64] = ((keys * _SPREAD) >> np.uint64(32)) % np.uint64(buckets)
+    return chosen
+
+
+@dataclass(slots=True)
+class _Bucket:
+    positions: RawColumn
+    keys: RawColumn
+    relations: RawColumn
+
+    def read(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+        columns = (self.positions, self.keys, self.relations)
+        positions, keys, relations = (np.concatenate(list(column.batches())) for column in columns)
+        return positions, keys, relations
+
+    def delete(self) -> None:
+        for column in (self.positions, self.keys, self.relations):
+            column.path.unlink()
+
+
+@dataclass(slots=True)
+class Deduplicator:
+    """Takes edges batch by batch, then says which to keep.
+
+    `expected` is the number of edges to come; `relations` the number of relations among them.
+    """
+
+    directory: Path
+    kind: EdgeKind
+    expected: int
+    relations: int
+    seen: int = 0
+    self_loops: Int64[npt.NDArray[np.int64], " r"] = field(init=False)
+    duplicates: Int64[npt.NDArray[np.int64], " r"] = field(init=False)
+    _buckets: list[_Bucket] = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = min(max(-(-self.expected // BUCKET_EDGES), 1), MAX_BUCKETS)
+        self.self_loops = np.zeros(self.relations, dtype=np.int64)
+        self.duplicates = np.zeros(self.relations, dtype=np.int64)
+        self._buckets = [self._bucket(i) for i in range(count)]
+
+    def _bucket(self, i: int) -> _Bucket:
+        return _Bucket(
+            RawColumn(self.directory / f"{i}.positions", np.int64),
+            RawColumn(self.directory / f"{i}.keys", np.uint64),
+            RawColumn(self.directory / f"{i}.relations", np.int32),
+        )
+
+    def add(self, edges: RowEdges) -> None:
+        """Take the next batch."""
+        loops = self.kind.loops(edges)
+        self.self_loops += np.bincount(edges.relation[loops], minlength=self.relations)
+        kept = np.flatnonzero(~loops)
+        keys = self.kind.keys(edges)[kept]
+        relation = edges.relation[kept]
+        for bucket, members in self._deal(keys):
+            bucket.positions.append(kept[members] + self.seen)
+            bucket.keys.append(keys[members])
+            bucket.relations.append(relation[members])
+        self.seen += len(edges)
+
+    def _deal(self, keys: UInt64[npt.NDArray[np.uint64], " n"]) -> Iterator[tuple[_Bucket, Any]]:
+        if len(self._buckets) == 1:
+            yield self._buckets[0], slice(None)
+            return
+        chosen = bucket_of(keys, len(self._buckets)).astype(np.uint8)
+        order = np.argsort(chosen, kind="stable")
+        ends = np.cumsum(np.bincount(chosen, minlength=len(self._buckets)))
+        yield from zip(self._buckets, np.split(order, ends[:-1]), strict=True)
+
+    def keep(
+        self,
+        weight: npt.NDArray[np.float64] | None = None,
+        time: npt.NDArray[np.int64] | None = None,
+    ) -> Bool[npt.NDArray[np.bool_], " n"]:
+        """Which edges to keep; `weight` and `time` of all edges are changed in place for those kept."""
+        keep = scratch_array(self.directory / "keep", np.bool_, self.seen)
+        for bucket in self._buckets:
+            if len(bucket.positions):
+                self._keep_bucket(bucket, keep, weight, time)
+                bucket.delete()
+        return keep
+
+    def _keep_bucket(self, bucket: _Bucket, keep: Any, weight: Any, time: Any) -> None:
+        positions, keys, relations = bucket.read()
+        order = np.lexsort((keys, relations)) if self.relations > 1 else np.argsort(keys, kind="stable")
+        new = np.ones(len(order), dtype=np.bool_)
+        new[1:] = (np.diff(keys[order]) != 0) | (np.diff(relations[order]) != 0)
+        first = positions[order[new]]  # the sorts are stable, so the first of a group is the first in the files
+        keep[first] = True
+        self.duplicates += np.bincount(relations[order[~new]], minlength=self.relations)
+        if new.all():
+            return
+        starts = np.flatnonzero(new)
+        if weight is not None:
+            weight[first] = np.add.reduceat(weight[positions[order]], starts)
+        if time is not None:
+            time[first] = np.minimum.reduceat(time[positions[order]], starts)

@@ -1,0 +1,135 @@
+"""The edges of a relation as a stream of checked batches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from jaxtyping import Float64, Int64
+
+from bundle.errors import EdgeFileError
+from bundle.ids import IdKind
+from bundle.progress import Stage
+from graph import columns
+from graph.columns import BadValue
+from graph.edge_file import Table, shown
+from graph.files import open_table
+from graph.schema import RelationSpec
+from graph.text import TextTable
+
+Ids = Any  # int64 ids as a numpy array, string ids as an Arrow LargeBinaryArray
+Convert = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeBatch:
+    """Some edges in file order; `relation` (names, Arrow LargeBinaryArray) only where a column carries it."""
+
+    src: Ids
+    dst: Ids
+    weight: Float64[npt.NDArray[np.float64], " n"] | None
+    time: Int64[npt.NDArray[np.int64], " n"] | None
+    relation: Any | None
+
+    def __len__(self) -> int:
+        return len(self.src)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeReader:
+    """How one relation's files are read. `held_out` files need no weight and no time."""
+
+    spec: RelationSpec
+    source: IdKind
+    target: IdKind
+    held_out: bool = False
+
+    def batches(self, paths: Sequence[Path], stage: Stage) -> Iterator[EdgeBatch]:
+        """The edges of all files, in order; the stage advances by bytes.
+
+        Raises EdgeFileError naming file, row, column, what was found and what to do.
+        """
+        total = 0
+        for path in paths:
+            for batch in self.table_batches(open_table(path, self.spec.columns), stage):
+                total += len(batch)
+                yield batch
+        if total == 0:
+            names = ", ".join(str(path) for path in paths)
+            raise EdgeFileError(
+                f"Relation {self.spec.name!r}: no edge in {names}. Give files with edges or remove the relation."
+            )
+
+    def table_batches(self, table: Table, stage: Stage) -> Iterator[EdgeBatch]:
+        """The edges of one file. Raises EdgeFileError as `batches` does, save that it may have none."""
+        wanted = self._columns()
+        first = 0
+        for batch in table.batches(list(wanted), stage):
+            found: dict[str, Any] = {}
+            for name, convert in wanted.items():
+                found[name] = _converted(table, first, name, batch.column(name), convert)
+            first += batch.num_rows
+            yield self._assemble(found)
+
+    def _columns(self) -> dict[str, Convert]:
+        kinds: dict[IdKind, Convert] = {"int64": columns.int_ids, "string": columns.string_ids}
+        wanted = {self.spec.src: kinds[self.source], self.spec.dst: kinds[self.target]}
+        if self.spec.relation_column is not None:
+            wanted[self.spec.relation_column] = columns.string_ids
+        if self.spec.weight is not None and not self.held_out:
+            wanted[self.spec.weight] = columns.weights
+        if self.spec.time is not None and not self.held_out:
+            wanted[self.spec.time] = columns.times
+        return wanted
+
+    def _assemble(self, found: dict[str, Any]) -> EdgeBatch:
+        def get(name: str | None) -> Any | None:
+            return None if name is None else found.get(name)
+
+        spec = self.spec
+        return EdgeBatch(found[spec.src], found[spec.dst], get(spec.weight), get(spec.time), get(spec.relation_column))
+
+
+def _converted(table: Table, first: int, name: str, column: Any, convert: Convert) -> Any:
+    try:
+        values = convert(column)
+        if isinstance(table, TextTable) and isinstance(values, pa.LargeBinaryArray):
+            _refuse_line_breaks(values)
+    except BadValue as error:
+        row = 0 if error.row is None else error.row
+        place = "" if error.row is None else f", {table.place(first + row)}"
+        raise EdgeFileError(
+            f"{table.path}{place}, column {name!r}: found {_found(error)}, expected {error.expected}. {_advice(error)}"
+        ) from error
+    return values
+
+
+def _refuse_line_breaks(values: Any) -> None:
+    """A quoted field may span lines within one block of text but not across two, so it never may."""
+    data = np.frombuffer(values.buffers()[2] or b"", dtype=np.uint8)
+    if not np.any((data == ord("\n")) | (data == ord("\r"))):
+        return
+    for row, value in enumerate(values.to_pylist()):
+        if b"\n" in value or b"\r" in value:
+            raise BadValue(row, value, "text without a line break")
+
+
+def _found(error: BadValue) -> str:
+    if error.row is None:
+        return str(error.found)
+    return "nothing (null)" if error.found is None else shown(error.found)
+
+
+def _advice(error: BadValue) -> str:
+    if error.row is None and error.expected == columns.INT_ID:
+        return 'Write the column as integers (a float cannot hold every id), or set id = "string" for the type.'
+    if error.row is None:
+        return "Write the column in that type."
+    if error.expected == columns.INT_ID and error.found is not None:
+        return 'Correct the row, or set id = "string" for the entity type.'
+    if error.expected.endswith("line break"):
+        return "Keep such ids in Parquet."
+    return "Correct or remove the row."

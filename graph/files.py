@@ -1,0 +1,57 @@
+"""Which files a relation's edges stand in, and what sort each is by its ending."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from bundle.errors import EdgeFileError, GraphFileError
+from graph.edge_file import Table
+from graph.parquet import ParquetTable
+from graph.text import TextTable, file_opener
+
+_GLOB_CHARACTERS = frozenset("*?[")
+
+
+def expand(base: Path, patterns: Sequence[str], key: str) -> list[Path]:
+    """The files that `patterns` name, relative to `base`; those of one glob in the order of their names.
+
+    Raises GraphFileError for a glob that matches nothing, EdgeFileError for a file that does not exist.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        matches = _matches(base, pattern)
+        if not matches:
+            raise GraphFileError(f"{key}: {pattern!r} matches no file in {base.resolve()}. Correct it.")
+        found += matches
+    for path in found:
+        if not path.is_file():
+            fault = "is no file" if path.exists() else "does not exist"
+            raise EdgeFileError(f"{path} {fault}. {key} names it: correct that or put the file there.")
+    return found
+
+
+def _matches(base: Path, pattern: str) -> list[Path]:
+    plain = base / pattern
+    if plain.exists() or not _GLOB_CHARACTERS & set(pattern):
+        return [plain]
+    names = glob.glob(pattern, root_dir=base, recursive=True)  # noqa: PTH207  (Path.glob takes no absolute pattern)
+    return [base / name for name in sorted(names)]
+
+
+def open_table(path: Path, columns: Sequence[str] | None) -> Table:
+    """The table in the file at `path`, whose ending says what it is.
+
+    `columns` names the columns of a text file that has no header line.
+
+    Raises EdgeFileError for an ending that is none of .parquet, .csv, .tsv, .csv.gz, .tsv.gz.
+    """
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        return ParquetTable(path)
+    plain = name.removesuffix(".gz")
+    if plain.endswith((".csv", ".tsv")):
+        delimiter = "," if plain.endswith(".csv") else "\t"
+        return TextTable(path, delimiter, tuple(columns) if columns else None, file_opener(path))
+    raise EdgeFileError(
+        f"{path}: the ending does not say what the file is. Use .parquet, .csv or .tsv (text may end in .gz too)."
+    )

@@ -1,0 +1,286 @@
+"""Public data sets, from the files a user has downloaded, to a graph directory: Parquet files and a graph.toml.
+
+Files are streamed. What is imported is left as it stands: repeats and self-loops go when the graph is prepared.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bundle.arrays import write_text
+from bundle.errors import EdgeFileError, UsageError
+from bundle.ids import IdKind, parse_int_id
+from bundle.progress import SILENT, Progress, Stage
+from graph.edge_file import Table
+from graph.edge_reader import EdgeBatch, EdgeReader
+from graph.files import open_table
+from graph.rawtext import squashed_opener, zip_opener
+from graph.schema import RelationSpec
+from graph.text import TextTable, file_opener
+
+SourceName = Literal["twitter-follow", "twitter-fave", "snap", "triples"]
+ThirdColumn = Literal["time", "weight", "ignore"]
+_TRIPLE = ("head", "relation", "tail")
+_UNDIRECTED = "# undirected graph"
+
+
+def import_graph(
+    source: SourceName,
+    files: Sequence[Path],
+    out: Path,
+    progress: Progress = SILENT,
+    third: ThirdColumn | None = None,
+) -> Path:
+    """Import `files` of the format `source` into the new directory `out`; returns the path of its graph.toml.
+
+    `third` says what a third column of a SNAP edge list is.
+
+    Raises UsageError when `out` holds a graph or the files do not suit, EdgeFileError for a bad file.
+    """
+    if (out / "graph.toml").exists():
+        raise UsageError(f"{out} holds a graph already. Give a new directory.")
+    for file in files:
+        if not file.is_file():
+            raise EdgeFileError(f"{file} does not exist. Give the path of the file you downloaded.")
+    if third is not None and source != "snap":
+        raise UsageError(f"A third column is for SNAP edge lists; {source} files have fixed columns. Leave it out.")
+    out.mkdir(parents=True, exist_ok=True)
+    importers: dict[SourceName, Callable[[], str]] = {
+        "twitter-follow": lambda: _twitter(files, out, progress, FOLLOW),
+        "twitter-fave": lambda: _twitter(files, out, progress, FAVE),
+        "snap": lambda: _snap(files, out, progress, third),
+        "triples": lambda: _triples(files, out, progress),
+    }
+    write_text(out / "graph.toml", importers[source]())
+    return out / "graph.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class TwitterFormat:
+    """One of Twitter's two published graphs."""
+
+    title: str
+    relation: str
+    target: str
+    target_column: str
+
+
+FOLLOW = TwitterFormat("TwitterFollowGraph", "follows", "author", "author_index")
+FAVE = TwitterFormat("TwitterFaveGraph", "favorites", "tweet", "tweet_index")
+
+TWITTER_TOML = """# {title}: the two columns are separate id spaces, so user 7 is not {target} 7.
+# Times are chunks: ordinal, not seconds. A repeated edge counts once, with its earliest chunk.
+[entities.user]
+id = "int64"
+[entities.{target}]
+id = "int64"
+
+[[relations]]
+name = "{relation}"
+source = "user"
+target = "{target}"
+files = "{relation}.parquet"
+time = "time"
+
+[split]
+relation = "{relation}"
+by = "time"
+fraction = 0.1
+"""
+
+
+def _twitter(files: Sequence[Path], out: Path, progress: Progress, form: TwitterFormat) -> str:
+    spec = RelationSpec(
+        name=form.relation,
+        source="user",
+        target=form.target,
+        files=tuple(str(file) for file in files),
+        src="user_index",
+        dst=form.target_column,
+        time="time_chunk",
+    )
+    _convert([_table(file) for file in files], spec, "int64", out / f"{form.relation}.parquet", progress)
+    return TWITTER_TOML.format(title=form.title, target=form.target, relation=form.relation)
+
+
+def _table(file: Path) -> Table:
+    return TextTable(file, ",", None, zip_opener(file)) if file.suffix.lower() == ".zip" else open_table(file, None)
+
+
+SNAP_TOML = """# Imported from {names}.
+[entities.node]
+id = "{kind}"
+
+[[relations]]
+name = "edges"
+source = "node"
+target = "node"
+files = "edges.parquet"
+{options}
+[split]
+relation = "edges"
+by = "{by}"
+fraction = 0.1
+"""
+
+
+def _snap(files: Sequence[Path], out: Path, progress: Progress, third: ThirdColumn | None) -> str:
+    plain = [TextTable(file, " ", None, squashed_opener(file)) for file in files]
+    columns, kind = _snap_columns(plain[0], third)
+    used = third if third != "ignore" and len(columns) > 2 else None
+    spec = RelationSpec(
+        name="edges",
+        source="node",
+        target="node",
+        files=tuple(str(file) for file in files),
+        columns=columns,
+        weight="weight" if used == "weight" else None,
+        time="time" if used == "time" else None,
+    )
+    tables = [TextTable(table.path, " ", columns, table.opener) for table in plain]
+    _convert(tables, spec, kind, out / "edges.parquet", progress)
+    options = f'{used} = "{used}"\n' if used else ""
+    if all(_is_undirected(file) for file in files):
+        options += "symmetric = true\n"
+    names = ", ".join(file.name for file in files)
+    return SNAP_TOML.format(names=names, kind=kind, options=options, by="time" if used == "time" else "random")
+
+
+def _snap_columns(table: TextTable, third: ThirdColumn | None) -> tuple[tuple[str, ...], IdKind]:
+    """The names of the columns and the kind of the ids, from the first line of data."""
+    first = table.first_fields()
+    if len(first) not in (2, 3):
+        raise EdgeFileError(
+            f"{table.path}: the first edge has {len(first)} columns, expected 2 or 3 apart by spaces or tabs. "
+            "Keep source, target and perhaps a time or weight."
+        )
+    if len(first) == 3 and third is None:
+        raise UsageError(f"{table.path} has a third column. Say what it is with --third time, weight or ignore.")
+    kind: IdKind = "string" if None in (parse_int_id(first[0]), parse_int_id(first[1])) else "int64"
+    return ("src", "dst", third or "ignore")[: len(first)], kind
+
+
+def _is_undirected(file: Path) -> bool:
+    """SNAP says it in a comment at the head of the file."""
+    stream = file_opener(file)()
+    with stream.file:
+        for line in stream.file:
+            text = line.decode("utf-8", errors="replace").lower()
+            if not text.startswith("#"):
+                return False
+            if text.startswith(_UNDIRECTED):
+                return True
+    return False
+
+
+TRIPLES_TOML = """# Imported from {names}: one relation for each value of the column rel.
+[entities.entity]
+id = "string"
+
+[[relations]]
+name = "*"
+relation_column = "rel"
+source = "entity"
+target = "entity"
+files = "train.parquet"
+
+[split]
+{split}
+"""
+
+
+def _triples(files: Sequence[Path], out: Path, progress: Progress) -> str:
+    parts = _triple_parts(files)
+    spec = RelationSpec(
+        name="*",
+        relation_column="relation",
+        source="entity",
+        target="entity",
+        files=tuple(str(file) for file in files),
+        src="head",
+        dst="tail",
+    )
+    for part, file in parts.items():
+        _convert([_triple_table(file)], spec, "string", out / f"{part}.parquet", progress)
+    names = ", ".join(file.name for file in files)
+    return TRIPLES_TOML.format(names=names, split=_triple_split(parts))
+
+
+def _triple_split(parts: dict[str, Path]) -> str:
+    if "test" not in parts:
+        return 'by = "random"\nfraction = 0.1'
+    held_out = [f'{part} = "{part}.parquet"' for part in ("valid", "test") if part in parts]
+    return "\n".join(['by = "files"', *held_out])
+
+
+def _triple_parts(files: Sequence[Path]) -> dict[str, Path]:
+    """Which file is which, by its name; a single file is the training set."""
+    if len(files) == 1:
+        return {"train": files[0]}
+    parts: dict[str, Path] = {}
+    for file in files:
+        found = [part for part in ("train", "valid", "test") if part in file.name.lower()]
+        if len(found) != 1 or found[0] in parts:
+            raise UsageError(f"{file}: give one file, or files whose names hold train, test and perhaps valid.")
+        parts[found[0]] = file
+    if "train" not in parts or "test" not in parts:
+        raise UsageError(f"Of several files one must be named train and one test; found {', '.join(parts)}.")
+    return parts
+
+
+def _triple_table(file: Path) -> TextTable:
+    table = TextTable(file, "\t", _TRIPLE, file_opener(file))
+    fields = table.first_fields()
+    if len(fields) != len(_TRIPLE):
+        raise EdgeFileError(f"{file}: the first line has {len(fields)} columns apart by tabs, expected {_TRIPLE}.")
+    return TextTable(file, "\t", None, file_opener(file)) if fields == _TRIPLE else table
+
+
+def _convert(tables: Sequence[Table], spec: RelationSpec, kind: IdKind, path: Path, progress: Progress) -> None:
+    """Write the edges of all tables to one Parquet file. Raises EdgeFileError when there are none."""
+    reader = EdgeReader(spec, kind, kind)
+    partial = path.with_name(path.name + ".partial")
+    total = sum(table.path.stat().st_size for table in tables)
+    try:
+        with (
+            pq.ParquetWriter(partial, _schema(spec, kind), compression="zstd") as writer,
+            progress.stage(f"importing {path.stem}", total, "B") as stage,
+        ):
+            count = sum(_write(writer, batch) for batch in _all(reader, tables, stage))
+        if count == 0:
+            raise EdgeFileError(f"{tables[0].path}: no edge in it. Give the file with the edges.")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _all(reader: EdgeReader, tables: Sequence[Table], stage: Stage) -> Iterator[EdgeBatch]:
+    for table in tables:
+        yield from reader.table_batches(table, stage)
+
+
+def _schema(spec: RelationSpec, kind: IdKind) -> Any:
+    ids = pa.int64() if kind == "int64" else pa.large_string()
+    fields = [("src", ids), ("dst", ids)]
+    if spec.relation_column is not None:
+        fields.append(("rel", pa.large_string()))
+    if spec.weight is not None:
+        fields.append(("weight", pa.float64()))
+    if spec.time is not None:
+        fields.append(("time", pa.int64()))
+    return pa.schema(fields)
+
+
+def _write(writer: Any, batch: EdgeBatch) -> int:
+    columns = [batch.src, batch.dst, batch.relation, batch.weight, batch.time]
+    arrays = [
+        pa.array(column) if isinstance(column, np.ndarray) else column for column in columns if column is not None
+    ]
+    fields = [array.cast(field.type) for array, field in zip(arrays, writer.schema, strict=True)]
+    writer.write_batch(pa.record_batch(fields, schema=writer.schema))
+    return len(batch)

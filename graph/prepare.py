@@ -1,0 +1,250 @@
+"""From `graph.toml` to a prepared graph on disk: read, map ids to rows, drop repeats, split, commit.
+
+All work happens in `<out_dir>.partial`; it takes the place of `<out_dir>` in one rename when its `graph.json` is
+written, so a process killed at any moment leaves the last good graph or none.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from bundle.arrays import AnyArray, sync_directory, write_text
+from bundle.errors import DiskFull, GraphFileError, RunError
+from bundle.ids import IdTable, IntIds, StringIds, parse_int_id
+from bundle.prepared import (
+    COMMIT_FILE,
+    FORMAT_VERSION,
+    EntityRecord,
+    GraphRecord,
+    PreparedGraph,
+    RelationRecord,
+    SplitRecord,
+    id_files,
+    load_prepared,
+    part_file,
+)
+from bundle.progress import SILENT, Progress
+from graph.assemble import Assembler, Dropped, Entry
+from graph.npyfile import ArrayFiles
+from graph.reading import Reading, read_inputs
+from graph.schema import ANY_RELATION, GraphFile, RelationSpec, SplitSpec, read_graph_file
+from graph.source import EdgeInput, find_inputs, is_made_from, source_of, write_source
+
+MAX_RELATIONS = 10_000
+_CHUNK = 1 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def prepare(graph_toml: Path, out_dir: Path, progress: Progress = SILENT, *, may_replace: bool = True) -> PreparedGraph:
+    """Prepare the graph that `graph_toml` describes in `out_dir`, or open what is there when its input is unchanged.
+
+    Takes disk space of about 40 bytes an edge while it works and memory for the ids, not for the edges. Where
+    something was made from the graph in `out_dir`, `may_replace` must be False.
+
+    Raises GraphFileError, EdgeFileError for bad input, DiskFull, and RunError when `out_dir` holds something else, when
+    it must not be replaced, or when another process prepares it.
+    """
+    graph = read_graph_file(graph_toml)
+    inputs = find_inputs(graph, graph_toml)
+    source = source_of(graph_toml, inputs)
+    if is_made_from(out_dir, source):
+        return load_prepared(out_dir)
+    if not may_replace and (out_dir / COMMIT_FILE).exists():
+        raise RunError(
+            f"{graph_toml} or an edge file changed since {out_dir} was made, and a finished run stands on that. "
+            "Train in another directory."
+        )
+    with _alone(out_dir), _partial(out_dir) as partial:
+        record = _write(graph, inputs, partial, progress)
+        write_source(partial, source)
+        write_text(partial / COMMIT_FILE, record.model_dump_json(indent=1) + "\n")
+    return load_prepared(out_dir)
+
+
+@contextmanager
+def _alone(out_dir: Path) -> Iterator[None]:
+    """Hold a lock beside `out_dir`, which the system frees if this process dies: two would write into one directory."""
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    lock = out_dir.with_name(out_dir.name + ".lock")
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = os.path.samestat(os.fstat(file.fileno()), lock.stat())
+        except (BlockingIOError, FileNotFoundError):
+            ours = False  # another holds it, or removed it just now
+        if not ours:
+            raise RunError(f"Another process prepares {out_dir}. Wait for it, or name another directory.")
+        try:
+            yield
+        finally:
+            lock.unlink()
+
+
+@contextmanager
+def _partial(out_dir: Path) -> Iterator[Path]:
+    """A directory to work in, which replaces `out_dir` at the end and is removed after an error."""
+    if out_dir.exists() and not (out_dir / COMMIT_FILE).exists() and any(out_dir.iterdir()):
+        raise RunError(f"{out_dir} is not empty and holds no prepared graph. Give a directory of its own.")
+    partial = out_dir.with_name(out_dir.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        _replace(partial, out_dir)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise DiskFull(
+                f"No room left for {partial}: {error.strerror}. Free some space and run it again."
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(partial: Path, out_dir: Path) -> None:
+    old = out_dir.with_name(out_dir.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out_dir.exists():
+        out_dir.rename(old)
+    partial.rename(out_dir)
+    sync_directory(out_dir.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(graph: GraphFile, inputs: list[EdgeInput], directory: Path, progress: Progress) -> GraphRecord:
+    work = directory / "work"
+    work.mkdir()
+    files = ArrayFiles(directory)
+    reading = read_inputs(graph, inputs, work, progress)
+    tables = {name: space.table(name) for name, space in reading.spaces.items()}
+    for name, table in tables.items():
+        _write_ids(files, name, table)
+    entries = _entries(graph, reading)
+    dropped = _write_edges(graph, reading, entries, Assembler(tables, files, work, progress))
+    shutil.rmtree(work)
+    return _record(graph, tables, entries, dropped, files)
+
+
+def _write_ids(files: ArrayFiles, name: str, table: IdTable) -> None:
+    arrays: list[AnyArray] = []
+    if isinstance(table, StringIds):
+        arrays = [table.offsets, table.utf8]
+    elif isinstance(table, IntIds):
+        arrays = [table.values]
+    for path, array in zip(id_files(files.directory, name, table.kind), arrays, strict=True):
+        for start in range(0, max(len(array), 1), _CHUNK):
+            files.append(path, array[start : start + _CHUNK])
+
+
+def _entries(graph: GraphFile, reading: Reading) -> list[Entry]:
+    """The relations that each entry of the graph file stands for, in the order of their indices."""
+    table = reading.names.table(ANY_RELATION)
+    names = table.externals(np.arange(len(table)))
+    entries: list[Entry] = []
+    first = 0
+    for spec in graph.relations:
+        entry = _expanded(spec, first, names, table) if spec.relation_column else _single(spec, first, table)
+        first += len(entry.names)
+        entries.append(entry)
+    _check_names(entries)
+    return entries
+
+
+def _single(spec: RelationSpec, first: int, table: IdTable) -> Entry:
+    return Entry(spec, first, (spec.name,), np.zeros(1, dtype=np.int32), table)
+
+
+def _expanded(spec: RelationSpec, first: int, names: list[str], table: IdTable) -> Entry:
+    """Relations named by a column: in numeric order when all names are numbers, else in the order of their bytes."""
+    numbers = [parse_int_id(name) for name in names]
+    known = [number for number in numbers if number is not None]
+    ranks = np.argsort(np.array(known, dtype=np.int64)) if len(known) == len(names) else np.arange(len(names))
+    order = np.empty(len(names), dtype=np.int32)
+    order[ranks] = np.arange(len(names), dtype=np.int32)
+    return Entry(spec, first, tuple(names[rank] for rank in ranks.tolist()), order, table)
+
+
+def _check_names(entries: list[Entry]) -> None:
+    names = [name for entry in entries for name in entry.names]
+    if len(names) > MAX_RELATIONS:
+        raise GraphFileError(
+            f"relation_column has {len(names)} different values, at most {MAX_RELATIONS} are taken. "
+            "Name the column that holds the relation."
+        )
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise GraphFileError(
+            f"relation_column has the value {twice[0]!r}, and a relation of that name is listed too. Rename that one."
+        )
+
+
+def _write_edges(graph: GraphFile, reading: Reading, entries: list[Entry], assembler: Assembler) -> list[Dropped]:
+    dropped: list[Dropped] = []
+    for spooled in reading.spooled:
+        position = spooled.input.position
+        if spooled.input.part == "edges":
+            split = graph.split if graph.split_relation == position else None
+            dropped.append(assembler.training(entries[position], spooled, split))
+        else:
+            assembler.held_out(entries[position], spooled)
+    return dropped
+
+
+def _record(
+    graph: GraphFile,
+    tables: dict[str, IdTable],
+    entries: list[Entry],
+    dropped: list[Dropped],
+    files: ArrayFiles,
+) -> GraphRecord:
+    relations = [
+        _relation(entry, i, counts, files)
+        for entry, counts in zip(entries, dropped, strict=True)
+        for i in range(len(entry.names))
+    ]
+    record = GraphRecord(
+        format_version=FORMAT_VERSION,
+        digest="",
+        entities=[EntityRecord(name=name, id=table.kind, count=len(table)) for name, table in tables.items()],
+        relations=relations,
+        split=_split(graph.split, graph),
+    )
+    content = json.dumps([record.model_dump(), files.finish()], sort_keys=True, ensure_ascii=False)
+    return record.model_copy(update={"digest": hashlib.sha256(content.encode()).hexdigest()})
+
+
+def _relation(entry: Entry, i: int, dropped: Dropped, files: ArrayFiles) -> RelationRecord:
+    spec, index = entry.spec, entry.first + i
+    return RelationRecord(
+        name=entry.names[i],
+        source=spec.source,
+        target=spec.target,
+        symmetric=spec.symmetric,
+        coverage=spec.coverage,
+        weight=spec.weight is not None,
+        time=spec.time is not None,
+        edges=files.count(part_file(files.directory, "edges", index, "src")),
+        valid=files.count(part_file(files.directory, "valid", index, "src")),
+        test=files.count(part_file(files.directory, "test", index, "src")),
+        duplicates=int(dropped.duplicates[i]),
+        self_loops=int(dropped.self_loops[i]),
+    )
+
+
+def _split(split: SplitSpec | None, graph: GraphFile) -> SplitRecord | None:
+    if split is None:
+        return None
+    return SplitRecord(
+        relation=graph.relations[graph.split_relation or 0].name,
+        by=split.by,
+        fraction=None if split.by == "files" else split.fraction,
+        seed=split.seed if split.by == "random" else None,
+    )

@@ -1,0 +1,77 @@
+"""First pass: every edge file is read once, checked and set aside, and the ids of each type are collected."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bundle.progress import Progress
+from graph.edge_reader import EdgeBatch, EdgeReader
+from graph.idspace import IdSpace, StringSpace, id_space
+from graph.schema import GraphFile, RelationSpec
+from graph.source import EdgeInput
+from graph.spool import IdSpool, RawColumn, id_spool
+
+
+@dataclass(slots=True)
+class SpooledEdges:
+    """The edges of one input, set aside on disk in file order."""
+
+    input: EdgeInput
+    src: IdSpool
+    dst: IdSpool
+    relation: IdSpool | None
+    weight: RawColumn | None
+    time: RawColumn | None
+    count: int = 0
+
+
+@dataclass(slots=True)
+class Reading:
+    """All that the first pass found."""
+
+    spooled: list[SpooledEdges]
+    spaces: dict[str, IdSpace]
+    names: StringSpace  # the values of a relation_column, if there is one
+
+
+def read_inputs(graph: GraphFile, inputs: list[EdgeInput], directory: Path, progress: Progress) -> Reading:
+    """Read all inputs into spools under `directory`. Raises EdgeFileError."""
+    spaces = {name: id_space(entity.id) for name, entity in graph.entities.items()}
+    reading = Reading([], spaces, StringSpace())
+    for number, found in enumerate(inputs):
+        spec = graph.relations[found.position]
+        spooled = _empty(graph, spec, found, directory, f"{number}")
+        reader = EdgeReader(
+            spec, graph.entities[spec.source].id, graph.entities[spec.target].id, held_out=found.part != "edges"
+        )
+        label = spec.name if found.part == "edges" else f"{spec.name} ({found.part})"
+        with progress.stage(f"reading {label}", found.size, "B") as stage:
+            for batch in reader.batches(found.paths, stage):
+                _set_aside(batch, spec, spooled, reading)
+        reading.spooled.append(spooled)
+    return reading
+
+
+def _empty(graph: GraphFile, spec: RelationSpec, found: EdgeInput, directory: Path, name: str) -> SpooledEdges:
+    train = found.part == "edges"
+    return SpooledEdges(
+        found,
+        src=id_spool(directory, f"{name}.src", graph.entities[spec.source].id),
+        dst=id_spool(directory, f"{name}.dst", graph.entities[spec.target].id),
+        relation=id_spool(directory, f"{name}.relation", "string") if spec.relation_column else None,
+        weight=RawColumn(directory / f"{name}.weight", np.float64) if spec.weight and train else None,
+        time=RawColumn(directory / f"{name}.time", np.int64) if spec.time and train else None,
+    )
+
+
+def _set_aside(batch: EdgeBatch, spec: RelationSpec, spooled: SpooledEdges, reading: Reading) -> None:
+    reading.spaces[spec.source].add(spooled.src.append(batch.src))
+    reading.spaces[spec.target].add(spooled.dst.append(batch.dst))
+    if spooled.relation is not None:
+        reading.names.add(spooled.relation.append(batch.relation))
+    if spooled.weight is not None and batch.weight is not None:
+        spooled.weight.append(batch.weight)
+    if spooled.time is not None and batch.time is not None:
+        spooled.time.append(batch.time)
+    spooled.count += len(batch)

@@ -1,0 +1,94 @@
+"""What a prepared graph was made from: the graph file and its edge files, so that unchanged input is not read twice."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bundle.arrays import write_text
+from bundle.prepared import COMMIT_FILE, FORMAT_VERSION, Part
+from graph.files import expand
+from graph.schema import FileSplit, GraphFile
+
+SOURCE_FILE = "source.json"
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeInput:
+    """The files of one entry of `relations` that make one part of it."""
+
+    position: int
+    part: Part
+    paths: tuple[Path, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all the files."""
+        return sum(path.stat().st_size for path in self.paths)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class InputRecord(_Record):
+    """One edge file as it was when it was read."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+class SourceRecord(_Record):
+    """The whole of `source.json`."""
+
+    format_version: int
+    graph_file_sha256: str
+    inputs: list[InputRecord]
+
+
+def find_inputs(graph: GraphFile, graph_toml: Path) -> list[EdgeInput]:
+    """All edge files of the graph, those of a split by files last. Raises GraphFileError, EdgeFileError."""
+    base, found = graph_toml.parent, []
+    for i, relation in enumerate(graph.relations):
+        key = f"{graph_toml}: relations[{i}] ({relation.name}).files"
+        found.append(EdgeInput(i, "edges", tuple(expand(base, relation.files, key))))
+    position = graph.split_relation
+    if isinstance(graph.split, FileSplit) and position is not None:
+        if graph.split.valid is not None:
+            found.append(
+                EdgeInput(position, "valid", tuple(expand(base, graph.split.valid, f"{graph_toml}: split.valid")))
+            )
+        found.append(EdgeInput(position, "test", tuple(expand(base, graph.split.test, f"{graph_toml}: split.test"))))
+    return found
+
+
+def source_of(graph_toml: Path, inputs: list[EdgeInput]) -> SourceRecord:
+    """Sizes and times of change of all inputs as they are now."""
+    return SourceRecord(
+        format_version=FORMAT_VERSION,
+        graph_file_sha256=hashlib.sha256(graph_toml.read_bytes()).hexdigest(),
+        inputs=[_input(graph_toml.parent, path) for found in inputs for path in found.paths],
+    )
+
+
+def _input(base: Path, path: Path) -> InputRecord:
+    status = path.stat()
+    name = path.relative_to(base) if path.is_relative_to(base) else path
+    return InputRecord(path=str(name), size=status.st_size, mtime_ns=status.st_mtime_ns)
+
+
+def write_source(directory: Path, source: SourceRecord) -> None:
+    """Write `source.json`."""
+    write_text(directory / SOURCE_FILE, source.model_dump_json(indent=1) + "\n")
+
+
+def is_made_from(directory: Path, source: SourceRecord) -> bool:
+    """Whether `directory` holds a finished graph made from exactly these inputs."""
+    if not (directory / COMMIT_FILE).exists():
+        return False
+    try:
+        return SourceRecord.model_validate_json((directory / SOURCE_FILE).read_bytes()) == source
+    except (FileNotFoundError, ValidationError):
+        return False

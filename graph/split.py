@@ -1,0 +1,83 @@
+"""Which edges are held out: at random, or the last by time."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Int64, UInt8
+
+from graph.spool import scratch_array
+
+TRAIN, VALID, TEST = 0, 1, 2
+_CHUNK = 1 << 20
+_BINS = 1 << 16
+Parts = UInt8[npt.NDArray[np.uint8], " e"]
+Times = Callable[[], Iterator[Int64[npt.NDArray[np.int64], " n"]]]
+
+
+def random_parts(directory: Path, count: int, fraction: float, seed: int) -> Parts:
+    """The part of each of `count` edges in file order, TRAIN, VALID or TEST.
+
+    The first int(fraction * count) places of `numpy.random.default_rng(seed).permutation(count)` are the test edges,
+    half as many after them the validation edges. The permutation is made in a file, 8 bytes an edge.
+    """
+    order = scratch_array(directory / "order", np.int64, count)
+    for start in range(0, count, _CHUNK):
+        order[start : start + _CHUNK] = np.arange(start, min(start + _CHUNK, count))
+    np.random.default_rng(seed).shuffle(order)
+    parts: Parts = scratch_array(directory / "parts", np.uint8, count)
+    test = int(fraction * count)
+    valid = test // 2
+    _set(parts, order[:test], TEST)
+    _set(parts, order[test : test + valid], VALID)
+    return parts
+
+
+def _set(parts: Parts, chosen: npt.NDArray[np.int64], part: int) -> None:
+    for start in range(0, len(chosen), _CHUNK):
+        parts[chosen[start : start + _CHUNK]] = part
+
+
+def time_parts(directory: Path, times: Times, count: int, fraction: float) -> Parts:
+    """The part of each of `count` edges in file order, TRAIN, VALID or TEST.
+
+    The test edges are the int(fraction * count) latest, the validation edges half as many of those before. Edges of
+    one time stay together, so a part may get more than its share: all that are as late as its earliest.
+    """
+    parts: Parts = scratch_array(directory / "parts", np.uint8, count)
+    test = int(fraction * count)
+    if test == 0:
+        return parts
+    test_from = value_at(times, count - test)
+    before = sum(int(np.count_nonzero(batch < test_from)) for batch in times())
+    valid_from = value_at(times, max(before - test // 2, 0))
+    start = 0
+    for batch in times():
+        late = np.where(batch >= test_from, TEST, np.where(batch >= valid_from, VALID, TRAIN))
+        parts[start : start + len(batch)] = late
+        start += len(batch)
+    return parts
+
+
+def value_at(values: Times, rank: int) -> int:
+    """The value that stands at `rank` (from 0) in ascending order; each pass narrows its range 65,536-fold."""
+    low = min(int(batch.min()) for batch in values() if len(batch))
+    high = max(int(batch.max()) for batch in values() if len(batch))
+    while low < high:
+        width = (high - low) // _BINS + 1
+        counts = _histogram(values, low, high, width)
+        ends = np.cumsum(counts)
+        chosen = int(np.searchsorted(ends, rank, side="right"))
+        rank -= int(ends[chosen] - counts[chosen])
+        low, high = low + chosen * width, min(high, low + (chosen + 1) * width - 1)
+    return low
+
+
+def _histogram(values: Times, low: int, high: int, width: int) -> npt.NDArray[np.int64]:
+    counts = np.zeros(_BINS, dtype=np.int64)
+    for batch in values():
+        inside = batch[(batch >= low) & (batch <= high)]
+        distance = inside.astype(np.uint64) - np.uint64(low % 2**64)  # wraps, so no span overflows
+        counts += np.bincount((distance // np.uint64(width)).astype(np.int64), minlength=_BINS)
+    return counts

@@ -1,0 +1,204 @@
+"""Putting the parts of one space into a version under construction: ids, vectors, edges, clusters, lists, codes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int64
+
+from bundle.arrays import map_array
+from bundle.csr import Csr
+from bundle.layout import SpaceLayout
+from bundle.manifest import ClustersEntry, CompressionEntry, DefaultQuery, EntityEntry, RelationEntry
+from bundle.prepared import PreparedRelation, id_files
+from bundle.run import Run
+from bundle.writer import BundleWriter
+from index.builder.clusters import Clustering, cluster
+from index.builder.compression import compress, default_subquantizers
+from index.builder.config import BuildConfig, require_known
+from index.builder.devices import Device
+from index.builder.edges import stage_edges
+from index.builder.lists import candidate_lists
+from index.builder.mixtures import Counting, Engagements, build_mixtures, newest_time
+from index.builder.queries import QueryMaker
+from index.builder.smoothing import Smoothing, smooth
+
+POPULAR = 10_000
+BLOCK_ROWS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceStage:
+    """One space being written: where it comes from, where it goes, how it is to be built."""
+
+    run: Run
+    writer: BundleWriter
+    layout: SpaceLayout
+    config: BuildConfig
+    default: DefaultQuery
+    device: Device
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Entities of each type."""
+        return {entity.name: entity.count for entity in self.run.graph.entities}
+
+    def ids(self) -> tuple[EntityEntry, ...]:
+        """The id tables, as they are in the run."""
+        for entity in self.run.graph.entities:
+            names = self.layout.ids(entity.name, entity.ids.kind)
+            for name, path in zip(names, id_files(self.run.graph.path, entity.name, entity.ids.kind), strict=True):
+                self.writer.array(name, map_array(path))
+        return tuple(EntityEntry(name=e.name, id=e.ids.kind, count=e.count) for e in self.run.graph.entities)
+
+    def vectors(self, popularity: Mapping[str, Float32[npt.NDArray[np.float32], " _"]]) -> None:
+        """The embeddings with their popularity column, the relation vectors, the optimiser state."""
+        for name, embeddings in self.run.vectors.items():
+            file = self.layout.vectors(name)
+            out = self.writer.create(file, np.float32, (len(embeddings), self.run.dim + 1))
+            for start in range(0, len(embeddings), BLOCK_ROWS):
+                block = slice(start, start + BLOCK_ROWS)
+                out[block, : self.run.dim] = embeddings[block]
+                out[block, self.run.dim] = popularity[name][block] if name in popularity else 0.0
+            self.writer.add(file)
+        self.writer.array(self.layout.relations, self.run.relation_vectors)
+        for name in (*self.run.vectors, "relations"):
+            state = self.run.optimizer_file(name)
+            if state is not None:
+                self.writer.array(self.layout.optimizer(name), map_array(state))
+
+    def edges(self) -> tuple[RelationEntry, ...]:
+        """Both CSR directions and the most popular targets of every relation."""
+        return tuple(self._relation(position, record) for position, record in enumerate(self.run.graph.relations))
+
+    def _relation(self, position: int, record: PreparedRelation) -> RelationEntry:
+        edges = self.run.graph.relations[position].train
+        counts = (self.counts[record.source], self.counts[record.target])
+        stage_edges(self.writer, self.layout, position, edges, counts, record.symmetric)
+        in_degrees = self.in_degrees(position)
+        order = np.argsort(-in_degrees, kind="stable")[: min(POPULAR, np.count_nonzero(in_degrees))]
+        self.writer.array(self.layout.popular(position), order.astype(np.int32))
+        return RelationEntry(
+            name=record.name,
+            source=record.source,
+            target=record.target,
+            symmetric=record.symmetric,
+            coverage=record.coverage,
+            edges=len(edges),
+        )
+
+    def in_degrees(self, position: int) -> Int64[npt.NDArray[np.int64], " targets"]:
+        """Edges that point to each target of a relation, as they were staged."""
+        indptr = map_array(self.writer.path(self.layout.edges(position, "sources")[0]))
+        return np.diff(indptr)
+
+    def popularity(self) -> dict[str, Float32[npt.NDArray[np.float32], " _"]]:
+        """ln(1 + in-degree) under the default relation, for the type it points to; needs the edges staged."""
+        names = [relation.name for relation in self.run.graph.relations]
+        in_degrees = self.in_degrees(names.index(self.default.relation))
+        return {self.default.candidate_type: np.log1p(in_degrees).astype(np.float32)}
+
+    def clusters(self) -> Clustering:
+        """The one k-means and its medoids."""
+        types = self.config.clusters.types or (self.default.candidate_type,)
+        require_known("clusters.types", types, self.run.vectors)
+        found = cluster(self.run.vectors, types, self.config.clusters, self.config.seed, self.device)
+        self.writer.array(self.layout.clusters("centroids"), found.centroids)
+        self.writer.array(self.layout.clusters("medoid_types"), found.medoid_types)
+        self.writer.array(self.layout.clusters("medoid_rows"), found.medoid_rows)
+        self.writer.array(self.layout.clusters("sizes"), found.sizes)
+        for name in types:
+            self.writer.array(self.layout.assignment(name), found.assignment[name])
+        return found
+
+    def mixtures(self, clustering: Clustering) -> ClustersEntry:
+        """The modes of every entity of the default user type."""
+        engagements = self._engagements(clustering)
+        settings = self.config.mixtures
+        counting = Counting(
+            modes=settings.modes,
+            n_clusters=len(clustering.centroids),
+            edge_weights=settings.edge_weights,
+            half_life=settings.half_life,
+            newest=newest_time(engagements),
+        )
+        mixtures = build_mixtures(engagements, self.counts[self.default.user_type], counting)
+        if settings.smoothing is not None:
+            smoothing = Smoothing(settings.smoothing.neighbours, settings.smoothing.share)
+            mixtures = smooth(mixtures, self.run.vectors[self.default.user_type], smoothing, counting)
+        self.writer.array(self.layout.mixtures("indptr"), mixtures.indptr)
+        self.writer.array(self.layout.mixtures("clusters"), mixtures.indices)
+        if mixtures.weights is not None:
+            self.writer.array(self.layout.mixtures("weights"), mixtures.weights)
+        return ClustersEntry(
+            count=len(clustering.centroids),
+            types=clustering.types,
+            modes=settings.modes,
+            mixture_type=self.default.user_type,
+            list_length=self.config.clusters.list_length,
+            relation_weights=settings.relation_weights,
+            edge_weights=settings.edge_weights,
+        )
+
+    def _engagements(self, clustering: Clustering) -> list[Engagements]:
+        weights = self.config.mixtures.relation_weights
+        require_known("mixtures.relation_weights", list(weights), [one.name for one in self.run.graph.relations])
+        return [
+            Engagements(
+                self.run.graph.relations[position].train,
+                clustering.assignment[record.target],
+                float(weights.get(record.name, 1.0)),
+                record.symmetric,
+            )
+            for position, record in enumerate(self.run.graph.relations)
+            if record.source == self.default.user_type and record.target in clustering.assignment
+        ]
+
+    def lists(self, clustering: Clustering, entity_type: str) -> None:
+        """The exact candidate lists of one type for centroid and medoid queries."""
+        medoids = np.empty_like(clustering.centroids)
+        for position, name in enumerate(clustering.types):
+            of_type = clustering.medoid_types == position
+            medoids[of_type] = self.run.vectors[name][clustering.medoid_rows[of_type]]
+        embeddings, length = self.run.vectors[entity_type], self.config.clusters.list_length
+        centroid = candidate_lists(clustering.centroids, embeddings, length)
+        self.writer.array(self.layout.candidate_list(entity_type, "centroid", "rows"), centroid.rows)
+        self.writer.array(self.layout.candidate_list(entity_type, "centroid", "scores"), centroid.scores)
+        medoid = candidate_lists(medoids, embeddings, length)
+        self.writer.array(self.layout.candidate_list(entity_type, "medoid", "rows"), medoid.rows)
+        self.writer.array(self.layout.candidate_list(entity_type, "medoid", "scores"), medoid.scores)
+
+    def compression(self, entity_type: str) -> CompressionEntry:
+        """The codes of one type, with golden vectors for other decoders."""
+        settings = self.config.compression
+        parts = settings.subquantizers or default_subquantizers(self.run.dim)
+        made = compress(
+            self.run.vectors[entity_type],
+            parts,
+            rotated=settings.rotated,
+            training_vectors=settings.training_vectors,
+            rng=np.random.default_rng(self.config.seed),
+            device=self.device,
+        )
+        self.writer.array(self.layout.pq(entity_type, "codebooks"), made.quantizer.codebooks)
+        self.writer.array(self.layout.pq(entity_type, "codes"), made.codes)
+        self.writer.array(self.layout.pq(entity_type, "golden"), made.golden)
+        rotation = made.quantizer.rotation
+        if rotation is not None:
+            self.writer.array(self.layout.pq(entity_type, "rotation"), rotation)
+        return CompressionEntry(
+            subquantizers=parts, rotated=rotation is not None, ratio=made.ratio, mse=made.mse, cosine=made.cosine
+        )
+
+    def query_maker(self, clustering: Clustering) -> QueryMaker:
+        """Real queries over the staged edges."""
+        targets = {}
+        for position in range(len(self.run.graph.relations)):
+            files = self.layout.edges(position, "targets")
+            targets[position] = Csr(map_array(self.writer.path(files[0])), map_array(self.writer.path(files[1])))
+        return QueryMaker(self.run, targets, self.default.candidate_type, clustering.centroids)
+
+    def staged_vectors(self, entity_type: str) -> Float32[npt.NDArray[np.float32], "_ width"]:
+        """The vectors of one type with their target-side columns, mapped from the version being written."""
+        return map_array(self.writer.path(self.layout.vectors(entity_type)))

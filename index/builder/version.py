@@ -1,0 +1,184 @@
+"""From a finished run to a complete version: everything is staged, measured in place, then named in one rename."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from bundle.errors import ConfigError, RunError
+from bundle.layout import SpaceLayout
+from bundle.manifest import Assessment, DefaultQuery, Evaluation, Lineage, Manifest, SpaceEntry
+from bundle.progress import SILENT, Progress, Stage
+from bundle.run import Run, open_run
+from bundle.strategies import DEFAULT_AUTO, default_strategies
+from bundle.writer import BundleWriter
+from index.builder.clusters import Clustering
+from index.builder.config import BuildConfig
+from index.builder.devices import Device, find_device
+from index.builder.disk import full_disk_named
+from index.builder.searchers import Chosen, SearcherStage
+from index.builder.stage import SpaceStage
+from index.search.probe import index_file, probe
+
+Assess = Callable[[Path, Manifest], Assessment | None]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltVersion:
+    """A version that now exists but is not published; `searchers` has what was tried for each type."""
+
+    path: Path
+    manifest: Manifest
+    device: str
+    searchers: tuple[Chosen, ...]
+
+
+def build(
+    run_dir: Path,
+    bundles: Path,
+    config: BuildConfig,
+    *,
+    version: str | None = None,
+    space: str = "default",
+    assess: Assess | None = None,
+    progress: Progress = SILENT,
+) -> BuiltVersion:
+    """Build a version from the run in `run_dir` into the directory `bundles`.
+
+    `assess` is given the staged version, which can be opened like any other, and answers with what its
+    strategies measured on held-out edges, the strategies to ship and the best of them. Raises RunError
+    for a run that is not whole, ConfigError for settings that do not fit it, DiskFull.
+    """
+    run = open_run(run_dir)
+    device = find_device()
+    if config.threads:
+        faiss.omp_set_num_threads(config.threads)
+    created = datetime.now(UTC)
+    name = version or _version_name(created, run, config)
+    with full_disk_named(bundles), BundleWriter(bundles, name) as writer:
+        entry, chosen = _stage_space(run, writer, space, config, device, progress)
+        manifest = Manifest(
+            version=writer.version,
+            created=created,
+            lineage=_lineage(run, config),
+            spaces={space: entry},
+            files=writer.files,
+            evaluation=Evaluation(gates=tuple(each.gate for each in chosen)),
+        )
+        if assess is not None:
+            writer.stage(manifest)
+            manifest = _assessed(manifest, space, assess(writer.root, manifest))
+        return BuiltVersion(writer.commit(manifest), manifest, device.name, tuple(chosen))
+
+
+def _version_name(created: datetime, run: Run, config: BuildConfig) -> str:
+    mark = hashlib.sha256(f"{run.graph.digest} {run.record.config_digest} {config.digest()}".encode()).hexdigest()
+    return f"{created:%Y%m%dT%H%M%SZ}-{mark[:6]}"
+
+
+def _lineage(run: Run, config: BuildConfig) -> Lineage:
+    return Lineage(
+        graph_digest=run.graph.digest,
+        training_config_digest=run.record.config_digest,
+        build_config_digest=config.digest(),
+        parent=run.record.parent,
+        code_revision=run.record.code_revision,
+    )
+
+
+def _stage_space(
+    run: Run, writer: BundleWriter, space: str, config: BuildConfig, device: Device, progress: Progress
+) -> tuple[SpaceEntry, list[Chosen]]:
+    default = _default_query(run, config)
+    stage = SpaceStage(run, writer, SpaceLayout(space), config, default, device)
+    with progress.stage("Writing edges and vectors", None, "files"):
+        entities, relations = stage.ids(), stage.edges()
+        stage.vectors(stage.popularity())
+    with progress.stage("Clustering", None, "clusters"):
+        clustering = stage.clusters()
+    with progress.stage("Mixtures", None, "users"):
+        clusters = stage.mixtures(clustering)
+    types = [entity.name for entity in entities if entity.count]
+    with progress.stage("Candidate lists and codes", len(types), "types") as bar:
+        compression = {}
+        for name in types:
+            stage.lists(clustering, name)
+            compression[name] = stage.compression(name)
+            bar.advance()
+    with progress.stage("Indexes", len(types), "types") as bar:
+        chosen = _choose_searchers(stage, clustering, types, bar)
+    entry = SpaceEntry(
+        dim=run.dim,
+        entities=entities,
+        relations=relations,
+        default=default,
+        clusters=clusters,
+        compression=compression,
+        indexes={each.entity_type: each.entry for each in chosen},
+        strategies=default_strategies(config.mixtures.modes),
+        auto=DEFAULT_AUTO,
+    )
+    return entry, chosen
+
+
+def _choose_searchers(stage: SpaceStage, clustering: Clustering, types: Sequence[str], bar: Stage) -> list[Chosen]:
+    """The searcher of every candidate type, each judged on its own real queries."""
+    maker = stage.query_maker(clustering)
+    searchers = SearcherStage(stage.writer, stage.layout, stage.config, stage.device)
+    rng = np.random.default_rng(stage.config.seed)
+    chosen = []
+    for name in types:
+        queries = maker.make(name, 2 * stage.config.index.queries, rng)
+        with_hnsw = name == stage.default.candidate_type
+        chosen.append(searchers.build(name, stage.staged_vectors(name), queries, with_hnsw=with_hnsw))
+        bar.advance()
+    _probe(stage, chosen)
+    return chosen
+
+
+def _probe(stage: SpaceStage, chosen: Sequence[Chosen]) -> None:
+    """Let a child process open what was written, before the manifest signs it. Raises BundleInvalid."""
+    probe(
+        [
+            index_file(stage.writer.path(each.entry.file), each.entry, *stage.staged_vectors(each.entity_type).shape)
+            for each in chosen
+            if each.entry.file is not None
+        ]
+    )
+
+
+def _default_query(run: Run, config: BuildConfig) -> DefaultQuery:
+    """The configured relation, else the one with held-out edges, else the first of high coverage."""
+    relations = {relation.name: relation for relation in run.graph.relations}
+    if not relations:
+        raise RunError(f"{run.path} has no relations.")
+    name = config.default_relation
+    if name is not None and name not in relations:
+        known = ", ".join(list(relations)[:20])
+        raise ConfigError(f"default_relation {name!a:.80} is no relation of the run; it has: {known}.")
+    if name is None and run.graph.split is not None and run.graph.split.relation in relations:
+        name = run.graph.split.relation
+    if name is None:
+        high = [relation.name for relation in run.graph.relations if relation.coverage == "high"]
+        name = (high or list(relations))[0]
+    return DefaultQuery(relation=name, user_type=relations[name].source, candidate_type=relations[name].target)
+
+
+def _assessed(manifest: Manifest, space: str, found: Assessment | None) -> Manifest:
+    """The manifest with what `assess` measured; the recall gates of the indexes stay."""
+    if found is None:
+        return manifest
+    gates = (*manifest.evaluation.gates, *found.evaluation.gates)
+    entry = manifest.spaces[space].model_copy(
+        update={"strategies": found.strategies, "auto": found.auto, "auto_newcomer": found.auto_newcomer}
+    )
+    return manifest.model_copy(
+        update={
+            "spaces": {**manifest.spaces, space: entry},
+            "evaluation": found.evaluation.model_copy(update={"gates": gates}),
+        }
+    )

@@ -1,0 +1,44 @@
+"""The last rung: candidates by falling in-degree, the same for everyone but for what is excluded."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Int64
+
+from bundle.space import Relation
+from recommend.types import NO_MODE, NO_PICKS, POPULAR, Exclusions, Picks
+
+CHUNK = 256
+
+
+def popular_picks(relation: Relation, exclusions: Exclusions, k: int, taken: frozenset[int] = frozenset()) -> Picks:
+    """Up to `k` eligible targets that are not in `taken`; the score is ln(1 + in-degree)."""
+    found: list[tuple[int, int]] = []
+    for rank, row in enumerate(_eligible(relation, exclusions)):
+        if len(found) == k:
+            break
+        if row not in taken:
+            found.append((rank, row))
+    if not found:
+        return NO_PICKS
+    ranks, rows = zip(*found, strict=True)
+    indptr = relation.sources.indptr
+    scores = tuple(math.log1p(indptr[row + 1] - indptr[row]) for row in rows)
+    return Picks(rows, scores, (NO_MODE,) * len(rows), ranks, (POPULAR,) * len(rows))
+
+
+def _eligible(relation: Relation, exclusions: Exclusions) -> Iterator[int]:
+    """Every eligible row: the stored list first, then whoever is not on it."""
+    yield from _kept(relation.popular.astype(np.int64), exclusions)
+    if len(relation.popular) < len(relation.sources):
+        degrees = relation.sources.degrees()
+        rest = np.setdiff1d(np.arange(len(degrees)), relation.popular)
+        yield from _kept(rest[np.argsort(-degrees[rest], kind="stable")], exclusions)
+
+
+def _kept(rows: Int64[npt.NDArray[np.int64], " n"], exclusions: Exclusions) -> Iterator[int]:
+    for start in range(0, len(rows), CHUNK):
+        chunk = rows[start : start + CHUNK]
+        yield from chunk[exclusions.keeps(chunk)].tolist()

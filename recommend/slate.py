@@ -1,0 +1,154 @@
+"""From a plan and what was found to a slate: filter, add those who follow the user, merge, fill up."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int32
+
+from bundle.space import CandidateLists
+from index.search.protocol import Hits
+from recommend.closer import look_closer
+from recommend.merge import Column, Drawn, draw, picked
+from recommend.plan import ListQuery, Plan, list_query
+from recommend.popular import popular_picks
+from recommend.profile import NOBODY
+from recommend.stored_lists import HEAD_LENGTH, ListHead
+from recommend.types import LIST, NO_MODE, NO_MODES, NO_PICKS, SEARCH, Fallback, Modes, Picks, Slate, in_sorted
+
+# The head of a list, by space, candidate type, which of the lists, cluster, and the weight of its scores.
+HeadOf = Callable[[str, str, ListQuery, int, float], ListHead]
+
+LIST_MARGIN = 24
+MAX_FOLLOWERS_SCORED = 4096
+
+
+def slate_from_lists(plan: Plan, version: str, head_of: HeadOf) -> Slate | None:
+    """Merge the stored lists of the plan's modes; None when exclusions leave them too short to fill the slate."""
+    if plan.lists is None:
+        return None
+    for read in _list_columns(plan, plan.lists, head_of):
+        columns = _with_followers(plan, read)
+        unwanted = plan.exclusions.among([column.rows for column in columns])
+        drawn = draw(columns, plan.modes.shares.tolist(), plan.k, unwanted)
+        # While no column was read past where it was cut, reading on down the lists would change nothing.
+        if all(column.whole or not one.exhausted for column, one in zip(columns, drawn, strict=True)):
+            full = sum([len(one.rows) for one in drawn]) == plan.k
+            return _slate(plan, version, columns, drawn, plan.fallback) if full else None
+    return None
+
+
+def slate_from_hits(plan: Plan, version: str, hits: Sequence[Hits]) -> Slate:
+    """Merge the answers of the searcher, one for each of the plan's queries."""
+    columns = _with_followers(plan, [_hit_column(found) for found in hits])
+    if plan.strategy.rescoring is not None:
+        columns = [look_closer(plan, plan.strategy.rescoring, column) for column in columns]
+    fallback: Fallback | None = "deeper_search" if plan.lists is not None and plan.fallback is None else plan.fallback
+    drawn = draw(columns, plan.modes.shares.tolist() if len(plan.modes) else [1.0], plan.k)
+    return _slate(plan, version, columns, drawn, fallback)
+
+
+def popular_slate(plan: Plan, version: str) -> Slate:
+    """The most popular eligible candidates."""
+    return _slate(plan, version, [], [], plan.fallback)
+
+
+def _slate(
+    plan: Plan, version: str, columns: Sequence[Column], drawn: Sequence[Drawn], fallback: Fallback | None
+) -> Slate:
+    picks = picked(columns, drawn, range(len(drawn)) if len(plan.modes) else [NO_MODE] * len(drawn))
+    popular = _popular(plan, picks) if len(picks) < plan.k else NO_PICKS
+    if len(popular):
+        picks = picks.followed_by(popular)
+        fallback = fallback if plan.strategy.merge == "popular" else "popular"
+    counts = tuple(len(one.rows) for one in drawn)
+    return Slate(
+        space=plan.space,
+        version=version,
+        candidate_type=plan.candidate_type,
+        relation=plan.relation.entry.name,
+        strategy=plan.name,
+        weights=plan.weights,
+        picks=picks,
+        modes=Modes(plan.modes.clusters, plan.modes.shares, counts) if len(plan.modes) else NO_MODES,
+        exclusions=plan.exclusions,
+        fallback=fallback,
+        short=len(picks) < plan.k,
+    )
+
+
+def _popular(plan: Plan, picks: Picks) -> Picks:
+    """Popular candidates for the places that are left, none if everyone eligible is in the slate already."""
+    eligible = len(plan.space.entities[plan.candidate_type]) - plan.exclusions.count()
+    missing = min(plan.k, eligible) - len(picks)
+    return popular_picks(plan.relation, plan.exclusions, max(0, missing), frozenset(picks.rows))
+
+
+def _list_columns(plan: Plan, lists: CandidateLists, head_of: HeadOf) -> Iterator[list[Column]]:
+    """The modes' lists: first as much as should do, then the whole."""
+    length = lists.rows.shape[1]
+    # The heaviest mode's share of the slate and some excluded ones.
+    reach = int(plan.k * float(plan.modes.shares[0])) + LIST_MARGIN
+    if reach <= HEAD_LENGTH:
+        yield _head_columns(plan, length, head_of)
+    elif reach < length:
+        yield _cut_columns(plan, lists, reach)
+    yield _cut_columns(plan, lists, length)
+
+
+def _head_columns(plan: Plan, length: int, head_of: HeadOf) -> list[Column]:
+    space, query, weight = plan.space.name, list_query(plan.strategy), plan.weights.mode
+    clusters = plan.modes.clusters.tolist()
+    heads = [head_of(space, plan.candidate_type, query, cluster, weight) for cluster in clusters]
+    return [
+        Column(head.rows, head.scores, LIST, whole=len(head.rows) == length, encoded=head.encoded) for head in heads
+    ]
+
+
+def _cut_columns(plan: Plan, lists: CandidateLists, reach: int) -> list[Column]:
+    rows, scores = lists.rows[plan.modes.clusters, :reach], lists.scores[plan.modes.clusters, :reach]
+    whole = reach == lists.rows.shape[1]
+    weighted = (np.float32(plan.weights.mode) * scores).tolist()
+    return [Column(one, by_mode, LIST, whole=whole) for one, by_mode in zip(rows.tolist(), weighted, strict=True)]
+
+
+def _hit_column(hits: Hits) -> Column:
+    return Column(hits.rows.tolist(), hits.scores.tolist(), SEARCH)
+
+
+def _with_followers(plan: Plan, columns: Sequence[Column]) -> Sequence[Column]:
+    """Where following back counts, add the user's followers to every column and let the bonus reorder it."""
+    followers = _followers(plan)
+    if not len(followers):
+        return columns
+    scores = plan.space.entities[plan.candidate_type].vectors[followers] @ plan.queries().T
+    bonus = np.float32(plan.weights.reciprocity)
+    return [_with_bonus(column, followers, scores[:, mode] + bonus, plan.reach) for mode, column in enumerate(columns)]
+
+
+def _followers(plan: Plan) -> Int32[npt.NDArray[np.int32], " n"]:
+    """Eligible candidates that have an edge of the relation to the user, ascending; of very many the most popular."""
+    if plan.weights.reciprocity <= 0:
+        return NOBODY
+    followers = plan.profile.followers(plan.relation)
+    followers = followers[plan.exclusions.keeps(followers)]
+    if len(followers) <= MAX_FOLLOWERS_SCORED:
+        return followers
+    degrees = np.diff(plan.relation.sources.indptr)[followers]
+    return np.sort(followers[np.argsort(-degrees, kind="stable")[:MAX_FOLLOWERS_SCORED]])
+
+
+def _with_bonus(
+    column: Column,
+    followers: Int32[npt.NDArray[np.int32], " followers"],
+    scores: Float32[npt.NDArray[np.float32], " followers"],
+    n: int,
+) -> Column:
+    """The best `n` of the column and the followers together."""
+    own = np.array(column.rows, dtype=np.int64)
+    others = np.flatnonzero(~in_sorted(own, followers))
+    rows = np.concatenate([own[others], followers])
+    merged = np.concatenate([np.array(column.scores, dtype=np.float32)[others], scores])
+    order = np.lexsort((rows, -merged))[:n]
+    best, scores_of_best = rows[order].tolist(), merged[order].tolist()
+    return Column(best, scores_of_best, column.source, frozenset(followers.tolist()), column.whole)

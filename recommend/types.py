@@ -1,0 +1,212 @@
+"""What is asked and what is answered: requests in the client's ids, slates in rows.
+
+What every request makes anew is a `msgspec.Struct`: a frozen dataclass takes five times as long to make.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Float32, Int32, Int64, Integer
+
+from bundle.manifest import QueryWeights
+from bundle.space import Space
+
+AUTO = "auto"
+NO_MODE = -1
+FEW, MANY = 8, 256
+
+# How far down the ladder an answer had to go: the deepest rung that was used.
+Fallback = Literal["deeper_search", "fold_in", "user_vector", "popular"]
+# Where a candidate was found; a slate holds positions in this tuple.
+SOURCES = ("list", "search", "reciprocal", "popular")
+LIST, SEARCH, RECIPROCAL, POPULAR = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEdges:
+    """A user's edges that are newer than the bundle, in external ids, so that any version can read them.
+
+    `added` and `removed` map a relation to target ids; `blocked` maps an entity type to ids.
+    """
+
+    added: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    removed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    blocked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.blocked)
+
+    def merged(self, other: "LiveEdges") -> "LiveEdges":
+        """Both sets of edges together."""
+        if not self or not other:
+            return self or other
+        return LiveEdges(
+            _joined(self.added, other.added),
+            _joined(self.removed, other.removed),
+            _joined(self.blocked, other.blocked),
+        )
+
+
+NO_LIVE_EDGES = LiveEdges()
+
+
+def _joined(one: Mapping[str, tuple[str, ...]], two: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    if not one or not two:
+        return one or two
+    return {name: one.get(name, ()) + two.get(name, ()) for name in {**one, **two}}
+
+
+class RecommendRequest(msgspec.Struct, frozen=True):
+    """One question. `None` takes the bundle's default; `strategy` may be "auto".
+
+    `engagements` are edges of this request alone: they represent a user nobody has seen, or add to one
+    who is known. `followers` have an edge of the relation to the user, besides those that training knows. `depth`
+    overrides how far the searcher looks.
+    """
+
+    user: str | None = None
+    engagements: LiveEdges = NO_LIVE_EDGES
+    k: int = 20
+    space: str | None = None
+    user_type: str | None = None
+    candidate_type: str | None = None
+    relation: str | None = None
+    strategy: str = AUTO
+    modes: int | None = None
+    exclude: tuple[str, ...] = ()
+    exclude_seen: bool = True
+    depth: int | None = None
+    followers: tuple[str, ...] = ()
+
+
+class Picks(msgspec.Struct, frozen=True):
+    """The candidates of a slate, in step: rows, scores, the mode that chose each (position, or `NO_MODE`), its rank
+    in that mode's list, and where it was found (position in `SOURCES`). `encoded` is each as an answer shows it, where
+    that is at hand, else nothing.
+    """
+
+    rows: tuple[int, ...]
+    scores: tuple[float, ...]
+    modes: tuple[int, ...]
+    ranks: tuple[int, ...]
+    sources: tuple[int, ...]
+    encoded: tuple[bytes, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator["Pick"]:
+        sources = [SOURCES[source] for source in self.sources]
+        return map(Pick, self.rows, self.scores, self.modes, self.ranks, sources)
+
+    def followed_by(self, others: "Picks") -> "Picks":
+        """These candidates, then `others`."""
+        return Picks(
+            self.rows + others.rows,
+            self.scores + others.scores,
+            self.modes + others.modes,
+            self.ranks + others.ranks,
+            self.sources + others.sources,
+        )
+
+
+NO_PICKS = Picks((), (), (), (), ())
+
+
+class Pick(NamedTuple):
+    """One candidate of a slate; see `Picks`."""
+
+    row: int
+    score: float
+    mode: int
+    rank: int
+    source: str
+
+
+class Modes(msgspec.Struct, frozen=True):
+    """The interests a slate was drawn from, heaviest first: clusters, their shares of the slate, their budgets."""
+
+    clusters: Int32[npt.NDArray[np.int32], " modes"]
+    shares: Float32[npt.NDArray[np.float32], " modes"]
+    budgets: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.clusters)
+
+
+NO_MODES = Modes(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
+
+
+class Exclusions(msgspec.Struct, frozen=True):
+    """Rows that must not be in the answer: `seen` ascending (often a long mapped row), `others` a few more."""
+
+    seen: Int64[npt.NDArray[np.int64], " seen"]
+    others: tuple[int, ...]
+
+    def keeps(self, rows: Integer[npt.NDArray[np.integer], " n"]) -> Bool[npt.NDArray[np.bool_], " n"]:
+        """True for each of `rows` that may be in the answer."""
+        kept = ~in_sorted(rows, self.seen)
+        if len(self.others) > FEW:
+            return kept & ~np.isin(rows, self.others)
+        for row in self.others:
+            kept &= rows != row
+        return kept
+
+    def among(self, columns: Iterable[Sequence[int]]) -> set[int]:
+        """Those of them that are in `columns`; where they are few simply all of them, which is faster."""
+        if len(self.seen) <= MANY:
+            return {*self.seen.tolist(), *self.others}
+        rows = np.fromiter(chain.from_iterable(columns), dtype=np.int64)
+        return set(rows[~self.keeps(rows)].tolist())
+
+    def rows(self) -> Int64[npt.NDArray[np.int64], " n"]:
+        """All of them, perhaps one of them twice, in no order."""
+        return np.concatenate([self.seen, np.array(self.others, dtype=np.int64)])
+
+    def count(self) -> int:
+        """How many different rows they are."""
+        return len(np.unique(self.rows()))
+
+
+def in_sorted(
+    rows: Integer[npt.NDArray[np.integer], " n"], ascending: Integer[npt.NDArray[np.integer], " m"]
+) -> Bool[npt.NDArray[np.bool_], " n"]:
+    """Whether each of `rows` is in `ascending`, by binary search."""
+    if not len(ascending):
+        return np.zeros(len(rows), dtype=np.bool_)
+    positions = np.minimum(np.searchsorted(ascending, rows), len(ascending) - 1)
+    found: npt.NDArray[np.bool_] = ascending[positions] == rows
+    return found
+
+
+class Slate(msgspec.Struct, frozen=True):
+    """The answer, best first. In a mixture the modes alternate so that every prefix keeps their proportions.
+
+    `fallback` says that the strategy alone could not answer, `short` that fewer than k are eligible.
+    """
+
+    space: Space
+    version: str
+    candidate_type: str
+    relation: str
+    strategy: str
+    weights: QueryWeights
+    picks: Picks
+    modes: Modes
+    exclusions: Exclusions
+    fallback: Fallback | None = None
+    short: bool = False
+
+    @property
+    def rows(self) -> Int64[npt.NDArray[np.int64], " n"]:
+        """The candidates' rows, best first."""
+        return np.array(self.picks.rows, dtype=np.int64)
+
+    def ids(self) -> list[str]:
+        """The candidates' external ids, best first."""
+        return self.space.entities[self.candidate_type].ids.externals(self.rows)

@@ -1,0 +1,79 @@
+"""From a slate of rows to the JSON of an answer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from bundle.errors import QueryError
+from bundle.space import Space
+from recommend.types import Slate
+from service.wire.common import ItemError
+from service.wire.recommend import BatchItem, Candidate, Explanation, Mode, RecommendAnswer, Why
+
+
+def answer_of(slate: Slate, degraded: Sequence[str], request_id: str, *, explain: bool) -> RecommendAnswer:
+    """The answer to one request."""
+    extra = {"explain": _explanation(slate)} if explain else {}
+    return RecommendAnswer(
+        version=slate.version,
+        request_id=request_id,
+        candidates=_candidates(slate, explain=explain),
+        strategy=slate.strategy,
+        fallback=slate.fallback,
+        degraded=_flags(slate, degraded),
+        **extra,
+    )
+
+
+def batch_item(user: str, result: Slate | QueryError, degraded: Sequence[str]) -> BatchItem:
+    """One user of a batch."""
+    if isinstance(result, QueryError):
+        return BatchItem(user=user, status="invalid", error=ItemError(result.code, str(result)))
+    return BatchItem(
+        user=user,
+        status="ok",
+        candidates=_candidates(result, explain=False),
+        strategy=result.strategy,
+        fallback=result.fallback,
+        degraded=_flags(result, degraded),
+    )
+
+
+def _flags(slate: Slate, degraded: Sequence[str]) -> list[str]:
+    return [*degraded, "short"] if slate.short else list(degraded)
+
+
+def _candidates(slate: Slate, *, explain: bool) -> Any:
+    """A list of `Candidate`, or the JSON of one where that is at hand: the encoder copies it as it is."""
+    if slate.picks.encoded and not explain:
+        return msgspec.Raw(b"[%b]" % b",".join(slate.picks.encoded))
+    clusters = [*slate.modes.clusters.tolist(), None]  # the last is NO_MODE's
+    modes = [clusters[mode] for mode in slate.picks.modes]
+    columns = (slate.ids(), slate.picks.scores, modes)
+    if not explain:
+        return list(map(Candidate, *columns))
+    return list(map(Candidate, *columns, _whys(slate)))
+
+
+def _whys(slate: Slate) -> list[Why]:
+    return [Why(pick.rank, pick.score, pick.source) for pick in slate.picks]
+
+
+def _explanation(slate: Slate) -> Explanation:
+    modes = slate.modes
+    numbers = zip(modes.clusters.tolist(), modes.shares.tolist(), modes.budgets, strict=True)
+    return Explanation(
+        relation=slate.relation,
+        candidate_type=slate.candidate_type,
+        weights=slate.weights.model_dump(),
+        modes=[Mode(cluster, share, *medoid_of(slate.space, cluster), drawn) for cluster, share, drawn in numbers],
+        excluded=slate.exclusions.count(),
+    )
+
+
+def medoid_of(space: Space, cluster: int) -> tuple[str, str]:
+    """Type and id of the entity at the centre of `cluster`."""
+    clusters = space.clusters
+    entity_type = clusters.types[int(clusters.medoid_types[cluster])]
+    return entity_type, space.entities[entity_type].ids.external(int(clusters.medoid_rows[cluster]))

@@ -1,0 +1,114 @@
+"""The running service: its settings, versions, store, search thread and metrics, made and ended together."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from bundle.errors import StateError
+from recommend.types import NO_LIVE_EDGES, LiveEdges
+from service.auth import Keys
+from service.metrics import Metrics
+from service.search_thread import SearchThread
+from service.settings import Settings
+from service.state.events import live_edges
+from service.state.sqlite import SqliteStore
+from service.state.store import StateStore
+from service.tracing import open_tracing
+from service.versions.versions import Versions
+from service.versions.watcher import follow_once, watch
+
+log = logging.getLogger("twhin.service")
+LAG_SECONDS = 0.25
+
+
+class Service:
+    """Everything a request may need. `start` and `stop` are called by the application's lifespan."""
+
+    state: StateStore
+    search: SearchThread
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.keys = Keys(settings)
+        self.versions = Versions(settings, self.metrics.versions)
+        self.tracing = open_tracing(settings)
+        self.started_at = time.time()
+        self.draining = False
+        self.inflight = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open the store, load the published version, and go on watching. Raises StateError."""
+        limits = self.settings.limits
+        self.state = open_store(self.settings, self.metrics)
+        self.search = SearchThread(
+            self.metrics,
+            batch=self.settings.search_batch,
+            queue_max=limits.search_queue_max,
+            depth_floor=self.settings.depth_floor,
+        )
+        await follow_once(self.versions)
+        self._go(watch(self.versions, self.settings.watch_seconds))
+        self._go(self._measure_load())
+
+    async def stop(self) -> None:
+        """End the background work, finish what waits, let go of files."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self.search.close()
+        await self.state.close()
+        self.versions.close()
+        if self.tracing is not None:
+            self.tracing.close()
+
+    def _go(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def _measure_load(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_SECONDS
+            await asyncio.sleep(LAG_SECONDS)
+            self.metrics.lag.set(max(0.0, loop.time() - due))
+            self.metrics.inflight.set(self.inflight)
+
+    @property
+    def ready(self) -> bool:
+        """Whether this worker should get traffic: a version is loaded and it is not on its way out."""
+        return self.versions.active is not None and not self.draining
+
+    async def live(self, user_type: str, user: str | None, degraded: list[str]) -> LiveEdges:
+        """What the user did since the version was built. Without the store the answer goes on, and says so."""
+        if user is None:
+            return NO_LIVE_EDGES
+        try:
+            return live_edges(await self.state.events(user_type, user))
+        except StateError:
+            degraded.append("engagements_unavailable")
+            return NO_LIVE_EDGES
+
+
+def open_store(settings: Settings, metrics: Metrics) -> StateStore:
+    """The store of live engagements that the settings ask for. Raises StateError."""
+    limit = settings.limits.events_per_user_max
+    if settings.redis_url is None:
+        return SqliteStore(settings.state_path, limit)
+    # Imported where it is asked for: the client is a tenth of what starting the service costs.
+    from service.state.redis import RedisStore
+
+    return RedisStore(
+        settings.redis_url.get_secret_value(),
+        prefix=settings.redis_prefix,
+        timeout=settings.redis_timeout_ms / 1000,
+        connections=settings.redis_connections,
+        retry_seconds=settings.redis_retry_seconds,
+        events_per_user_max=limit,
+        metrics=metrics.redis,
+    )

@@ -1,0 +1,216 @@
+"""A small version with planted interests, written to disk by the real writer: what the service's tests load.
+
+400 users in 8 communities follow mostly inside their own and one other; 60 hashtags are used likewise.
+User ids are spread over 0 … 2^63 - 1, both ends included; hashtag ids are strings, some of them awkward.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from bundle.csr import Csr, csr_from_pairs
+from bundle.ids import MAX_INT_ID, string_ids
+from bundle.layout import SpaceLayout
+from bundle.manifest import (
+    ClustersEntry,
+    CompressionEntry,
+    DefaultQuery,
+    EntityEntry,
+    Evaluation,
+    Gate,
+    IndexEntry,
+    Lineage,
+    Manifest,
+    QueryWeights,
+    RelationEntry,
+    SpaceEntry,
+    Strategy,
+)
+from bundle.pq import ProductQuantizer
+from bundle.writer import BundleWriter
+from recommend.mixtures import mixture_of
+
+N_USERS, N_TAGS, DIM, CLUSTERS, PARTS, MODES, LENGTH = 400, 60, 16, 8, 4, 4, 120
+AWKWARD = ["a/b", "..", "hello world", "ünïcødé", "100%", "?x=1", "\u202eabc", "tab\there"]
+STRATEGIES = {
+    "centroids": Strategy(merge="proportional", mode_vector="centroid", modes=3, weights=QueryWeights(mode=1)),
+    "medoids": Strategy(merge="proportional", mode_vector="medoid", modes=3, weights=QueryWeights(mode=1)),
+    "mixture": Strategy(
+        merge="proportional",
+        mode_vector="personal",
+        modes=3,
+        weights=QueryWeights(mode=0.5, fold_in=0.5, relation=1, popularity=0.05),
+    ),
+    "unimodal": Strategy(merge="single", weights=QueryWeights(user=1, relation=1)),
+    "fold_in": Strategy(merge="single", weights=QueryWeights(fold_in=1, relation=1)),
+    "blend": Strategy(
+        merge="single", weights=QueryWeights(user=0.3, fold_in=0.7, relation=1, popularity=0.05, reciprocity=0.5)
+    ),
+    "popular": Strategy(merge="popular"),
+}
+
+
+def user_ids() -> list[str]:
+    """The users' ids by row."""
+    step = MAX_INT_ID // (N_USERS - 1)
+    return [str(i * step) for i in range(N_USERS - 1)] + [str(MAX_INT_ID)]
+
+
+def tag_ids() -> list[str]:
+    """The hashtags' ids by row."""
+    texts = AWKWARD + [f"tag{i}" for i in range(N_TAGS - len(AWKWARD))]
+    return sorted(texts, key=lambda text: text.encode())
+
+
+def write_toy_bundle(bundles: Path, version: str, seed: int = 1, recall: float = 1.0) -> Path:
+    """Write the version called `version`; another `seed` gives other vectors and edges for the same entities."""
+    rng = np.random.default_rng(seed)
+    with BundleWriter(bundles, version) as writer:
+        _write_space(writer, rng)
+        return writer.commit(_manifest(writer, version, recall))
+
+
+def _write_space(writer: BundleWriter, rng: np.random.Generator) -> None:
+    layout = SpaceLayout("main")
+    centres = rng.normal(size=(CLUSTERS, DIM)).astype(np.float32)
+    home = {"user": np.arange(N_USERS) % CLUSTERS, "hashtag": np.arange(N_TAGS) % CLUSTERS}
+    follows = _edges(rng, home["user"], home["user"], per_user=12, drop_self=True)
+    uses = _edges(rng, home["user"], home["hashtag"], per_user=3, drop_self=False)
+    vectors = {
+        name: (centres[homes] + 0.3 * rng.normal(size=(len(homes), DIM))).astype(np.float32)
+        for name, homes in home.items()
+    }
+    popularity = {
+        "user": np.log1p(np.bincount(follows[1], minlength=N_USERS)),
+        "hashtag": np.zeros(N_TAGS),
+    }
+    tables = {name: np.column_stack([vectors[name], popularity[name]]).astype(np.float32) for name in home}
+    _write_entities(writer, layout, tables, rng)
+    writer.array(layout.relations, (0.05 * rng.normal(size=(2, 2, DIM))).astype(np.float32))
+    _write_edges(writer, layout, 0, follows, N_USERS, N_USERS, weights=None)
+    _write_edges(writer, layout, 1, uses, N_USERS, N_TAGS, weights=rng.integers(1, 5, len(uses[0])).astype(np.float32))
+    _write_clusters(writer, layout, centres, vectors["user"], follows)
+
+
+def _edges(
+    rng: np.random.Generator,
+    sources: npt.NDArray[np.int64],
+    targets: npt.NDArray[np.int64],
+    per_user: int,
+    drop_self: bool,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Random edges, mostly into the source's own community and the next; the last user has none at all."""
+    pairs = set()
+    for source in range(len(sources) - 1):
+        for _ in range(per_user):
+            community = (sources[source] + int(rng.random() < 0.3)) % CLUSTERS
+            target = int(rng.choice(np.flatnonzero(targets == community)))
+            if not (drop_self and target == source):
+                pairs.add((source, target))
+    array = np.array(sorted(pairs), dtype=np.int32)
+    return array[:, 0], array[:, 1]
+
+
+def _write_entities(
+    writer: BundleWriter, layout: SpaceLayout, tables: dict[str, npt.NDArray[np.float32]], rng: np.random.Generator
+) -> None:
+    writer.array(layout.ids("user", "int64")[0], np.array([int(text) for text in user_ids()], dtype=np.int64))
+    tags = string_ids(tag_ids())
+    writer.array(layout.ids("hashtag", "string")[0], tags.offsets)
+    writer.array(layout.ids("hashtag", "string")[1], tags.utf8)
+    for name, table in tables.items():
+        writer.array(layout.vectors(name), table)
+        codebooks = rng.normal(size=(PARTS, 256, DIM // PARTS)).astype(np.float32)
+        codes = rng.integers(0, 256, size=(len(table), PARTS)).astype(np.uint8)
+        writer.array(layout.pq(name, "codebooks"), codebooks)
+        writer.array(layout.pq(name, "codes"), codes)
+        writer.array(layout.pq(name, "golden"), ProductQuantizer(codebooks).decode(codes[:32]))
+
+
+def _write_edges(
+    writer: BundleWriter,
+    layout: SpaceLayout,
+    position: int,
+    edges: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    n_sources: int,
+    n_targets: int,
+    weights: npt.NDArray[np.float32] | None,
+) -> None:
+    source, target = edges
+    _write_csr(writer, layout.edges(position, "targets"), csr_from_pairs(source, target, n_sources, weights))
+    _write_csr(writer, layout.edges(position, "sources"), csr_from_pairs(target, source, n_targets))
+    degrees = np.bincount(target, minlength=n_targets)
+    writer.array(layout.popular(position), np.argsort(-degrees, kind="stable")[:100].astype(np.int32))
+
+
+def _write_csr(writer: BundleWriter, files: tuple[str, str, str], csr: Csr) -> None:
+    writer.array(files[0], csr.indptr)
+    writer.array(files[1], csr.indices)
+    if csr.weights is not None:
+        writer.array(files[2], csr.weights)
+
+
+def _write_clusters(
+    writer: BundleWriter,
+    layout: SpaceLayout,
+    centres: npt.NDArray[np.float32],
+    vectors: npt.NDArray[np.float32],
+    follows: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
+) -> None:
+    assignment = (np.arange(N_USERS) % CLUSTERS).astype(np.int32)
+    members = [np.flatnonzero(assignment == cluster) for cluster in range(CLUSTERS)]
+    medoids = np.array([rows[np.argmax(vectors[rows] @ centres[c])] for c, rows in enumerate(members)], dtype=np.int32)
+    writer.array(layout.clusters("centroids"), centres)
+    writer.array(layout.clusters("medoid_types"), np.zeros(CLUSTERS, dtype=np.uint8))
+    writer.array(layout.clusters("medoid_rows"), medoids)
+    writer.array(layout.clusters("sizes"), np.array([len(rows) for rows in members], dtype=np.int64))
+    writer.array(layout.assignment("user"), assignment)
+    _write_mixtures(writer, layout, csr_from_pairs(follows[0], follows[1], N_USERS), assignment)
+    for query, points in (("centroid", centres), ("medoid", vectors[medoids])):
+        scores = points @ vectors.T
+        rows = np.argsort(-scores, axis=1, kind="stable")[:, :LENGTH].astype(np.int32)
+        writer.array(layout.candidate_list("user", query, "rows"), rows)  # type: ignore[arg-type]
+        ordered = np.take_along_axis(scores, rows.astype(np.int64), axis=1)
+        writer.array(layout.candidate_list("user", query, "scores"), ordered)  # type: ignore[arg-type]
+
+
+def _write_mixtures(writer: BundleWriter, layout: SpaceLayout, follows: Csr, assignment: npt.NDArray[np.int32]) -> None:
+    mixtures = [mixture_of(assignment[follows.row(user)], follows.row_weights(user), MODES) for user in range(N_USERS)]
+    lengths = [len(clusters) for clusters, _ in mixtures]
+    writer.array(layout.mixtures("indptr"), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    writer.array(layout.mixtures("clusters"), np.concatenate([clusters for clusters, _ in mixtures]))
+    writer.array(layout.mixtures("weights"), np.concatenate([weights for _, weights in mixtures]))
+
+
+def _manifest(writer: BundleWriter, version: str, recall: float) -> Manifest:
+    compression = CompressionEntry(subquantizers=PARTS, rotated=False, ratio=16.0, mse=0.1, cosine=0.9)
+    space = SpaceEntry(
+        dim=DIM,
+        entities=(
+            EntityEntry(name="user", id="int64", count=N_USERS),
+            EntityEntry(name="hashtag", id="string", count=N_TAGS),
+        ),
+        relations=(
+            RelationEntry(name="follows", source="user", target="user"),
+            RelationEntry(name="uses", source="user", target="hashtag", coverage="low"),
+        ),
+        default=DefaultQuery(relation="follows", user_type="user", candidate_type="user"),
+        clusters=ClustersEntry(count=CLUSTERS, types=("user",), modes=MODES, mixture_type="user", list_length=LENGTH),
+        compression={"user": compression, "hashtag": compression},
+        indexes={
+            "user": IndexEntry(kind="exact", depth=64, recall={"at_50": recall}),
+            "hashtag": IndexEntry(kind="exact", depth=64, recall={"at_50": recall}),
+        },
+        strategies=STRATEGIES,
+        auto="blend",
+    )
+    return Manifest(
+        version=version,
+        created=datetime.now(UTC),
+        lineage=Lineage(graph_digest="0" * 64, training_config_digest="1" * 64, build_config_digest="2" * 64),
+        spaces={"main": space},
+        files=writer.files,
+        evaluation=Evaluation(gates=(Gate(metric="recall_at_50", floor=0.95, measured=recall),)),
+    )

@@ -1,0 +1,204 @@
+"""The torch backend: chunks of an update together, their gradients applied every `chunks_per_update` chunks."""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from training.backends.base import BucketWork, SpanResult, relation_rate
+from training.backends.torch_batches import Batch, DeviceFeed, Feed, HostFeed
+from training.backends.torch_place import Place, device_memory
+from training.backends.torch_step import Gradient, Known, Rates, TorchTable, direction
+from training.backends.torch_tables import DeviceStore, DeviceTables
+from training.backends.torch_update import Update, choose_update
+from training.checkpoint import PartitionStore
+from training.config import TrainConfig
+from training.model import FORWARD, INVERSE, Table
+from training.schedule import Schedule, chunk_length
+
+PRODUCTS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(slots=True)
+class Pending:
+    """Gradients of one table that wait for the update."""
+
+    table: TorchTable
+    rows: list[Tensor] = field(default_factory=list)
+    gradients: list[Tensor] = field(default_factory=list)
+
+    def add(self, rows: Int64[Tensor, "*m"], gradient: Float[Tensor, "*m d"]) -> None:
+        """Keep one gradient row for each of `rows`."""
+        self.rows.append(rows.flatten())
+        self.gradients.append(gradient.flatten(0, -2))
+
+    def apply(self, update: Update, rates: Rates) -> None:
+        """Change the table by what waits."""
+        if self.rows:
+            update(self.table, torch.cat(self.rows), torch.cat(self.gradients), rates)
+            self.rows.clear()
+            self.gradients.clear()
+
+
+class TorchBackend:
+    """Trains on any torch device.
+
+    On the CPU it works on the numpy arrays themselves. On another device, and with `copies` on the CPU too, tables,
+    edges, draws and masks live on the device, and the loss is looked at once a span.
+    """
+
+    name = "torch"
+
+    def __init__(self, config: TrainConfig, threads: int, copies: bool = False, update: Update | None = None) -> None:
+        self._config = config
+        self._place = Place.of(config.device, copies)
+        self._tables = DeviceTables(self._place)
+        self._update = update or choose_update(self._place.device)
+        torch.set_num_threads(threads)
+
+    def visit(self, work: BucketWork) -> "TorchVisit":
+        """See Backend."""
+        with device_memory():
+            return TorchVisit(self._config, self._place, self._tables, self._update, work)
+
+    def store(self, store: PartitionStore) -> PartitionStore:
+        """See Backend: partitions reach the device, and come back, on the thread that reads and writes them."""
+        return DeviceStore(store, self._tables) if self._place.copies else store
+
+    def room(self) -> int | None:
+        """See Backend."""
+        return self._place.free_bytes()
+
+
+class TorchVisit:
+    """A bucket's tables as tensors during one visit, and the gradients that wait."""
+
+    def __init__(
+        self, config: TrainConfig, place: Place, tables: DeviceTables, update: Update, work: BucketWork
+    ) -> None:
+        self._config, self._place, self._work = config, place, work
+        self._rates = Rates(config.learning_rate, config.l2_previous, config.l2)
+        self._relation_rates = Rates(relation_rate(config), 0.0, 0.0)
+        self._device_tables, self._apply = tables, update
+        self._tables: dict[int, Pending] = {}
+        vectors, state = (place.bring(a) for a in (work.relations.vectors, work.relations.accumulator))
+        self._relations = Pending(TorchTable(vectors.flatten(0, 1), state.flatten(0, 1), None))
+        self._feed: Feed = (DeviceFeed if place.copies else HostFeed)(work, config, place.device)
+
+    def run(self, begin: int, end: int) -> SpanResult:
+        """See Visit. Waiting gradients are applied at the end of the span.
+
+        On another device a loss that is no finite number is noticed at the end of the span: asking earlier would make
+        the device wait for the host. Raises ConfigError when the device's memory does not suffice.
+        """
+        with device_memory():
+            return self._result(self._losses(begin, end))
+
+    def _losses(self, begin: int, end: int) -> list[tuple[list[int], Tensor]]:
+        """Train; of each set of chunks that were computed together, where they are in the schedule and their losses."""
+        losses: list[tuple[list[int], Tensor]] = []
+        step = self._config.chunks_per_update
+        for first in range(begin, end, step):
+            alike = alike_chunks(self._work.schedule, range(first, min(first + step, end)), self._config.chunk)
+            made = [(positions, self._gradients(self._feed.batch(positions))) for positions in alike]
+            losses += made
+            if not self._place.copies and not all(torch.isfinite(loss).all() for _, loss in made):
+                break
+            self._update()
+        return losses
+
+    def _result(self, losses: list[tuple[list[int], Tensor]]) -> SpanResult:
+        """Sums over the chunks before the first whose loss is not finite."""
+        positions = [position for alike, _ in losses for position in alike]
+        if not positions:
+            return SpanResult(0.0, 0)
+        loss = torch.cat([loss for _, loss in losses]).double().cpu()
+        order = torch.tensor(positions).argsort()
+        finite = torch.isfinite(loss[order])
+        diverged = None if finite.all() else sorted(positions)[int(finite.int().argmin())]
+        good = [i for i, position in enumerate(positions) if diverged is None or position < diverged]
+        edges = sum(chunk_length(self._work.schedule, positions[i], self._config.chunk) for i in good)
+        return SpanResult(float(loss[good].sum()), edges, diverged)
+
+    def _gradients(self, batch: Batch) -> Float[Tensor, " c"]:
+        """Compute each chunk's loss and keep the gradients."""
+        sources = self._pending(self._work.sources[batch.source_type])
+        targets = self._pending(self._work.targets[batch.target_type])
+        return self._forward(batch, sources, targets) + self._inverse(batch, sources, targets)
+
+    def _update(self) -> None:
+        """Apply the waiting gradients."""
+        for pending in self._tables.values():
+            pending.apply(self._apply, self._rates)
+        self._relations.apply(self._apply, self._relation_rates)
+
+    def sync(self) -> None:
+        """See Visit. Tables that the store keeps on the device come back when it saves them."""
+        if not self._place.copies:
+            return
+        for table in (*self._work.sources, *self._work.targets):
+            if id(table.vectors) in self._tables and self._device_tables.find(table) is None:
+                moved = self._tables[id(table.vectors)].table
+                torch.from_numpy(table.vectors).copy_(moved.vectors)
+                torch.from_numpy(table.accumulator).copy_(moved.accumulator)
+        relations = self._work.relations
+        torch.from_numpy(relations.vectors).flatten(0, 1).copy_(self._relations.table.vectors)
+        torch.from_numpy(relations.accumulator).flatten(0, 1).copy_(self._relations.table.accumulator)
+
+    def _pending(self, table: Table) -> Pending:
+        if id(table.vectors) not in self._tables:
+            found = self._device_tables.find(table) or self._place.table(table)
+            self._tables[id(table.vectors)] = Pending(found)
+        return self._tables[id(table.vectors)]
+
+    def _forward(self, batch: Batch, sources: Pending, targets: Pending) -> Float[Tensor, " c"]:
+        """Rank targets by (θs + θr)·θt."""
+        translation = 2 * batch.rel + FORWARD
+        query = sources.table.vectors[batch.src] + self._relations.table.vectors[translation]
+        gradient = self._direction(
+            batch, (query, torch.zeros_like(batch.weight)), targets.table, (batch.dst, batch.negative_targets),
+            batch.known_targets,
+        )  # fmt: skip
+        sources.add(batch.src, gradient.query)
+        self._relations.add(translation, gradient.query)
+        targets.add(batch.dst, gradient.positive)
+        targets.add(batch.negative_targets, gradient.candidate)
+        return gradient.loss
+
+    def _inverse(self, batch: Batch, sources: Pending, targets: Pending) -> Float[Tensor, " c"]:
+        """Rank sources by (θt + θr')·θs; with a single vector by eq. 1 as it is, where θr·θt is a bias."""
+        single = not self._config.inverse_relations
+        translation = 2 * batch.rel + (FORWARD if single else INVERSE)
+        tail, vector = targets.table.vectors[batch.dst], self._relations.table.vectors[translation]
+        asked = (tail, (tail * vector).sum(-1)) if single else (tail + vector, torch.zeros_like(batch.weight))
+        rows = batch.src, batch.negative_sources
+        gradient = self._direction(batch, asked, sources.table, rows, batch.known_sources)
+        by_tail = gradient.query + gradient.bias[..., None] * vector if single else gradient.query
+        targets.add(batch.dst, by_tail)
+        self._relations.add(translation, gradient.bias[..., None] * tail if single else gradient.query)
+        sources.add(batch.src, gradient.positive)
+        sources.add(batch.negative_sources, gradient.candidate)
+        return gradient.loss
+
+    def _direction(
+        self,
+        batch: Batch,
+        asked: tuple[Tensor, Tensor],
+        table: TorchTable,
+        rows: tuple[Tensor, Tensor],
+        known: Known,
+    ) -> Gradient:
+        """`asked`: queries and their bias; `rows`: of the positives and of the candidates."""
+        positive, candidate = table.vectors[rows[0]], table.vectors[rows[1]]
+        logistic, products = self._config.loss == "logistic", PRODUCTS[self._config.products]
+        return direction(asked[0], positive, candidate, asked[1], known, batch.weight, logistic, products)
+
+
+def alike_chunks(schedule: Schedule, positions: range, chunk: int) -> list[list[int]]:
+    """The positions sorted into chunks of one group and one length, which can be computed together."""
+    alike: dict[tuple[int, int], list[int]] = {}
+    for position in positions:
+        key = int(schedule.group[position]), chunk_length(schedule, position, chunk)
+        alike.setdefault(key, []).append(position)
+    return list(alike.values())

@@ -1,0 +1,105 @@
+"""Tables that stay on the device while their partition is in memory, moved by the thread that reads and writes them."""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from training.backends.torch_place import Place, device_memory
+from training.backends.torch_step import TorchTable
+from training.checkpoint import PartitionStore, Tables
+from training.model import Table
+
+STAGING_BYTES = 2**25
+
+
+class DeviceTables:
+    """The device's copies. A copy lives as long as the host's table, whose partition the trainer holds."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._copies: dict[int, TorchTable] = {}
+        self._stream: torch.cuda.Stream | None = None
+        if place.device.type == "cuda":
+            self._stream = torch.cuda.Stream(place.device)  # type: ignore[no-untyped-call]
+        self._staging: Tensor | None = None
+
+    def find(self, table: Table) -> TorchTable | None:
+        """The copy of `table`, None when it is not kept here."""
+        return self._copies.get(id(table.vectors))
+
+    def push(self, table: Table) -> None:
+        """Copy a table to the device; it is complete there on return."""
+        device = self._place.device
+        with device_memory(), self._copying():
+            parts = (table.vectors, table.accumulator, *([] if table.previous is None else [table.previous]))
+            moved = [torch.empty(part.shape, device=device) for part in parts]
+            for part, tensor in zip(parts, moved, strict=True):
+                self._move(torch.from_numpy(part), tensor)
+        key = id(table.vectors)
+        self._copies[key] = TorchTable(moved[0], moved[1], moved[2] if len(moved) > 2 else None)
+        weakref.finalize(table.vectors, self._copies.pop, key, None)
+
+    def pull(self, table: Table) -> None:
+        """Bring the host's table up to date with the device's, as it is after all work that was asked for so far."""
+        copy = self.find(table)
+        if copy is None:
+            return
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.default_stream(self._place.device))
+        with self._copying():
+            self._move(copy.vectors, torch.from_numpy(table.vectors))
+            self._move(copy.accumulator, torch.from_numpy(table.accumulator))
+
+    @contextmanager
+    def _copying(self) -> Iterator[None]:
+        """Work on the copy stream, beside the one that trains, and wait for its end."""
+        if self._stream is None:
+            yield
+            return
+        with torch.cuda.stream(self._stream):
+            yield
+        self._stream.synchronize()
+
+    def _move(self, source: Tensor, target: Tensor) -> None:
+        """Copy by way of pinned memory, which the device reads and writes at full speed and without the processor."""
+        source, target = source.flatten(), target.flatten()
+        staging = self._pinned()
+        for start in range(0, len(source), len(staging)):
+            piece = slice(start, start + len(staging))
+            through = staging[: len(source[piece])]
+            through.copy_(source[piece], non_blocking=True)
+            self._wait()
+            target[piece].copy_(through, non_blocking=True)
+            self._wait()
+
+    def _wait(self) -> None:
+        if self._stream is not None:
+            self._stream.synchronize()
+
+    def _pinned(self) -> Tensor:
+        if self._staging is None:
+            self._staging = torch.empty(STAGING_BYTES // 4, pin_memory=self._stream is not None)
+        return self._staging
+
+
+class DeviceStore:
+    """A store whose partitions are on the device when they have been loaded, and as trained there when saved."""
+
+    def __init__(self, store: PartitionStore, tables: DeviceTables) -> None:
+        self._store, self._tables = store, tables
+
+    def load(self, partition: int) -> Tables:
+        """See PartitionStore."""
+        loaded = self._store.load(partition)
+        for table in loaded:
+            self._tables.push(table)
+        return loaded
+
+    def save(self, partition: int, tables: Tables) -> None:
+        """See PartitionStore."""
+        for table in tables:
+            self._tables.pull(table)
+        self._store.save(partition, tables)

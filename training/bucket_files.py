@@ -1,0 +1,203 @@
+"""Edges sorted into bucket files: written once before training, read bucket by bucket while it runs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int32
+
+from bundle.disk import forget_pages, guarded, read_array, save_array
+from bundle.errors import GraphError
+from bundle.prepared import PreparedGraph, PreparedRelation
+from bundle.progress import Progress
+from training.edges import Adjacency, BucketEdges, index_edges, offsets_of
+from training.partition import BucketId, Partitioning
+
+I32 = npt.NDArray[np.int32]
+F32 = npt.NDArray[np.float32]
+BLOCK = 2**18
+COLUMNS = ("src", "dst", "rel")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The bucket files of a run. Group g holds all edges from one entity type to another, `groups[g]` by number."""
+
+    path: Path
+    groups: tuple[tuple[int, int], ...]
+    weighted: tuple[bool, ...]
+    partitionings: tuple[Partitioning, ...]
+
+    @property
+    def partitions(self) -> int:
+        """P."""
+        return len(self.partitionings[0].sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeBlock:
+    """Some edges of one relation, by row, ready to be dealt out."""
+
+    src: Int32[I32, " e"]
+    dst: Int32[I32, " e"]
+    weight: Float32[F32, " e"] | None
+
+
+def plan_layout(
+    prepared: PreparedGraph, path: Path, partitionings: tuple[Partitioning, ...], edge_weights: bool
+) -> Layout:
+    """Which groups there are; writes nothing."""
+    number = {entity.name: i for i, entity in enumerate(prepared.entities)}
+    groups = tuple(sorted({(number[r.source], number[r.target]) for r in prepared.relations if len(r.train)}))
+    weighted = tuple(
+        edge_weights and any(r.train.weight is not None for r in _members(prepared, group)) for group in groups
+    )
+    return Layout(path, groups, weighted, partitionings)
+
+
+def write_layout(prepared: PreparedGraph, layout: Layout, progress: Progress) -> None:
+    """Deal all training edges into bucket files, then sort and index each, in place of what lies there.
+
+    Raises DiskFull, GraphError for weights that are all 0.
+    """
+    layout.path.mkdir(parents=True, exist_ok=True)
+    for stale in layout.path.iterdir():
+        stale.unlink()
+    with guarded(layout.path), progress.stage("sorting edges", _edge_count(prepared), "edges") as stage:
+        for group, pair in enumerate(layout.groups):
+            for relation in _members(prepared, pair):
+                for block in _blocks(relation, layout.weighted[group]):
+                    _deal(layout, group, relation.index, block)
+                    stage.advance(len(block.src))
+        for bucket in _buckets(layout):
+            for group in range(len(layout.groups)):
+                _finish(layout, bucket, group)
+
+
+def load_bucket(layout: Layout, bucket: BucketId) -> tuple[BucketEdges, ...]:
+    """Read one bucket's edges into memory, one item a group that has edges there."""
+    present = [g for g in range(len(layout.groups)) if _file(layout, bucket, g, "src").exists()]
+    return tuple(_load(layout, bucket, group) for group in present)
+
+
+def training_edges(relation: PreparedRelation) -> int:
+    """Edges trained a pass: those of a symmetric relation count both ways."""
+    return len(relation.train) * (2 if relation.symmetric else 1)
+
+
+def _edge_count(prepared: PreparedGraph) -> int:
+    return sum(training_edges(relation) for relation in prepared.relations)
+
+
+def _buckets(layout: Layout) -> Iterator[BucketId]:
+    for source in range(layout.partitions):
+        for target in range(layout.partitions):
+            yield BucketId(source, target)
+
+
+def _members(prepared: PreparedGraph, group: tuple[int, int]) -> list[PreparedRelation]:
+    source, target = (prepared.entities[i].name for i in group)
+    return [r for r in prepared.relations if (r.source, r.target) == (source, target)]
+
+
+def _blocks(relation: PreparedRelation, weighted: bool) -> Iterator[EdgeBlock]:
+    """The relation's edges in pieces, weights scaled to mean 1; a symmetric relation's edges also turned round."""
+    mean = _mean_weight(relation) if weighted else 1.0
+    for start in range(0, len(relation.train), BLOCK):
+        piece = slice(start, start + BLOCK)
+        src, dst = np.array(relation.train.src[piece]), np.array(relation.train.dst[piece])
+        weight = None
+        if weighted:
+            weight = np.ones(len(src), dtype=np.float32)
+            if relation.train.weight is not None:
+                weight = (relation.train.weight[piece] / np.float32(mean)).astype(np.float32)
+        for column in (relation.train.src, relation.train.dst, relation.train.weight):
+            forget_pages(column)
+        yield EdgeBlock(src, dst, weight)
+        if relation.symmetric:
+            yield EdgeBlock(dst, src, weight)
+
+
+def _mean_weight(relation: PreparedRelation) -> float:
+    if relation.train.weight is None or len(relation.train) == 0:
+        return 1.0
+    mean = float(np.mean(relation.train.weight))
+    forget_pages(relation.train.weight)
+    if mean == 0:
+        raise GraphError(
+            f"All weights of relation {relation.name!a:.80} are 0: it would teach nothing. "
+            "Correct the edge file, or set edge_weights = false."
+        )
+    return mean
+
+
+def _deal(layout: Layout, group: int, relation: int, block: EdgeBlock) -> None:
+    """Append a block's edges to the raw files of their buckets, as partition-local rows."""
+    source, target = (layout.partitionings[i] for i in layout.groups[group])
+    bucket = source.part[block.src].astype(np.int32) * layout.partitions + target.part[block.dst]
+    order = np.argsort(bucket, kind="stable")
+    ends = np.cumsum(np.bincount(bucket, minlength=layout.partitions**2))
+    columns = {"src": source.local[block.src], "dst": target.local[block.dst]}
+    for number in np.unique(bucket).tolist():
+        at = order[ends[number - 1] if number else 0 : ends[number]]
+        where = BucketId(*divmod(number, layout.partitions))
+        for name, column in columns.items():
+            _append(_raw(layout, where, group, name), column[at])
+        _append(_raw(layout, where, group, "rel"), np.full(len(at), relation, dtype=np.int32))
+        if block.weight is not None:
+            _append(_raw(layout, where, group, "weight"), block.weight[at])
+
+
+def _append(path: Path, values: npt.NDArray[np.generic]) -> None:
+    with path.open("ab") as file:
+        file.write(np.ascontiguousarray(values).data)
+
+
+def _finish(layout: Layout, bucket: BucketId, group: int) -> None:
+    """Turn raw columns into sorted, indexed `.npy` files."""
+    raw = {name: _raw(layout, bucket, group, name) for name in (*COLUMNS, "weight")}
+    if not raw["src"].exists():
+        return
+    src, dst, rel = (np.fromfile(raw[name], dtype=np.int32) for name in COLUMNS)
+    weight = np.fromfile(raw["weight"], dtype=np.float32) if layout.weighted[group] else None
+    for path in raw.values():
+        path.unlink(missing_ok=True)
+    types = layout.groups[group]
+    edges = index_edges(types, _sizes(layout, bucket, types), (src, dst, rel), weight)
+    arrays = {"src": edges.src, "dst": edges.dst, "rel": edges.rel}
+    arrays |= {"in_neighbour": edges.into.neighbour, "in_relation": edges.into.relation}
+    for name, column in arrays.items():
+        save_array(_file(layout, bucket, group, name), column, durable=False)
+    save_array(_file(layout, bucket, group, "in_offsets"), edges.into.offsets, durable=False)
+    if edges.weight is not None:
+        save_array(_file(layout, bucket, group, "weight"), edges.weight, durable=False)
+
+
+def _load(layout: Layout, bucket: BucketId, group: int) -> BucketEdges:
+    types = layout.groups[group]
+    sizes = _sizes(layout, bucket, types)
+
+    def column(name: str) -> npt.NDArray[np.int32]:
+        return read_array(_file(layout, bucket, group, name))
+
+    src, dst, rel = (column(name) for name in COLUMNS)
+    weight = read_array(_file(layout, bucket, group, "weight")) if layout.weighted[group] else None
+    into = Adjacency(
+        read_array(_file(layout, bucket, group, "in_offsets")), column("in_neighbour"), column("in_relation")
+    )
+    return BucketEdges(*types, *sizes, dst, src, rel, weight, Adjacency(offsets_of(src, sizes[0]), dst, rel), into)
+
+
+def _sizes(layout: Layout, bucket: BucketId, types: tuple[int, int]) -> tuple[int, int]:
+    source, target = (layout.partitionings[i] for i in types)
+    return int(source.sizes[bucket.source]), int(target.sizes[bucket.target])
+
+
+def _raw(layout: Layout, bucket: BucketId, group: int, name: str) -> Path:
+    return layout.path / f"{bucket.source:04d}-{bucket.target:04d}.{group}.{name}.raw"
+
+
+def _file(layout: Layout, bucket: BucketId, group: int, name: str) -> Path:
+    return layout.path / f"{bucket.source:04d}-{bucket.target:04d}.{group}.{name}.npy"

@@ -1,0 +1,229 @@
+"""Partitions on disk: each save is a new generation of files, so a checkpoint's own files are never overwritten."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Int64
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bundle.arrays import write_text
+from bundle.disk import guarded, make_durable, read_array, save_array
+from bundle.errors import RunError
+from training.initial import Origin
+from training.model import Relations, Table
+from training.partition import Partitioning
+
+Tables = tuple[Table, ...]
+STATE = "state.json"
+
+
+@runtime_checkable
+class PartitionStore(Protocol):
+    """Where partitions come from and go to."""
+
+    def load(self, partition: int) -> Tables:
+        """One partition of every entity type."""
+        ...
+
+    def save(self, partition: int, tables: Tables) -> None:
+        """Keep the partition's present state. Raises DiskFull."""
+        ...
+
+
+class Position(BaseModel):
+    """How far training is: before chunk `chunk` of the `step`-th bucket of `epoch`, and the epoch's sums so far."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int = 0
+    step: int = 0
+    chunk: int = 0
+    edges_seen: int = 0
+    epoch_edges: int = 0
+    epoch_loss: float = 0.0
+    last_loss: float | None = None
+
+
+class Checkpoint(BaseModel):
+    """`state.json`: the position, the epoch whose hash dealt the rows, the generation of every partition's files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = 1
+    graph_digest: str
+    config: dict[str, object]
+    partitions: int
+    dealt: int
+    parent: str | None
+    position: Position
+    relations: int
+    generations: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKey:
+    """What a checkpoint must agree with to be resumed."""
+
+    graph_digest: str
+    config: dict[str, object]
+    parent: str | None
+
+
+class TableStore:
+    """Partition files below one directory; a partition that was never saved comes from `origin`."""
+
+    def __init__(self, path: Path, partitionings: tuple[Partitioning, ...], origin: Origin) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._partitionings = partitionings
+        self._origin = origin
+        self._generations: dict[str, int] = {}
+        self._relations = 0
+        self._kept: set[tuple[str, int]] = set()
+
+    def load(self, partition: int) -> Tables:
+        """Read one partition of every entity type."""
+        return tuple(self._load(kind, partition) for kind in range(len(self._partitionings)))
+
+    def save(self, partition: int, tables: Tables) -> None:
+        """Write a new generation of one partition of every type; a checkpoint makes it durable.
+
+        Raises DiskFull; the old generation stays.
+        """
+        for kind, table in enumerate(tables):
+            name = _name(kind, partition)
+            generation = self._generations.get(name, 0) + 1
+            self._write(name, generation, table)
+            self._generations[name] = generation
+            self._collect(name, generation - 1)
+
+    def deal(self, partitionings: tuple[Partitioning, ...]) -> None:
+        """Move every saved row to its place in new partitions, one partition in memory at a time. Raises DiskFull."""
+        before, old = self._partitionings, dict(self._generations)
+        for kind, rows in enumerate(partitionings):
+            for partition in range(len(rows.sizes)):
+                table = self._gather(kind, rows.rows(partition), before[kind])
+                name = _name(kind, partition)
+                self._write(name, old[name] + 1, table)
+        self._generations = {name: generation + 1 for name, generation in old.items()}
+        self._partitionings, self._origin = partitionings, self._origin.dealt(partitionings)
+        for name, generation in old.items():
+            self._collect(name, generation)
+
+    def commit(self, key: StoreKey, dealt: int, position: Position, relations: Relations) -> None:
+        """Make everything saved so far the checkpoint: `state.json` is replaced last. Raises DiskFull."""
+        generation = self._relations + 1
+        state = Checkpoint(
+            graph_digest=key.graph_digest,
+            config=key.config,
+            partitions=len(self._partitionings[0].sizes),
+            dealt=dealt,
+            parent=key.parent,
+            position=position,
+            relations=generation,
+            generations=self._generations,
+        )
+        with guarded(self._path):
+            for name, saved in set(self._generations.items()) - self._kept:
+                for part in ("vectors", "state"):
+                    make_durable(self._file(name, saved, part))
+            save_array(self._file("relations", generation, "vectors"), relations.vectors)
+            save_array(self._file("relations", generation, "state"), relations.accumulator)
+            write_text(self._path / STATE, state.model_dump_json(indent=1) + "\n")
+        before, self._kept = self._kept, {*self._generations.items(), ("relations", generation)}
+        self._relations = generation
+        for name, old in before - self._kept:
+            self._remove(name, old)
+
+    def saved(self) -> Int64[npt.NDArray[np.int64], "kinds partitions"]:
+        """The generation of every partition's files; 0: never saved."""
+        partitions = range(len(self._partitionings[0].sizes))
+        kinds = range(len(self._partitionings))
+        numbers = [[self._generations.get(_name(kind, p), 0) for p in partitions] for kind in kinds]
+        return np.array(numbers, dtype=np.int64)
+
+    def adopt(self, saved: Int64[npt.NDArray[np.int64], "kinds partitions"]) -> None:
+        """Take note of what other trainers saved in the same directory."""
+        self._generations = {_name(kind, p): int(n) for (kind, p), n in np.ndenumerate(saved) if n}
+
+    def follow_deal(self, partitionings: tuple[Partitioning, ...]) -> None:
+        """Another trainer deals the rows; what it saves is to be adopted."""
+        self._partitionings, self._origin = partitionings, self._origin.dealt(partitionings)
+
+    def follow_commit(self) -> None:
+        """Another trainer makes everything saved so far the checkpoint: its files are no longer overwritten."""
+        self._relations += 1
+        self._kept = {*self._generations.items(), ("relations", self._relations)}
+
+    def restore(self, checkpoint: Checkpoint) -> Relations:
+        """Go back to a checkpoint: forget newer files and read the relations."""
+        self._generations = dict(checkpoint.generations)
+        self._relations = checkpoint.relations
+        self._kept = {*self._generations.items(), ("relations", checkpoint.relations)}
+        kept = {self._file(name, n, part) for name, n in self._kept for part in ("vectors", "state")}
+        for file in self._path.glob("*.npy*"):
+            if file not in kept:
+                file.unlink(missing_ok=True)  # another trainer tidies up too
+        return Relations(*(read_array(self._file("relations", self._relations, part)) for part in ("vectors", "state")))
+
+    def rows(self, kind: int, partition: int, start: int, end: int) -> tuple[npt.NDArray[np.float32], ...]:
+        """Vectors and optimiser state of local rows start … end of a saved partition, without reading the rest."""
+        name = _name(kind, partition)
+        files = (self._file(name, self._generations[name], part) for part in ("vectors", "state"))
+        vectors, state = (np.array(np.load(file, mmap_mode="r", allow_pickle=False)[start:end]) for file in files)
+        return vectors, state
+
+    def _write(self, name: str, generation: int, table: Table) -> None:
+        with guarded(self._path):
+            save_array(self._file(name, generation, "vectors"), table.vectors, durable=False)
+            save_array(self._file(name, generation, "state"), table.accumulator, durable=False)
+
+    def _gather(self, kind: int, rows: npt.NDArray[np.int64], dealt: Partitioning) -> Table:
+        """The saved state of `rows`, which lie in the partitions of `dealt`."""
+        dim = self.rows(kind, 0, 0, 0)[0].shape[1]
+        table = Table(np.empty((len(rows), dim), dtype=np.float32), np.empty(len(rows), dtype=np.float32))
+        for partition in np.unique(dealt.part[rows]).tolist():
+            mine = np.flatnonzero(dealt.part[rows] == partition)
+            name, at = _name(kind, partition), dealt.local[rows[mine]]
+            for part, array in (("vectors", table.vectors), ("state", table.accumulator)):
+                saved = np.load(self._file(name, self._generations[name], part), mmap_mode="r", allow_pickle=False)
+                array[mine] = saved[at]
+        return table
+
+    def _load(self, kind: int, partition: int) -> Table:
+        name = _name(kind, partition)
+        if name not in self._generations:
+            return self._origin.table(kind, partition)
+        files = (self._file(name, self._generations[name], part) for part in ("vectors", "state"))
+        vectors, state = map(read_array, files)
+        return Table(vectors, state, self._origin.previous(kind, partition))
+
+    def _collect(self, name: str, generation: int) -> None:
+        if generation and (name, generation) not in self._kept:
+            self._remove(name, generation)
+
+    def _remove(self, name: str, generation: int) -> None:
+        for part in ("vectors", "state"):
+            self._file(name, generation, part).unlink(missing_ok=True)
+
+    def _file(self, name: str, generation: int, part: str) -> Path:
+        return self._path / f"{name}.g{generation}.{part}.npy"
+
+
+def read_checkpoint(path: Path) -> Checkpoint | None:
+    """The checkpoint in directory `path`, None when there is none. Raises RunError when it cannot be read."""
+    file = path / STATE
+    if not file.exists():
+        return None
+    try:
+        return Checkpoint.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, ValidationError) as error:
+        raise RunError(f"{file} cannot be read: {error}. Delete {path} and train from the start.") from error
+
+
+def _name(kind: int, partition: int) -> str:
+    return f"{kind:03d}.{partition:04d}"

@@ -1,0 +1,1 @@
+"""Several processes that train one graph in rounds: starting them, their messages, the group they form."""

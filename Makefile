@@ -1,5 +1,5 @@
 # The project's commands. `make setup` is behind all of them.
-.PHONY: help demo test check format setup load bench report clean openapi
+.PHONY: help demo test check format setup load faults bench report clean openapi
 
 VENV := .venv/bin
 STAMP := .venv/.complete
@@ -37,6 +37,10 @@ openapi: $(STAMP)  ## write openapi.json from the service
 load: $(STAMP)  ## a short load test against the demo's bundle
 	$(VENV)/twhin demo --dir .demo --no-serve
 	$(VENV)/python -m loadtests.run --bundles .demo/bundles
+
+faults: $(STAMP)  ## damage, attacks and overload: a table of promises, in under twenty minutes
+	@scripts/redis.sh
+	$(VENV)/python -m faults
 
 bench: $(STAMP)  ## the seeded benchmarks, as tables
 	$(VENV)/python -m benchmarks.train

@@ -2,15 +2,11 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-
-if TYPE_CHECKING:
-    from service.versions.loaded import Loaded
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 1.0)
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
@@ -108,21 +104,30 @@ class VersionMetrics:
     def _gauge(name: str, text: str, registry: CollectorRegistry) -> Gauge:
         return Gauge(name, text, registry=registry, multiprocess_mode="livemin")
 
-    def serving(self, loaded: "Loaded", now: float) -> None:
-        """A version took over at `now`, in seconds since 1970."""
-        labels = (loaded.version, loaded.manifest.metric)
+    def serving(
+        self,
+        version: str,
+        metric: str,
+        *,
+        created: float,
+        now: float,
+        recall: float,
+        load_seconds: float,
+        entities: Mapping[tuple[str, str], int],
+    ) -> None:
+        """`version` took over at `now`; times are seconds since 1970, `entities` counts by (space, type)."""
+        labels = (version, metric)
         if self._last is not None and self._last != labels:
             self._info.labels(*self._last).set(0)
         self._info.labels(*labels).set(1)
         self._last = labels
-        self._serving.set(loaded.manifest.created.timestamp())
+        self._serving.set(created)
         self._swapped.set(now)
-        self._recall.set(loaded.recall)
-        for space in loaded.bundle.spaces.values():
-            for name, table in space.entities.items():
-                self._entities.labels(space=space.name, type=name).set(len(table))
+        self._recall.set(recall)
+        for (space, entity_type), count in entities.items():
+            self._entities.labels(space=space, type=entity_type).set(count)
         self._loads.labels(outcome="loaded").inc()
-        self._duration.observe(loaded.seconds)
+        self._duration.observe(load_seconds)
 
     def behind(self, is_behind: bool) -> None:
         """Say whether another version serves than the published one, which was refused."""

@@ -37,7 +37,7 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers
     log.info("starting", extra={"host": host, "port": port, "workers": workers})
     if workers == 1:
         _collect_rarely()
-        uvicorn.Server(_config(create_app(settings), settings, host, port)).run()
+        uvicorn.Server(uvicorn.Config(create_app(settings), **_options(settings, host, port))).run()
         return
     with _shared_metrics():
         os.environ.update(environment_of(settings))
@@ -61,10 +61,6 @@ def _collect_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def _config(app: ASGIApp, settings: Settings, host: str, port: int) -> uvicorn.Config:
-    return uvicorn.Config(app, **_options(settings, host, port))
 
 
 def _options(settings: Settings, host: str, port: int) -> dict[str, Any]:

@@ -144,7 +144,19 @@ class Versions:
     def _swap(self, loaded: Loaded) -> None:
         # One assignment: a request that holds the old version keeps it, the next one gets the new.
         self._active = loaded
-        self._metrics.serving(loaded, time.time())
+        self._metrics.serving(
+            loaded.version,
+            loaded.manifest.metric,
+            created=loaded.manifest.created.timestamp(),
+            now=time.time(),
+            recall=loaded.recall,
+            load_seconds=loaded.seconds,
+            entities={
+                (space.name, entity_type): len(table)
+                for space in loaded.bundle.spaces.values()
+                for entity_type, table in space.entities.items()
+            },
+        )
         self._metrics.behind(self.behind)
 
     async def _publishing(self, work: Callable[[], Result]) -> Result:

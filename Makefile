@@ -16,8 +16,8 @@ setup: $(STAMP)  ## create .venv with pinned dependencies
 demo: $(STAMP)  ## generate a graph, train, build, publish and serve it on 127.0.0.1:8000
 	@exec $(VENV)/twhin demo --dir .demo
 
-test: $(STAMP)  ## run the tests, with a real Redis server
-	@scripts/redis.sh
+test: $(STAMP)  ## run the tests, with a real Redis server and a real browser
+	@scripts/test_tools.sh
 	@$(VENV)/pip install -q --disable-pip-version-check -c requirements.lock --group kernels
 	$(VENV)/pytest
 
@@ -39,7 +39,7 @@ load: $(STAMP)  ## a short load test against the demo's bundle
 	$(VENV)/python -m loadtests.run --bundles .demo/bundles
 
 faults: $(STAMP)  ## damage, attacks and overload: a table of promises, in under twenty minutes
-	@scripts/redis.sh
+	@scripts/test_tools.sh
 	$(VENV)/python -m faults
 
 bench: $(STAMP)  ## the seeded benchmarks, as tables

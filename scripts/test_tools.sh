@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# The tests use a real Redis server and a real browser: make sure that both are there to start.
+set -euo pipefail
+
+missing=()
+command -v redis-server >/dev/null || missing+=(redis-server)
+command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
+  missing+=(chromium)
+[ ${#missing[@]} -gt 0 ] || exit 0
+fail() { echo "please install ${missing[*]}, then run it again" >&2; exit 1; }
+
+as_root=()
+if [ "$(id -u)" != 0 ]; then
+  command -v sudo >/dev/null || fail
+  as_root=(sudo)
+fi
+command -v apt-get >/dev/null || fail
+echo "Installing ${missing[*]}"
+"${as_root[@]}" apt-get update -qq || fail
+# The tests start servers on ports of their own; the package must not start one as a service.
+"${as_root[@]}" env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" || fail

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bundle.arrays import AnyArray, save_array, write_text
+from bundle.arrays import AnyArray, save_array
+from bundle.disk import write_text
 from bundle.ids import IntIds
 from bundle.prepared import (
     COMMIT_FILE,

@@ -1,6 +1,7 @@
 """Arrays on disk: `.npy` files written in one step and mapped read-only, never pickled."""
 
 import math
+import mmap
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -8,21 +9,21 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from bundle.disk import replacing
 from bundle.errors import BundleIncomplete, BundleInvalid
 
 AnyArray = npt.NDArray[Any]
 AGAIN = "Build or copy the version again."
 
 
-def save_array(path: Path, array: AnyArray) -> None:
-    """Write `array` to `path` so that a reader sees the whole file or none: temporary file, fsync, rename."""
+def save_array(path: Path, array: AnyArray, *, durable: bool = True) -> None:
+    """Write `array` to `path`, whose directory is made if missing, so that a reader sees the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    array = np.asarray(array, order="C")
+    with replacing(path, durable=durable) as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        # Not `tofile`, which tells of a full disk in words of its own and without the system's number.
+        file.write(array.reshape(-1).view(np.uint8).data)
 
 
 def map_array(path: Path) -> AnyArray:
@@ -56,24 +57,17 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return np.lib.format.read_array_header_2_0(file)
 
 
-def write_text(path: Path, text: str, partial: Path | None = None) -> None:
-    """Replace the file at `path` by `text` in one step and make it durable.
-
-    It is written to `partial` first: a file beside `path` by default, which a kill may leave behind.
-    """
-    partial = partial or path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_directory(path.parent)
+def read_array(path: Path) -> AnyArray:
+    """Read a whole array into memory of its own."""
+    array: AnyArray = np.load(path, allow_pickle=False)
+    return array
 
 
-def sync_directory(path: Path) -> None:
-    """Make renames inside the directory at `path` durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def forget_pages(array: AnyArray | None) -> None:
+    """Take the pages of a mapped file out of this process: they are resident memory until then, though read again at
+    no cost but time. An array in memory of its own stays as it is."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)

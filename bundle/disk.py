@@ -1,52 +1,78 @@
-"""Writing a run's files: a full disk becomes a clear error, and what was complete before stays."""
+"""Writing files so that a kill, a power cut or a full disk leaves the old state or the new; locks on directories."""
 
 import errno
-import mmap
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, BinaryIO
 
-import numpy as np
+from bundle.errors import DiskFull, TwhinError
 
-from bundle.arrays import AnyArray
-from bundle.errors import DiskFull
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether `error` says that there is no room to write.
+
+    FAISS raises RuntimeError with the system's words at the end of a C++ line.
+    """
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM
+    return isinstance(error, RuntimeError) and any(os.strerror(number) in str(error) for number in _NO_ROOM)
 
 
 @contextmanager
-def guarded(path: Path) -> Iterator[None]:
-    """Turn 'no space left' while writing below `path` into DiskFull."""
+def full_disk_named(path: Path, advice: str) -> Iterator[None]:
+    """Raise DiskFull with `advice` when writing below `path` fails for want of room; other errors pass."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, RuntimeError) as error:
+        if not is_full(error):
             raise
-        raise DiskFull(
-            f"The disk is full: {error.filename or path} could not be written. "
-            "The last checkpoint is intact: make room and go on with --resume."
-        ) from error
+        where = (isinstance(error, OSError) and error.filename) or path
+        raise DiskFull(f"The disk is full: {where} could not be written. {advice}") from error
 
 
-def save_array(path: Path, array: AnyArray, durable: bool = True) -> None:
-    """Write `array` in one step: a reader sees the whole file or none; no partial file stays behind.
+def require_written(path: Path, size_bytes: int) -> None:
+    """Raise OSError (no room) when the file at `path` is shorter than what was written: hnswlib does not look."""
+    if path.stat().st_size < size_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    `durable` waits until it would survive a power cut.
+
+@contextmanager
+def replacing(path: Path, partial: Path | None = None, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` at the end, so that a reader sees the whole of either.
+
+    It is written to `partial`, beside `path` by default, which an error removes and only a kill leaves behind.
+    `durable` waits until the bytes would survive a power cut; the new name does after `make_durable(path.parent)`.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = partial or path.with_name(path.name + ".partial")
+    file = partial.open("wb")
     try:
-        with partial.open("wb") as file:
-            np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+        with file:
+            yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a write knows its descriptor alone
+            error.filename = str(path)
         raise
 
 
+def write_text(path: Path, text: str, partial: Path | None = None) -> None:
+    """Replace the file at `path` by `text` in one step and make it durable; `partial` as in `replacing`."""
+    with replacing(path, partial) as file:
+        file.write(text.encode())
+    make_durable(path.parent)
+
+
 def make_durable(path: Path) -> None:
-    """Wait until a file written earlier would survive a power cut."""
+    """Wait until a file written earlier, or the names in a directory, would survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -54,17 +80,35 @@ def make_durable(path: Path) -> None:
         os.close(descriptor)
 
 
-def forget_pages(array: AnyArray | None) -> None:
-    """Take the pages of a mapped file out of this process: they are resident memory until then, though read again at
-    no cost but time. An array in memory of its own stays as it is."""
-    base: object = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if isinstance(base, mmap.mmap):
-        base.madvise(mmap.MADV_DONTNEED)
+def lock_file(path: Path, *, wait: bool = False) -> IO[str] | None:
+    """Lock the file at `path`, made if missing; None when a living process has it, unless told to `wait`.
+
+    The system frees the lock when the file is closed or this process dies, however it dies. The holder may remove the
+    file before closing it.
+    """
+    while True:
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        # Whoever had it may have removed the file between our opening and locking it: then it guards nothing.
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            return file
+        file.close()
 
 
-def read_array(path: Path) -> AnyArray:
-    """Read a whole array into memory of its own."""
-    array: AnyArray = np.load(path, allow_pickle=False)
-    return array
+@contextmanager
+def locked(path: Path, busy: TwhinError, *, remove: bool = False) -> Iterator[None]:
+    """Hold the lock of the file at `path`, in a directory made if missing. Raises `busy` when another has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = lock_file(path)
+    if file is None:
+        raise busy
+    with file:
+        try:
+            yield
+        finally:
+            if remove:
+                path.unlink(missing_ok=True)

@@ -9,8 +9,6 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import (
     AwareDatetime,
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -22,6 +20,7 @@ from pydantic import (
 from bundle.errors import BundleFormatUnsupported, BundleInvalid
 from bundle.ids import IdKind
 from bundle.layout import PART_NAME
+from bundle.records import Record, first_error
 
 FORMAT_VERSION = 1
 VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
@@ -47,11 +46,8 @@ Feature = Literal[  # what each is: recommend/rescoring.py
 ]
 
 
-class Model(BaseModel):
-    """Frozen and closed: an unknown key is an error, not a default; so is a number that is not finite."""
-
-    # NaN would be written as null, and null could not be read back.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Model(Record, allow_inf_nan=False):
+    """A part of the manifest. Its numbers are finite: another would be written as null and could not be read back."""
 
 
 class FileEntry(Model):
@@ -280,9 +276,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise BundleInvalid(f"{where}: {key}: {first['msg']}. Build or copy the version again.") from error
+        raise BundleInvalid(f"{where}: {first_error(error)}. Build or copy the version again.") from error
     for name, space in manifest.spaces.items():
         for fault in _contradictions(space):
             raise BundleInvalid(f"{where}: spaces.{name}: {fault}. Build or copy the version again.")
@@ -309,8 +303,7 @@ def _contradictions(space: SpaceEntry) -> Iterator[str]:
         yield f"subquantizers do not divide dim, which is {space.dim}"
 
 
-class _FormatStamp(BaseModel):
+class _FormatStamp(Record, extra="ignore"):
     """The one field every format has: read first, so that a newer format is named and not misread."""
 
-    model_config = ConfigDict(extra="ignore")
     format_version: int

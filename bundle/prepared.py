@@ -17,12 +17,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int32, Int64
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from bundle.arrays import AnyArray, map_array
 from bundle.errors import BundleError, RunError, RunIncomplete, UsageError
 from bundle.ids import IdKind, IdTable, IntIds, StringIds
 from bundle.layout import PART_NAME
+from bundle.records import StrictRecord, first_error
 
 FORMAT_VERSION = 1
 COMMIT_FILE = "graph.json"
@@ -30,11 +31,7 @@ Part = Literal["edges", "valid", "test"]
 RowArray = Int32[npt.NDArray[np.int32], " _"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class EntityRecord(_Record):
+class EntityRecord(StrictRecord):
     """One entity type in `graph.json`."""
 
     name: str = Field(pattern=PART_NAME)
@@ -42,7 +39,7 @@ class EntityRecord(_Record):
     count: int = Field(ge=0)
 
 
-class RelationRecord(_Record):
+class RelationRecord(StrictRecord):
     """One relation in `graph.json`; `edges`, `valid` and `test` count what is stored in each part."""
 
     name: str
@@ -59,7 +56,7 @@ class RelationRecord(_Record):
     self_loops: int = Field(ge=0)
 
 
-class SplitRecord(_Record):
+class SplitRecord(StrictRecord):
     """How the held-out edges were chosen; `relation` is the name in the graph file, perhaps `*`."""
 
     relation: str
@@ -68,7 +65,7 @@ class SplitRecord(_Record):
     seed: int | None
 
 
-class GraphRecord(_Record):
+class GraphRecord(StrictRecord):
     """The whole of `graph.json`. `digest` covers every array and every other field of it."""
 
     format_version: int
@@ -186,7 +183,7 @@ def read_record(path: Path) -> GraphRecord:
             f"{file} is missing, so {path} holds no finished graph. {_AGAIN.format(path=path)}"
         ) from error
     except ValidationError as error:
-        raise RunError(f"{file} cannot be read: {error.errors()[0]['msg']}. {_AGAIN.format(path=path)}") from error
+        raise RunError(f"{file} cannot be read: {first_error(error)}. {_AGAIN.format(path=path)}") from error
     if record.format_version != FORMAT_VERSION:
         found = f"{file} has format {record.format_version}, this program reads {FORMAT_VERSION}."
         raise RunError(f"{found} {_AGAIN.format(path=path)}")

@@ -14,21 +14,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
 from bundle.arrays import AnyArray, map_array
 from bundle.errors import BundleError, RunError, RunIncomplete
 from bundle.prepared import PreparedGraph, load_prepared
+from bundle.records import Record, first_error
 
 FORMAT_VERSION = 1
 RUN_FILE = "run.json"
 GRAPH_DIRECTORY = "graph"
 
 
-class RunRecord(BaseModel):
+class RunRecord(Record, extra="ignore"):
     """`run.json`; keys that only training has a use for are passed over."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     format_version: int
     graph_digest: str
@@ -95,9 +94,7 @@ def _record(file: Path) -> RunRecord:
             f"{file} is missing: this is no finished run. Train one with `twhin train`, or go on with --resume."
         ) from error
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise RunError(f"{file}: {key}: {first['msg']}. Train the run again.") from error
+        raise RunError(f"{file}: {first_error(error)}. Train the run again.") from error
     if record.format_version != FORMAT_VERSION:
         raise RunError(f"{file} has format {record.format_version}; this release reads {FORMAT_VERSION}. Train again.")
     return record

@@ -8,14 +8,13 @@ BUNDLES/.building-…    a version in the making; .lock-… beside it is held by
 BUNDLES/.removing-…    a version on its way out
 """
 
-import fcntl
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bundle.arrays import sync_directory, write_text
+from bundle.disk import locked, make_durable, write_text
 from bundle.errors import BundleError, BundleInvalid, BundleNotFound, BundlesBusy, GateRefused
 from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, Gate, Manifest
@@ -98,7 +97,7 @@ def publish(
     file that is wrong, GateRefused when a measurement is below its floor and no `force_reason` is given,
     BundlesBusy when another process publishes.
     """
-    with locked(bundles):
+    with _changing(bundles):
         bundle = open_version(bundles, version)
         check_digests(bundle.path, bundle.manifest)
         check_finite(bundle.path, bundle.manifest)
@@ -113,7 +112,7 @@ def publish(
 
 def rollback(bundles: Path) -> str:
     """Publish the version that was current before this one and return its name. Raises BundleNotFound."""
-    with locked(bundles):
+    with _changing(bundles):
         history = _history_before_current(bundles)
         if not history:
             raise BundleNotFound(f"No version was published before {current_version(bundles) or 'this'} in {bundles}.")
@@ -130,7 +129,7 @@ def prune(bundles: Path, keep: int = 3) -> list[str]:
 
     The current version and the one a rollback would go to are always kept.
     """
-    with locked(bundles):
+    with _changing(bundles):
         versions = list_versions(bundles)
         kept = {*(versions[-keep:] if keep else []), *_history_before_current(bundles)[-1:], current_version(bundles)}
         doomed = [name for name in versions if name not in kept]
@@ -138,7 +137,7 @@ def prune(bundles: Path, keep: int = 3) -> list[str]:
         for name in doomed:
             # Renamed first: a kill in the middle leaves no half version listed.
             (bundles / name).rename(bundles / f"{REMOVING_PREFIX}{name}")
-        sync_directory(bundles)
+        make_durable(bundles)
         _remove_leftovers(bundles)
         return doomed + leftovers
 
@@ -230,13 +229,6 @@ def _write_lines(path: Path, lines: list[str]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
-@contextmanager
-def locked(bundles: Path) -> Iterator[None]:
-    """Hold the directory's lock, which the system frees if this process dies. Raises BundlesBusy."""
-    bundles.mkdir(parents=True, exist_ok=True)
-    with (bundles / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BundlesBusy(f"Another process is publishing or pruning in {bundles}. Try again.") from None
-        yield
+def _changing(bundles: Path) -> AbstractContextManager[None]:
+    """Holds the lock of the directory of versions. Raises BundlesBusy."""
+    return locked(bundles / LOCK, BundlesBusy(f"Another process is publishing or pruning in {bundles}. Try again."))

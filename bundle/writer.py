@@ -1,6 +1,5 @@
 """Writing a version: into a hidden directory beside the versions, made durable, then named in one rename."""
 
-import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from bundle.arrays import AnyArray, map_array, save_array, sync_directory, write_text
+from bundle.arrays import AnyArray, map_array, save_array
+from bundle.disk import lock_file, make_durable, write_text
 from bundle.errors import BundleInvalid, BundlesBusy
 from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, FileEntry, Manifest
@@ -110,13 +110,13 @@ class BundleWriter:
         """
         self.stage(manifest)
         for directory, _, _ in os.walk(self.root, topdown=False):
-            sync_directory(Path(directory))
+            make_durable(Path(directory))
         try:
             self.root.rename(self._final)
         except OSError as error:
             raise (self._taken() if self._final.exists() else error) from error
         self._release()
-        sync_directory(self._final.parent)
+        make_durable(self._final.parent)
         return self._final
 
     def __enter__(self) -> "BundleWriter":
@@ -135,21 +135,8 @@ class BundleWriter:
 
 
 def lock_staging(root: Path) -> IO[str] | None:
-    """Lock the staging directory `root` against other builders and `prune`; None when a living process has it.
-
-    The system frees the lock when this process dies, however it dies.
-    """
-    path = _lock_of(root)
-    while True:
-        file = path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return None
-        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-            return file
-        file.close()  # whoever had it removed the file between the opening and the locking
+    """Lock the staging directory `root` against other builders and `prune`; None when a living process has it."""
+    return lock_file(_lock_of(root))
 
 
 def unlock_staging(root: Path, lock: IO[str]) -> None:

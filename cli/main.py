@@ -5,11 +5,11 @@ Exit status: 0 done · 1 a bug of ours · 2 usage · 3 the graph files · 4 the 
 `bundle/errors.py`.
 """
 
-import errno
 import sys
 
 import typer
 
+from bundle.disk import is_full
 from bundle.errors import TwhinError
 from cli import build, data, demo, evaluate, recommend, serve, train, versions
 from cli.output import fail
@@ -60,6 +60,5 @@ def main() -> None:
 def _trouble(error: OSError) -> str:
     """What the system refused: a full disk, a missing permission, a path through a file."""
     where = f"{error.filename}: " if error.filename else ""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    advice = "Free some space and run it again." if full else "Correct the path or its permissions."
+    advice = "Free some space and run it again." if is_full(error) else "Correct the path or its permissions."
     return f"{where}{error.strerror or error}. {advice}"

@@ -55,13 +55,13 @@ def require_free(host: str, port: int) -> None:
 def _settings(bundles: Path, redis: str | None) -> "Settings":
     from pydantic import SecretStr, ValidationError
 
+    from bundle.records import first_error
     from service.settings import Settings
 
     try:
         return Settings(bundles=bundles) if redis is None else Settings(bundles=bundles, redis_url=SecretStr(redis))
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        name = "_".join(["TWHIN", *(str(part).upper() for part in first["loc"])])
+        first = first_error(error)
         raise ConfigError(
-            f"The environment variable {name}: {first['msg']}. Correct it; docs/api.md lists all."
+            f"The environment variable TWHIN_{first.key.upper()}: {first.message}. Correct it; docs/api.md lists all."
         ) from None

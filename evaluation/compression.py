@@ -10,10 +10,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, UInt8
-from pydantic import BaseModel, ConfigDict
 
 from bundle.pq import ProductQuantizer
 from bundle.progress import SILENT, Progress
+from bundle.records import Record
 from evaluation.metrics import hit_ranks, recall
 from evaluation.task import FollowTask
 from index.search.exact import ExactSearcher
@@ -38,11 +38,7 @@ class Quantize(Protocol):
     ) -> tuple[ProductQuantizer, UInt8[npt.NDArray[np.uint8], "n parts"]]: ...
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CompressionRow(_Model):
+class CompressionRow(Record):
     """One code size. Recalls are of exact search over the decoded vectors; `task_loss` is relative to uncompressed."""
 
     subquantizers: int
@@ -55,7 +51,7 @@ class CompressionRow(_Model):
     task_loss: float
 
 
-class CompressionReport(_Model):
+class CompressionReport(Record):
     """The sweep over one entity type, what the task measures without compression, and the code to take."""
 
     entity_type: str

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int64
-from pydantic import BaseModel, ConfigDict
 
 from bundle.errors import UsageError
 from bundle.ids import matching_rows
 from bundle.progress import Progress, SilentProgress
+from bundle.records import Record
 from evaluation.versions import Embeddings, open_embeddings
 
 F32 = npt.NDArray[np.float32]
@@ -21,10 +21,8 @@ SAMPLE = 1000
 CLUSTERS = 64
 
 
-class Movement(BaseModel):
+class Movement(Record):
     """Change of `entities` vectors: Euclidean distance, the same relative to the old length, cosine of old and new."""
-
-    model_config = ConfigDict(frozen=True)
 
     entities: int
     l2_mean: float
@@ -33,21 +31,17 @@ class Movement(BaseModel):
     cosine_mean: float
 
 
-class DegreeMovement(BaseModel):
+class DegreeMovement(Record):
     """Movement of the entities with `from_degree` to `to_degree` edges (None: no upper end) in the new version."""
-
-    model_config = ConfigDict(frozen=True)
 
     from_degree: int
     to_degree: int | None
     movement: Movement
 
 
-class TypeDrift(BaseModel):
+class TypeDrift(Record):
     """One entity type. `neighbour_overlap` is the mean share of an entity's k nearest (inner product) that stayed;
     `cluster_churn` the share of entities nearest to another of the old version's cluster centres than before."""
-
-    model_config = ConfigDict(frozen=True)
 
     entity_type: str
     kept: int
@@ -59,10 +53,8 @@ class TypeDrift(BaseModel):
     cluster_churn: float
 
 
-class DriftReport(BaseModel):
+class DriftReport(Record):
     """What `twhin evaluate drift` prints. `relation_cosine` compares θr of the relations that both versions have."""
-
-    model_config = ConfigDict(frozen=True)
 
     old: str
     new: str

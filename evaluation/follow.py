@@ -10,10 +10,10 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Float64, Int64, Integer
-from pydantic import BaseModel, ConfigDict
 
 from bundle.csr import Csr
 from bundle.progress import SILENT, Progress
+from bundle.records import Record
 from evaluation.baselines import Baseline, top_rows
 from evaluation.metrics import (
     Interval,
@@ -51,11 +51,7 @@ class RecommendNewcomers(Protocol):
     def __call__(self, engagements: Csr, followers: Csr, strategy: str, k: int) -> Lists: ...
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Estimate(_Model):
+class Estimate(Record):
     """A mean over `n` users and its 95% bootstrap interval; None where nobody counts."""
 
     mean: float | None
@@ -64,7 +60,7 @@ class Estimate(_Model):
     n: int
 
 
-class Row(_Model):
+class Row(Record):
     """One method: what it measured, or why it is missing. `by_degree` maps a bucket's label to the same metrics."""
 
     name: str
@@ -79,7 +75,7 @@ class Row(_Model):
         return float("nan") if value is None else value
 
 
-class ColdRow(_Model):
+class ColdRow(Record):
     """Users with `known` engagements, shown so; `share` is of the recall of the same users asked for by name."""
 
     known: int
@@ -89,7 +85,7 @@ class ColdRow(_Model):
     share: dict[str, float] = {}
 
 
-class FollowReport(_Model):
+class FollowReport(Record):
     """Everything measured on one task. `cold` are users with few engagements, as training knows them and as newcomers.
 
     `auto_newcomer` is the default for those whom training does not know, where it is another one.

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Float64, Int64
-from pydantic import BaseModel, ConfigDict
 
 from bundle.errors import UsageError
 from bundle.prepared import PreparedRelation
 from bundle.progress import Progress, SilentProgress
+from bundle.records import Record
 from bundle.run import Run, open_run
 from evaluation.known import Known, known_edges
 
@@ -23,10 +23,8 @@ I64 = npt.NDArray[np.int64]
 SCORES_AT_ONCE = 16 * 2**20
 
 
-class Metrics(BaseModel):
+class Metrics(Record):
     """Filtered ranking quality over `edges` questions, each with one right answer."""
-
-    model_config = ConfigDict(frozen=True)
 
     mrr: float
     hits_at_1: float
@@ -36,20 +34,16 @@ class Metrics(BaseModel):
     edges: int
 
 
-class RelationMetrics(BaseModel):
+class RelationMetrics(Record):
     """One relation's quality, by the end that was asked for."""
-
-    model_config = ConfigDict(frozen=True)
 
     relation: str
     target: Metrics
     source: Metrics
 
 
-class LinkReport(BaseModel):
+class LinkReport(Record):
     """What `twhin evaluate links` prints: both directions together and apart; baselines rank the same questions."""
-
-    model_config = ConfigDict(frozen=True)
 
     part: Part
     overall: Metrics

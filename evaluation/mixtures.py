@@ -9,11 +9,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float32, Float64, Int64
-from pydantic import BaseModel, ConfigDict
 
 from bundle.csr import Csr
 from bundle.manifest import QueryWeights, Strategy
 from bundle.progress import Progress, SilentProgress
+from bundle.records import Record
 from evaluation.follow import Row, strategy_row
 from evaluation.task import FollowTask, Lists
 
@@ -40,11 +40,7 @@ class Cluster(Protocol):
     def __call__(self, count: int, users: Users) -> Clustered: ...
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MixtureRow(_Model):
+class MixtureRow(Record):
     """One mixture: its clusters, the modes of a user that are drawn from, and what a mode is searched by."""
 
     clusters: int
@@ -57,7 +53,7 @@ class MixtureRow(_Model):
         return f"{self.vector}, {self.clusters} clusters, {self.modes} modes"
 
 
-class MixtureReport(_Model):
+class MixtureReport(Record):
     """`singles` are the strategies of one vector. `several` and `one` have the best of both on users by interests."""
 
     relation: str

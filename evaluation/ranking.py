@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float32, Int64
-from pydantic import BaseModel, ConfigDict
 
 from bundle.prepared import Edges, PreparedGraph
 from bundle.progress import SILENT, Progress
+from bundle.records import Record
 from evaluation.follow import Estimate, estimate
 from evaluation.ranking_metrics import measure
 
@@ -50,20 +50,16 @@ class FeatureSet:
     items: Vectors | None = None
 
 
-class RankingRow(BaseModel):
+class RankingRow(Record):
     """What one model with one feature set measured on the test examples."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     features: str
     model: Model
     metrics: dict[str, Estimate]
 
 
-class RankingReport(BaseModel):
+class RankingReport(Record):
     """All feature sets on one task."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str
     train: int

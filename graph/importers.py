@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bundle.arrays import write_text
+from bundle.disk import write_text
 from bundle.errors import EdgeFileError, UsageError
 from bundle.ids import IdKind, parse_int_id
 from bundle.progress import SILENT, Progress, Stage

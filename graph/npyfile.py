@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bundle.arrays import sync_directory
+from bundle.disk import make_durable
 
 SYNC_THREADS = 8  # a file system commits many waiting files at once; one by one takes a commit each
 
@@ -73,5 +73,5 @@ class ArrayFiles:
         with ThreadPoolExecutor(SYNC_THREADS) as pool:
             digests = list(pool.map(lambda path: self._arrays[path].finish(), paths))
         for directory in {path.parent for path in paths}:
-            sync_directory(directory)
+            make_durable(directory)
         return {str(path.relative_to(self.directory)): digest for path, digest in zip(paths, digests, strict=True)}

@@ -4,11 +4,8 @@ All work happens in `<out_dir>.partial`; it takes the place of `<out_dir>` in on
 written, so a process killed at any moment leaves the last good graph or none.
 """
 
-import errno
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.arrays import AnyArray, sync_directory, write_text
-from bundle.errors import DiskFull, GraphFileError, RunError
+from bundle.arrays import AnyArray
+from bundle.disk import full_disk_named, locked, make_durable, write_text
+from bundle.errors import GraphFileError, RunError
 from bundle.ids import IdTable, IntIds, StringIds, parse_int_id
 from bundle.prepared import (
     COMMIT_FILE,
@@ -40,7 +38,6 @@ from graph.source import EdgeInput, find_inputs, is_made_from, source_of, write_
 
 MAX_RELATIONS = 10_000
 _CHUNK = 1 << 20
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def prepare(graph_toml: Path, out_dir: Path, progress: Progress = SILENT, *, may_replace: bool = True) -> PreparedGraph:
@@ -62,30 +59,13 @@ def prepare(graph_toml: Path, out_dir: Path, progress: Progress = SILENT, *, may
             f"{graph_toml} or an edge file changed since {out_dir} was made, and a finished run stands on that. "
             "Train in another directory."
         )
-    with _alone(out_dir), _partial(out_dir) as partial:
+    busy = RunError(f"Another process prepares {out_dir}. Wait for it, or name another directory.")
+    lock = out_dir.with_name(out_dir.name + ".lock")
+    with locked(lock, busy, remove=True), _partial(out_dir) as partial:
         record = _write(graph, inputs, partial, progress)
         write_source(partial, source)
         write_text(partial / COMMIT_FILE, record.model_dump_json(indent=1) + "\n")
     return load_prepared(out_dir)
-
-
-@contextmanager
-def _alone(out_dir: Path) -> Iterator[None]:
-    """Hold a lock beside `out_dir`, which the system frees if this process dies: two would write into one directory."""
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    lock = out_dir.with_name(out_dir.name + ".lock")
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = os.path.samestat(os.fstat(file.fileno()), lock.stat())
-        except (BlockingIOError, FileNotFoundError):
-            ours = False  # another holds it, or removed it just now
-        if not ours:
-            raise RunError(f"Another process prepares {out_dir}. Wait for it, or name another directory.")
-        try:
-            yield
-        finally:
-            lock.unlink()
 
 
 @contextmanager
@@ -97,14 +77,9 @@ def _partial(out_dir: Path) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        yield partial
-        _replace(partial, out_dir)
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise DiskFull(
-                f"No room left for {partial}: {error.strerror}. Free some space and run it again."
-            ) from error
-        raise
+        with full_disk_named(partial, "Free some space and run it again."):
+            yield partial
+            _replace(partial, out_dir)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -115,7 +90,7 @@ def _replace(partial: Path, out_dir: Path) -> None:
     if out_dir.exists():
         out_dir.rename(old)
     partial.rename(out_dir)
-    sync_directory(out_dir.parent)
+    make_durable(out_dir.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -4,10 +4,11 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
 from bundle.errors import GraphFileError
 from bundle.ids import IdKind
+from bundle.records import StrictRecord
 
 ANY_RELATION = "*"
 Coverage = Literal["high", "low"]
@@ -28,17 +29,13 @@ Files = Annotated[tuple[Pattern, ...], BeforeValidator(_as_tuple), Field(min_len
 Columns = Annotated[tuple[ColumnName, ...], BeforeValidator(_as_tuple), Field(min_length=2)]
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class EntitySpec(_Closed):
+class EntitySpec(StrictRecord):
     """`[entities.<name>]`: how the entities of one type are named."""
 
     id: IdKind
 
 
-class RelationSpec(_Closed):
+class RelationSpec(StrictRecord):
     """`[[relations]]`: the edges of one relation, or with `name = "*"` of one relation per value of a column.
 
     `src`, `dst`, `weight`, `time` and `relation_column` name columns; `columns` names all columns of text
@@ -59,7 +56,7 @@ class RelationSpec(_Closed):
     columns: Columns | None = None
 
 
-class RandomSplit(_Closed):
+class RandomSplit(StrictRecord):
     """Hold out `fraction` of one relation's edges at random for test, and half as many for validation."""
 
     by: Literal["random"]
@@ -68,7 +65,7 @@ class RandomSplit(_Closed):
     seed: int = Field(default=1, ge=0)
 
 
-class TimeSplit(_Closed):
+class TimeSplit(StrictRecord):
     """Hold out the last `fraction` of one relation's edges by time for test, the ones before for validation."""
 
     by: Literal["time"]
@@ -76,7 +73,7 @@ class TimeSplit(_Closed):
     fraction: float = Field(default=0.1, gt=0, le=0.5)
 
 
-class FileSplit(_Closed):
+class FileSplit(StrictRecord):
     """The held-out edges stand in files of their own, in the same form as the relation's."""
 
     by: Literal["files"]
@@ -88,7 +85,7 @@ class FileSplit(_Closed):
 SplitSpec = Annotated[RandomSplit | TimeSplit | FileSplit, Field(discriminator="by")]
 
 
-class GraphFile(_Closed):
+class GraphFile(StrictRecord):
     """The whole of `graph.toml`."""
 
     entities: dict[TypeName, EntitySpec] = Field(min_length=1)
@@ -243,7 +240,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         return list(RelationSpec.model_fields)
     if location[0] != "split":
         return list(GraphFile.model_fields)
-    kinds: dict[int | str, type[_Closed]] = {"random": RandomSplit, "time": TimeSplit, "files": FileSplit}
+    kinds: dict[int | str, type[StrictRecord]] = {"random": RandomSplit, "time": TimeSplit, "files": FileSplit}
     return list(kinds[location[1]].model_fields)
 
 

@@ -4,10 +4,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from bundle.arrays import write_text
+from bundle.disk import write_text
 from bundle.prepared import COMMIT_FILE, FORMAT_VERSION, Part
+from bundle.records import StrictRecord
 from graph.files import expand
 from graph.schema import FileSplit, GraphFile
 
@@ -28,11 +29,7 @@ class EdgeInput:
         return sum(path.stat().st_size for path in self.paths)
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class InputRecord(_Record):
+class InputRecord(StrictRecord):
     """One edge file as it was when it was read."""
 
     path: str
@@ -40,7 +37,7 @@ class InputRecord(_Record):
     mtime_ns: int
 
 
-class SourceRecord(_Record):
+class SourceRecord(StrictRecord):
     """The whole of `source.json`."""
 
     format_version: int

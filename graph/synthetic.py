@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Float64, Int64
 
-from bundle.arrays import save_array, write_text
+from bundle.arrays import save_array
+from bundle.disk import write_text
 from bundle.errors import UsageError
 from bundle.ids import IdKind
 

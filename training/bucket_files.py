@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int32
 
-from bundle.disk import forget_pages, guarded, read_array, save_array
+from bundle.arrays import forget_pages, read_array, save_array
+from bundle.disk import full_disk_named
 from bundle.errors import GraphError
 from bundle.prepared import PreparedGraph, PreparedRelation
 from bundle.progress import Progress
+from training.checkpoint import RESUME
 from training.edges import Adjacency, BucketEdges, index_edges, offsets_of
 from training.partition import BucketId, Partitioning
 
@@ -65,7 +67,7 @@ def write_layout(prepared: PreparedGraph, layout: Layout, progress: Progress) ->
     layout.path.mkdir(parents=True, exist_ok=True)
     for stale in layout.path.iterdir():
         stale.unlink()
-    with guarded(layout.path), progress.stage("sorting edges", _edge_count(prepared), "edges") as stage:
+    with full_disk_named(layout.path, RESUME), progress.stage("sorting edges", _edge_count(prepared), "edges") as stage:
         for group, pair in enumerate(layout.groups):
             for relation in _members(prepared, pair):
                 for block in _blocks(relation, layout.weighted[group]):

@@ -1,6 +1,5 @@
 """Partitions on disk: each save is a new generation of files, so a checkpoint's own files are never overwritten."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -8,11 +7,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int64
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from bundle.arrays import write_text
-from bundle.disk import guarded, make_durable, read_array, save_array
+from bundle.arrays import read_array, save_array
+from bundle.disk import full_disk_named, make_durable, write_text
 from bundle.errors import RunError
+from bundle.records import Record, first_error
 from training.initial import Origin
 from training.model import Relations, Table
 from training.partition import Partitioning
@@ -34,10 +34,8 @@ class PartitionStore(Protocol):
         ...
 
 
-class Position(BaseModel):
+class Position(Record):
     """How far training is: before chunk `chunk` of the `step`-th bucket of `epoch`, and the epoch's sums so far."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epoch: int = 0
     step: int = 0
@@ -48,10 +46,8 @@ class Position(BaseModel):
     last_loss: float | None = None
 
 
-class Checkpoint(BaseModel):
+class Checkpoint(Record):
     """`state.json`: the position, the epoch whose hash dealt the rows, the generation of every partition's files."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: int = 1
     graph_digest: str
@@ -62,6 +58,9 @@ class Checkpoint(BaseModel):
     position: Position
     relations: int
     generations: dict[str, int]
+
+
+RESUME = "The last checkpoint is intact: make room and go on with --resume."
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,7 @@ class TableStore:
             relations=generation,
             generations=self._generations,
         )
-        with guarded(self._path):
+        with full_disk_named(self._path, RESUME):
             for name, saved in set(self._generations.items()) - self._kept:
                 for part in ("vectors", "state"):
                     make_durable(self._file(name, saved, part))
@@ -178,7 +177,7 @@ class TableStore:
         return vectors, state
 
     def _write(self, name: str, generation: int, table: Table) -> None:
-        with guarded(self._path):
+        with full_disk_named(self._path, RESUME):
             save_array(self._file(name, generation, "vectors"), table.vectors, durable=False)
             save_array(self._file(name, generation, "state"), table.accumulator, durable=False)
 
@@ -220,9 +219,11 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     if not file.exists():
         return None
     try:
-        return Checkpoint.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, ValidationError) as error:
-        raise RunError(f"{file} cannot be read: {error}. Delete {path} and train from the start.") from error
+        return Checkpoint.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise RunError(
+            f"{file} cannot be read: {first_error(error)}. Delete {path} and train from the start."
+        ) from error
 
 
 def _name(kind: int, partition: int) -> str:

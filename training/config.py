@@ -7,15 +7,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import ByteSize, Field, ValidationError
 
 from bundle.errors import ConfigError
+from bundle.records import Record
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Record):
     """Everything a run can be told; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dim: int = Field(128, ge=1, le=4096, description="length of every vector (floats)")
     epochs: int = Field(8, ge=1, le=10_000, description="passes over all training edges")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.arrays import write_text
-from bundle.disk import save_array
+from bundle.arrays import save_array
+from bundle.disk import write_text
 from bundle.errors import Diverged
 from training.bucket_files import Layout
 from training.edges import BucketEdges

@@ -1,16 +1,15 @@
 """The end of a run: tables in row order, relation vectors, optimiser state, and `run.json` last."""
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from bundle.arrays import write_text
-from bundle.disk import guarded, save_array
+from bundle.arrays import save_array
+from bundle.disk import full_disk_named, replacing, write_text
 from bundle.prepared import PreparedGraph
-from training.checkpoint import Position, TableStore
+from training.checkpoint import RESUME, Position, TableStore
 from training.config import TrainConfig
 from training.model import Relations
 from training.partition import Partitioning
@@ -26,17 +25,16 @@ def export_tables(
         for folder in ("vectors", "optimizer"):
             (run_dir / folder).mkdir(exist_ok=True)
         vectors, state = run_dir / "vectors" / f"{name}.npy", run_dir / "optimizer" / f"{name}.npy"
-        with guarded(run_dir):
+        with full_disk_named(run_dir, RESUME):
             _export(vectors, state, kind, partitionings[kind], store, dim)
 
 
 def _export(vectors: Path, state: Path, kind: int, rows: Partitioning, store: TableStore, dim: int) -> None:
     n = len(rows.part)
     size = max(1, BLOCK_BYTES // (4 * dim))
-    partial = vectors.with_name(vectors.name + ".partial")
     states = np.zeros(n, dtype=np.float32)
     done = np.zeros(len(rows.sizes), dtype=np.int64)
-    with partial.open("wb") as file:
+    with replacing(vectors) as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (n, dim)})
         for start in range(0, n, size):
             part = rows.part[start : start + size]
@@ -46,9 +44,6 @@ def _export(vectors: Path, state: Path, kind: int, rows: Partitioning, store: Ta
                 block[mine], states[start + mine] = store.rows(kind, p, int(done[p]), int(done[p]) + len(mine))
                 done[p] += len(mine)
             file.write(block.data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(vectors)
     save_array(state, states)
 
 
@@ -69,7 +64,7 @@ def export_run(
         "edges_seen": end.edges_seen,
         "final_loss": end.last_loss,
     }
-    with guarded(run_dir):
+    with full_disk_named(run_dir, RESUME):
         save_array(run_dir / "relations.npy", relations.vectors)
         save_array(run_dir / "optimizer" / "relations.npy", relations.accumulator)
         write_text(run_dir / "run.json", json.dumps(record, indent=1) + "\n")

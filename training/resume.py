@@ -1,15 +1,15 @@
 """What a run directory holds before training starts: nothing, a checkpoint, a finished run, another trainer at work."""
 
-import fcntl
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from bundle.disk import locked
 from bundle.errors import RunError, UsageError
+from bundle.records import Record, first_error
 from training.checkpoint import Checkpoint, StoreKey, read_checkpoint
 from training.config import TrainConfig
 
@@ -17,10 +17,8 @@ LOCK_FILE = "train.lock"
 CHANGEABLE = {"epochs", "threads", "backend", "device", "checkpoint_seconds", "tensorboard", "memory", "partitions"}
 
 
-class FinishedRun(BaseModel):
+class FinishedRun(Record, extra="ignore"):
     """What a new start is compared with in `run.json`; other fields are of no interest here."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     graph_digest: str
     config: dict[str, object]
@@ -44,15 +42,11 @@ def only_trainer(run_dir: Path) -> Iterator[None]:
 
     Raises UsageError when another process holds it.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / LOCK_FILE).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(
-                f"Another process trains in {run_dir}: it holds {run_dir / LOCK_FILE}. "
-                "Wait until it ends, stop it, or name another directory."
-            ) from error
+    busy = UsageError(
+        f"Another process trains in {run_dir}: it holds {run_dir / LOCK_FILE}. "
+        "Wait until it ends, stop it, or name another directory."
+    )
+    with locked(run_dir / LOCK_FILE, busy):
         yield
 
 
@@ -112,8 +106,8 @@ def _agree_on_epochs(done: int, config: Mapping[str, object]) -> None:
 
 def _read_finished(file: Path) -> FinishedRun | None:
     try:
-        return FinishedRun.model_validate(json.loads(file.read_text(encoding="utf-8")))
+        return FinishedRun.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         return None
-    except (ValueError, ValidationError) as error:
-        raise RunError(f"{file} cannot be read: {error}. Train in another directory.") from error
+    except ValidationError as error:
+        raise RunError(f"{file} cannot be read: {first_error(error)}. Train in another directory.") from error

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int32
 
-from bundle.disk import forget_pages
+from bundle.arrays import forget_pages
 from bundle.errors import ConfigError
 from bundle.ids import IdTable, IntIds, matching_rows
 from bundle.prepared import PreparedGraph, PreparedRelation

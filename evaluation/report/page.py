@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
-from bundle.arrays import write_text
+from bundle.disk import write_text
+from bundle.records import Record
 from evaluation.cold import SHARES
 from evaluation.compression import CompressionReport
 from evaluation.drift import DriftReport
@@ -32,10 +31,8 @@ COLUMNS = ("recall@10", "one_way_recall@10", "recall@20", "recall@50", "one_way_
 CATALOGUE = ("diversity@10", "coverage@10", "gini@10", "in_degree@10")
 
 
-class Report(BaseModel):
+class Report(Record):
     """Everything on one page; each part is there if it was measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
     created: datetime

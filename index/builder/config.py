@@ -5,8 +5,6 @@ from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -16,18 +14,13 @@ from pydantic import (
 )
 
 from bundle.errors import ConfigError
+from bundle.records import Record, first_error
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 IndexKind = Literal["exact", "hnsw", "ivf_sq8", "ivf_pq", "pq"]
 
 
-class Section(BaseModel):
-    """Frozen and closed: a misspelt key is an error, not a default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class IndexConfig(Section):
+class IndexConfig(Record):
     """What the searchers must reach; the configuration that does it most cheaply is chosen.
 
     `kind` and the parameters below it fix what would otherwise be swept.
@@ -48,7 +41,7 @@ class IndexConfig(Section):
     queries: PositiveInt = 500
 
 
-class ClusterConfig(Section):
+class ClusterConfig(Record):
     """The one k-means of a space. `types` defaults to the default relation's target, `count` to a rule on size."""
 
     count: PositiveInt | None = None
@@ -58,14 +51,14 @@ class ClusterConfig(Section):
     list_length: NonNegativeInt = 1000
 
 
-class SmoothingConfig(Section):
+class SmoothingConfig(Record):
     """kNN-Embed: a user's mixture is mixed with those of the nearest users, `share` being the neighbours' part."""
 
     neighbours: PositiveInt = 10
     share: Share = 0.2
 
 
-class MixtureConfig(Section):
+class MixtureConfig(Record):
     """How engagements become modes: how many, and what an engagement counts.
 
     `half_life` is in the unit of the graph's time column: an engagement that old counts one half.
@@ -78,7 +71,7 @@ class MixtureConfig(Section):
     smoothing: SmoothingConfig | None = None
 
 
-class CompressionConfig(Section):
+class CompressionConfig(Record):
     """Product quantisation of the embeddings: 4·d/`subquantizers` times smaller; `rotated` learns an OPQ rotation."""
 
     subquantizers: PositiveInt | None = None
@@ -86,7 +79,7 @@ class CompressionConfig(Section):
     training_vectors: PositiveInt = 32_768
 
 
-class BuildConfig(Section):
+class BuildConfig(Record):
     """All settings of a build. `default_relation` is what `/recommend` ranks by when a request names none."""
 
     default_relation: str | None = None
@@ -116,6 +109,4 @@ def parse_config(settings: dict[str, object], where: str) -> BuildConfig:
     try:
         return BuildConfig.model_validate(settings)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}: {key}: {first['msg']}. docs/indexes.md lists the keys.") from error
+        raise ConfigError(f"{where}: {first_error(error)}. docs/indexes.md lists the keys.") from error

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from jaxtyping import Float32
 
 from bundle.arrays import save_array
+from bundle.disk import require_written
 from bundle.manifest import IndexEntry
 from index.builder.config import IndexKind
 from index.builder.devices import Device
-from index.builder.disk import require_written
 from index.builder.projection import STEP, Projection, fit
 from index.search.projection import columns_file
 

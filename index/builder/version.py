@@ -9,6 +9,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
+from bundle.disk import full_disk_named
 from bundle.errors import ConfigError, RunError
 from bundle.layout import SpaceLayout
 from bundle.manifest import Assessment, DefaultQuery, Evaluation, Lineage, Manifest, SpaceEntry
@@ -19,7 +20,6 @@ from bundle.writer import BundleWriter
 from index.builder.clusters import Clustering
 from index.builder.config import BuildConfig
 from index.builder.devices import Device, find_device
-from index.builder.disk import full_disk_named
 from index.builder.searchers import Chosen, SearcherStage
 from index.builder.stage import SpaceStage
 from index.search.probe import index_file, probe
@@ -59,7 +59,7 @@ def build(
         faiss.omp_set_num_threads(config.threads)
     created = datetime.now(UTC)
     name = version or _version_name(created, run, config)
-    with full_disk_named(bundles), BundleWriter(bundles, name) as writer:
+    with full_disk_named(bundles, "Make room, then build again."), BundleWriter(bundles, name) as writer:
         entry, chosen = _stage_space(run, writer, space, config, device, progress)
         manifest = Manifest(
             version=writer.version,

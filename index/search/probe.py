@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from bundle.errors import BundleInvalid, TwhinError
 from bundle.manifest import IndexEntry
+from bundle.records import Record
 from bundle.space import Bundle
 from index.search.open import read_source
 from index.search.projection import read_columns
@@ -25,10 +26,8 @@ SECONDS_A_GIGABYTE = 30
 SPARE_BYTES = 8 << 30
 
 
-class IndexFile(BaseModel):
+class IndexFile(Record):
     """What a child needs to open one index file: where it is, the rows and columns of the vectors, how it is held."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Path
     rows: int

@@ -1,6 +1,6 @@
 """One version, ready to serve: opened, verified, warmed with real queries, compared with exact search."""
 
-import fcntl
+import contextlib
 import hashlib
 import tempfile
 import time
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bundle.disk import lock_file
 from bundle.errors import BundleInvalid, RecallTooLow
 from bundle.manifest import Manifest
 from bundle.reader import open_bundle
@@ -127,10 +128,8 @@ def _one_at_a_time(bundles: Path) -> Iterator[None]:
     name = hashlib.sha256(str(bundles.resolve()).encode()).hexdigest()[:16]
     lock = Path(tempfile.gettempdir()) / f"twhin-load-{name}.lock"
     try:
-        file = lock.open("w")
+        file = lock_file(lock, wait=True)
     except OSError:  # a read-only or foreign directory: loading side by side is allowed, only larger
-        yield
-        return
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        file = None
+    with file or contextlib.nullcontext():
         yield

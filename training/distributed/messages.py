@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from pydantic import BaseModel, ConfigDict
-
+from bundle.records import Record
 from training.checkpoint import Position
 
 LOST = "lost touch with another trainer"
@@ -25,10 +24,8 @@ class Task:
     spoken_for: int = 0
 
 
-class Message(BaseModel):
+class Message(Record):
     """One line; the fields that are set say what it is about. An error that was raised on purpose has a `code`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     open: str | None = None
     total: int | None = None

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle.arrays import map_array, save_array, write_text
+from bundle.arrays import map_array, save_array
+from bundle.disk import write_text
 from bundle.errors import BundleError, BundleIncomplete
 
 

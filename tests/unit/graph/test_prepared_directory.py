@@ -69,7 +69,7 @@ def test_a_full_disk_is_told(tmp_path: Path, follows: MakeGraph, monkeypatch: py
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(DiskFull, match="No room left for .*Free some space"):
+        with pytest.raises(DiskFull, match="The disk is full: .*Free some space"):
             prepare(graph_toml, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle.arrays import map_array
-from bundle.disk import forget_pages
+from bundle.arrays import forget_pages, map_array
 from bundle.errors import ConfigError
 from training.config import TrainConfig
 from training.counter_rng import normals_at

@@ -14,6 +14,7 @@ import httpx
 import psutil
 import uvicorn
 
+from service.http_protocol import OneWriteProtocol
 from service.main import create_app
 from service.settings import Settings
 
@@ -29,6 +30,10 @@ def running(settings: Settings) -> Iterator[str]:
         timeout_graceful_shutdown=5,
         timeout_keep_alive=settings.keep_alive_seconds,
         loop="asyncio",
+        http=OneWriteProtocol,
+        ws="none",
+        server_header=False,
+        proxy_headers=False,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -28,12 +28,12 @@ import numpy.typing as npt
 from usearch.index import Index as Usearch
 
 from bundle.reader import open_bundle
-from index.builder.choose import plans_for
 from index.builder.config import IndexConfig
 from index.builder.devices import find_device, one_thread
-from index.builder.indexes import Plan, write_index
+from index.builder.indexes import write_index
 from index.builder.measure import find_truth, recall_of
 from index.builder.queries import RealQueries
+from index.builder.spec import IndexSpec, specs_for
 from index.search.open import open_searcher, read_searcher
 from index.search.protocol import Hits
 from index.search.ranking import exact_scores
@@ -218,23 +218,23 @@ def with_usearch(task: Task) -> Iterator[Point]:
 def with_build(task: Task, skipped: Collection[str]) -> Iterator[Point]:
     """Every configuration that a build sweeps, through the searchers that the service uses."""
     config = IndexConfig(popularity_scale=task.scale)
-    for plan in plans_for(len(task.vectors), config, with_hnsw=True):
-        if plan.kind in skipped:
+    for spec in specs_for(len(task.vectors), config, with_hnsw=True):
+        if spec.kind in skipped:
             continue
-        path = task.directory / plan.file_name
-        cost = 0.0 if plan.kind == "exact" else task.built(path, functools.partial(_write, plan, task, path))
+        path = task.directory / spec.file_name
+        cost = 0.0 if spec.kind == "exact" else task.built(path, functools.partial(_write, spec, task, path))
         started = time.perf_counter()
-        searcher = read_searcher(path, plan.entry(path.name), task.vectors)
+        searcher = read_searcher(path, spec.entry(path.name), task.vectors)
         opened = time.perf_counter() - started
         measured = task.ask(lambda q, s=searcher: s.search(q, task.k)[0].rows, task.queries)  # type: ignore[misc]
-        setting = f"depth {plan.depth}" + (f", refine {plan.refine:g}" if plan.refine != 1 else "")
-        if plan.lists:
-            setting = f"{plan.lists} lists, {setting}"
-        yield task.point(f"ours: {plan.kind}", setting, measured, path, cost, opened)
+        setting = f"depth {spec.depth}" + (f", refine {spec.refine:g}" if spec.refine != 1 else "")
+        if spec.lists:
+            setting = f"{spec.lists} lists, {setting}"
+        yield task.point(f"ours: {spec.kind}", setting, measured, path, cost, opened)
 
 
-def _write(plan: Plan, task: Task, path: Path) -> None:
-    write_index(plan, task.vectors, task.learning.queries, path, seed=1, threads=0, device=find_device())
+def _write(spec: IndexSpec, task: Task, path: Path) -> None:
+    write_index(spec, task.vectors, task.learning.queries, path, seed=1, threads=0, device=find_device())
 
 
 def show(points: list[Point], k: int) -> None:

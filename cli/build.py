@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bundle.manifest import Manifest
     from index.builder.choose import Trial
-    from index.builder.searchers import Chosen
+    from index.builder.searchers import ChosenSearcher
     from index.builder.version import BuiltVersion
 
 
@@ -32,7 +32,7 @@ def build(
 
     The version is complete when its name is printed; it is served once it is published.
     """
-    built = build_version(run, bundles, merged(config, settings), str(config or "--set"), version, space)
+    built = build_assessed(run, bundles, merged(config, settings), str(config or "--set"), version, space)
     name = built.manifest.version
     say(f"Built on the {built.device}.")
     answer: dict[str, object] = {
@@ -45,10 +45,10 @@ def build(
     emit(answer, as_json, lambda: _show(built, bundles))
 
 
-def _trial(trial: "Trial", chosen: "Chosen") -> dict[str, object]:
+def _trial(trial: "Trial", chosen: "ChosenSearcher") -> dict[str, object]:
     """One configuration that was tried, for a program."""
     return {
-        "plan": trial.plan,
+        "plan": trial.spec,
         "recall": trial.measured.recall,
         "recall_by_kind": trial.measured.recall_by_kind,
         "cpu_us_per_query": trial.measured.cpu_us_per_query,
@@ -67,10 +67,10 @@ def _show(built: "BuiltVersion", bundles: Path) -> None:
         shown = [trial for trial in each.trials if trial in pareto(each.trials) or trial is each.trial]
         rows = [
             (
-                trial.plan.kind,
-                trial.plan.depth,
-                trial.plan.refine,
-                trial.plan.lists or None,
+                trial.spec.kind,
+                trial.spec.depth,
+                trial.spec.refine,
+                trial.spec.lists or None,
                 trial.measured.recall,
                 trial.measured.cpu_us_per_query,
                 trial.bytes_per_vector,
@@ -88,16 +88,19 @@ def _show(built: "BuiltVersion", bundles: Path) -> None:
 
 def defaults_in_words(manifest: "Manifest") -> "Iterator[str]":
     """Which strategy answers by default, whom, and its recall@10 on the users that chose it."""
-    space, found = next(iter(manifest.spaces.values())), manifest.evaluation
-    chosen = ((space.auto, "users in training", found.strategies), (space.auto_newcomer, "newcomers", found.newcomers))
-    for strategy, whom, measured in chosen:
+    space, evaluation = next(iter(manifest.spaces.values())), manifest.evaluation
+    defaults = (
+        (space.auto, "users in training", evaluation.strategies),
+        (space.auto_newcomer, "newcomers", evaluation.newcomers),
+    )
+    for strategy, whom, measured in defaults:
         recall = measured.get(strategy or "", {}).get("recall@10")
         if strategy is not None:
             known = "not measured" if recall is None else f"recall@10 on validation edges is {recall:.4f}"
             yield f"Default for {whom}: {strategy}; {known}."
 
 
-def build_version(
+def build_assessed(
     run: Path,
     bundles: Path,
     settings: dict[str, object],
@@ -108,8 +111,8 @@ def build_version(
     """Build a version from a run and measure its strategies. Raises RunError, ConfigError."""
     from cli.compose import assessor
     from index.builder.config import parse_config
-    from index.builder.version import build as run_build
+    from index.builder.version import build_version
 
     config = parse_config(settings, where)
     assess = assessor(run, space, config.seed, progress())
-    return run_build(run, bundles, config, version=version, space=space, assess=assess, progress=progress())
+    return build_version(run, bundles, config, version=version, space=space, assess=assess, progress=progress())

@@ -64,10 +64,10 @@ def _publish(run: Path, bundles: Path) -> None:
 
     if current_version(bundles) is not None:
         return
-    from cli.build import build_version
+    from cli.build import build_assessed
 
     say("3/4 Building a version: clusters, mixtures, codebooks, indexes")
-    manifest = build_version(run, bundles, {}).manifest
+    manifest = build_assessed(run, bundles, {}).manifest
     publish(bundles, manifest.version)
 
 

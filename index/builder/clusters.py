@@ -1,4 +1,4 @@
-"""Clusters of candidates: one k-means over the configured types, its true medoids, no cluster empty."""
+"""Clusters of candidates: one k-means over the configured types, its true medoids, what each would recommend."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,10 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int32, Int64, UInt8
 
 from bundle.errors import ConfigError
+from bundle.space import CandidateLists
 from index.builder.config import ClusterConfig
 from index.builder.devices import CPU, Device
+from index.search.exact import ExactSearcher
 
 Vectors = Float32[npt.NDArray[np.float32], "n d"]
 Centroids = Float32[npt.NDArray[np.float32], "clusters d"]
@@ -92,9 +94,9 @@ def nearest_centroid(
     assignment = np.empty(len(pooled), dtype=np.int32)
     distances = np.empty(len(pooled), dtype=np.float32)
     for start in range(0, len(pooled), BLOCK_ROWS):
-        found, nearest = index.search(np.ascontiguousarray(pooled[start : start + BLOCK_ROWS]), 1)
-        assignment[start : start + BLOCK_ROWS] = nearest[:, 0]
-        distances[start : start + BLOCK_ROWS] = found[:, 0]
+        block = slice(start, start + BLOCK_ROWS)
+        squared, nearest = index.search(np.ascontiguousarray(pooled[block]), 1)
+        assignment[block], distances[block] = nearest[:, 0], squared[:, 0]
     return assignment, distances
 
 
@@ -128,3 +130,17 @@ def medoids_of(
     order = np.lexsort((to_own, assignment))
     firsts = np.searchsorted(assignment[order], np.arange(len(centroids)))
     return order[firsts]
+
+
+def candidate_lists(
+    queries: Float32[npt.NDArray[np.float32], "clusters d"],
+    embeddings: Float32[npt.NDArray[np.float32], "n d"],
+    length: int,
+) -> CandidateLists:
+    """The best `length` rows (or all) of one type for each query by θᵀ·query, best first; no popularity term."""
+    length = min(length, len(embeddings))
+    if length == 0:
+        empty = (len(queries), 0)
+        return CandidateLists(np.empty(empty, np.int32), np.empty(empty, np.float32))
+    hits = ExactSearcher(embeddings).search(queries, length)
+    return CandidateLists(np.stack([hit.rows for hit in hits]), np.stack([hit.scores for hit in hits]))

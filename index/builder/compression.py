@@ -10,6 +10,7 @@ from jaxtyping import Float32, UInt8
 from bundle.errors import ConfigError
 from bundle.pq import CODEWORDS, ProductQuantizer
 from index.builder.devices import CPU, Device, find_device, one_thread
+from index.builder.sample import sample
 
 Vectors = Float32[npt.NDArray[np.float32], "_ d"]
 GOLDEN_ROWS = 32
@@ -27,7 +28,7 @@ QUICK_COLUMNS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Compressed:
+class Compression:
     """The quantiser of one type, its codes, and what FAISS itself decodes from the first of them."""
 
     quantizer: ProductQuantizer
@@ -56,7 +57,7 @@ def compress(
     training_vectors: int,
     rng: np.random.Generator,
     device: Device = CPU,
-) -> Compressed:
+) -> Compression:
     """Learn a quantiser of `subquantizers` bytes on a sample of `vectors` and encode them all, on `device`.
 
     Raises ConfigError unless the parts divide d. With fewer than 256 vectors each is its own codeword.
@@ -66,13 +67,13 @@ def compress(
         fitting = ", ".join(str(parts) for parts in range(1, dim + 1) if dim % parts == 0)
         raise ConfigError(f"compression.subquantizers is {subquantizers}; d = {dim} divides into {fitting}.")
     rotated = rotated and len(vectors) >= CODEWORDS
-    sample = _sample(vectors, training_vectors, rng)
-    rotation = _learn_rotation(sample, subquantizers) if rotated else None
-    quantizer = _learn(_rotate(sample, rotation), subquantizers, device)
+    learnt_from = sample(vectors, training_vectors, rng)
+    rotation = _learn_rotation(learnt_from, subquantizers) if rotated else None
+    quantizer = _learn(_rotate(learnt_from, rotation), subquantizers, device)
     codes = _encode(quantizer, vectors, rotation)
-    learnt = ProductQuantizer(_codebooks(quantizer), rotation)
-    mse, cosine = distortion(vectors, learnt, codes)
-    return Compressed(learnt, codes, decode_by_faiss(learnt, codes[:GOLDEN_ROWS]), mse, cosine)
+    decoder = ProductQuantizer(_codebooks(quantizer), rotation)
+    mse, cosine = distortion(vectors, decoder, codes)
+    return Compression(decoder, codes, decode_by_faiss(decoder, codes[:GOLDEN_ROWS]), mse, cosine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +95,19 @@ class Learner:
         return made.quantizer, made.codes
 
 
-def _sample(vectors: Vectors, limit: int, rng: np.random.Generator) -> Vectors:
-    if len(vectors) <= limit:
-        return np.ascontiguousarray(vectors)
-    return np.ascontiguousarray(vectors[np.sort(rng.choice(len(vectors), limit, replace=False))])
-
-
-def _learn_rotation(sample: Vectors, subquantizers: int) -> Vectors:
+def _learn_rotation(vectors: Vectors, subquantizers: int) -> Vectors:
     """R of `decoded @ R`: principal directions, dealt to the parts so that each has as much to tell, the strong ones
     weighing more.
 
     The closed form of OPQ (Ge et al., 2013, section 4), and a stretch by (variance)^(α/2): inner products, which
     features are for, are made of the strong directions.
     """
-    variances, directions = np.linalg.eigh(np.cov(sample, rowvar=False, dtype=np.float64).reshape(2 * sample.shape[1:]))
+    variances, directions = np.linalg.eigh(
+        np.cov(vectors, rowvar=False, dtype=np.float64).reshape(2 * vectors.shape[1:])
+    )
     variances = np.maximum(variances, FLOOR * variances.max())
     if variances.max() == 0:
-        return np.eye(sample.shape[1], dtype=np.float32)
+        return np.eye(vectors.shape[1], dtype=np.float32)
     order = _dealt(variances, subquantizers)
     weights = (variances[order] / variances.mean()) ** (STRETCH / 2)
     rotation: Vectors = (directions[:, order] / weights).T.astype(np.float32)
@@ -135,13 +132,13 @@ def _rotate(vectors: Vectors, rotation: Vectors | None) -> Vectors:
     return vectors if rotation is None else np.ascontiguousarray(vectors @ np.linalg.inv(rotation))
 
 
-def _learn(sample: Vectors, subquantizers: int, device: Device) -> faiss.ProductQuantizer:
+def _learn(vectors: Vectors, subquantizers: int, device: Device) -> faiss.ProductQuantizer:
     """The quantiser with its codebooks. Parts are widened by zeros to four columns or a multiple: FAISS's k-means is
     ten times as slow in two or three."""
-    quantizer = _unlearnt(sample.shape[1], subquantizers, device)
+    quantizer = _unlearnt(vectors.shape[1], subquantizers, device)
     part_dim = quantizer.dsub
     wide_dim = QUICK_COLUMNS * -(-part_dim // QUICK_COLUMNS)
-    points = _enough(sample)
+    points = _enough(vectors)
     wide = np.zeros((len(points), subquantizers, wide_dim), dtype=np.float32)
     wide[:, :, :part_dim] = points.reshape(-1, subquantizers, part_dim)
     learner = _unlearnt(subquantizers * wide_dim, subquantizers, device)
@@ -162,36 +159,28 @@ def _unlearnt(dim: int, subquantizers: int, device: Device) -> faiss.ProductQuan
     return quantizer
 
 
-def _enough(sample: Vectors) -> Vectors:
-    """The sample repeated until k-means works, and works fast."""
-    if len(sample) == 0:
-        sample = np.zeros((1, sample.shape[1]), dtype=np.float32)
-    if len(sample) < CODEWORDS:  # k-means needs 256 points; fewer vectors are their own codewords
-        return np.resize(sample, (CODEWORDS, sample.shape[1]))
-    if len(sample) <= FEW_POINTS:
-        return sample
-    return np.ascontiguousarray(np.tile(sample, (-(-FAST_POINTS // len(sample)), 1)))
+def _enough(vectors: Vectors) -> Vectors:
+    """The vectors repeated until k-means works, and works fast."""
+    if len(vectors) == 0:
+        vectors = np.zeros((1, vectors.shape[1]), dtype=np.float32)
+    if len(vectors) < CODEWORDS:  # k-means needs 256 points; fewer vectors are their own codewords
+        return np.resize(vectors, (CODEWORDS, vectors.shape[1]))
+    if len(vectors) <= FEW_POINTS:
+        return vectors
+    return np.ascontiguousarray(np.tile(vectors, (-(-FAST_POINTS // len(vectors)), 1)))
 
 
 def _encode(
     quantizer: faiss.ProductQuantizer, vectors: Vectors, rotation: Vectors | None
 ) -> UInt8[npt.NDArray[np.uint8], "n parts"]:
     step = 1 << 16
-    parts = [
-        _codes(quantizer, np.ascontiguousarray(_rotate(vectors[start : start + step], rotation)))
-        for start in range(0, len(vectors), step)
-    ]
-    codes: npt.NDArray[np.uint8] = np.concatenate([np.empty((0, quantizer.M), np.uint8), *parts])
-    return codes
-
-
-def _codes(quantizer: faiss.ProductQuantizer, vectors: Vectors) -> UInt8[npt.NDArray[np.uint8], "n parts"]:
-    codes: npt.NDArray[np.uint8]
-    if quantizer.assign_index is None:
-        codes = quantizer.compute_codes(vectors)
-        return codes
     codes = np.empty((len(vectors), quantizer.M), dtype=np.uint8)
-    quantizer.compute_codes_with_assign_index(faiss.swig_ptr(vectors), faiss.swig_ptr(codes), len(vectors))
+    for start in range(0, len(vectors), step):
+        part, out = np.ascontiguousarray(_rotate(vectors[start : start + step], rotation)), codes[start : start + step]
+        if quantizer.assign_index is None:
+            out[:] = quantizer.compute_codes(part)
+        else:
+            quantizer.compute_codes_with_assign_index(faiss.swig_ptr(part), faiss.swig_ptr(out), len(part))
     return codes
 
 

@@ -64,12 +64,12 @@ def degrees(streams: list[tuple[RowArray, RowArray]], n_rows: int) -> Int64[npt.
 
 
 def _gather(streams: list[tuple[RowArray, RowArray]], first: int, stop: int) -> RowBlock:
-    found = [_gather_one(rows, others, first, stop) for rows, others in streams]
-    rows, others, positions = (np.concatenate([part[i] for part in found]) for i in range(3))
-    return RowBlock(first, stop, rows, others, positions, tuple(len(part[0]) for part in found))
+    parts = [_gather_stream(rows, others, first, stop) for rows, others in streams]
+    rows, others, positions = (np.concatenate([part[i] for part in parts]) for i in range(3))
+    return RowBlock(first, stop, rows, others, positions, tuple(len(part[0]) for part in parts))
 
 
-def _gather_one(
+def _gather_stream(
     all_rows: RowArray, all_others: RowArray, first: int, stop: int
 ) -> tuple[RowArray, RowArray, Positions]:
     rows, others, positions = [np.empty(0, np.int32)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
@@ -131,7 +131,10 @@ class _CsrStage:
 
 
 def _sorted(block: RowBlock, weight: Float32[npt.NDArray[np.float32], " _"] | None, deduplicate: bool) -> Csr:
-    """The block's edges by row, others ascending: one sort of 64-bit keys, several times as fast as two columns."""
+    """The block's edges by row, others ascending."""
+    # Row and other end in one 64-bit key: one sort of such keys is several times as fast as one of two columns, and
+    # sorting the keys alone as fast again as finding their order, which only weights ask for. Of a pair that is
+    # there twice, which then stands side by side, the first is kept: the sort is stable, so it is the forward edge's.
     keys = block.rows.astype(np.int64) << 32 | block.others
     if weight is None:
         keys.sort()

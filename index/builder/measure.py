@@ -33,7 +33,7 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     """Mean recall@k over all queries and by their kind; CPU microseconds of one query asked alone, on one thread."""
 
     recall: float
@@ -54,11 +54,11 @@ def recall_of(hits: Sequence[Hits], truth: Truth) -> npt.NDArray[np.float64]:
     By scores and not by rows, so that any of several equal rows counts.
     """
     floors = truth.worst_scores - TOLERANCE * np.maximum(1.0, np.abs(truth.worst_scores))
-    found = [np.count_nonzero(hit.scores >= floor) for hit, floor in zip(hits, floors, strict=True)]
-    return np.minimum(np.array(found), truth.k) / truth.k
+    good = [np.count_nonzero(hit.scores >= floor) for hit, floor in zip(hits, floors, strict=True)]
+    return np.minimum(np.array(good), truth.k) / truth.k
 
 
-def measure(searcher: Searcher, truth: Truth, depth: int | None = None) -> Measured:
+def measure(searcher: Searcher, truth: Truth, depth: int | None = None) -> Measurement:
     """Ask one query at a time on one thread, as a service does."""
     if isinstance(searcher, ExactSearcher):
         truth = truth.first(EXACT_QUERIES)
@@ -74,4 +74,4 @@ def measure(searcher: Searcher, truth: Truth, depth: int | None = None) -> Measu
         for position, kind in enumerate(truth.queries.kinds)
         if (truth.queries.kind_of == position).any()
     }
-    return Measured(float(recalls.mean()), by_kind, 1e6 * spent / len(queries))
+    return Measurement(float(recalls.mean()), by_kind, 1e6 * spent / len(queries))

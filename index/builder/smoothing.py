@@ -70,8 +70,8 @@ def _neighbours(
     n_neighbours: int,
 ) -> Int64[npt.NDArray[np.int64], "block neighbours"]:
     """The nearest engaged users of each of `rows`, itself left out, -1 where the search found fewer."""
-    found = index.search(_unit(users[rows]), n_neighbours + 1)[1]
-    near = np.where(found >= 0, engaged[found], -1)
+    labels = index.search(_unit(users[rows]), n_neighbours + 1)[1]
+    near = np.where(labels >= 0, engaged[labels], -1)
     near[near == rows[:, np.newaxis]] = -1
     # Whoever was not among his own neighbours has one too many: the last and farthest goes.
     order = np.argsort(near < 0, axis=1, kind="stable")[:, :n_neighbours]
@@ -88,9 +88,9 @@ def _block(
 ) -> tuple[Keys, Counts]:
     """Own and neighbours' shares of a block of users, summed by (user, cluster)."""
     engaged = mixtures.degrees()[rows] > 0
-    found = (near >= 0) & engaged[:, np.newaxis]
-    user, place = np.nonzero(found)
-    each = smoothing.share / np.maximum(1, found.sum(axis=1))
+    counts = (near >= 0) & engaged[:, np.newaxis]
+    user, place = np.nonzero(counts)
+    each = smoothing.share / np.maximum(1, counts.sum(axis=1))
     # A user whom the search gave no neighbour keeps all of the own mixture; shares are made to sum to one later.
     members = np.concatenate([np.flatnonzero(engaged), user])
     sources = np.concatenate([rows[engaged], near[user, place]])
@@ -106,6 +106,9 @@ def _expanded(
     counting: Counting,
 ) -> tuple[Keys, Counts]:
     """Every mode of `sources[i]`, weighted by `weights[i]`, as an engagement of `members[i]`."""
+    # Rows of different lengths are laid end to end without a loop: output j belongs to the row i whose run it falls
+    # into, and the entry it copies is `indptr[sources[i]]` plus j less where i's run begins, Σ of the lengths before.
+    # `starts` repeats that difference over each run, so that adding j gives the entry.
     lengths = mixtures.degrees()[sources]
     starts = np.repeat(mixtures.indptr[sources] - np.cumsum(lengths) + lengths, lengths)
     entries = starts + np.arange(len(starts))

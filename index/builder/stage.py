@@ -11,15 +11,14 @@ from bundle.arrays import map_array
 from bundle.csr import Csr
 from bundle.layout import SpaceLayout
 from bundle.manifest import ClustersEntry, CompressionEntry, DefaultQuery, EntityEntry, RelationEntry
-from bundle.prepared import PreparedRelation, id_files
+from bundle.prepared import id_files
 from bundle.run import Run
 from bundle.writer import BundleWriter
-from index.builder.clusters import Clustering, cluster
+from index.builder.clusters import Clustering, candidate_lists, cluster
 from index.builder.compression import compress, default_subquantizers
 from index.builder.config import BuildConfig, require_known
 from index.builder.devices import Device
 from index.builder.edges import stage_edges
-from index.builder.lists import candidate_lists
 from index.builder.mixtures import Counting, Engagements, build_mixtures, newest_time
 from index.builder.queries import QueryMaker
 from index.builder.smoothing import Smoothing, smooth
@@ -70,23 +69,24 @@ class SpaceStage:
 
     def edges(self) -> tuple[RelationEntry, ...]:
         """Both CSR directions and the most popular targets of every relation."""
-        return tuple(self._relation(position, record) for position, record in enumerate(self.run.graph.relations))
-
-    def _relation(self, position: int, record: PreparedRelation) -> RelationEntry:
-        edges = self.run.graph.relations[position].train
-        counts = (self.counts[record.source], self.counts[record.target])
-        stage_edges(self.writer, self.layout, position, edges, counts, record.symmetric)
-        in_degrees = self.in_degrees(position)
-        order = np.argsort(-in_degrees, kind="stable")[: min(POPULAR, np.count_nonzero(in_degrees))]
-        self.writer.array(self.layout.popular(position), order.astype(np.int32))
-        return RelationEntry(
-            name=record.name,
-            source=record.source,
-            target=record.target,
-            symmetric=record.symmetric,
-            coverage=record.coverage,
-            edges=len(edges),
-        )
+        entries = []
+        for position, relation in enumerate(self.run.graph.relations):
+            counts = (self.counts[relation.source], self.counts[relation.target])
+            stage_edges(self.writer, self.layout, position, relation.train, counts, relation.symmetric)
+            in_degrees = self.in_degrees(position)
+            order = np.argsort(-in_degrees, kind="stable")[: min(POPULAR, np.count_nonzero(in_degrees))]
+            self.writer.array(self.layout.popular(position), order.astype(np.int32))
+            entries.append(
+                RelationEntry(
+                    name=relation.name,
+                    source=relation.source,
+                    target=relation.target,
+                    symmetric=relation.symmetric,
+                    coverage=relation.coverage,
+                    edges=len(relation.train),
+                )
+            )
+        return tuple(entries)
 
     def in_degrees(self, position: int) -> Int64[npt.NDArray[np.int64], " targets"]:
         """Edges that point to each target of a relation, as they were staged."""
@@ -103,14 +103,14 @@ class SpaceStage:
         """The one k-means and its medoids."""
         types = self.config.clusters.types or (self.default.candidate_type,)
         require_known("clusters.types", types, self.run.vectors)
-        found = cluster(self.run.vectors, types, self.config.clusters, self.config.seed, self.device)
-        self.writer.array(self.layout.clusters("centroids"), found.centroids)
-        self.writer.array(self.layout.clusters("medoid_types"), found.medoid_types)
-        self.writer.array(self.layout.clusters("medoid_rows"), found.medoid_rows)
-        self.writer.array(self.layout.clusters("sizes"), found.sizes)
+        clustering = cluster(self.run.vectors, types, self.config.clusters, self.config.seed, self.device)
+        self.writer.array(self.layout.clusters("centroids"), clustering.centroids)
+        self.writer.array(self.layout.clusters("medoid_types"), clustering.medoid_types)
+        self.writer.array(self.layout.clusters("medoid_rows"), clustering.medoid_rows)
+        self.writer.array(self.layout.clusters("sizes"), clustering.sizes)
         for name in types:
-            self.writer.array(self.layout.assignment(name), found.assignment[name])
-        return found
+            self.writer.array(self.layout.assignment(name), clustering.assignment[name])
+        return clustering
 
     def mixtures(self, clustering: Clustering) -> ClustersEntry:
         """The modes of every entity of the default user type."""
@@ -173,7 +173,7 @@ class SpaceStage:
         """The codes of one type, with golden vectors for other decoders."""
         settings = self.config.compression
         parts = settings.subquantizers or default_subquantizers(self.run.dim)
-        made = compress(
+        compression = compress(
             self.run.vectors[entity_type],
             parts,
             rotated=settings.rotated,
@@ -181,14 +181,18 @@ class SpaceStage:
             rng=np.random.default_rng(self.config.seed),
             device=self.device,
         )
-        self.writer.array(self.layout.pq(entity_type, "codebooks"), made.quantizer.codebooks)
-        self.writer.array(self.layout.pq(entity_type, "codes"), made.codes)
-        self.writer.array(self.layout.pq(entity_type, "golden"), made.golden)
-        rotation = made.quantizer.rotation
+        self.writer.array(self.layout.pq(entity_type, "codebooks"), compression.quantizer.codebooks)
+        self.writer.array(self.layout.pq(entity_type, "codes"), compression.codes)
+        self.writer.array(self.layout.pq(entity_type, "golden"), compression.golden)
+        rotation = compression.quantizer.rotation
         if rotation is not None:
             self.writer.array(self.layout.pq(entity_type, "rotation"), rotation)
         return CompressionEntry(
-            subquantizers=parts, rotated=rotation is not None, ratio=made.ratio, mse=made.mse, cosine=made.cosine
+            subquantizers=parts,
+            rotated=rotation is not None,
+            ratio=compression.ratio,
+            mse=compression.mse,
+            cosine=compression.cosine,
         )
 
     def query_maker(self, clustering: Clustering) -> QueryMaker:

@@ -20,7 +20,7 @@ from bundle.writer import BundleWriter
 from index.builder.clusters import Clustering
 from index.builder.config import BuildConfig
 from index.builder.devices import Device, find_device
-from index.builder.searchers import Chosen, SearcherStage
+from index.builder.searchers import ChosenSearcher, SearcherStage
 from index.builder.stage import SpaceStage
 from index.search.probe import index_file, probe
 
@@ -34,10 +34,10 @@ class BuiltVersion:
     path: Path
     manifest: Manifest
     device: str
-    searchers: tuple[Chosen, ...]
+    searchers: tuple[ChosenSearcher, ...]
 
 
-def build(
+def build_version(
     run_dir: Path,
     bundles: Path,
     config: BuildConfig,
@@ -64,7 +64,13 @@ def build(
         manifest = Manifest(
             version=writer.version,
             created=created,
-            lineage=_lineage(run, config),
+            lineage=Lineage(
+                graph_digest=run.graph.digest,
+                training_config_digest=run.record.config_digest,
+                build_config_digest=config.digest(),
+                parent=run.record.parent,
+                code_revision=run.record.code_revision,
+            ),
             spaces={space: entry},
             files=writer.files,
             evaluation=Evaluation(gates=tuple(each.gate for each in chosen)),
@@ -80,19 +86,9 @@ def _version_name(created: datetime, run: Run, config: BuildConfig) -> str:
     return f"{created:%Y%m%dT%H%M%SZ}-{mark[:6]}"
 
 
-def _lineage(run: Run, config: BuildConfig) -> Lineage:
-    return Lineage(
-        graph_digest=run.graph.digest,
-        training_config_digest=run.record.config_digest,
-        build_config_digest=config.digest(),
-        parent=run.record.parent,
-        code_revision=run.record.code_revision,
-    )
-
-
 def _stage_space(
     run: Run, writer: BundleWriter, space: str, config: BuildConfig, device: Device, progress: Progress
-) -> tuple[SpaceEntry, list[Chosen]]:
+) -> tuple[SpaceEntry, list[ChosenSearcher]]:
     default = _default_query(run, config)
     stage = SpaceStage(run, writer, SpaceLayout(space), config, default, device)
     with progress.stage("Writing edges and vectors", None, "files"):
@@ -125,7 +121,9 @@ def _stage_space(
     return entry, chosen
 
 
-def _choose_searchers(stage: SpaceStage, clustering: Clustering, types: Sequence[str], bar: Stage) -> list[Chosen]:
+def _choose_searchers(
+    stage: SpaceStage, clustering: Clustering, types: Sequence[str], bar: Stage
+) -> list[ChosenSearcher]:
     """The searcher of every candidate type, each judged on its own real queries."""
     maker = stage.query_maker(clustering)
     searchers = SearcherStage(stage.writer, stage.layout, stage.config, stage.device)
@@ -140,7 +138,7 @@ def _choose_searchers(stage: SpaceStage, clustering: Clustering, types: Sequence
     return chosen
 
 
-def _probe(stage: SpaceStage, chosen: Sequence[Chosen]) -> None:
+def _probe(stage: SpaceStage, chosen: Sequence[ChosenSearcher]) -> None:
     """Let a child process open what was written, before the manifest signs it. Raises BundleInvalid."""
     probe(
         [
@@ -168,17 +166,21 @@ def _default_query(run: Run, config: BuildConfig) -> DefaultQuery:
     return DefaultQuery(relation=name, user_type=relations[name].source, candidate_type=relations[name].target)
 
 
-def _assessed(manifest: Manifest, space: str, found: Assessment | None) -> Manifest:
+def _assessed(manifest: Manifest, space: str, assessment: Assessment | None) -> Manifest:
     """The manifest with what `assess` measured; the recall gates of the indexes stay."""
-    if found is None:
+    if assessment is None:
         return manifest
-    gates = (*manifest.evaluation.gates, *found.evaluation.gates)
+    gates = (*manifest.evaluation.gates, *assessment.evaluation.gates)
     entry = manifest.spaces[space].model_copy(
-        update={"strategies": found.strategies, "auto": found.auto, "auto_newcomer": found.auto_newcomer}
+        update={
+            "strategies": assessment.strategies,
+            "auto": assessment.auto,
+            "auto_newcomer": assessment.auto_newcomer,
+        }
     )
     return manifest.model_copy(
         update={
             "spaces": {**manifest.spaces, space: entry},
-            "evaluation": found.evaluation.model_copy(update={"gates": gates}),
+            "evaluation": assessment.evaluation.model_copy(update={"gates": gates}),
         }
     )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
 from bundle.errors import BundleInvalid
-from index.search.projection import Columns
+from index.search.projection import QueryProjection
 
 
 class FaissSource:
@@ -20,7 +20,7 @@ class FaissSource:
     (HNSW), or the number of candidates looked at (PQ alone).
     """
 
-    def __init__(self, index: Any, columns: Columns) -> None:
+    def __init__(self, index: Any, columns: QueryProjection) -> None:
         self._index = index
         self._columns = columns
         self._ivf = faiss.try_extract_index_ivf(index)
@@ -54,7 +54,7 @@ class FaissSource:
         return parameters
 
 
-def read_faiss(path: Path, columns: Columns, size: int) -> FaissSource:
+def read_faiss(path: Path, columns: QueryProjection, size: int) -> FaissSource:
     """Map the index at `path`, whose digest the caller has checked. Raises BundleInvalid."""
     try:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
 from bundle.errors import BundleInvalid
-from index.search.projection import Columns
+from index.search.projection import QueryProjection
 
 
 class HnswSource:
@@ -19,7 +19,7 @@ class HnswSource:
     its least makes the breadth an argument of the call, so threads may use different ones at once.
     """
 
-    def __init__(self, index: Any, columns: Columns) -> None:
+    def __init__(self, index: Any, columns: QueryProjection) -> None:
         self._index = index
         self._columns = columns
         self._size = int(index.get_current_count())
@@ -40,7 +40,7 @@ class HnswSource:
         return found
 
 
-def read_hnsw(path: Path, columns: Columns, size: int) -> HnswSource:
+def read_hnsw(path: Path, columns: QueryProjection, size: int) -> HnswSource:
     """Read the graph at `path`, whose digest the caller has checked. Raises BundleInvalid."""
     index = hnswlib.Index(space="ip", dim=columns.held)
     try:

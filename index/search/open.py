@@ -9,7 +9,7 @@ from bundle.verify import check_digests
 from index.search.exact import ExactSearcher
 from index.search.faiss_index import read_faiss
 from index.search.hnsw import read_hnsw
-from index.search.projection import Columns, columns_file, read_columns
+from index.search.projection import QueryProjection, projection_file, read_projection
 from index.search.protocol import Searcher
 from index.search.ranking import Matrix
 from index.search.refined import CandidateSource, RefinedSearcher
@@ -34,7 +34,7 @@ def open_searcher(bundle: Bundle, space: str | None, entity_type: str) -> Search
         return ExactSearcher(vectors)
     if entry.file not in bundle.manifest.files:
         raise BundleInvalid(f"{bundle.path}: the manifest lists no {entry.file}. Build the version again.")
-    files = (entry.file, columns_file(Path(entry.file)).as_posix())  # versions from before have no second
+    files = (entry.file, projection_file(Path(entry.file)).as_posix())  # versions from before have no second
     check_digests(bundle.path, bundle.manifest, [name for name in files if name in bundle.manifest.files])
     return read_searcher(bundle.path / entry.file, entry, vectors)
 
@@ -43,11 +43,11 @@ def read_searcher(path: Path, entry: IndexEntry, vectors: Matrix) -> Searcher:
     """The searcher in the file at `path`, which is one that this process may trust. Raises BundleInvalid."""
     if entry.kind == "exact":
         return ExactSearcher(vectors)
-    source = read_source(path, read_columns(path, entry, int(vectors.shape[1])), len(vectors))
+    source = read_source(path, read_projection(path, entry, int(vectors.shape[1])), len(vectors))
     return RefinedSearcher(vectors, source, depth=entry.depth, refine=float(entry.parameters.get("refine", 1.0)))
 
 
-def read_source(path: Path, columns: Columns, rows: int) -> CandidateSource:
+def read_source(path: Path, columns: QueryProjection, rows: int) -> CandidateSource:
     """The library's index at `path`. Raises BundleInvalid when it is none, or has other rows or columns."""
     if path.suffix == HNSWLIB_SUFFIX:
         return read_hnsw(path, columns, rows)

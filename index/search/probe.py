@@ -19,7 +19,7 @@ from bundle.manifest import IndexEntry
 from bundle.records import Record
 from bundle.space import Bundle
 from index.search.open import read_source
-from index.search.projection import read_columns
+from index.search.projection import read_projection
 
 SECONDS = 30
 SECONDS_A_GIGABYTE = 30
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def _try_out(file: IndexFile) -> None:
-    source = read_source(file.path, read_columns(file.path, file.entry, file.width), file.rows)
+    source = read_source(file.path, read_projection(file.path, file.entry, file.width), file.rows)
     queries = np.random.default_rng(1).normal(0, 1, (8, file.width)).astype(np.float32)
     found = source.candidates(queries, min(100, file.rows), 100)
     if found.max() >= file.rows:

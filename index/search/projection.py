@@ -17,19 +17,19 @@ from bundle.manifest import IndexEntry
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class QueryProjection:
     """`for_queries` is A: `width` columns in the bundle, `held` in the library."""
 
     for_queries: Float32[npt.NDArray[np.float32], "width held"]
 
     @property
     def width(self) -> int:
-        """Columns of a vector in the bundle."""
+        """QueryProjection of a vector in the bundle."""
         return int(self.for_queries.shape[0])
 
     @property
     def held(self) -> int:
-        """Columns of a vector in the library."""
+        """QueryProjection of a vector in the library."""
         return int(self.for_queries.shape[1])
 
     def of_queries(self, queries: Float32[npt.NDArray[np.float32], "q width"]) -> npt.NDArray[np.float32]:
@@ -41,26 +41,26 @@ class Columns:
         return mapped
 
 
-def columns_file(index: Path) -> Path:
+def projection_file(index: Path) -> Path:
     """Where A lies: beside the index at `index`."""
     return index.with_suffix(".queries.npy")
 
 
-def read_columns(index: Path, entry: IndexEntry, width: int) -> Columns:
+def read_projection(index: Path, entry: IndexEntry, width: int) -> QueryProjection:
     """The map that belongs to the index at `index`. Raises BundleInvalid when it does not fit `width` columns."""
     if "padded_width" in entry.parameters:  # a version from before there was a map
-        return scaled_columns(
+        return scaled_projection(
             width, int(entry.parameters["padded_width"]), float(entry.parameters.get("popularity_scale", 1.0))
         )
-    path = columns_file(index)
+    path = projection_file(index)
     array = map_array(path)
     if array.dtype != np.float32 or array.ndim != 2 or len(array) != width:
         raise BundleInvalid(f"{path} is {array.dtype} {array.shape}; the vectors have {width} columns of float32.")
-    return Columns(np.array(array))
+    return QueryProjection(np.array(array))
 
 
-def scaled_columns(width: int, held: int, scale: float) -> Columns:
+def scaled_projection(width: int, held: int, scale: float) -> QueryProjection:
     """The map of a library that holds the columns as they are, the last times `scale`, with zeros up to `held`."""
     for_queries = np.eye(width, held, dtype=np.float32)
     for_queries[width - 1, width - 1] /= np.float32(scale)
-    return Columns(for_queries)
+    return QueryProjection(for_queries)

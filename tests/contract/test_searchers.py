@@ -9,19 +9,20 @@ import pytest
 
 from bundle.errors import QueryError
 from index.builder.devices import find_device
-from index.builder.indexes import Plan, write_index
+from index.builder.indexes import write_index
+from index.builder.spec import IndexSpec
 from index.search.exact import ExactSearcher
 from index.search.open import read_searcher
 from index.search.protocol import Hits, Searcher
 
 N, DIM, K = 3000, 24, 20
 WIDTH = DIM + 1  # the last column stands for popularity
-PLANS = {
-    "exact": Plan("exact", depth=1),
-    "hnsw": Plan("hnsw", depth=200, popularity_scale=0.3, links=16, build_depth=100),
-    "ivf_sq8": Plan("ivf_sq8", depth=12, refine=1.5, popularity_scale=0.3, lists=32),
-    "ivf_pq": Plan("ivf_pq", depth=12, refine=8.0, popularity_scale=0.3, lists=32),
-    "pq": Plan("pq", depth=600, popularity_scale=0.3),
+SPECS = {
+    "exact": IndexSpec("exact", depth=1),
+    "hnsw": IndexSpec("hnsw", depth=200, popularity_scale=0.3, links=16, build_depth=100),
+    "ivf_sq8": IndexSpec("ivf_sq8", depth=12, refine=1.5, popularity_scale=0.3, lists=32),
+    "ivf_pq": IndexSpec("ivf_pq", depth=12, refine=8.0, popularity_scale=0.3, lists=32),
+    "pq": IndexSpec("pq", depth=600, popularity_scale=0.3),
 }
 Vectors = npt.NDArray[np.float32]
 Opener = Callable[[str, Vectors], Searcher]
@@ -39,11 +40,11 @@ def open_kind(tmp_path_factory: pytest.TempPathFactory) -> Opener:
     """Builds and opens a searcher of a kind over given vectors."""
 
     def build_and_open(kind: str, vectors: Vectors) -> Searcher:
-        plan = PLANS[kind]
-        path = tmp_path_factory.mktemp("index") / plan.file_name
+        spec = SPECS[kind]
+        path = tmp_path_factory.mktemp("index") / spec.file_name
         if kind != "exact":
-            write_index(plan, vectors, vectors[:100], path, seed=1, threads=1, device=find_device())
-        return read_searcher(path, plan.entry(path.name), vectors)
+            write_index(spec, vectors, vectors[:100], path, seed=1, threads=1, device=find_device())
+        return read_searcher(path, spec.entry(path.name), vectors)
 
     return build_and_open
 
@@ -61,7 +62,7 @@ def queries() -> Vectors:
     return made
 
 
-@pytest.fixture(scope="session", params=list(PLANS))
+@pytest.fixture(scope="session", params=list(SPECS))
 def searcher(request: pytest.FixtureRequest, vectors: Vectors, open_kind: Opener) -> Searcher:
     return open_kind(request.param, vectors)
 
@@ -180,7 +181,7 @@ def test_threads_with_their_own_depths_and_exclusions_do_not_mix(searcher: Searc
     assert all(same(hits, alone[i % len(queries)]) for i, hits in enumerate(together))
 
 
-@pytest.mark.parametrize("kind", list(PLANS))
+@pytest.mark.parametrize("kind", list(SPECS))
 def test_many_equal_vectors_are_all_found(kind: str, open_kind: Opener) -> None:
     vectors = clustered(1000, np.random.default_rng(4))
     vectors[::2] = vectors[0]  # 500 rows that no score tells apart

@@ -19,12 +19,12 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 BUILD_FOR_EVER = """
 import sys
 from pathlib import Path
-from index.builder.version import build
+from index.builder.version import build_version
 from index.builder.config import BuildConfig
 print("ready", flush=True)
 number = 0
 while True:
-    build(Path(sys.argv[1]), Path(sys.argv[2]), BuildConfig(threads=1), version=f"{sys.argv[3]}-{number}")
+    build_version(Path(sys.argv[1]), Path(sys.argv[2]), BuildConfig(threads=1), version=f"{sys.argv[3]}-{number}")
     number += 1
 """
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from bundle.manifest import Manifest
 from index.builder.config import BuildConfig, ClusterConfig, CompressionConfig, IndexConfig, MixtureConfig
-from index.builder.version import build
+from index.builder.version import build_version
 from tests.support.toy import DIM, USERS, write_toy_run
 
 HERE = Path(__file__).resolve().parent
@@ -44,7 +44,7 @@ def main() -> None:
         run = add_tags(write_toy_run(Path(name) / "run"))
         for version, config in CONFIGS.items():
             shutil.rmtree(HERE / version, ignore_errors=True)
-            manifest = build(run, Path(name) / "bundles", config, version=version).manifest
+            manifest = build_version(run, Path(name) / "bundles", config, version=version).manifest
             shutil.move(Path(name) / "bundles" / version, HERE / version)
             _check_size(manifest)
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from bundle.ids import string_ids
 from index.builder.config import BuildConfig, ClusterConfig, IndexConfig, MixtureConfig
-from index.builder.version import BuiltVersion, build
+from index.builder.version import BuiltVersion, build_version
 
 DIM = 8
 N_ITEMS = 20
@@ -60,7 +60,7 @@ def build_toy(directory: Path, version: str = "toy", config: BuildConfig = TOY_C
     run = directory / "run"
     if not (run / "run.json").exists():
         write_toy_run(run)
-    return build(run, directory / "bundles", config, version=version)
+    return build_version(run, directory / "bundles", config, version=version)
 
 
 def user_row(user: str) -> int:

@@ -19,7 +19,7 @@ from evaluation.task import FollowTask, follow_task
 from graph.prepare import prepare
 from graph.synthetic import generate
 from index.builder.config import parse_config as build_config
-from index.builder.version import build
+from index.builder.version import build_version
 from training.config import parse_config
 from training.train import train
 
@@ -35,7 +35,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("planted")
     graph = generate(root / "graph", n_users=USERS, seed=1)
     train(prepare(graph, root / "run" / "graph"), root / "run", parse_config(dict(TRAINING), "the test"))
-    build(root / "run", root / "bundles", build_config(dict(BUILDING), "the test"), version="v1")
+    build_version(root / "run", root / "bundles", build_config(dict(BUILDING), "the test"), version="v1")
     return root
 
 

@@ -11,7 +11,7 @@ from index.builder.devices import CPU
 from index.builder.queries import RealQueries
 from index.builder.searchers import SearcherStage
 from index.search.open import read_searcher
-from index.search.projection import columns_file
+from index.search.projection import projection_file
 
 N, WIDTH = 5000, 17
 
@@ -26,11 +26,11 @@ def test_the_smallest_that_is_good_enough_is_kept_with_its_map(tmp_path: Path) -
     with BundleWriter(tmp_path, "v") as writer:
         stage = SearcherStage(writer, SpaceLayout("default"), config, CPU)
         chosen = stage.build("item", vectors, queries, with_hnsw=True)
-        assert {trial.plan.kind for trial in chosen.trials} == {"exact", "pq", "ivf_pq", "ivf_sq8", "hnsw"}
+        assert {trial.spec.kind for trial in chosen.trials} == {"exact", "pq", "ivf_pq", "ivf_sq8", "hnsw"}
         assert chosen.gate.measured >= 0.9
-        assert chosen.trial.plan.kind != "exact"
+        assert chosen.trial.spec.kind != "exact"
         file = chosen.entry.file
         assert file is not None
-        assert set(writer.files) == {file, columns_file(Path(file)).as_posix()}
+        assert set(writer.files) == {file, projection_file(Path(file)).as_posix()}
         assert not list(writer.root.glob(".trials-*"))
         assert len(read_searcher(writer.path(file), chosen.entry, vectors).search(asked[:1], 10)[0].rows) == 10

@@ -10,7 +10,7 @@ from bundle.reader import open_bundle
 from index.builder.config import BuildConfig, ClusterConfig, IndexConfig, MixtureConfig
 from index.search.exact import ExactSearcher
 from index.search.open import open_searcher
-from index.search.projection import columns_file
+from index.search.projection import projection_file
 from tests.support.toy import build_toy
 
 
@@ -25,7 +25,7 @@ def version(tmp_path: Path) -> Path:
 def map_of(version: Path) -> Path:
     file = open_bundle(version).space().entry.indexes["item"].file
     assert file is not None
-    return columns_file(version / file)
+    return projection_file(version / file)
 
 
 def test_the_map_is_listed_and_the_searcher_finds_what_exact_search_finds(version: Path) -> None:

@@ -8,29 +8,30 @@ import pytest
 
 from bundle.errors import BundleInvalid
 from index.builder.devices import find_device
-from index.builder.indexes import Plan, write_index
+from index.builder.indexes import write_index
+from index.builder.spec import IndexSpec
 from index.search.probe import IndexFile, index_file, probe
 
 ROWS, WIDTH = 500, 9
-PLANS = {
-    "hnsw": Plan("hnsw", depth=50, links=8, build_depth=50),
-    "ivf_sq8": Plan("ivf_sq8", depth=4, lists=8),
-    "ivf_pq": Plan("ivf_pq", depth=4, lists=8),
-    "pq": Plan("pq", depth=100),
+SPECS = {
+    "hnsw": IndexSpec("hnsw", depth=50, links=8, build_depth=50),
+    "ivf_sq8": IndexSpec("ivf_sq8", depth=4, lists=8),
+    "ivf_pq": IndexSpec("ivf_pq", depth=4, lists=8),
+    "pq": IndexSpec("pq", depth=100),
 }
 
 
 def written(kind: str, directory: Path) -> IndexFile:
     """A sound index file of a kind."""
     vectors = np.random.default_rng(1).normal(0, 1, (ROWS, WIDTH)).astype(np.float32)
-    plan = PLANS[kind]
-    path = directory / plan.file_name
-    write_index(plan, vectors, vectors[:50], path, seed=1, threads=1, device=find_device())
-    return index_file(path, plan.entry(path.name), ROWS, WIDTH)
+    spec = SPECS[kind]
+    path = directory / spec.file_name
+    write_index(spec, vectors, vectors[:50], path, seed=1, threads=1, device=find_device())
+    return index_file(path, spec.entry(path.name), ROWS, WIDTH)
 
 
 def test_sound_files_pass_together(tmp_path: Path) -> None:
-    probe([written(kind, tmp_path) for kind in PLANS])
+    probe([written(kind, tmp_path) for kind in SPECS])
 
 
 def test_nothing_to_open_starts_nothing() -> None:
@@ -47,7 +48,7 @@ def test_a_file_that_crashes_hnswlib_is_named_and_we_live(tmp_path: Path) -> Non
         probe([file])
 
 
-@pytest.mark.parametrize("kind", list(PLANS))
+@pytest.mark.parametrize("kind", list(SPECS))
 def test_a_cut_file_is_named(kind: str, tmp_path: Path) -> None:
     file = written(kind, tmp_path)
     file.path.write_bytes(file.path.read_bytes()[: file.path.stat().st_size // 2])
@@ -72,7 +73,7 @@ def test_another_number_of_rows_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_headers_of_random_bytes_never_crash_us(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
-    file = written(list(PLANS)[seed % len(PLANS)], tmp_path)
+    file = written(list(SPECS)[seed % len(SPECS)], tmp_path)
     content = np.frombuffer(file.path.read_bytes(), dtype=np.uint8).copy()
     content[rng.integers(0, 96, 8)] = rng.integers(0, 256, 8)
     file.path.write_bytes(content.tobytes())

@@ -5,16 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from index.builder.choose import SMALL_TYPE, Trial, choose, pareto, plans_for
+from index.builder.choose import Trial, choose, pareto
 from index.builder.config import IndexConfig
-from index.builder.indexes import Plan
-from index.builder.measure import Measured, Truth, recall_of
+from index.builder.measure import Measurement, Truth, recall_of
 from index.builder.queries import RealQueries
+from index.builder.spec import SMALL_TYPE, IndexSpec, specs_for
 from index.search.protocol import Hits
 
 
 def trial(recall: float, cpu_us: float, bytes_per_vector: float) -> Trial:
-    return Trial(Plan("hnsw", depth=1), Measured(recall, {}, float(cpu_us)), float(bytes_per_vector), 1.0)
+    return Trial(IndexSpec("hnsw", depth=1), Measurement(recall, {}, float(cpu_us)), float(bytes_per_vector), 1.0)
 
 
 SLOW_AND_SURE = trial(1.0, 8000, 512)
@@ -55,31 +55,31 @@ def test_equal_trials_do_not_beat_each_other() -> None:
 
 
 def test_small_types_are_searched_exactly() -> None:
-    assert [plan.kind for plan in plans_for(SMALL_TYPE, IndexConfig(), with_hnsw=True)] == ["exact"]
+    assert [spec.kind for spec in specs_for(SMALL_TYPE, IndexConfig(), with_hnsw=True)] == ["exact"]
 
 
 @pytest.mark.parametrize("n", [SMALL_TYPE + 1, 100_000, 50_000_000])
 def test_larger_types_try_every_kind(n: int) -> None:
-    plans = plans_for(n, IndexConfig(), with_hnsw=True)
-    assert {plan.kind for plan in plans} == {"exact", "pq", "ivf_pq", "ivf_sq8", "hnsw"}
-    assert all(plan.lists <= n // 39 and plan.depth <= max(plan.lists, 1000) for plan in plans)
+    specs = specs_for(n, IndexConfig(), with_hnsw=True)
+    assert {spec.kind for spec in specs} == {"exact", "pq", "ivf_pq", "ivf_sq8", "hnsw"}
+    assert all(spec.lists <= n // 39 and spec.depth <= max(spec.lists, 1000) for spec in specs)
 
 
 def test_every_parameter_can_be_fixed() -> None:
     fixed = IndexConfig(kind="ivf_pq", depth=7, refine=3.0, ivf_lists=100, pq_subquantizers=16, popularity_scale=0.5)
-    assert plans_for(10_000, fixed, with_hnsw=True) == [
-        Plan("ivf_pq", depth=7, refine=3.0, popularity_scale=0.5, lists=100, subquantizers=16)
+    assert specs_for(10_000, fixed, with_hnsw=True) == [
+        IndexSpec("ivf_pq", depth=7, refine=3.0, popularity_scale=0.5, lists=100, subquantizers=16)
     ]
     graph = IndexConfig(kind="hnsw", depth=70, hnsw_links=8, hnsw_build_depth=50)
-    assert plans_for(100, graph, with_hnsw=False) == [
-        Plan("hnsw", depth=70, popularity_scale=0.3, links=8, build_depth=50)
+    assert specs_for(100, graph, with_hnsw=False) == [
+        IndexSpec("hnsw", depth=70, popularity_scale=0.3, links=8, build_depth=50)
     ]
 
 
 def test_a_graph_from_a_gpu_is_a_file_of_faiss() -> None:
-    plan = plans_for(10_000, IndexConfig(kind="hnsw"), with_hnsw=True, cagra=True)[0]
-    assert plan.extension == "faiss"
-    assert dataclasses.replace(plan, cagra=False).extension == "hnsw"
+    spec = specs_for(10_000, IndexConfig(kind="hnsw"), with_hnsw=True, cagra=True)[0]
+    assert spec.extension == "faiss"
+    assert dataclasses.replace(spec, cagra=False).extension == "hnsw"
 
 
 def test_recall_counts_any_of_equal_rows() -> None:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from bundle.errors import ConfigError
-from index.builder.compression import Compressed, compress, decode_by_faiss, default_subquantizers
+from index.builder.compression import Compression, compress, decode_by_faiss, default_subquantizers
 
 
-def made(n: int, dim: int, parts: int, *, rotated: bool = False) -> tuple[np.ndarray, Compressed]:
+def made(n: int, dim: int, parts: int, *, rotated: bool = False) -> tuple[np.ndarray, Compression]:
     """Correlated vectors and what compressing them gives."""
     rng = np.random.default_rng(1)
     vectors = (rng.normal(0, 1, (n, 6)) @ rng.normal(0, 1, (6, dim)) + rng.normal(0, 0.1, (n, dim))).astype(np.float32)

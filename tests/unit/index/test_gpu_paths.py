@@ -9,11 +9,11 @@ import pytest
 from bundle.arrays import save_array
 from index.builder.compression import compress
 from index.builder.devices import CPU, Device, find_device
-from index.builder.indexes import Plan
-from index.builder.projection import STEP, fit
+from index.builder.fit_projection import STEP, fit_projection
+from index.builder.spec import IndexSpec
 from index.search.exact import ExactSearcher
 from index.search.open import read_searcher
-from index.search.projection import columns_file
+from index.search.projection import projection_file
 
 BY_INDEX = Device(n_gpus=0, has_cagra=False, by_index=True)
 
@@ -43,14 +43,14 @@ def test_a_machine_without_a_gpu_says_so() -> None:
 def test_the_file_of_a_cagra_graph_opens_in_the_service(tmp_path: Path) -> None:
     """The class that a GPU's graph is copied to, filled by the processor, and read as the service does."""
     vectors = np.random.default_rng(3).normal(0, 1, (2000, 17)).astype(np.float32)
-    plan = Plan("hnsw", depth=300, popularity_scale=0.3, links=16, build_depth=100, cagra=True)
-    projection = fit(vectors, vectors[:50], scale=0.3, step=STEP, rng=np.random.default_rng(1))
-    graph = faiss.IndexHNSWCagra(projection.held, plan.links, faiss.METRIC_INNER_PRODUCT)
+    spec = IndexSpec("hnsw", depth=300, popularity_scale=0.3, links=16, build_depth=100, cagra=True)
+    projection = fit_projection(vectors, vectors[:50], scale=0.3, step=STEP, rng=np.random.default_rng(1))
+    graph = faiss.IndexHNSWCagra(projection.held, spec.links, faiss.METRIC_INNER_PRODUCT)
     graph.add(projection.of_vectors(vectors))
-    path = tmp_path / plan.file_name
+    path = tmp_path / spec.file_name
     faiss.write_index(graph, str(path))
-    save_array(columns_file(path), projection.for_queries)
-    searcher = read_searcher(path, plan.entry(path.name), vectors)
+    save_array(projection_file(path), projection.for_queries)
+    searcher = read_searcher(path, spec.entry(path.name), vectors)
     found, expected = (each.search(vectors[:20], 10) for each in (searcher, ExactSearcher(vectors)))
     shared = [np.isin(one.rows, other.rows).mean() for one, other in zip(found, expected, strict=True)]
     assert np.mean(shared) > 0.95

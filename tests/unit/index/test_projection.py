@@ -8,16 +8,16 @@ import pytest
 
 from bundle.arrays import save_array
 from bundle.errors import BundleInvalid
-from index.builder.indexes import Plan
-from index.builder.projection import STEP, Projection, fit
-from index.search.projection import Columns, columns_file, read_columns, scaled_columns
+from index.builder.fit_projection import STEP, FittedProjection, fit_projection
+from index.builder.spec import IndexSpec
+from index.search.projection import QueryProjection, projection_file, read_projection, scaled_projection
 
 N, WIDTH = 2000, 41
 Vectors = npt.NDArray[np.float32]
 
 
-def fitted(vectors: Vectors, queries: Vectors, step: int = STEP) -> Projection:
-    return fit(vectors, queries, scale=0.3, step=step, rng=np.random.default_rng(1))
+def fitted(vectors: Vectors, queries: Vectors, step: int = STEP) -> FittedProjection:
+    return fit_projection(vectors, queries, scale=0.3, step=step, rng=np.random.default_rng(1))
 
 
 def drawn(n: int, idle: int, seed: int) -> Vectors:
@@ -30,7 +30,7 @@ def drawn(n: int, idle: int, seed: int) -> Vectors:
 def test_scores_stay_but_for_what_is_the_same_for_every_row() -> None:
     vectors, queries = drawn(N, 0, 1), drawn(50, 0, 2)
     projection = fitted(vectors, queries)
-    found = Columns(projection.for_queries).of_queries(queries) @ projection.of_vectors(vectors).T
+    found = QueryProjection(projection.for_queries).of_queries(queries) @ projection.of_vectors(vectors).T
     true = queries @ vectors.T
     apart = found - true
     np.testing.assert_allclose(apart - apart.mean(axis=1, keepdims=True), 0, atol=2e-3)
@@ -42,7 +42,7 @@ def test_columns_that_hardly_vary_are_dropped() -> None:
     vectors, queries = drawn(N, 28, 1), drawn(50, 28, 2)
     projection = fitted(vectors, queries)
     assert projection.held == STEP
-    found = Columns(projection.for_queries).of_queries(queries) @ projection.of_vectors(vectors).T
+    found = QueryProjection(projection.for_queries).of_queries(queries) @ projection.of_vectors(vectors).T
     for scores, true in zip(found, queries @ vectors.T, strict=True):
         assert np.corrcoef(scores, true)[0, 1] > 0.99
 
@@ -63,19 +63,19 @@ def test_zeros_and_few_of_them_have_a_map_of_finite_numbers(n: int, q: int) -> N
 
 def test_a_query_is_mapped_alike_alone_and_in_a_batch() -> None:
     queries = drawn(50, 0, 2)
-    columns = Columns(fitted(drawn(N, 0, 1), queries).for_queries)
+    columns = QueryProjection(fitted(drawn(N, 0, 1), queries).for_queries)
     batch = columns.of_queries(queries)
     assert all(np.array_equal(batch[i : i + 1], columns.of_queries(queries[i : i + 1])) for i in range(len(queries)))
 
 
 def test_versions_from_before_scale_the_last_column() -> None:
     query = np.array([[1, 2, 3]], dtype=np.float32)
-    assert scaled_columns(3, 4, 0.5).of_queries(query).tolist() == [[1, 2, 6, 0]]
+    assert scaled_projection(3, 4, 0.5).of_queries(query).tolist() == [[1, 2, 6, 0]]
 
 
 @pytest.mark.parametrize("array", [np.zeros((WIDTH + 1, 16), np.float32), np.zeros((WIDTH, 16)), np.zeros(WIDTH, "f4")])
 def test_a_map_that_does_not_fit_is_refused_by_name(tmp_path: Path, array: npt.NDArray[np.floating]) -> None:
     path = tmp_path / "index.faiss"
-    save_array(columns_file(path), array)
+    save_array(projection_file(path), array)
     with pytest.raises(BundleInvalid, match="index.queries.npy"):
-        read_columns(path, Plan("pq", depth=1).entry(path.name), WIDTH)
+        read_projection(path, IndexSpec("pq", depth=1).entry(path.name), WIDTH)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import ConfigError
-from index.builder.choose import plans_for
 from index.builder.config import IndexConfig, parse_config
-from index.builder.version import build
+from index.builder.spec import specs_for
+from index.builder.version import build_version
 from tests.support.toy import write_toy_run
 
 
@@ -23,11 +23,11 @@ from tests.support.toy import write_toy_run
 def test_a_name_that_the_run_does_not_have_is_refused(tmp_path: Path, settings: dict[str, object], named: str) -> None:
     run = write_toy_run(tmp_path / "run")
     with pytest.raises(ConfigError, match=named):
-        build(run, tmp_path / "bundles", parse_config(settings, "test"))
+        build_version(run, tmp_path / "bundles", parse_config(settings, "test"))
     assert not list((tmp_path / "bundles").glob("*"))
 
 
 @pytest.mark.parametrize("kind", ["ivf_sq8", "ivf_pq"])
-def test_a_small_type_has_plans_for_every_kind(kind: str) -> None:
+def test_a_small_type_has_specs_for_every_kind(kind: str) -> None:
     config = IndexConfig.model_validate({"kind": kind, "depth": 64})
-    assert plans_for(300, config, with_hnsw=False)
+    assert specs_for(300, config, with_hnsw=False)

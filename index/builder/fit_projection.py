@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Float64
 
+from index.builder.sample import sample
+
 Matrix = Float64[npt.NDArray[np.float64], "width width"]
 
 STRETCH = 0.25
@@ -26,7 +28,7 @@ FLOOR = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Projection:
+class FittedProjection:
     """What vectors and queries are multiplied by, from the right; `centre` is the mean of the multiplied vectors."""
 
     for_vectors: Float32[npt.NDArray[np.float32], "width held"]
@@ -46,41 +48,32 @@ class Projection:
         return vectors @ self.for_vectors - self.centre
 
 
-def fit(
+def fit_projection(
     vectors: Float32[npt.NDArray[np.float32], "n width"],
     queries: Float32[npt.NDArray[np.float32], "q width"],
     *,
     scale: float,
     step: int,
     rng: np.random.Generator,
-) -> Projection:
+) -> FittedProjection:
     """The map for an index over `vectors`, whose last column is multiplied by `scale` first; `held` is a multiple of
     `step`."""
     scales = np.ones(vectors.shape[1])
     scales[-1] = scale
     stretch, shrink = _stretch(queries / scales)
-    sample = _sample(vectors, rng)
-    turned, directions = np.linalg.eigh(stretch @ _covariance(sample * scales) @ stretch)
-    order = _paired(_enough(turned[::-1], step))
+    learnt_from = sample(vectors, SAMPLE, rng)
+    centred = learnt_from * scales
+    centred -= centred.mean(axis=0)
+    covariance = centred.T @ centred / max(1, len(centred))
+    variances, directions = np.linalg.eigh(stretch @ covariance @ stretch)  # ascending, the weakest first
+    order = _alternating(_n_columns(variances[::-1], step))
     directions = _padded(directions[:, ::-1], order)
     for_vectors = scales[:, np.newaxis] * (stretch @ directions)
-    return Projection(
+    return FittedProjection(
         for_vectors.astype(np.float32),
-        (sample.mean(axis=0) @ for_vectors).astype(np.float32),
+        (learnt_from.mean(axis=0) @ for_vectors).astype(np.float32),
         ((shrink @ directions) / scales[:, np.newaxis]).astype(np.float32),
     )
-
-
-def _sample(vectors: Float32[npt.NDArray[np.float32], "n width"], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    if len(vectors) <= SAMPLE:
-        return vectors
-    return vectors[np.sort(rng.choice(len(vectors), SAMPLE, replace=False))]
-
-
-def _covariance(rows: Float64[npt.NDArray[np.float64], "n width"]) -> Matrix:
-    centred = rows - rows.mean(axis=0)
-    covariance: Matrix = centred.T @ centred / max(1, len(rows))
-    return covariance
 
 
 def _stretch(queries: Float64[npt.NDArray[np.float64], "q width"]) -> tuple[Matrix, Matrix]:
@@ -94,13 +87,13 @@ def _stretch(queries: Float64[npt.NDArray[np.float64], "q width"]) -> tuple[Matr
     )
 
 
-def _enough(variances: Float64[npt.NDArray[np.float64], " width"], step: int) -> int:
+def _n_columns(variances: Float64[npt.NDArray[np.float64], " width"], step: int) -> int:
     """The columns that keep enough of the variance, as a multiple of `step`."""
     shares = np.cumsum(variances) / max(variances.sum(), np.finfo(np.float64).tiny)
     return step * math.ceil((1 + np.searchsorted(shares, KEPT)) / step)
 
 
-def _paired(held: int) -> list[int]:
+def _alternating(held: int) -> list[int]:
     """The strongest direction beside the weakest, and so on: codes of two columns then have as much to tell each."""
     first = np.arange(held)
     return [int(i) for i in np.stack([first, first[::-1]], axis=1).ravel()[:held]]

@@ -6,15 +6,19 @@ Exit status: 0 done · 1 a bug of ours · 2 usage · 3 the graph files · 4 the 
 """
 
 import sys
+from typing import Annotated
 
 import typer
 
 from bundle.disk import is_full
-from bundle.errors import TwhinError
+from bundle.errors import TwhinError, UsageError
+from bundle.release import code_revision, release
 from cli import build, data, demo, evaluate, recommend, serve, train, versions
-from cli.output import fail
+from cli.output import fail, line
 
 SYSTEM, INTERRUPTED = 6, 130
+# What the extra `train` of the package adds, by the name it is imported by. A serving install goes without.
+TRAIN_EXTRA = ("psutil", "pyarrow", "scipy", "torch")
 
 app = typer.Typer(
     name="twhin",
@@ -28,6 +32,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        revision = code_revision()
+        line(f"twhin {release()}" + (f", commit {revision}" if revision else ""))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the release, and the commit if known.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """What the command takes before the name of a subcommand."""
+
+
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
@@ -48,6 +73,13 @@ def main() -> None:
     except TwhinError as error:
         fail(str(error), error.code, as_json)
         sys.exit(error.exit_status)
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in TRAIN_EXTRA:
+            raise
+        words = f"This command needs {library}, which an install for serving leaves out: install twhin[train]."
+        fail(words, UsageError.code, as_json)
+        sys.exit(UsageError.exit_status)
     except OSError as error:
         fail(_trouble(error), "system", as_json)
         sys.exit(SYSTEM)

@@ -45,7 +45,7 @@ def publish(
     from bundle.reader import open_bundle
     from bundle.versions import publish as publish_version
     from bundle.versions import version_path
-    from evaluation.learning.assess import compare
+    from evaluation.learning.compare import compare
     from index.search.probe import probe_bundle
 
     name = resolve(bundles, version)

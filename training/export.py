@@ -9,6 +9,7 @@ import numpy as np
 from bundle.arrays import save_array
 from bundle.disk import full_disk_named, replacing, write_text
 from bundle.prepared import PreparedGraph
+from bundle.release import code_revision
 from training.checkpoint import RESUME, Position, TableStore
 from training.config import TrainConfig
 from training.model import Relations
@@ -57,7 +58,7 @@ def export_run(
         "graph_digest": prepared.digest,
         "config": config.model_dump(mode="json"),
         "config_digest": config.digest(),
-        "code_revision": None,
+        "code_revision": code_revision(),
         "parent": parent,
         "dim": config.dim,
         "epochs": config.epochs,

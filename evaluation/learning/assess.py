@@ -12,12 +12,13 @@ import numpy.typing as npt
 from jaxtyping import Int64
 
 from bundle.csr import Csr
-from bundle.manifest import Assessment, Evaluation, Gate, Manifest, QueryWeights, Rescoring, Strategy
+from bundle.manifest import Assessment, Evaluation, Gate, QueryWeights, Rescoring, Strategy
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT, Progress, Stage
 from bundle.space import Space
 from evaluation.baselines import quick_baselines
 from evaluation.follow import Recommend, Row, baseline_row, strategy_row
+from evaluation.learning.compare import JUDGED_BY
 from evaluation.learning.evidence import FEW, as_known, as_new, engagements_of, followers_of, newcomers
 from evaluation.learning.rescoring import POOL, learn_rescoring
 from evaluation.learning.weights import FIRST_GUESS, learn_weights
@@ -29,8 +30,6 @@ JUDGE_USERS = 1000
 NEW_LEARN_USERS, NEW_JUDGE_USERS = 6000, 500
 NEW_KNOWN = (1, 3, 5, 10)
 BASELINES = ("popularity", "followees_of_followees", "reciprocate_first", "item_knn")
-# What `auto` is chosen by: early and late, all edges and the ones that are not a mere following back.
-JUDGED_BY = ("recall@10", "recall@50", "one_way_recall@10", "one_way_recall@50")
 KEPT = (*JUDGED_BY, "recall@20", "ndcg@10", "mrr", "diversity@10", "coverage@10", "gini@10")
 Users = Int64[npt.NDArray[np.int64], " users"]
 
@@ -215,28 +214,6 @@ def popularity_gate(auto: Row, references: Sequence[Row]) -> Gate:
         floor=popularity.mean("recall@10"),
         measured=auto.mean("recall@10"),
     )
-
-
-def compare(new: Manifest, active: Manifest | None, tolerance: float) -> list[Gate]:
-    """Gates that refuse a version whose default answers got worse than the active one's by more than `tolerance`.
-
-    `tolerance` is relative: 0.05 allows recall to fall by a twentieth. Nothing to compare, no gates: the
-    first version, or one built without validation edges.
-    """
-    if active is None:
-        return []
-    ours, theirs = _of_auto(new), _of_auto(active)
-    shared = [metric for metric in JUDGED_BY if metric in ours and metric in theirs]
-    name = f"against version {active.version}"
-    return [
-        Gate(metric=f"{metric} {name}", floor=theirs[metric] * (1.0 - tolerance), measured=ours[metric])
-        for metric in shared
-    ]
-
-
-def _of_auto(manifest: Manifest) -> dict[str, float]:
-    first = next(iter(manifest.spaces.values()))
-    return manifest.evaluation.strategies.get(first.auto, {})
 
 
 def _halves(task: FollowTask, rng: np.random.Generator) -> tuple[FollowTask, FollowTask]:

@@ -6,7 +6,8 @@ import pytest
 
 from bundle.manifest import ClustersEntry, DefaultQuery, Evaluation, Lineage, Manifest, SpaceEntry, Strategy
 from evaluation.follow import Estimate, Row
-from evaluation.learning.assess import compare, popularity_gate
+from evaluation.learning.assess import popularity_gate
+from evaluation.learning.compare import compare
 
 
 def version(name: str, **strategies: dict[str, float]) -> Manifest:

@@ -25,13 +25,13 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.parts import PARTS, trained, write_smaller
-from bundle.csr import Csr, csr_from_pairs
+from bundle.csr import Csr, csr_from_pairs, empty_csr
 from bundle.prepared import COMMIT_FILE, PreparedGraph, load_prepared
 from bundle.versions import list_versions
 from cli.build import build_version
 from cli.compose import RecommendByRow, RecommendNewcomers, open_recommender
 from evaluation.follow import Row, strategy_row
-from evaluation.learning.evidence import engagements_of, nothing, rows_of
+from evaluation.learning.evidence import engagements_of
 from evaluation.task import FollowTask, Lists, follow_task
 from graph.prepare import prepare
 from recommend.recommender import Recommender
@@ -151,8 +151,8 @@ def asked(recommender: Recommender, task: FollowTask, question: Question, left: 
         by_row = RecommendByRow(recommender, relation=task.relation)
         return strategy_row(task, by_row, question.strategy, vectors, 0)
     engagements = below(engagements_of(task), left)
-    followers = below(rows_of(task.train_by_target, task.users), left)
-    shown = followers if question.followers else nothing(len(task.users))
+    followers = below(task.train_by_target.take(task.users), left)
+    shown = followers if question.followers else empty_csr(len(task.users))
 
     def answer(users: I64, strategy: str, k: int) -> Lists:
         return RecommendNewcomers(recommender, relation=task.relation)(engagements, shown, strategy, k)

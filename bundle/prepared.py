@@ -100,6 +100,11 @@ class Edges:
     def __len__(self) -> int:
         return len(self.src)
 
+    def directed(self, symmetric: bool) -> list[tuple[RowArray, RowArray]]:
+        """(from, to) arrays: as they are stored, and turned round too for a symmetric relation, where a pair is
+        stored once and leads both ways."""
+        return [(self.src, self.dst), (self.dst, self.src)] if symmetric else [(self.src, self.dst)]
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedRelation:

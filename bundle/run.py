@@ -53,10 +53,9 @@ class Run:
         """Floats in an embedding."""
         return self.record.dim
 
-    def optimizer_file(self, name: str) -> Path | None:
-        """The optimiser state of an entity type, or of `relations`; None when the run kept none."""
-        path = self.path / "optimizer" / f"{name}.npy"
-        return path if path.exists() else None
+    def optimizer_file(self, name: str) -> Path:
+        """Where the optimiser state of an entity type, or of `relations`, lies if the run kept it."""
+        return self.path / "optimizer" / f"{name}.npy"
 
 
 def open_run(path: Path) -> Run:

@@ -1,25 +1,30 @@
-"""An earlier run or version, opened for a warm start: ids, vectors, optimiser state and relations, mapped."""
+"""A run directory or a version, opened as what training made: ids, vectors, optimiser state, relations, edges; mapped.
+
+A warm start begins from it, and two of them are compared by it.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from bundle.arrays import map_array
-from bundle.errors import BundleError, RunIncomplete
+from bundle.errors import RunIncomplete
 from bundle.ids import IdTable
 from bundle.layout import MANIFEST, SpaceLayout
 from bundle.reader import open_bundle
-from bundle.run import open_run
+from bundle.run import RUN_FILE, Run, open_run
+from bundle.space import Space
 
 F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class EarlierTable:
-    """One entity type of an earlier version; `state` is None where the version kept none."""
+class TrainedTable:
+    """One entity type; `state` holds the row-wise Adagrad sums, None where they were not kept."""
 
     ids: IdTable
     vectors: Float32[F32, "n d"]
@@ -27,67 +32,79 @@ class EarlierTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
-    """An earlier version by name of entity type and of relation."""
+class TrainedRelation:
+    """θr and the vector for ranking sources, and their Adagrad sums, None where they were not kept."""
+
+    vectors: Float32[F32, "2 d"]
+    state: Float32[F32, "2 d"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Entity types and relations by name, in the order of the run or of the manifest."""
 
     path: Path
     dim: int
-    tables: dict[str, EarlierTable]
-    relations: dict[str, tuple[Float32[F32, "2 d"], Float32[F32, "2 d"] | None]]
+    tables: dict[str, TrainedTable]
+    relations: dict[str, TrainedRelation]
+    source: Run | Space
+
+    def degrees(self) -> dict[str, Int64[I64, " n"]]:
+        """Training edges at either end of every entity, by entity type and row. Reads all edges."""
+        degrees = {name: np.zeros(len(table.ids), dtype=np.int64) for name, table in self.tables.items()}
+        if isinstance(self.source, Run):
+            for prepared in self.source.graph.relations:
+                for name, rows in ((prepared.source, prepared.train.src), (prepared.target, prepared.train.dst)):
+                    degrees[name] += np.bincount(rows, minlength=len(degrees[name]))
+        else:
+            for relation in self.source.relations.values():
+                degrees[relation.entry.source] += relation.targets.degrees()
+                if not relation.entry.symmetric:  # whose edges by source lead both ways already
+                    degrees[relation.entry.target] += relation.sources.degrees()
+        return degrees
 
 
-def open_earlier(path: Path) -> Earlier:
-    """Open a run directory, or a version of a bundle (its first space).
+def open_trained(path: Path) -> Trained:
+    """Open a run directory, or a version (its first space).
 
     Raises RunIncomplete when the directory holds neither, BundleError or RunError for a damaged one.
     """
-    if (path / "run.json").exists():
-        return _open_run(path)
+    if (path / RUN_FILE).exists():
+        return _of_run(open_run(path))
     if (path / MANIFEST).exists():
-        return _open_version(path)
+        return _of_version(path, open_bundle(path).space())
     raise RunIncomplete(
-        f"{path} holds neither a finished run (run.json) nor a version ({MANIFEST}): nothing to start from."
+        f"{path} holds neither a finished run ({RUN_FILE}) nor a version ({MANIFEST}). Name a directory of either kind."
     )
 
 
-def _open_run(path: Path) -> Earlier:
-    run = open_run(path)
+def _of_run(run: Run) -> Trained:
     tables = {
-        entity.name: EarlierTable(
-            entity.ids, run.vectors[entity.name], _state(path / "optimizer" / f"{entity.name}.npy")
-        )
+        entity.name: TrainedTable(entity.ids, run.vectors[entity.name], _state(run.optimizer_file(entity.name)))
         for entity in run.graph.entities
     }
     names = [relation.name for relation in run.graph.relations]
-    state = _state(path / "optimizer" / "relations.npy")
-    return Earlier(path, run.dim, tables, _relations(names, run.relation_vectors, state))
+    state = _state(run.optimizer_file("relations"))
+    return Trained(run.path, run.dim, tables, _relations(names, run.relation_vectors, state), run)
 
 
-def _open_version(path: Path) -> Earlier:
-    space = open_bundle(path).space()
+def _of_version(path: Path, space: Space) -> Trained:
     layout = SpaceLayout(space.name)
     tables = {
-        name: EarlierTable(table.ids, table.embeddings, _state(path / layout.optimizer(name)))
+        name: TrainedTable(table.ids, table.embeddings, _state(path / layout.optimizer(name)))
         for name, table in space.entities.items()
     }
-    vectors = map_array(path / layout.relations)
-    names = [relation.name for relation in space.entry.relations]
-    return Earlier(
-        path, vectors.shape[2], tables, _relations(names, vectors, _state(path / layout.optimizer("relations")))
-    )
+    vectors = np.stack([np.stack([relation.forward, relation.inverse]) for relation in space.relations.values()])
+    state = _state(path / layout.optimizer("relations"))
+    return Trained(path, space.entry.dim, tables, _relations(list(space.relations), vectors, state), space)
 
 
-def _relations(
-    names: list[str], vectors: Float32[F32, "r 2 d"], state: F32 | None
-) -> dict[str, tuple[Float32[F32, "2 d"], Float32[F32, "2 d"] | None]]:
+def _relations(names: list[str], vectors: Float32[F32, "r 2 d"], state: F32 | None) -> dict[str, TrainedRelation]:
     """By name; a state of one number a vector counts for each of its coordinates."""
     if state is not None and state.ndim == 2:
         state = np.broadcast_to(state[:, :, None], vectors.shape)
-    return {name: (vectors[i], None if state is None else state[i]) for i, name in enumerate(names)}
+    return {name: TrainedRelation(vectors[i], None if state is None else state[i]) for i, name in enumerate(names)}
 
 
 def _state(path: Path) -> F32 | None:
-    try:
-        return map_array(path)
-    except BundleError:
-        return None
+    return map_array(path) if path.exists() else None

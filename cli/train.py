@@ -46,13 +46,13 @@ def train(
 
     Ctrl-C and even a power cut leave the last checkpoint; go on with --resume.
     """
-    from bundle.trained import open_earlier
+    from bundle.trained import open_trained
     from training.train import train as run_training
 
     chosen = _settings(run if resume else None, config, settings, memory, devices)
     _require_room(chosen)
     if warm_start is not None:
-        open_earlier(warm_start)  # a wrong name is told before minutes of reading
+        open_trained(warm_start)  # a wrong name is told before minutes of reading
     prepared = _prepare(graph, run)
     if plan:
         _plan(prepared, chosen, as_json)

@@ -11,7 +11,7 @@ from bundle.errors import UsageError
 from bundle.ids import matching_rows
 from bundle.progress import Progress, SilentProgress
 from bundle.records import Record
-from evaluation.versions import Embeddings, open_embeddings
+from bundle.trained import TrainedTable, open_trained
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -65,13 +65,13 @@ class DriftReport(Record):
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """Rows in the old and in the new version of the entities that both have, and their degrees in the new one."""
+    """The entities that both versions have: old and new vectors, degrees in the new one; how many came and went."""
 
-    old: F32
-    new: F32
-    old_rows: Int64[I64, " c"]
-    new_rows: Int64[I64, " c"]
+    old: Float32[F32, "c d"]
+    new: Float32[F32, "c d"]
     degree: Int64[I64, " c"]
+    added: int
+    removed: int
 
 
 def evaluate_drift(
@@ -82,20 +82,21 @@ def evaluate_drift(
     Neighbourhoods are those of 1,000 sampled entities a type. Raises UsageError when the dimensions differ or nothing
     is common, RunError or BundleError for a directory that cannot be read.
     """
-    before, after = open_embeddings(old), open_embeddings(new)
+    before, after = open_trained(old), open_trained(new)
     if before.dim != after.dim:
         raise UsageError(f"{old} has {before.dim} dimensions, {new} has {after.dim}: they cannot be compared.")
-    names = [name for name in after.ids if name in before.ids]
+    names = [name for name in after.tables if name in before.tables]
     if not names:
         raise UsageError(f"{old} and {new} have no entity type in common.")
-    types = []
+    types, degrees = [], after.degrees()
     with (progress or SilentProgress()).stage("drift", len(names), "types") as stage:
         for name in names:
-            types.append(_type_drift(name, before, after, k, np.random.default_rng(seed)))
+            common = _common(before.tables[name], after.tables[name], degrees[name])
+            types.append(_type_drift(name, common, k, np.random.default_rng(seed)))
             stage.advance()
     cosines = {
-        name: _cosine(before.relations[name].ravel(), vectors.ravel())
-        for name, vectors in after.relations.items()
+        name: _cosine(before.relations[name].vectors.ravel(), relation.vectors.ravel())
+        for name, relation in after.relations.items()
         if name in before.relations
     }
     return DriftReport(old=str(old), new=str(new), k=k, types=tuple(types), relation_cosine=cosines)
@@ -162,8 +163,7 @@ def _nearest(table: F32, rows: I64, k: int) -> I64:
     return np.argpartition(-scores, k - 1, axis=1)[:, :k]
 
 
-def _type_drift(name: str, before: Embeddings, after: Embeddings, k: int, rng: np.random.Generator) -> TypeDrift:
-    common = _common(name, before, after)
+def _type_drift(name: str, common: Common, k: int, rng: np.random.Generator) -> TypeDrift:
     bounds = [*DEGREE_EDGES, None]
     by_degree = []
     for low, high in zip(bounds[:-1], bounds[1:], strict=True):
@@ -177,8 +177,8 @@ def _type_drift(name: str, before: Embeddings, after: Embeddings, k: int, rng: n
     return TypeDrift(
         entity_type=name,
         kept=len(common.old),
-        added=len(after.ids[name]) - len(common.old),
-        removed=len(before.ids[name]) - len(common.old),
+        added=common.added,
+        removed=common.removed,
         movement=movement(common.old, common.new),
         by_degree=tuple(item for item in by_degree if item.movement.entities),
         neighbour_overlap=neighbour_overlap(common.old, common.new, k, rng),
@@ -186,13 +186,16 @@ def _type_drift(name: str, before: Embeddings, after: Embeddings, k: int, rng: n
     )
 
 
-def _common(name: str, before: Embeddings, after: Embeddings) -> Common:
-    rows = matching_rows(after.ids[name], before.ids[name])
-    new_rows = np.flatnonzero(rows >= 0)
-    old_rows = rows[new_rows]
-    old = np.asarray(before.vectors[name][old_rows], dtype=np.float32)
-    new = np.asarray(after.vectors[name][new_rows], dtype=np.float32)
-    return Common(old, new, old_rows, new_rows, after.degrees[name][new_rows])
+def _common(before: TrainedTable, after: TrainedTable, degrees: I64) -> Common:
+    rows = matching_rows(after.ids, before.ids)
+    kept = np.flatnonzero(rows >= 0)
+    return Common(
+        old=before.vectors[rows[kept]],
+        new=after.vectors[kept],
+        degree=degrees[kept],
+        added=len(after.ids) - len(kept),
+        removed=len(before.ids) - len(kept),
+    )
 
 
 def _cosine(one: F32, other: F32) -> float:

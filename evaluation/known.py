@@ -6,8 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int64
 
+from bundle.csr import csr_from_pairs
 from bundle.prepared import PreparedGraph, PreparedRelation
 
+I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
 
@@ -40,21 +42,18 @@ def known_edges(relation: PreparedRelation, graph: PreparedGraph, *, loops: bool
     to be its own neighbour.
     """
     parts = (relation.train, relation.valid, relation.test)
-    src = np.concatenate([np.asarray(part.src) for part in parts]).astype(np.int64)
-    dst = np.concatenate([np.asarray(part.dst) for part in parts]).astype(np.int64)
-    train = np.asarray(relation.train.src, dtype=np.int64), np.asarray(relation.train.dst, dtype=np.int64)
-    if relation.symmetric:
-        src, dst = np.concatenate([src, dst]), np.concatenate([dst, src])
-        train = np.concatenate(train), np.concatenate(train[::-1])
+    pairs = [pair for part in parts for pair in part.directed(relation.symmetric)]
     if loops and relation.source == relation.target:
-        self = np.arange(graph.count(relation.source), dtype=np.int64)
-        src, dst = np.concatenate([src, self]), np.concatenate([dst, self])
+        everyone = np.arange(graph.count(relation.source), dtype=np.int32)
+        pairs.append((everyone, everyone))
+    src, dst = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
+    trained = relation.train.directed(relation.symmetric)
+    out, into = (np.concatenate(ends) for ends in zip(*trained, strict=True))
     sizes = graph.count(relation.source), graph.count(relation.target)
-    by_source = _index(src, dst, sizes, np.bincount(train[1], minlength=sizes[1]))
-    return by_source, _index(dst, src, sizes[::-1], np.bincount(train[0], minlength=sizes[0]))
+    by_source = _known(src, dst, sizes[0], np.bincount(into, minlength=sizes[1]))
+    return by_source, _known(dst, src, sizes[1], np.bincount(out, minlength=sizes[0]))
 
 
-def _index(rows: I64, neighbours: I64, sizes: tuple[int, int], degree: I64) -> Known:
-    keys = np.unique(rows * sizes[1] + neighbours)
-    offsets = np.searchsorted(keys, np.arange(sizes[0] + 1, dtype=np.int64) * sizes[1])
-    return Known(offsets.astype(np.int64), keys % sizes[1], degree.astype(np.int64))
+def _known(rows: I32, neighbours: I32, n_rows: int, degree: I64) -> Known:
+    edges = csr_from_pairs(rows, neighbours, n_rows, distinct=True)
+    return Known(edges.indptr, edges.indices.astype(np.int64), degree.astype(np.int64))

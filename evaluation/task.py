@@ -86,7 +86,7 @@ def follow_task(
         relation=chosen.name,
         users=users.astype(np.int64),
         train=train,
-        train_by_target=turned(train, n_targets),
+        train_by_target=train.transposed(n_targets),
         hidden=_adjacency(chosen, chosen.valid if held_out == "test" else nothing, n_sources),
         held_out=answers,
         same_type=chosen.source == chosen.target,
@@ -94,16 +94,8 @@ def follow_task(
 
 
 def _adjacency(relation: PreparedRelation, edges: Edges, n_sources: int) -> Csr:
-    src, dst = np.asarray(edges.src), np.asarray(edges.dst)
-    if not relation.symmetric:
-        return csr_from_pairs(src, dst, n_sources)
-    return csr_from_pairs(np.concatenate([src, dst]), np.concatenate([dst, src]), n_sources)
-
-
-def turned(csr: Csr, n_columns: int) -> Csr:
-    """The same edges grouped by their other end."""
-    rows = np.repeat(np.arange(len(csr), dtype=np.int32), csr.degrees())
-    return csr_from_pairs(csr.indices, rows, n_columns)
+    sources, targets = map(np.concatenate, zip(*edges.directed(relation.symmetric), strict=True))
+    return csr_from_pairs(sources, targets, n_sources)
 
 
 def without_known(

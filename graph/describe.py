@@ -94,9 +94,7 @@ def describe_prepared(graph: PreparedGraph, name: str, work: Path, progress: Pro
 
 def _relation(relation: PreparedRelation, seen: dict[str, npt.NDArray[np.bool_]], work: Path) -> RelationDescription:
     parts = (relation.train, relation.valid, relation.test)
-    sources, targets = [part.src for part in parts], [part.dst for part in parts]
-    if relation.symmetric:  # an edge is stored once but belongs to both of its ends
-        sources = targets = [*sources, *targets]
+    sources, targets = zip(*(pair for part in parts for pair in part.directed(relation.symmetric)), strict=True)
     return RelationDescription(
         name=relation.name,
         source=relation.source,
@@ -125,7 +123,7 @@ def _unseen(edges: Edges, sources: npt.NDArray[np.bool_], targets: npt.NDArray[n
     return sum(int(np.count_nonzero(~(sources[src] & targets[dst]))) for src, dst in _chunks(edges))
 
 
-def _degrees(columns: list[Int32[npt.NDArray[np.int32], " _"]], entities: int) -> Degrees:
+def _degrees(columns: tuple[Int32[npt.NDArray[np.int32], " _"], ...], entities: int) -> Degrees:
     counts = np.zeros(entities, dtype=np.int64)
     for column in columns:
         for start in range(0, len(column), _CHUNK):

@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int32
 from bundle.arrays import forget_pages, read_array, save_array
 from bundle.disk import full_disk_named
 from bundle.errors import GraphError
-from bundle.prepared import PreparedGraph, PreparedRelation
+from bundle.prepared import Edges, PreparedGraph, PreparedRelation
 from bundle.progress import Progress
 from training.checkpoint import RESUME
 from training.edges import Adjacency, BucketEdges, index_edges, offsets_of
@@ -117,9 +117,8 @@ def _blocks(relation: PreparedRelation, weighted: bool) -> Iterator[EdgeBlock]:
                 weight = (relation.train.weight[piece] / np.float32(mean)).astype(np.float32)
         for column in (relation.train.src, relation.train.dst, relation.train.weight):
             forget_pages(column)
-        yield EdgeBlock(src, dst, weight)
-        if relation.symmetric:
-            yield EdgeBlock(dst, src, weight)
+        for source, target in Edges(src, dst).directed(relation.symmetric):
+            yield EdgeBlock(source, target, weight)
 
 
 def _mean_weight(relation: PreparedRelation) -> float:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from bundle.errors import ConfigError, KernelUnavailable
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress
-from bundle.trained import open_earlier
+from bundle.trained import open_trained
 from training.backends.base import Backend
 from training.bucket_files import Layout, plan_layout, write_layout
 from training.config import TrainConfig
@@ -92,7 +92,7 @@ def partition_entities(prepared: PreparedGraph, partitions: int, seed: int, epoc
 def vectors_at_start(prepared: PreparedGraph, config: TrainConfig, warm_start: Path | None) -> Origin:
     """Where the first vectors come from. Raises ConfigError for settings of a warm start without one."""
     if warm_start is not None:
-        return warm_origin(prepared, open_earlier(warm_start), config)
+        return warm_origin(prepared, open_trained(warm_start), config)
     if config.l2_previous or config.warm_shrink < 1:
         raise ConfigError(
             "l2_previous and warm_shrink are of warm starts: name a version with --warm-start, or leave them out."

@@ -11,7 +11,7 @@ from bundle.arrays import forget_pages
 from bundle.errors import ConfigError
 from bundle.ids import IdTable, IntIds, matching_rows
 from bundle.prepared import PreparedGraph, PreparedRelation
-from bundle.trained import Earlier, EarlierTable
+from bundle.trained import Trained, TrainedTable
 from training.config import TrainConfig
 from training.counter_rng import normals_at, stream_seed
 from training.model import FORWARD, INVERSE, Relations, Table, zero_relations
@@ -40,7 +40,7 @@ class Newcomers:
 class WarmOrigin:
     """A run that goes on from an earlier version. What a row starts with does not depend on its partition."""
 
-    earlier: tuple[EarlierTable | None, ...]
+    earlier: tuple[TrainedTable | None, ...]
     rows: tuple[Int32[I32, " _"], ...]
     newcomers: tuple[Newcomers, ...]
     newcomer_state: tuple[float, ...]
@@ -91,7 +91,7 @@ class WarmOrigin:
         return out
 
 
-def warm_origin(prepared: PreparedGraph, earlier: Earlier, config: TrainConfig) -> WarmOrigin:
+def warm_origin(prepared: PreparedGraph, earlier: Trained, config: TrainConfig) -> WarmOrigin:
     """Match entities by external id and relations by name, and place the newcomers; `dealt` makes it an Origin.
 
     `config.warm_shrink` is the factor λ of Ash & Adams 2020, "On Warm-Starting Neural Network Training": vectors that
@@ -121,7 +121,7 @@ def warm_origin(prepared: PreparedGraph, earlier: Earlier, config: TrainConfig) 
     return WarmOrigin(tables, tuple(rows), newcomers, states, relations, config)
 
 
-def _median_state(before: EarlierTable | None, old: Int32[I32, " n"]) -> float:
+def _median_state(before: TrainedTable | None, old: Int32[I32, " n"]) -> float:
     """The median of the optimiser state that known entities keep, of `STATE_SAMPLE` and more of them; 0 for none."""
     known = old[old >= 0]
     if before is None or before.state is None or len(known) == 0:
@@ -146,20 +146,20 @@ def _match(ids: IdTable, others: IdTable | None) -> I32:
     return rows
 
 
-def _relations(prepared: PreparedGraph, earlier: Earlier, dim: int) -> Relations:
+def _relations(prepared: PreparedGraph, earlier: Trained, dim: int) -> Relations:
     relations = zero_relations(len(prepared.relations), dim)
     for relation in prepared.relations:
-        vectors, state = earlier.relations.get(relation.name, (None, None))
-        if vectors is not None:
-            relations.vectors[relation.index] = vectors
-        if state is not None:
-            relations.accumulator[relation.index] = state
+        before = earlier.relations.get(relation.name)
+        if before is not None:
+            relations.vectors[relation.index] = before.vectors
+            if before.state is not None:
+                relations.accumulator[relation.index] = before.state
     return relations
 
 
 def _place(
     prepared: PreparedGraph,
-    tables: tuple[EarlierTable | None, ...],
+    tables: tuple[TrainedTable | None, ...],
     rows: tuple[I32, ...],
     relations: Relations,
     config: TrainConfig,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int32
 
-from bundle.csr import Csr, csr_from_pairs
+from bundle.csr import Csr, csr_from_pairs, empty_csr
 from bundle.space import Space
 from evaluation.task import FollowTask
 
@@ -33,7 +33,7 @@ class Shown:
 def as_known(space: Space, task: FollowTask) -> list[Shown]:
     """The users of the task as training knows them."""
     vectors = space.table(space.relation(task.relation).entry.source).embeddings
-    followers = rows_of(task.train_by_target, task.users) if task.same_type else nothing(len(task.users))
+    followers = task.train_by_target.take(task.users) if task.same_type else empty_csr(len(task.users))
     return [
         Shown(np.asarray(vectors[user]), task.train.row(user), followers.row(i))
         for i, user in enumerate(task.users.tolist())
@@ -72,26 +72,13 @@ def _grouped(rows: Int32[npt.NDArray[np.int32], " n"], parts: Sequence[npt.NDArr
 
 def engagements_of(task: FollowTask) -> Csr:
     """Row i: what `task.users[i]` engaged with, all that a newcomer is known by."""
-    return rows_of(task.train, task.users)
+    return task.train.take(task.users)
 
 
 def followers_of(task: FollowTask, known: Bool[npt.NDArray[np.bool_], " users"]) -> Csr:
     """Row i: who follows `task.users[i]`, nobody where that is not `known` or ends differ in type."""
     if not task.same_type:
-        return nothing(len(task.users))
-    followers = rows_of(task.train_by_target, task.users)
+        return empty_csr(len(task.users))
+    followers = task.train_by_target.take(task.users)
     owner = np.repeat(np.arange(len(task.users), dtype=np.int32), followers.degrees())
     return csr_from_pairs(owner[known[owner]], followers.indices[known[owner]], len(task.users))
-
-
-def nothing(n_rows: int) -> Csr:
-    """`n_rows` empty rows."""
-    return Csr(np.zeros(n_rows + 1, dtype=np.int64), NOBODY)
-
-
-def rows_of(csr: Csr, rows: Int64[npt.NDArray[np.int64], " rows"]) -> Csr:
-    """Some rows of an adjacency, renumbered from 0."""
-    sizes = csr.degrees()[rows]
-    indptr = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)])
-    parts = [csr.row(int(row)) for row in rows]
-    return Csr(indptr, np.concatenate([NOBODY, *parts]).astype(np.int32))

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
-from bundle.csr import Csr
+from bundle.csr import Csr, csr_from_pairs
 from bundle.layout import SpaceLayout
 from bundle.prepared import Edges, RowArray
 from bundle.writer import BundleWriter
@@ -32,12 +32,6 @@ class RowBlock:
     others: RowArray
     positions: Positions
     lengths: tuple[int, ...]
-
-
-def both_directions(edges: Edges, symmetric: bool) -> list[tuple[RowArray, RowArray]]:
-    """(row, other end) arrays of a relation by source; a symmetric one, stored once a pair, is read both ways."""
-    forward = (edges.src, edges.dst)
-    return [forward, (edges.dst, edges.src)] if symmetric else [forward]
 
 
 def row_blocks(streams: list[tuple[RowArray, RowArray]], n_rows: int, block_edges: int) -> Iterator[RowBlock]:
@@ -91,7 +85,7 @@ def stage_edges(
     symmetric: bool,
 ) -> None:
     """Write both CSR directions of one relation; `counts` are the numbers of source and target entities."""
-    by_source = both_directions(edges, symmetric)
+    by_source = edges.directed(symmetric)
     by_target = [(others, rows) for rows, others in by_source]
     _CsrStage(by_source, counts[0], edges.weight, symmetric).write(writer, layout.edges(position, "targets"))
     _CsrStage(by_target, counts[1], None, symmetric).write(writer, layout.edges(position, "sources"))
@@ -127,23 +121,6 @@ class _CsrStage:
 
     def _parts(self) -> Iterator[Csr]:
         for block in row_blocks(self.streams, self.n_rows, BLOCK_EDGES):
-            yield _sorted(block, self.weight, self.deduplicate)
-
-
-def _sorted(block: RowBlock, weight: Float32[npt.NDArray[np.float32], " _"] | None, deduplicate: bool) -> Csr:
-    """The block's edges by row, others ascending."""
-    # Row and other end in one 64-bit key: one sort of such keys is several times as fast as one of two columns, and
-    # sorting the keys alone as fast again as finding their order, which only weights ask for. Of a pair that is
-    # there twice, which then stands side by side, the first is kept: the sort is stable, so it is the forward edge's.
-    keys = block.rows.astype(np.int64) << 32 | block.others
-    if weight is None:
-        keys.sort()
-        order = None
-    else:
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-    kept = slice(None) if not deduplicate else np.flatnonzero(np.diff(keys, prepend=-1))
-    keys = keys[kept]
-    indptr = np.searchsorted(keys, np.arange(block.stop - block.first + 1, dtype=np.int64) << 32)
-    weights = None if order is None or weight is None else weight[block.positions[order][kept]]
-    return Csr(indptr.astype(np.int64), (keys & 0xFFFFFFFF).astype(np.int32), weights)
+            weights = None if self.weight is None else self.weight[block.positions]
+            n_rows = block.stop - block.first
+            yield csr_from_pairs(block.rows, block.others, n_rows, weights, distinct=self.deduplicate)

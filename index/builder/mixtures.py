@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float64, Int32, Int64
 
-from bundle.csr import Csr
+from bundle.csr import Csr, concatenated, csr_from_sorted
 from bundle.prepared import Edges
-from index.builder.edges import Positions, RowBlock, both_directions, row_blocks
+from index.builder.edges import Positions, RowBlock, row_blocks
 
 BLOCK_EDGES = 1 << 22
 Keys = Int64[npt.NDArray[np.int64], " _"]
@@ -49,7 +49,7 @@ def build_mixtures(engagements: Sequence[Engagements], n_users: int, counting: C
         return Csr(np.zeros(n_users + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
     streams, owners = [], []
     for item in engagements:
-        directions = both_directions(item.edges, item.symmetric)
+        directions = item.edges.directed(item.symmetric)
         streams.extend(directions)
         owners.extend([item] * len(directions))
     blocks = row_blocks(streams, n_users, BLOCK_EDGES)
@@ -57,7 +57,7 @@ def build_mixtures(engagements: Sequence[Engagements], n_users: int, counting: C
     for block in blocks:
         keys, counts = _counted(block, owners, counting)
         parts.append(heaviest(keys, counts, block.stop - block.first, counting))
-    return joined(parts)
+    return concatenated(parts)
 
 
 def newest_time(engagements: Sequence[Engagements]) -> int:
@@ -119,14 +119,5 @@ def heaviest(keys: Keys, counts: Counts, n_users: int, counting: Counting) -> Cs
     kept = np.arange(len(users)) - starts[users] < counting.modes
     users, clusters, counts = users[kept], clusters[kept], counts[kept]
     totals = np.bincount(users, weights=counts, minlength=n_users)
-    indptr = np.searchsorted(users, np.arange(n_users + 1)).astype(np.int64)
-    return Csr(indptr, clusters.astype(np.int32), (counts / totals[users]).astype(np.float32))
-
-
-def joined(parts: Sequence[Csr]) -> Csr:
-    """The rows of `parts` one after another; every part has weights."""
-    if not parts:
-        return Csr(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
-    lengths = np.concatenate([np.zeros(1, np.int64), *(part.degrees() for part in parts)])
-    weights = [part.weights for part in parts if part.weights is not None]
-    return Csr(np.cumsum(lengths), np.concatenate([part.indices for part in parts]), np.concatenate(weights))
+    shares = (counts / totals[users]).astype(np.float32)
+    return csr_from_sorted(users, clusters.astype(np.int32), n_users, shares)

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
-from bundle.csr import Csr
-from index.builder.mixtures import Counting, Counts, Keys, heaviest, joined, summed
+from bundle.csr import Csr, concatenated
+from index.builder.mixtures import Counting, Counts, Keys, heaviest, summed
 
 BLOCK_USERS = 1 << 14
 # Rows that share an inverted list when neighbours are searched, and the lists looked into.
@@ -39,7 +39,7 @@ def smooth(
         near = _neighbours(index, users, engaged, rows, n_neighbours)
         keys, counts = _block(mixtures, rows, near, smoothing, counting)
         parts.append(heaviest(keys, counts, len(rows), counting))
-    return joined(parts)
+    return concatenated(parts)
 
 
 def _neighbour_index(

@@ -64,7 +64,7 @@ class SpaceStage:
         self.writer.array(self.layout.relations, self.run.relation_vectors)
         for name in (*self.run.vectors, "relations"):
             state = self.run.optimizer_file(name)
-            if state is not None:
+            if state.exists():
                 self.writer.array(self.layout.optimizer(name), map_array(state))
 
     def edges(self) -> tuple[RelationEntry, ...]:

@@ -20,7 +20,7 @@ from benchmarks.newcomers import (
 from bundle.csr import Csr, csr_from_pairs
 from bundle.prepared import PreparedGraph
 from evaluation.follow import Estimate, Row
-from evaluation.task import FollowTask, follow_task, turned
+from evaluation.task import FollowTask, follow_task
 from recommend.recommender import Recommender
 from tests.support.graphs import Links, ids, write_graph
 from tests.support.toy import USERS as TOY_USERS
@@ -141,4 +141,4 @@ def _task(train: Csr, held_out: Csr) -> FollowTask:
     """Everybody of `train`, without validation edges."""
     nothing = csr_from_pairs(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int32), len(train))
     everyone = np.arange(len(train), dtype=np.int64)
-    return FollowTask("follows", everyone, train, turned(train, len(train)), nothing, held_out, same_type=True)
+    return FollowTask("follows", everyone, train, train.transposed(len(train)), nothing, held_out, same_type=True)

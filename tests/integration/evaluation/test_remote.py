@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle.csr import csr_from_pairs
+from bundle.csr import csr_from_pairs, empty_csr
 from bundle.errors import UsageError
 from bundle.versions import publish
 from cli.compose import RecommendByRow, RecommendNewcomers, open_recommender
 from cli.remote import RecommendOverHttp
-from evaluation.learning.evidence import nothing
 from recommend.recommender import Recommender
 from service.settings import Limits, Settings
 from tests.support.servers import running
@@ -55,7 +54,7 @@ def test_users_in_training_get_the_same_from_both(remote: RecommendOverHttp, ope
     assert [rows.tolist() for rows in there] == [rows.tolist() for rows in here]
 
 
-@pytest.mark.parametrize("followers", [FOLLOWERS, nothing(2)])
+@pytest.mark.parametrize("followers", [FOLLOWERS, empty_csr(2)])
 def test_newcomers_get_the_same_from_both(remote: RecommendOverHttp, opened: Recommender, followers) -> None:
     here = RecommendNewcomers(opened, relation="follows")(ENGAGED, followers, "fold_in", 8)
     there = remote.newcomers(ENGAGED, followers, "fold_in", 8)

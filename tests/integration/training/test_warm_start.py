@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle.errors import ConfigError, RunIncomplete, UsageError
+from bundle.errors import ConfigError, RunIncomplete
 from bundle.prepared import PreparedGraph
 from bundle.run import open_graph
-from bundle.trained import open_earlier
+from bundle.trained import open_trained
 from evaluation.drift import evaluate_drift
 from evaluation.links import evaluate_links
 from tests.support.graphs import Links, write_graph
@@ -38,7 +38,7 @@ def grown(path: Path) -> PreparedGraph:
 
 
 def origin(graph: PreparedGraph, old: Path, config: TrainConfig, partitions: int = 1) -> WarmOrigin:
-    return warm_origin(graph, open_earlier(old), config).dealt(partition_entities(graph, partitions, 1))
+    return warm_origin(graph, open_trained(old), config).dealt(partition_entities(graph, partitions, 1))
 
 
 def test_known_entities_keep_vectors_and_state(old_run: Path, config: TrainConfig, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_shrunk_start_is_shorter_with_the_state_of_shorter_gradients(
     np.testing.assert_allclose(after.accumulator, before.accumulator / 4, rtol=1e-6)
     np.testing.assert_allclose(shrunk.relations().vectors, whole.relations().vectors / 2, rtol=1e-6)
     with pytest.raises(ConfigError, match="set one"):
-        warm_origin(graph, open_earlier(old_run), changed(config, warm_shrink=0.5, l2_previous=1.0))
+        warm_origin(graph, open_trained(old_run), changed(config, warm_shrink=0.5, l2_previous=1.0))
 
 
 def test_newcomers_start_where_their_neighbours_point_else_at_random(
@@ -81,7 +81,7 @@ def test_rows_start_alike_in_every_partition_of_every_epoch(
     """Also id 7, whom nobody knows: an L2 pull holds it to one place, not to another one each epoch. Also the optimiser
     state of id 5, whoever else is in its partition."""
     graph, held = grown(tmp_path / "grown"), changed(config, l2_previous=0.5)
-    start = warm_origin(graph, open_earlier(old_run), held)
+    start = warm_origin(graph, open_trained(old_run), held)
     dealt = partition_entities(graph, 4, 1, epoch)
     whole, parts = start.dealt(partition_entities(graph, 1, 1)).table(0, 0), start.dealt(dealt)
     for p in range(4):
@@ -99,7 +99,7 @@ def test_a_strong_pull_keeps_newcomers_in_place_over_epochs_and_partitions(
     """Were the place another one each epoch, id 7 would end between six of them, far from the first."""
     graph, pulled = grown(tmp_path / "grown"), changed(config, l2_previous=1e4, epochs=6, partitions=3)
     train(graph, tmp_path / "new", pulled, warm_start=old_run)
-    first = warm_origin(graph, open_earlier(old_run), pulled).dealt(partition_entities(graph, 1, 1)).table(0, 0)
+    first = warm_origin(graph, open_trained(old_run), pulled).dealt(partition_entities(graph, 1, 1)).table(0, 0)
     found = np.load(tmp_path / "new/vectors/user.npy")[1]
     assert np.linalg.norm(found - first.vectors[1]) < 0.2 * np.linalg.norm(first.vectors[1])
 
@@ -143,7 +143,7 @@ def test_a_version_does_not_drift_from_itself(old_run: Path) -> None:
 def test_a_published_version_is_a_start_too(tmp_path: Path) -> None:
     """A version keeps what a warm start needs; string ids are matched like numbers."""
     version = build_toy(tmp_path).path
-    earlier, graph = open_earlier(version), open_graph(tmp_path / "run")
+    earlier, graph = open_trained(version), open_graph(tmp_path / "run")
     config = TrainConfig(dim=earlier.dim, threads=1)
     started = warm_origin(graph, earlier, config).dealt(partition_entities(graph, 1, 1))
     for i, entity in enumerate(graph.entities):
@@ -162,5 +162,5 @@ def test_what_cannot_be_started_from_or_compared_is_said(
         train(circles, tmp_path / "b", changed(config, l2_previous=0.1))
     with pytest.raises(RunIncomplete, match="neither a finished run"):
         train(circles, tmp_path / "c", config, warm_start=tmp_path)
-    with pytest.raises(UsageError, match="neither a finished run"):
+    with pytest.raises(RunIncomplete, match="neither a finished run"):
         evaluate_drift(old_run, tmp_path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bundle.csr import csr_from_pairs
-from evaluation.task import FollowTask, turned
+from evaluation.task import FollowTask
 
 TRAIN = [(0, 1), (0, 2), (0, 3), (1, 4), (1, 5), (2, 4), (2, 0), (3, 4), (3, 5), (6, 0), (4, 5), (5, 6)]
 VALID = [(0, 5)]
@@ -29,7 +29,7 @@ def town() -> FollowTask:
         relation="follows",
         users=np.array([0], dtype=np.int64),
         train=train,
-        train_by_target=turned(train, N_USERS),
+        train_by_target=train.transposed(N_USERS),
         hidden=adjacency(VALID),
         held_out=adjacency(TEST),
         same_type=True,

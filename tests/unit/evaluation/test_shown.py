@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evaluation.learning.evidence import engagements_of, followers_of, newcomers, rows_of
+from evaluation.learning.evidence import engagements_of, followers_of, newcomers
 from evaluation.task import FollowTask
 
 
@@ -32,5 +32,5 @@ def test_followers_are_those_in_training_where_they_are_known(town: FollowTask) 
 
 
 def test_rows_are_renumbered(town: FollowTask) -> None:
-    few = rows_of(town.train, np.array([2, 0]))
+    few = town.train.take(np.array([2, 0]))
     assert [few.row(i).tolist() for i in range(2)] == [[0, 4], [1, 2, 3]]

@@ -36,7 +36,7 @@ class ExampleFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Numbered:
+class NumberedExamples:
     """Several files over one numbering: row i of `users` and of `items` is the entity that the examples call i."""
 
     parts: tuple[Labelled, ...]
@@ -61,7 +61,7 @@ def read_examples(path: Path) -> ExampleFile:
     return ExampleFile(_ids(path, table, "user"), _ids(path, table, "item"), labels, numbers, tuple(others))
 
 
-def number(files: Sequence[ExampleFile]) -> Numbered:
+def number_examples(files: Sequence[ExampleFile]) -> NumberedExamples:
     """Give every user and every item of the files one number. Raises UsageError when their other columns differ."""
     for file in files[1:]:
         if file.names != files[0].names:
@@ -77,20 +77,20 @@ def number(files: Sequence[ExampleFile]) -> Numbered:
         )
         for file in files
     )
-    return Numbered(parts, tuple(users), tuple(items))
+    return NumberedExamples(parts, tuple(users), tuple(items))
 
 
-def named(parts: Sequence[Labelled], users: IdTable, items: IdTable) -> Numbered:
+def examples_of_rows(parts: Sequence[Labelled], users: IdTable, items: IdTable) -> NumberedExamples:
     """Examples that have rows of a graph, numbered anew: only the entities they mention, by external id."""
     user_rows = np.unique(np.concatenate([part.users for part in parts]))
     item_rows = np.unique(np.concatenate([part.items for part in parts]))
-    numbered = tuple(
+    renumbered = tuple(
         Labelled(
             np.searchsorted(user_rows, part.users), np.searchsorted(item_rows, part.items), part.labels, part.others
         )
         for part in parts
     )
-    return Numbered(numbered, tuple(users.externals(user_rows)), tuple(items.externals(item_rows)))
+    return NumberedExamples(renumbered, tuple(users.externals(user_rows)), tuple(items.externals(item_rows)))
 
 
 def vectors_of(
@@ -98,21 +98,21 @@ def vectors_of(
 ) -> tuple[Float32[npt.NDArray[np.float32], "names d"], float]:
     """The vector of each of `names`, zeros for one without; and the share of them that have one."""
     rows = ids.rows(names)
-    found = rows != ABSENT
-    chosen = np.zeros((len(rows), vectors.shape[1]), dtype=np.float32)
-    chosen[found] = vectors[rows[found]]
-    return chosen, float(found.mean())
+    present = rows != ABSENT
+    selection = np.zeros((len(rows), vectors.shape[1]), dtype=np.float32)
+    selection[present] = vectors[rows[present]]
+    return selection, float(present.mean())
 
 
 def split_by_user(examples: Labelled, share: float, rng: np.random.Generator) -> tuple[Labelled, Labelled]:
     """Two parts without a user in common: the second has about `share` of the users."""
-    known = np.unique(examples.users)
-    second = np.isin(examples.users, known[rng.random(len(known)) < share])
+    users = np.unique(examples.users)
+    second = np.isin(examples.users, users[rng.random(len(users)) < share])
     return _part(examples, ~second), _part(examples, second)
 
 
-def _part(examples: Labelled, chosen: npt.NDArray[np.bool_]) -> Labelled:
-    return Labelled(examples.users[chosen], examples.items[chosen], examples.labels[chosen], examples.others[chosen])
+def _part(examples: Labelled, rows: npt.NDArray[np.bool_]) -> Labelled:
+    return Labelled(examples.users[rows], examples.items[rows], examples.labels[rows], examples.others[rows])
 
 
 def _numbering(columns: Any) -> Mapping[str, int]:

@@ -21,6 +21,7 @@ from graph.schema import FileSplit, RandomSplit, RelationSpec, SplitSpec
 from graph.split import TEST, TRAIN, VALID, Parts, random_parts, time_parts
 from graph.spool import AnyArray, RawColumn
 
+# Edges whose times are read at a time.
 _CHUNK = 1 << 20
 _MAX_WEIGHT = float(np.finfo(np.float32).max)
 _PARTS: tuple[tuple[int, Part], ...] = ((TRAIN, "edges"), (VALID, "valid"), (TEST, "test"))
@@ -41,7 +42,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class DropCounts:
     """How many edges were left out, for each relation of an entry."""
 
     duplicates: Int64[npt.NDArray[np.int64], " r"]
@@ -54,15 +55,15 @@ class _Batch:
     weight: Float64[npt.NDArray[np.float64], " n"] | None
     time: Int64[npt.NDArray[np.int64], " n"] | None
 
-    def __getitem__(self, chosen: AnyArray) -> "_Batch":
-        edges = RowEdges(self.edges.src[chosen], self.edges.dst[chosen], self.edges.relation[chosen])
-        weight = None if self.weight is None else self.weight[chosen]
-        time = None if self.time is None else self.time[chosen]
+    def __getitem__(self, selection: AnyArray) -> "_Batch":
+        edges = RowEdges(self.edges.src[selection], self.edges.dst[selection], self.edges.relation[selection])
+        weight = None if self.weight is None else self.weight[selection]
+        time = None if self.time is None else self.time[selection]
         return _Batch(edges, weight, time)
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _KeptEdges:
     """The edges that stay: all of them on disk, and a mark for each."""
 
     src: RawColumn
@@ -85,7 +86,7 @@ class _Kept:
             yield _Batch(RowEdges(src, dst, relation), weight, time)[self.keep[here]]
             start += len(src)
 
-    def nothing(self) -> _Batch:
+    def no_edges(self) -> _Batch:
         """No edges, in the columns that these have."""
         rows = np.zeros(0, dtype=np.int32)
         weight = None if self.weight is None else np.zeros(0, dtype=np.float64)
@@ -114,7 +115,7 @@ class Assembler:
         for edges in self._rows(entry, spooled):
             self._write(entry, spooled.input.part, _Batch(edges, None, None))
 
-    def training(self, entry: Entry, spooled: SpooledEdges, split: SplitSpec | None) -> Dropped:
+    def training(self, entry: Entry, spooled: SpooledEdges, split: SplitSpec | None) -> DropCounts:
         """Write an entry's training edges, and those that `split` (None: not of this entry) holds out.
 
         Raises EdgeFileError when only self-loops are there, GraphFileError when the split leaves no training edge.
@@ -122,13 +123,13 @@ class Assembler:
         name = entry.spec.name
         with _scratch(self.work / "entry") as directory:
             with self.progress.stage(f"finding rows of {name}", spooled.count, "edges") as stage:
-                kept, dropped = self._deduplicate(entry, spooled, directory, stage)
+                kept, drops = self._deduplicate(entry, spooled, directory, stage)
             parts = _parts(directory, entry.spec, kept, split)
             with self.progress.stage(f"writing {name}", kept.count, "edges") as stage:
                 self._write_all(entry, kept, parts, stage)
         for relation in range(len(entry.names)):
-            self._write_relation(entry.first + relation, "edges", kept.nothing())  # only held-out files may have it
-        return dropped
+            self._write_relation(entry.first + relation, "edges", kept.no_edges())  # only held-out files may have it
+        return drops
 
     def _rows(self, entry: Entry, spooled: SpooledEdges) -> Iterator[RowEdges]:
         sources = spooled.src.rows(self.tables[entry.spec.source])
@@ -141,7 +142,9 @@ class Assembler:
             for src, dst, name in zip(sources, targets, names, strict=True):
                 yield RowEdges(src, dst, entry.order[name])
 
-    def _deduplicate(self, entry: Entry, spooled: SpooledEdges, directory: Path, stage: Stage) -> tuple[_Kept, Dropped]:
+    def _deduplicate(
+        self, entry: Entry, spooled: SpooledEdges, directory: Path, stage: Stage
+    ) -> tuple[_KeptEdges, DropCounts]:
         src, dst, relation = (RawColumn(directory / name, np.int32) for name in ("src", "dst", "relation"))
         deduplicator = Deduplicator(directory, self._kind(entry.spec), spooled.count, len(entry.names))
         for edges in self._rows(entry, spooled):
@@ -152,13 +155,13 @@ class Assembler:
             stage.advance(len(edges))
         weight = None if spooled.weight is None else spooled.weight.mapped()
         time = None if spooled.time is None else spooled.time.mapped()
-        kept = _Kept(src, dst, relation, deduplicator.keep(weight, time), weight, time)
-        return kept, Dropped(deduplicator.duplicates, deduplicator.self_loops)
+        kept = _KeptEdges(src, dst, relation, deduplicator.keep(weight, time), weight, time)
+        return kept, DropCounts(deduplicator.duplicates, deduplicator.self_loops)
 
     def _kind(self, spec: RelationSpec) -> EdgeKind:
         return EdgeKind(spec.source == spec.target, spec.symmetric, len(self.tables[spec.target]))
 
-    def _write_all(self, entry: Entry, kept: _Kept, parts: Parts | None, stage: Stage) -> None:
+    def _write_all(self, entry: Entry, kept: _KeptEdges, parts: Parts | None, stage: Stage) -> None:
         start = 0
         for batch in kept.batches():
             count = len(batch.edges)
@@ -176,8 +179,8 @@ class Assembler:
             self._write_relation(entry.first, part, batch)
             return
         order = np.argsort(batch.edges.relation, kind="stable")
-        found, starts = np.unique(batch.edges.relation[order], return_index=True)
-        for relation, members in zip(found.tolist(), np.split(order, starts[1:]), strict=True):
+        relations, starts = np.unique(batch.edges.relation[order], return_index=True)
+        for relation, members in zip(relations.tolist(), np.split(order, starts[1:]), strict=True):
             self._write_relation(entry.first + relation, part, batch[members])
 
     def _write_relation(self, index: int, part: Part, batch: _Batch) -> None:
@@ -193,7 +196,7 @@ class Assembler:
             self.files.append(part_file(self.files.directory, part, index, name), values)
 
 
-def _parts(directory: Path, spec: RelationSpec, kept: _Kept, split: SplitSpec | None) -> Parts | None:
+def _parts(directory: Path, spec: RelationSpec, kept: _KeptEdges, split: SplitSpec | None) -> Parts | None:
     count = kept.count
     if count == 0:
         raise EdgeFileError(

@@ -123,6 +123,8 @@ def _refuse_first(values: Int64[npt.NDArray[np.int64], " n"], column: Any, expec
 
 def _not_canonical(text: Any) -> Bool[npt.NDArray[np.bool_], " n"]:
     """Which rows are not 1 to 19 digits without a leading zero."""
+    # The bytes of all rows lie one after another, so they are looked at as one array: a byte below "0" wraps round to
+    # a large number, and a byte that is no digit marks the row whose offsets it lies between.
     offsets = _offsets(text)
     lengths = np.diff(offsets)
     bad = (lengths < 1) | (lengths > _MAX_DIGITS)

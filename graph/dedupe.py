@@ -15,9 +15,12 @@ from jaxtyping import Bool, Int32, Int64, UInt64
 
 from graph.spool import RawColumn, scratch_array
 
+# Edges that are sorted in memory at a time, at about 60 bytes each.
 BUCKET_EDGES = 1 << 22
+# A bucket is three files, all of which are appended to in turn.
 MAX_BUCKETS = 256
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: consecutive keys land in different buckets
+# 2^64 / golden ratio: consecutive keys land in different buckets.
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
 Rows = Int32[npt.NDArray[np.int32], " n"]
 
 
@@ -58,8 +61,8 @@ class EdgeKind:
 
 def bucket_of(keys: UInt64[npt.NDArray[np.uint64], " n"], buckets: int) -> UInt64[npt.NDArray[np.uint64], " n"]:
     """Which of `buckets` each key belongs to, spread evenly whatever the keys look like."""
-    chosen: npt.NDArray[np.uint64] = ((keys * _SPREAD) >> np.uint64(32)) % np.uint64(buckets)
-    return chosen
+    numbers: npt.NDArray[np.uint64] = ((keys * _SPREAD) >> np.uint64(32)) % np.uint64(buckets)
+    return numbers
 
 
 @dataclass(slots=True)
@@ -89,16 +92,16 @@ class Deduplicator:
     kind: EdgeKind
     expected: int
     relations: int
-    seen: int = 0
+    count: int = 0
     self_loops: Int64[npt.NDArray[np.int64], " r"] = field(init=False)
     duplicates: Int64[npt.NDArray[np.int64], " r"] = field(init=False)
     _buckets: list[_Bucket] = field(init=False)
 
     def __post_init__(self) -> None:
-        count = min(max(-(-self.expected // BUCKET_EDGES), 1), MAX_BUCKETS)
+        buckets = min(max(-(-self.expected // BUCKET_EDGES), 1), MAX_BUCKETS)
         self.self_loops = np.zeros(self.relations, dtype=np.int64)
         self.duplicates = np.zeros(self.relations, dtype=np.int64)
-        self._buckets = [self._bucket(i) for i in range(count)]
+        self._buckets = [self._bucket(i) for i in range(buckets)]
 
     def _bucket(self, i: int) -> _Bucket:
         return _Bucket(
@@ -111,22 +114,22 @@ class Deduplicator:
         """Take the next batch."""
         loops = self.kind.loops(edges)
         self.self_loops += np.bincount(edges.relation[loops], minlength=self.relations)
-        kept = np.flatnonzero(~loops)
-        keys = self.kind.keys(edges)[kept]
-        relation = edges.relation[kept]
+        proper = np.flatnonzero(~loops)
+        keys = self.kind.keys(edges)[proper]
+        relation = edges.relation[proper]
         for bucket, members in self._deal(keys):
-            bucket.positions.append(kept[members] + self.seen)
+            bucket.positions.append(proper[members] + self.count)
             bucket.keys.append(keys[members])
             bucket.relations.append(relation[members])
-        self.seen += len(edges)
+        self.count += len(edges)
 
     def _deal(self, keys: UInt64[npt.NDArray[np.uint64], " n"]) -> Iterator[tuple[_Bucket, Any]]:
         if len(self._buckets) == 1:
             yield self._buckets[0], slice(None)
             return
-        chosen = bucket_of(keys, len(self._buckets)).astype(np.uint8)
-        order = np.argsort(chosen, kind="stable")
-        ends = np.cumsum(np.bincount(chosen, minlength=len(self._buckets)))
+        numbers = bucket_of(keys, len(self._buckets)).astype(np.uint8)
+        order = np.argsort(numbers, kind="stable")
+        ends = np.cumsum(np.bincount(numbers, minlength=len(self._buckets)))
         yield from zip(self._buckets, np.split(order, ends[:-1]), strict=True)
 
     def keep(
@@ -135,7 +138,7 @@ class Deduplicator:
         time: npt.NDArray[np.int64] | None = None,
     ) -> Bool[npt.NDArray[np.bool_], " n"]:
         """Which edges to keep; `weight` and `time` of all edges are changed in place for those kept."""
-        keep = scratch_array(self.directory / "keep", np.bool_, self.seen)
+        keep = scratch_array(self.directory / "keep", np.bool_, self.count)
         for bucket in self._buckets:
             if len(bucket.positions):
                 self._keep_bucket(bucket, keep, weight, time)
@@ -143,11 +146,14 @@ class Deduplicator:
         return keep
 
     def _keep_bucket(self, bucket: _Bucket, keep: Any, weight: Any, time: Any) -> None:
+        # Sorting brings the occurrences of an edge together, and because the sort is stable they stay in file order:
+        # where a sorted key differs from the one before it, a group begins with the occurrence to keep. `reduceat`
+        # then folds each group's weights and times into that one. (`lexsort` sorts by its last key first.)
         positions, keys, relations = bucket.read()
         order = np.lexsort((keys, relations)) if self.relations > 1 else np.argsort(keys, kind="stable")
         new = np.ones(len(order), dtype=np.bool_)
         new[1:] = (np.diff(keys[order]) != 0) | (np.diff(relations[order]) != 0)
-        first = positions[order[new]]  # the sorts are stable, so the first of a group is the first in the files
+        first = positions[order[new]]
         keep[first] = True
         self.duplicates += np.bincount(relations[order[~new]], minlength=self.relations)
         if new.all():

@@ -15,8 +15,10 @@ from graph.dedupe import BUCKET_EDGES, bucket_of
 from graph.prepare import prepare
 from graph.spool import RawColumn
 
+# Edges are counted this many at a time.
 _CHUNK = 1 << 20
-_SHOWN_WHOLE = 12
+# A graph of more relations than this is described in a table, one line each.
+_MAX_WHOLE = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +81,22 @@ def describe(graph_toml: Path, progress: Progress = SILENT) -> GraphDescription:
 
 def describe_prepared(graph: PreparedGraph, name: str, work: Path, progress: Progress = SILENT) -> GraphDescription:
     """Describe a prepared graph; `work` is a directory for files of passing use."""
-    seen = {entity.name: np.zeros(entity.count, dtype=np.bool_) for entity in graph.entities}
+    in_training = {entity.name: np.zeros(entity.count, dtype=np.bool_) for entity in graph.entities}
     for relation in graph.relations:
         for src, dst in _chunks(relation.train):
-            seen[relation.source][src] = True
-            seen[relation.target][dst] = True
-    described = []
+            in_training[relation.source][src] = True
+            in_training[relation.target][dst] = True
+    relations = []
     with progress.stage("counting", len(graph.relations), "relations") as stage:
         for relation in graph.relations:
-            described.append(_relation(relation, seen, work))
+            relations.append(_relation(relation, in_training, work))
             stage.advance()
-    return GraphDescription(name, graph.digest, {e.name: e.count for e in graph.entities}, tuple(described))
+    return GraphDescription(name, graph.digest, {e.name: e.count for e in graph.entities}, tuple(relations))
 
 
-def _relation(relation: PreparedRelation, seen: dict[str, npt.NDArray[np.bool_]], work: Path) -> RelationDescription:
+def _relation(
+    relation: PreparedRelation, in_training: dict[str, npt.NDArray[np.bool_]], work: Path
+) -> RelationDescription:
     parts = (relation.train, relation.valid, relation.test)
     sources, targets = zip(*(pair for part in parts for pair in part.directed(relation.symmetric)), strict=True)
     return RelationDescription(
@@ -105,11 +109,11 @@ def _relation(relation: PreparedRelation, seen: dict[str, npt.NDArray[np.bool_]]
         train=len(relation.train),
         valid=len(relation.valid),
         test=len(relation.test),
-        unseen=sum(_unseen(part, seen[relation.source], seen[relation.target]) for part in parts[1:]),
+        unseen=sum(_unseen(part, in_training[relation.source], in_training[relation.target]) for part in parts[1:]),
         duplicates=relation.duplicates,
         self_loops=relation.self_loops,
-        sources=_degrees(sources, len(seen[relation.source])),
-        targets=_degrees(targets, len(seen[relation.target])),
+        sources=_degrees(sources, len(in_training[relation.source])),
+        targets=_degrees(targets, len(in_training[relation.target])),
         reciprocity=_reciprocity(relation, parts, work),
     )
 
@@ -156,9 +160,9 @@ def _deal(parts: tuple[Edges, ...], edges: int, work: Path) -> list[RawColumn]:
     for part in parts:
         for src, dst in _chunks(part):
             keys = _key(src, dst)
-            chosen = bucket_of(_key(np.minimum(src, dst), np.maximum(src, dst)), count)
-            order = np.argsort(chosen, kind="stable")
-            ends = np.cumsum(np.bincount(chosen.astype(np.int64), minlength=count))
+            numbers = bucket_of(_key(np.minimum(src, dst), np.maximum(src, dst)), count)
+            order = np.argsort(numbers, kind="stable")
+            ends = np.cumsum(np.bincount(numbers.astype(np.int64), minlength=count))
             for bucket, members in zip(buckets, np.split(order, ends[:-1]), strict=True):
                 bucket.append(keys[members])
     return buckets
@@ -180,7 +184,7 @@ def report(graph: GraphDescription) -> str:
     """The description as lines of text."""
     lines = [f"{graph.graph}  (digest {graph.digest[:12]})", "", "entities"]
     lines += [f"  {name:<20} {count:>14,}" for name, count in graph.entities.items()]
-    if len(graph.relations) > _SHOWN_WHOLE:
+    if len(graph.relations) > _MAX_WHOLE:
         return "\n".join([*lines, "", *_table(graph.relations)])
     for relation in graph.relations:
         lines += ["", *_relation_lines(relation)]

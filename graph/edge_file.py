@@ -7,11 +7,12 @@ from typing import Any, Protocol, runtime_checkable
 from bundle.errors import EdgeFileError
 from bundle.progress import Stage
 
-SHOWN_CHARACTERS = 80
+# Characters of a value that a message repeats.
+QUOTED_CHARACTERS = 80
 
 
 @runtime_checkable
-class Table(Protocol):
+class EdgeFile(Protocol):
     """A file of edges."""
 
     @property
@@ -28,11 +29,11 @@ class Table(Protocol):
         ...
 
 
-def shown(value: object) -> str:
-    """What was found, escaped and cut so that one line of a terminal can show it."""
+def quoted(value: object) -> str:
+    """A value from a file, escaped and cut so that one line of a terminal can show it."""
     text = value.decode("utf-8", errors="backslashreplace") if isinstance(value, bytes) else value
-    quoted = repr(text)
-    return quoted if len(quoted) <= SHOWN_CHARACTERS else quoted[: SHOWN_CHARACTERS - 1] + "…"
+    escaped = repr(text)
+    return escaped if len(escaped) <= QUOTED_CHARACTERS else escaped[: QUOTED_CHARACTERS - 1] + "…"
 
 
 def check_columns(path: Path, wanted: Sequence[str], present: Sequence[str], advice: str) -> None:
@@ -42,7 +43,7 @@ def check_columns(path: Path, wanted: Sequence[str], present: Sequence[str], adv
         if count != 1:
             how = "is missing" if count == 0 else f"is there {count} times"
             raise EdgeFileError(
-                f"{path}: column {column!r} {how}; the file has {', '.join(shown(name) for name in present)}. "
+                f"{path}: column {column!r} {how}; the file has {', '.join(quoted(name) for name in present)}. "
                 f"{advice}Correct the file or name the column in graph.toml."
             )
 

@@ -15,10 +15,10 @@ from bundle.ids import IdKind
 from bundle.progress import Stage
 from graph import columns
 from graph.columns import BadValue
-from graph.edge_file import Table, shown
-from graph.files import open_table
+from graph.edge_file import EdgeFile, quoted
+from graph.files import open_edge_file
 from graph.schema import RelationSpec
-from graph.text import TextTable
+from graph.text import TextEdgeFile
 
 Ids = Any  # int64 ids as a numpy array, string ids as an Arrow LargeBinaryArray
 Convert = Callable[[Any], Any]
@@ -54,7 +54,7 @@ class EdgeReader:
         """
         total = 0
         for path in paths:
-            for batch in self.table_batches(open_table(path, self.spec.columns), stage):
+            for batch in self.file_batches(open_edge_file(path, self.spec.columns), stage):
                 total += len(batch)
                 yield batch
         if total == 0:
@@ -63,16 +63,16 @@ class EdgeReader:
                 f"Relation {self.spec.name!r}: no edge in {names}. Give files with edges or remove the relation."
             )
 
-    def table_batches(self, table: Table, stage: Stage) -> Iterator[EdgeBatch]:
+    def file_batches(self, file: EdgeFile, stage: Stage) -> Iterator[EdgeBatch]:
         """The edges of one file. Raises EdgeFileError as `batches` does, save that it may have none."""
         wanted = self._columns()
         first = 0
-        for batch in table.batches(list(wanted), stage):
-            found: dict[str, Any] = {}
+        for batch in file.batches(list(wanted), stage):
+            values: dict[str, Any] = {}
             for name, convert in wanted.items():
-                found[name] = _converted(table, first, name, batch.column(name), convert)
+                values[name] = _converted(file, first, name, batch.column(name), convert)
             first += batch.num_rows
-            yield self._assemble(found)
+            yield self._assemble(values)
 
     def _columns(self) -> dict[str, Convert]:
         kinds: dict[IdKind, Convert] = {"int64": columns.int_ids, "string": columns.string_ids}
@@ -85,24 +85,26 @@ class EdgeReader:
             wanted[self.spec.time] = columns.times
         return wanted
 
-    def _assemble(self, found: dict[str, Any]) -> EdgeBatch:
+    def _assemble(self, values: dict[str, Any]) -> EdgeBatch:
         def get(name: str | None) -> Any | None:
-            return None if name is None else found.get(name)
+            return None if name is None else values.get(name)
 
         spec = self.spec
-        return EdgeBatch(found[spec.src], found[spec.dst], get(spec.weight), get(spec.time), get(spec.relation_column))
+        return EdgeBatch(
+            values[spec.src], values[spec.dst], get(spec.weight), get(spec.time), get(spec.relation_column)
+        )
 
 
-def _converted(table: Table, first: int, name: str, column: Any, convert: Convert) -> Any:
+def _converted(file: EdgeFile, first: int, name: str, column: Any, convert: Convert) -> Any:
     try:
         values = convert(column)
-        if isinstance(table, TextTable) and isinstance(values, pa.LargeBinaryArray):
+        if isinstance(file, TextEdgeFile) and isinstance(values, pa.LargeBinaryArray):
             _refuse_line_breaks(values)
     except BadValue as error:
         row = 0 if error.row is None else error.row
-        place = "" if error.row is None else f", {table.place(first + row)}"
+        place = "" if error.row is None else f", {file.place(first + row)}"
         raise EdgeFileError(
-            f"{table.path}{place}, column {name!r}: found {_found(error)}, expected {error.expected}. {_advice(error)}"
+            f"{file.path}{place}, column {name!r}: found {_found(error)}, expected {error.expected}. {_advice(error)}"
         ) from error
     return values
 
@@ -120,7 +122,7 @@ def _refuse_line_breaks(values: Any) -> None:
 def _found(error: BadValue) -> str:
     if error.row is None:
         return str(error.found)
-    return "nothing (null)" if error.found is None else shown(error.found)
+    return "nothing (null)" if error.found is None else quoted(error.found)
 
 
 def _advice(error: BadValue) -> str:

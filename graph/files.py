@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bundle.errors import EdgeFileError, GraphFileError
-from graph.edge_file import Table
-from graph.parquet import ParquetTable
-from graph.text import TextTable, file_opener
+from graph.edge_file import EdgeFile
+from graph.parquet import ParquetEdgeFile
+from graph.text import TextEdgeFile, file_opener
 
 _GLOB_CHARACTERS = frozenset("*?[")
 
@@ -17,17 +17,17 @@ def expand(base: Path, patterns: Sequence[str], key: str) -> list[Path]:
 
     Raises GraphFileError for a glob that matches nothing, EdgeFileError for a file that does not exist.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     for pattern in patterns:
         matches = _matches(base, pattern)
         if not matches:
             raise GraphFileError(f"{key}: {pattern!r} matches no file in {base.resolve()}. Correct it.")
-        found += matches
-    for path in found:
+        paths += matches
+    for path in paths:
         if not path.is_file():
             fault = "is no file" if path.exists() else "does not exist"
             raise EdgeFileError(f"{path} {fault}. {key} names it: correct that or put the file there.")
-    return found
+    return paths
 
 
 def _matches(base: Path, pattern: str) -> list[Path]:
@@ -38,8 +38,8 @@ def _matches(base: Path, pattern: str) -> list[Path]:
     return [base / name for name in sorted(names)]
 
 
-def open_table(path: Path, columns: Sequence[str] | None) -> Table:
-    """The table in the file at `path`, whose ending says what it is.
+def open_edge_file(path: Path, columns: Sequence[str] | None) -> EdgeFile:
+    """The edge file at `path`, whose ending says what it is.
 
     `columns` names the columns of a text file that has no header line.
 
@@ -47,11 +47,11 @@ def open_table(path: Path, columns: Sequence[str] | None) -> Table:
     """
     name = path.name.lower()
     if name.endswith(".parquet"):
-        return ParquetTable(path)
+        return ParquetEdgeFile(path)
     plain = name.removesuffix(".gz")
     if plain.endswith((".csv", ".tsv")):
         delimiter = "," if plain.endswith(".csv") else "\t"
-        return TextTable(path, delimiter, tuple(columns) if columns else None, file_opener(path))
+        return TextEdgeFile(path, delimiter, tuple(columns) if columns else None, file_opener(path))
     raise EdgeFileError(
         f"{path}: the ending does not say what the file is. Use .parquet, .csv or .tsv (text may end in .gz too)."
     )

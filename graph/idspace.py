@@ -12,7 +12,9 @@ from bundle.errors import GraphError
 from bundle.ids import IdKind, IdTable, IntIds, StringIds
 from graph.spool import distinct, string_buffers
 
+# Ids that wait before they are merged, at least.
 MERGE_IDS = 1 << 21
+# Rows are int32.
 MAX_ENTITIES = 2**31 - 1
 
 

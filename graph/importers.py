@@ -16,12 +16,12 @@ from bundle.disk import write_text
 from bundle.errors import EdgeFileError, UsageError
 from bundle.ids import IdKind, parse_int_id
 from bundle.progress import SILENT, Progress, Stage
-from graph.edge_file import Table
+from graph.edge_file import EdgeFile
 from graph.edge_reader import EdgeBatch, EdgeReader
-from graph.files import open_table
+from graph.files import open_edge_file
 from graph.rawtext import squashed_opener, zip_opener
 from graph.schema import RelationSpec
-from graph.text import TextTable, file_opener
+from graph.text import TextEdgeFile, file_opener
 
 SourceName = Literal["twitter-follow", "twitter-fave", "snap", "triples"]
 ThirdColumn = Literal["time", "weight", "ignore"]
@@ -104,12 +104,14 @@ def _twitter(files: Sequence[Path], out: Path, progress: Progress, form: Twitter
         dst=form.target_column,
         time="time_chunk",
     )
-    _convert([_table(file) for file in files], spec, "int64", out / f"{form.relation}.parquet", progress)
+    _convert([_twitter_file(file) for file in files], spec, "int64", out / f"{form.relation}.parquet", progress)
     return TWITTER_TOML.format(title=form.title, target=form.target, relation=form.relation)
 
 
-def _table(file: Path) -> Table:
-    return TextTable(file, ",", None, zip_opener(file)) if file.suffix.lower() == ".zip" else open_table(file, None)
+def _twitter_file(file: Path) -> EdgeFile:
+    return (
+        TextEdgeFile(file, ",", None, zip_opener(file)) if file.suffix.lower() == ".zip" else open_edge_file(file, None)
+    )
 
 
 SNAP_TOML = """# Imported from {names}.
@@ -130,37 +132,37 @@ fraction = 0.1
 
 
 def _snap(files: Sequence[Path], out: Path, progress: Progress, third: ThirdColumn | None) -> str:
-    plain = [TextTable(file, " ", None, squashed_opener(file)) for file in files]
+    plain = [TextEdgeFile(file, " ", None, squashed_opener(file)) for file in files]
     columns, kind = _snap_columns(plain[0], third)
-    used = third if third != "ignore" and len(columns) > 2 else None
+    role = third if third != "ignore" and len(columns) > 2 else None
     spec = RelationSpec(
         name="edges",
         source="node",
         target="node",
         files=tuple(str(file) for file in files),
         columns=columns,
-        weight="weight" if used == "weight" else None,
-        time="time" if used == "time" else None,
+        weight="weight" if role == "weight" else None,
+        time="time" if role == "time" else None,
     )
-    tables = [TextTable(table.path, " ", columns, table.opener) for table in plain]
-    _convert(tables, spec, kind, out / "edges.parquet", progress)
-    options = f'{used} = "{used}"\n' if used else ""
+    lists = [TextEdgeFile(file.path, " ", columns, file.opener) for file in plain]
+    _convert(lists, spec, kind, out / "edges.parquet", progress)
+    options = f'{role} = "{role}"\n' if role else ""
     if all(_is_undirected(file) for file in files):
         options += "symmetric = true\n"
     names = ", ".join(file.name for file in files)
-    return SNAP_TOML.format(names=names, kind=kind, options=options, by="time" if used == "time" else "random")
+    return SNAP_TOML.format(names=names, kind=kind, options=options, by="time" if role == "time" else "random")
 
 
-def _snap_columns(table: TextTable, third: ThirdColumn | None) -> tuple[tuple[str, ...], IdKind]:
+def _snap_columns(file: TextEdgeFile, third: ThirdColumn | None) -> tuple[tuple[str, ...], IdKind]:
     """The names of the columns and the kind of the ids, from the first line of data."""
-    first = table.first_fields()
+    first = file.first_fields()
     if len(first) not in (2, 3):
         raise EdgeFileError(
-            f"{table.path}: the first edge has {len(first)} columns, expected 2 or 3 apart by spaces or tabs. "
+            f"{file.path}: the first edge has {len(first)} columns, expected 2 or 3 apart by spaces or tabs. "
             "Keep source, target and perhaps a time or weight."
         )
     if len(first) == 3 and third is None:
-        raise UsageError(f"{table.path} has a third column. Say what it is with --third time, weight or ignore.")
+        raise UsageError(f"{file.path} has a third column. Say what it is with --third time, weight or ignore.")
     kind: IdKind = "string" if None in (parse_int_id(first[0]), parse_int_id(first[1])) else "int64"
     return ("src", "dst", third or "ignore")[: len(first)], kind
 
@@ -206,7 +208,7 @@ def _triples(files: Sequence[Path], out: Path, progress: Progress) -> str:
         dst="tail",
     )
     for part, file in parts.items():
-        _convert([_triple_table(file)], spec, "string", out / f"{part}.parquet", progress)
+        _convert([_triple_file(file)], spec, "string", out / f"{part}.parquet", progress)
     names = ", ".join(file.name for file in files)
     return TRIPLES_TOML.format(names=names, split=_triple_split(parts))
 
@@ -224,44 +226,44 @@ def _triple_parts(files: Sequence[Path]) -> dict[str, Path]:
         return {"train": files[0]}
     parts: dict[str, Path] = {}
     for file in files:
-        found = [part for part in ("train", "valid", "test") if part in file.name.lower()]
-        if len(found) != 1 or found[0] in parts:
+        matches = [part for part in ("train", "valid", "test") if part in file.name.lower()]
+        if len(matches) != 1 or matches[0] in parts:
             raise UsageError(f"{file}: give one file, or files whose names hold train, test and perhaps valid.")
-        parts[found[0]] = file
+        parts[matches[0]] = file
     if "train" not in parts or "test" not in parts:
         raise UsageError(f"Of several files one must be named train and one test; found {', '.join(parts)}.")
     return parts
 
 
-def _triple_table(file: Path) -> TextTable:
-    table = TextTable(file, "\t", _TRIPLE, file_opener(file))
-    fields = table.first_fields()
+def _triple_file(file: Path) -> TextEdgeFile:
+    headerless = TextEdgeFile(file, "\t", _TRIPLE, file_opener(file))
+    fields = headerless.first_fields()
     if len(fields) != len(_TRIPLE):
         raise EdgeFileError(f"{file}: the first line has {len(fields)} columns apart by tabs, expected {_TRIPLE}.")
-    return TextTable(file, "\t", None, file_opener(file)) if fields == _TRIPLE else table
+    return TextEdgeFile(file, "\t", None, file_opener(file)) if fields == _TRIPLE else headerless
 
 
-def _convert(tables: Sequence[Table], spec: RelationSpec, kind: IdKind, path: Path, progress: Progress) -> None:
+def _convert(files: Sequence[EdgeFile], spec: RelationSpec, kind: IdKind, path: Path, progress: Progress) -> None:
     """Write the edges of all tables to one Parquet file. Raises EdgeFileError when there are none."""
     reader = EdgeReader(spec, kind, kind)
     partial = path.with_name(path.name + ".partial")
-    total = sum(table.path.stat().st_size for table in tables)
+    total = sum(file.path.stat().st_size for file in files)
     try:
         with (
             pq.ParquetWriter(partial, _schema(spec, kind), compression="zstd") as writer,
             progress.stage(f"importing {path.stem}", total, "B") as stage,
         ):
-            count = sum(_write(writer, batch) for batch in _all(reader, tables, stage))
+            count = sum(_write(writer, batch) for batch in _all(reader, files, stage))
         if count == 0:
-            raise EdgeFileError(f"{tables[0].path}: no edge in it. Give the file with the edges.")
+            raise EdgeFileError(f"{files[0].path}: no edge in it. Give the file with the edges.")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _all(reader: EdgeReader, tables: Sequence[Table], stage: Stage) -> Iterator[EdgeBatch]:
-    for table in tables:
-        yield from reader.table_batches(table, stage)
+def _all(reader: EdgeReader, files: Sequence[EdgeFile], stage: Stage) -> Iterator[EdgeBatch]:
+    for file in files:
+        yield from reader.file_batches(file, stage)
 
 
 def _schema(spec: RelationSpec, kind: IdKind) -> Any:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from bundle.disk import make_durable
 
-SYNC_THREADS = 8  # a file system commits many waiting files at once; one by one takes a commit each
+# A file system commits many waiting files at once; one by one takes a commit each.
+SYNC_THREADS = 8
 
 
 class GrowingArray:

@@ -12,11 +12,12 @@ from bundle.errors import EdgeFileError
 from bundle.progress import Stage
 from graph.edge_file import check_columns, one_line
 
+# Rows of a batch: a few megabytes of numbers, so that memory holds little and each batch is worth its overhead.
 BATCH_ROWS = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class ParquetTable:
+class ParquetEdgeFile:
     """A Parquet file."""
 
     path: Path

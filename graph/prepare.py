@@ -30,13 +30,15 @@ from bundle.prepared import (
     part_file,
 )
 from bundle.progress import SILENT, Progress
-from graph.assemble import Assembler, Dropped, Entry
+from graph.assemble import Assembler, DropCounts, Entry
 from graph.npyfile import ArrayFiles
 from graph.reading import Reading, read_inputs
 from graph.schema import ANY_RELATION, GraphFile, RelationSpec, SplitSpec, read_graph_file
 from graph.source import EdgeInput, find_inputs, is_made_from, source_of, write_source
 
+# A column with more values than this holds no relations but, say, ids: the wrong one was named.
 MAX_RELATIONS = 10_000
+# Ids are written this many at a time.
 _CHUNK = 1 << 20
 
 
@@ -103,9 +105,9 @@ def _write(graph: GraphFile, inputs: list[EdgeInput], directory: Path, progress:
     for name, table in tables.items():
         _write_ids(files, name, table)
     entries = _entries(graph, reading)
-    dropped = _write_edges(graph, reading, entries, Assembler(tables, files, work, progress))
+    drops = _write_edges(graph, reading, entries, Assembler(tables, files, work, progress))
     shutil.rmtree(work)
-    return _record(graph, tables, entries, dropped, files)
+    return _record(graph, tables, entries, drops, files)
 
 
 def _write_ids(files: ArrayFiles, name: str, table: IdTable) -> None:
@@ -126,22 +128,20 @@ def _entries(graph: GraphFile, reading: Reading) -> list[Entry]:
     entries: list[Entry] = []
     first = 0
     for spec in graph.relations:
-        entry = _expanded(spec, first, names, table) if spec.relation_column else _single(spec, first, table)
+        if spec.relation_column:
+            entry = _column_entry(spec, first, names, table)
+        else:
+            entry = Entry(spec, first, (spec.name,), np.zeros(1, dtype=np.int32), table)
         first += len(entry.names)
         entries.append(entry)
     _check_names(entries)
     return entries
 
 
-def _single(spec: RelationSpec, first: int, table: IdTable) -> Entry:
-    return Entry(spec, first, (spec.name,), np.zeros(1, dtype=np.int32), table)
-
-
-def _expanded(spec: RelationSpec, first: int, names: list[str], table: IdTable) -> Entry:
+def _column_entry(spec: RelationSpec, first: int, names: list[str], table: IdTable) -> Entry:
     """Relations named by a column: in numeric order when all names are numbers, else in the order of their bytes."""
-    numbers = [parse_int_id(name) for name in names]
-    known = [number for number in numbers if number is not None]
-    ranks = np.argsort(np.array(known, dtype=np.int64)) if len(known) == len(names) else np.arange(len(names))
+    numbers = [number for name in names if (number := parse_int_id(name)) is not None]
+    ranks = np.argsort(np.array(numbers, dtype=np.int64)) if len(numbers) == len(names) else np.arange(len(names))
     order = np.empty(len(names), dtype=np.int32)
     order[ranks] = np.arange(len(names), dtype=np.int32)
     return Entry(spec, first, tuple(names[rank] for rank in ranks.tolist()), order, table)
@@ -161,28 +161,28 @@ def _check_names(entries: list[Entry]) -> None:
         )
 
 
-def _write_edges(graph: GraphFile, reading: Reading, entries: list[Entry], assembler: Assembler) -> list[Dropped]:
-    dropped: list[Dropped] = []
+def _write_edges(graph: GraphFile, reading: Reading, entries: list[Entry], assembler: Assembler) -> list[DropCounts]:
+    drops: list[DropCounts] = []
     for spooled in reading.spooled:
         position = spooled.input.position
         if spooled.input.part == "edges":
             split = graph.split if graph.split_relation == position else None
-            dropped.append(assembler.training(entries[position], spooled, split))
+            drops.append(assembler.training(entries[position], spooled, split))
         else:
             assembler.held_out(entries[position], spooled)
-    return dropped
+    return drops
 
 
 def _record(
     graph: GraphFile,
     tables: dict[str, IdTable],
     entries: list[Entry],
-    dropped: list[Dropped],
+    drops: list[DropCounts],
     files: ArrayFiles,
 ) -> GraphRecord:
     relations = [
         _relation(entry, i, counts, files)
-        for entry, counts in zip(entries, dropped, strict=True)
+        for entry, counts in zip(entries, drops, strict=True)
         for i in range(len(entry.names))
     ]
     record = GraphRecord(
@@ -196,7 +196,7 @@ def _record(
     return record.model_copy(update={"digest": hashlib.sha256(content.encode()).hexdigest()})
 
 
-def _relation(entry: Entry, i: int, dropped: Dropped, files: ArrayFiles) -> RelationRecord:
+def _relation(entry: Entry, i: int, drops: DropCounts, files: ArrayFiles) -> RelationRecord:
     spec, index = entry.spec, entry.first + i
     return RelationRecord(
         name=entry.names[i],
@@ -209,8 +209,8 @@ def _relation(entry: Entry, i: int, dropped: Dropped, files: ArrayFiles) -> Rela
         edges=files.count(part_file(files.directory, "edges", index, "src")),
         valid=files.count(part_file(files.directory, "valid", index, "src")),
         test=files.count(part_file(files.directory, "test", index, "src")),
-        duplicates=int(dropped.duplicates[i]),
-        self_loops=int(dropped.self_loops[i]),
+        duplicates=int(drops.duplicates[i]),
+        self_loops=int(drops.self_loops[i]),
     )
 
 

@@ -10,6 +10,7 @@ from typing import cast
 from bundle.errors import EdgeFileError
 from graph.text import TextStream, file_opener
 
+# Text that is squashed at a time.
 _BLOCK = 1 << 20
 _TO_SPACES = bytes.maketrans(b"\t\r", b"  ")
 _COMMENT = re.compile(rb"(?m)^ *[#%][^\n]*")

@@ -28,7 +28,7 @@ class SpooledEdges:
 
 @dataclass(slots=True)
 class Reading:
-    """All that the first pass found."""
+    """What the first pass yields: edges on disk, and the ids of each type."""
 
     spooled: list[SpooledEdges]
     spaces: dict[str, IdSpace]
@@ -39,24 +39,24 @@ def read_inputs(graph: GraphFile, inputs: list[EdgeInput], directory: Path, prog
     """Read all inputs into spools under `directory`. Raises EdgeFileError."""
     spaces = {name: id_space(entity.id) for name, entity in graph.entities.items()}
     reading = Reading([], spaces, StringSpace())
-    for number, found in enumerate(inputs):
-        spec = graph.relations[found.position]
-        spooled = _empty(graph, spec, found, directory, f"{number}")
+    for number, edge_input in enumerate(inputs):
+        spec = graph.relations[edge_input.position]
+        spooled = _empty(graph, spec, edge_input, directory, f"{number}")
         reader = EdgeReader(
-            spec, graph.entities[spec.source].id, graph.entities[spec.target].id, held_out=found.part != "edges"
+            spec, graph.entities[spec.source].id, graph.entities[spec.target].id, held_out=edge_input.part != "edges"
         )
-        label = spec.name if found.part == "edges" else f"{spec.name} ({found.part})"
-        with progress.stage(f"reading {label}", found.size, "B") as stage:
-            for batch in reader.batches(found.paths, stage):
+        label = spec.name if edge_input.part == "edges" else f"{spec.name} ({edge_input.part})"
+        with progress.stage(f"reading {label}", edge_input.size, "B") as stage:
+            for batch in reader.batches(edge_input.paths, stage):
                 _set_aside(batch, spec, spooled, reading)
         reading.spooled.append(spooled)
     return reading
 
 
-def _empty(graph: GraphFile, spec: RelationSpec, found: EdgeInput, directory: Path, name: str) -> SpooledEdges:
-    train = found.part == "edges"
+def _empty(graph: GraphFile, spec: RelationSpec, edge_input: EdgeInput, directory: Path, name: str) -> SpooledEdges:
+    train = edge_input.part == "edges"
     return SpooledEdges(
-        found,
+        edge_input,
         src=id_spool(directory, f"{name}.src", graph.entities[spec.source].id),
         dst=id_spool(directory, f"{name}.dst", graph.entities[spec.target].id),
         relation=id_spool(directory, f"{name}.relation", "string") if spec.relation_column else None,

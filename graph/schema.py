@@ -10,6 +10,7 @@ from bundle.errors import GraphFileError
 from bundle.ids import IdKind
 from bundle.records import StrictRecord
 
+# The name of an entry whose relations are named by a column.
 ANY_RELATION = "*"
 Coverage = Literal["high", "low"]
 
@@ -207,8 +208,7 @@ def _explain(path: Path, document: dict[str, Any], error: ValidationError) -> st
         key = where if first["type"] == "missing" else f"{where}.by"
         return f"{path}: {key} is missing. Add it; docs/data-model.md shows a complete file."
     if first["type"] == "union_tag_invalid":
-        found = document["split"]["by"]
-        return f"{path}: split.by: found {found!r}. Give 'random', 'time' or 'files'."
+        return f"{path}: split.by: found {document['split']['by']!r}. Give 'random', 'time' or 'files'."
     found = repr(first["input"])[:80]
     return f"{path}: {where}: found {found}. {first['msg']}. docs/data-model.md lists what each key takes."
 

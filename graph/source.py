@@ -47,18 +47,18 @@ class SourceRecord(StrictRecord):
 
 def find_inputs(graph: GraphFile, graph_toml: Path) -> list[EdgeInput]:
     """All edge files of the graph, those of a split by files last. Raises GraphFileError, EdgeFileError."""
-    base, found = graph_toml.parent, []
+    base, inputs = graph_toml.parent, []
     for i, relation in enumerate(graph.relations):
         key = f"{graph_toml}: relations[{i}] ({relation.name}).files"
-        found.append(EdgeInput(i, "edges", tuple(expand(base, relation.files, key))))
+        inputs.append(EdgeInput(i, "edges", tuple(expand(base, relation.files, key))))
     position = graph.split_relation
     if isinstance(graph.split, FileSplit) and position is not None:
         if graph.split.valid is not None:
-            found.append(
+            inputs.append(
                 EdgeInput(position, "valid", tuple(expand(base, graph.split.valid, f"{graph_toml}: split.valid")))
             )
-        found.append(EdgeInput(position, "test", tuple(expand(base, graph.split.test, f"{graph_toml}: split.test"))))
-    return found
+        inputs.append(EdgeInput(position, "test", tuple(expand(base, graph.split.test, f"{graph_toml}: split.test"))))
+    return inputs
 
 
 def source_of(graph_toml: Path, inputs: list[EdgeInput]) -> SourceRecord:
@@ -66,7 +66,7 @@ def source_of(graph_toml: Path, inputs: list[EdgeInput]) -> SourceRecord:
     return SourceRecord(
         format_version=FORMAT_VERSION,
         graph_file_sha256=hashlib.sha256(graph_toml.read_bytes()).hexdigest(),
-        inputs=[_input(graph_toml.parent, path) for found in inputs for path in found.paths],
+        inputs=[_input(graph_toml.parent, path) for edge_input in inputs for path in edge_input.paths],
     )
 
 

@@ -9,8 +9,11 @@ from jaxtyping import Int64, UInt8
 
 from graph.spool import scratch_array
 
+# The part of an edge, as `Parts` holds it.
 TRAIN, VALID, TEST = 0, 1, 2
+# Places of the permutation that are made or read at a time.
 _CHUNK = 1 << 20
+# A pass over the times narrows the range that holds a rank by this factor: four passes for 64 bits.
 _BINS = 1 << 16
 Parts = UInt8[npt.NDArray[np.uint8], " e"]
 Times = Callable[[], Iterator[Int64[npt.NDArray[np.int64], " n"]]]
@@ -34,9 +37,9 @@ def random_parts(directory: Path, count: int, fraction: float, seed: int) -> Par
     return parts
 
 
-def _set(parts: Parts, chosen: npt.NDArray[np.int64], part: int) -> None:
-    for start in range(0, len(chosen), _CHUNK):
-        parts[chosen[start : start + _CHUNK]] = part
+def _set(parts: Parts, places: npt.NDArray[np.int64], part: int) -> None:
+    for start in range(0, len(places), _CHUNK):
+        parts[places[start : start + _CHUNK]] = part
 
 
 def time_parts(directory: Path, times: Times, count: int, fraction: float) -> Parts:
@@ -68,9 +71,9 @@ def value_at(values: Times, rank: int) -> int:
         width = (high - low) // _BINS + 1
         counts = _histogram(values, low, high, width)
         ends = np.cumsum(counts)
-        chosen = int(np.searchsorted(ends, rank, side="right"))
-        rank -= int(ends[chosen] - counts[chosen])
-        low, high = low + chosen * width, min(high, low + (chosen + 1) * width - 1)
+        bin_ = int(np.searchsorted(ends, rank, side="right"))
+        rank -= int(ends[bin_] - counts[bin_])  # from now on counted from the start of that bin
+        low, high = low + bin_ * width, min(high, low + (bin_ + 1) * width - 1)
     return low
 
 
@@ -78,6 +81,7 @@ def _histogram(values: Times, low: int, high: int, width: int) -> npt.NDArray[np
     counts = np.zeros(_BINS, dtype=np.int64)
     for batch in values():
         inside = batch[(batch >= low) & (batch <= high)]
-        distance = inside.astype(np.uint64) - np.uint64(low % 2**64)  # wraps, so no span overflows
+        # The span of 64-bit times may be wider than int64: as unsigned numbers the difference wraps round to it.
+        distance = inside.astype(np.uint64) - np.uint64(low % 2**64)
         counts += np.bincount((distance // np.uint64(width)).astype(np.int64), minlength=_BINS)
     return counts

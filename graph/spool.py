@@ -18,8 +18,10 @@ from jaxtyping import Int32, Int64, UInt8
 
 from bundle.ids import IdKind, IdTable, IntIds, StringIds
 
+# Distinct strings that are looked up at a time: a look-up makes a hash table of all ids of the type, which must pay.
 LOOKUP_STRINGS = 1 << 22
-LOOKUP_SPAN = 4  # ids that fill a quarter of their range or more are looked up, at 4 bytes for each number in it
+# Ids that fill a quarter of their range or more are looked up, at 4 bytes for each number in it.
+LOOKUP_SPAN = 4
 AnyArray = npt.NDArray[Any]
 Rows = Int32[npt.NDArray[np.int32], " n"]
 
@@ -154,10 +156,9 @@ class StringSpool:
         known = string_array(table.offsets, table.utf8)
         codes = self.codes.batches()
         for strings, counts in self._groups():
-            found: Rows = pc.index_in(strings, value_set=known).to_numpy(zero_copy_only=False).astype(np.int32)
-            for part in np.split(found, np.cumsum(counts)[:-1]):
-                rows: Rows = part[next(codes)]
-                yield rows
+            rows: Rows = pc.index_in(strings, value_set=known).to_numpy(zero_copy_only=False).astype(np.int32)
+            for part in np.split(rows, np.cumsum(counts)[:-1]):
+                yield part[next(codes)]
 
     def _groups(self) -> Iterator[tuple[Any, list[int]]]:
         """The distinct strings of consecutive batches put together, with the number of each batch."""

@@ -22,13 +22,21 @@ from bundle.ids import IdKind
 
 COMMUNITIES = 64
 MAX_INTERESTS = 4
+# Fewer cannot fill the communities.
 MIN_USERS = 100
-_INTEREST_SHARES = (0.40, 0.35, 0.25)  # of users with two, three, four interests
-_WEIGHT_RATIO = 0.6  # each interest weighs this much of the one before it, give or take
+# Of users with two, three, four interests.
+_INTEREST_SHARES = (0.40, 0.35, 0.25)
+# Each interest weighs this much of the one before it, give or take.
+_WEIGHT_RATIO = 0.6
+# Share of the edges that ignore interests.
 _NOISE = 0.05
+# Share of follows that are returned, within one home community and between two.
 _RETURNED_AT_HOME, _RETURNED_ELSEWHERE = 0.5, 0.03
+# Share of the users who click ads.
 _CLICKING_SHARE = 0.125
-_FIRST_TIME, _DAYS, _DAY = 1_735_689_600, 180, 86_400  # likes fall in the 180 days after 2025-01-01
+# Likes fall in the 180 days after 2025-01-01; times are Unix seconds.
+_FIRST_TIME, _DAYS, _DAY = 1_735_689_600, 180, 86_400
+# Users whose interests are drawn at a time, at 8 bytes for each of the communities.
 _GUMBEL_ROWS = 100_000
 
 GRAPH_TOML = """# A generated graph with planted interests (seed {seed}).

@@ -19,13 +19,14 @@ import pyarrow.csv
 
 from bundle.errors import EdgeFileError
 from bundle.progress import Stage
-from graph.edge_file import check_columns, one_line, shown
+from graph.edge_file import check_columns, one_line, quoted
 
+# Text that is parsed at a time, and the longest line there may be.
 BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class TextTable:
+class TextEdgeFile:
     """A delimited text file; `opener` starts reading it anew and says how many bytes of the file are consumed."""
 
     path: Path
@@ -122,7 +123,7 @@ class TextTable:
         with suppress(csv.Error):
             line = str(next(line for line, fields in self._records() if len(fields) != row.expected_columns))
         raise EdgeFileError(
-            f"{self.path}, line {line}: found {row.actual_columns} fields in {shown(row.text)}, "
+            f"{self.path}, line {line}: found {row.actual_columns} fields in {quoted(row.text)}, "
             f"expected {row.expected_columns} separated by {self.delimiter!r}. Correct or remove the line."
         )
 

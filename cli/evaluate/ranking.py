@@ -118,9 +118,9 @@ def ranking_part(
 def _from_files(
     examples: Path, test: Path | None, space: "Space", relation: str | None, rng: "np.random.Generator"
 ) -> _Task:
-    from evaluation.examples import number, read_examples, split_by_user
+    from evaluation.examples import number_examples, read_examples, split_by_user
 
-    numbered = number([read_examples(path) for path in (examples, test) if path is not None])
+    numbered = number_examples([read_examples(path) for path in (examples, test) if path is not None])
     train, held_back = numbered.parts if test is not None else split_by_user(numbered.parts[0], HELD_BACK, rng)
     if not all(0 < part.labels.sum() < len(part) for part in (train, held_back)):
         raise UsageError(f"{examples} has too few users to hold a fifth of them back. Give --test FILE as well.")
@@ -159,14 +159,14 @@ def _nothing_found(ends: "Ends", fitting: "Sequence[Ends]") -> str:
 def _from_run(run: Path, version: Path, relation: str | None, rng: "np.random.Generator") -> _Task:
     from bundle.run import open_graph
     from cli.lineage import require_same_graph
-    from evaluation.examples import named
+    from evaluation.examples import examples_of_rows
     from evaluation.ranking import examples_from_graph
 
     graph = open_graph(run)
     require_same_graph(graph, version)  # those of --also may know other graphs: ids are compared, not rows
     ends = graph.split_relation() if relation is None else graph.relation(relation)
     parts = [examples_from_graph(graph, ends.name, part, rng) for part in HELD_OUT]
-    numbered = named(parts, graph.entity(ends.source).ids, graph.entity(ends.target).ids)
+    numbered = examples_of_rows(parts, graph.entity(ends.source).ids, graph.entity(ends.target).ids)
     name = f"does a {ends.source} have an edge {ends.name}"
     train, test = numbered.parts
     return _Task(name, train, test, ends.source, ends.target, numbered.users, numbered.items)

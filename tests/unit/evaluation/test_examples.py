@@ -9,7 +9,7 @@ import pytest
 
 from bundle.errors import UsageError
 from bundle.ids import int_ids, string_ids
-from evaluation.examples import number, read_examples, split_by_user, vectors_of
+from evaluation.examples import number_examples, read_examples, split_by_user, vectors_of
 from evaluation.ranking import Labelled
 
 TWO = "user,item,label\n20,b,1\n99,a,0\n"
@@ -86,7 +86,7 @@ def test_files_share_one_numbering(tmp_path: Path) -> None:
         read_examples(written(tmp_path, text, f"{i}.csv"))
         for i, text in enumerate((TWO, "user,item,label\n99,c,1\n1,b,0\n"))
     ]
-    numbered = number(files)
+    numbered = number_examples(files)
     assert numbered.users == ("20", "99", "1")
     assert [part.users.tolist() for part in numbered.parts] == [[0, 1], [1, 2]]
     assert [part.items.tolist() for part in numbered.parts] == [[0, 1], [2, 0]]
@@ -95,7 +95,7 @@ def test_files_share_one_numbering(tmp_path: Path) -> None:
 def test_files_with_other_features_do_not_go_together(tmp_path: Path) -> None:
     other = written(tmp_path, "user,item,label,age\n1,b,0,3\n1,a,1,3\n", "other.csv")
     with pytest.raises(UsageError, match="other columns: none, and age"):
-        number([read_examples(written(tmp_path, TWO)), read_examples(other)])
+        number_examples([read_examples(written(tmp_path, TWO)), read_examples(other)])
 
 
 def test_whoever_has_no_embedding_has_the_zero_vector() -> None:

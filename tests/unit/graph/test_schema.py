@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import EdgeFileError, GraphFileError
-from graph.files import expand, open_table
+from graph.files import expand, open_edge_file
 from graph.schema import FileSplit, GraphFile, RandomSplit, TimeSplit, read_graph_file
 
 USER = '[entities.user]\nid = "int64"\n'
@@ -121,4 +121,4 @@ def test_missing_files(tmp_path: Path) -> None:
 
 def test_the_ending_says_what_a_file_is(tmp_path: Path) -> None:
     with pytest.raises(EdgeFileError, match="the ending does not say"):
-        open_table(tmp_path / "edges.dat", None)
+        open_edge_file(tmp_path / "edges.dat", None)

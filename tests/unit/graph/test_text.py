@@ -11,13 +11,13 @@ import pytest
 from bundle.errors import EdgeFileError
 from bundle.progress import SilentStage
 from graph import text
-from graph.files import open_table
+from graph.files import open_edge_file
 
 
 def read(path: Path, content: bytes, columns: list[str] | None = None) -> list[tuple[bytes, bytes]]:
     path.write_bytes(content)
     rows: list[tuple[bytes, bytes]] = []
-    for batch in open_table(path, columns).batches(["src", "dst"], SilentStage()):
+    for batch in open_edge_file(path, columns).batches(["src", "dst"], SilentStage()):
         rows += zip(batch.column("src").to_pylist(), batch.column("dst").to_pylist(), strict=True)
     return rows
 
@@ -127,9 +127,9 @@ def test_a_missing_parquet_column(tmp_path: Path) -> None:
 def test_places_count_header_and_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "e.csv"
     path.write_bytes(b"\xef\xbb\xbfsrc,dst\n\n1,2\n\n3,4\n")
-    table = open_table(path, None)
+    table = open_edge_file(path, None)
     assert [table.place(row) for row in range(3)] == ["line 3", "line 5", "data row 3"]
-    assert open_table(tmp_path / "e.parquet", None).place(0) == "row 1"
+    assert open_edge_file(tmp_path / "e.parquet", None).place(0) == "row 1"
 
 
 class Counting:
@@ -153,6 +153,6 @@ def test_progress_adds_up_to_the_size_of_the_file(tmp_path: Path, name: str) -> 
     if name.endswith("parquet"):
         pq.write_table(pa.table({"src": list(range(5000)), "dst": list(range(5000))}), path)
     stage = Counting()
-    for _ in open_table(path, None).batches(["src", "dst"], stage):
+    for _ in open_edge_file(path, None).batches(["src", "dst"], stage):
         pass
     assert stage.done == path.stat().st_size

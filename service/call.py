@@ -1,19 +1,16 @@
 """One request and one answer, between the ASGI server and the handlers: the least that both need."""
 
-import asyncio
 import itertools
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
 
 from service.problems import Problem, problem_of_decoding
-
-if TYPE_CHECKING:
-    from service.runtime import Service
+from service.runtime import Runtime
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -43,24 +40,32 @@ class Reply(msgspec.Struct):
 
 
 class Call:
-    """A request on its way through the service. Made by the edge, read by the handlers."""
+    """A request on its way through the service. Made by the gateway, read by the handlers."""
 
-    __slots__ = ("_headers", "deadline", "path", "receive", "request_id", "route", "scope", "service")
+    __slots__ = ("_headers", "deadline", "ids", "method", "receive", "request_id", "route", "runtime", "scope")
 
-    def __init__(self, scope: Scope, receive: Receive, service: "Service") -> None:
+    def __init__(self, scope: Scope, receive: Receive, runtime: Runtime) -> None:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self.scope = scope
         self.receive = receive
-        self.service = service
+        self.runtime = runtime
         self.request_id = _request_id(self.header(b"x-request-id"))
         self.deadline = 0.0
-        self.path: Mapping[str, str] = {}
+        self.method: str = scope["method"]
+        self.ids: Mapping[str, str] = {}
         self.route = "unmatched"
 
     def header(self, name: bytes) -> str | None:
         """The last header called `name` (lower case)."""
         found = self._headers.get(name)
         return None if found is None else found.decode("latin-1")
+
+    def key(self) -> str | None:
+        """The API key that was presented: `Authorization: Bearer …`, else `X-Api-Key`."""
+        authorization = self.header(b"authorization")
+        if authorization is not None and authorization[:7].lower() == "bearer ":
+            return authorization[7:].strip()
+        return self.header(b"x-api-key")
 
     def query(self) -> dict[str, str]:
         """The query parameters; of one given twice, the last."""
@@ -75,7 +80,7 @@ class Call:
 
     async def body(self) -> bytes:
         """The request body, refused as soon as it is larger than the limit. Raises Problem."""
-        limit = self.service.settings.limits.body_max_bytes
+        limit = self.runtime.settings.limits.body_max_bytes
         message = await self._next()
         if not message.get("more_body"):
             whole: bytes = message.get("body", b"")
@@ -120,10 +125,6 @@ class Call:
             raise Problem("unsupported_media_type", f"the body must be {JSON}")
         if self.header(b"content-encoding") not in (None, "identity"):
             raise Problem("unsupported_media_type", "the body must not be compressed")
-
-    def seconds_left(self) -> float:
-        """Time until this request's deadline, in seconds."""
-        return self.deadline - asyncio.get_running_loop().time()
 
 
 class ClientGone(Exception):

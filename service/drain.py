@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from service.runtime import Service
+from service.runtime import Runtime
 
 log = logging.getLogger("twhin.service")
 
 
 @contextmanager
-def draining_on_sigterm(service: Service) -> Iterator[None]:
+def draining_on_sigterm(runtime: Runtime) -> Iterator[None]:
     """On SIGTERM say "not ready" first and pass the signal on to the server after `drain_seconds`.
 
     A load balancer has that time to look elsewhere. A second signal is passed on at once.
@@ -26,12 +26,12 @@ def draining_on_sigterm(service: Service) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def on_sigterm(number: int, frame: FrameType | None) -> None:
-        if service.draining:
+        if runtime.draining:
             server(number, frame)
             return
-        service.draining = True
+        runtime.draining = True
         log.info("draining")
-        loop.call_soon_threadsafe(loop.call_later, service.settings.drain_seconds, server, number, None)
+        loop.call_soon_threadsafe(loop.call_later, runtime.settings.drain_seconds, server, number, None)
 
     signal.signal(signal.SIGTERM, on_sigterm)
     try:

@@ -1,96 +1,99 @@
-"""The edge of the service: one pure-ASGI layer around everything. It names each request, checks its key, bounds
-its time and its company, turns every error into a problem document, and counts.
+"""The gateway: one pure-ASGI layer that answers every route of the product. It names each request, checks its key,
+bounds its time and its company, turns every error into a problem document, and counts.
 
-Hot routes are answered here, straight from their handler: the framework's routing alone costs more than a merge.
+What has no route is left to the framework behind it, which keeps the documents: its routing alone costs more than a
+merge.
 """
 
 import asyncio
 import logging
 import re
 import time
-from collections.abc import Mapping
-
-from starlette.exceptions import HTTPException
+from collections.abc import Mapping, Sequence
 
 from bundle.errors import TwhinError
 from service.call import ASGIApp, Call, ClientGone, Message, Receive, Reply, Scope, Send
 from service.metrics import RouteMetrics
-from service.problems import CONTENT_TYPE, Problem, invalid, overloaded, problem_of, problem_of_status
-from service.routes import Route
-from service.runtime import Service
+from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, overloaded, problem_of
+from service.routes import Route, RouteTable
+from service.runtime import Runtime
 
 log = logging.getLogger("twhin.access")
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 NO_STORE = (b"cache-control", b"no-store")
 
 
-class Edge:
-    """Wraps the framework's application; `routes` are those it may answer itself."""
+class Gateway:
+    """Answers `routes`; every other path is the framework's."""
 
-    def __init__(self, app: ASGIApp, service: Service, routes: tuple[Route, ...]) -> None:
-        self._app = app
-        self._service = service
-        self._metrics = {route.label: service.metrics.route(route.label, route.method) for route in routes}
-        self._hot: Mapping[tuple[str, str], Route] = {
-            (route.method, route.path): route for route in routes if "{" not in route.path
-        }
+    def __init__(self, framework: ASGIApp, runtime: Runtime, routes: Sequence[Route]) -> None:
+        self._framework = framework
+        self._runtime = runtime
+        self._table = RouteTable(routes)
+        self._metrics = {route.label: runtime.metrics.route(route.label, route.method) for route in routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._framework(scope, receive, send)
             return
         started = time.perf_counter()
-        call = Call(scope, receive, self._service)
-        sender = _Sender(send, call.request_id, closing=self._service.draining)
+        call = Call(scope, receive, self._runtime)
+        sender = _Sender(send, call.request_id, closing=self._runtime.draining)
         try:
-            await self._answer(call, sender)
+            found = self._table.find(scope["path"])
+            if found is None:
+                scope["twhin.request_id"] = call.request_id
+                await self._framework(scope, receive, sender)
+            else:
+                by_method, call.ids = found
+                await sender.reply(await self._answer(call, by_method))
         except ClientGone:
             sender.status = 499
         finally:
             self._observe(call, sender.status, time.perf_counter() - started)
 
-    async def _answer(self, call: Call, sender: "_Sender") -> None:
-        route = self._hot.get((call.scope["method"], call.scope["path"]))
-        if route is not None:
-            await sender.reply(await self.answer(route, call))
-            return
-        call.scope["twhin.call"] = call
-        await self._app(call.scope, call.receive, sender)
-
-    async def answer(self, route: Route, call: Call) -> Reply:
-        """The answer of `route` to `call`: whatever goes wrong, it is a problem document."""
+    async def _answer(self, call: Call, by_method: Mapping[str, Route]) -> Reply:
+        """The answer to `call`: whatever goes wrong, it is a problem document."""
         try:
+            route = by_method.get(call.method)
+            if route is None:
+                raise Problem("method_not_allowed", TITLES[405], headers={"allow": ", ".join(sorted(by_method))})
             return await self._run(route, call)
         except ClientGone:
             raise
         except Exception as error:
-            return self.problem_reply(error, call)
+            problem = _as_problem(error)
+            if problem.code == "internal":  # for the log and not for the client
+                log.error("internal error", exc_info=error, extra={"request_id": call.request_id, "route": call.route})
+                problem = Problem("internal", "the error is in the log under this request_id")
+            return Reply(problem.body(call.request_id), CONTENT_TYPE, problem.status, problem.headers)
 
     async def _run(self, route: Route, call: Call) -> Reply:
-        service = self._service
+        runtime = self._runtime
         call.route = route.label
-        service.keys.check(call, route.scope_needed(service.settings))
+        runtime.keys.check(call.key(), route.scope_needed(runtime.settings))
         if route.probe:
             return await route.handler(call)
-        if service.inflight >= service.settings.limits.concurrency_max:
-            service.metrics.shed("concurrency")
+        if runtime.inflight >= runtime.settings.limits.concurrency_max:
+            runtime.metrics.shed("concurrency")
             raise overloaded("too many requests are in work")
         call.deadline = asyncio.get_running_loop().time() + self._seconds(call)
-        service.inflight += 1
+        runtime.inflight += 1
         try:
             async with asyncio.timeout_at(call.deadline):
-                if service.tracing is None:
+                if runtime.tracing is None:
                     return await route.handler(call)
-                with service.tracing.span(call):
+                with runtime.tracing.span(call.route, call.method, call.request_id, call.header(b"traceparent")):
                     return await route.handler(call)
         except TimeoutError:
-            service.metrics.shed("deadline")
+            runtime.metrics.shed("deadline")
             raise Problem("deadline_exceeded", "the request's time is over") from None
         finally:
-            service.inflight -= 1
+            runtime.inflight -= 1
 
     def _seconds(self, call: Call) -> float:
-        limits = self._service.settings.limits
+        """The time that the answer may take: what the client asks for, within the limits."""
+        limits = self._runtime.settings.limits
         asked = call.header(b"x-request-timeout-ms")
         if asked is None:
             return limits.timeout_ms / 1000
@@ -98,31 +101,17 @@ class Edge:
             raise invalid("/", "X-Request-Timeout-Ms must be a positive whole number")
         return min(int(asked), limits.timeout_max_ms) / 1000
 
-    def problem_reply(self, error: Exception, call: Call) -> Reply:
-        """The problem document of `error`; one that nobody expected goes to the log and not to the client."""
-        problem = _as_problem(error)
-        if problem.code == "internal":
-            log.error("internal error", exc_info=error, extra={"request_id": call.request_id, "route": call.route})
-            problem = Problem("internal", "the error is in the log under this request_id")
-        return Reply(problem.body(call.request_id), CONTENT_TYPE, problem.status, problem.headers)
-
     def _observe(self, call: Call, status: int, seconds: float) -> None:
         metrics = self._metrics.get(call.route) or self._unmatched(call.route)
         metrics.answered(status, seconds)
-        wanted = self._service.settings.access_log
+        wanted = self._runtime.settings.access_log
         if wanted == "all" or (wanted == "errors" and status >= 500):
-            log.info(
-                "request",
-                extra={
-                    "request_id": call.request_id,
-                    "route": call.route,
-                    "status": status,
-                    "ms": round(seconds * 1000, 3),
-                },
-            )
+            line = {"request_id": call.request_id, "route": call.route, "status": status}
+            log.info("request", extra={**line, "ms": round(seconds * 1000, 3)})
 
     def _unmatched(self, route: str) -> RouteMetrics:
-        self._metrics[route] = self._service.metrics.route("unmatched", "any")
+        """The metrics of what has no route, made at its first request: most services never count any."""
+        self._metrics[route] = self._runtime.metrics.route("unmatched", "any")
         return self._metrics[route]
 
 
@@ -148,12 +137,9 @@ class _Sender:
     async def reply(self, reply: Reply) -> None:
         """Send a whole answer."""
         self.status = reply.status
-        headers = [
-            (b"content-type", reply.content_type.encode()),
-            (b"content-length", b"%d" % len(reply.body)),
-            *self._own,
-            NOSNIFF,
-        ]
+        headers = [(b"content-type", reply.content_type.encode()), *self._own, NOSNIFF]
+        if reply.status != 304:  # whose length would be that of the whole document
+            headers.append((b"content-length", b"%d" % len(reply.body)))
         if "cache-control" not in reply.headers:
             headers.append(NO_STORE)
         headers += [(name.encode(), value.encode()) for name, value in reply.headers.items()]
@@ -164,8 +150,4 @@ class _Sender:
 def _as_problem(error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
-    if isinstance(error, TwhinError):
-        return problem_of(error)
-    if isinstance(error, HTTPException):
-        return problem_of_status(error.status_code)
-    return Problem("internal", "unexpected")
+    return problem_of(error) if isinstance(error, TwhinError) else Problem("internal", "unexpected")

@@ -47,7 +47,7 @@ class JoinedWrites:
         self._transport.set_protocol(protocol)
 
 
-class OneWriteProtocol(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol over `JoinedWrites`. A head that is too long gets 400, one that is too slow no answer."""
 
     HEAD_BYTES: ClassVar[int] = 64 << 10

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from service.problems import CONTENT_TYPE, TITLES, ProblemDocument
-from service.routes import Route
+from service.routes import ROUTES, Route
 from service.settings import Limits
 
 Document = dict[str, Any]
@@ -39,7 +39,7 @@ def describe(title: str, release: str, summary: str, routes: Sequence[Route], li
     """The OpenAPI 3.1 document of `routes` under `limits`."""
     paths: Document = {}
     for route in routes:
-        paths.setdefault(_template(route.path), {})[route.method.lower()] = _operation(route)
+        paths.setdefault(route.label, {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": release, "summary": summary},
@@ -53,10 +53,6 @@ def describe(title: str, release: str, summary: str, routes: Sequence[Route], li
         },
         "security": [{}, {"bearer": []}, {"key": []}],
     }
-
-
-def _template(path: str) -> str:
-    return path.replace(":path}", "}")
 
 
 def _schemas(routes: Sequence[Route], limits: Limits) -> Document:
@@ -83,7 +79,7 @@ def _operation(route: Route) -> Document:
 
 
 def _operation_id(route: Route) -> str:
-    words = _template(route.path).replace("{", "").replace("}", "").replace(":", "/").replace(".", "/").split("/")
+    words = route.label.replace("{", "").replace("}", "").replace(":", "/").replace(".", "/").split("/")
     return "_".join([route.method.lower(), *filter(None, words)])
 
 
@@ -147,8 +143,6 @@ def _statuses(route: Route) -> set[int]:
 
 def main() -> None:
     """Write the document under the default limits to standard output."""
-    from service.api.table import ROUTES
-
     summary = "Graph embeddings, features and candidates for ranking services"
     document = describe("twhin", version("twhin"), summary, ROUTES, Limits())
     sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")

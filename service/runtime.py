@@ -24,7 +24,7 @@ log = logging.getLogger("twhin.service")
 LAG_SECONDS = 0.25
 
 
-class Service:
+class Runtime:
     """Everything a request may need. `start` and `stop` are called by the application's lifespan."""
 
     state: StateStore

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings
 
 from bundle.versions import current_path, current_version
 from service.call import ASGIApp
-from service.http_protocol import OneWriteProtocol
+from service.http_protocol import HttpProtocol
 from service.logs import configure_logs
 from service.main import create_app
 from service.metrics import MULTIPROCESS
@@ -68,7 +68,7 @@ def _options(settings: Settings, host: str, port: int) -> dict[str, Any]:
         "host": host,
         "port": port,
         "loop": "uvloop",
-        "http": OneWriteProtocol,
+        "http": HttpProtocol,
         "ws": "none",
         "lifespan": "on",
         "access_log": False,

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from bundle.errors import UsageError
-from service.call import Call
 from service.settings import Settings
 
 
@@ -35,16 +34,11 @@ class Tracing:
         self._propagator: Any = TraceContextTextMapPropagator()
 
     @contextmanager
-    def span(self, call: Call) -> Iterator[None]:
-        """A span around the answer to `call`; it carries the route and the request's id, never an entity's."""
-        carrier = {"traceparent": call.header(b"traceparent") or ""}
-        parent = self._propagator.extract(carrier)
-        attributes = {
-            "http.route": call.route,
-            "http.request.method": call.scope["method"],
-            "twhin.request_id": call.request_id,
-        }
-        with self._tracer.start_as_current_span(call.route, context=parent, attributes=attributes):
+    def span(self, route: str, method: str, request_id: str, traceparent: str | None) -> Iterator[None]:
+        """A span around one answer; it carries the route and the request's id, never an entity's."""
+        parent = self._propagator.extract({"traceparent": traceparent or ""})
+        attributes = {"http.route": route, "http.request.method": method, "twhin.request_id": request_id}
+        with self._tracer.start_as_current_span(route, context=parent, attributes=attributes):
             yield
 
     def close(self) -> None:

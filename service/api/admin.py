@@ -14,21 +14,21 @@ async def versions(call: Call) -> Reply:
 
 async def activate(call: Call) -> Reply:
     """Load, check and publish a version, then serve it; on any fault the old one serves on."""
-    version = call.path["version"]
+    version = call.ids["version"]
     if not VERSION_NAME.match(version):
         raise BundleNotFound("there is no version of that name")
-    await call.service.versions.activate(version)
+    await call.runtime.versions.activate(version)
     return _reply(call)
 
 
 async def roll_back(call: Call) -> Reply:
     """Publish and serve the version that was published before this one."""
-    await call.service.versions.roll_back()
+    await call.runtime.versions.roll_back()
     return _reply(call)
 
 
 def _reply(call: Call) -> Reply:
-    held = call.service.versions
+    held = call.runtime.versions
     document = {
         "version": None if held.active is None else held.active.version,
         "request_id": call.request_id,

@@ -23,13 +23,13 @@ FUTURE_SECONDS = 300.0
 async def engagements(call: Call) -> Reply:
     """Store what users did. Answered once it is durable; it counts at the next request."""
     body = await call.json(_body)
-    limit = call.service.settings.limits.engagements_max
+    limit = call.runtime.settings.limits.engagements_max
     if len(body.events) > limit:
         raise invalid("/events", f"at most {limit} events")
-    loaded = call.service.versions.serving()
+    loaded = call.runtime.versions.serving()
     now = time.time()
     checked = [_checked(loaded.bundle, event, now) for event in body.events]
-    outcomes = iter(await call.service.state.append([event for event in checked if isinstance(event, Event)]))
+    outcomes = iter(await call.runtime.state.append([event for event in checked if isinstance(event, Event)]))
     items = [_item(event, next(outcomes)) if isinstance(event, Event) else event for event in checked]
     return Reply(_encode(_answer(items, loaded.version, call.request_id)))
 
@@ -95,9 +95,9 @@ def _legal(kind: IdKind, external: str) -> bool:
 
 async def forget(call: Call) -> Reply:
     """Remove everything stored about a user."""
-    loaded = call.service.versions.serving()
+    loaded = call.runtime.versions.serving()
     space = loaded.bundle.space(call.query().get("space"))
     user_type = call.query().get("user_type", space.entry.default.user_type)
     space.table(user_type)
-    removed = await call.service.state.forget(user_type, call.path["id"])
+    removed = await call.runtime.state.forget(user_type, call.ids["id"])
     return Reply(_encode(ForgottenAnswer(version=loaded.version, request_id=call.request_id, removed=removed)))

@@ -34,10 +34,10 @@ async def embeddings(call: Call) -> Reply:
 async def embedding(call: Call) -> Reply:
     """The vector of one entity; 404 when the version has none."""
     query = call.query()
-    bundle = await call.service.versions.named(query.get("version"))
+    bundle = await call.runtime.versions.named(query.get("version"))
     space = bundle.space(query.get("space"))
-    table = space.table(call.path["type"])
-    row = table.ids.row(call.path["id"])
+    table = space.table(call.ids["type"])
+    row = table.ids.row(call.ids["id"])
     if row is None:
         raise EntityUnknown("this version has no such entity")
     vector = np.asarray(table.embeddings[row])
@@ -68,9 +68,9 @@ async def features(call: Call) -> Reply:
 async def codebook(call: Call) -> Reply:
     """What a client needs to decode codes for itself; cacheable by its ETag."""
     query = call.query()
-    bundle = await call.service.versions.named(query.get("version"))
+    bundle = await call.runtime.versions.named(query.get("version"))
     space = bundle.space(query.get("space"))
-    table = space.table(call.path["type"])
+    table = space.table(call.ids["type"])
     if table.quantizer is None:
         raise EntityUnknown("this version has no codebook of that type")
     etag = etag_of(bundle, space, table)
@@ -98,10 +98,10 @@ def etag_of(bundle: Bundle, space: Space, table: EntityTable) -> str:
 
 
 async def _opened(call: Call, body: EmbeddingsBody | FeaturesBody) -> tuple[Bundle, Space, EntityTable, list[str]]:
-    limit = call.service.settings.limits.lookup_max
+    limit = call.runtime.settings.limits.lookup_max
     if len(body.ids) > limit:
         raise invalid("/ids", f"at most {limit} ids")
-    bundle = await call.service.versions.named(body.version)
+    bundle = await call.runtime.versions.named(body.version)
     space = bundle.space(body.space)
     return bundle, space, space.table(body.type), texts_of(body.ids)
 

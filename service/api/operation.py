@@ -14,33 +14,33 @@ from service.problems import Problem, not_ready
 
 async def livez(call: Call) -> Reply:
     """The process answers and its search thread lives: restart it if not."""
-    if not call.service.search.alive:
+    if not call.runtime.search.alive:
         raise Problem("internal", "the search thread has ended")
     return _status("ok")
 
 
 async def readyz(call: Call) -> Reply:
     """A version is loaded and the process is not on its way out: send traffic, or do not."""
-    if call.service.draining:
+    if call.runtime.draining:
         raise not_ready("draining")
-    if call.service.versions.active is None:
+    if call.runtime.versions.active is None:
         raise not_ready(_why_not_ready(call))
     degraded = []
-    if call.service.versions.behind:
+    if call.runtime.versions.behind:
         degraded.append("published_version_refused")
-    if not call.service.state.describe()["healthy"]:
+    if not call.runtime.state.describe()["healthy"]:
         degraded.append("engagements_unavailable")
     return Reply(orjson.dumps({"status": "degraded" if degraded else "ok", "degraded": degraded}))
 
 
 def _why_not_ready(call: Call) -> str:
-    refused = call.service.versions.refused
+    refused = call.runtime.versions.refused
     return "no version is loaded; the published one was refused" if refused else "no version is published yet"
 
 
 async def startupz(call: Call) -> Reply:
     """The first version has been loaded."""
-    if call.service.versions.active is None:
+    if call.runtime.versions.active is None:
         raise not_ready(_why_not_ready(call))
     return _status("ok")
 
@@ -51,30 +51,30 @@ def _status(text: str) -> Reply:
 
 async def exposition(call: Call) -> Reply:
     """Prometheus metrics of all workers."""
-    call.service.metrics.inflight.set(call.service.inflight)
-    return Reply(call.service.metrics.exposition(), metrics.CONTENT_TYPE)
+    call.runtime.metrics.inflight.set(call.runtime.inflight)
+    return Reply(call.runtime.metrics.exposition(), metrics.CONTENT_TYPE)
 
 
 async def info(call: Call) -> Reply:
     """What is served, within which limits, and what was refused."""
-    service = call.service
-    loaded = service.versions.serving()
+    runtime = call.runtime
+    loaded = runtime.versions.serving()
     document = {
         "version": loaded.version,
         "request_id": call.request_id,
         "service": {
             "release": importlib.metadata.version("twhin"),
-            "uptime_seconds": round(time.time() - service.started_at, 1),
-            "draining": service.draining,
+            "uptime_seconds": round(time.time() - runtime.started_at, 1),
+            "draining": runtime.draining,
         },
-        "limits": service.settings.limits.model_dump(),
+        "limits": runtime.settings.limits.model_dump(),
         "versions": {
             "serving": loaded.version,
-            "published": service.versions.published,
-            "kept": service.versions.names(),
-            "refused": service.versions.refused,
+            "published": runtime.versions.published,
+            "kept": runtime.versions.names(),
+            "refused": runtime.versions.refused,
         },
-        "state": service.state.describe(),
+        "state": runtime.state.describe(),
         "created": loaded.manifest.created.isoformat(),
         "lineage": loaded.manifest.lineage.model_dump(),
         "metric": loaded.manifest.metric,

@@ -32,14 +32,14 @@ async def recommend_user(call: Call) -> Reply:
 
 
 async def _recommend(call: Call, body: RecommendBody) -> Reply:
-    loaded = call.service.versions.serving()
-    check_limits(body, call.service.settings.limits)
+    loaded = call.runtime.versions.serving()
+    check_limits(body, call.runtime.settings.limits)
     if body.user is None and not body.engagements:
         raise invalid("/user", "name a user, or give engagements")
     space = loaded.bundle.space(body.space)
     request = request_of(body, None if body.user is None else text_of(body.user), space)
     degraded: list[str] = []
-    live = await call.service.live(choose_relation(space, request).entry.source, request.user, degraded)
+    live = await call.runtime.live(choose_relation(space, request).entry.source, request.user, degraded)
     plan = loaded.recommender.plan(request, live)
     slate = loaded.recommender.at_once(plan) or (await _searched(call, loaded, [plan], degraded))[0]
     _count(call, slate)
@@ -48,7 +48,7 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
 
 async def _searched(call: Call, loaded: Loaded, plans: list[Plan], degraded: list[str]) -> list[Slate]:
     """The slates of `plans`, in order, by the search thread."""
-    slates, reduced = await call.service.search.search(loaded, plans, call.deadline)
+    slates, reduced = await call.runtime.search.search(loaded, plans, call.deadline)
     if reduced:
         degraded.append("reduced_depth")
     return slates
@@ -56,15 +56,15 @@ async def _searched(call: Call, loaded: Loaded, plans: list[Plan], degraded: lis
 
 def _count(call: Call, slate: Slate) -> None:
     if slate.fallback is not None:
-        call.service.metrics.fell_back(slate.fallback)
+        call.runtime.metrics.fell_back(slate.fallback)
     if slate.short:
-        call.service.metrics.short.inc()
+        call.runtime.metrics.short.inc()
 
 
 async def recommend_batch(call: Call) -> Reply:
     """Candidates for many users; each has its own status."""
     body = await call.json(_batch)
-    loaded, limits = call.service.versions.serving(), call.service.settings.limits
+    loaded, limits = call.runtime.versions.serving(), call.runtime.settings.limits
     check_limits(body, limits)
     if len(body.users) > limits.batch_max:
         raise invalid("/users", f"at most {limits.batch_max} users")
@@ -96,7 +96,7 @@ async def _plan(
     call: Call, loaded: Loaded, request: RecommendRequest, space: Space, degraded: list[str]
 ) -> Plan | QueryError:
     unavailable: list[str] = []
-    live = await call.service.live(choose_relation(space, request).entry.source, request.user, unavailable)
+    live = await call.runtime.live(choose_relation(space, request).entry.source, request.user, unavailable)
     degraded += [flag for flag in unavailable if flag not in degraded]
     try:
         return loaded.recommender.plan(request, live)
@@ -157,6 +157,6 @@ def _body_of_query(call: Call) -> RecommendBody:
     if "user" in fields or "engagements" in fields:
         raise invalid("/user", "the user is in the path")
     try:
-        return msgspec.convert({**fields, "user": call.path["user"]}, RecommendBody, strict=False)
+        return msgspec.convert({**fields, "user": call.ids["user"]}, RecommendBody, strict=False)
     except msgspec.ValidationError as error:
         raise problem_of_decoding(error) from None

@@ -27,14 +27,14 @@ async def similar(call: Call) -> Reply:
     """The nearest entities to an entity or a vector, by inner product."""
     body = await call.json(_similar)
     _check(body, call)
-    loaded = call.service.versions.serving()
+    loaded = call.runtime.versions.serving()
     space = loaded.bundle.space(body.space)
     target = space.table(body.candidate_type or body.type or space.entry.default.candidate_type)
     query, own = _query(space, target, body)
     searcher = loaded.recommender.searcher(space.name, target.name)
     excluded = np.concatenate([own, known_rows(target.ids.rows(texts_of(body.exclude)))])
     search = partial(searcher.search, query, body.k, exclude=[excluded])
-    hits = (await call.service.search.run(search, call.deadline))[0]
+    hits = (await call.runtime.search.run(search, call.deadline))[0]
     neighbours = map(Neighbour, target.ids.externals(hits.rows), hits.scores.tolist())
     answer = SimilarAnswer(
         version=loaded.version,
@@ -47,7 +47,7 @@ async def similar(call: Call) -> Reply:
 
 
 def _check(body: SimilarBody, call: Call) -> None:
-    limits = call.service.settings.limits
+    limits = call.runtime.settings.limits
     if body.k > limits.k_max:
         raise invalid("/k", f"at most {limits.k_max}")
     if len(body.exclude) > limits.exclude_max:
@@ -87,10 +87,10 @@ def _vector(values: list[float], dim: int) -> Float32[npt.NDArray[np.float32], "
 async def score(call: Call) -> Reply:
     """Eq. 1 for given pairs: `(θs + θr)ᵀ θt`."""
     body = await call.json(_score)
-    limit = call.service.settings.limits.lookup_max
+    limit = call.runtime.settings.limits.lookup_max
     if len(body.pairs) > limit:
         raise invalid("/pairs", f"at most {limit} pairs")
-    loaded = call.service.versions.serving()
+    loaded = call.runtime.versions.serving()
     space = loaded.bundle.space(body.space)
     relation = space.relation(body.relation or space.entry.default.relation)
     items = _scored(space, relation, body)

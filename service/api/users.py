@@ -18,12 +18,12 @@ _encode = msgspec.json.Encoder().encode
 async def interests(call: Call) -> Reply:
     """The user's modes: cluster, weight, medoid, and examples of what the user engages with there."""
     query = call.query()
-    loaded = call.service.versions.serving()
+    loaded = call.runtime.versions.serving()
     space = loaded.bundle.space(query.get("space"))
     request = RecommendRequest(relation=query.get("relation"), user_type=query.get("user_type"))
     relation = choose_relation(space, request)
-    user, degraded = call.path["id"], list[str]()
-    live = await call.service.live(relation.entry.source, user, degraded)
+    user, degraded = call.ids["id"], list[str]()
+    live = await call.runtime.live(relation.entry.source, user, degraded)
     profile = profile_of_row(space, relation, row_of(space, relation, user), live, space.entry.clusters.modes)
     answer = InterestsAnswer(
         version=loaded.version,

@@ -6,7 +6,6 @@ import msgspec
 
 from service.wire.common import Answer, Id, ItemError, Name, Request
 
-Weight = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 

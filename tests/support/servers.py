@@ -14,7 +14,7 @@ import httpx
 import psutil
 import uvicorn
 
-from service.http_protocol import OneWriteProtocol
+from service.http_protocol import HttpProtocol
 from service.main import create_app
 from service.settings import Settings
 
@@ -30,7 +30,7 @@ def running(settings: Settings) -> Iterator[str]:
         timeout_graceful_shutdown=5,
         timeout_keep_alive=settings.keep_alive_seconds,
         loop="asyncio",
-        http=OneWriteProtocol,
+        http=HttpProtocol,
         ws="none",
         server_header=False,
         proxy_headers=False,

@@ -15,10 +15,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from service.api.table import ROUTES
 from service.main import create_app
 from service.openapi import describe
 from service.problems import STATUS
+from service.routes import ROUTES
 from service.settings import Limits, Settings
 from tests.support.service_bundle import user_ids
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from service.http_protocol import OneWriteProtocol
+from service.http_protocol import HttpProtocol
 from service.main import create_app
 from service.settings import Settings
 
 ASK = b"GET /livez HTTP/1.1\r\nhost: x\r\n"
 
 
-class Hasty(OneWriteProtocol):
+class Hasty(HttpProtocol):
     """The same with less patience."""
 
     HEAD_SECONDS = 0.3

@@ -28,11 +28,11 @@ from benchmarks.parts import PARTS, trained, write_smaller
 from bundle.csr import Csr, csr_from_pairs, empty_csr
 from bundle.prepared import COMMIT_FILE, PreparedGraph, load_prepared
 from bundle.versions import list_versions
-from cli.build import build_version
-from cli.compose import RecommendByRow, RecommendNewcomers, open_recommender
-from evaluation.follow import Row, strategy_row
+from cli.build import build_assessed
+from cli.compose import open_recommender
 from evaluation.learning.evidence import engagements_of
-from evaluation.task import FollowTask, Lists, follow_task
+from evaluation.rows import Row, newcomer_row, strategy_row, vectors_under
+from evaluation.task import FollowTask, follow_task
 from graph.prepare import prepare
 from recommend.recommender import Recommender
 from training.config import parse_config
@@ -145,19 +145,13 @@ def questions(auto: str, auto_newcomer: str) -> list[Question]:
 
 def asked(recommender: Recommender, task: FollowTask, question: Question, left: int) -> Row:
     """Ask for every user of the task and measure the answers; rows from `left` on are unknown to the version."""
-    space = recommender.bundle.space()
-    vectors = space.table(space.relation(task.relation).entry.target).embeddings
+    vectors = vectors_under(recommender.bundle.space(), task.relation)
     if question.known:
-        by_row = RecommendByRow(recommender, relation=task.relation)
-        return strategy_row(task, by_row, question.strategy, vectors, 0)
+        return strategy_row(task, recommender, question.strategy, vectors, 0)
     engagements = below(engagements_of(task), left)
     followers = below(task.train_by_target.take(task.users), left)
-    shown = followers if question.followers else empty_csr(len(task.users))
-
-    def answer(users: I64, strategy: str, k: int) -> Lists:
-        return RecommendNewcomers(recommender, relation=task.relation)(engagements, shown, strategy, k)
-
-    return strategy_row(task, answer, question.strategy, vectors, 0)
+    told = followers if question.followers else empty_csr(len(task.users))
+    return newcomer_row(task, recommender, engagements, told, question.strategy, vectors, 0)
 
 
 def measure(recommender: Recommender, task: FollowTask, groups: Mapping[int, Group], left: int) -> None:
@@ -193,10 +187,10 @@ def cell(row: Row, against: Row | None, metric: str) -> str:
 
 def relative_half_width(row: Row, metric: str) -> float:
     """Half the bootstrap interval of a mean, as a share of it."""
-    found = row.metrics[metric]
-    if not found.mean or found.low is None or found.high is None:
+    estimate = row.metrics[metric]
+    if not estimate.mean or estimate.low is None or estimate.high is None:
         return float("nan")
-    return (found.high - found.low) / 2 / found.mean
+    return (estimate.high - estimate.low) / 2 / estimate.mean
 
 
 def everybody(recommender: Recommender, graph: PreparedGraph, seed: int) -> None:
@@ -224,7 +218,7 @@ def built(run: Path, bundles: Path, seed: int) -> Recommender:
     """Build the version by default settings, or take the one that is there, and open it."""
     if VERSION not in list_versions(bundles):
         began = time.process_time()
-        build_version(run, bundles, {"seed": seed}, version=VERSION)
+        build_assessed(run, bundles, {"seed": seed}, version=VERSION)
         print(f"build: {time.process_time() - began:.0f} CPU-seconds", flush=True)
     return open_recommender(bundles / VERSION)
 

@@ -1,4 +1,4 @@
-"""What looking closer costs: CPU time of the features and the network for one request, step by step.
+"""What rescoring costs: CPU time of the features and the network for one request, step by step.
 
     python -m benchmarks.rescoring VERSION_DIR [--candidates 500] [--users 1000] [--seed 1]
 
@@ -18,14 +18,14 @@ import numpy.typing as npt
 from bundle.manifest import Rescoring
 from bundle.reader import open_bundle
 from bundle.space import Relation, Space
-from recommend.rescoring import Subject, candidate_features, make_subject, rescore
+from recommend.rescoring import Subject, candidate_features, make_subject, network_scores
 
 REPEATS = 5
 Rows = npt.NDArray[np.int64]
 
 
 class Request(NamedTuple):
-    """One user's question, ready to be looked at closely."""
+    """One user's question, ready to be rescored."""
 
     user: int
     candidates: Rows
@@ -38,22 +38,22 @@ def requests(space: Space, relation: Relation, n_users: int, n_candidates: int, 
     active = np.flatnonzero(relation.targets.degrees() > 0)
     users = rng.permutation(active)[:n_users]
     vectors, own = space.table(relation.entry.target).embeddings, space.table(relation.entry.source).embeddings
-    found = []
+    asked = []
     for user in users.tolist():
         scores = vectors @ (own[user] + relation.forward)
         candidates = np.argpartition(-scores, n_candidates)[:n_candidates].astype(np.int64)
-        found.append(Request(user, candidates, np.isin(candidates, relation.sources.row(user))))
-    return found
+        asked.append(Request(user, candidates, np.isin(candidates, relation.sources.row(user))))
+    return asked
 
 
 def cpu_us(work: Callable[[int], object], n: int) -> npt.NDArray[np.float64]:
     """CPU µs of `work(i)` for every i < n: the least of some rounds, so that a busy neighbour counts for little."""
     rounds = np.zeros((REPEATS, n))
-    for found in rounds:
+    for microseconds in rounds:
         for i in range(n):
             began = time.thread_time_ns()
             work(i)
-            found[i] = (time.thread_time_ns() - began) / 1000
+            microseconds[i] = (time.thread_time_ns() - began) / 1000
     least: npt.NDArray[np.float64] = rounds.min(axis=0)
     return least
 
@@ -74,7 +74,11 @@ def measure(
         return candidate_features(space, relation, subjects[i], asked[i].candidates, asked[i].reciprocal)
 
     inputs = [features(i) for i in range(len(asked))]
-    steps = {"the user's side": subject, "features": features, "network": lambda i: rescore(rescoring, inputs[i])}
+    steps = {
+        "the user's side": subject,
+        "features": features,
+        "network": lambda i: network_scores(rescoring, inputs[i]),
+    }
     return {name: cpu_us(work, len(asked)) for name, work in steps.items()}
 
 
@@ -92,8 +96,8 @@ def main() -> None:
     asked = requests(space, relation, told.users, told.candidates, told.seed)
     print(f"{told.candidates} candidates, {len(asked)} users, dimension {space.entry.dim}: CPU µs a request")
     print("\n| | mean | median |\n|---|---|---|")
-    found = measure(space, relation, rescoring, asked)
-    for name, values in (found | {"together": np.sum(list(found.values()), axis=0)}).items():
+    steps = measure(space, relation, rescoring, asked)
+    for name, values in (steps | {"together": np.sum(list(steps.values()), axis=0)}).items():
         print(f"| {name} | {values.mean():.0f} | {np.median(values):.0f} |")
 
 

@@ -63,8 +63,8 @@ def open_run(path: Path) -> Run:
 
     Raises RunIncomplete for a missing file, RunError for one that is not what `run.json` or `graph.json` says.
     """
-    record = _record(path / RUN_FILE)
     graph = open_graph(path)
+    record = _record(path / RUN_FILE)
     if graph.digest != record.graph_digest:
         raise RunError(
             f"{path} was trained on graph {record.graph_digest:.12}, and {graph.path} holds {graph.digest:.12}: the "

@@ -1,25 +1,44 @@
-"""The strategies a version has when nobody measured better ones."""
+"""The weights of every strategy before anything is learnt: the one place where they are written.
+
+A build ships these strategies under these names, and better ones where it measured some; a version that lacks a name
+answers it as written here.
+"""
 
 from bundle.manifest import QueryWeights, Strategy
 
 DEFAULT_AUTO = "blend"
 MODES = 3
 
+UNIMODAL = QueryWeights(user=1.0, relation=1.0)
+FOLD_IN = QueryWeights(fold_in=1.0, relation=1.0)
+# A user's vector, the mean of the user's targets and popularity, as they served best where nothing was learnt.
+BLEND = QueryWeights(user=0.3, fold_in=0.7, relation=1.0, popularity=0.3)
+# What learning starts from: its first candidates have to hold those who follow the user.
+FIRST_GUESS = BLEND.model_copy(update={"reciprocity": 1.5})
+# The paper searches by a mode's vector alone, which is a target already: no θr. A personal mode is a mean of the
+# user's own targets inside the cluster and is translated like a fold-in.
+STORED_MODE = QueryWeights(mode=1.0)
+PERSONAL_MODE = QueryWeights(mode=1.0, relation=1.0)
 
-def default_strategies(modes: int) -> dict[str, Strategy]:
-    """The paper's strategies and the blends of a user's vector with a fold-in, by name."""
+
+def default_strategies(modes: int = MODES) -> dict[str, Strategy]:
+    """The paper's strategies and the blends of a user's vector with a fold-in, by name.
+
+    Mixtures draw from MODES interests, or from `modes` where users have fewer.
+    """
     modes = min(MODES, modes)
-    relation_only = QueryWeights(mode=1.0, relation=1.0)
     return {
-        "unimodal": Strategy(merge="single", weights=QueryWeights(user=1.0, relation=1.0)),
-        "fold_in": Strategy(merge="single", weights=QueryWeights(fold_in=1.0, relation=1.0)),
-        "blend": Strategy(merge="single", weights=QueryWeights(user=0.3, fold_in=0.7, relation=1.0, popularity=0.3)),
-        "mixture": Strategy(merge="proportional", mode_vector="personal", modes=modes, weights=relation_only),
-        "mixture_centroid": Strategy(
-            merge="proportional", mode_vector="centroid", modes=modes, weights=QueryWeights(mode=1.0)
-        ),
-        "mixture_medoid": Strategy(
-            merge="proportional", mode_vector="medoid", modes=modes, weights=QueryWeights(mode=1.0)
-        ),
+        "unimodal": Strategy(merge="single", weights=UNIMODAL),
+        "fold_in": Strategy(merge="single", weights=FOLD_IN),
+        "blend": Strategy(merge="single", weights=BLEND),
+        "mixture": Strategy(merge="proportional", mode_vector="personal", modes=modes, weights=PERSONAL_MODE),
+        "mixture_centroid": Strategy(merge="proportional", mode_vector="centroid", modes=modes, weights=STORED_MODE),
+        "mixture_medoid": Strategy(merge="proportional", mode_vector="medoid", modes=modes, weights=STORED_MODE),
         "popular": Strategy(merge="popular"),
     }
+
+
+def mixture_blend(weights: QueryWeights) -> QueryWeights:
+    """A blend for mixtures: the fold-in shares its weight with the mean of the user's targets inside the mode."""
+    half = weights.fold_in / 2.0
+    return weights.model_copy(update={"fold_in": half, "mode": half})

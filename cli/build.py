@@ -114,5 +114,5 @@ def build_assessed(
     from index.builder.version import build_version
 
     config = parse_config(settings, where)
-    assess = assessor(run, space, config.seed, progress())
+    assess = assessor(run, config.seed, progress())
     return build_version(run, bundles, config, version=version, space=space, assess=assess, progress=progress())

@@ -39,13 +39,13 @@ def baselines(task: FollowTask, rng: np.random.Generator) -> list[Baseline]:
 def quick_baselines(task: FollowTask, rng: np.random.Generator) -> list[Baseline]:
     """The baselines that need no training of their own."""
     follows = matrix(task.train, task.n_targets)
-    found = [Baseline("random", lambda users: rng.random((len(users), task.n_targets), dtype=np.float32))]
-    found.append(Baseline("popularity", popularity(task)))
+    methods = [Baseline("random", lambda users: rng.random((len(users), task.n_targets), dtype=np.float32))]
+    methods.append(Baseline("popularity", popularity(task)))
     if task.same_type:
-        found.append(Baseline("followees_of_followees", paths(follows)))
-        found.append(Baseline("reciprocate_first", reciprocate_first(follows)))
-    found.append(Baseline("item_knn", item_knn(follows)))
-    return found
+        methods.append(Baseline("followees_of_followees", paths(follows)))
+        methods.append(Baseline("reciprocate_first", reciprocate_first(follows)))
+    methods.append(Baseline("item_knn", item_knn(follows)))
+    return methods
 
 
 def matrix(csr: Csr, n_columns: int) -> sparse.csr_array:

@@ -14,6 +14,7 @@ from jaxtyping import Float32, UInt8
 from bundle.pq import ProductQuantizer
 from bundle.progress import SILENT, Progress
 from bundle.records import Record
+from bundle.strategies import BLEND
 from evaluation.metrics import hit_ranks, recall
 from evaluation.task import FollowTask
 from index.search.exact import ExactSearcher
@@ -22,9 +23,6 @@ from index.search.protocol import Hits
 Embeddings = Float32[npt.NDArray[np.float32], "_ d"]
 RATIOS = (8, 16, 32, 64)
 FLOAT_BYTES = 4
-# The blend of a user's vector with the mean of what it follows that serves best without learning any weights.
-USER_SHARE = 0.3
-POPULARITY = 0.3
 BATCH = 256
 DEPTH = 100
 
@@ -124,8 +122,8 @@ class _Judge:
 
     def row(self, quantizer: ProductQuantizer, decoded: Embeddings, uncompressed: float) -> CompressionRow:
         parts = len(quantizer.codebooks)
-        found = ExactSearcher(decoded).search(self.queries, DEPTH)
-        pairs = zip(self.truth, found, strict=True)
+        decoded_hits = ExactSearcher(decoded).search(self.queries, DEPTH)
+        pairs = zip(self.truth, decoded_hits, strict=True)
         measured = self.task_recall(decoded)
         return CompressionRow(
             subquantizers=parts,
@@ -159,7 +157,7 @@ def follow_recall(
 ) -> Callable[[Embeddings], float]:
     """Recall@k of a relation within one type, as a function of the embeddings, which stand for users and targets both.
 
-    A user's query is a blend of its vector and the mean of what it follows, plus θr and a weight of popularity.
+    A user's query is that of the strategy `blend` before anything is learnt.
     """
     popularity = np.log1p(task.train_by_target.degrees()).astype(np.float32)
 
@@ -183,5 +181,5 @@ def _query(
     task: FollowTask, embeddings: Embeddings, forward: Float32[npt.NDArray[np.float32], " d"], user: int
 ) -> Float32[npt.NDArray[np.float32], " width"]:
     followed = embeddings[task.train.row(user)].mean(axis=0)
-    query = USER_SHARE * embeddings[user] + (1 - USER_SHARE) * followed + forward
-    return np.append(query, np.float32(POPULARITY)).astype(np.float32)
+    query = BLEND.user * embeddings[user] + BLEND.fold_in * followed + BLEND.relation * forward
+    return np.append(query, np.float32(BLEND.popularity)).astype(np.float32)

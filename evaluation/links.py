@@ -9,15 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Float64, Int64
 
+from bundle.csr import csr_from_pairs
 from bundle.errors import UsageError
-from bundle.prepared import PreparedRelation
+from bundle.prepared import PreparedGraph, PreparedRelation
 from bundle.progress import Progress, SilentProgress
 from bundle.records import Record
 from bundle.run import Run, open_run
-from evaluation.known import Known, known_edges
 
 Part = Literal["valid", "test"]
 Direction = Literal["target", "source"]
+I32 = npt.NDArray[np.int32]
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 SCORES_AT_ONCE = 16 * 2**20
@@ -61,6 +62,31 @@ class Ranks:
     model: Float64[npt.NDArray[np.float64], " q"]
     degree: Float64[npt.NDArray[np.float64], " q"]
     candidates: Int64[I64, " q"]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownNeighbours:
+    """What the filtered protocol removes from the candidates, by the end that a question starts from.
+
+    Row v's known neighbours are `neighbour[offsets[v]:offsets[v + 1]]`; `degree` is each neighbour's in training.
+    """
+
+    offsets: Int64[I64, " n_plus_1"]
+    neighbour: Int64[I64, " e"]
+    degree: Int64[I64, " m"]
+
+    def counts(self, rows: npt.NDArray[np.integer]) -> Int64[I64, " q"]:
+        """How many neighbours each of `rows` is known to have."""
+        counts: I64 = self.offsets[rows.astype(np.int64) + 1] - self.offsets[rows]
+        return counts
+
+    def pairs(self, rows: npt.NDArray[np.integer]) -> tuple[I64, I64]:
+        """Every (position in `rows`, neighbour) that is known."""
+        counts = self.counts(rows)
+        owner = np.repeat(np.arange(len(rows), dtype=np.int64), counts)
+        ends = np.cumsum(counts)
+        within = np.arange(len(owner), dtype=np.int64) - np.repeat(ends - counts, counts)
+        return owner, self.neighbour[np.repeat(self.offsets[rows], counts) + within]
 
 
 def evaluate_links(
@@ -143,6 +169,32 @@ def _held_out(relation: PreparedRelation, part: Part) -> tuple[npt.NDArray[np.in
     return edges.src, edges.dst
 
 
+def known_neighbours(
+    relation: PreparedRelation, graph: PreparedGraph, *, loops: bool = False
+) -> tuple[KnownNeighbours, KnownNeighbours]:
+    """All training, validation and test edges of a relation, by source and by target, without repeats.
+
+    An edge of a symmetric relation counts both ways. With `loops` every entity of a relation within one type is known
+    to be its own neighbour.
+    """
+    parts = (relation.train, relation.valid, relation.test)
+    pairs = [pair for part in parts for pair in part.directed(relation.symmetric)]
+    if loops and relation.source == relation.target:
+        everyone = np.arange(graph.count(relation.source), dtype=np.int32)
+        pairs.append((everyone, everyone))
+    src, dst = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
+    trained = relation.train.directed(relation.symmetric)
+    out, into = (np.concatenate(ends) for ends in zip(*trained, strict=True))
+    sizes = graph.count(relation.source), graph.count(relation.target)
+    by_source = _known(src, dst, sizes[0], np.bincount(into, minlength=sizes[1]))
+    return by_source, _known(dst, src, sizes[1], np.bincount(out, minlength=sizes[0]))
+
+
+def _known(rows: I32, neighbours: I32, n_rows: int, degree: I64) -> KnownNeighbours:
+    edges = csr_from_pairs(rows, neighbours, n_rows, distinct=True)
+    return KnownNeighbours(edges.indptr, edges.indices.astype(np.int64), degree.astype(np.int64))
+
+
 def _rank_relation(
     run: Run,
     relation: PreparedRelation,
@@ -155,7 +207,7 @@ def _rank_relation(
     if max_edges is not None and len(src) > max_edges:
         sample = rng.choice(len(src), max_edges, replace=False)
         src, dst = src[sample], dst[sample]
-    by_source, by_target = known_edges(relation, run.graph, loops=without_self)
+    by_source, by_target = known_neighbours(relation, run.graph, loops=without_self)
     vectors = run.vectors[relation.source], run.vectors[relation.target]
     forward, inverse = run.relation_vectors[relation.index]
     return {
@@ -170,7 +222,7 @@ def _rank(
     candidates: F32,
     asked: npt.NDArray[np.int32],
     truth: npt.NDArray[np.int32],
-    known: Known,
+    known: KnownNeighbours,
 ) -> Ranks:
     model, degree, count = [], [], []
     popularity = known.degree.astype(np.float32)

@@ -1,43 +1,31 @@
 """A mixture of interests against one vector (the paper's table 1): over numbers of clusters, modes, and mode vectors.
 
-Clusters are made anew for every number; who answers is handed in, so that the service's own path is measured.
+Clusters are made anew for every number by a function that is handed in; the recommender is the service's own.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float64
 
 from bundle.csr import Csr
 from bundle.manifest import QueryWeights, Strategy
-from bundle.progress import Progress, SilentProgress
+from bundle.progress import SILENT, Progress
 from bundle.records import Record
-from evaluation.follow import Row, strategy_row
-from evaluation.task import FollowTask, Lists
+from bundle.space import Space
+from bundle.strategies import BLEND, default_strategies, mixture_blend
+from evaluation.rows import Row, strategy_row, vectors_under
+from evaluation.task import FollowTask
+from recommend.protocol import Users
+from recommend.recommender import Recommender
 
 MODES = (3, 10)
 SEVERAL = 2.0  # interests that count, from which a user has several
-SILENT = SilentProgress()
-Users = Int64[npt.NDArray[np.int64], " users"]
+SINGLES = ("unimodal", "fold_in", "blend")
 
-
-@runtime_checkable
-class Clustered(Protocol):
-    """A version with one number of clusters: every user's mixture over them, and answers by any strategy."""
-
-    @property
-    def mixtures(self) -> Csr: ...
-
-    def __call__(self, users: Users, strategy: Strategy, k: int) -> Lists: ...
-
-
-@runtime_checkable
-class Cluster(Protocol):
-    """Makes `count` clusters and the mixtures of `users` over them."""
-
-    def __call__(self, count: int, users: Users) -> Clustered: ...
+Recluster = Callable[[int], Space]
 
 
 class MixtureRow(Record):
@@ -66,27 +54,21 @@ class MixtureReport(Record):
 
 def mixture_strategies(modes: int, blended: QueryWeights) -> dict[str, Strategy]:
     """The four mode vectors: the paper's centroid and medoid, the user's own mean there, and that in a blend."""
-
-    def mixture(vector: str, weights: QueryWeights) -> Strategy:
-        return Strategy.model_validate(
-            {"merge": "proportional", "mode_vector": vector, "modes": modes, "weights": weights}
-        )
-
-    return {
-        "centroid": mixture("centroid", QueryWeights(mode=1.0)),
-        "medoid": mixture("medoid", QueryWeights(mode=1.0)),
-        "personal": mixture("personal", QueryWeights(mode=1.0, relation=1.0)),
-        "blended": mixture("personal", blended),
+    given = default_strategies()
+    by_vector = {
+        "centroid": given["mixture_centroid"],
+        "medoid": given["mixture_medoid"],
+        "personal": given["mixture"],
+        "blended": given["mixture"].model_copy(update={"weights": blended}),
     }
+    return {vector: strategy.model_copy(update={"modes": modes}) for vector, strategy in by_vector.items()}
 
 
 def mixture_report(
     task: FollowTask,
-    cluster: Cluster,
+    recommender: Recommender,
+    recluster: Recluster,
     counts: Sequence[int],
-    singles: Mapping[str, Strategy],
-    blended: QueryWeights,
-    vectors: Float32[npt.NDArray[np.float32], "targets d"],
     *,
     modes: Sequence[int] = MODES,
     seed: int = 0,
@@ -94,43 +76,47 @@ def mixture_report(
 ) -> MixtureReport:
     """Measure every mixture and every single vector on the task; then the best of each by interests of the user.
 
-    `singles` must do without rescoring, so that both are what their queries find. `blended` are the weights of the
-    blended mode; `vectors` are the targets' embeddings, for diversity alone.
+    `recluster` makes the version's space with another number of clusters. The single vectors are the version's, or
+    the standard ones; they do without rescoring, so that both are what their queries find.
     """
+    strategies = default_strategies() | recommender.bundle.space().entry.strategies
+    singles = {name: strategies[name] for name in SINGLES}
+    learnt = strategies.get("mixture_blend")
+    blended = mixture_blend(BLEND) if learnt is None else learnt.weights
+    sweep = _Sweep(task, recommender, recluster, seed)
     mixtures: list[MixtureRow] = []
     with progress.stage("Mixtures", len(counts) * len(modes) * 4, "mixtures") as bar:
         for count in counts:
-            made = cluster(count, task.users)
+            clustered = sweep.clustered(count)
             for n_modes in modes:
                 for vector, strategy in mixture_strategies(n_modes, blended).items():
-                    row = _row(task, made, strategy, vector, vectors, seed)
+                    row = sweep.row(task, clustered, strategy, vector)
                     mixtures.append(MixtureRow(clusters=count, modes=n_modes, vector=vector, row=row))
                     bar.advance()
-    rows = [_row(task, made, strategy, name, vectors, seed) for name, strategy in singles.items()]
+    rows = [sweep.row(task, recommender, strategy, name) for name, strategy in singles.items()]
     best, single = max(mixtures, key=lambda one: judged(one.row)), max(rows, key=judged)
-    made = cluster(best.clusters, task.users)
+    clustered = sweep.clustered(best.clusters)
     winners = {best.name: mixture_strategies(best.modes, blended)[best.vector], single.name: singles[single.name]}
-    many = effective_interests(made.mixtures, task.users) >= SEVERAL
-    parts = [_of(task, chosen, made, winners, vectors, seed) for chosen in (many, ~many)]
+    many = effective_interests(clustered.bundle.space().clusters.mixtures, task.users) >= SEVERAL
     return MixtureReport(
         relation=task.relation,
         users=len(task.users),
         singles=tuple(rows),
         mixtures=tuple(mixtures),
-        several=parts[0],
-        one=parts[1],
+        several=sweep.rows_of(many, clustered, winners),
+        one=sweep.rows_of(~many, clustered, winners),
     )
 
 
 def effective_interests(mixtures: Csr, users: Users) -> Float64[npt.NDArray[np.float64], " users"]:
     """How many interests of equal weight a user's mixture is worth: the exponential of its entropy; 0 without any."""
-    found = np.zeros(len(users))
+    effective = np.zeros(len(users))
     for i, user in enumerate(users.tolist()):
         shares = mixtures.row_weights(user).astype(np.float64)
         if len(shares):
             shares = shares / shares.sum()
-            found[i] = np.exp(-np.sum(shares * np.log(np.maximum(shares, 1e-12))))
-    return found
+            effective[i] = np.exp(-np.sum(shares * np.log(np.maximum(shares, 1e-12))))
+    return effective
 
 
 def judged(row: Row) -> float:
@@ -139,29 +125,32 @@ def judged(row: Row) -> float:
     return (row.mean(f"{prefix}recall@10") + row.mean(f"{prefix}recall@50")) / 2.0
 
 
-def _of(
-    task: FollowTask,
-    chosen: Bool[npt.NDArray[np.bool_], " users"],
-    made: Clustered,
-    strategies: Mapping[str, Strategy],
-    vectors: Float32[npt.NDArray[np.float32], "targets d"],
-    seed: int,
-) -> tuple[Row, ...]:
-    some = task.of_users(task.users[chosen])
-    if not len(some.users):
-        return ()
-    return tuple(_row(some, made, strategy, name, vectors, seed) for name, strategy in strategies.items())
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """Whom to ask about whom, over any number of clusters."""
 
+    task: FollowTask
+    recommender: Recommender
+    recluster: Recluster
+    seed: int
 
-def _row(
-    task: FollowTask,
-    made: Clustered,
-    asked: Strategy,
-    name: str,
-    vectors: Float32[npt.NDArray[np.float32], "targets d"],
-    seed: int,
-) -> Row:
-    def answer(users: Users, strategy: str, k: int) -> Lists:
-        return made(users, asked, k)
+    def clustered(self, count: int) -> Recommender:
+        """The recommender over `count` clusters."""
+        return self.recommender.with_space(self.recluster(count))
 
-    return strategy_row(task, answer, name, vectors, seed)
+    def row(self, task: FollowTask, recommender: Recommender, strategy: Strategy, name: str) -> Row:
+        """One strategy on the users of `task`."""
+        vectors = vectors_under(recommender.bundle.space(), task.relation)
+        return strategy_row(task, recommender, name, vectors, self.seed, strategy=strategy)
+
+    def rows_of(
+        self,
+        chosen: Bool[npt.NDArray[np.bool_], " users"],
+        recommender: Recommender,
+        strategies: Mapping[str, Strategy],
+    ) -> tuple[Row, ...]:
+        """Every strategy on the chosen users of the task; none when there are no such users."""
+        some = self.task.of_users(self.task.users[chosen])
+        if not len(some.users):
+            return ()
+        return tuple(self.row(some, recommender, strategy, name) for name, strategy in strategies.items())

@@ -1,19 +1,17 @@
 """What is measured: users, what is known of them, and the held-out edges that their lists should contain."""
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Int32, Int64, Integer
+from jaxtyping import Bool, Int32, Int64
 
 from bundle.csr import Csr, csr_from_pairs
 from bundle.errors import UsageError
 from bundle.prepared import Edges, PreparedGraph, PreparedRelation
-
-Lists = Sequence[Integer[npt.NDArray[np.integer], " _"]]
+from recommend.protocol import Lists
 
 
 @dataclass(frozen=True, slots=True)

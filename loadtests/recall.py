@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from bundle.reader import open_bundle
-from index.search.exact import ExactSearcher
+from index.search.open import exact_searchers
 from loadtests.traffic import Shot
 from recommend.recommender import Recommender
 from recommend.types import RecommendRequest
@@ -47,9 +47,4 @@ class RecallJudge:
 
 def _exact(path: Path) -> Recommender:
     bundle = open_bundle(path)
-    searchers = {
-        (space.name, entity_type): ExactSearcher(space.entities[entity_type].vectors)
-        for space in bundle.spaces.values()
-        for entity_type in space.entry.indexes
-    }
-    return Recommender(bundle, searchers)
+    return Recommender(bundle, exact_searchers(bundle))

@@ -15,7 +15,7 @@ from recommend.types import RECIPROCAL, Picks
 Order = Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
-class Column(NamedTuple):
+class RankedList(NamedTuple):
     """The candidates of one mode, best first, and their scores. `followers` are the candidates that have an edge to the
     user; `whole` is false when the mode has more than these; `encoded` is each as an answer shows it, or nothing.
     """
@@ -28,76 +28,81 @@ class Column(NamedTuple):
     encoded: Sequence[bytes] = ()
 
 
-class Drawn(NamedTuple):
-    """What was taken from one column: rows and their positions in it, best first, whether it was read to its end."""
+class Draw(NamedTuple):
+    """What was taken from one list: rows and their positions in it, best first, whether it was read to its end."""
 
     rows: list[int]
     positions: list[int]
     exhausted: bool
 
 
-def draw(columns: Sequence[Column], shares: list[float], k: int, unwanted: set[int] | None = None) -> list[Drawn]:
-    """Take up to `k` candidates that are not `unwanted` from the modes' columns in proportion to `shares`.
+def draw(lists: Sequence[RankedList], shares: list[float], k: int, unwanted: set[int] | None = None) -> list[Draw]:
+    """Take up to `k` candidates that are not `unwanted` from the modes' lists in proportion to `shares`.
 
-    A candidate in several columns goes to the heaviest mode that reaches it. A mode that runs dry gives
+    A candidate in several lists goes to the heaviest mode that reaches it. A mode that runs dry gives
     what is left of its share to the others, again in proportion. What was taken is added to `unwanted`.
     """
-    rows: list[list[int]] = [[] for _ in columns]
-    gone = set[int]() if unwanted is None else unwanted
-    unread = [iter(column.rows) for column in columns]
-    fresh = [filterfalse(gone.__contains__, reader) for reader in unread]
-    alive, left = list(range(len(columns))), k
+    rows: list[list[int]] = [[] for _ in lists]
+    taken = set[int]() if unwanted is None else unwanted
+    # Two iterators over each list. `fresh` passes over what any mode has taken by the time it gets there: it looks
+    # `taken` up anew for each candidate, so that no list is ever filtered again. `unread` is what `fresh` reads from;
+    # its length hint is the number of candidates left, known without reading one.
+    unread = [iter(ranked.rows) for ranked in lists]
+    fresh = [filterfalse(taken.__contains__, reader) for reader in unread]
+    # Each round splits the places that are left among the modes that are not dry. A round ends with every place taken
+    # or with at least one more mode dry, so there are no more rounds than modes.
+    alive, left = list(range(len(lists))), k
     while alive and left:
         for mode, budget in zip(alive, split([shares[mode] for mode in alive], left), strict=True):
-            taken = list(islice(fresh[mode], budget))
-            gone.update(taken)
-            rows[mode] += taken
+            more = list(islice(fresh[mode], budget))
+            taken.update(more)
+            rows[mode] += more
         left = k - sum(map(len, rows))
         alive = [mode for mode in alive if length_hint(unread[mode])]
     return [
-        Drawn(taken, _positions(column.rows, taken), not length_hint(reader))
-        for column, taken, reader in zip(columns, rows, unread, strict=True)
+        Draw(drawn, _positions(ranked.rows, drawn), not length_hint(reader))
+        for ranked, drawn, reader in zip(lists, rows, unread, strict=True)
     ]
 
 
-def _positions(column: list[int], taken: list[int]) -> list[int]:
-    """Where `taken` stand in `column`, which has them in the same order."""
+def _positions(ranked: list[int], drawn: list[int]) -> list[int]:
+    """Where `drawn` stand in `ranked`, which has them in the same order."""
     positions: list[int] = []
     at = -1
-    for row in taken:
-        at = column.index(row, at + 1)
+    for row in drawn:
+        at = ranked.index(row, at + 1)
         positions.append(at)
     return positions
 
 
-def picked(columns: Sequence[Column], drawn: Sequence[Drawn], modes: Sequence[int]) -> Picks:
+def interleaved(lists: Sequence[RankedList], draws: Sequence[Draw], modes: Sequence[int]) -> Picks:
     """One slate in which the modes alternate, so that every prefix keeps their proportions; ties: the heavier first."""
-    order = _alternating([len(one.rows) for one in drawn])
-    rows = order(_joined([one.rows for one in drawn]))
+    order = _alternating([len(one.rows) for one in draws])
+    rows = order(_joined([one.rows for one in draws]))
     return Picks(
         rows,
-        order(_at(drawn, [column.scores for column in columns])),
-        order(_joined([[mode] * len(one.rows) for mode, one in zip(modes, drawn, strict=True)])),
-        order(_joined([one.positions for one in drawn])),
-        _sources(columns, rows),
-        order(_at(drawn, [column.encoded for column in columns])) if columns and columns[0].encoded else (),
+        order(_at(draws, [ranked.scores for ranked in lists])),
+        order(_joined([[mode] * len(one.rows) for mode, one in zip(modes, draws, strict=True)])),
+        order(_joined([one.positions for one in draws])),
+        _sources(lists, rows),
+        order(_at(draws, [ranked.encoded for ranked in lists])) if lists and lists[0].encoded else (),
     )
 
 
-def _at(drawn: Sequence[Drawn], values: Sequence[Sequence[Any]]) -> list[Any]:
-    """Of each column's values those of the candidates that were drawn."""
-    return [of_column[position] for of_column, one in zip(values, drawn, strict=True) for position in one.positions]
+def _at(draws: Sequence[Draw], values: Sequence[Sequence[Any]]) -> list[Any]:
+    """Of each list's values those of the candidates that were drawn."""
+    return [of_list[position] for of_list, one in zip(values, draws, strict=True) for position in one.positions]
 
 
 def _joined(parts: Sequence[list[Any]]) -> list[Any]:
     return parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
 
 
-def _sources(columns: Sequence[Column], rows: tuple[int, ...]) -> tuple[int, ...]:
-    """Where each was found: all columns are of one source, and have the same followers."""
-    if not columns:
+def _sources(lists: Sequence[RankedList], rows: tuple[int, ...]) -> tuple[int, ...]:
+    """Where each candidate comes from: all lists are of one source, and have the same followers."""
+    if not lists:
         return ()
-    source, followers = columns[0].source, columns[0].followers
+    source, followers = lists[0].source, lists[0].followers
     if followers:
         return tuple([RECIPROCAL if row in followers else source for row in rows])
     return (source,) * len(rows)

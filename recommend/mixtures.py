@@ -16,13 +16,13 @@ def mixture_of(
     Engagements with a target outside every cluster (-1) do not count; ties go to the lower cluster.
     """
     inside = clusters >= 0
-    found, positions = np.unique(clusters[inside], return_inverse=True)
-    counts = np.bincount(positions, weights=weights[inside], minlength=len(found))
+    distinct, positions = np.unique(clusters[inside], return_inverse=True)
+    counts = np.bincount(positions, weights=weights[inside], minlength=len(distinct))
     top = np.argsort(-counts, kind="stable")[:n_modes]
     total = counts[top].sum()
     if total <= 0:
         return np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
-    return found[top].astype(np.int32), (counts[top] / total).astype(np.float32)
+    return distinct[top].astype(np.int32), (counts[top] / total).astype(np.float32)
 
 
 def allocate(

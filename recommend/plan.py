@@ -3,27 +3,32 @@
 from typing import Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Int32
 
 from bundle.errors import QueryError
 from bundle.manifest import QueryWeights, Strategy
 from bundle.space import CandidateLists, Relation, Space
-from recommend.exclusions import build_exclusions
-from recommend.profile import Profile, profile_of_row, row_of
+from bundle.strategies import default_strategies
+from recommend.profile import Profile, known_rows, profile_of_newcomer, profile_of_row, row_of
 from recommend.queries import Queries, build_queries, effective_weights
-from recommend.types import AUTO, NO_MODES, Exclusions, Fallback, LiveEdges, Modes, RecommendRequest
+from recommend.types import (
+    AUTO,
+    NO_LIVE_EDGES,
+    NO_MODES,
+    Exclusions,
+    Fallback,
+    LiveEdges,
+    Modes,
+    RecommendRequest,
+)
 
 ListQuery = Literal["centroid", "medoid"]
 
-# What a bundle that does not say otherwise means by these names.
-STANDARD = {
-    "mixture": Strategy(merge="proportional", mode_vector="personal", weights=QueryWeights(mode=1, relation=1)),
-    "unimodal": Strategy(merge="single", weights=QueryWeights(user=1, relation=1)),
-    "fold_in": Strategy(merge="single", weights=QueryWeights(fold_in=1, relation=1)),
-    "blend": Strategy(merge="single", weights=QueryWeights(user=0.3, fold_in=0.7, relation=1)),
-    "popular": Strategy(merge="popular"),
-}
-
+STANDARD = default_strategies()  # what a version that does not say otherwise means by these names
 UNMEASURED = "mixture"  # what `auto` means where nothing was measured
+UNNAMED = "unnamed"  # a strategy that was given itself, not by its name
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -49,7 +54,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def reach(self) -> int:
-        """How many candidates a query looks for: k, or as many as the strategy then looks at more closely."""
+        """How many candidates a query looks for: k, or as many as the strategy rescores."""
         rescoring = self.strategy.rescoring
         return self.k if rescoring is None else max(self.k, rescoring.pool)
 
@@ -73,36 +78,87 @@ def make_plan(space: Space, request: RecommendRequest, live: LiveEdges) -> Plan:
     if request.followers and relation.entry.source != relation.entry.target:
         raise QueryError("followers fits a relation between entities of one type; this one has two")
     row = row_of(space, relation, request.user)
-    name = auto_for(space, relation, row) if request.strategy == AUTO else request.strategy
-    strategy = space.entry.strategies.get(name) or STANDARD.get(name)
-    if strategy is None:
-        raise QueryError(f"no such strategy; there are: {', '.join([AUTO, *strategies_of(space)])}")
+    name, strategy = choose_strategy(space, relation, request.strategy, row)
     edges = live.merged(request.engagements)
     n_modes = modes_wanted(space, strategy, request.modes)
     profile = profile_of_row(space, relation, row, edges, n_modes, request.followers)
-    exclusions = build_exclusions(space, relation, profile, edges, request.exclude, request.exclude_seen)
-    return plan_for(space, relation, profile, exclusions, name, strategy, request.k, request.depth)
+    exclusions = _exclusions(space, relation, profile, edges, request.exclude, request.exclude_seen)
+    return _plan(space, relation, profile, exclusions, name, strategy, request.k, request.depth)
 
 
-def auto_for(space: Space, relation: Relation, row: int | None) -> str:
-    """What `auto` stands for: the version's default, or its default for people whom training does not know.
+def plan_user(space: Space, relation: Relation, row: int, asked: Strategy | str, k: int) -> Plan:
+    """Plan for the user of `row` with nothing newer than the version. Raises QueryError for an unknown strategy."""
+    name, strategy = choose_strategy(space, relation, asked, row)
+    profile = profile_of_row(space, relation, row, NO_LIVE_EDGES, modes_wanted(space, strategy))
+    exclusions = _exclusions(space, relation, profile, NO_LIVE_EDGES)
+    return _plan(space, relation, profile, exclusions, name, strategy, k)
 
-    Both were learnt and measured on the default relation; on another one their weights can be worse than none.
+
+def plan_newcomer(
+    space: Space,
+    relation: Relation,
+    engagements: Int32[npt.NDArray[np.int32], " targets"],
+    followers: Int32[npt.NDArray[np.int32], " followers"],
+    asked: Strategy | str,
+    k: int,
+) -> Plan:
+    """Plan for somebody of whom there are only these rows, ascending. Raises QueryError for an unknown strategy."""
+    name, strategy = choose_strategy(space, relation, asked, None)
+    profile = profile_of_newcomer(
+        space, relation, engagements.astype(np.int64), followers.astype(np.int64), modes_wanted(space, strategy)
+    )
+    exclusions = _exclusions(space, relation, profile, NO_LIVE_EDGES)
+    return _plan(space, relation, profile, exclusions, name, strategy, k)
+
+
+def choose_strategy(space: Space, relation: Relation, asked: Strategy | str, row: int | None) -> tuple[str, Strategy]:
+    """The strategy that is meant, and its name, for the user of `row` (None: unknown to training).
+
+    `auto` is the version's default, or its default for people whom training does not know. Both were learnt and
+    measured on the default relation; on another one their weights can be worse than none. Raises QueryError for a
+    name that is neither the version's nor a standard one.
     """
-    if relation.entry.name != space.entry.default.relation:
-        return UNMEASURED
-    newcomer = space.entry.auto_newcomer
-    return newcomer if row is None and newcomer is not None else space.entry.auto
+    if isinstance(asked, Strategy):
+        return UNNAMED, asked
+    name = asked
+    if asked == AUTO:
+        entry = space.entry
+        measured = entry.auto if row is not None or entry.auto_newcomer is None else entry.auto_newcomer
+        name = measured if relation.entry.name == entry.default.relation else UNMEASURED
+    strategy = space.entry.strategies.get(name) or STANDARD.get(name)
+    if strategy is None:
+        raise QueryError(f"no such strategy; there are: {', '.join([AUTO, *strategies_of(space)])}")
+    return name, strategy
 
 
-def modes_wanted(space: Space, strategy: Strategy, asked: int | None) -> int:
+def modes_wanted(space: Space, strategy: Strategy, asked: int | None = None) -> int:
     """How many interests the strategy draws from: none unless it merges several."""
     if strategy.merge != "proportional":
         return 0
     return min(asked or strategy.modes or space.entry.clusters.modes, space.entry.clusters.modes)
 
 
-def plan_for(
+def _exclusions(
+    space: Space,
+    relation: Relation,
+    profile: Profile,
+    live: LiveEdges,
+    exclude: tuple[str, ...] = (),
+    exclude_seen: bool = True,
+) -> Exclusions:
+    """Whom the answer must not have: the user and whom the user blocked always, the user's targets unless
+    `exclude_seen` is false, and the ids that the request names.
+    """
+    entry = relation.entry
+    named = (*exclude, *live.blocked.get(entry.target, ()))
+    others: list[int] = known_rows(space.entities[entry.target].ids.rows(named)).tolist() if named else []
+    if entry.source == entry.target and profile.row is not None:
+        others.append(int(profile.row))
+    seen = profile.targets if exclude_seen else profile.targets[:0]
+    return Exclusions(seen, tuple(others))
+
+
+def _plan(
     space: Space,
     relation: Relation,
     profile: Profile,
@@ -110,19 +166,35 @@ def plan_for(
     name: str,
     strategy: Strategy,
     k: int,
-    depth: int | None,
+    depth: int | None = None,
 ) -> Plan:
     """Plan for a profile: move the weights of absent terms, build the queries or find the stored lists."""
-    modes, asked = profile.modes, strategy.weights
-    weights = None if strategy.merge == "popular" else effective_weights(asked, profile, modes)
-    if weights is None:
-        fell: Fallback | None = None if strategy.merge == "popular" else "popular"
-        return Plan(space, relation, k, depth, name, strategy, asked, profile, NO_MODES, exclusions, True, None, fell)
-    lists = _stored_lists(space, relation, strategy) if len(modes) else None
-    if lists is not None and not weights.mode:
-        weights = weights.model_copy(update={"mode": 1.0})
-    fell = _moved(asked, weights)
-    return Plan(space, relation, k, depth, name, strategy, weights, profile, modes, exclusions, False, lists, fell)
+    asked = strategy.weights
+    used = None if strategy.merge == "popular" else effective_weights(asked, profile, profile.modes)
+    modes, lists, fallback = NO_MODES, None, None
+    if used is not None:
+        modes = profile.modes
+        lists = _stored_lists(space, relation, strategy) if len(modes) else None
+        if lists is not None and not used.mode:
+            used = used.model_copy(update={"mode": 1.0})
+        fallback = _fallback(asked, used)
+    elif strategy.merge != "popular":
+        fallback = "popular"
+    return Plan(
+        space=space,
+        relation=relation,
+        k=k,
+        depth=depth,
+        name=name,
+        strategy=strategy,
+        weights=used or asked,
+        profile=profile,
+        modes=modes,
+        exclusions=exclusions,
+        popular=used is None,
+        lists=lists,
+        fallback=fallback,
+    )
 
 
 def _stored_lists(space: Space, relation: Relation, strategy: Strategy) -> CandidateLists | None:
@@ -136,7 +208,7 @@ def list_query(strategy: Strategy) -> ListQuery:
     return "medoid" if strategy.mode_vector == "medoid" else "centroid"
 
 
-def _moved(asked: QueryWeights, used: QueryWeights) -> Fallback | None:
+def _fallback(asked: QueryWeights, used: QueryWeights) -> Fallback | None:
     """Which term took the weight of an absent one, if any."""
     if used.fold_in > asked.fold_in:
         return "fold_in"

@@ -15,15 +15,15 @@ CHUNK = 256
 
 def popular_picks(relation: Relation, exclusions: Exclusions, k: int, taken: frozenset[int] = frozenset()) -> Picks:
     """Up to `k` eligible targets that are not in `taken`; the score is ln(1 + in-degree)."""
-    found: list[tuple[int, int]] = []
+    ranked: list[tuple[int, int]] = []
     for rank, row in enumerate(_eligible(relation, exclusions)):
-        if len(found) == k:
+        if len(ranked) == k:
             break
         if row not in taken:
-            found.append((rank, row))
-    if not found:
+            ranked.append((rank, row))
+    if not ranked:
         return NO_PICKS
-    ranks, rows = zip(*found, strict=True)
+    ranks, rows = zip(*ranked, strict=True)
     indptr = relation.sources.indptr
     scores = tuple(math.log1p(indptr[row + 1] - indptr[row]) for row in rows)
     return Picks(rows, scores, (NO_MODE,) * len(rows), ranks, (POPULAR,) * len(rows))

@@ -1,25 +1,24 @@
 """The recommender: one loaded version, its searchers, and answers for one user or for thousands."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
+from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
-from jaxtyping import Integer
 
 from bundle.csr import Csr
 from bundle.errors import QueryError
 from bundle.manifest import Strategy
-from bundle.space import Bundle, Relation, Space
+from bundle.space import Bundle, Space
 from index.search.protocol import Hits, Searcher
-from recommend.plan import Plan, choose_relation, make_plan, modes_wanted, plan_for
-from recommend.profile import NO_ROWS, profile_of_newcomer, profile_of_row
+from recommend.plan import Plan, make_plan, plan_newcomer, plan_user
+from recommend.protocol import Lists, Users
 from recommend.slate import popular_slate, slate_from_hits, slate_from_lists
 from recommend.stored_lists import HEADS_KEPT, Encode, read_head
-from recommend.types import NO_LIVE_EDGES, Exclusions, LiveEdges, RecommendRequest, Slate
+from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
 
-ROWS_AT_ONCE = 256
-EVALUATED = "evaluated"  # the name of a strategy that has none yet
+PLANS_AT_ONCE = 256
 EXCLUDED_STEP = 64
 
 
@@ -41,6 +40,28 @@ class Recommender:
         """The candidates for one user. Raises QueryError for a request that this version cannot answer."""
         plan = self.plan(request, live)
         return self.at_once(plan) or self.search([plan])[0]
+
+    def for_users(self, users: Users, strategy: Strategy | str, k: int, *, relation: str) -> Lists:
+        """See `RowRecommender`: rows of the version's first space. The path of `recommend`, searched in batches."""
+        space = self.bundle.space()
+        chosen = space.relation(relation)
+        return self._rows(plan_user(space, chosen, user, strategy, k) for user in users.tolist())
+
+    def for_newcomers(
+        self, engagements: Csr, followers: Csr, strategy: Strategy | str, k: int, *, relation: str
+    ) -> Lists:
+        """See `RowRecommender`: rows of the version's first space."""
+        space = self.bundle.space()
+        chosen = space.relation(relation)
+        return self._rows(
+            plan_newcomer(space, chosen, engagements.row(i), followers.row(i), strategy, k)
+            for i in range(len(engagements))
+        )
+
+    def with_space(self, space: Space) -> "Recommender":
+        """A recommender over the same searchers and `space` instead of the version's own of that name."""
+        spaces = {**self.bundle.spaces, space.name: space}
+        return Recommender(replace(self.bundle, spaces=spaces), self._searchers)
 
     def plan(self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES) -> Plan:
         """What will be looked for; cheap. Raises QueryError, so that `search` need not."""
@@ -64,6 +85,14 @@ class Recommender:
                 slates[position] = slate
         return [slate for slate in slates if slate is not None]
 
+    def searcher(self, space: str, candidate_type: str) -> Searcher:
+        """The searcher over one type. Raises QueryError when the version has no index for it."""
+        try:
+            return self._searchers[space, candidate_type]
+        except KeyError:
+            known = ", ".join(sorted(name for owner, name in self._searchers if owner == space))
+            raise QueryError(f"this version has no index of that type in this space; it has: {known}") from None
+
     def _search_group(self, plans: Sequence[Plan]) -> Iterator[Slate]:
         first = plans[0]
         searcher = self.searcher(first.space.name, first.candidate_type)
@@ -77,69 +106,14 @@ class Recommender:
             yield slate_from_hits(plan, self.bundle.version, hits[start:stop])
             start = stop
 
-    def searcher(self, space: str, candidate_type: str) -> Searcher:
-        """The searcher over one type. Raises QueryError when the version has no index for it."""
-        try:
-            return self._searchers[space, candidate_type]
-        except KeyError:
-            known = ", ".join(sorted(name for owner, name in self._searchers if owner == space))
-            raise QueryError(f"this version has no index of that type in this space; it has: {known}") from None
-
-    def recommend_rows(
-        self,
-        user_rows: Integer[npt.NDArray[np.integer], " users"],
-        strategy: Strategy,
-        k: int,
-        *,
-        space: str | None = None,
-        relation: str | None = None,
-        exclude_seen: bool = True,
-        depth: int | None = None,
-    ) -> Iterator[Slate]:
-        """Slates for many users of this version by row, in order: the path of `recommend`, searched in batches."""
-        chosen = self.bundle.space(space)
-        edge = choose_relation(chosen, RecommendRequest(relation=relation))
-        for start in range(0, len(user_rows), ROWS_AT_ONCE):
-            rows = user_rows[start : start + ROWS_AT_ONCE].tolist()
-            yield from self._answer([_plan_row(chosen, edge, row, strategy, k, exclude_seen, depth) for row in rows])
-
-    def recommend_newcomers(
-        self,
-        engagements: Csr,
-        followers: Csr,
-        strategy: Strategy,
-        k: int,
-        *,
-        space: str | None = None,
-        relation: str | None = None,
-    ) -> Iterator[Slate]:
-        """Slates for people whom this version does not know, in order: rows i of `engagements` and of `followers`
-        are all that is known of one.
-        """
-        chosen = self.bundle.space(space)
-        edge = choose_relation(chosen, RecommendRequest(relation=relation))
-        for start in range(0, len(engagements), ROWS_AT_ONCE):
-            plans = []
-            for i in range(start, min(start + ROWS_AT_ONCE, len(engagements))):
-                targets, known = engagements.row(i).astype(np.int64), followers.row(i).astype(np.int64)
-                profile = profile_of_newcomer(chosen, edge, targets, known, modes_wanted(chosen, strategy, None))
-                plans.append(plan_for(chosen, edge, profile, Exclusions(targets, ()), EVALUATED, strategy, k, None))
-            yield from self._answer(plans)
-
-    def _answer(self, plans: Sequence[Plan]) -> Iterator[Slate]:
-        at_once = [self.at_once(plan) for plan in plans]
-        searched = iter(self.search([plan for plan, slate in zip(plans, at_once, strict=True) if slate is None]))
-        return (slate if slate is not None else next(searched) for slate in at_once)
-
-
-def _plan_row(
-    space: Space, relation: Relation, row: int, strategy: Strategy, k: int, exclude_seen: bool, depth: int | None
-) -> Plan:
-    n_modes = modes_wanted(space, strategy, None)
-    profile = profile_of_row(space, relation, row, NO_LIVE_EDGES, n_modes)
-    own = (row,) if relation.entry.source == relation.entry.target else ()
-    seen = profile.targets if exclude_seen else NO_ROWS
-    return plan_for(space, relation, profile, Exclusions(seen, own), EVALUATED, strategy, k, depth)
+    def _rows(self, plans: Iterable[Plan]) -> Lists:
+        """The rows of each plan's slate, in order; some hundred plans are searched together."""
+        remaining, rows = iter(plans), []
+        while batch := list(islice(remaining, PLANS_AT_ONCE)):
+            at_once = [self.at_once(plan) for plan in batch]
+            searched = iter(self.search([plan for plan, slate in zip(batch, at_once, strict=True) if slate is None]))
+            rows += [(next(searched) if slate is None else slate).rows for slate in at_once]
+        return rows
 
 
 def _together(plans: Sequence[Plan]) -> list[list[int]]:

@@ -1,6 +1,6 @@
-"""Ordering the candidates that a search found: a small network over products of embeddings, learnt at build time.
+"""Rescoring the candidates of a search: a small network over products of embeddings, learnt at build time.
 
-One inner product finds a few hundred candidates among all; for those alone it is cheap to look closer. Every
+One inner product finds a few hundred candidates among all; those few can afford a score that costs more. Every
 feature is arithmetic on the vectors and degrees of the user, of those at the other end of the user's edges,
 and of the candidate. No edge of a candidate is read: this is no walk over friends of friends.
 
@@ -33,6 +33,10 @@ from jaxtyping import Bool, Float32, Integer
 
 from bundle.manifest import Feature, Rescoring
 from bundle.space import Relation, Space
+from recommend.merge import RankedList
+from recommend.plan import Plan
+from recommend.profile import Profile
+from recommend.types import in_sorted
 
 FEATURES: tuple[Feature, ...] = get_args(Feature)
 MOST_NEIGHBOURS = 512
@@ -51,6 +55,28 @@ class Subject:
     followers: Float32[npt.NDArray[np.float32], "m d"]
     out_degree: int
     in_degree: int
+
+
+def rescored(plan: Plan, rescoring: Rescoring, ranked: RankedList) -> RankedList:
+    """The candidates by the network's score, best first; equal scores by row.
+
+    As they were for a user without edges of this relation: the network has nothing to compare them with.
+    """
+    if not ranked.rows or not len(plan.profile.targets):
+        return ranked
+    rows = np.array(ranked.rows, dtype=np.int64)
+    scores = network_scores(rescoring, features_of(plan.space, plan.relation, plan.profile, rows))
+    order = np.lexsort((rows, -scores))
+    return ranked._replace(rows=rows[order].tolist(), scores=scores[order].tolist())
+
+
+def features_of(
+    space: Space, relation: Relation, profile: Profile, candidates: Rows
+) -> Float32[npt.NDArray[np.float32], "n features"]:
+    """Every feature of `FEATURES`, a row for each candidate of the user of `profile`."""
+    followers = profile.followers(relation)
+    subject = make_subject(space, relation, profile.vector, profile.targets, followers)
+    return candidate_features(space, relation, subject, candidates, in_sorted(candidates, followers))
 
 
 def make_subject(
@@ -122,7 +148,7 @@ def _to_targets(
     return np.stack([nearest / lengths, largest.mean(axis=0) / lengths, soft])
 
 
-def rescore(
+def network_scores(
     rescoring: Rescoring, features: Float32[npt.NDArray[np.float32], "n features"]
 ) -> Float32[npt.NDArray[np.float32], " n"]:
     """The network's score of each candidate: `out · max(0, W x + b)` with x its standardised features."""

@@ -1,4 +1,4 @@
-"""From a plan and what was found to a slate: filter, add those who follow the user, merge, fill up."""
+"""From a plan and its candidates to a slate: filter, add those who follow the user, merge, fill up."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -8,11 +8,11 @@ from jaxtyping import Float32, Int32
 
 from bundle.space import CandidateLists
 from index.search.protocol import Hits
-from recommend.closer import look_closer
-from recommend.merge import Column, Drawn, draw, picked
+from recommend.merge import Draw, RankedList, draw, interleaved
 from recommend.plan import ListQuery, Plan, list_query
 from recommend.popular import popular_picks
 from recommend.profile import NOBODY
+from recommend.rescoring import rescored
 from recommend.stored_lists import HEAD_LENGTH, ListHead
 from recommend.types import LIST, NO_MODE, NO_MODES, NO_PICKS, SEARCH, Fallback, Modes, Picks, Slate, in_sorted
 
@@ -27,25 +27,25 @@ def slate_from_lists(plan: Plan, version: str, head_of: HeadOf) -> Slate | None:
     """Merge the stored lists of the plan's modes; None when exclusions leave them too short to fill the slate."""
     if plan.lists is None:
         return None
-    for read in _list_columns(plan, plan.lists, head_of):
-        columns = _with_followers(plan, read)
-        unwanted = plan.exclusions.among([column.rows for column in columns])
-        drawn = draw(columns, plan.modes.shares.tolist(), plan.k, unwanted)
-        # While no column was read past where it was cut, reading on down the lists would change nothing.
-        if all(column.whole or not one.exhausted for column, one in zip(columns, drawn, strict=True)):
-            full = sum([len(one.rows) for one in drawn]) == plan.k
-            return _slate(plan, version, columns, drawn, plan.fallback) if full else None
+    for stored in _stored_lists(plan, plan.lists, head_of):
+        lists = _with_followers(plan, stored)
+        unwanted = plan.exclusions.among([ranked.rows for ranked in lists])
+        draws = draw(lists, plan.modes.shares.tolist(), plan.k, unwanted)
+        # While no list was read past where it was cut, reading on down the lists would change nothing.
+        if all(ranked.whole or not one.exhausted for ranked, one in zip(lists, draws, strict=True)):
+            full = sum([len(one.rows) for one in draws]) == plan.k
+            return _slate(plan, version, lists, draws, plan.fallback) if full else None
     return None
 
 
 def slate_from_hits(plan: Plan, version: str, hits: Sequence[Hits]) -> Slate:
     """Merge the answers of the searcher, one for each of the plan's queries."""
-    columns = _with_followers(plan, [_hit_column(found) for found in hits])
+    lists = _with_followers(plan, [RankedList(one.rows.tolist(), one.scores.tolist(), SEARCH) for one in hits])
     if plan.strategy.rescoring is not None:
-        columns = [look_closer(plan, plan.strategy.rescoring, column) for column in columns]
+        lists = [rescored(plan, plan.strategy.rescoring, ranked) for ranked in lists]
     fallback: Fallback | None = "deeper_search" if plan.lists is not None and plan.fallback is None else plan.fallback
-    drawn = draw(columns, plan.modes.shares.tolist() if len(plan.modes) else [1.0], plan.k)
-    return _slate(plan, version, columns, drawn, fallback)
+    draws = draw(lists, plan.modes.shares.tolist() if len(plan.modes) else [1.0], plan.k)
+    return _slate(plan, version, lists, draws, fallback)
 
 
 def popular_slate(plan: Plan, version: str) -> Slate:
@@ -54,14 +54,14 @@ def popular_slate(plan: Plan, version: str) -> Slate:
 
 
 def _slate(
-    plan: Plan, version: str, columns: Sequence[Column], drawn: Sequence[Drawn], fallback: Fallback | None
+    plan: Plan, version: str, lists: Sequence[RankedList], draws: Sequence[Draw], fallback: Fallback | None
 ) -> Slate:
-    picks = picked(columns, drawn, range(len(drawn)) if len(plan.modes) else [NO_MODE] * len(drawn))
+    picks = interleaved(lists, draws, range(len(draws)) if len(plan.modes) else [NO_MODE] * len(draws))
     popular = _popular(plan, picks) if len(picks) < plan.k else NO_PICKS
     if len(popular):
         picks = picks.followed_by(popular)
         fallback = fallback if plan.strategy.merge == "popular" else "popular"
-    counts = tuple(len(one.rows) for one in drawn)
+    counts = tuple(len(one.rows) for one in draws)
     return Slate(
         space=plan.space,
         version=version,
@@ -72,6 +72,7 @@ def _slate(
         picks=picks,
         modes=Modes(plan.modes.clusters, plan.modes.shares, counts) if len(plan.modes) else NO_MODES,
         exclusions=plan.exclusions,
+        known=plan.profile.row is not None,
         fallback=fallback,
         short=len(picks) < plan.k,
     )
@@ -84,46 +85,42 @@ def _popular(plan: Plan, picks: Picks) -> Picks:
     return popular_picks(plan.relation, plan.exclusions, max(0, missing), frozenset(picks.rows))
 
 
-def _list_columns(plan: Plan, lists: CandidateLists, head_of: HeadOf) -> Iterator[list[Column]]:
+def _stored_lists(plan: Plan, lists: CandidateLists, head_of: HeadOf) -> Iterator[list[RankedList]]:
     """The modes' lists: first as much as should do, then the whole."""
     length = lists.rows.shape[1]
     # The heaviest mode's share of the slate and some excluded ones.
     reach = int(plan.k * float(plan.modes.shares[0])) + LIST_MARGIN
     if reach <= HEAD_LENGTH:
-        yield _head_columns(plan, length, head_of)
+        yield _list_heads(plan, length, head_of)
     elif reach < length:
-        yield _cut_columns(plan, lists, reach)
-    yield _cut_columns(plan, lists, length)
+        yield _cut_lists(plan, lists, reach)
+    yield _cut_lists(plan, lists, length)
 
 
-def _head_columns(plan: Plan, length: int, head_of: HeadOf) -> list[Column]:
+def _list_heads(plan: Plan, length: int, head_of: HeadOf) -> list[RankedList]:
     space, query, weight = plan.space.name, list_query(plan.strategy), plan.weights.mode
     clusters = plan.modes.clusters.tolist()
     heads = [head_of(space, plan.candidate_type, query, cluster, weight) for cluster in clusters]
     return [
-        Column(head.rows, head.scores, LIST, whole=len(head.rows) == length, encoded=head.encoded) for head in heads
+        RankedList(head.rows, head.scores, LIST, whole=len(head.rows) == length, encoded=head.encoded) for head in heads
     ]
 
 
-def _cut_columns(plan: Plan, lists: CandidateLists, reach: int) -> list[Column]:
+def _cut_lists(plan: Plan, lists: CandidateLists, reach: int) -> list[RankedList]:
     rows, scores = lists.rows[plan.modes.clusters, :reach], lists.scores[plan.modes.clusters, :reach]
     whole = reach == lists.rows.shape[1]
     weighted = (np.float32(plan.weights.mode) * scores).tolist()
-    return [Column(one, by_mode, LIST, whole=whole) for one, by_mode in zip(rows.tolist(), weighted, strict=True)]
+    return [RankedList(one, by_mode, LIST, whole=whole) for one, by_mode in zip(rows.tolist(), weighted, strict=True)]
 
 
-def _hit_column(hits: Hits) -> Column:
-    return Column(hits.rows.tolist(), hits.scores.tolist(), SEARCH)
-
-
-def _with_followers(plan: Plan, columns: Sequence[Column]) -> Sequence[Column]:
-    """Where following back counts, add the user's followers to every column and let the bonus reorder it."""
+def _with_followers(plan: Plan, lists: Sequence[RankedList]) -> Sequence[RankedList]:
+    """Where following back counts, add the user's followers to every list and let the bonus reorder it."""
     followers = _followers(plan)
     if not len(followers):
-        return columns
+        return lists
     scores = plan.space.entities[plan.candidate_type].vectors[followers] @ plan.queries().T
     bonus = np.float32(plan.weights.reciprocity)
-    return [_with_bonus(column, followers, scores[:, mode] + bonus, plan.reach) for mode, column in enumerate(columns)]
+    return [_with_bonus(ranked, followers, scores[:, mode] + bonus, plan.reach) for mode, ranked in enumerate(lists)]
 
 
 def _followers(plan: Plan) -> Int32[npt.NDArray[np.int32], " n"]:
@@ -139,16 +136,16 @@ def _followers(plan: Plan) -> Int32[npt.NDArray[np.int32], " n"]:
 
 
 def _with_bonus(
-    column: Column,
+    ranked: RankedList,
     followers: Int32[npt.NDArray[np.int32], " followers"],
     scores: Float32[npt.NDArray[np.float32], " followers"],
     n: int,
-) -> Column:
-    """The best `n` of the column and the followers together."""
-    own = np.array(column.rows, dtype=np.int64)
+) -> RankedList:
+    """The best `n` of the list and the followers together."""
+    own = np.array(ranked.rows, dtype=np.int64)
     others = np.flatnonzero(~in_sorted(own, followers))
     rows = np.concatenate([own[others], followers])
-    merged = np.concatenate([np.array(column.scores, dtype=np.float32)[others], scores])
+    merged = np.concatenate([np.array(ranked.scores, dtype=np.float32)[others], scores])
     order = np.lexsort((rows, -merged))[:n]
     best, scores_of_best = rows[order].tolist(), merged[order].tolist()
-    return Column(best, scores_of_best, column.source, frozenset(followers.tolist()), column.whole)
+    return RankedList(best, scores_of_best, ranked.source, frozenset(followers.tolist()), ranked.whole)

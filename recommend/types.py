@@ -22,7 +22,7 @@ FEW, MANY = 8, 256
 
 # How far down the ladder an answer had to go: the deepest rung that was used.
 Fallback = Literal["deeper_search", "fold_in", "user_vector", "popular"]
-# Where a candidate was found; a slate holds positions in this tuple.
+# Where a candidate comes from; a slate holds positions in this tuple.
 SOURCES = ("list", "search", "reciprocal", "popular")
 LIST, SEARCH, RECIPROCAL, POPULAR = range(4)
 
@@ -86,7 +86,7 @@ class RecommendRequest(msgspec.Struct, frozen=True):
 
 class Picks(msgspec.Struct, frozen=True):
     """The candidates of a slate, in step: rows, scores, the mode that chose each (position, or `NO_MODE`), its rank
-    in that mode's list, and where it was found (position in `SOURCES`). `encoded` is each as an answer shows it, where
+    in that mode's list, and where it comes from (position in `SOURCES`). `encoded` is each as an answer shows it, where
     that is at hand, else nothing.
     """
 
@@ -180,14 +180,15 @@ def in_sorted(
     if not len(ascending):
         return np.zeros(len(rows), dtype=np.bool_)
     positions = np.minimum(np.searchsorted(ascending, rows), len(ascending) - 1)
-    found: npt.NDArray[np.bool_] = ascending[positions] == rows
-    return found
+    present: npt.NDArray[np.bool_] = ascending[positions] == rows
+    return present
 
 
 class Slate(msgspec.Struct, frozen=True):
     """The answer, best first. In a mixture the modes alternate so that every prefix keeps their proportions.
 
-    `fallback` says that the strategy alone could not answer, `short` that fewer than k are eligible.
+    `known` says whether training knows the user, `fallback` that the strategy alone could not answer, `short` that
+    fewer than k are eligible.
     """
 
     space: Space
@@ -199,6 +200,7 @@ class Slate(msgspec.Struct, frozen=True):
     picks: Picks
     modes: Modes
     exclusions: Exclusions
+    known: bool
     fallback: Fallback | None = None
     short: bool = False
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.evaluate.options import RunOption, SeedOption
 from cli.evaluate.report import ReportOption, write
 from cli.output import JsonFlag, emit, line, table
 from cli.progress import progress
@@ -12,11 +13,7 @@ from cli.progress import progress
 if TYPE_CHECKING:
     from evaluation.compression import CompressionReport
 
-RunOption = Annotated[
-    Path, typer.Option("--run", help="The run directory, which has the held-out edges.", metavar="DIR")
-]
 LOSS_BUDGET = 0.02
-SeedOption = Annotated[int, typer.Option(help="Seed of every sample.", min=0)]
 
 
 def compression(
@@ -30,12 +27,12 @@ def compression(
     as_json: JsonFlag = False,
 ) -> None:
     """Compress a run's vectors 8 to 64 times, measure what is lost, and advise a code size (the paper's figure 4)."""
-    found = compression_part(run, users, loss_budget, seed)
-    write(report, "Compression", compression=(found,))
-    emit(found, as_json, lambda: _show_compression(found))
+    measured = measure(run, users, loss_budget, seed)
+    write(report, "Compression", compression=(measured,))
+    emit(measured, as_json, lambda: _show(measured))
 
 
-def compression_part(run: Path, users: int, loss_budget: float = LOSS_BUDGET, seed: int = 1) -> "CompressionReport":
+def measure(run: Path, users: int, loss_budget: float = LOSS_BUDGET, seed: int = 1) -> "CompressionReport":
     """The sweep over code sizes on the run's held-out edges."""
     import numpy as np
 
@@ -60,7 +57,7 @@ def compression_part(run: Path, users: int, loss_budget: float = LOSS_BUDGET, se
     )
 
 
-def _show_compression(report: "CompressionReport") -> None:
+def _show(report: "CompressionReport") -> None:
     columns = ("code", "bytes", "ratio", "MSE", "cosine", "recall@100", report.task, "loss")
     rows = [
         [

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evaluation.drift import DriftReport
     from evaluation.follow import FollowReport
     from evaluation.mixtures import MixtureReport
-    from evaluation.ranking import RankingReport
+    from evaluation.ranking.report import RankingReport
 
 
 def require_writable(directory: Path | None) -> Path | None:
@@ -54,7 +54,7 @@ def write(
         return
     from evaluation.report.page import Report, write_report
 
-    found = Report(
+    measured = Report(
         title=title,
         created=datetime.now(UTC),
         follow=follow,
@@ -63,4 +63,4 @@ def write(
         compression=compression,
         drift=drift,
     )
-    say(f"Report: {write_report(found, directory)}")
+    say(f"Report: {write_report(measured, directory)}")

@@ -1,51 +1,40 @@
-"""What a recommender is shown of a user: everything, as of users in training, or a few engagements, as of newcomers.
+"""What a recommender knows of a user: everything, as of users in training, or a few engagements, as of newcomers.
 
 Newcomers are played by users whom training does know: their vector is left out, and all but a few of their edges.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Int32
 
 from bundle.csr import Csr, csr_from_pairs, empty_csr
 from bundle.space import Space
 from evaluation.task import FollowTask
+from recommend.profile import NOBODY, Profile, profile_of_newcomer, profile_of_row
+from recommend.types import NO_LIVE_EDGES
 
-NOBODY = np.empty(0, dtype=np.int32)
 FEW = (1, 2, 3, 5, 10, 20)
-# Somebody who has this many edges is no likeness of a newcomer, even when shown with a few of them.
+# Somebody who has this many edges is no likeness of a newcomer, even with all but a few of them hidden.
 MOST_EDGES = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One user: θu (None: unknown to training), the targets of the user's edges, those with an edge to the user."""
-
-    vector: Float32[npt.NDArray[np.float32], " d"] | None
-    targets: Int32[npt.NDArray[np.int32], " targets"]
-    followers: Int32[npt.NDArray[np.int32], " followers"]
+def profiles_of_users(space: Space, task: FollowTask) -> list[Profile]:
+    """The users of the task as the version knows them."""
+    relation = space.relation(task.relation)
+    return [profile_of_row(space, relation, user, NO_LIVE_EDGES, n_modes=0) for user in task.users.tolist()]
 
 
-def as_known(space: Space, task: FollowTask) -> list[Shown]:
-    """The users of the task as training knows them."""
-    vectors = space.table(space.relation(task.relation).entry.source).embeddings
-    followers = task.train_by_target.take(task.users) if task.same_type else empty_csr(len(task.users))
-    return [
-        Shown(np.asarray(vectors[user]), task.train.row(user), followers.row(i))
-        for i, user in enumerate(task.users.tolist())
-    ]
-
-
-def as_new(engagements: Csr, followers: Csr) -> list[Shown]:
+def profiles_of_newcomers(space: Space, relation: str, engagements: Csr, followers: Csr) -> list[Profile]:
     """People of whom there are only engagements and followers, row by row."""
-    return [Shown(None, engagements.row(i), followers.row(i)) for i in range(len(engagements))]
+    asked = space.relation(relation)
+    pairs = ((engagements.row(i).astype(np.int64), followers.row(i).astype(np.int64)) for i in range(len(engagements)))
+    return [profile_of_newcomer(space, asked, targets, known, n_modes=0) for targets, known in pairs]
 
 
-def newcomers(task: FollowTask, few: Sequence[int], rng: np.random.Generator) -> FollowTask:
+def as_newcomers(task: FollowTask, few: Sequence[int], rng: np.random.Generator) -> FollowTask:
     """The task in which each user has one of the numbers `few` of training edges; the others become hidden.
 
     Users with more than MOST_EDGES edges are left out.

@@ -1,4 +1,4 @@
-"""Learning to look closer: the network of `recommend.rescoring`, fitted to validation edges."""
+"""Learning to rescore: the network of `recommend.rescoring`, fitted to validation edges."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,12 @@ from jaxtyping import Float32, Float64, Integer
 from scipy.optimize import minimize
 
 from bundle.manifest import Rescoring
-from bundle.space import Relation, Space
-from evaluation.learning.evidence import Shown
-from evaluation.learning.ranking_loss import Examples, pools_of, ranking_loss
-from evaluation.task import FollowTask, Lists
-from recommend.rescoring import FEATURES, candidate_features, make_subject
+from bundle.space import Space
+from evaluation.learning.loss import Examples, pools_of, ranking_loss
+from evaluation.task import FollowTask
+from recommend.profile import Profile
+from recommend.protocol import Lists
+from recommend.rescoring import FEATURES, features_of
 
 POOL = 300
 HIDDEN = 16
@@ -22,15 +23,15 @@ Rows = Integer[npt.NDArray[np.integer], " _"]
 
 
 def learn_rescoring(
-    space: Space, task: FollowTask, shown: Sequence[Shown], pools: Lists, rng: np.random.Generator
+    space: Space, task: FollowTask, profiles: Sequence[Profile], pools: Lists, rng: np.random.Generator
 ) -> Rescoring | None:
     """The network that puts the held-out candidates of `pools` first; None when no pool can teach anything.
 
-    `shown[i]` and `pools[i]` belong to `task.users[i]`.
+    `profiles[i]` and `pools[i]` belong to `task.users[i]`.
     """
     relation = space.relation(task.relation)
     thinned = [_thinned(pool, task.relevant(user), rng) for user, pool in zip(task.users.tolist(), pools, strict=True)]
-    examples = pools_of(task, thinned, lambda i, pool: _features(space, relation, shown[i], pool), len(FEATURES))
+    examples = pools_of(task, thinned, lambda i, pool: features_of(space, relation, profiles[i], pool), len(FEATURES))
     return fit_network(examples, rng) if len(examples.starts) > 1 else None
 
 
@@ -41,11 +42,6 @@ def _thinned(pool: Rows, relevant: Rows, rng: np.random.Generator) -> Rows:
     chosen = rng.permutation(others)[:NEGATIVES]
     kept: npt.NDArray[np.integer] = pool[np.sort(np.concatenate([np.flatnonzero(positive), chosen]))]
     return kept
-
-
-def _features(space: Space, relation: Relation, user: Shown, pool: Rows) -> Float32[npt.NDArray[np.float32], "n f"]:
-    subject = make_subject(space, relation, user.vector, user.targets, user.followers)
-    return candidate_features(space, relation, subject, pool, np.isin(pool, user.followers))
 
 
 def fit_network(examples: Examples, rng: np.random.Generator, *, hidden: int = HIDDEN, l2: float = L2) -> Rescoring:
@@ -62,8 +58,8 @@ def fit_network(examples: Examples, rng: np.random.Generator, *, hidden: int = H
         loss, gradient = _loss(packed, x, examples, hidden)
         return loss + l2 * float(packed @ packed), gradient + 2.0 * l2 * packed
 
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 150, "maxcor": 20})
-    matrix, bias, out = _unpack(found.x, hidden, width)
+    minimum = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 150, "maxcor": 20})
+    matrix, bias, out = _unpack(minimum.x, hidden, width)
     return Rescoring(
         pool=POOL,
         features=FEATURES,

@@ -13,25 +13,23 @@ from scipy.optimize import minimize
 
 from bundle.manifest import QueryWeights
 from bundle.space import Relation, Space
-from evaluation.learning.evidence import Shown
-from evaluation.learning.ranking_loss import Examples, pools_of, ranking_loss
-from evaluation.task import FollowTask, Lists
+from bundle.strategies import FIRST_GUESS
+from evaluation.learning.loss import Examples, pools_of, ranking_loss
+from evaluation.task import FollowTask
+from recommend.profile import Profile
+from recommend.protocol import Lists
 
 TERMS = ("user", "fold_in", "relation", "popularity", "reciprocity")
-FIRST_GUESS = QueryWeights(user=0.3, fold_in=0.7, relation=1.0, popularity=0.3, reciprocity=1.5)
 L2 = 1e-3
 Rows = Integer[npt.NDArray[np.integer], " n"]
 
 
-def learn_weights(space: Space, task: FollowTask, shown: Sequence[Shown], pools: Lists) -> QueryWeights:
-    """The weights that rank the held-out candidates of `pools` first.
-
-    `shown[i]` and `pools[i]` belong to `task.users[i]`.
-
-    The first guess when no pool holds both a held-out candidate and another one.
+def learn_weights(space: Space, task: FollowTask, profiles: Sequence[Profile], pools: Lists) -> QueryWeights:
+    """The weights that rank the held-out candidates of `pools` first; the first guess when no pool holds both a
+    held-out candidate and another one. `profiles[i]` and `pools[i]` belong to `task.users[i]`.
     """
     relation = space.relation(task.relation)
-    examples = pools_of(task, pools, lambda i, pool: terms(space, relation, shown[i], pool), len(TERMS))
+    examples = pools_of(task, pools, lambda i, pool: terms(space, relation, profiles[i], pool), len(TERMS))
     if len(examples.starts) < 2:
         return FIRST_GUESS
     learnt = fit_linear(examples)
@@ -50,17 +48,19 @@ def fit_linear(examples: Examples, l2: float = L2) -> Float64[npt.NDArray[np.flo
         loss, gradient = ranking_loss(scaled @ w, examples)
         return loss + l2 * float(w @ w), gradient @ scaled + 2.0 * l2 * w
 
-    found = minimize(objective, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 200})
-    weights: npt.NDArray[np.float64] = found.x * scale
+    minimum = minimize(objective, np.zeros(features.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    weights: npt.NDArray[np.float64] = minimum.x * scale
     return weights
 
 
-def terms(space: Space, relation: Relation, shown: Shown, pool: Rows) -> Float32[npt.NDArray[np.float32], "n terms"]:
+def terms(
+    space: Space, relation: Relation, profile: Profile, pool: Rows
+) -> Float32[npt.NDArray[np.float32], "n terms"]:
     """What each weight multiplies for one user, in the order of `TERMS`; reciprocity is 1 where t has an edge to u."""
     targets = space.table(relation.entry.target)
     vectors, nothing = targets.vectors[pool], np.zeros(targets.dim, dtype=np.float32)
-    own = nothing if shown.vector is None else shown.vector
-    fold_in = targets.embeddings[shown.targets].mean(axis=0) if len(shown.targets) else nothing
+    own = nothing if profile.vector is None else profile.vector
+    fold_in = targets.embeddings[profile.targets].mean(axis=0) if len(profile.targets) else nothing
     parts = np.stack([own, fold_in, relation.forward]) @ vectors[:, : targets.dim].T
     popularity = vectors[:, targets.dim] if vectors.shape[1] > targets.dim else np.zeros(len(pool), dtype=np.float32)
-    return np.column_stack([parts.T, popularity, np.isin(pool, shown.followers)]).astype(np.float32)
+    return np.column_stack([parts.T, popularity, np.isin(pool, profile.followers(relation))]).astype(np.float32)

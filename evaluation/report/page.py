@@ -7,14 +7,15 @@ from pathlib import Path
 
 from bundle.disk import write_text
 from bundle.records import Record
-from evaluation.cold import SHARES
 from evaluation.compression import CompressionReport
 from evaluation.drift import DriftReport
-from evaluation.follow import CUTS, FollowReport, Row
+from evaluation.follow import FollowReport
 from evaluation.mixtures import MixtureReport
-from evaluation.ranking import RankingReport
+from evaluation.newcomers import SHARES
+from evaluation.ranking.report import RankingReport
 from evaluation.report.svg import Series, chart
 from evaluation.report.words import mixture_in_words, sweep_in_words
+from evaluation.rows import CUTS, Row
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222 }
@@ -89,7 +90,7 @@ def _follow(report: FollowReport) -> str:
     catalogue = _table("Diversity, coverage and popularity bias of the first ten", rows, CATALOGUE, report.auto)
     words = f"<p>{html.escape(mixture_in_words(report))}</p>"
     degrees = _by_degree(rows, report.auto)
-    return heading + about + _follow_charts(rows) + quality + catalogue + words + degrees + _cold(report) + missing
+    return heading + about + _follow_charts(rows) + quality + catalogue + words + degrees + _newcomers(report) + missing
 
 
 def _mixtures(report: MixtureReport) -> str:
@@ -133,24 +134,24 @@ def _by_degree(rows: Sequence[Row], auto: str | None) -> str:
     return _wrap("Recall@10 by number of known edges", ["", *labels], body)
 
 
-def _cold(report: FollowReport) -> str:
-    if not report.cold:
+def _newcomers(report: FollowReport) -> str:
+    if not report.newcomers:
         return ""
-    columns = [name for name in SHARES if any(name in row.metrics for row in report.cold)]
+    columns = [name for name in SHARES if any(name in row.metrics for row in report.newcomers)]
     body = []
-    for row in report.cold:
-        cells = [str(row.known), row.shown]
+    for row in report.newcomers:
+        cells = [str(row.known), row.asked]
         for name in columns:
             found = row.metrics[name]
             share = f" <small>{row.share[name]:.0%}</small>" if name in row.share else ""
             cells.append(_estimate(found.mean, found.low, found.high) + share)
-        body.append(_line(row.strategy, cells, "strategy", row.shown == "in training"))
+        body.append(_line(row.strategy, cells, "strategy", row.asked == "in training"))
     about = (
         "<h3>Cold start</h3><p>Users with as many engagements as the first column says, asked for by name, and as "
         "people whom training does not know: by the engagements alone, and by them and by who follows the user. "
         f"The percentages are shares of the recall in the marked row.{_default_for_newcomers(report)}</p>"
     )
-    return about + _wrap("Users with few engagements", ["", "engagements", "shown", *columns], body)
+    return about + _wrap("Users with few engagements", ["", "engagements", "asked for", *columns], body)
 
 
 def _default_for_newcomers(report: FollowReport) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evaluation.follow import FollowReport, Row
+from evaluation.follow import FollowReport
 from evaluation.mixtures import MixtureReport, judged
+from evaluation.rows import Row
 
 ONE_VECTOR = ("unimodal", "fold_in", "blend", "rescored", "newcomer")
 SAID = (

@@ -13,12 +13,10 @@ from jaxtyping import Float32, Int64
 from bundle.csr import Csr
 from bundle.prepared import Part, RowArray
 from bundle.run import Run
+from bundle.strategies import BLEND
 
 Queries = Float32[npt.NDArray[np.float32], "_ width"]
 Embeddings = Float32[npt.NDArray[np.float32], "_ d"]
-# The share of a user's own vector in the blended query, and its weight of popularity.
-USER_SHARE = 0.3
-POPULARITY = 0.3
 MAX_RELATIONS = 8
 HELD_OUT_FIRST: tuple[Part, ...] = ("valid", "test", "edges")
 
@@ -72,14 +70,14 @@ class QueryMaker:
         positions = [i for i, relation in enumerate(self.run.graph.relations) if relation.target == entity_type]
         if len(positions) > MAX_RELATIONS:
             positions = sorted(rng.choice(positions, MAX_RELATIONS, replace=False).tolist())
-        weight = POPULARITY if entity_type == self.popular else 0.0
+        weight = BLEND.popularity if entity_type == self.popular else 0.0
         made: dict[str, list[Queries]] = {"unimodal": [], "fold_in": [], "blend": []}
         for position in positions:
             sources = self._sources(position, max(1, n_queries // 5 // len(positions)), rng)
             own = self.run.vectors[self.run.graph.relations[position].source][sources]
             folded = self._fold_in(position, sources)
             forward = self.run.relation_vectors[position, 0]
-            blended = USER_SHARE * own + (1 - USER_SHARE) * folded + forward
+            blended = BLEND.user * own + BLEND.fold_in * folded + BLEND.relation * forward
             made["unimodal"].append(_with_popularity(own + forward, 0.0))
             made["fold_in"].append(_with_popularity(folded + forward, 0.0))
             made["blend"].append(_with_popularity(blended, weight))

@@ -24,7 +24,7 @@ from index.builder.searchers import ChosenSearcher, SearcherStage
 from index.builder.stage import SpaceStage
 from index.search.probe import index_file, probe
 
-Assess = Callable[[Path, Manifest], Assessment | None]
+Assess = Callable[[Path], Assessment | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def build_version(
         )
         if assess is not None:
             writer.stage(manifest)
-            manifest = _assessed(manifest, space, assess(writer.root, manifest))
+            manifest = _assessed(manifest, space, assess(writer.root))
         return BuiltVersion(writer.commit(manifest), manifest, device.name, tuple(chosen))
 
 

@@ -1,4 +1,4 @@
-"""Opening the searcher of one candidate type of an opened version."""
+"""Opening the searchers of an opened version."""
 
 from pathlib import Path
 
@@ -15,6 +15,20 @@ from index.search.ranking import Matrix
 from index.search.refined import CandidateSource, RefinedSearcher
 
 HNSWLIB_SUFFIX = ".hnsw"
+
+
+def open_searchers(bundle: Bundle) -> dict[tuple[str, str], Searcher]:
+    """Every searcher of the version by space and candidate type. Raises BundleAltered, BundleInvalid."""
+    return {(space, name): open_searcher(bundle, space, name) for space, name in _searched(bundle)}
+
+
+def exact_searchers(bundle: Bundle) -> dict[tuple[str, str], Searcher]:
+    """An exact searcher for every type that the version has an index of: the truth to hold the others against."""
+    return {(space, name): ExactSearcher(bundle.spaces[space].table(name).vectors) for space, name in _searched(bundle)}
+
+
+def _searched(bundle: Bundle) -> list[tuple[str, str]]:
+    return [(space.name, entity_type) for space in bundle.spaces.values() for entity_type in space.entry.indexes]
 
 
 def open_searcher(bundle: Bundle, space: str | None, entity_type: str) -> Searcher:

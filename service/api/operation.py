@@ -98,6 +98,7 @@ def _space(space: Space) -> dict[str, object]:
         "default": entry.default.model_dump(),
         "strategies": {name: strategy.model_dump() for name, strategy in strategies_of(space).items()},
         "auto": entry.auto,
+        "auto_newcomer": entry.auto_newcomer,
         "clusters": entry.clusters.count,
         "modes": entry.clusters.modes,
         "indexes": {name: index.model_dump(exclude={"file"}) for name, index in entry.indexes.items()},

@@ -18,7 +18,7 @@ from bundle.reader import open_bundle
 from bundle.space import Bundle, Space
 from bundle.verify import check_digests, check_finite
 from index.search.exact import ExactSearcher
-from index.search.open import open_searcher
+from index.search.open import open_searchers
 from index.search.probe import probe_bundle
 from index.search.protocol import Searcher
 from recommend.recommender import Recommender
@@ -61,19 +61,11 @@ def load(path: Path, settings: Settings, *, thorough: bool) -> Loaded:
             check_digests(path, bundle.manifest)
             check_finite(path, bundle.manifest)
             probe_bundle(bundle)
-        searchers = _searchers(bundle)
+        searchers = open_searchers(bundle)
         recommender = Recommender(bundle, searchers, encode_candidate)
         recall = _self_test(bundle, searchers, settings)
         _warm_up(recommender, settings.warm_up_queries)
     return Loaded(bundle, recommender, recall, time.perf_counter() - started)
-
-
-def _searchers(bundle: Bundle) -> Mapping[tuple[str, str], Searcher]:
-    return {
-        (space.name, entity_type): open_searcher(bundle, space.name, entity_type)
-        for space in bundle.spaces.values()
-        for entity_type in space.entry.indexes
-    }
 
 
 def _self_test(bundle: Bundle, searchers: Mapping[tuple[str, str], Searcher], settings: Settings) -> float:

@@ -6,7 +6,7 @@ import pytest
 
 from bundle.reader import open_bundle
 from bundle.space import Space
-from index.search.exact import ExactSearcher
+from index.search.open import exact_searchers
 from recommend.recommender import Recommender
 from tests.support.toy import build_toy
 
@@ -22,8 +22,7 @@ def toy_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def recommender(toy_directory: Path) -> Recommender:
     bundle = open_bundle(toy_directory / "bundles" / "toy")
-    searchers = {("default", name): ExactSearcher(bundle.space().entities[name].vectors) for name in ("user", "item")}
-    return Recommender(bundle, searchers)
+    return Recommender(bundle, exact_searchers(bundle))
 
 
 @pytest.fixture(scope="session")

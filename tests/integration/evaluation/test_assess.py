@@ -8,7 +8,6 @@ import pytest
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT, Progress
 from bundle.run import open_graph
-from cli.compose import RecommendNewcomers
 from cli.progress import LineProgress
 from evaluation.learning.assess import assess
 from evaluation.task import follow_task
@@ -21,11 +20,7 @@ def graph(toy_directory: Path) -> PreparedGraph:
 
 
 def assessed(recommender: Recommender, graph: PreparedGraph, relation: str | None = None, progress: Progress = SILENT):
-    def recommend(users, strategy, k):
-        return [slate.rows for slate in recommender.recommend_rows(users, strategy, k, relation=relation)]
-
-    new = RecommendNewcomers(recommender, relation=relation)
-    return assess(recommender.bundle.space(), recommend, new, graph, seed=1, relation=relation, progress=progress)
+    return assess(recommender, graph, seed=1, relation=relation, progress=progress)
 
 
 def test_every_strategy_is_measured_and_the_best_one_is_the_default(

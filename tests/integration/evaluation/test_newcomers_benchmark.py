@@ -19,7 +19,7 @@ from benchmarks.newcomers import (
 )
 from bundle.csr import Csr, csr_from_pairs
 from bundle.prepared import PreparedGraph
-from evaluation.follow import Estimate, Row
+from evaluation.rows import Estimate, Row
 from evaluation.task import FollowTask, follow_task
 from recommend.recommender import Recommender
 from tests.support.graphs import Links, ids, write_graph

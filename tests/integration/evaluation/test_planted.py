@@ -10,16 +10,16 @@ import numpy.typing as npt
 import pytest
 
 from bundle.manifest import QueryWeights, Strategy
-from bundle.reader import open_bundle
 from bundle.run import open_graph
-from bundle.space import Bundle
-from cli.compose import Reclustered, reclustered
-from evaluation.follow import Row, strategy_row
+from cli.compose import open_recommender
+from evaluation.rows import Row, strategy_row
 from evaluation.task import FollowTask, follow_task
 from graph.prepare import prepare
 from graph.synthetic import generate
 from index.builder.config import parse_config as build_config
+from index.builder.recluster import recluster
 from index.builder.version import build_version
+from recommend.recommender import Recommender
 from training.config import parse_config
 from training.train import train
 
@@ -40,55 +40,52 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bundle(world: Path) -> Bundle:
-    return open_bundle(world / "bundles" / "v1")
-
-
-@pytest.fixture(scope="module")
 def task(world: Path) -> FollowTask:
     return follow_task(open_graph(world / "run"), "test", np.random.default_rng(1), n_users=800)
 
 
 @pytest.fixture(scope="module")
-def clustered(bundle: Bundle, task: FollowTask) -> Reclustered:
-    return reclustered(bundle, "follows", CLUSTERS, task.users, 1, modes=MODES)
+def clustered(world: Path) -> Recommender:
+    recommender = open_recommender(world / "bundles" / "v1")
+    space = recommender.bundle.space()
+    return recommender.with_space(recluster(space, open_graph(world / "run"), CLUSTERS, 1, modes=MODES))
 
 
-def measured(task: FollowTask, recommend: Reclustered, strategy: Strategy, bundle: Bundle) -> Row:
-    vectors = bundle.space().table("user").embeddings
-    return strategy_row(task, lambda users, _, k: recommend(users, strategy, k), "asked", vectors, None)
+def measured(task: FollowTask, recommender: Recommender, strategy: Strategy) -> Row:
+    vectors = recommender.bundle.space().table("user").embeddings
+    return strategy_row(task, recommender, "asked", vectors, None, strategy=strategy)
 
 
 def single(**weights: float) -> Strategy:
     return Strategy(merge="single", weights=QueryWeights(relation=1.0, **weights))
 
 
-def test_a_mixture_finds_clearly_more_than_one_vector(task: FollowTask, clustered: Reclustered, bundle: Bundle) -> None:
+def test_a_mixture_finds_clearly_more_than_one_vector(task: FollowTask, clustered: Recommender) -> None:
     personal = Strategy(
         merge="proportional", mode_vector="personal", modes=MODES, weights=QueryWeights(mode=1.0, relation=1.0)
     )
-    mixture = measured(task, clustered, personal, bundle)
-    singles = [measured(task, clustered, single(**{name: 1.0}), bundle) for name in ("user", "fold_in")]
+    mixture = measured(task, clustered, personal)
+    singles = [measured(task, clustered, single(**{name: 1.0})) for name in ("user", "fold_in")]
     for metric in ("one_way_recall@10", "one_way_recall@50", "diversity@10"):
         assert mixture.mean(metric) > 1.1 * max(row.mean(metric) for row in singles), metric
 
 
 def test_every_planted_interest_of_a_user_is_among_the_modes(
-    world: Path, task: FollowTask, clustered: Reclustered, bundle: Bundle
+    world: Path, task: FollowTask, clustered: Recommender
 ) -> None:
     interests = np.load(world / "graph" / "interests.npy")
     home = home_of(world)
-    assignment = clustered.recommender.bundle.space().clusters.assignment["user"]
-    means = community_of(assignment, home, interests.shape[1])
-    found, all_there = [], []
+    clusters = clustered.bundle.space().clusters
+    means = community_of(clusters.assignment["user"], home, interests.shape[1])
+    present, all_there = [], []
     for user in task.users.tolist():
-        shown = set(means[clustered.mixtures.row(user)].tolist())
+        modes = set(means[clusters.mixtures.row(user)].tolist())
         followed = np.bincount(home[task.train.row(user)], minlength=interests.shape[1])
         planted = [community for community in np.flatnonzero(interests[user]) if followed[community] >= 2]
-        hits = [community in shown for community in planted]
-        found += hits
+        hits = [community in modes for community in planted]
+        present += hits
         all_there.append(all(hits))
-    assert np.mean(found) > 0.98
+    assert np.mean(present) > 0.98
     assert np.mean(all_there) > 0.95
 
 

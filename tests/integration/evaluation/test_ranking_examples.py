@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from bundle.run import open_graph
-from evaluation.ranking import examples_from_graph
+from evaluation.ranking.tasks import examples_from_graph
 from tests.support.toy import item_row
 
 

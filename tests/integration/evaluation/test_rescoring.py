@@ -6,7 +6,7 @@ import pytest
 from bundle.manifest import QueryWeights, Rescoring, Strategy
 from bundle.space import Space
 from recommend.recommender import Recommender
-from recommend.rescoring import FEATURES, candidate_features, make_subject, rescore
+from recommend.rescoring import FEATURES, candidate_features, make_subject, network_scores
 from tests.support.toy import item_row, user_row
 
 USER, FOLLOWEE, FOLLOWER, STRANGER = (user_row(user) for user in ("105", "106", "104", "205"))
@@ -93,7 +93,7 @@ def test_the_network_is_one_hidden_layer_over_standardised_features() -> None:
     inputs[0, FEATURES.index("in_degree")] = 3.0  # standardised: (3 - 1)·2 = 4
     inputs[0, FEATURES.index("user")] = 5.0
     # hidden: 4 + 0.5, and -4 + 5 = 1
-    assert rescore(network, inputs) == pytest.approx([4.5 + 10.0])
+    assert network_scores(network, inputs) == pytest.approx([4.5 + 10.0])
 
 
 def test_a_network_whose_arrays_do_not_fit_is_refused() -> None:
@@ -102,21 +102,21 @@ def test_a_network_whose_arrays_do_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("weight", [5.0, -5.0])
-def test_the_service_orders_what_it_found_by_the_network(recommender: Recommender, weight: float) -> None:
+def test_the_service_orders_its_candidates_by_the_network(recommender: Recommender, weight: float) -> None:
     strategy = Strategy(
         merge="single",
         weights=QueryWeights(user=1.0, reciprocity=0.001),
         rescoring=by_reciprocity(weight),
     )
-    slate = next(iter(recommender.recommend_rows(np.array([USER]), strategy, 5, relation="follows")))
-    assert (slate.rows[0] == FOLLOWER) == (weight > 0)
-    assert len(set(slate.rows.tolist())) == 5
+    rows = recommender.for_users(np.array([USER]), strategy, 5, relation="follows")[0]
+    assert (rows[0] == FOLLOWER) == (weight > 0)
+    assert len(set(rows.tolist())) == 5
 
 
 def test_the_service_searches_further_than_it_answers(recommender: Recommender) -> None:
     # The follower is nearly last by the query, and first by the network that sees the whole pool.
     network = by_reciprocity(1.0).model_copy(update={"pool": 30})
     strategy = Strategy(merge="single", weights=QueryWeights(user=-1.0), rescoring=network)
-    slate = next(iter(recommender.recommend_rows(np.array([USER]), strategy, 3, relation="follows")))
-    assert slate.rows[0] == FOLLOWER
-    assert len(slate.rows) == 3
+    rows = recommender.for_users(np.array([USER]), strategy, 3, relation="follows")[0]
+    assert rows[0] == FOLLOWER
+    assert len(rows) == 3

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from bundle.manifest import ClustersEntry, DefaultQuery, Evaluation, Lineage, Manifest, SpaceEntry, Strategy
-from evaluation.follow import Estimate, Row
 from evaluation.learning.assess import popularity_gate
 from evaluation.learning.compare import compare
+from evaluation.rows import Estimate, Row
 
 
 def version(name: str, **strategies: dict[str, float]) -> Manifest:

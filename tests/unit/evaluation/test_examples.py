@@ -9,8 +9,8 @@ import pytest
 
 from bundle.errors import UsageError
 from bundle.ids import int_ids, string_ids
-from evaluation.examples import number_examples, read_examples, split_by_user, vectors_of
-from evaluation.ranking import Labelled
+from evaluation.ranking.examples import number_examples, read_examples, split_by_user, vectors_of
+from evaluation.ranking.models import Labelled
 
 TWO = "user,item,label\n20,b,1\n99,a,0\n"
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from evaluation.ranking import FeatureSet, Labelled, RankingReport, feature_sets, predict, ranking_report
-from evaluation.ranking_metrics import mean_average_precision, measure, pr_auc, relative_cross_entropy, roc_auc
+from evaluation.ranking.metrics import mean_average_precision, measure, pr_auc, relative_cross_entropy, roc_auc
+from evaluation.ranking.models import FeatureSet, Labelled, predict
+from evaluation.ranking.report import RankingReport, feature_sets, ranking_report
 
 LABELS = np.array([True, False, True, False])
 SCORES = np.array([0.9, 0.8, 0.3, 0.1])

@@ -8,12 +8,14 @@ from xml.etree import ElementTree
 import pytest
 
 from evaluation.compression import CompressionReport, CompressionRow
-from evaluation.follow import ColdRow, Estimate, FollowReport, Row
+from evaluation.follow import FollowReport
 from evaluation.mixtures import MixtureReport, MixtureRow
-from evaluation.ranking import RankingReport, RankingRow
+from evaluation.newcomers import NewcomerRow
+from evaluation.ranking.report import RankingReport, RankingRow
 from evaluation.report.page import Report, render, write_report
 from evaluation.report.svg import Series, chart
 from evaluation.report.words import mixture_in_words
+from evaluation.rows import Estimate, Row
 
 VOID = {"meta", "br"}
 
@@ -37,11 +39,13 @@ def follow() -> FollowReport:
         Row(name="implicit_als_128", kind="baseline", missing="the package <implicit> is not installed"),
     )
     metrics = method("auto", "strategy", 0.2).metrics
-    cold = (
-        ColdRow(known=1, strategy="auto", shown="in training", metrics=metrics),
-        ColdRow(known=1, strategy="auto", shown="by engagements", metrics=metrics, share={"recall@10": 0.913}),
+    newcomers = (
+        NewcomerRow(known=1, strategy="auto", asked="in training", metrics=metrics),
+        NewcomerRow(known=1, strategy="auto", asked="by engagements", metrics=metrics, share={"recall@10": 0.913}),
     )
-    return FollowReport(relation="follows", held_out="test", users=100, seed=1, auto="blend", rows=rows, cold=cold)
+    return FollowReport(
+        relation="follows", held_out="test", users=100, seed=1, auto="blend", rows=rows, newcomers=newcomers
+    )
 
 
 @pytest.fixture

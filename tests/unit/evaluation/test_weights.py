@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from evaluation.learning.ranking_loss import Examples, ranking_loss
+from evaluation.learning.loss import Examples, ranking_loss
 from evaluation.learning.weights import fit_linear
 
 # Two pools: one held-out candidate among three, two among four.

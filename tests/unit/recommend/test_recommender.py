@@ -10,7 +10,7 @@ from bundle.csr import csr_from_pairs
 from bundle.errors import QueryError
 from bundle.manifest import QueryWeights, Strategy
 from bundle.space import Bundle, Space
-from index.search.exact import ExactSearcher
+from index.search.open import exact_searchers
 from recommend.recommender import Recommender
 from recommend.stored_lists import HEAD_LENGTH
 from recommend.types import NO_MODE, LiveEdges, RecommendRequest, Slate
@@ -48,10 +48,9 @@ def test_every_eligible_candidate_when_k_asks_for_more(recommender: Recommender,
     assert slate.short
 
 
-def test_single_query_is_the_documented_sum(recommender: Recommender, space: Space) -> None:
+def test_single_query_is_the_documented_sum(toy: Bundle, space: Space) -> None:
     weights = QueryWeights(user=0.3, fold_in=0.7, relation=2, popularity=0.1)
-    strategy = Strategy(merge="single", weights=weights)
-    slate = next(iter(recommender.recommend_rows(np.array([5]), strategy, 10)))
+    slate = _ask(_with_strategy(toy, "sum", Strategy(merge="single", weights=weights)), strategy="sum", k=10)
     follows, users = space.relations["follows"], space.entities["user"]
     mean = users.embeddings[follows.targets.row(5)].mean(axis=0)
     query = np.append(0.3 * users.embeddings[5] + 0.7 * mean + 2 * follows.forward, 0.1)
@@ -164,9 +163,9 @@ def test_unfollowed_is_eligible_again_and_blocked_never(recommender: Recommender
     assert USERS[5] not in recommender.recommend(seen).ids()
 
 
-def test_followers_are_candidates_and_their_bonus_counts(recommender: Recommender, space: Space) -> None:
+def test_followers_are_candidates_and_their_bonus_counts(toy: Bundle, space: Space) -> None:
     weights = QueryWeights(user=1, relation=1, reciprocity=1000)
-    slate = next(iter(recommender.recommend_rows(np.array([5]), Strategy(merge="single", weights=weights), 50)))
+    slate = _ask(_with_strategy(toy, "bonus", Strategy(merge="single", weights=weights)), strategy="bonus", k=50)
     follows = space.relations["follows"]
     followers = set(follows.sources.row(5).tolist()) - set(follows.targets.row(5).tolist())
     assert followers
@@ -206,12 +205,34 @@ def test_questions_without_an_answer_are_refused(recommender: Recommender, field
         _ask(recommender, **fields)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_users_by_row_get_what_their_requests_would_get(recommender: Recommender, name: str) -> None:
+    lists = recommender.for_users(np.arange(300), name, 10, relation="follows")
+    assert len(lists) == 300
+    for row in range(0, 300, 25):
+        assert lists[row].tolist() == _ask(recommender, user=USERS[row], strategy=name, k=10).rows.tolist()
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_rows_and_requests_agree(recommender: Recommender, name: str) -> None:
-    slates = recommender.recommend_rows(np.arange(300), STRATEGIES[name], 10)
-    for row, slate in enumerate(slates):
-        if row % 50 == 0:
-            assert list(slate.picks) == list(_ask(recommender, user=USERS[row], strategy=name, k=10).picks)
+def test_a_strategy_may_be_given_itself(recommender: Recommender, name: str) -> None:
+    users = np.arange(20)
+    by_name, by_value = (
+        recommender.for_users(users, asked, 10, relation="follows") for asked in (name, STRATEGIES[name])
+    )
+    assert [rows.tolist() for rows in by_value] == [rows.tolist() for rows in by_name]
+
+
+def test_a_name_that_is_no_strategy_is_refused_for_rows_too(recommender: Recommender) -> None:
+    with pytest.raises(QueryError, match="no such strategy"):
+        recommender.for_users(np.arange(2), "best", 10, relation="follows")
+
+
+def test_a_slate_says_whether_training_knows_the_user(recommender: Recommender) -> None:
+    assert _ask(recommender).known
+    for nobody in ("12345", "no id at all", ""):
+        slate = _ask(recommender, user=nobody)
+        assert not slate.known
+        assert slate.fallback == "popular"
 
 
 def _followed_back(space: Space) -> QueryWeights:
@@ -262,7 +283,7 @@ def test_newcomers_by_row_get_what_a_request_would_get(recommender: Recommender,
     strategy = Strategy(merge="single", weights=QueryWeights(fold_in=1.0, relation=1.0, reciprocity=0.5))
     engaged = csr_from_pairs(np.array([0, 0], dtype=np.int32), np.array([9, 40], dtype=np.int32), 1)
     followers = csr_from_pairs(np.array([0], dtype=np.int32), np.array([17], dtype=np.int32), 1)
-    by_row = next(iter(recommender.recommend_newcomers(engaged, followers, strategy, 10)))
+    by_row = recommender.for_newcomers(engaged, followers, strategy, 10, relation="follows")
     asked = _with_strategy(toy, "same", strategy).recommend(
         RecommendRequest(
             engagements=LiveEdges(added={"follows": (USERS[9], USERS[40])}),
@@ -271,7 +292,7 @@ def test_newcomers_by_row_get_what_a_request_would_get(recommender: Recommender,
             k=10,
         )
     )
-    assert by_row.rows.tolist() == asked.rows.tolist()
+    assert [rows.tolist() for rows in by_row] == [asked.rows.tolist()]
 
 
 def _seen(space: Space, row: int) -> set[int]:
@@ -285,5 +306,4 @@ def _with_strategy(toy: Bundle, name: str, strategy: Strategy) -> Recommender:
         update={"strategies": {**space.entry.strategies, name: strategy}, "auto_newcomer": name}
     )
     changed = replace(toy, spaces={space.name: replace(space, entry=entry)})
-    searchers = {("main", kind): ExactSearcher(space.entities[kind].vectors) for kind in ("user", "hashtag")}
-    return Recommender(changed, searchers)
+    return Recommender(changed, exact_searchers(changed))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bundle.ids import IntIds, parse_int_id
-from recommend.merge import Column, draw, picked
+from recommend.merge import RankedList, draw, interleaved
 from recommend.mixtures import allocate
 from recommend.recommender import Recommender
 from recommend.types import LIST, RecommendRequest
@@ -81,13 +81,13 @@ async def test_the_breaker_opens_at_the_first_failure_and_closes_after_a_good_pr
 def test_a_drawn_slate_is_distinct_full_and_proportional(weights: list[float], k: int, length: int) -> None:
     rng = np.random.default_rng(length)
     rows = [rng.permutation(100)[:length].tolist() for _ in weights]
-    columns = [Column(one, [0.0] * length, LIST) for one in rows]
-    drawn = draw(columns, weights, k)
-    picks = picked(columns, drawn, range(len(weights)))
+    lists = [RankedList(one, [0.0] * length, LIST) for one in rows]
+    draws = draw(lists, weights, k)
+    picks = interleaved(lists, draws, range(len(weights)))
     assert len(set(picks.rows)) == len(picks) == min(k, len({row for one in rows for row in one}))
     budgets = allocate(np.array(weights), k)
     if length and all(budget <= length - k for budget in budgets.tolist()):  # nobody can run dry
-        assert [len(one.positions) for one in drawn] == budgets.tolist()
+        assert [len(one.positions) for one in draws] == budgets.tolist()
 
 
 @given(

@@ -1,12 +1,8 @@
-"""Embeddings as frozen features of a ranking model: what they add to a small network's predictions.
+"""The small models of a ranking: a logistic one, or a network of one hidden layer, over frozen embeddings.
 
-Labelled examples (user, item, label, other features) train a logistic model or a network of one hidden layer,
-with and without the embeddings of the user, of the item and of both, raw or decoded from their codes. The
-embeddings stay as they are; only the small model learns.
+Labelled examples (user, item, label, other features) train them; the embeddings stay as they are.
 """
 
-import itertools
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,12 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float32, Int64
-
-from bundle.prepared import Edges, PreparedGraph
-from bundle.progress import SILENT, Progress
-from bundle.records import Record
-from evaluation.follow import Estimate, estimate
-from evaluation.ranking_metrics import measure
 
 Vectors = Float32[npt.NDArray[np.float32], "_ d"]
 Model = Literal["logistic", "mlp"]
@@ -48,65 +38,6 @@ class FeatureSet:
     name: str
     users: Vectors | None = None
     items: Vectors | None = None
-
-
-class RankingRow(Record):
-    """What one model with one feature set measured on the test examples."""
-
-    features: str
-    model: Model
-    metrics: dict[str, Estimate]
-
-
-class RankingReport(Record):
-    """All feature sets on one task."""
-
-    task: str
-    train: int
-    test: int
-    rows: tuple[RankingRow, ...]
-
-    def row(self, features: str, model: Model = "mlp") -> RankingRow:
-        """The row of one feature set and model. Raises KeyError."""
-        return {(row.features, row.model): row for row in self.rows}[features, model]
-
-
-def feature_sets(tables: Mapping[str, tuple[Vectors | None, Vectors | None]]) -> list[FeatureSet]:
-    """None, then user, item and both for every named pair of (user vectors, item vectors), raw or decoded.
-
-    A side that is None has no vectors there: a space without that type.
-    """
-    found = [FeatureSet("none")]
-    for name, (users, items) in tables.items():
-        if users is not None:
-            found.append(FeatureSet(f"user ({name})", users=users))
-        if items is not None:
-            found.append(FeatureSet(f"item ({name})", items=items))
-        if users is not None and items is not None:
-            found.append(FeatureSet(f"user + item ({name})", users=users, items=items))
-    return found
-
-
-def ranking_report(
-    task: str,
-    train: Labelled,
-    test: Labelled,
-    sets: Sequence[FeatureSet],
-    *,
-    models: Sequence[Model] = ("logistic", "mlp"),
-    seed: int = 0,
-    progress: Progress = SILENT,
-) -> RankingReport:
-    """Train every model on every feature set and measure it on `test`."""
-    rows = []
-    with progress.stage("Ranking models", len(sets) * len(models), "models") as bar:
-        for features, model in itertools.product(sets, models):
-            probabilities = predict(train, test, features, model, seed)
-            found = measure(test.users, test.labels, probabilities, np.random.default_rng(seed))
-            metrics = {name: estimate(interval) for name, interval in found.items()}
-            rows.append(RankingRow(features=features.name, model=model, metrics=metrics))
-            bar.advance()
-    return RankingReport(task=task, train=len(train), test=len(test), rows=tuple(rows))
 
 
 def predict(train: Labelled, test: Labelled, features: FeatureSet, model: Model, seed: int) -> npt.NDArray[np.float64]:
@@ -194,35 +125,3 @@ def _new_network(columns: int, model: Model, mean_label: float, generator: torch
     chance = min(max(mean_label, 1e-6), 1.0 - 1e-6)
     weights[-1] += float(np.log(chance / (1.0 - chance)))
     return _Network([weight.requires_grad_() for weight in weights])
-
-
-def examples_from_graph(
-    graph: PreparedGraph, relation: str, part: Literal["valid", "test"], rng: np.random.Generator, *, negatives: int = 4
-) -> Labelled:
-    """Held-out edges as positives and, for each, `negatives` non-edges of the same source as negatives.
-
-    Negatives are targets of other held-out edges, so that popularity alone does not tell them apart; pairs that
-    are an edge in any part are left out. Other features: ln(1 + degree) of either end in training.
-    """
-    chosen = graph.relation(relation)
-    edges = chosen.part(part)
-    n_targets = graph.count(chosen.target)
-    positives = np.asarray(edges.src).astype(np.int64), np.asarray(edges.dst).astype(np.int64)
-    users = np.repeat(positives[0], negatives)
-    items = rng.choice(positives[1], len(users))
-    known = np.concatenate([_keys(chosen.part(name), n_targets) for name in ("edges", "valid", "test")])
-    fresh = ~np.isin(users * n_targets + items, known)
-    pairs = np.unique((users * n_targets + items)[fresh])
-    all_users = np.concatenate([positives[0], pairs // n_targets])
-    all_items = np.concatenate([positives[1], pairs % n_targets])
-    labels = np.arange(len(all_users)) < len(positives[0])
-    degrees = (
-        np.bincount(np.asarray(chosen.train.src), minlength=graph.count(chosen.source))[all_users],
-        np.bincount(np.asarray(chosen.train.dst), minlength=n_targets)[all_items],
-    )
-    return Labelled(all_users, all_items, labels, np.log1p(np.stack(degrees, axis=1)).astype(np.float32))
-
-
-def _keys(edges: Edges, n_targets: int) -> Int64[npt.NDArray[np.int64], " e"]:
-    keys: npt.NDArray[np.int64] = np.asarray(edges.src).astype(np.int64) * n_targets + np.asarray(edges.dst)
-    return keys

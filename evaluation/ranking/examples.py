@@ -6,7 +6,7 @@ Parquet, CSV or TSV, by the file's name. Ids are those of the graph; whoever has
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float32
 
 from bundle.errors import UsageError
 from bundle.ids import ABSENT, IdTable
-from evaluation.ranking import Labelled
+from bundle.space import Space
+from evaluation.ranking.models import Labelled
 
 NEEDED = ("user", "item", "label")
 LABELS = {"0": False, "1": True, "false": False, "true": True}
@@ -98,21 +99,52 @@ def vectors_of(
 ) -> tuple[Float32[npt.NDArray[np.float32], "names d"], float]:
     """The vector of each of `names`, zeros for one without; and the share of them that have one."""
     rows = ids.rows(names)
-    present = rows != ABSENT
-    selection = np.zeros((len(rows), vectors.shape[1]), dtype=np.float32)
-    selection[present] = vectors[rows[present]]
-    return selection, float(present.mean())
+    known = rows != ABSENT
+    chosen = np.zeros((len(rows), vectors.shape[1]), dtype=np.float32)
+    chosen[known] = vectors[rows[known]]
+    return chosen, float(known.mean())
+
+
+class RelationMatch(NamedTuple):
+    """How well a relation fits labelled examples: its ends, and which shares of the users and items are there."""
+
+    relation: str
+    user_type: str
+    item_type: str
+    users: float
+    items: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether either end has any of them."""
+        return self.users > 0 and self.items > 0
+
+
+def matching_relations(space: Space, users: Sequence[str], items: Sequence[str]) -> list[RelationMatch]:
+    """Every relation of the space, the one that has most of them first; of equals the default, then the earlier one."""
+    relations = [one.entry for one in space.relations.values()]
+    as_user = {name: _share(space, name, users) for name in {one.source for one in relations}}
+    as_item = {name: _share(space, name, items) for name in {one.target for one in relations}}
+    matches = [
+        RelationMatch(one.name, one.source, one.target, as_user[one.source], as_item[one.target]) for one in relations
+    ]
+    default = space.entry.default.relation
+    return sorted(matches, key=lambda one: (not one.fits, -one.users - one.items, one.relation != default))
+
+
+def _share(space: Space, entity_type: str, ids: Sequence[str]) -> float:
+    return float((space.table(entity_type).ids.rows(ids) != ABSENT).mean())
 
 
 def split_by_user(examples: Labelled, share: float, rng: np.random.Generator) -> tuple[Labelled, Labelled]:
     """Two parts without a user in common: the second has about `share` of the users."""
-    users = np.unique(examples.users)
-    second = np.isin(examples.users, users[rng.random(len(users)) < share])
+    known = np.unique(examples.users)
+    second = np.isin(examples.users, known[rng.random(len(known)) < share])
     return _part(examples, ~second), _part(examples, second)
 
 
-def _part(examples: Labelled, rows: npt.NDArray[np.bool_]) -> Labelled:
-    return Labelled(examples.users[rows], examples.items[rows], examples.labels[rows], examples.others[rows])
+def _part(examples: Labelled, chosen: npt.NDArray[np.bool_]) -> Labelled:
+    return Labelled(examples.users[chosen], examples.items[chosen], examples.labels[chosen], examples.others[chosen])
 
 
 def _numbering(columns: Any) -> Mapping[str, int]:
@@ -139,9 +171,9 @@ def _read(path: Path) -> Any:
 def _other_columns(path: Path, columns: Sequence[str]) -> list[str]:
     missing = [name for name in NEEDED if name not in columns]
     if missing:
-        found = ", ".join(columns) or "none"
+        present = ", ".join(columns) or "none"
         raise UsageError(
-            f"{path} lacks the column {missing[0]!r}; its columns are: {found}. Expected user, item, label."
+            f"{path} lacks the column {missing[0]!r}; its columns are: {present}. Expected user, item, label."
         )
     return [name for name in columns if name not in NEEDED]
 

@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float32, Float64, Int64, Integer
 
-from evaluation.task import FollowTask, Lists
+from evaluation.task import FollowTask
+from recommend.protocol import Lists
 
 Scores = Float64[npt.NDArray[np.float64], " n"]
-# A following back is easy to tell and half of a follow graph; what is found besides it decides how useful a list is.
+# A following back is easy to tell and half of a follow graph; the candidates besides decide how useful a list is.
 ONE_WAY_IMPORTANCE = 2.0
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 
 from bundle.csr import csr_from_pairs, empty_csr
-from cli.compose import RecommendNewcomers
 from recommend.recommender import Recommender
 from tests.support.toy import ITEMS, item_row
 
@@ -12,7 +11,7 @@ def test_two_engagements_are_enough_to_tell_a_taste_and_are_not_recommended_back
     liked = ["jazz-03", "jazz-05", "chess-02", "chess-04"]
     rows = np.array([0, 0, 1, 1], dtype=np.int32)
     engagements = csr_from_pairs(rows, np.array([item_row(item) for item in liked], dtype=np.int32), 2)
-    found = RecommendNewcomers(recommender, relation="likes")(engagements, empty_csr(2), "fold_in", 10)
+    found = recommender.for_newcomers(engagements, empty_csr(2), "fold_in", 10, relation="likes")
     names = [[ITEMS[row] for row in slate] for slate in found]
     assert all(name.startswith("jazz") for name in names[0])
     assert all(name.startswith("chess") for name in names[1])

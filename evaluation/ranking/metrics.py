@@ -49,12 +49,12 @@ def pr_auc(labels: Labels, scores: Values, weights: Values) -> float:
 
 def mean_average_precision(users: Users, labels: Labels, scores: Values) -> dict[int, float]:
     """The average precision of each user who has a positive and a negative; their mean is MAP."""
-    found = {}
+    precisions = {}
     order = np.argsort(users, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(users[order])) + 1):
         if labels[rows].any() and not labels[rows].all():
-            found[int(users[rows[0]])] = pr_auc(labels[rows], scores[rows], np.ones(len(rows)))
-    return found
+            precisions[int(users[rows[0]])] = pr_auc(labels[rows], scores[rows], np.ones(len(rows)))
+    return precisions
 
 
 class _Groups(NamedTuple):

@@ -1,0 +1,101 @@
+"""`twhin evaluate follow`: whom to follow, every strategy beside the simple baselines."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bundle.errors import UsageError
+from cli.evaluate.options import Part, RunOption, VersionOption
+from cli.evaluate.report import ReportOption, write
+from cli.output import JsonFlag, emit, table
+from cli.progress import progress
+from cli.versions import resolve
+
+if TYPE_CHECKING:
+    from bundle.prepared import PreparedGraph
+    from evaluation.follow import FollowReport, Offer
+    from evaluation.rows import Row
+    from recommend.protocol import RowRecommender
+
+METRICS = ("recall@10", "one_way_recall@10", "recall@20", "recall@50", "one_way_recall@50", "mrr", "coverage@10")
+NEWCOMER_METRICS = ("recall@10", "recall@50")
+
+
+def follow(
+    run: RunOption,
+    bundles: Annotated[Path | None, typer.Option("--bundles", help="Directory of versions.", metavar="DIR")] = None,
+    version: VersionOption = "current",
+    url: Annotated[
+        str | None, typer.Option("--url", help="Measure a running service instead, such as http://127.0.0.1:8000.")
+    ] = None,
+    part: Annotated[Part, typer.Option(help="Which held-out edges the lists should contain.")] = Part.test,
+    users: Annotated[int, typer.Option(help="How many users to ask for.", min=1)] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the sample of users.", min=0)] = 1,
+    report: ReportOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Whom to follow: recall of every strategy of a version on held-out edges, beside the simple baselines.
+
+    The version is named by --bundles and --version, or is the one that the service at --url serves.
+    """
+    measured = measure(run, bundles, version, url, part, users, seed)
+    write(report, "Whom to follow", follow=measured)
+    emit(measured, as_json, lambda: _show(measured))
+
+
+def measure(
+    run: Path, bundles: Path | None, version: str, url: str | None, part: Part, users: int, seed: int
+) -> "FollowReport":
+    """Measure a version or a service on the run's held-out edges."""
+    from bundle.run import open_run
+    from cli.compose import require_same_graph
+    from evaluation.follow import evaluate_follow
+
+    opened = open_run(run)
+    recommender, offer, what = _asked(opened.graph, bundles, version, url)
+    require_same_graph(opened.graph, offer.graph_digest, what)
+    return evaluate_follow(opened, recommender, offer, held_out=part.value, users=users, seed=seed, progress=progress())
+
+
+def _asked(
+    graph: "PreparedGraph", bundles: Path | None, version: str, url: str | None
+) -> "tuple[RowRecommender, Offer, str]":
+    """Who is asked, what they offer, and what to call them."""
+    if url is not None and bundles is None:
+        from evaluation.http_recommender import HttpRecommender
+
+        service = HttpRecommender(url, graph)
+        return service, service.offer(), f"What {url} serves"
+    if bundles is None or url is not None:
+        raise UsageError("Name what to measure: --bundles DIR for a version, or --url URL for a running service.")
+    from bundle.versions import version_path
+    from cli.compose import open_recommender
+    from evaluation.follow import offer_of
+
+    path = version_path(bundles, resolve(bundles, version))
+    recommender = open_recommender(path)
+    return recommender, offer_of(recommender), str(path)
+
+
+def _show(report: "FollowReport") -> None:
+    def name(row: "Row") -> str:
+        return f"{row.name} (auto)" if row.name == report.auto else row.name
+
+    rows = [[name(row), row.kind, *(row.mean(metric) for metric in METRICS)] for row in report.rows if not row.missing]
+    title = f"{report.relation}: {report.users:,} users, {report.held_out} edges"
+    table(title, ("", "kind", *METRICS), rows)
+    if report.newcomers:
+        _show_newcomers(report)
+
+
+def _show_newcomers(report: "FollowReport") -> None:
+    """Users with few engagements, by name and as newcomers, with the share of recall that is left."""
+    rows: list[list[object]] = []
+    for row in report.newcomers:
+        cells: list[object] = [row.known, row.strategy, row.asked]
+        for metric in NEWCOMER_METRICS:
+            cells += [row.metrics[metric].mean, f"{row.share[metric]:.0%}" if metric in row.share else None]
+        rows.append(cells)
+    heads = [head for metric in NEWCOMER_METRICS for head in (metric, "share")]
+    table("Cold start: users with few engagements", ("engagements", "strategy", "asked for", *heads), rows)

@@ -1,0 +1,116 @@
+"""A running service as the evaluation asks it: rows in, rows out, over HTTP."""
+
+import http.client
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Int32, Int64
+
+from bundle.csr import Csr
+from bundle.errors import UsageError
+from bundle.ids import IdTable
+from bundle.manifest import Strategy
+from bundle.prepared import PreparedGraph
+from evaluation.follow import Offer
+from recommend.protocol import Lists, Users
+
+TIMEOUT_S = 30.0
+MOST_NAMED = 1000  # engagements or followers in one request: the service's own limit
+
+
+class HttpRecommender:
+    """A `RowRecommender` that asks POST /recommend for one user after another, on one connection.
+
+    `graph` translates between rows and the service's ids, so it must be the one that the version served was built
+    from (see `offer`); a candidate that it does not know is an error.
+    """
+
+    def __init__(self, url: str, graph: PreparedGraph) -> None:
+        """Raises UsageError for what is no http URL."""
+        parts = urlsplit(url)
+        if parts.scheme != "http" or parts.hostname is None:
+            raise UsageError(f"{url!a:.80} is no http URL, such as http://127.0.0.1:8000.")
+        self._connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT_S)
+        self._graph = graph
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+    def offer(self) -> Offer:
+        """What the service offers in its version's first space. The next question connects anew."""
+        info: Any = self._call("GET", "/v1/info", None)
+        self.close()  # whoever finds another graph there asks nothing more
+        space = next(iter(info["spaces"].values()))
+        return Offer(
+            version=str(info["version"]),
+            graph_digest=str(info["lineage"]["graph_digest"]),
+            relation=str(space["default"]["relation"]),
+            strategies=tuple(space["strategies"]),
+            auto=str(space["auto"]),
+            auto_newcomer=space.get("auto_newcomer"),
+        )
+
+    def for_users(self, users: Users, strategy: Strategy | str, k: int, *, relation: str) -> Lists:
+        """See `RowRecommender`. Raises UsageError for a strategy that is given itself: a service knows names."""
+        ids = self._graph.entity(self._graph.relation(relation).source).ids
+        return [self._ask({"user": external}, strategy, k, relation) for external in ids.externals(users)]
+
+    def for_newcomers(
+        self, engagements: Csr, followers: Csr, strategy: Strategy | str, k: int, *, relation: str
+    ) -> Lists:
+        """See `RowRecommender`. The service is told nothing of them but their engagements and followers."""
+        ids = self._candidates(relation)  # followers are of the same type as candidates, where there are any
+        lists = []
+        for i in range(len(engagements)):
+            engaged = [{"target": target, "relation": relation} for target in _named(ids, engagements.row(i))]
+            told = {"engagements": engaged, "followers": _named(ids, followers.row(i))}
+            lists.append(self._ask(told, strategy, k, relation))
+        return lists
+
+    def _candidates(self, relation: str) -> IdTable:
+        return self._graph.entity(self._graph.relation(relation).target).ids
+
+    def _ask(
+        self, whom: Mapping[str, object], strategy: Strategy | str, k: int, relation: str
+    ) -> Int64[npt.NDArray[np.int64], " _"]:
+        if isinstance(strategy, Strategy):
+            raise UsageError("A service answers by the name of a strategy. Name one of its own.")
+        answer = self._call("POST", "/recommend", {**whom, "k": k, "strategy": strategy, "relation": relation})
+        candidates = answer["candidates"]
+        if not isinstance(candidates, list):
+            raise UsageError("The service's answer has no list of candidates. Is it another release?")
+        rows = self._candidates(relation).rows([candidate["id"] for candidate in candidates])
+        if (rows < 0).any():
+            raise UsageError(
+                "The service knows entities that the run does not: name the run its version was built from."
+            )
+        return rows
+
+    def _call(self, method: str, path: str, body: object) -> dict[str, object]:
+        text = None if body is None else json.dumps(body)
+        try:
+            try:
+                status, answer = self._exchange(method, path, text)
+            except ConnectionError:  # between two strategies the service closes a connection that idles
+                self.close()
+                status, answer = self._exchange(method, path, text)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise UsageError(f"The service at {self._connection.host} does not answer: {error}.") from error
+        if status != 200:
+            raise UsageError(f"The service refused {path} with {status}: {answer.get('detail')}.")
+        return answer
+
+    def _exchange(self, method: str, path: str, text: str | None) -> tuple[int, dict[str, object]]:
+        self._connection.request(method, path, text, {"content-type": "application/json"})
+        response = self._connection.getresponse()
+        return response.status, json.loads(response.read())
+
+
+def _named(ids: IdTable, rows: Int32[npt.NDArray[np.int32], " n"]) -> list[str]:
+    """The ids of as many rows as one request may name."""
+    return ids.externals(rows[:MOST_NAMED].astype(np.int64))

@@ -1,0 +1,173 @@
+"""One method on one task: its lists for every user and what they measure, with intervals."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Float64, Integer
+
+from bundle.csr import Csr
+from bundle.manifest import Strategy
+from bundle.records import Record
+from bundle.space import Space
+from evaluation.baselines import Baseline, top_rows
+from evaluation.metrics import (
+    Interval,
+    bootstrap,
+    coverage,
+    diversity,
+    exposure,
+    gini,
+    hit_ranks,
+    ndcg,
+    recall,
+    reciprocal_rank,
+)
+from evaluation.task import FollowTask, slack, without_known
+from recommend.protocol import Lists, RowRecommender
+
+CUTS = (10, 20, 50)
+TOP = 10  # candidates that diversity, coverage and popularity look at
+DEGREE_BUCKETS = ((1, 2), (3, 9), (10, 29), (30, 99), (100, None))
+Vectors = Float32[npt.NDArray[np.float32], "targets d"]
+PerUser = Float64[npt.NDArray[np.float64], " users"]
+
+
+class Estimate(Record):
+    """A mean over `n` users and its 95% bootstrap interval; None where nobody counts."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Row(Record):
+    """One method: what it measured, or why it is missing. `by_degree` maps a bucket's label to the same metrics."""
+
+    name: str
+    kind: Literal["strategy", "baseline"]
+    metrics: dict[str, Estimate] = {}
+    by_degree: dict[str, dict[str, Estimate]] = {}
+    missing: str | None = None
+
+    def mean(self, metric: str) -> float:
+        """The mean of one metric; NaN where it was not measured."""
+        value = self.metrics[metric].mean if metric in self.metrics else None
+        return float("nan") if value is None else value
+
+
+def vectors_under(space: Space, relation: str) -> Vectors:
+    """The embeddings of a relation's targets."""
+    return space.table(space.relation(relation).entry.target).embeddings
+
+
+def strategy_row(
+    task: FollowTask,
+    recommender: RowRecommender,
+    name: str,
+    vectors: Vectors,
+    seed: int | None,
+    *,
+    strategy: Strategy | None = None,
+) -> Row:
+    """Ask for every user of the task and measure the lists; without a seed, means alone.
+
+    By the strategy called `name`, or by `strategy`, which the row then calls `name`.
+    """
+    n = max(CUTS) + slack(task, task.users)
+    lists = recommender.for_users(task.users, strategy or name, n, relation=task.relation)
+    return _row(task, name, "strategy", without_known(task, task.users, lists, max(CUTS)), vectors, seed)
+
+
+def newcomer_row(
+    task: FollowTask,
+    recommender: RowRecommender,
+    engagements: Csr,
+    followers: Csr,
+    name: str,
+    vectors: Vectors,
+    seed: int | None,
+    *,
+    strategy: Strategy | None = None,
+) -> Row:
+    """`strategy_row` with each user of the task asked for as a newcomer, by row i of `engagements` and `followers`."""
+    n = max(CUTS) + slack(task, task.users) + 1  # one of them may be the user, whom nobody is told of
+    lists = recommender.for_newcomers(engagements, followers, strategy or name, n, relation=task.relation)
+    return _row(task, name, "strategy", without_known(task, task.users, lists, max(CUTS)), vectors, seed)
+
+
+def baseline_row(task: FollowTask, baseline: Baseline, vectors: Vectors, seed: int | None) -> Row:
+    """Measure a baseline, or note why it is missing; without a seed, means alone."""
+    if baseline.score is None:
+        return Row(name=baseline.name, kind="baseline", missing=baseline.missing)
+    lists = top_rows(task, baseline.score, task.users, max(CUTS))
+    return _row(task, baseline.name, "baseline", lists, vectors, seed)
+
+
+def _row(
+    task: FollowTask,
+    name: str,
+    kind: Literal["strategy", "baseline"],
+    lists: Lists,
+    vectors: Vectors,
+    seed: int | None,
+) -> Row:
+    values = per_user(task, lists, vectors)
+    everyone = np.ones(len(task.users), dtype=np.bool_)
+    metrics = _estimates(values, everyone, seed) | _of_the_catalogue(task, lists)
+    if seed is None:
+        return Row(name=name, kind=kind, metrics=metrics)
+    buckets = {label: _estimates(values, chosen, seed) for label, chosen in degree_buckets(task).items()}
+    return Row(name=name, kind=kind, metrics=metrics, by_degree=buckets)
+
+
+def per_user(task: FollowTask, lists: Lists, vectors: Vectors) -> dict[str, PerUser]:
+    """Each metric for each user of the task, NaN where it does not apply to the user."""
+    columns: dict[str, list[float]] = {}
+    for user, ranked in zip(task.users.tolist(), lists, strict=True):
+        for name, value in _of_one_user(task, user, ranked).items():
+            columns.setdefault(name, []).append(value)
+        columns.setdefault(f"diversity@{TOP}", []).append(diversity(ranked, vectors, TOP))
+    return {name: np.array(column, dtype=np.float64) for name, column in columns.items()}
+
+
+def _of_one_user(task: FollowTask, user: int, ranked: Integer[npt.NDArray[np.integer], " _"]) -> dict[str, float]:
+    relevant, one_way = task.relevant(user), task.one_way(user)
+    ranks, one_way_ranks = hit_ranks(ranked, relevant), hit_ranks(ranked, one_way)
+    values = {f"recall@{k}": recall(ranks, len(relevant), k) for k in CUTS}
+    if task.same_type:
+        values |= {f"one_way_recall@{k}": recall(one_way_ranks, len(one_way), k) for k in CUTS}
+    return values | {f"ndcg@{TOP}": ndcg(ranks, len(relevant), TOP), "mrr": reciprocal_rank(ranks, len(relevant))}
+
+
+def degree_buckets(task: FollowTask) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which users of the task have how many training edges; buckets without users are left out."""
+    degrees = task.train.degrees()[task.users]
+    buckets = {}
+    for low, high in DEGREE_BUCKETS:
+        inside = (degrees >= low) & (degrees <= (np.inf if high is None else high))
+        if inside.any():
+            buckets[f"{low}+" if high is None else f"{low}-{high}"] = inside
+    return buckets
+
+
+def _estimates(values: dict[str, PerUser], chosen: npt.NDArray[np.bool_], seed: int | None) -> dict[str, Estimate]:
+    if seed is None:  # a build chooses by means; a thousand resamplings of each would be most of its time
+        return {name: estimate(bootstrap(column[chosen], None)) for name, column in values.items()}
+    # Every metric and method is resampled with the same draws, so that their intervals can be compared.
+    return {name: estimate(bootstrap(column[chosen], np.random.default_rng(seed))) for name, column in values.items()}
+
+
+def _of_the_catalogue(task: FollowTask, lists: Lists) -> dict[str, Estimate]:
+    """Coverage, and two views of popularity bias: inequality of exposure, mean in-degree of the candidates."""
+    exposed = exposure(lists, task.n_targets, TOP)
+    in_degree = float(exposed @ task.train_by_target.degrees() / max(1, exposed.sum()))
+    values = {f"coverage@{TOP}": coverage(exposed), f"gini@{TOP}": gini(exposed), f"in_degree@{TOP}": in_degree}
+    return {name: estimate(Interval(value, value, value, len(lists))) for name, value in values.items()}
+
+
+def estimate(interval: Interval) -> Estimate:
+    """The interval as JSON knows it: NaN becomes None."""
+    mean, low, high = (None if np.isnan(value) else value for value in interval[:3])
+    return Estimate(mean=mean, low=low, high=high, n=interval.n)

@@ -1,0 +1,96 @@
+"""A running service as the evaluation asks it, beside the same version opened in this process."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundle.csr import csr_from_pairs, empty_csr
+from bundle.errors import UsageError
+from bundle.manifest import QueryWeights, Strategy
+from bundle.prepared import PreparedGraph
+from bundle.run import open_graph
+from bundle.versions import publish
+from cli.compose import open_recommender
+from evaluation.follow import offer_of
+from evaluation.http_recommender import HttpRecommender
+from recommend.recommender import Recommender
+from service.settings import Limits, Settings
+from tests.support.servers import running
+from tests.support.toy import build_toy, user_row
+
+ENGAGED = csr_from_pairs(
+    np.array([0, 1], dtype=np.int32), np.array([user_row("106"), user_row("206")], dtype=np.int32), 2
+)
+FOLLOWERS = csr_from_pairs(
+    np.array([0, 1], dtype=np.int32), np.array([user_row("104"), user_row("304")], dtype=np.int32), 2
+)
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("served")
+    build_toy(directory)
+    publish(directory / "bundles", "toy")
+    return directory / "bundles"
+
+
+@pytest.fixture(scope="module")
+def opened(bundles: Path) -> Recommender:
+    return open_recommender(bundles / "toy")
+
+
+@pytest.fixture(scope="module")
+def graph(bundles: Path) -> PreparedGraph:
+    return open_graph(bundles.parent / "run")
+
+
+@pytest.fixture(scope="module")
+def remote(bundles: Path, graph: PreparedGraph) -> Iterator[HttpRecommender]:
+    settings = Settings(bundles=bundles, limits=Limits(timeout_ms=10_000))
+    with running(settings) as url, closing(HttpRecommender(url, graph)) as made:
+        yield made
+
+
+@pytest.mark.parametrize(("strategy", "relation"), [("unimodal", "follows"), ("auto", "likes"), ("auto", "follows")])
+def test_users_in_training_get_the_same_from_both(
+    remote: HttpRecommender, opened: Recommender, strategy: str, relation: str
+) -> None:
+    users = np.array([user_row("101"), user_row("205")])
+    here, there = (one.for_users(users, strategy, 8, relation=relation) for one in (opened, remote))
+    assert [rows.tolist() for rows in there] == [rows.tolist() for rows in here]
+
+
+@pytest.mark.parametrize("followers", [FOLLOWERS, empty_csr(2)])
+def test_newcomers_get_the_same_from_both(remote: HttpRecommender, opened: Recommender, followers) -> None:
+    here, there = (one.for_newcomers(ENGAGED, followers, "fold_in", 8, relation="follows") for one in (opened, remote))
+    assert [rows.tolist() for rows in there] == [rows.tolist() for rows in here]
+
+
+def test_the_service_offers_what_its_version_offers(remote: HttpRecommender, opened: Recommender) -> None:
+    assert remote.offer() == offer_of(opened)
+
+
+def test_a_service_that_refuses_or_is_not_there_is_named(remote: HttpRecommender, graph: PreparedGraph) -> None:
+    with pytest.raises(UsageError, match="refused /recommend with 422"):
+        remote.for_users(np.array([0]), "no such strategy", 3, relation="follows")
+    itself = Strategy(merge="single", weights=QueryWeights(user=1.0))
+    with pytest.raises(UsageError, match="by the name of a strategy"):
+        remote.for_users(np.array([0]), itself, 3, relation="follows")
+    with pytest.raises(UsageError, match="does not answer"):
+        HttpRecommender("http://127.0.0.1:9", graph).for_users(np.array([0]), "auto", 3, relation="follows")
+    with pytest.raises(UsageError, match="no http URL"):
+        HttpRecommender("ftp://nowhere", graph)
+
+
+def test_a_connection_that_the_service_closed_is_opened_again(bundles: Path, graph: PreparedGraph) -> None:
+    """Between two strategies the evaluation computes for longer than a service keeps an idle connection."""
+    settings = Settings(bundles=bundles, limits=Limits(timeout_ms=10_000), keep_alive_seconds=1)
+    with running(settings) as url, closing(HttpRecommender(url, graph)) as remote:
+        before = remote.for_users(np.array([0]), "unimodal", 3, relation="follows")
+        time.sleep(1.5)
+        after = remote.for_users(np.array([0]), "unimodal", 3, relation="follows")
+        assert after[0].tolist() == before[0].tolist()

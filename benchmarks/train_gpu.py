@@ -19,10 +19,10 @@ import torch
 
 from training.backends.base import BucketWork
 from training.backends.torch_backend import TorchBackend
+from training.chunks import make_schedule
 from training.config import TrainConfig
 from training.edges import BucketEdges, index_edges
 from training.model import random_table, zero_relations
-from training.schedule import make_schedule
 
 SKEW = 1.5
 CHUNKS = 64
@@ -95,12 +95,12 @@ def rate(case: Case, edges: BucketEdges, device: str, seconds: float) -> float:
     table = (random_table(edges.n_source, case.dim, 0.1, np.random.default_rng(1)),)
     schedule = make_schedule((edges,), config.chunk, 1)
     work = BucketWork((edges,), table, table, zero_relations(4, case.dim), np.ones(4, dtype=np.float32), schedule)
-    visit = TorchBackend(config, torch.get_num_threads(), copies=True).visit(work)
+    session = TorchBackend(config, torch.get_num_threads(), copies=True).open(work)
     span = min(16 * CHUNKS, len(schedule) // 4)
-    visit.run(0, span)
+    session.run(0, span)
     at, seen, began = span, 0, time.perf_counter()
     while at + span <= len(schedule) and time.perf_counter() - began < seconds:
-        seen += visit.run(at, at + span).edges
+        seen += session.run(at, at + span).edges
         at += span
     return seen / (time.perf_counter() - began)
 

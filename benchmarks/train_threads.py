@@ -17,12 +17,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from training.backends.base import BucketWork, Visit
+from training.backends.base import BucketSession, BucketWork
+from training.backends.choose import make_backend
+from training.chunks import Schedule, make_schedule
 from training.config import TrainConfig
 from training.edges import BucketEdges, index_edges
 from training.model import random_table, zero_relations
-from training.schedule import Schedule, make_schedule
-from training.setup import make_backend
 
 NEGATIVES = {
     100: {"chunk": 64, "negatives_in_batch": 50, "negatives_uniform": 50},
@@ -43,8 +43,8 @@ def power_law(nodes: int, edges: int) -> BucketEdges:
 class Turns:
     """Trains on one bucket, a turn at a time, round and round."""
 
-    def __init__(self, visit: Visit, schedule: Schedule, span: int) -> None:
-        self._visit, self._chunks, self._at, self._span = visit, len(schedule), 0, span
+    def __init__(self, session: BucketSession, schedule: Schedule, span: int) -> None:
+        self._session, self._chunks, self._at, self._span = session, len(schedule), 0, span
         self.rates: list[float] = []
 
     def turn(self) -> None:
@@ -52,7 +52,7 @@ class Turns:
         began, edges = time.perf_counter(), 0
         while time.perf_counter() - began < TURN_SECONDS:
             end = min(self._at + self._span, self._chunks)
-            edges += self._visit.run(self._at, end).edges
+            edges += self._session.run(self._at, end).edges
             self._at = 0 if end == self._chunks else end
         self.rates.append(edges / (time.perf_counter() - began))
 
@@ -67,7 +67,7 @@ def measure(edges: BucketEdges, negatives: int, rounds: int) -> None:
         work = BucketWork(
             (edges,), (table,), (table,), zero_relations(1, config.dim), np.ones(1, dtype=np.float32), schedule
         )
-        turns.append(Turns(make_backend(config).visit(work), schedule, SPAN_EDGES // config.chunk * 100 // negatives))
+        turns.append(Turns(make_backend(config).open(work), schedule, SPAN_EDGES // config.chunk * 100 // negatives))
     for _ in range(rounds):
         for one in turns:
             one.turn()

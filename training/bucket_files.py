@@ -1,4 +1,4 @@
-"""Edges sorted into bucket files: written once before training, read bucket by bucket while it runs."""
+"""Edges sorted into bucket files: written before an epoch with its hash of rows, read bucket by bucket as it trains."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ from bundle.errors import GraphError
 from bundle.prepared import Edges, PreparedGraph, PreparedRelation
 from bundle.progress import Progress
 from training.checkpoint import RESUME
+from training.config import TrainConfig
 from training.edges import Adjacency, BucketEdges, index_edges, offsets_of
-from training.partition import BucketId, Partitioning
+from training.partition import BucketId, Partitioning, partition_entities
 
 I32 = npt.NDArray[np.int32]
 F32 = npt.NDArray[np.float32]
@@ -24,7 +25,7 @@ COLUMNS = ("src", "dst", "rel")
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class BucketFiles:
     """The bucket files of a run. Group g holds all edges from one entity type to another, `groups[g]` by number."""
 
     path: Path
@@ -40,48 +41,69 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class EdgeBlock:
-    """Some edges of one relation, by row, ready to be dealt out."""
+    """Some edges of one relation, by row, on their way to their buckets."""
 
     src: Int32[I32, " e"]
     dst: Int32[I32, " e"]
     weight: Float32[F32, " e"] | None
 
 
-def plan_layout(
+def plan_bucket_files(
     prepared: PreparedGraph, path: Path, partitionings: tuple[Partitioning, ...], edge_weights: bool
-) -> Layout:
+) -> BucketFiles:
     """Which groups there are; writes nothing."""
     number = {entity.name: i for i, entity in enumerate(prepared.entities)}
     groups = tuple(sorted({(number[r.source], number[r.target]) for r in prepared.relations if len(r.train)}))
     weighted = tuple(
         edge_weights and any(r.train.weight is not None for r in _members(prepared, group)) for group in groups
     )
-    return Layout(path, groups, weighted, partitionings)
+    return BucketFiles(path, groups, weighted, partitionings)
 
 
-def write_layout(prepared: PreparedGraph, layout: Layout, progress: Progress) -> None:
-    """Deal all training edges into bucket files, then sort and index each, in place of what lies there.
+def write_bucket_files(prepared: PreparedGraph, files: BucketFiles, progress: Progress) -> None:
+    """Append all training edges to their buckets' files, then sort and index each, in place of what lies there.
 
     Raises DiskFull, GraphError for weights that are all 0.
     """
-    layout.path.mkdir(parents=True, exist_ok=True)
-    for stale in layout.path.iterdir():
+    files.path.mkdir(parents=True, exist_ok=True)
+    for stale in files.path.iterdir():
         stale.unlink()
-    with full_disk_named(layout.path, RESUME), progress.stage("sorting edges", _edge_count(prepared), "edges") as stage:
-        for group, pair in enumerate(layout.groups):
+    with full_disk_named(files.path, RESUME), progress.stage("sorting edges", _edge_count(prepared), "edges") as stage:
+        for group, pair in enumerate(files.groups):
             for relation in _members(prepared, pair):
-                for block in _blocks(relation, layout.weighted[group]):
-                    _deal(layout, group, relation.index, block)
+                for block in _blocks(relation, files.weighted[group]):
+                    _append_block(files, group, relation.index, block)
                     stage.advance(len(block.src))
-        for bucket in _buckets(layout):
-            for group in range(len(layout.groups)):
-                _finish(layout, bucket, group)
+        for bucket in _buckets(files):
+            for group in range(len(files.groups)):
+                _finish(files, bucket, group)
 
 
-def load_bucket(layout: Layout, bucket: BucketId) -> tuple[BucketEdges, ...]:
+class Partitioner:
+    """Hashes rows to partitions and edges to buckets; each epoch has its own hash."""
+
+    rows: tuple[Partitioning, ...]
+    buckets: BucketFiles
+
+    def __init__(
+        self, prepared: PreparedGraph, path: Path, partitions: int, config: TrainConfig, progress: Progress
+    ) -> None:
+        self._prepared, self._path, self._config, self._progress = prepared, path, config, progress
+        self.partitions, self.epoch = partitions, 0
+
+    def repartition(self, epoch: int, write: bool = True) -> None:
+        """Take the hash of `epoch`, and write the edges so unless another process does. Raises DiskFull, GraphError."""
+        self.epoch = epoch
+        self.rows = partition_entities(self._prepared, self.partitions, self._config.seed, epoch)
+        self.buckets = plan_bucket_files(self._prepared, self._path, self.rows, self._config.edge_weights)
+        if write:
+            write_bucket_files(self._prepared, self.buckets, self._progress)
+
+
+def load_bucket(files: BucketFiles, bucket: BucketId) -> tuple[BucketEdges, ...]:
     """Read one bucket's edges into memory, one item a group that has edges there."""
-    present = [g for g in range(len(layout.groups)) if _file(layout, bucket, g, "src").exists()]
-    return tuple(_load(layout, bucket, group) for group in present)
+    present = [g for g in range(len(files.groups)) if _file(files, bucket, g, "src").exists()]
+    return tuple(_load(files, bucket, group) for group in present)
 
 
 def training_edges(relation: PreparedRelation) -> int:
@@ -93,9 +115,9 @@ def _edge_count(prepared: PreparedGraph) -> int:
     return sum(training_edges(relation) for relation in prepared.relations)
 
 
-def _buckets(layout: Layout) -> Iterator[BucketId]:
-    for source in range(layout.partitions):
-        for target in range(layout.partitions):
+def _buckets(files: BucketFiles) -> Iterator[BucketId]:
+    for source in range(files.partitions):
+        for target in range(files.partitions):
             yield BucketId(source, target)
 
 
@@ -134,21 +156,21 @@ def _mean_weight(relation: PreparedRelation) -> float:
     return mean
 
 
-def _deal(layout: Layout, group: int, relation: int, block: EdgeBlock) -> None:
+def _append_block(files: BucketFiles, group: int, relation: int, block: EdgeBlock) -> None:
     """Append a block's edges to the raw files of their buckets, as partition-local rows."""
-    source, target = (layout.partitionings[i] for i in layout.groups[group])
-    bucket = source.part[block.src].astype(np.int32) * layout.partitions + target.part[block.dst]
+    source, target = (files.partitionings[i] for i in files.groups[group])
+    bucket = source.part[block.src].astype(np.int32) * files.partitions + target.part[block.dst]
     order = np.argsort(bucket, kind="stable")
-    ends = np.cumsum(np.bincount(bucket, minlength=layout.partitions**2))
+    ends = np.cumsum(np.bincount(bucket, minlength=files.partitions**2))
     columns = {"src": source.local[block.src], "dst": target.local[block.dst]}
     for number in np.unique(bucket).tolist():
         at = order[ends[number - 1] if number else 0 : ends[number]]
-        where = BucketId(*divmod(number, layout.partitions))
+        where = BucketId(*divmod(number, files.partitions))
         for name, column in columns.items():
-            _append(_raw(layout, where, group, name), column[at])
-        _append(_raw(layout, where, group, "rel"), np.full(len(at), relation, dtype=np.int32))
+            _append(_raw(files, where, group, name), column[at])
+        _append(_raw(files, where, group, "rel"), np.full(len(at), relation, dtype=np.int32))
         if block.weight is not None:
-            _append(_raw(layout, where, group, "weight"), block.weight[at])
+            _append(_raw(files, where, group, "weight"), block.weight[at])
 
 
 def _append(path: Path, values: npt.NDArray[np.generic]) -> None:
@@ -156,49 +178,49 @@ def _append(path: Path, values: npt.NDArray[np.generic]) -> None:
         file.write(np.ascontiguousarray(values).data)
 
 
-def _finish(layout: Layout, bucket: BucketId, group: int) -> None:
+def _finish(files: BucketFiles, bucket: BucketId, group: int) -> None:
     """Turn raw columns into sorted, indexed `.npy` files."""
-    raw = {name: _raw(layout, bucket, group, name) for name in (*COLUMNS, "weight")}
+    raw = {name: _raw(files, bucket, group, name) for name in (*COLUMNS, "weight")}
     if not raw["src"].exists():
         return
     src, dst, rel = (np.fromfile(raw[name], dtype=np.int32) for name in COLUMNS)
-    weight = np.fromfile(raw["weight"], dtype=np.float32) if layout.weighted[group] else None
+    weight = np.fromfile(raw["weight"], dtype=np.float32) if files.weighted[group] else None
     for path in raw.values():
         path.unlink(missing_ok=True)
-    types = layout.groups[group]
-    edges = index_edges(types, _sizes(layout, bucket, types), (src, dst, rel), weight)
+    types = files.groups[group]
+    edges = index_edges(types, _sizes(files, bucket, types), (src, dst, rel), weight)
     arrays = {"src": edges.src, "dst": edges.dst, "rel": edges.rel}
     arrays |= {"in_neighbour": edges.into.neighbour, "in_relation": edges.into.relation}
     for name, column in arrays.items():
-        save_array(_file(layout, bucket, group, name), column, durable=False)
-    save_array(_file(layout, bucket, group, "in_offsets"), edges.into.offsets, durable=False)
+        save_array(_file(files, bucket, group, name), column, durable=False)
+    save_array(_file(files, bucket, group, "in_offsets"), edges.into.offsets, durable=False)
     if edges.weight is not None:
-        save_array(_file(layout, bucket, group, "weight"), edges.weight, durable=False)
+        save_array(_file(files, bucket, group, "weight"), edges.weight, durable=False)
 
 
-def _load(layout: Layout, bucket: BucketId, group: int) -> BucketEdges:
-    types = layout.groups[group]
-    sizes = _sizes(layout, bucket, types)
+def _load(files: BucketFiles, bucket: BucketId, group: int) -> BucketEdges:
+    types = files.groups[group]
+    sizes = _sizes(files, bucket, types)
 
     def column(name: str) -> npt.NDArray[np.int32]:
-        return read_array(_file(layout, bucket, group, name))
+        return read_array(_file(files, bucket, group, name))
 
     src, dst, rel = (column(name) for name in COLUMNS)
-    weight = read_array(_file(layout, bucket, group, "weight")) if layout.weighted[group] else None
+    weight = read_array(_file(files, bucket, group, "weight")) if files.weighted[group] else None
     into = Adjacency(
-        read_array(_file(layout, bucket, group, "in_offsets")), column("in_neighbour"), column("in_relation")
+        read_array(_file(files, bucket, group, "in_offsets")), column("in_neighbour"), column("in_relation")
     )
     return BucketEdges(*types, *sizes, dst, src, rel, weight, Adjacency(offsets_of(src, sizes[0]), dst, rel), into)
 
 
-def _sizes(layout: Layout, bucket: BucketId, types: tuple[int, int]) -> tuple[int, int]:
-    source, target = (layout.partitionings[i] for i in types)
+def _sizes(files: BucketFiles, bucket: BucketId, types: tuple[int, int]) -> tuple[int, int]:
+    source, target = (files.partitionings[i] for i in types)
     return int(source.sizes[bucket.source]), int(target.sizes[bucket.target])
 
 
-def _raw(layout: Layout, bucket: BucketId, group: int, name: str) -> Path:
-    return layout.path / f"{bucket.source:04d}-{bucket.target:04d}.{group}.{name}.raw"
+def _raw(files: BucketFiles, bucket: BucketId, group: int, name: str) -> Path:
+    return files.path / f"{bucket.source:04d}-{bucket.target:04d}.{group}.{name}.raw"
 
 
-def _file(layout: Layout, bucket: BucketId, group: int, name: str) -> Path:
-    return layout.path / f"{bucket.source:04d}-{bucket.target:04d}.{group}.{name}.npy"
+def _file(files: BucketFiles, bucket: BucketId, group: int, name: str) -> Path:
+    return files.path / f"{bucket.source:04d}-{bucket.target:04d}.{group}.{name}.npy"

@@ -1,4 +1,4 @@
-"""Which buckets several trainers train at the same time: those that share no partition (Lerer et al. 2019, PBG)."""
+"""The order of an epoch's P² buckets: for one process, or in rounds for several that never share a partition."""
 
 import numpy as np
 
@@ -6,8 +6,19 @@ from bundle.errors import ConfigError
 from training.counter_rng import stream_seed
 from training.partition import BucketId
 
-ROUND_STREAM = 9
+ORDER_STREAM, ROUND_STREAM = 4, 9
 Round = tuple[tuple[BucketId, ...], ...]
+"""What is trained before processes meet: `round[rank]` are the buckets of one of them, perhaps none."""
+
+
+def epoch_rounds(partitions: int, ranks: int, *stream: int) -> list[Round]:
+    """An epoch for `ranks` processes: all P² buckets, each once, shuffled by `stream`.
+
+    Raises ConfigError for fewer than two partitions each of several processes.
+    """
+    if ranks == 1:
+        return [((bucket,),) for bucket in bucket_order(partitions, *stream)]
+    return rounds(partitions, ranks, *stream)
 
 
 def partitions_for(least: int, ranks: int) -> int:
@@ -25,8 +36,27 @@ def check_partitions(partitions: int, ranks: int) -> None:
         )
 
 
+def bucket_order(partitions: int, *stream: int) -> list[BucketId]:
+    """All P² buckets, so that two partitions suffice at a time and each swap brings in one.
+
+    Partition a is held while b runs down to a's successor, which is held next; labels are shuffled by `stream`.
+    """
+    label = np.random.default_rng(stream_seed(*stream, ORDER_STREAM)).permutation(partitions).tolist()
+    order: list[BucketId] = []
+    met: set[int] = set()
+    pairs = [(a, b) for a in range(partitions) for b in range(partitions - 1, a, -1)] or [(0, 0)]
+    for a, b in pairs:
+        for new in (a, b):
+            if new not in met:
+                met.add(new)
+                order.append(BucketId(label[new], label[new]))
+        if a != b:
+            order += [BucketId(label[a], label[b]), BucketId(label[b], label[a])]
+    return order
+
+
 def rounds(partitions: int, ranks: int, *stream: int) -> list[Round]:
-    """An epoch for `ranks` trainers: all P² buckets, each once; round[r] are the buckets of rank r, perhaps none.
+    """An epoch for several processes, as in PyTorch-BigGraph (Lerer et al. 2019): no two share a partition in a round.
 
     A rank holds two partitions in a round and trains every bucket between them, so no other rank touches them. The
     pairs are those of a round-robin tournament. Raises ConfigError for fewer than two partitions a rank.

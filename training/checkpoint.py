@@ -12,12 +12,14 @@ from pydantic import ValidationError
 from bundle.arrays import read_array, save_array
 from bundle.disk import full_disk_named, make_durable, write_text
 from bundle.errors import RunError
+from bundle.prepared import PreparedGraph
 from bundle.records import Record, first_error
-from training.initial import Origin
-from training.model import Relations, Table
+from training.config import TrainConfig
+from training.initial import InitialTables
+from training.model import EmbeddingTable, Relations
 from training.partition import Partitioning
 
-Tables = tuple[Table, ...]
+Tables = tuple[EmbeddingTable, ...]
 STATE = "state.json"
 
 
@@ -47,7 +49,7 @@ class Position(Record):
 
 
 class Checkpoint(Record):
-    """`state.json`: the position, the epoch whose hash dealt the rows, the generation of every partition's files."""
+    """`state.json`. `dealt` is the epoch whose hash put the rows where they are; `generations` are of every file."""
 
     format_version: int = 1
     graph_digest: str
@@ -64,22 +66,28 @@ RESUME = "The last checkpoint is intact: make room and go on with --resume."
 
 
 @dataclass(frozen=True, slots=True)
-class StoreKey:
-    """What a checkpoint must agree with to be resumed."""
+class RunKey:
+    """What a checkpoint, or a finished run, must agree with to be gone on with; `parent` is the warm start's name."""
 
     graph_digest: str
     config: dict[str, object]
     parent: str | None
 
+    @classmethod
+    def of(cls, prepared: PreparedGraph, config: TrainConfig, warm_start: Path | None) -> "RunKey":
+        """The key of a training that starts now."""
+        parent = None if warm_start is None else warm_start.resolve().name
+        return cls(prepared.digest, config.model_dump(mode="json"), parent)
 
-class TableStore:
-    """Partition files below one directory; a partition that was never saved comes from `origin`."""
 
-    def __init__(self, path: Path, partitionings: tuple[Partitioning, ...], origin: Origin) -> None:
+class PartitionFiles:
+    """Partition files below one directory; a partition that was never saved comes from `initial`."""
+
+    def __init__(self, path: Path, partitionings: tuple[Partitioning, ...], initial: InitialTables) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._partitionings = partitionings
-        self._origin = origin
+        self._initial = initial
         self._generations: dict[str, int] = {}
         self._relations = 0
         self._kept: set[tuple[str, int]] = set()
@@ -100,7 +108,7 @@ class TableStore:
             self._generations[name] = generation
             self._collect(name, generation - 1)
 
-    def deal(self, partitionings: tuple[Partitioning, ...]) -> None:
+    def repartition(self, partitionings: tuple[Partitioning, ...]) -> None:
         """Move every saved row to its place in new partitions, one partition in memory at a time. Raises DiskFull."""
         before, old = self._partitionings, dict(self._generations)
         for kind, rows in enumerate(partitionings):
@@ -109,18 +117,21 @@ class TableStore:
                 name = _name(kind, partition)
                 self._write(name, old[name] + 1, table)
         self._generations = {name: generation + 1 for name, generation in old.items()}
-        self._partitionings, self._origin = partitionings, self._origin.dealt(partitionings)
+        self._partitionings, self._initial = partitionings, self._initial.partitioned(partitionings)
         for name, generation in old.items():
             self._collect(name, generation)
 
-    def commit(self, key: StoreKey, dealt: int, position: Position, relations: Relations) -> None:
-        """Make everything saved so far the checkpoint: `state.json` is replaced last. Raises DiskFull."""
+    def commit(self, key: RunKey, hashed: int, position: Position, relations: Relations) -> None:
+        """Make everything saved so far, with rows in the hash of epoch `hashed`, the checkpoint. Raises DiskFull.
+
+        `state.json` is replaced last.
+        """
         generation = self._relations + 1
         state = Checkpoint(
             graph_digest=key.graph_digest,
             config=key.config,
             partitions=len(self._partitionings[0].sizes),
-            dealt=dealt,
+            dealt=hashed,
             parent=key.parent,
             position=position,
             relations=generation,
@@ -146,15 +157,15 @@ class TableStore:
         return np.array(numbers, dtype=np.int64)
 
     def adopt(self, saved: Int64[npt.NDArray[np.int64], "kinds partitions"]) -> None:
-        """Take note of what other trainers saved in the same directory."""
+        """Take note of what other processes saved in the same directory."""
         self._generations = {_name(kind, p): int(n) for (kind, p), n in np.ndenumerate(saved) if n}
 
-    def follow_deal(self, partitionings: tuple[Partitioning, ...]) -> None:
-        """Another trainer deals the rows; what it saves is to be adopted."""
-        self._partitionings, self._origin = partitionings, self._origin.dealt(partitionings)
+    def follow_repartition(self, partitionings: tuple[Partitioning, ...]) -> None:
+        """Another process moves the rows; what it saves is to be adopted."""
+        self._partitionings, self._initial = partitionings, self._initial.partitioned(partitionings)
 
     def follow_commit(self) -> None:
-        """Another trainer makes everything saved so far the checkpoint: its files are no longer overwritten."""
+        """Another process makes everything saved so far the checkpoint: its files are no longer overwritten."""
         self._relations += 1
         self._kept = {*self._generations.items(), ("relations", self._relations)}
 
@@ -166,7 +177,7 @@ class TableStore:
         kept = {self._file(name, n, part) for name, n in self._kept for part in ("vectors", "state")}
         for file in self._path.glob("*.npy*"):
             if file not in kept:
-                file.unlink(missing_ok=True)  # another trainer tidies up too
+                file.unlink(missing_ok=True)  # another process tidies up too
         return Relations(*(read_array(self._file("relations", self._relations, part)) for part in ("vectors", "state")))
 
     def rows(self, kind: int, partition: int, start: int, end: int) -> tuple[npt.NDArray[np.float32], ...]:
@@ -176,30 +187,30 @@ class TableStore:
         vectors, state = (np.array(np.load(file, mmap_mode="r", allow_pickle=False)[start:end]) for file in files)
         return vectors, state
 
-    def _write(self, name: str, generation: int, table: Table) -> None:
+    def _write(self, name: str, generation: int, table: EmbeddingTable) -> None:
         with full_disk_named(self._path, RESUME):
             save_array(self._file(name, generation, "vectors"), table.vectors, durable=False)
             save_array(self._file(name, generation, "state"), table.accumulator, durable=False)
 
-    def _gather(self, kind: int, rows: npt.NDArray[np.int64], dealt: Partitioning) -> Table:
-        """The saved state of `rows`, which lie in the partitions of `dealt`."""
+    def _gather(self, kind: int, rows: npt.NDArray[np.int64], before: Partitioning) -> EmbeddingTable:
+        """The saved state of `rows`, which lie in the partitions of `before`."""
         dim = self.rows(kind, 0, 0, 0)[0].shape[1]
-        table = Table(np.empty((len(rows), dim), dtype=np.float32), np.empty(len(rows), dtype=np.float32))
-        for partition in np.unique(dealt.part[rows]).tolist():
-            mine = np.flatnonzero(dealt.part[rows] == partition)
-            name, at = _name(kind, partition), dealt.local[rows[mine]]
+        table = EmbeddingTable(np.empty((len(rows), dim), dtype=np.float32), np.empty(len(rows), dtype=np.float32))
+        for partition in np.unique(before.part[rows]).tolist():
+            mine = np.flatnonzero(before.part[rows] == partition)
+            name, at = _name(kind, partition), before.local[rows[mine]]
             for part, array in (("vectors", table.vectors), ("state", table.accumulator)):
                 saved = np.load(self._file(name, self._generations[name], part), mmap_mode="r", allow_pickle=False)
                 array[mine] = saved[at]
         return table
 
-    def _load(self, kind: int, partition: int) -> Table:
+    def _load(self, kind: int, partition: int) -> EmbeddingTable:
         name = _name(kind, partition)
         if name not in self._generations:
-            return self._origin.table(kind, partition)
+            return self._initial.table(kind, partition)
         files = (self._file(name, self._generations[name], part) for part in ("vectors", "state"))
         vectors, state = map(read_array, files)
-        return Table(vectors, state, self._origin.previous(kind, partition))
+        return EmbeddingTable(vectors, state, self._initial.previous(kind, partition))
 
     def _collect(self, name: str, generation: int) -> None:
         if generation and (name, generation) not in self._kept:

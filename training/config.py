@@ -3,13 +3,15 @@
 import difflib
 import hashlib
 import json
-import tomllib
-from pathlib import Path
+import os
 from typing import Annotated, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import ByteSize, Field, ValidationError
 
 from bundle.errors import ConfigError
+from bundle.prepared import PreparedGraph
 from bundle.records import Record
 
 
@@ -81,18 +83,26 @@ class TrainConfig(Record):
         1, ge=1, le=64, description="processes that train together, each on a GPU or on its share of the cores"
     )
 
+    @property
+    def thread_count(self) -> int:
+        """Threads that train."""
+        return self.threads or os.cpu_count() or 1
+
+    def share(self, rank: int, spoken_for: int = 0) -> "TrainConfig":
+        """What one of `devices` processes works with: its GPU, its threads, its part of the memory.
+
+        `spoken_for`: bytes of the memory that the process which started them holds.
+        """
+        if self.devices == 1:
+            return self
+        device = f"cuda:{rank}" if self.device == "cuda" else self.device
+        memory = None if self.memory is None else max(0, self.memory - spoken_for) // self.devices
+        threads = max(1, self.thread_count // self.devices)
+        return self.model_copy(update={"device": device, "threads": threads, "memory": memory})
+
     def digest(self) -> str:
         """Sha256 of all fields in canonical JSON."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
-
-
-def load_config(path: Path) -> TrainConfig:
-    """Read a TOML file of settings. Raises ConfigError for a missing file, a syntax error or a bad key."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}. Expected a TOML file of training settings.") from error
-    return parse_config(data, str(path))
 
 
 def parse_config(data: dict[str, object], where: str) -> TrainConfig:
@@ -112,3 +122,11 @@ def _fault(kind: str, place: tuple[int | str, ...], found: object, message: str)
         return f"{key} is {found!r:.40}, but {message.replace('Input', 'it', 1)}"
     near = difflib.get_close_matches(key, TrainConfig.model_fields, 1)
     return f"{key} is no setting" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def relation_weights(prepared: PreparedGraph, config: TrainConfig) -> npt.NDArray[np.float32]:
+    """The factor on each relation's loss. Raises ConfigError for a relation that the graph does not have."""
+    unknown = set(config.relation_weights) - {relation.name for relation in prepared.relations}
+    if unknown:
+        raise ConfigError(f"relation_weights names {sorted(unknown)}, which the graph does not have.")
+    return np.array([config.relation_weights.get(r.name, 1.0) for r in prepared.relations], dtype=np.float32)

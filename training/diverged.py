@@ -8,15 +8,15 @@ import numpy as np
 from bundle.arrays import save_array
 from bundle.disk import write_text
 from bundle.errors import Diverged
-from training.bucket_files import Layout
+from training.bucket_files import BucketFiles
+from training.chunks import Schedule
 from training.edges import BucketEdges
 from training.partition import BucketId
-from training.schedule import Schedule
 
 
 def save_batch(
     path: Path,
-    layout: Layout,
+    buckets: BucketFiles,
     bucket: BucketId,
     groups: tuple[BucketEdges, ...],
     schedule: Schedule,
@@ -26,7 +26,7 @@ def save_batch(
     edges = groups[schedule.group[at[0]]]
     start = int(schedule.start[at[0]])
     chosen = schedule.order[schedule.group[at[0]]][start : start + at[1]]
-    source, target = layout.partitionings[edges.source_type], layout.partitionings[edges.target_type]
+    source, target = buckets.partitionings[edges.source_type], buckets.partitionings[edges.target_type]
     path.mkdir(parents=True, exist_ok=True)
     save_array(path / "src.npy", source.rows(bucket.source)[edges.src[chosen]])
     save_array(path / "dst.npy", target.rows(bucket.target)[edges.dst[chosen]])

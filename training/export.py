@@ -10,7 +10,7 @@ from bundle.arrays import save_array
 from bundle.disk import full_disk_named, replacing, write_text
 from bundle.prepared import PreparedGraph
 from bundle.release import code_revision
-from training.checkpoint import RESUME, Position, TableStore
+from training.checkpoint import RESUME, PartitionFiles, Position
 from training.config import TrainConfig
 from training.model import Relations
 from training.partition import Partitioning
@@ -19,7 +19,7 @@ BLOCK_BYTES = 8 * 2**20
 
 
 def export_tables(
-    run_dir: Path, names: list[str], partitionings: tuple[Partitioning, ...], store: TableStore, dim: int
+    run_dir: Path, names: list[str], partitionings: tuple[Partitioning, ...], store: PartitionFiles, dim: int
 ) -> None:
     """Write vectors/<type>.npy and optimizer/<type>.npy from saved partitions, block by block. Raises DiskFull."""
     for kind, name in enumerate(names):
@@ -30,7 +30,7 @@ def export_tables(
             _export(vectors, state, kind, partitionings[kind], store, dim)
 
 
-def _export(vectors: Path, state: Path, kind: int, rows: Partitioning, store: TableStore, dim: int) -> None:
+def _export(vectors: Path, state: Path, kind: int, rows: Partitioning, store: PartitionFiles, dim: int) -> None:
     n = len(rows.part)
     size = max(1, BLOCK_BYTES // (4 * dim))
     states = np.zeros(n, dtype=np.float32)

@@ -1,24 +1,30 @@
-"""Where a run's first vectors come from: random numbers, or an earlier version (training/warm_start.py)."""
+"""The tables that a run starts with: random ones, or those of an earlier version (training/warm_start.py)."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32
 
+from bundle.errors import ConfigError
+from bundle.prepared import PreparedGraph
+from bundle.trained import open_trained
+from training.config import TrainConfig
 from training.counter_rng import stream_seed
-from training.model import Relations, Table, random_table, zero_relations
+from training.model import EmbeddingTable, Relations, random_table, zero_relations
 from training.partition import Partitioning
+from training.warm_start import warm_tables
 
 INIT_STREAM = 7
 
 
 @runtime_checkable
-class Origin(Protocol):
+class InitialTables(Protocol):
     """The state before the first step."""
 
-    def table(self, kind: int, partition: int) -> Table:
+    def table(self, kind: int, partition: int) -> EmbeddingTable:
         """A partition of one entity type as it starts."""
         ...
 
@@ -30,13 +36,13 @@ class Origin(Protocol):
         """The relation vectors as they start."""
         ...
 
-    def dealt(self, partitionings: tuple[Partitioning, ...]) -> "Origin":
-        """The same start for rows that are dealt to these partitions; an origin is of no use before."""
+    def partitioned(self, partitionings: tuple[Partitioning, ...]) -> "InitialTables":
+        """The same start for rows that are hashed to these partitions; of no use before."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class RandomOrigin:
+class RandomTables:
     """A run from nothing: random entities, no translation."""
 
     relation_count: int
@@ -45,18 +51,29 @@ class RandomOrigin:
     seed: int
     partitionings: tuple[Partitioning, ...] = ()
 
-    def table(self, kind: int, partition: int) -> Table:
-        """See Origin."""
+    def table(self, kind: int, partition: int) -> EmbeddingTable:
+        """See InitialTables."""
         rng = np.random.default_rng(stream_seed(self.seed, kind, partition, INIT_STREAM))
         return random_table(int(self.partitionings[kind].sizes[partition]), self.dim, self.scale, rng)
 
     def previous(self, kind: int, partition: int) -> None:
-        """See Origin."""
+        """See InitialTables."""
 
     def relations(self) -> Relations:
-        """See Origin."""
+        """See InitialTables."""
         return zero_relations(self.relation_count, self.dim)
 
-    def dealt(self, partitionings: tuple[Partitioning, ...]) -> "RandomOrigin":
-        """See Origin."""
+    def partitioned(self, partitionings: tuple[Partitioning, ...]) -> "RandomTables":
+        """See InitialTables."""
         return replace(self, partitionings=partitionings)
+
+
+def initial_tables(prepared: PreparedGraph, config: TrainConfig, warm_start: Path | None) -> InitialTables:
+    """What a run starts with. Raises ConfigError for settings of a warm start without one, and as `warm_tables`."""
+    if warm_start is not None:
+        return warm_tables(prepared, open_trained(warm_start), config)
+    if config.l2_previous or config.warm_shrink < 1:
+        raise ConfigError(
+            "l2_previous and warm_shrink are of warm starts: name a version with --warm-start, or leave them out."
+        )
+    return RandomTables(len(prepared.relations), config.dim, config.init_scale, config.seed)

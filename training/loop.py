@@ -1,4 +1,4 @@
-"""The loop over epochs, buckets and spans of chunks, with checkpoints between spans."""
+"""The training loop, of one process or each of several: epochs, rounds, buckets, spans of chunks, and checkpoints."""
 
 import time
 from collections.abc import Callable
@@ -7,44 +7,32 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Float32, Float64
 
 from bundle.progress import Progress, Stage
-from training.backends.base import Backend, BucketWork
-from training.bucket_files import Layout
-from training.checkpoint import Position
+from training.backends.base import Backend, BucketWork, SpanResult
+from training.bucket_files import Partitioner
+from training.bucket_order import epoch_rounds
+from training.checkpoint import PartitionFiles, Position, RunKey
+from training.chunks import make_schedule
 from training.config import TrainConfig
+from training.distributed.group import Group, accumulate, average
 from training.diverged import save_batch
 from training.edges import BucketEdges
 from training.metrics import Sink
 from training.model import Relations
-from training.partition import BucketId, bucket_order
-from training.partition_buffer import Residents
-from training.schedule import make_schedule
+from training.partition import BucketId
+from training.partition_buffer import PartitionBuffer
 
 SPAN_SECONDS = 0.25
 REPORT_SECONDS = 5.0
 LONGEST_SPAN = 2**24
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """The parts of a run that the loop drives. `save` makes a position the checkpoint; `deal` hashes the rows anew for
-    the position's epoch."""
-
-    config: TrainConfig
-    backend: Backend
-    residents: Residents
-    relations: Relations
-    relation_weights: npt.NDArray[np.float32]
-    save: Callable[[Position], None]
-    deal: Callable[[Position], Layout]
-    sink: Sink
-    diverged_dir: Path
+COUNTED_AT_ONCE = 2**18
 
 
 @dataclass(slots=True)
-class Pace:
-    """When a checkpoint or a line of metrics is due (seconds), and how many chunks make a span."""
+class SpanTimer:
+    """How many chunks make a span, and when a checkpoint or a line of metrics is due (seconds)."""
 
     checkpoint_every: float
     span: int
@@ -62,11 +50,8 @@ class Pace:
         self.span = max(1, round(ideal / unit)) * unit
 
     def checkpoint_due(self) -> bool:
-        """True once an interval has passed; starts the next one."""
-        due = self.now() - self.checkpointed >= self.checkpoint_every
-        if due:
-            self.checkpointed = self.now()
-        return due
+        """True once an interval has passed since the last one."""
+        return self.now() - self.checkpointed >= self.checkpoint_every
 
     def rate(self, edges: int) -> float | None:
         """Edges a second since the last report when one is due, else None."""
@@ -78,89 +63,203 @@ class Pace:
         return rate
 
 
-def run_epochs(engine: Engine, layout: Layout, start: Position, edges_per_epoch: int, progress: Progress) -> Position:
-    """Train from `start`, for whose epoch `layout` is dealt, to the last epoch. Raises Diverged, DiskFull.
+@dataclass(slots=True)
+class RoundResult:
+    """What was done in a round: by this process, and once it is synchronised by all.
 
-    With several partitions each epoch deals the rows anew: only entities of one partition compete with one another,
-    so a lasting division would leave the others' scores uncompared.
+    `relation_edges` counts the edges of each relation; `relation_state` is the relations' optimiser state before.
     """
-    config, position = engine.config, start
-    pace = Pace(config.checkpoint_seconds, config.chunks_per_update, edges_reported=start.edges_seen)
-    while position.epoch < config.epochs:
-        with progress.stage(f"epoch {position.epoch + 1}/{config.epochs}", edges_per_epoch, "edges") as stage:
-            stage.advance(position.epoch_edges)
-            position = _epoch(engine, layout, position, pace, stage)
-        loss = position.epoch_loss / max(1, position.epoch_edges)
-        engine.sink.write({"edges": position.edges_seen, "epoch": position.epoch + 1, "epoch_loss": loss})
-        position = Position(epoch=position.epoch + 1, edges_seen=position.edges_seen, last_loss=loss)
-        if layout.partitions > 1 and position.epoch < config.epochs:
-            layout = engine.deal(position)
-    return position
 
+    relation_edges: Float64[npt.NDArray[np.float64], " r"]
+    relation_state: Float32[npt.NDArray[np.float32], "r 2 d"]
+    edges: int = 0
+    loss: float = 0.0
 
-def _epoch(engine: Engine, layout: Layout, position: Position, pace: Pace, stage: Stage) -> Position:
-    order = bucket_order(layout.partitions, engine.config.seed, position.epoch)
-    again = layout.partitions == 1 and position.epoch + 1 < engine.config.epochs
-    following = [*order[1:], order[0] if again else None]
-    for step in range(position.step, len(order)):
-        position, _ = train_bucket(engine, layout, position, (order[step], following[step]), pace, stage)
-        position = position.model_copy(update={"step": step + 1, "chunk": 0})
-    return position
+    def count(self, groups: tuple[BucketEdges, ...]) -> None:
+        """Count a bucket's edges by relation, some at a time: `bincount` copies what it counts."""
+        for edges in groups:
+            for start in range(0, len(edges), COUNTED_AT_ONCE):
+                piece = edges.rel[start : start + COUNTED_AT_ONCE]
+                self.relation_edges += np.bincount(piece, minlength=len(self.relation_edges))
 
-
-def train_bucket(
-    engine: Engine,
-    layout: Layout,
-    position: Position,
-    buckets: tuple[BucketId, BucketId | None],
-    pace: Pace,
-    stage: Stage,
-) -> tuple[Position, tuple[BucketEdges, ...]]:
-    """Train one bucket from the position's chunk on, and fetch the next; gives the bucket's edges too."""
-    config, bucket = engine.config, buckets[0]
-    loaded = engine.residents.open(bucket, buckets[1])
-    schedule = make_schedule(loaded.groups, config.chunk, config.seed, position.epoch, *bucket)
-    work = BucketWork(
-        loaded.groups, loaded.sources, loaded.targets, engine.relations, engine.relation_weights, schedule
-    )
-    visit = engine.backend.visit(work)
-    while position.chunk < len(schedule):
-        began, end = time.perf_counter(), min(position.chunk + pace.span, len(schedule))
-        result = visit.run(position.chunk, end)
-        if result.diverged_at is not None:
-            at = result.diverged_at, config.chunk
-            raise save_batch(engine.diverged_dir, layout, bucket, loaded.groups, schedule, at)
-        position = _moved(position, end, result.edges, result.loss)
-        pace.adapt(time.perf_counter() - began, config.chunks_per_update)
-        _report(engine, position, pace, stage, result.edges)
-        if pace.checkpoint_due():
-            visit.sync()
-            engine.save(position)
-    visit.sync()
-    return position, loaded.groups
-
-
-def _moved(position: Position, chunk: int, edges: int, loss: float) -> Position:
-    return position.model_copy(
-        update={
-            "chunk": chunk,
-            "edges_seen": position.edges_seen + edges,
-            "epoch_edges": position.epoch_edges + edges,
-            "epoch_loss": position.epoch_loss + loss,
+    def after(self, start: Position) -> Position:
+        """Where training is when this has been done since `start`."""
+        done = {
+            "edges_seen": start.edges_seen + self.edges,
+            "epoch_edges": start.epoch_edges + self.edges,
+            "epoch_loss": start.epoch_loss + self.loss,
         }
-    )
+        return start.model_copy(update=done)
 
 
-def _report(engine: Engine, position: Position, pace: Pace, stage: Stage, edges: int) -> None:
-    loss = position.epoch_loss / max(1, position.epoch_edges)
-    stage.advance(edges)
-    stage.note(f"loss {loss:.4f}")
-    rate = pace.rate(position.edges_seen)
-    if rate is not None:
-        line = {
-            "edges": position.edges_seen,
-            "epoch": position.epoch + 1,
-            "loss": loss,
-            "edges_per_second": round(rate),
-        }
-        engine.sink.write(line)
+@dataclass(slots=True)
+class TrainingLoop:
+    """One process's part of a run, from a position to the end.
+
+    A process alone trains bucket after bucket. Several train in rounds: each its own buckets, of partitions that no
+    other one holds in that round, and then they synchronise. The first of them reports and writes the checkpoints.
+    """
+
+    config: TrainConfig
+    group: Group
+    backend: Backend
+    partitioner: Partitioner
+    files: PartitionFiles
+    buffer: PartitionBuffer
+    relations: Relations
+    relation_weights: Float32[npt.NDArray[np.float32], " r"]
+    key: RunKey
+    sink: Sink
+    progress: Progress
+    diverged_dir: Path
+    timer: SpanTimer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.timer = SpanTimer(self.config.checkpoint_seconds, self.config.chunks_per_update)
+
+    def run(self, position: Position, edges_per_epoch: int) -> Position:
+        """Train from `position` to the end of the last epoch, which becomes a checkpoint. Raises Diverged, DiskFull.
+
+        With several partitions each epoch hashes the rows anew: only entities of one partition compete with one
+        another, so a lasting division would leave the others' scores uncompared.
+        """
+        self.timer.edges_reported = position.edges_seen
+        while position.epoch < self.config.epochs:
+            if self.partitioner.partitions > 1 and self.partitioner.epoch < position.epoch:
+                self._repartition(position)
+            name = f"epoch {position.epoch + 1}/{self.config.epochs}"
+            with self.progress.stage(name, edges_per_epoch, "edges") as stage:
+                if self.group.rank == 0:
+                    stage.advance(position.epoch_edges)
+                position = self._epoch(position, stage)
+            loss = _mean_loss(position)
+            self.sink.write({"edges": position.edges_seen, "epoch": position.epoch + 1, "epoch_loss": loss})
+            position = Position(epoch=position.epoch + 1, edges_seen=position.edges_seen, last_loss=loss)
+        self.buffer.empty()
+        self._checkpoint(position)
+        return position
+
+    def _epoch(self, position: Position, stage: Stage) -> Position:
+        """Train the rounds of an epoch that are left at `position`."""
+        rounds = epoch_rounds(self.partitioner.partitions, self.group.size, self.config.seed, position.epoch)
+        mine = [buckets[self.group.rank] for buckets in rounds]
+        for step in range(position.step, len(mine)):
+            result = self._round(mine[step], self._fetched_ahead(mine, position.epoch, step), position, stage)
+            self._synchronise(result)
+            position = result.after(position).model_copy(update={"step": step + 1, "chunk": 0})
+            self._report(position, stage)
+            if self._all_checkpoint():
+                self._checkpoint(position)
+        return position
+
+    def _fetched_ahead(self, mine: list[tuple[BucketId, ...]], epoch: int, step: int) -> BucketId | None:
+        """The bucket to read from disk while the last one of a round trains.
+
+        None where others may still change its partitions, or where the rows are hashed anew first.
+        """
+        if self.group.size > 1:
+            return None
+        if step + 1 < len(mine):
+            return mine[step + 1][0]
+        again = len(mine) == 1 and epoch + 1 < self.config.epochs
+        return mine[0][0] if again else None
+
+    def _round(
+        self, buckets: tuple[BucketId, ...], following: BucketId | None, start: Position, stage: Stage
+    ) -> RoundResult:
+        """Train this process's buckets of a round, the first of them from the start's chunk on."""
+        result = RoundResult(np.zeros(len(self.relation_weights)), self.relations.accumulator.copy())
+        for bucket, then in zip(buckets, [*buckets[1:], following], strict=False):
+            self._bucket(bucket, then, start, result, stage)
+        return result
+
+    def _bucket(
+        self, bucket: BucketId, following: BucketId | None, start: Position, result: RoundResult, stage: Stage
+    ) -> None:
+        """Train one bucket and fetch the next."""
+        config, timer = self.config, self.timer
+        loaded = self.buffer.open(bucket, following)
+        schedule = make_schedule(loaded.groups, config.chunk, config.seed, start.epoch, *bucket)
+        session = self.backend.open(
+            BucketWork(loaded.groups, loaded.sources, loaded.targets, self.relations, self.relation_weights, schedule)
+        )
+        chunk = start.chunk
+        while chunk < len(schedule):
+            began, end = time.perf_counter(), min(chunk + timer.span, len(schedule))
+            span: SpanResult = session.run(chunk, end)
+            if span.diverged_at is not None:
+                at = span.diverged_at, config.chunk
+                raise save_batch(self.diverged_dir, self.partitioner.buckets, bucket, loaded.groups, schedule, at)
+            chunk, result.edges, result.loss = end, result.edges + span.edges, result.loss + span.loss
+            timer.adapt(time.perf_counter() - began, config.chunks_per_update)
+            stage.advance(span.edges)
+            if self.group.size == 1:  # several write a checkpoint when they meet, of a state that all have reached
+                position = result.after(start).model_copy(update={"chunk": chunk})
+                self._report(position, stage)
+                if timer.checkpoint_due():
+                    session.sync()
+                    self._checkpoint(position)
+        session.sync()
+        result.count(loaded.groups)
+
+    def _synchronise(self, result: RoundResult) -> None:
+        """Make what each process learnt in a round known to all; no partition stays in memory.
+
+        Partitions change hands as files. Relation vectors become the mean, weighted by the edges that each process
+        trained of a relation. Their optimiser state adds up: steps shrink with all edges that were seen.
+        """
+        if self.group.size == 1:
+            return
+        self.buffer.empty()
+        self._share_files()
+        average(self.group, self.relations.vectors, result.relation_edges)
+        accumulate(self.group, self.relations.accumulator, result.relation_state)
+        together = np.array([result.edges, result.loss], dtype=np.float64)
+        self.group.sum(together)
+        result.edges, result.loss = int(together[0]), float(together[1])
+
+    def _share_files(self) -> None:
+        """Know of every file that any process saved. Waits for all of them."""
+        saved = self.files.saved()
+        self.group.most(saved)
+        self.files.adopt(saved)
+
+    def _repartition(self, position: Position) -> None:
+        """Hash the rows anew for the position's epoch: the first process moves them, the others take note."""
+        self.buffer.empty()
+        first = self.group.rank == 0
+        self.partitioner.repartition(position.epoch, write=first)
+        move = self.files.repartition if first else self.files.follow_repartition
+        move(self.partitioner.rows)
+        self._share_files()
+        self.buffer.use(self.partitioner.buckets)
+        self._checkpoint(position)
+
+    def _all_checkpoint(self) -> bool:
+        """True for every process when the first one's clock says that a checkpoint is due."""
+        decision = np.array([float(self.timer.checkpoint_due() and self.group.rank == 0)])
+        self.group.sum(decision)
+        return bool(decision[0])
+
+    def _checkpoint(self, position: Position) -> None:
+        """Make `position`, which all processes have reached, the checkpoint."""
+        self.buffer.save()
+        if self.group.rank == 0:
+            self.files.commit(self.key, self.partitioner.epoch, position, self.relations)
+        else:
+            self.files.follow_commit()
+        self.timer.checkpointed = self.timer.now()
+
+    def _report(self, position: Position, stage: Stage) -> None:
+        """Show the epoch's loss so far, and write a line of metrics when one is due."""
+        loss = _mean_loss(position)
+        stage.note(f"loss {loss:.4f}")
+        rate = self.timer.rate(position.edges_seen)
+        if rate is not None:
+            line = {"edges": position.edges_seen, "epoch": position.epoch + 1, "loss": loss}
+            self.sink.write({**line, "edges_per_second": round(rate)})
+
+
+def _mean_loss(position: Position) -> float:
+    """The mean loss of an edge in the epoch so far."""
+    return position.epoch_loss / max(1, position.epoch_edges)

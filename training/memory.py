@@ -1,5 +1,6 @@
-"""How much memory a run takes, and how many partitions keep it below a limit."""
+"""How much memory a run takes, on the host and on the device, and how many partitions keep it below the limits."""
 
+import ctypes
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +9,13 @@ import psutil
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
 from training.bucket_files import training_edges
+from training.bucket_order import partitions_for
 from training.config import TrainConfig
 from training.partition import MAX_PARTITIONS
 
 MIB = 2**20
 WORK_BYTES = 24 * MIB
-"""Blocks of edges being dealt, of vectors being written, and what the heap cannot give back."""
+"""Blocks of edges being sorted into buckets, of vectors being written, and what the heap cannot give back."""
 ROW_MAP_BYTES = 6
 """Where a row lies: its partition and its place in it."""
 EDGE_BYTES = 28
@@ -22,6 +24,14 @@ SORTING_BYTES = 64
 """An edge while its bucket is sorted and indexed."""
 OFFSET_BYTES = 8
 """A row of a bucket, for each group of edges: where its neighbours start, from both ends."""
+DEVICE_EDGE_BYTES = 64
+"""An edge of a bucket on the device: five columns of 4 bytes, two sorted keys of 8, and as much again to sort them."""
+PAIR_BYTES = 48
+"""An edge and a negative of its chunk: scores, their slopes and copies, the key that is looked up, its place."""
+UNEVEN = 1.2
+"""Hashing makes some partitions and buckets larger than others."""
+LARGE_BLOCK = 2**20
+M_MMAP_THRESHOLD = -3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +49,7 @@ class Footprint:
     rows: int
 
     def total(self, partitions: int) -> int:
-        """Resident bytes of the process at the most: while it trains or while it deals rows and edges anew."""
+        """Resident bytes of the process at the most: while it trains or while rows and edges are hashed anew."""
         several = partitions > 1
         uneven = 1 + 4 / np.sqrt(max(1, self.rows / partitions)) if several else 1.0
         crowded = 1.5 if several else 1.0  # much linked entities make some buckets larger
@@ -49,13 +59,13 @@ class Footprint:
             + self.offsets * 2 / partitions
             + self.edges * crowded * min(2, partitions) / partitions**2
         )
-        dealing = (
+        repartitioning = (
             self.row_maps * min(2, partitions)
             + (self.tables * uneven * 2 / partitions if several else 0)
             + self.offsets * 3 / partitions
             + self.sorting * crowded / partitions**2
         )
-        return int(self.process + self.fixed + max(training, dealing))
+        return int(self.process + self.fixed + max(training, repartitioning))
 
 
 def resident_bytes() -> int:
@@ -63,7 +73,7 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def footprint(prepared: PreparedGraph, config: TrainConfig, threads: int) -> Footprint:
+def footprint(prepared: PreparedGraph, config: TrainConfig) -> Footprint:
     """What training this graph with these settings needs; `process` is measured now."""
     rows = sum(entity.count for entity in prepared.entities)
     copies = 2 if config.l2_previous else 1
@@ -75,7 +85,7 @@ def footprint(prepared: PreparedGraph, config: TrainConfig, threads: int) -> Foo
     groups = {(relation.source, relation.target) for relation in prepared.relations if len(relation.train)}
     return Footprint(
         process=resident_bytes(),
-        fixed=threads * (buffers + relations) + 3 * relations + WORK_BYTES,
+        fixed=config.thread_count * (buffers + relations) + 3 * relations + WORK_BYTES,
         row_maps=rows * ROW_MAP_BYTES,
         tables=rows * (config.dim * copies + 1) * 4,
         offsets=sum((counts[source] + counts[target]) * OFFSET_BYTES for source, target in groups),
@@ -85,7 +95,7 @@ def footprint(prepared: PreparedGraph, config: TrainConfig, threads: int) -> Foo
     )
 
 
-def choose_partitions(need: Footprint, config: TrainConfig) -> int:
+def fewest_partitions(need: Footprint, config: TrainConfig) -> int:
     """P: as configured, else the smallest that stays below `memory`.
 
     Raises ConfigError when none does, or when the one configured does not.
@@ -105,3 +115,56 @@ def _too_little(need: Footprint, config: TrainConfig, candidates: list[int], mem
     where = f" in {config.partitions} partitions" if config.partitions else ""
     remedy = "Allow more memory" + (", or leave partitions at 0." if config.partitions else ".")
     return f"{found}{where}, of which the process itself holds {need.process // MIB} MiB. {remedy}"
+
+
+def device_need(prepared: PreparedGraph, config: TrainConfig, partitions: int) -> int:
+    """Bytes on the device at the most: two partitions that train, one on its way, one bucket, one update."""
+    rows = sum(entity.count for entity in prepared.entities)
+    edges = sum(training_edges(relation) for relation in prepared.relations)
+    tables = rows * (config.dim * (2 if config.l2_previous else 1) + 1) * 4
+    negatives = config.negatives_in_batch + config.negatives_uniform + config.negatives_prevalence
+    gradients = 4 * (2 * config.chunk + negatives) * config.dim * 4
+    update = config.chunks_per_update * (2 * gradients + config.chunk * negatives * PAIR_BYTES)
+    uneven = UNEVEN if partitions > 1 else 1.0
+    held = tables * min(3, partitions) / partitions
+    return int(uneven * (held + edges * DEVICE_EDGE_BYTES / partitions**2) + update)
+
+
+def choose_partitions(prepared: PreparedGraph, config: TrainConfig, room: int | None) -> int:
+    """P: as configured, else the smallest for which both the host's `memory` and the device's `room` (bytes) suffice.
+
+    `config` is one trainer's share; of several trainers none is left idle. Raises ConfigError when no P fits, or when
+    the one configured does not.
+    """
+    least = fewest_partitions(footprint(prepared, config), config)
+    candidates = [config.partitions] if config.partitions else _candidates(least, config.devices)
+    for partitions in candidates:
+        if room is None or device_need(prepared, config, partitions) <= room:
+            return partitions
+    smallest = min(device_need(prepared, config, partitions) for partitions in candidates)
+    raise ConfigError(
+        f"{config.device} has {(room or 0) // MIB} MiB free, but training needs at least {smallest // MIB + 1} MiB "
+        "there. Leave partitions at 0, lower chunks_per_update or dim, or free memory on the device."
+    )
+
+
+def _candidates(least: int, devices: int) -> list[int]:
+    if devices > 1:
+        return list(range(partitions_for(least, devices), MAX_PARTITIONS + 2 * devices, 2 * devices))
+    return [least, *range(max(4, least + 1), MAX_PARTITIONS + 1)]
+
+
+def give_back_freed_memory() -> None:
+    """From now on each block of `LARGE_BLOCK` bytes or more is the system's again once it is freed.
+
+    glibc does so at first, but raises its threshold to the size of what was freed, up to 32 MiB: partitions would then
+    lie in the heap of the thread that read them, and the gaps between them, half as much again, stay resident. The
+    setting is the whole process's. Other C libraries have no such call and need none.
+    """
+    library = ctypes.CDLL(None)
+    try:
+        set_option, trim = library.mallopt, library.malloc_trim
+    except AttributeError:
+        return
+    set_option(M_MMAP_THRESHOLD, LARGE_BLOCK)
+    trim(0)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from bundle.errors import ConfigError
+from training.config import TrainConfig
 
 Values = Mapping[str, float | int | str]
 
@@ -64,3 +65,11 @@ class Sinks:
         """See Sink."""
         for sink in self._sinks:
             sink.write(values)
+
+
+def open_sink(run_dir: Path, config: TrainConfig, *, fresh: bool) -> Sink:
+    """Where a run's metrics go: always `metrics.jsonl`; `fresh` begins it anew."""
+    sinks: list[Sink] = [JsonLines(run_dir / "metrics.jsonl", fresh)]
+    if config.tensorboard:
+        sinks.append(TensorBoard(run_dir / "tensorboard"))
+    return Sinks(sinks)

@@ -11,7 +11,7 @@ FORWARD, INVERSE = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class EmbeddingTable:
     """Vectors of the entities of one type in one partition, changed in place, with row-wise Adagrad's state.
 
     `previous` holds the vectors of the version before, where an L2 pull towards them is asked for.
@@ -33,11 +33,11 @@ class Relations:
     accumulator: Float32[F32, "r 2 d"]
 
 
-def random_table(n: int, dim: int, scale: float, rng: np.random.Generator) -> Table:
+def random_table(n: int, dim: int, scale: float, rng: np.random.Generator) -> EmbeddingTable:
     """A new table: each coordinate is normal with deviation scale/sqrt(dim), so lengths are about `scale`."""
     vectors = rng.standard_normal((n, dim), dtype=np.float32)
     vectors *= np.float32(scale / np.sqrt(dim))
-    return Table(vectors, np.zeros(n, dtype=np.float32))
+    return EmbeddingTable(vectors, np.zeros(n, dtype=np.float32))
 
 
 def zero_relations(count: int, dim: int) -> Relations:

@@ -1,4 +1,4 @@
-"""Algorithm 1's plan: rows hashed to P partitions, edges to P² buckets, and an order in which one partition changes."""
+"""Algorithm 1's division: the rows of every entity type hashed to P partitions, and so the edges to P² buckets."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int32, Int64, UInt16
 
+from bundle.prepared import PreparedGraph
 from training.counter_rng import below, draws, stream_seed
 
 MAX_PARTITIONS = 1024
 BLOCK = 2**17
 HASH_STREAM = 3
-ORDER_STREAM = 4
 
 
 class BucketId(NamedTuple):
@@ -49,6 +49,11 @@ def partition_rows(n: int, partitions: int, *stream: int) -> Partitioning:
     return Partitioning(part, local, sizes)
 
 
+def partition_entities(prepared: PreparedGraph, partitions: int, seed: int, epoch: int = 0) -> tuple[Partitioning, ...]:
+    """Hash the rows of every entity type for one epoch."""
+    return tuple(partition_rows(entity.count, partitions, seed, i, epoch) for i, entity in enumerate(prepared.entities))
+
+
 def _rank_among_equals(values: UInt16[npt.NDArray[np.uint16], " b"]) -> Int64[npt.NDArray[np.int64], " b"]:
     """How many equal values stand before each."""
     order = np.argsort(values, kind="stable")
@@ -56,22 +61,3 @@ def _rank_among_equals(values: UInt16[npt.NDArray[np.uint16], " b"]) -> Int64[np
     rank = np.empty(len(values), dtype=np.int64)
     rank[order] = np.arange(len(values)) - np.repeat(np.cumsum(counts) - counts, counts)
     return rank
-
-
-def bucket_order(partitions: int, *stream: int) -> list[BucketId]:
-    """All P² buckets, so that two partitions suffice at a time and each swap brings in one.
-
-    Partition a is held while b runs down to a's successor, which is held next; labels are shuffled by `stream`.
-    """
-    label = np.random.default_rng(stream_seed(*stream, ORDER_STREAM)).permutation(partitions).tolist()
-    order: list[BucketId] = []
-    met: set[int] = set()
-    pairs = [(a, b) for a in range(partitions) for b in range(partitions - 1, a, -1)] or [(0, 0)]
-    for a, b in pairs:
-        for new in (a, b):
-            if new not in met:
-                met.add(new)
-                order.append(BucketId(label[new], label[new]))
-        if a != b:
-            order += [BucketId(label[a], label[b]), BucketId(label[b], label[a])]
-    return order

@@ -4,7 +4,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
-from training.bucket_files import Layout, load_bucket
+from training.bucket_files import BucketFiles, load_bucket
 from training.checkpoint import PartitionStore, Tables
 from training.edges import BucketEdges
 from training.partition import BucketId
@@ -19,19 +19,19 @@ class Loaded:
     targets: Tables
 
 
-class Residents:
+class PartitionBuffer:
     """Holds the partitions of the present bucket and fetches the next one's. One thread does all reading and writing,
     in order, so a partition is always written before it is read again and at most three are in memory."""
 
-    def __init__(self, store: PartitionStore, layout: Layout) -> None:
-        self._store, self._layout = store, layout
+    def __init__(self, store: PartitionStore, buckets: BucketFiles) -> None:
+        self._store, self._buckets = store, buckets
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="swap")
         self._held: dict[int, Tables] = {}
         self._coming: dict[int, Future[Tables]] = {}
         self._edges: dict[BucketId, Future[tuple[BucketEdges, ...]]] = {}
         self._leaving: list[Future[None]] = []
 
-    def __enter__(self) -> "Residents":
+    def __enter__(self) -> "PartitionBuffer":
         return self
 
     def __exit__(
@@ -70,15 +70,15 @@ class Residents:
         self._coming.clear()
         self._edges.clear()
 
-    def use(self, layout: Layout) -> None:
-        """From now on buckets are those of `layout`; nothing may be in memory."""
-        self._layout = layout
+    def use(self, buckets: BucketFiles) -> None:
+        """From now on edges are those of `buckets`; nothing may be in memory."""
+        self._buckets = buckets
 
     def _fetch(self, bucket: BucketId, most: int) -> None:
         for partition in sorted(set(bucket) - set(self._held) - set(self._coming))[:most]:
             self._coming[partition] = self._disk.submit(self._store.load, partition)
         if bucket not in self._edges:
-            self._edges[bucket] = self._disk.submit(load_bucket, self._layout, bucket)
+            self._edges[bucket] = self._disk.submit(load_bucket, self._buckets, bucket)
 
     def _check(self, wait: bool = False) -> None:
         for future in self._leaving:

@@ -8,15 +8,14 @@ import numpy as np
 
 from bundle.prepared import PreparedGraph, PreparedRelation
 from training.backends.base import Backend, BucketWork
+from training.backends.choose import make_backend
 from training.bucket_files import training_edges
+from training.chunks import make_schedule
 from training.config import TrainConfig
 from training.distributed.launch import check_together
 from training.edges import BucketEdges, index_edges
-from training.memory import footprint, resident_bytes
+from training.memory import choose_partitions, footprint, resident_bytes
 from training.model import random_table, zero_relations
-from training.schedule import make_schedule
-from training.setup import make_backend, share_of, thread_count
-from training.sizing import choose
 
 SAMPLE_EDGES = 200_000
 SAMPLE_ROWS = 200_000
@@ -24,7 +23,7 @@ CALIBRATION_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingEstimate:
     """The answer of `twhin train --plan`. Bytes and seconds; rates are of this machine as loaded just now."""
 
     entities: int
@@ -41,18 +40,18 @@ class Plan:
     seconds: float
 
 
-def plan(prepared: PreparedGraph, config: TrainConfig) -> Plan:
+def plan(prepared: PreparedGraph, config: TrainConfig) -> TrainingEstimate:
     """Size the run and time a few seconds of it; writes nothing that stays. Raises ConfigError as `train` would."""
     spoken_for = _like_a_trainer(prepared, config) if config.devices > 1 else 0
-    mine = share_of(config, 0, spoken_for)
+    mine = config.share(0, spoken_for)
     backend = make_backend(mine)
-    need = footprint(prepared, mine, thread_count(mine))
-    partitions = choose(prepared, mine, backend.room())
+    need = footprint(prepared, mine)
+    partitions = choose_partitions(prepared, mine, backend.room())
     edges = sum(training_edges(relation) for relation in prepared.relations)
     rate = config.devices * calibrate(prepared, mine, backend)  # buckets that are trained together share nothing
     rows = sum(entity.count for entity in prepared.entities)
     table_bytes = rows * (config.dim + 1) * 4
-    return Plan(
+    return TrainingEstimate(
         entities=rows,
         relations=len(prepared.relations),
         edges=edges,
@@ -61,7 +60,7 @@ def plan(prepared: PreparedGraph, config: TrainConfig) -> Plan:
         memory_bytes=spoken_for + config.devices * need.total(partitions),
         disk_bytes=3 * table_bytes + edges * 20 + partitions * rows * 8,
         backend=backend.name,
-        threads=thread_count(config),
+        threads=config.thread_count,
         edges_per_second=round(rate),
         seconds_per_epoch=edges / max(rate, 1e-9),
         seconds=config.epochs * edges / max(rate, 1e-9),
@@ -94,13 +93,13 @@ def calibrate(prepared: PreparedGraph, config: TrainConfig, backend: Backend) ->
     if not groups:
         return float("inf")
     schedule = make_schedule(groups, config.chunk, config.seed)
-    visit = backend.visit(BucketWork(groups, tables, tables, relations, weights, schedule))
+    session = backend.open(BucketWork(groups, tables, tables, relations, weights, schedule))
     span = config.chunks_per_update
-    visit.run(0, min(span, len(schedule)))  # the first one loads libraries, on a GPU it compiles
+    session.run(0, min(span, len(schedule)))  # the first one loads libraries, on a GPU it compiles
     seen, at, began = 0, 0, time.perf_counter()
     while at < len(schedule) and time.perf_counter() - began < CALIBRATION_SECONDS:
         end = min(at + span, len(schedule))
-        seen, at, span = seen + visit.run(at, end).edges, end, 2 * span
+        seen, at, span = seen + session.run(at, end).edges, end, 2 * span
     return seen / (time.perf_counter() - began)
 
 

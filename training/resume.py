@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from bundle.disk import locked
 from bundle.errors import RunError, UsageError
 from bundle.records import Record, first_error
-from training.checkpoint import Checkpoint, StoreKey, read_checkpoint
+from training.checkpoint import Checkpoint, RunKey, read_checkpoint
 from training.config import TrainConfig
 
 LOCK_FILE = "train.lock"
@@ -59,7 +59,7 @@ def earlier_settings(run_dir: Path) -> dict[str, object]:
     return {} if found is None else dict(found.config)
 
 
-def find_earlier_work(run_dir: Path, key: StoreKey, resume: bool) -> Found:
+def find_earlier_work(run_dir: Path, key: RunKey, resume: bool) -> Found:
     """The checkpoint or the finished run in `run_dir`.
 
     Raises UsageError when there is one but `resume` was not asked for, or when it was made from another graph, with
@@ -71,15 +71,15 @@ def find_earlier_work(run_dir: Path, key: StoreKey, resume: bool) -> Found:
         raise UsageError(f"{run_dir} holds {state} run. Add --resume, name another directory, or delete it.")
     if found.finished:  # a checkpoint beside it is what a kill left while it was being deleted
         done = found.finished
-        _agree("finished run", StoreKey(done.graph_digest, done.config, done.parent), key)
+        _agree("finished run", RunKey(done.graph_digest, done.config, done.parent), key)
         _agree_on_epochs(done.epochs, key.config)
     elif found.checkpoint:
         then = found.checkpoint
-        _agree("checkpoint", StoreKey(then.graph_digest, then.config, then.parent), key)
+        _agree("checkpoint", RunKey(then.graph_digest, then.config, then.parent), key)
     return found
 
 
-def _agree(what: str, then: StoreKey, now: StoreKey) -> None:
+def _agree(what: str, then: RunKey, now: RunKey) -> None:
     """Raise UsageError when earlier work belongs to another graph, warm start or settings."""
     if then.graph_digest != now.graph_digest:
         raise UsageError(f"The graph changed since the {what} was written. Train in another directory.")

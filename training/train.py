@@ -7,25 +7,13 @@ from pathlib import Path
 
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress, SilentProgress
-from training.allocator import give_back_freed_memory
-from training.backends.base import Backend
-from training.bucket_files import Layout, training_edges
-from training.checkpoint import Checkpoint, Position, StoreKey, TableStore
+from training.checkpoint import Checkpoint, RunKey
 from training.config import TrainConfig
+from training.distributed.group import SoloGroup
 from training.distributed.launch import train_together
-from training.export import export_run, export_tables
-from training.loop import Engine, run_epochs
-from training.partition_buffer import Residents
+from training.memory import give_back_freed_memory
+from training.process import run_process
 from training.resume import FinishedRun, find_earlier_work, only_trainer
-from training.setup import (
-    Dealer,
-    make_backend,
-    metrics_sink,
-    parent_name,
-    relation_weights,
-    vectors_at_start,
-)
-from training.sizing import choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +49,7 @@ def train(
     if config.memory is not None:
         give_back_freed_memory()
     with only_trainer(run_dir):
-        key = StoreKey(prepared.digest, config.model_dump(mode="json"), parent_name(warm_start))
+        key = RunKey.of(prepared, config, warm_start)
         found = find_earlier_work(run_dir, key, resume)
         if found.finished:
             shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)  # left by a kill just before the end
@@ -75,66 +63,20 @@ def _go_on(
     config: TrainConfig,
     warm_start: Path | None,
     checkpoint: Checkpoint | None,
-    shown: Progress,
+    progress: Progress,
 ) -> RunSummary:
     """Train from the checkpoint or from the start to the end."""
     started = time.perf_counter()
     _bring_graph(prepared, run_dir)
     seen_before = checkpoint.position.edges_seen if checkpoint else 0
     if config.devices > 1:
-        end, name = train_together(prepared, run_dir, config, warm_start, checkpoint is not None, shown)
+        end, backend = train_together(prepared, run_dir, config, warm_start, checkpoint is not None, progress)
     else:
-        backend = make_backend(config)
-        end, name = _train(prepared, run_dir, config, warm_start, checkpoint, backend, shown), backend.name
+        end, backend = run_process(prepared, run_dir, config, warm_start, checkpoint, SoloGroup(), progress)
     shutil.rmtree(run_dir / "checkpoint")
     seconds = time.perf_counter() - started
     rate = (end.edges_seen - seen_before) / seconds
-    return RunSummary(run_dir, end.epoch, end.edges_seen, end.last_loss or 0.0, seconds, rate, name)
-
-
-def _train(
-    prepared: PreparedGraph,
-    run_dir: Path,
-    config: TrainConfig,
-    warm_start: Path | None,
-    checkpoint: Checkpoint | None,
-    backend: Backend,
-    shown: Progress,
-) -> Position:
-    origin = vectors_at_start(prepared, config, warm_start)
-    partitions = checkpoint.partitions if checkpoint else choose(prepared, config, backend.room())
-    start = checkpoint.position if checkpoint else Position()
-    dealer = Dealer(prepared, run_dir / "checkpoint" / "edges", partitions, config, shown)
-    dealer.deal(checkpoint.dealt if checkpoint else 0)
-    store = TableStore(run_dir / "checkpoint" / "tables", dealer.rows, origin.dealt(dealer.rows))
-    relations = store.restore(checkpoint) if checkpoint else origin.relations()
-    key = StoreKey(prepared.digest, config.model_dump(mode="json"), parent_name(warm_start))
-    with Residents(backend.store(store), dealer.layout) as residents:
-
-        def save(position: Position) -> None:
-            residents.save()
-            store.commit(key, dealer.epoch, position, relations)
-
-        def deal(position: Position) -> Layout:
-            residents.empty()
-            dealer.deal(position.epoch)
-            store.deal(dealer.rows)
-            residents.use(dealer.layout)
-            save(position)
-            return dealer.layout
-
-        engine = Engine(
-            config, backend, residents, relations, relation_weights(prepared, config), save, deal,
-            metrics_sink(run_dir, config, fresh=checkpoint is None), run_dir / "diverged",
-        )  # fmt: skip
-        if partitions > 1 and dealer.epoch < start.epoch < config.epochs:
-            deal(start)
-        end = run_epochs(engine, dealer.layout, start, sum(map(training_edges, prepared.relations)), shown)
-        residents.empty()
-        save(end)
-    export_tables(run_dir, [entity.name for entity in prepared.entities], dealer.rows, store, config.dim)
-    export_run(run_dir, prepared, config, relations, key.parent, end)
-    return end
+    return RunSummary(run_dir, end.epoch, end.edges_seen, end.last_loss or 0.0, seconds, rate, backend)
 
 
 def _summary_of(run_dir: Path, done: FinishedRun) -> RunSummary:

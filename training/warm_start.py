@@ -14,7 +14,7 @@ from bundle.prepared import PreparedGraph, PreparedRelation
 from bundle.trained import Trained, TrainedTable
 from training.config import TrainConfig
 from training.counter_rng import normals_at, stream_seed
-from training.model import FORWARD, INVERSE, Relations, Table, zero_relations
+from training.model import FORWARD, INVERSE, EmbeddingTable, Relations, zero_relations
 from training.partition import Partitioning
 
 F32 = npt.NDArray[np.float32]
@@ -37,7 +37,7 @@ class Newcomers:
 
 
 @dataclass(frozen=True, slots=True)
-class WarmOrigin:
+class WarmTables:
     """A run that goes on from an earlier version. What a row starts with does not depend on its partition."""
 
     earlier: tuple[TrainedTable | None, ...]
@@ -48,8 +48,8 @@ class WarmOrigin:
     config: TrainConfig
     partitionings: tuple[Partitioning, ...] = ()
 
-    def table(self, kind: int, partition: int) -> Table:
-        """See Origin: eq. 5 for the rows of one partition."""
+    def table(self, kind: int, partition: int) -> EmbeddingTable:
+        """See InitialTables: eq. 5 for the rows of one partition."""
         mine = self.partitionings[kind].rows(partition)
         vectors, state = self._vectors(kind, mine), np.zeros(len(mine), dtype=np.float32)
         before, old = self.earlier[kind], self.rows[kind][mine]
@@ -59,18 +59,18 @@ class WarmOrigin:
             forget_pages(before.state)
         # With no state a first step is learning_rate·sqrt(dim) long, whatever the gradient: it would undo the placing.
         state[placed] = self.newcomer_state[kind]
-        return Table(vectors, state, vectors.copy() if self.config.l2_previous else None)
+        return EmbeddingTable(vectors, state, vectors.copy() if self.config.l2_previous else None)
 
     def previous(self, kind: int, partition: int) -> Float32[F32, "n d"] | None:
-        """See Origin: where the rows of a partition started."""
+        """See InitialTables: where the rows of a partition started."""
         return self._vectors(kind, self.partitionings[kind].rows(partition)) if self.config.l2_previous else None
 
     def relations(self) -> Relations:
-        """See Origin."""
+        """See InitialTables."""
         return Relations(self.relation_start.vectors.copy(), self.relation_start.accumulator.copy())
 
-    def dealt(self, partitionings: tuple[Partitioning, ...]) -> "WarmOrigin":
-        """See Origin."""
+    def partitioned(self, partitionings: tuple[Partitioning, ...]) -> "WarmTables":
+        """See InitialTables."""
         return replace(self, partitionings=partitionings)
 
     def _vectors(self, kind: int, mine: I64) -> F32:
@@ -91,8 +91,8 @@ class WarmOrigin:
         return out
 
 
-def warm_origin(prepared: PreparedGraph, earlier: Trained, config: TrainConfig) -> WarmOrigin:
-    """Match entities by external id and relations by name, and place the newcomers; `dealt` makes it an Origin.
+def warm_tables(prepared: PreparedGraph, earlier: Trained, config: TrainConfig) -> WarmTables:
+    """Match entities by external id and relations by name, and place the newcomers; `partitioned` comes next.
 
     `config.warm_shrink` is the factor λ of Ash & Adams 2020, "On Warm-Starting Neural Network Training": vectors that
     were trained to their end follow the old edges too closely to learn from new ones, shorter ones do less so. The
@@ -118,7 +118,7 @@ def warm_origin(prepared: PreparedGraph, earlier: Trained, config: TrainConfig) 
     relations.vectors[:] *= np.float32(config.warm_shrink)
     relations.accumulator[:] *= np.float32(config.warm_shrink**2)
     states = tuple(config.warm_shrink**2 * _median_state(*each) for each in zip(tables, rows, strict=True))
-    return WarmOrigin(tables, tuple(rows), newcomers, states, relations, config)
+    return WarmTables(tables, tuple(rows), newcomers, states, relations, config)
 
 
 def _median_state(before: TrainedTable | None, old: Int32[I32, " n"]) -> float:

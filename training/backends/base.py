@@ -8,10 +8,10 @@ import numpy.typing as npt
 from jaxtyping import Float32
 
 from training.checkpoint import PartitionStore
+from training.chunks import Schedule
 from training.config import TrainConfig
 from training.edges import BucketEdges
-from training.model import Relations, Table
-from training.schedule import Schedule
+from training.model import EmbeddingTable, Relations
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class BucketWork:
     """A bucket ready to train: its edges, and by entity type the tables of its source and target partitions."""
 
     groups: tuple[BucketEdges, ...]
-    sources: tuple[Table, ...]
-    targets: tuple[Table, ...]
+    sources: tuple[EmbeddingTable, ...]
+    targets: tuple[EmbeddingTable, ...]
     relations: Relations
     relation_weights: Float32[npt.NDArray[np.float32], " r"]
     schedule: Schedule
@@ -36,7 +36,7 @@ class SpanResult:
 
 
 @runtime_checkable
-class Visit(Protocol):
+class BucketSession(Protocol):
     """A bucket open for training; its tables may live on another device until `sync`."""
 
     def run(self, begin: int, end: int) -> SpanResult:
@@ -54,7 +54,7 @@ class Backend(Protocol):
 
     name: str
 
-    def visit(self, work: BucketWork) -> Visit:
+    def open(self, work: BucketWork) -> BucketSession:
         """Open a bucket."""
         ...
 

@@ -10,10 +10,10 @@ from bundle.errors import RunError
 from training.backends.base import BucketWork, SpanResult, relation_rate
 from training.backends.kernel.build import load_kernel
 from training.checkpoint import PartitionStore
+from training.chunks import Schedule
 from training.config import TrainConfig
 from training.edges import BucketEdges
-from training.model import Table
-from training.schedule import Schedule
+from training.model import EmbeddingTable
 
 POINTER = ctypes.c_void_p
 LANES = 32
@@ -45,9 +45,12 @@ class _Work(ctypes.Structure):
         ("end", ctypes.c_int64),
         ("seed", ctypes.c_uint64),
         ("n_relations", ctypes.c_int64),
-        *((name, ctypes.c_int32) for name in ("dim", "chunk", "own", "uniform", "prevalence")),
-        *((name, ctypes.c_int32) for name in ("chunks_per_update", "logistic", "inverse")),
-        *((name, ctypes.c_float) for name in ("rate", "relation_rate", "pull", "decay")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("dim", "chunk", "negatives_in_batch", "negatives_uniform", "negatives_prevalence")
+        ),
+        *((name, ctypes.c_int32) for name in ("chunks_per_update", "logistic", "inverse_relations")),
+        *((name, ctypes.c_float) for name in ("learning_rate", "relation_learning_rate", "l2_previous", "l2")),
     ]
 
 
@@ -69,9 +72,9 @@ class KernelBackend:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="train")
 
-    def visit(self, work: BucketWork) -> "KernelVisit":
+    def open(self, work: BucketWork) -> "KernelSession":
         """See Backend."""
-        return KernelVisit(self, work)
+        return KernelSession(self, work)
 
     def store(self, store: PartitionStore) -> PartitionStore:
         """See Backend."""
@@ -122,20 +125,20 @@ class KernelBackend:
             n_relations=len(work.relations.vectors),
             dim=config.dim,
             chunk=config.chunk,
-            own=config.negatives_in_batch,
-            uniform=config.negatives_uniform,
-            prevalence=config.negatives_prevalence,
+            negatives_in_batch=config.negatives_in_batch,
+            negatives_uniform=config.negatives_uniform,
+            negatives_prevalence=config.negatives_prevalence,
             chunks_per_update=config.chunks_per_update,
             logistic=config.loss == "logistic",
-            inverse=config.inverse_relations,
-            rate=config.learning_rate,
-            relation_rate=relation_rate(config),
-            pull=config.l2_previous,
-            decay=config.l2,
+            inverse_relations=config.inverse_relations,
+            learning_rate=config.learning_rate,
+            relation_learning_rate=relation_rate(config),
+            l2_previous=config.l2_previous,
+            l2=config.l2,
         )
 
 
-class KernelVisit:
+class KernelSession:
     """A bucket's arrays, borrowed by the kernel."""
 
     def __init__(self, backend: KernelBackend, work: BucketWork) -> None:
@@ -143,7 +146,7 @@ class KernelVisit:
         self._native = backend.native(work)
 
     def run(self, begin: int, end: int) -> SpanResult:
-        """See Visit."""
+        """See BucketSession."""
         self._native.end = end
         results = self._backend.call(self._native, begin)
         diverged = [result.diverged_at for result in results if result.diverged_at >= 0]
@@ -151,26 +154,26 @@ class KernelVisit:
         return SpanResult(float(loss), int(edges), min(diverged, default=None))
 
     def sync(self) -> None:
-        """See Visit: the kernel works on the arrays themselves."""
+        """See BucketSession: the kernel works on the arrays themselves."""
 
 
 class _Distinct:
     """Tables without repeats: in a bucket of one partition sources and targets are the same arrays."""
 
     def __init__(self) -> None:
-        self.tables: list[Table] = []
+        self.tables: list[EmbeddingTable] = []
         self._index: dict[int, int] = {}
 
-    def add(self, table: Table) -> None:
+    def add(self, table: EmbeddingTable) -> None:
         if id(table.vectors) not in self._index:
             self._index[id(table.vectors)] = len(self.tables)
             self.tables.append(table)
 
-    def index_of(self, table: Table) -> int:
+    def index_of(self, table: EmbeddingTable) -> int:
         return self._index[id(table.vectors)]
 
 
-def _distinct(tables: tuple[Table, ...]) -> _Distinct:
+def _distinct(tables: tuple[EmbeddingTable, ...]) -> _Distinct:
     distinct = _Distinct()
     for table in tables:
         distinct.add(table)
@@ -185,7 +188,7 @@ def _address(array: npt.NDArray[np.generic] | None) -> int | None:
     return array.ctypes.data
 
 
-def _table(table: Table) -> _Table:
+def _table(table: EmbeddingTable) -> _Table:
     return _Table(_address(table.vectors), _address(table.accumulator), _address(table.previous))
 
 

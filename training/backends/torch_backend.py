@@ -1,6 +1,8 @@
 """The torch backend: chunks of an update together, their gradients applied every `chunks_per_update` chunks."""
 
+import importlib.util
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -8,20 +10,46 @@ from torch import Tensor
 
 from training.backends.base import BucketWork, SpanResult, relation_rate
 from training.backends.torch_batches import Batch, DeviceFeed, Feed, HostFeed
-from training.backends.torch_place import Place, device_memory
-from training.backends.torch_step import Gradient, Known, Rates, TorchTable, direction
-from training.backends.torch_tables import DeviceStore, DeviceTables
-from training.backends.torch_update import Update, choose_update
+from training.backends.torch_step import Gradient, Known, Rates, TorchTable, adagrad, adagrad_rows, direction
+from training.backends.torch_tables import DevicePlacement, DeviceStore, DeviceTables, device_memory
 from training.checkpoint import PartitionStore
+from training.chunks import Schedule, chunk_length
 from training.config import TrainConfig
-from training.model import FORWARD, INVERSE, Table
-from training.schedule import Schedule, chunk_length
+from training.model import FORWARD, INVERSE, EmbeddingTable
 
 PRODUCTS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
+@runtime_checkable
+class Update(Protocol):
+    """Moves rows by Adagrad, in place: row-wise, or each coordinate for itself where the table keeps state for each."""
+
+    def __call__(
+        self, table: TorchTable, rows: Int64[Tensor, " m"], gradient: Float[Tensor, "m d"], rates: Rates
+    ) -> None:
+        """One gradient for each of `rows`; those of equal rows are added up first."""
+        ...
+
+
+def torch_update(table: TorchTable, rows: Int64[Tensor, " m"], gradient: Float[Tensor, "m d"], rates: Rates) -> None:
+    """See Update: the reference."""
+    if table.accumulator.ndim == 2:
+        adagrad(table.vectors, table.accumulator, rows, gradient, rates.learning_rate)
+    else:
+        adagrad_rows(table, rows, gradient, rates)
+
+
+def choose_update(device: torch.device) -> Update:
+    """The fused kernel on an NVIDIA GPU with Triton, which CUDA builds of torch bring along; else torch."""
+    if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        from training.backends.triton_update import triton_update
+
+        return triton_update
+    return torch_update
+
+
 @dataclass(slots=True)
-class Pending:
+class PendingGradients:
     """Gradients of one table that wait for the update."""
 
     table: TorchTable
@@ -52,42 +80,42 @@ class TorchBackend:
 
     def __init__(self, config: TrainConfig, threads: int, copies: bool = False, update: Update | None = None) -> None:
         self._config = config
-        self._place = Place.of(config.device, copies)
-        self._tables = DeviceTables(self._place)
-        self._update = update or choose_update(self._place.device)
+        self._placement = DevicePlacement.of(config.device, copies)
+        self._tables = DeviceTables(self._placement)
+        self._update = update or choose_update(self._placement.device)
         torch.set_num_threads(threads)
 
-    def visit(self, work: BucketWork) -> "TorchVisit":
+    def open(self, work: BucketWork) -> "TorchSession":
         """See Backend."""
         with device_memory():
-            return TorchVisit(self._config, self._place, self._tables, self._update, work)
+            return TorchSession(self._config, self._placement, self._tables, self._update, work)
 
     def store(self, store: PartitionStore) -> PartitionStore:
         """See Backend: partitions reach the device, and come back, on the thread that reads and writes them."""
-        return DeviceStore(store, self._tables) if self._place.copies else store
+        return DeviceStore(store, self._tables) if self._placement.copies else store
 
     def room(self) -> int | None:
         """See Backend."""
-        return self._place.free_bytes()
+        return self._placement.free_bytes()
 
 
-class TorchVisit:
+class TorchSession:
     """A bucket's tables as tensors during one visit, and the gradients that wait."""
 
     def __init__(
-        self, config: TrainConfig, place: Place, tables: DeviceTables, update: Update, work: BucketWork
+        self, config: TrainConfig, placement: DevicePlacement, tables: DeviceTables, update: Update, work: BucketWork
     ) -> None:
-        self._config, self._place, self._work = config, place, work
+        self._config, self._placement, self._work = config, placement, work
         self._rates = Rates(config.learning_rate, config.l2_previous, config.l2)
         self._relation_rates = Rates(relation_rate(config), 0.0, 0.0)
         self._device_tables, self._apply = tables, update
-        self._tables: dict[int, Pending] = {}
-        vectors, state = (place.bring(a) for a in (work.relations.vectors, work.relations.accumulator))
-        self._relations = Pending(TorchTable(vectors.flatten(0, 1), state.flatten(0, 1), None))
-        self._feed: Feed = (DeviceFeed if place.copies else HostFeed)(work, config, place.device)
+        self._tables: dict[int, PendingGradients] = {}
+        vectors, state = (placement.bring(a) for a in (work.relations.vectors, work.relations.accumulator))
+        self._relations = PendingGradients(TorchTable(vectors.flatten(0, 1), state.flatten(0, 1), None))
+        self._feed: Feed = (DeviceFeed if placement.copies else HostFeed)(work, config, placement.device)
 
     def run(self, begin: int, end: int) -> SpanResult:
-        """See Visit. Waiting gradients are applied at the end of the span.
+        """See BucketSession. Waiting gradients are applied at the end of the span.
 
         On another device a loss that is no finite number is noticed at the end of the span: asking earlier would make
         the device wait for the host. Raises ConfigError when the device's memory does not suffice.
@@ -103,7 +131,7 @@ class TorchVisit:
             alike = alike_chunks(self._work.schedule, range(first, min(first + step, end)), self._config.chunk)
             made = [(positions, self._gradients(self._feed.batch(positions))) for positions in alike]
             losses += made
-            if not self._place.copies and not all(torch.isfinite(loss).all() for _, loss in made):
+            if not self._placement.copies and not all(torch.isfinite(loss).all() for _, loss in made):
                 break
             self._update()
         return losses
@@ -134,8 +162,8 @@ class TorchVisit:
         self._relations.apply(self._apply, self._relation_rates)
 
     def sync(self) -> None:
-        """See Visit. Tables that the store keeps on the device come back when it saves them."""
-        if not self._place.copies:
+        """See BucketSession. Tables that the store keeps on the device come back when it saves them."""
+        if not self._placement.copies:
             return
         for table in (*self._work.sources, *self._work.targets):
             if id(table.vectors) in self._tables and self._device_tables.find(table) is None:
@@ -146,13 +174,13 @@ class TorchVisit:
         torch.from_numpy(relations.vectors).flatten(0, 1).copy_(self._relations.table.vectors)
         torch.from_numpy(relations.accumulator).flatten(0, 1).copy_(self._relations.table.accumulator)
 
-    def _pending(self, table: Table) -> Pending:
+    def _pending(self, table: EmbeddingTable) -> PendingGradients:
         if id(table.vectors) not in self._tables:
-            found = self._device_tables.find(table) or self._place.table(table)
-            self._tables[id(table.vectors)] = Pending(found)
+            found = self._device_tables.find(table) or self._placement.table(table)
+            self._tables[id(table.vectors)] = PendingGradients(found)
         return self._tables[id(table.vectors)]
 
-    def _forward(self, batch: Batch, sources: Pending, targets: Pending) -> Float[Tensor, " c"]:
+    def _forward(self, batch: Batch, sources: PendingGradients, targets: PendingGradients) -> Float[Tensor, " c"]:
         """Rank targets by (θs + θr)·θt."""
         translation = 2 * batch.rel + FORWARD
         query = sources.table.vectors[batch.src] + self._relations.table.vectors[translation]
@@ -166,7 +194,7 @@ class TorchVisit:
         targets.add(batch.negative_targets, gradient.candidate)
         return gradient.loss
 
-    def _inverse(self, batch: Batch, sources: Pending, targets: Pending) -> Float[Tensor, " c"]:
+    def _inverse(self, batch: Batch, sources: PendingGradients, targets: PendingGradients) -> Float[Tensor, " c"]:
         """Rank sources by (θt + θr')·θs; with a single vector by eq. 1 as it is, where θr·θt is a bias."""
         single = not self._config.inverse_relations
         translation = 2 * batch.rel + (FORWARD if single else INVERSE)

@@ -1,4 +1,8 @@
-"""Chunks as tensors: made ready on the host one by one, or all at once on the device that trains them."""
+"""Chunks as tensors: made ready on the host one by one, or all at once on the device that trains them.
+
+On the device the draws of `training.counter_rng` are made again in int64, which has no unsigned shift and no unsigned
+product: the same numbers to the bit.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -11,14 +15,13 @@ from torch import Tensor
 
 from bundle.errors import ConfigError
 from training.backends.base import BucketWork
-from training.backends.torch_draws import below, chunk_seeds, draws
 from training.backends.torch_step import Known
-from training.chunks import Pairs, make_chunk
+from training.chunks import Pairs, chunk_length, make_chunk
 from training.config import TrainConfig
+from training.counter_rng import GOLDEN, mix
 from training.edges import BucketEdges
-from training.schedule import chunk_length
 
-LARGEST_KEY = 2**63
+LARGEST_KEY = HALF = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,3 +174,39 @@ class DeviceFeed:
         targets = [dst[:, :own], below(bits[:, :u], edges.n_target), group.dst[popular[:, :v]].long()]
         sources = [src[:, :own], below(bits[:, u : 2 * u], edges.n_source), group.src[popular[:, v:]].long()]
         return torch.cat(targets, 1), torch.cat(sources, 1)
+
+
+def signed(value: int) -> int:
+    """The int64 with the same 64 bits as the unsigned `value`."""
+    value &= 2 * HALF - 1
+    return value - 2 * HALF if value >= HALF else value
+
+
+FIRST, SECOND, STEP = signed(0xBF58476D1CE4E5B9), signed(0x94D049BB133111EB), signed(GOLDEN)
+
+
+def _shift(bits: Int64[Tensor, "*n"], by: int) -> Int64[Tensor, "*n"]:
+    """Shift right and fill with zeros; torch's own shift repeats the sign."""
+    return (bits >> by) & ((1 << (64 - by)) - 1)
+
+
+def _mix(state: Int64[Tensor, "*n"]) -> Int64[Tensor, "*n"]:
+    state = (state ^ _shift(state, 30)) * FIRST
+    state = (state ^ _shift(state, 27)) * SECOND
+    return state ^ _shift(state, 31)
+
+
+def chunk_seeds(seed: int, positions: Int64[Tensor, " c"]) -> Int64[Tensor, " c"]:
+    """`stream_seed(seed, position)` for every position."""
+    return _mix((positions + 1) * STEP + signed(mix(GOLDEN * (seed + 1))))
+
+
+def draws(seeds: Int64[Tensor, " c"], count: int) -> Int64[Tensor, "c count"]:
+    """The first `count` draws of every stream."""
+    counters = torch.arange(1, count + 1, device=seeds.device)
+    return _mix(seeds[:, None] + counters * STEP)
+
+
+def below(bits: Int64[Tensor, "*n"], bound: int) -> Int64[Tensor, "*n"]:
+    """Map draws to 0 … bound - 1; `bound` < 2^31, so that the product stays below 2^63."""
+    return (_shift(bits, 32) * bound) >> 32

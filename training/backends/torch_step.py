@@ -95,9 +95,9 @@ class TorchTable:
 class Rates:
     """How far a row moves: the learning rate, the pull to the version before, the pull to zero."""
 
-    learning: float
-    pull: float
-    decay: float
+    learning_rate: float
+    l2_previous: float
+    l2: float
 
 
 def adagrad_rows(table: TorchTable, rows: Tensor, gradient: Float[Tensor, "m d"], rates: Rates) -> None:
@@ -107,12 +107,12 @@ def adagrad_rows(table: TorchTable, rows: Tensor, gradient: Float[Tensor, "m d"]
     total.index_add_(0, place, gradient)
     old = table.vectors[unique]
     if table.previous is not None:
-        total += (2.0 * rates.pull) * (old - table.previous[unique])
-    if rates.decay:
-        total += (2.0 * rates.decay) * old
+        total += (2.0 * rates.l2_previous) * (old - table.previous[unique])
+    if rates.l2:
+        total += (2.0 * rates.l2) * old
     state = table.accumulator[unique] + total.square().mean(1)
     table.accumulator[unique] = state
-    table.vectors[unique] = old - rates.learning * total / (state.sqrt() + EPSILON)[:, None]
+    table.vectors[unique] = old - rates.learning_rate * total / (state.sqrt() + EPSILON)[:, None]
 
 
 def adagrad(vectors: Tensor, accumulator: Tensor, rows: Tensor, gradient: Tensor, rate: float) -> None:

@@ -2,7 +2,7 @@
 
 Relations, of which a few have all the gradients, are summed in two stages: another kernel sums spans of a run first.
 
-Equal to `training.backends.torch_update.torch_update` to 1e-5 of a value: only the order of the sums differs.
+Equal to `training.backends.torch_backend.torch_update` to 1e-5 of a value: only the order of the sums differs.
 """
 
 # Triton is optional, and its kernels are no Python that a type checker could follow.
@@ -44,7 +44,7 @@ def _sum_spans(rows, order, gradient, sums, m, DIM: tl.constexpr, BLOCK: tl.cons
 
 @triton.jit
 def _update_rows(
-    vectors, state, previous, rows, order, gradient, m, rate, pull, decay, epsilon,
+    vectors, state, previous, rows, order, gradient, m, learning_rate, l2_previous, l2, epsilon,
     DIM: tl.constexpr, BLOCK: tl.constexpr, HAS_PREVIOUS: tl.constexpr, BY_COORDINATE: tl.constexpr, SPAN: tl.constexpr,
 ):  # fmt: skip
     """One program an entry of the sorted `rows`: the first of a run of equal ones sums the run and moves the row.
@@ -68,16 +68,16 @@ def _update_rows(
             j = (j // SPAN + 1) * SPAN
             following = tl.load(rows + j, mask=j < m, other=-1)
         if HAS_PREVIOUS:
-            total += 2.0 * pull * (old - tl.load(previous + at, mask=inside, other=0.0))
-        total += 2.0 * decay * old
+            total += 2.0 * l2_previous * (old - tl.load(previous + at, mask=inside, other=0.0))
+        total += 2.0 * l2 * old
         if BY_COORDINATE:
             sums = tl.load(state + at, mask=inside, other=0.0) + total * total
             tl.store(state + at, sums, mask=inside)
-            tl.store(vectors + at, old - rate * total / (tl.sqrt(sums) + epsilon), mask=inside)
+            tl.store(vectors + at, old - learning_rate * total / (tl.sqrt(sums) + epsilon), mask=inside)
         else:
             mean = tl.load(state + row) + tl.sum(total * total) / DIM
             tl.store(state + row, mean)
-            tl.store(vectors + at, old - rate * total / (tl.sqrt(mean) + epsilon), mask=inside)
+            tl.store(vectors + at, old - learning_rate * total / (tl.sqrt(mean) + epsilon), mask=inside)
 
 
 def triton_update(table: TorchTable, rows: Int64[Tensor, " m"], gradient: Float[Tensor, "m d"], rates: Rates) -> None:
@@ -94,6 +94,6 @@ def triton_update(table: TorchTable, rows: Int64[Tensor, " m"], gradient: Float[
         gradient = sums
     _update_rows[(len(rows),)](
         table.vectors, table.accumulator, table.previous if pulled else table.vectors, ordered, order,
-        gradient, len(rows), rates.learning, rates.pull, rates.decay, EPSILON,
+        gradient, len(rows), rates.learning_rate, rates.l2_previous, rates.l2, EPSILON,
         DIM=dim, BLOCK=block, HAS_PREVIOUS=pulled, BY_COORDINATE=by_coordinate, SPAN=SPAN if by_coordinate else 1,
     )  # fmt: skip

@@ -1,26 +1,61 @@
-"""Several trainers on one machine: what they tell one another between rounds, by torch.distributed."""
+"""The processes that train one graph together, one or several, and what they tell one another between rounds."""
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.distributed as dist
 from jaxtyping import Float32, Float64, Int64
 
 from bundle.errors import RunError
 from training.distributed.messages import LOST
 
-LONGEST_ROUND = timedelta(days=7)  # whoever starts the trainers notices earlier that one is gone
+LONGEST_ROUND = timedelta(days=7)  # whoever starts the processes notices earlier that one is gone
 
 
-class Team:
-    """One rank's view. Small arrays of the host go round by gloo, also when the ranks train on GPUs: tables travel
-    through the run directory, and relation vectors are small."""
+@runtime_checkable
+class Group(Protocol):
+    """One process's view of all, itself included: it is number `rank` of `size`.
+
+    Both methods wait for all processes, which must call them alike, and raise RunError when one is gone.
+    """
+
+    rank: int
+    size: int
+
+    def sum(self, values: Float64[npt.NDArray[np.float64], "*s"]) -> None:
+        """Add up all processes' values, in place."""
+        ...
+
+    def most(self, values: Int64[npt.NDArray[np.int64], "*s"]) -> None:
+        """The largest of all processes' values, in place."""
+        ...
+
+
+class SoloGroup:
+    """A process by itself: whatever it has is the sum and the largest."""
+
+    rank, size = 0, 1
+
+    def sum(self, values: Float64[npt.NDArray[np.float64], "*s"]) -> None:
+        """See Group."""
+
+    def most(self, values: Int64[npt.NDArray[np.int64], "*s"]) -> None:
+        """See Group."""
+
+
+class GlooGroup:
+    """Several processes of one machine, by torch.distributed.
+
+    Small arrays of the host go round by gloo, also when the processes train on GPUs: tables travel through the run
+    directory, and relation vectors are small. Torch, 200 MB in memory, is loaded here alone.
+    """
 
     def __init__(self, meeting_point: Path, rank: int, size: int) -> None:
-        """Wait for all ranks; `meeting_point` is a new file of their own. Raises RunError, as all else here."""
+        """Wait for all processes; `meeting_point` is a new file of their own. Raises RunError."""
+        import torch.distributed as dist
+
         self.rank, self.size = rank, size
         where = f"file://{meeting_point.resolve()}"
         try:
@@ -28,40 +63,51 @@ class Team:
         except RuntimeError as error:
             raise RunError(f"Trainer {rank} {LOST}: {error}") from error
 
-    def leave(self) -> None:
-        """Say goodbye."""
-        dist.destroy_process_group()
-
     def sum(self, values: Float64[npt.NDArray[np.float64], "*s"]) -> None:
-        """Add up all ranks' values, in place. Raises RunError when a rank is gone; likewise the others."""
-        self._reduce(values, dist.ReduceOp.SUM)
+        """See Group."""
+        self._reduce(values, "SUM")
 
     def most(self, values: Int64[npt.NDArray[np.int64], "*s"]) -> None:
-        """The largest of all ranks' values, in place."""
-        self._reduce(values, dist.ReduceOp.MAX)
+        """See Group."""
+        self._reduce(values, "MAX")
 
-    def average(
-        self, array: Float32[npt.NDArray[np.float32], "r 2 d"], counts: Float64[npt.NDArray[np.float64], " r"]
-    ) -> None:
-        """The mean over ranks, row by row weighted by each rank's `counts`; rows that nobody counted stay. In place."""
-        total = counts.copy()
-        self.sum(total)
-        trained = total > 0
-        share = np.divide(counts, total, out=np.zeros_like(counts), where=trained)
-        mine = array.astype(np.float64) * share[:, None, None]
-        self.sum(mine)
-        array[trained] = mine[trained]
+    def leave(self) -> None:
+        """Say goodbye."""
+        import torch.distributed as dist
 
-    def accumulate(
-        self, array: Float32[npt.NDArray[np.float32], "*s"], before: Float32[npt.NDArray[np.float32], "*s"]
-    ) -> None:
-        """What every rank added to `before`, which was the same for all, together. In place."""
-        gained = array.astype(np.float64) - before
-        self.sum(gained)
-        array[...] = before + gained
+        dist.destroy_process_group()
 
-    def _reduce(self, values: npt.NDArray[np.float64] | npt.NDArray[np.int64], how: dist.ReduceOp.RedOpType) -> None:
+    def _reduce(self, values: npt.NDArray[np.float64] | npt.NDArray[np.int64], how: str) -> None:
+        import torch
+        import torch.distributed as dist
+
         try:
-            dist.all_reduce(torch.from_numpy(values), how)
+            dist.all_reduce(torch.from_numpy(values), getattr(dist.ReduceOp, how))
         except RuntimeError as error:
             raise RunError(f"Trainer {self.rank} {LOST}.") from error
+
+
+def average(
+    group: Group,
+    array: Float32[npt.NDArray[np.float32], "r 2 d"],
+    counts: Float64[npt.NDArray[np.float64], " r"],
+) -> None:
+    """The mean over processes, row by row weighted by each one's `counts`; rows that nobody counted stay. In place."""
+    total = counts.copy()
+    group.sum(total)
+    trained = total > 0
+    share = np.divide(counts, total, out=np.zeros_like(counts), where=trained)
+    mine = array.astype(np.float64) * share[:, None, None]
+    group.sum(mine)
+    array[trained] = mine[trained]
+
+
+def accumulate(
+    group: Group,
+    array: Float32[npt.NDArray[np.float32], "*s"],
+    before: Float32[npt.NDArray[np.float32], "*s"],
+) -> None:
+    """What every process added to `before`, which was the same for all, together. In place."""
+    gained = array.astype(np.float64) - before
+    group.sum(gained)
+    array[...] = before + gained

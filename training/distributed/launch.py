@@ -15,10 +15,9 @@ from bundle.prepared import PreparedGraph
 from bundle.progress import Progress, SilentStage, Stage
 from training.bucket_order import check_partitions
 from training.checkpoint import Position
-from training.config import TrainConfig
+from training.config import TrainConfig, relation_weights
 from training.distributed.messages import LOST, Message, Task, receive
 from training.memory import resident_bytes
-from training.setup import relation_weights
 
 GRACE_SECONDS = 5.0
 
@@ -35,7 +34,7 @@ class Trainer:
 
 
 @dataclass(slots=True)
-class Shown:
+class RelayedProgress:
     """The stage that the first trainer opened, which all advance."""
 
     progress: Progress
@@ -94,7 +93,7 @@ def train_together(
     meeting_point = run_dir / "checkpoint" / f"meeting-{secrets.token_hex(8)}"
     start = None if warm_start is None else str(warm_start)
     task = Task(str(run_dir), config.model_dump_json(), start, resume, resident_bytes())
-    shown = Shown(progress)
+    shown = RelayedProgress(progress)
     with _started(task, str(meeting_point), config.devices) as trainers, shown.opened:
         _watch(trainers, shown)
         _raise_failure(trainers)
@@ -107,7 +106,7 @@ def train_together(
 RESUME = "The last checkpoint is intact: go on with --resume."
 
 
-def _life(task: Task, meeting_point: str, rank: int, pipe: Connection) -> None:
+def _worker_main(task: Task, meeting_point: str, rank: int, pipe: Connection) -> None:
     """A trainer's. What trainers are made of is loaded by them alone: it takes memory."""
     from training.distributed.worker import run_rank
 
@@ -122,7 +121,7 @@ def _started(task: Task, meeting_point: str, count: int) -> Iterator[list[Traine
     try:
         for rank in range(count):
             ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_life, args=(task, meeting_point, rank, theirs), daemon=True)
+            process = context.Process(target=_worker_main, args=(task, meeting_point, rank, theirs), daemon=True)
             process.start()
             theirs.close()
             trainers.append(Trainer(rank, process, ours))
@@ -136,8 +135,8 @@ def _started(task: Task, meeting_point: str, count: int) -> Iterator[list[Traine
         Path(meeting_point).unlink(missing_ok=True)
 
 
-def _watch(trainers: list[Trainer], shown: Shown) -> None:
-    """Relay messages until every trainer has ended, or for a moment longer once one has failed."""
+def _watch(trainers: list[Trainer], shown: RelayedProgress) -> None:
+    """PipeProgress messages until every trainer has ended, or for a moment longer once one has failed."""
     listening = list(trainers)
     until = None
     while listening and (until is None or time.monotonic() < until):
@@ -152,14 +151,14 @@ def _watch(trainers: list[Trainer], shown: Shown) -> None:
             until = time.monotonic() + GRACE_SECONDS  # for the others to say what they know; they may be busy for hours
 
 
-def _take_all(trainer: Trainer, shown: Shown) -> None:
+def _take_all(trainer: Trainer, shown: RelayedProgress) -> None:
     """What lies in a trainer's pipe; the first trainer, who closes stages, comes last. Raises EOFError at the end."""
     _take(trainer, receive(trainer.pipe), shown)
     while trainer.pipe.poll():
         _take(trainer, receive(trainer.pipe), shown)
 
 
-def _take(trainer: Trainer, message: Message, shown: Shown) -> None:
+def _take(trainer: Trainer, message: Message, shown: RelayedProgress) -> None:
     if message.error is not None:
         trainer.error = message
     elif message.end is not None:
@@ -172,7 +171,7 @@ def _failed(trainer: Trainer) -> bool:
     return trainer.error is not None or trainer.process.exitcode not in (None, 0)
 
 
-def _hearsay(trainer: Trainer) -> int:
+def _distance_from_cause(trainer: Trainer) -> int:
     """How far a failure is from the cause: in the trainer's own words, without words, for want of another one."""
     if trainer.error is None:
         return 1
@@ -187,13 +186,13 @@ def _raise_failure(trainers: list[Trainer]) -> None:
     failed = [trainer for trainer in trainers if _failed(trainer)]
     if not failed:
         return
-    first = min(failed, key=_hearsay)
+    first = min(failed, key=_distance_from_cause)
     who = f"Trainer {first.rank} of {len(trainers)} failed:"
     if first.error is None:
         code = first.process.exitcode or 0
         how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
         raise RunError(f"{who} {how}. {RESUME}")
-    advice = f" {RESUME}" if _hearsay(first) else ""
+    advice = f" {RESUME}" if _distance_from_cause(first) else ""
     raise error_class(first.error.code)(f"{who} {first.error.error}{advice}")
 
 

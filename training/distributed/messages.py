@@ -40,7 +40,7 @@ class Message(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Relay:
+class PipeProgress:
     """Progress that is shown elsewhere. One rank opens stages; all of them advance what is open."""
 
     pipe: Connection
@@ -54,29 +54,29 @@ class Relay:
             raise SystemExit(1) from None
 
     @contextmanager
-    def stage(self, name: str, total: int | None, unit: str) -> Iterator["RelayStage"]:
+    def stage(self, name: str, total: int | None, unit: str) -> Iterator["PipeStage"]:
         """See Progress."""
         if self.leads:
             self.send(Message(open=name, total=total, unit=unit))
-        yield RelayStage(self)
+        yield PipeStage(self)
         if self.leads:
             self.send(Message(close=True))
 
 
 @dataclass(frozen=True, slots=True)
-class RelayStage:
+class PipeStage:
     """See Stage."""
 
-    relay: Relay
+    progress: PipeProgress
 
     def advance(self, n: int = 1) -> None:
         """See Stage."""
-        self.relay.send(Message(advance=n))
+        self.progress.send(Message(advance=n))
 
     def note(self, text: str) -> None:
         """See Stage: that of one rank is shown."""
-        if self.relay.leads:
-            self.relay.send(Message(note=text))
+        if self.progress.leads:
+            self.progress.send(Message(note=text))
 
 
 def receive(pipe: Connection) -> Message:

@@ -8,8 +8,8 @@ import torch
 
 from bundle.prepared import PreparedGraph
 from evaluation.links import evaluate_links
+from training.backends.torch_backend import choose_update, torch_update
 from training.backends.torch_step import Rates, TorchTable
-from training.backends.torch_update import choose_update, torch_update
 from training.config import TrainConfig
 from training.train import train
 

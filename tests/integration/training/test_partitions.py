@@ -14,12 +14,12 @@ from bundle.prepared import PreparedGraph
 from evaluation.links import evaluate_links
 from graph.prepare import prepare
 from tests.support.graphs import Links, ids, write_graph
-from training.backends.base import Backend, BucketWork, SpanResult, Visit
+from training.backends.base import Backend, BucketSession, BucketWork, SpanResult
+from training.backends.choose import make_backend
 from training.backends.kernel.build import find_compiler
 from training.checkpoint import PartitionStore
 from training.config import TrainConfig
 from training.plan import calibrate, plan
-from training.setup import make_backend
 from training.train import train
 
 MIB = 2**20
@@ -78,9 +78,9 @@ class Noted:
     spans: list[tuple[int, int]] = field(default_factory=list)
     name: str = "noted"
 
-    def visit(self, work: BucketWork) -> Visit:
-        visit = self.backend.visit(work)
-        return NotedVisit(visit, self.spans)
+    def open(self, work: BucketWork) -> BucketSession:
+        session = self.backend.open(work)
+        return NotedSession(session, self.spans)
 
     def store(self, store: PartitionStore) -> PartitionStore:
         return store
@@ -90,16 +90,16 @@ class Noted:
 
 
 @dataclass(frozen=True, slots=True)
-class NotedVisit:
-    visit: Visit
+class NotedSession:
+    session: BucketSession
     spans: list[tuple[int, int]]
 
     def run(self, begin: int, end: int) -> SpanResult:
         self.spans.append((begin, end))
-        return self.visit.run(begin, end)
+        return self.session.run(begin, end)
 
     def sync(self) -> None:
-        self.visit.sync()
+        self.session.sync()
 
 
 def test_the_plan_times_no_span_that_is_the_first_of_its_kind(circles: PreparedGraph, config: TrainConfig) -> None:

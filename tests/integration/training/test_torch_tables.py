@@ -12,46 +12,35 @@ from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT
 from training.backends.torch_backend import TorchBackend
-from training.backends.torch_place import Place
 from training.backends.torch_step import Rates, TorchTable
-from training.backends.torch_tables import DeviceTables
-from training.bucket_files import Layout, training_edges
-from training.checkpoint import Position, Tables, TableStore
+from training.backends.torch_tables import DevicePlacement, DeviceTables
+from training.bucket_files import Partitioner, training_edges
+from training.checkpoint import PartitionFiles, Position, RunKey, Tables
 from training.config import TrainConfig
-from training.initial import RandomOrigin
-from training.loop import Engine, run_epochs
+from training.distributed.group import SoloGroup
+from training.initial import RandomTables
+from training.loop import TrainingLoop
 from training.metrics import Sinks
 from training.model import Relations, random_table
-from training.partition_buffer import Residents
-from training.setup import Dealer
+from training.partition_buffer import PartitionBuffer
 
 
 def trained(
     graph: PreparedGraph, path: Path, config: TrainConfig, backend: TorchBackend
 ) -> tuple[list[Tables], Relations]:
     """All partitions and the relations after training by the loop that `train` uses."""
-    origin = RandomOrigin(len(graph.relations), config.dim, config.init_scale, config.seed)
-    dealer = Dealer(graph, path / "edges", config.partitions, config, SILENT)
-    dealer.deal(0)
-    store = TableStore(path / "tables", dealer.rows, origin.dealt(dealer.rows))
-    relations = origin.relations()
-    with Residents(backend.store(store), dealer.layout) as residents:
-
-        def save(position: Position) -> None:
-            residents.save()
-
-        def deal(position: Position) -> Layout:
-            residents.empty()
-            dealer.deal(position.epoch)
-            store.deal(dealer.rows)
-            residents.use(dealer.layout)
-            return dealer.layout
-
-        weights = np.ones(len(graph.relations), dtype=np.float32)
-        engine = Engine(config, backend, residents, relations, weights, save, deal, Sinks([]), path / "diverged")
-        run_epochs(engine, dealer.layout, Position(), sum(map(training_edges, graph.relations)), SILENT)
-        residents.empty()
-    return [store.load(partition) for partition in range(config.partitions)], relations
+    initial = RandomTables(len(graph.relations), config.dim, config.init_scale, config.seed)
+    partitioner = Partitioner(graph, path / "edges", config.partitions, config, SILENT)
+    partitioner.repartition(0)
+    files = PartitionFiles(path / "tables", partitioner.rows, initial.partitioned(partitioner.rows))
+    relations, weights = initial.relations(), np.ones(len(graph.relations), dtype=np.float32)
+    with PartitionBuffer(backend.store(files), partitioner.buckets) as buffer:
+        loop = TrainingLoop(
+            config, SoloGroup(), backend, partitioner, files, buffer, relations, weights,
+            RunKey.of(graph, config, None), Sinks([]), SILENT, path / "diverged",
+        )  # fmt: skip
+        loop.run(Position(), sum(map(training_edges, graph.relations)))
+    return [files.load(partition) for partition in range(config.partitions)], relations
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
@@ -86,7 +75,7 @@ def test_a_full_device_is_reported_with_what_to_change(
 
 
 def test_a_copy_goes_with_the_table_it_copies() -> None:
-    tables = DeviceTables(Place(torch.device("cpu"), copies=True))
+    tables = DeviceTables(DevicePlacement(torch.device("cpu"), copies=True))
     table = random_table(5, 3, 0.1, np.random.default_rng(1))
     tables.push(table)
     copy = tables.find(table)

@@ -14,9 +14,9 @@ from evaluation.links import evaluate_links
 from tests.support.graphs import Links, write_graph
 from tests.support.toy import build_toy
 from training.config import TrainConfig
-from training.setup import partition_entities
+from training.partition import partition_entities
 from training.train import train
-from training.warm_start import WarmOrigin, warm_origin
+from training.warm_start import WarmTables, warm_tables
 
 
 def changed(config: TrainConfig, **settings: object) -> TrainConfig:
@@ -37,8 +37,8 @@ def grown(path: Path) -> PreparedGraph:
     return write_graph(path, {"user": users}, [Links("follows", "user", "user", edges)], digest="grown")
 
 
-def origin(graph: PreparedGraph, old: Path, config: TrainConfig, partitions: int = 1) -> WarmOrigin:
-    return warm_origin(graph, open_trained(old), config).dealt(partition_entities(graph, partitions, 1))
+def origin(graph: PreparedGraph, old: Path, config: TrainConfig, partitions: int = 1) -> WarmTables:
+    return warm_tables(graph, open_trained(old), config).partitioned(partition_entities(graph, partitions, 1))
 
 
 def test_known_entities_keep_vectors_and_state(old_run: Path, config: TrainConfig, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_shrunk_start_is_shorter_with_the_state_of_shorter_gradients(
     np.testing.assert_allclose(after.accumulator, before.accumulator / 4, rtol=1e-6)
     np.testing.assert_allclose(shrunk.relations().vectors, whole.relations().vectors / 2, rtol=1e-6)
     with pytest.raises(ConfigError, match="set one"):
-        warm_origin(graph, open_trained(old_run), changed(config, warm_shrink=0.5, l2_previous=1.0))
+        warm_tables(graph, open_trained(old_run), changed(config, warm_shrink=0.5, l2_previous=1.0))
 
 
 def test_newcomers_start_where_their_neighbours_point_else_at_random(
@@ -81,9 +81,9 @@ def test_rows_start_alike_in_every_partition_of_every_epoch(
     """Also id 7, whom nobody knows: an L2 pull holds it to one place, not to another one each epoch. Also the optimiser
     state of id 5, whoever else is in its partition."""
     graph, held = grown(tmp_path / "grown"), changed(config, l2_previous=0.5)
-    start = warm_origin(graph, open_trained(old_run), held)
+    start = warm_tables(graph, open_trained(old_run), held)
     dealt = partition_entities(graph, 4, 1, epoch)
-    whole, parts = start.dealt(partition_entities(graph, 1, 1)).table(0, 0), start.dealt(dealt)
+    whole, parts = start.partitioned(partition_entities(graph, 1, 1)).table(0, 0), start.partitioned(dealt)
     for p in range(4):
         rows, table = dealt[0].rows(p), parts.table(0, p)
         np.testing.assert_array_equal(table.vectors, whole.vectors[rows])
@@ -99,7 +99,7 @@ def test_a_strong_pull_keeps_newcomers_in_place_over_epochs_and_partitions(
     """Were the place another one each epoch, id 7 would end between six of them, far from the first."""
     graph, pulled = grown(tmp_path / "grown"), changed(config, l2_previous=1e4, epochs=6, partitions=3)
     train(graph, tmp_path / "new", pulled, warm_start=old_run)
-    first = warm_origin(graph, open_trained(old_run), pulled).dealt(partition_entities(graph, 1, 1)).table(0, 0)
+    first = warm_tables(graph, open_trained(old_run), pulled).partitioned(partition_entities(graph, 1, 1)).table(0, 0)
     found = np.load(tmp_path / "new/vectors/user.npy")[1]
     assert np.linalg.norm(found - first.vectors[1]) < 0.2 * np.linalg.norm(first.vectors[1])
 
@@ -145,7 +145,7 @@ def test_a_published_version_is_a_start_too(tmp_path: Path) -> None:
     version = build_toy(tmp_path).path
     earlier, graph = open_trained(version), open_graph(tmp_path / "run")
     config = TrainConfig(dim=earlier.dim, threads=1)
-    started = warm_origin(graph, earlier, config).dealt(partition_entities(graph, 1, 1))
+    started = warm_tables(graph, earlier, config).partitioned(partition_entities(graph, 1, 1))
     for i, entity in enumerate(graph.entities):
         expected = np.load(tmp_path / f"run/vectors/{entity.name}.npy")
         np.testing.assert_array_equal(started.table(i, 0).vectors, expected)

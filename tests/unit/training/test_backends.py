@@ -11,10 +11,10 @@ from training.backends.base import Backend, BucketWork
 from training.backends.compiled import KernelBackend
 from training.backends.kernel.build import find_compiler
 from training.backends.torch_backend import TorchBackend
+from training.chunks import make_schedule
 from training.config import TrainConfig
 from training.edges import BucketEdges, index_edges
-from training.model import Relations, Table
-from training.schedule import make_schedule
+from training.model import EmbeddingTable, Relations
 
 DIM = 20  # not a multiple of a register: the padding is tested too
 RELATIVE, ABSOLUTE = 2e-3, 2e-5
@@ -26,16 +26,16 @@ class World:
     """Two entity types of 60 and 40 rows; friends join the first type, likes lead from the first to the second."""
 
     groups: tuple[BucketEdges, ...]
-    sources: tuple[Table, ...]
-    targets: tuple[Table, ...]
+    sources: tuple[EmbeddingTable, ...]
+    targets: tuple[EmbeddingTable, ...]
     relations: Relations
     config: TrainConfig
 
 
-def table(n: int, rng: np.random.Generator, previous: bool) -> Table:
+def table(n: int, rng: np.random.Generator, previous: bool) -> EmbeddingTable:
     vectors = rng.normal(size=(n, DIM)).astype(np.float32) * np.float32(0.5)
     old = rng.normal(size=(n, DIM)).astype(np.float32) if previous else None
-    return Table(vectors, rng.uniform(0, 0.1, n).astype(np.float32), old)
+    return EmbeddingTable(vectors, rng.uniform(0, 0.1, n).astype(np.float32), old)
 
 
 def group(
@@ -61,16 +61,17 @@ def world(diagonal: bool = True, previous: bool = False, **settings: Any) -> Wor
 def trained(start: World, backend: Backend) -> tuple[float, list[np.ndarray]]:
     """The loss and all tables after one pass of `backend` over copies of the world's tables."""
     copies = {
-        id(t): Table(t.vectors.copy(), t.accumulator.copy(), t.previous) for t in (*start.sources, *start.targets)
+        id(t): EmbeddingTable(t.vectors.copy(), t.accumulator.copy(), t.previous)
+        for t in (*start.sources, *start.targets)
     }
     relations = Relations(start.relations.vectors.copy(), start.relations.accumulator.copy())
     sources = tuple(copies[id(t)] for t in start.sources)
     targets = tuple(copies[id(t)] for t in start.targets)
     schedule = make_schedule(start.groups, start.config.chunk, 5)
     weights = np.array([1.0, 0.5, 2.0], dtype=np.float32)
-    visit = backend.visit(BucketWork(start.groups, sources, targets, relations, weights, schedule))
-    result = visit.run(0, len(schedule))
-    visit.sync()
+    session = backend.open(BucketWork(start.groups, sources, targets, relations, weights, schedule))
+    result = session.run(0, len(schedule))
+    session.sync()
     assert result.edges == sum(map(len, start.groups))
     arrays = [a for t in (*sources, *targets) for a in (t.vectors, t.accumulator)]
     return result.loss, [*arrays, relations.vectors, relations.accumulator]
@@ -104,7 +105,7 @@ def test_the_kernel_agrees_with_torch(case: str) -> None:
 
 
 def test_tables_on_another_device_come_back() -> None:
-    """What a GPU does, on the CPU: a visit works on copies of the tables and `sync` brings them back."""
+    """What a GPU does, on the CPU: a session works on copies of the tables and `sync` brings them back."""
     start = world(diagonal=False, previous=True, l2_previous=0.05)
     loss, expected = trained(start, TorchBackend(start.config, 1))
     copied_loss, copied = trained(start, TorchBackend(start.config, 1, copies=True))
@@ -144,14 +145,14 @@ def test_on_another_device_a_loss_that_is_no_number_is_found_at_the_end_of_the_s
     start = world()
     vectors = start.sources[1].vectors.copy()
     vectors[3] = np.nan
-    tables = start.sources[0], Table(vectors, start.sources[1].accumulator)
+    tables = start.sources[0], EmbeddingTable(vectors, start.sources[1].accumulator)
     start = replace(start, sources=tables, targets=tables)
     schedule = make_schedule(start.groups, start.config.chunk, 5)
     ones, before = np.ones(3, dtype=np.float32), start.sources[0].vectors.copy()
     work = BucketWork(start.groups, start.sources, start.targets, start.relations, ones, schedule)
-    at_once = TorchBackend(start.config, 1, copies=True).visit(work).run(0, len(schedule))
+    at_once = TorchBackend(start.config, 1, copies=True).open(work).run(0, len(schedule))
     np.testing.assert_array_equal(start.sources[0].vectors, before)
-    one_by_one = TorchBackend(start.config, 1).visit(work).run(0, len(schedule))
+    one_by_one = TorchBackend(start.config, 1).open(work).run(0, len(schedule))
     assert (at_once.diverged_at, at_once.edges) == (one_by_one.diverged_at, one_by_one.edges)
     assert at_once.loss == pytest.approx(one_by_one.loss)
 
@@ -163,13 +164,13 @@ def test_a_loss_that_is_no_number_stops_before_it_spreads(name: str) -> None:
     start = world()
     broken = start.sources[0].vectors.copy()
     broken[:] = np.nan
-    start = replace(start, sources=(Table(broken, start.sources[0].accumulator), start.sources[1]))
+    start = replace(start, sources=(EmbeddingTable(broken, start.sources[0].accumulator), start.sources[1]))
     start = replace(start, targets=start.sources)
     backend: Backend = KernelBackend(start.config, 1) if name == "compiled" else TorchBackend(start.config, 1)
     schedule = make_schedule(start.groups, start.config.chunk, 5)
     ones = np.ones(3, dtype=np.float32)
     work = BucketWork(start.groups, start.sources, start.targets, start.relations, ones, schedule)
-    result = backend.visit(work).run(0, len(schedule))
+    result = backend.open(work).run(0, len(schedule))
     assert result.diverged_at == 0
     assert np.isfinite(start.relations.vectors).all()
     assert np.isfinite(start.sources[1].vectors).all()

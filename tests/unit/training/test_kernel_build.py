@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import KernelUnavailable
+from training.backends.choose import make_backend
 from training.backends.kernel.build import cache_directory, find_compiler, load_kernel
 from training.config import TrainConfig
-from training.setup import make_backend
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler here")
 

@@ -7,10 +7,11 @@ import pytest
 
 from bundle.arrays import forget_pages, map_array
 from bundle.errors import ConfigError
+from training.bucket_order import bucket_order
 from training.config import TrainConfig
 from training.counter_rng import normals_at
-from training.memory import MIB, Footprint, choose_partitions
-from training.partition import bucket_order, partition_rows
+from training.memory import MIB, Footprint, fewest_partitions
+from training.partition import partition_rows
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 3, 4, 7, 16])
@@ -46,14 +47,14 @@ def test_partitions_follow_from_the_memory_limit() -> None:
         process=60 * MIB, fixed=30 * MIB, row_maps=48 * MIB, tables=4096 * MIB, offsets=128 * MIB, edges=560 * MIB,
         sorting=1280 * MIB, rows=8 * MIB,
     )  # fmt: skip
-    assert choose_partitions(need, TrainConfig()) == 1
-    chosen = [choose_partitions(need, with_memory(f"{size}MiB")) for size in (6000, 4000, 1000, 300)]
+    assert fewest_partitions(need, TrainConfig()) == 1
+    chosen = [fewest_partitions(need, with_memory(f"{size}MiB")) for size in (6000, 4000, 1000, 300)]
     assert chosen[:2] == [1, 4]
     for size, partitions in zip((1000, 300), chosen[2:], strict=True):
         assert need.total(partitions) <= size * MIB < need.total(partitions - 1)
-    assert choose_partitions(need, TrainConfig(partitions=3)) == 3
+    assert fewest_partitions(need, TrainConfig(partitions=3)) == 3
     with pytest.raises(ConfigError, match="Allow more memory"):
-        choose_partitions(need, with_memory("150MiB"))
+        fewest_partitions(need, with_memory("150MiB"))
 
 
 def with_memory(memory: str) -> TrainConfig:

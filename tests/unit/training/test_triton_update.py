@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from training.backends.torch_backend import torch_update
 from training.backends.torch_step import Rates, TorchTable
-from training.backends.torch_update import torch_update
 
 TOLERANCE = 1e-5
 pytestmark = pytest.mark.skipif(
@@ -29,7 +29,7 @@ from training.backends.triton_update import SPAN, _sum_spans, _update_rows
 
 tables = {"vectors": "*fp32", "state": "*fp32", "previous": "*fp32"}
 pointers = {**tables, "rows": "*i64", "order": "*i64", "gradient": "*fp32"}
-numbers = {"m": "i32", "rate": "fp32", "pull": "fp32", "decay": "fp32", "epsilon": "fp32"}
+numbers = {"m": "i32", "learning_rate": "fp32", "l2_previous": "fp32", "l2": "fp32", "epsilon": "fp32"}
 for card in (80, 90):
     for previous, by_coordinate in ((False, False), (True, False), (False, True)):
         fixed = {"DIM": 100, "BLOCK": 128, "HAS_PREVIOUS": previous, "BY_COORDINATE": by_coordinate}

@@ -150,12 +150,12 @@ class Gradients {
     float* g = e.gradient;
     if (table.previous) {
       const float* old = table.previous + row * dim;
-      for (int p = 0; p < dim; p++) g[p] += 2 * work.pull * (theta[p] - old[p]);
+      for (int p = 0; p < dim; p++) g[p] += 2 * work.l2_previous * (theta[p] - old[p]);
     }
-    if (work.decay != 0)
-      for (int p = 0; p < dim; p++) g[p] += 2 * work.decay * theta[p];
+    if (work.l2 != 0)
+      for (int p = 0; p < dim; p++) g[p] += 2 * work.l2 * theta[p];
     const float state = table.accumulator[row] += dot(g, g) / dim;
-    const float step = work.rate / (std::sqrt(state) + 1e-10f);
+    const float step = work.learning_rate / (std::sqrt(state) + 1e-10f);
     int p = 0;
     for (; p + W <= dim; p += W) store(theta + p, load(theta + p) - load(g + p) * step);
     for (; p < dim; p++) theta[p] -= g[p] * step;

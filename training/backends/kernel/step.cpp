@@ -37,7 +37,7 @@ class Worker {
   explicit Worker(const Work& work)
       : w(work),
         B(work.chunk),
-        K(std::min(work.own, work.chunk) + work.uniform + work.prevalence),
+        K(std::min(work.negatives_in_batch, work.chunk) + work.negatives_uniform + work.negatives_prevalence),
         chunk_floats_((2 * B + 2 * K) * D),
         S(B * D), T(B * D), C(K * D), Q(TILE * D), Qs(TILE * D), Qt(TILE * D), dQ(TILE * D), E(std::max<int64_t>(K, 1) * TILE),
         gradient_(chunk_floats_ * work.chunks_per_update),
@@ -98,7 +98,7 @@ class Worker {
       float* state = w.relation_accumulator + (int64_t)r * w.dim;
       for (int p = 0; p < w.dim; p++) {
         state[p] += g[p] * g[p];
-        theta[p] -= w.relation_rate * g[p] / (std::sqrt(state[p]) + 1e-10f);
+        theta[p] -= w.relation_learning_rate * g[p] / (std::sqrt(state[p]) + 1e-10f);
       }
     }
     forget_relations();
@@ -126,8 +126,8 @@ class Worker {
     const Group& g = w.groups[w.chunk_group[position]];
     const int64_t start = w.chunk_start[position];
     const uint64_t seed = stream_seed(w.seed, (uint64_t)position);
-    const int n = (int)std::min<int64_t>(B, g.edges - start), own = std::min(w.own, n);
-    const int64_t u = w.uniform, v = w.prevalence;
+    const int n = (int)std::min<int64_t>(B, g.edges - start), own = std::min(w.negatives_in_batch, n);
+    const int64_t u = w.negatives_uniform, v = w.negatives_prevalence;
     for (int i = 0; i < n; i++) {
       const int32_t e = g.order[start + i];
       batch.src[i] = g.src[e];
@@ -154,8 +154,9 @@ class Worker {
     }
     ahead_.add(source, batch.src.data(), batch.b);
     ahead_.add(target, batch.dst.data(), batch.b);
-    ahead_.add(target, batch.negative_t.data() + std::min(w.own, batch.b), batch.k - std::min(w.own, batch.b));
-    ahead_.add(source, batch.negative_s.data() + std::min(w.own, batch.b), batch.k - std::min(w.own, batch.b));
+    const int own = std::min(w.negatives_in_batch, batch.b);
+    ahead_.add(target, batch.negative_t.data() + own, batch.k - own);
+    ahead_.add(source, batch.negative_s.data() + own, batch.k - own);
   }
 
   // The beginnings of the next chunk's neighbour lists, and the places of the edges of the chunk after it.
@@ -196,7 +197,7 @@ class Worker {
                  const int32_t* row) {
     const int32_t* rel_ = now_.rel.data();
     const auto between = [this] { ahead_.step(w.dim); };
-    const bool single = inverse && !w.inverse;
+    const bool single = inverse && !w.inverse_relations;
     for (int i0 = 0; i0 < b; i0 += TILE) {
       const int n = std::min(TILE, b - i0);
       float bias[TILE] = {}, positive[TILE] = {};

@@ -9,7 +9,7 @@ extern "C" {
 struct Table {
   float* vectors;
   float* accumulator;
-  const float* previous;  // null: no pull
+  const float* previous;  // null: no pull to it
 };
 
 struct Group {
@@ -35,8 +35,8 @@ struct Work {
   int64_t end;
   uint64_t seed;
   int64_t n_relations;
-  int32_t dim, chunk, own, uniform, prevalence, chunks_per_update, logistic, inverse;
-  float rate, relation_rate, pull, decay;
+  int32_t dim, chunk, negatives_in_batch, negatives_uniform, negatives_prevalence, chunks_per_update, logistic, inverse_relations;
+  float learning_rate, relation_learning_rate, l2_previous, l2;
 };
 
 struct Result {

@@ -11,16 +11,15 @@ from bundle.errors import ConfigError
 from tests.support.graphs import distinct_pairs
 from training.backends.base import BucketWork
 from training.backends.torch_backend import alike_chunks
-from training.backends.torch_batches import Batch, DeviceFeed, HostFeed
-from training.backends.torch_draws import below as below_on_device
-from training.backends.torch_draws import chunk_seeds
-from training.backends.torch_draws import draws as draws_on_device
+from training.backends.torch_batches import Batch, DeviceFeed, HostFeed, chunk_seeds
+from training.backends.torch_batches import below as below_on_device
+from training.backends.torch_batches import draws as draws_on_device
 from training.backends.torch_step import Known
+from training.chunks import make_schedule
 from training.config import TrainConfig
 from training.counter_rng import below, draws, stream_seed
 from training.edges import BucketEdges, index_edges
 from training.model import random_table, zero_relations
-from training.schedule import make_schedule
 
 CPU = torch.device("cpu")
 

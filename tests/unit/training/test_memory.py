@@ -8,10 +8,9 @@ import pytest
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
 from tests.support.graphs import Links, distinct_pairs, ids, write_graph
-from training.backends.torch_place import Place
+from training.backends.torch_tables import DevicePlacement
 from training.config import TrainConfig
-from training.setup import share_of
-from training.sizing import choose, device_need
+from training.memory import choose_partitions, device_need
 
 CONFIG = TrainConfig(dim=64, chunk=4, negatives_in_batch=0, negatives_uniform=4, threads=1)
 
@@ -24,41 +23,41 @@ def graph(tmp_path: Path) -> PreparedGraph:
 
 
 def test_a_device_with_room_for_everything_holds_one_partition(graph: PreparedGraph) -> None:
-    assert choose(graph, CONFIG, None) == 1
-    assert choose(graph, CONFIG, device_need(graph, CONFIG, 1)) == 1
+    assert choose_partitions(graph, CONFIG, None) == 1
+    assert choose_partitions(graph, CONFIG, device_need(graph, CONFIG, 1)) == 1
 
 
 def test_a_smaller_device_gets_as_few_partitions_as_it_can_hold(graph: PreparedGraph) -> None:
     room = device_need(graph, CONFIG, 1) // 3
-    partitions = choose(graph, CONFIG, room)
+    partitions = choose_partitions(graph, CONFIG, room)
     assert device_need(graph, CONFIG, partitions) <= room < device_need(graph, CONFIG, partitions - 1)
     with pytest.raises(ConfigError, match="needs at least"):
-        choose(graph, CONFIG, 1000)
+        choose_partitions(graph, CONFIG, 1000)
     with pytest.raises(ConfigError, match="needs at least"):
-        choose(graph, CONFIG.model_copy(update={"partitions": 2}), room)
+        choose_partitions(graph, CONFIG.model_copy(update={"partitions": 2}), room)
 
 
 def test_trainers_get_two_partitions_each_or_a_multiple(graph: PreparedGraph) -> None:
     config = CONFIG.model_copy(update={"devices": 3})
-    assert choose(graph, config, None) == 6
-    partitions = choose(graph, config, device_need(graph, config, 6) - 1)
+    assert choose_partitions(graph, config, None) == 6
+    partitions = choose_partitions(graph, config, device_need(graph, config, 6) - 1)
     assert partitions > 6
     assert partitions % 6 == 0
-    assert choose(graph, config.model_copy(update={"partitions": 7}), None) == 7
+    assert choose_partitions(graph, config.model_copy(update={"partitions": 7}), None) == 7
 
 
 def test_a_trainer_gets_its_share_of_the_machine() -> None:
     config = TrainConfig(device="cuda", devices=4, threads=9, memory=4_000)
-    share = share_of(config, 3)
+    share = config.share(3)
     assert (share.device, share.threads, share.memory) == ("cuda:3", 2, 1_000)
-    assert share_of(CONFIG, 0) == CONFIG
+    assert CONFIG.share(0) == CONFIG
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "nonsense"])
 def test_a_device_that_is_not_there_is_refused(device: str) -> None:
     with pytest.raises(ConfigError, match=r"cannot be used here: .*docs/gpu.md"):
-        Place.of(device)
+        DevicePlacement.of(device)
 
 
 def test_the_processor_has_no_room_of_its_own() -> None:
-    assert Place.of("cpu").free_bytes() is None
+    assert DevicePlacement.of("cpu").free_bytes() is None

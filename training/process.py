@@ -1,0 +1,67 @@
+"""One process of a training, alone or one of several: set up from graph, settings and checkpoint, trained, exported."""
+
+from pathlib import Path
+
+import numpy as np
+
+from bundle.prepared import PreparedGraph
+from bundle.progress import Progress
+from training.backends.choose import make_backend
+from training.bucket_files import Partitioner, training_edges
+from training.checkpoint import Checkpoint, PartitionFiles, Position, RunKey
+from training.config import TrainConfig, relation_weights
+from training.distributed.group import Group
+from training.export import export_run, export_tables
+from training.initial import initial_tables
+from training.loop import TrainingLoop
+from training.memory import choose_partitions
+from training.metrics import Sinks, open_sink
+from training.partition_buffer import PartitionBuffer
+
+
+def run_process(
+    prepared: PreparedGraph,
+    run_dir: Path,
+    config: TrainConfig,
+    warm_start: Path | None,
+    checkpoint: Checkpoint | None,
+    group: Group,
+    progress: Progress,
+    spoken_for: int = 0,
+) -> tuple[Position, str]:
+    """Train `prepared`, which lies in `run_dir`, with the others of `group`; the first of them writes the run.
+
+    `spoken_for`: bytes of the memory that the process which started the group holds. Gives the final position and the
+    backend's name. Raises as `train`.
+    """
+    first, mine = group.rank == 0, config.share(group.rank, spoken_for)
+    backend = make_backend(mine)
+    initial = initial_tables(prepared, config, warm_start)  # before memory is measured: it stays
+    partitions = (
+        checkpoint.partitions if checkpoint else _agreed(group, choose_partitions(prepared, mine, backend.room()))
+    )
+    partitioner = Partitioner(prepared, run_dir / "checkpoint" / "edges", partitions, config, progress)
+    partitioner.repartition(checkpoint.dealt if checkpoint else 0, write=first)
+    group.sum(np.zeros(1))  # wait until the first has written the edges
+    files = PartitionFiles(run_dir / "checkpoint" / "tables", partitioner.rows, initial.partitioned(partitioner.rows))
+    relations = files.restore(checkpoint) if checkpoint else initial.relations()
+    key = RunKey.of(prepared, config, warm_start)
+    sink = open_sink(run_dir, config, fresh=checkpoint is None) if first else Sinks([])
+    diverged = run_dir / "diverged" if group.size == 1 else run_dir / "diverged" / f"trainer-{group.rank}"
+    with PartitionBuffer(backend.store(files), partitioner.buckets) as buffer:
+        loop = TrainingLoop(
+            mine, group, backend, partitioner, files, buffer, relations, relation_weights(prepared, config), key, sink,
+            progress, diverged,
+        )  # fmt: skip
+        end = loop.run(checkpoint.position if checkpoint else Position(), sum(map(training_edges, prepared.relations)))
+    if first:
+        export_tables(run_dir, [entity.name for entity in prepared.entities], partitioner.rows, files, config.dim)
+        export_run(run_dir, prepared, config, relations, key.parent, end)
+    return end, backend.name
+
+
+def _agreed(group: Group, partitions: int) -> int:
+    """P for all: the most that one needs. Were they not alike, each process would look for edges in other buckets."""
+    most = np.array([partitions])
+    group.most(most)
+    return int(most[0])

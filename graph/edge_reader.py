@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from jaxtyping import Float64, Int64
 
 from bundle.errors import EdgeFileError
@@ -18,7 +17,6 @@ from graph.columns import BadValue
 from graph.edge_file import EdgeFile, quoted
 from graph.files import open_edge_file
 from graph.schema import RelationSpec
-from graph.text import TextEdgeFile
 
 Ids = Any  # int64 ids as a numpy array, string ids as an Arrow LargeBinaryArray
 Convert = Callable[[Any], Any]
@@ -98,8 +96,6 @@ class EdgeReader:
 def _converted(file: EdgeFile, first: int, name: str, column: Any, convert: Convert) -> Any:
     try:
         values = convert(column)
-        if isinstance(file, TextEdgeFile) and isinstance(values, pa.LargeBinaryArray):
-            _refuse_line_breaks(values)
     except BadValue as error:
         row = 0 if error.row is None else error.row
         place = "" if error.row is None else f", {file.place(first + row)}"
@@ -107,16 +103,6 @@ def _converted(file: EdgeFile, first: int, name: str, column: Any, convert: Conv
             f"{file.path}{place}, column {name!r}: found {_found(error)}, expected {error.expected}. {_advice(error)}"
         ) from error
     return values
-
-
-def _refuse_line_breaks(values: Any) -> None:
-    """A quoted field may span lines within one block of text but not across two, so it never may."""
-    data = np.frombuffer(values.buffers()[2] or b"", dtype=np.uint8)
-    if not np.any((data == ord("\n")) | (data == ord("\r"))):
-        return
-    for row, value in enumerate(values.to_pylist()):
-        if b"\n" in value or b"\r" in value:
-            raise BadValue(row, value, "text without a line break")
 
 
 def _found(error: BadValue) -> str:
@@ -132,6 +118,4 @@ def _advice(error: BadValue) -> str:
         return "Write the column in that type."
     if error.expected == columns.INT_ID and error.found is not None:
         return 'Correct the row, or set id = "string" for the entity type.'
-    if error.expected.endswith("line break"):
-        return "Keep such ids in Parquet."
     return "Correct or remove the row."

@@ -7,7 +7,8 @@ from pathlib import Path
 from bundle.errors import EdgeFileError, GraphFileError
 from graph.edge_file import EdgeFile
 from graph.parquet import ParquetEdgeFile
-from graph.text import TextEdgeFile, file_opener
+from graph.text import CSV_DELIMITERS, TSV_DELIMITERS, TextEdgeFile
+from graph.textstream import CODECS, file_opener
 
 _GLOB_CHARACTERS = frozenset("*?[")
 
@@ -43,15 +44,15 @@ def open_edge_file(path: Path, columns: Sequence[str] | None) -> EdgeFile:
 
     `columns` names the columns of a text file that has no header line.
 
-    Raises EdgeFileError for an ending that is none of .parquet, .csv, .tsv, .csv.gz, .tsv.gz.
+    Raises EdgeFileError for an ending that says nothing.
     """
     name = path.name.lower()
-    if name.endswith(".parquet"):
+    if name.endswith((".parquet", ".pq")):
         return ParquetEdgeFile(path)
-    plain = name.removesuffix(".gz")
-    if plain.endswith((".csv", ".tsv")):
-        delimiter = "," if plain.endswith(".csv") else "\t"
-        return TextEdgeFile(path, delimiter, tuple(columns) if columns else None, file_opener(path))
+    text = path.with_suffix("").suffix.lower() if path.suffix.lower() in CODECS else path.suffix.lower()
+    if text in (".csv", ".tsv"):
+        delimiters = CSV_DELIMITERS if text == ".csv" else TSV_DELIMITERS
+        return TextEdgeFile(path, delimiters, tuple(columns) if columns else None, file_opener(path))
     raise EdgeFileError(
         f"{path}: the ending does not say what the file is. Use .parquet, .csv or .tsv (text may end in .gz too)."
     )

@@ -21,7 +21,8 @@ from graph.edge_reader import EdgeBatch, EdgeReader
 from graph.files import open_edge_file
 from graph.rawtext import squashed_opener, zip_opener
 from graph.schema import RelationSpec
-from graph.text import TextEdgeFile, file_opener
+from graph.text import CSV_DELIMITERS, TSV_DELIMITERS, TextEdgeFile
+from graph.textstream import file_opener
 
 SourceName = Literal["twitter-follow", "twitter-fave", "snap", "triples"]
 ThirdColumn = Literal["time", "weight", "ignore"]
@@ -110,7 +111,9 @@ def _twitter(files: Sequence[Path], out: Path, progress: Progress, form: Twitter
 
 def _twitter_file(file: Path) -> EdgeFile:
     return (
-        TextEdgeFile(file, ",", None, zip_opener(file)) if file.suffix.lower() == ".zip" else open_edge_file(file, None)
+        TextEdgeFile(file, CSV_DELIMITERS, None, zip_opener(file))
+        if file.suffix.lower() == ".zip"
+        else open_edge_file(file, None)
     )
 
 
@@ -132,7 +135,7 @@ fraction = 0.1
 
 
 def _snap(files: Sequence[Path], out: Path, progress: Progress, third: ThirdColumn | None) -> str:
-    plain = [TextEdgeFile(file, " ", None, squashed_opener(file)) for file in files]
+    plain = [TextEdgeFile(file, (" ",), None, squashed_opener(file)) for file in files]
     columns, kind = _snap_columns(plain[0], third)
     role = third if third != "ignore" and len(columns) > 2 else None
     spec = RelationSpec(
@@ -144,7 +147,7 @@ def _snap(files: Sequence[Path], out: Path, progress: Progress, third: ThirdColu
         weight="weight" if role == "weight" else None,
         time="time" if role == "time" else None,
     )
-    lists = [TextEdgeFile(file.path, " ", columns, file.opener) for file in plain]
+    lists = [TextEdgeFile(file.path, (" ",), columns, file.opener) for file in plain]
     _convert(lists, spec, kind, out / "edges.parquet", progress)
     options = f'{role} = "{role}"\n' if role else ""
     if all(_is_undirected(file) for file in files):
@@ -236,11 +239,11 @@ def _triple_parts(files: Sequence[Path]) -> dict[str, Path]:
 
 
 def _triple_file(file: Path) -> TextEdgeFile:
-    headerless = TextEdgeFile(file, "\t", _TRIPLE, file_opener(file))
+    headerless = TextEdgeFile(file, TSV_DELIMITERS, _TRIPLE, file_opener(file))
     fields = headerless.first_fields()
     if len(fields) != len(_TRIPLE):
         raise EdgeFileError(f"{file}: the first line has {len(fields)} columns apart by tabs, expected {_TRIPLE}.")
-    return TextEdgeFile(file, "\t", None, file_opener(file)) if fields == _TRIPLE else headerless
+    return TextEdgeFile(file, TSV_DELIMITERS, None, file_opener(file)) if fields == _TRIPLE else headerless
 
 
 def _convert(files: Sequence[EdgeFile], spec: RelationSpec, kind: IdKind, path: Path, progress: Progress) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from bundle.errors import EdgeFileError
-from graph.text import TextStream, file_opener
+from graph.textstream import TextStream, file_opener
 
 # Text that is squashed at a time.
 _BLOCK = 1 << 20

@@ -1,18 +1,17 @@
-"""Edge files in CSV and TSV, perhaps gzipped, read in batches.
+"""Edge files in CSV and TSV, perhaps compressed, read in batches.
 
 Text is read as bytes, with no guessing of types: `NA`, `null` and `007` arrive as they stand. In CSV a field may be
-quoted with `"`; TSV has no quoting.
+quoted with `"`, and then hold separators and line breaks; TSV has no quoting.
 """
 
 import csv
-import gzip
 import io
+import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.csv
@@ -20,161 +19,177 @@ import pyarrow.csv
 from bundle.errors import EdgeFileError
 from bundle.progress import Stage
 from graph.edge_file import check_columns, one_line, quoted
+from graph.textstream import TextBlocks, TextStream
 
-# Text that is parsed at a time, and the longest line there may be.
+# Text that is parsed at a time, and the longest line there may be (the longest record, where quotes hold line breaks).
 BLOCK_BYTES = 1 << 20
+# What may stand between the columns of a CSV file; the first that fits the header does.
+CSV_DELIMITERS = (",", ";", "\t", "|")
+TSV_DELIMITERS = ("\t",)
+# What pyarrow, zlib, the csv module and the decoders raise over a file that is not what its name says.
+_UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TextEdgeFile:
-    """A delimited text file; `opener` starts reading it anew and says how many bytes of the file are consumed."""
+    """A delimited text file; `opener` starts reading it anew and says how many bytes of the file are consumed.
+
+    `columns` names all columns of a file that has no header line; `delimiters` are what may stand between them.
+    """
 
     path: Path
-    delimiter: str
+    delimiters: Sequence[str]
     columns: tuple[str, ...] | None
-    opener: Callable[[], "TextStream"]
+    opener: Callable[[], TextStream]
+    delimiter: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.delimiter = self.delimiters[0]
 
     @property
-    def _quote(self) -> str | None:
-        return '"' if self.delimiter == "," else None
-
-    def header(self) -> tuple[str, ...]:
-        """The names of the columns. Raises EdgeFileError when the file is empty."""
-        if self.columns is not None:
-            return self.columns
-        return self.first_fields()
+    def _quotes(self) -> bool:
+        return self.delimiters[0] == ","
 
     def first_fields(self) -> tuple[str, ...]:
         """The fields of the first line that is not blank. Raises EdgeFileError when there is none."""
         try:
-            for _, fields in self._records():
-                return tuple(fields)
-        except (OSError, EOFError, zlib.error) as error:
+            first = next(self._records(), None)
+        except _UNREADABLE as error:
             raise EdgeFileError(f"{self.path} cannot be read: {one_line(error)}. Copy it again.") from error
-        raise EdgeFileError(f"{self.path} is empty. Put a header line and edges in it, or leave it out.")
+        if first is None:
+            raise EdgeFileError(f"{self.path} is empty. Put a header line and edges in it, or leave it out.")
+        return tuple(first[1])
 
     def batches(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
-        """Read the named columns as bytes, some megabytes of text at a time."""
-        advice = (
-            "" if self.columns else 'If the file has no header line, add columns = ["src", "dst"] to the relation. '
-        )
+        """Read the named columns as bytes, some megabytes of text at a time; a file without a line has no batch."""
         try:
-            check_columns(self.path, columns, self.header(), advice)
+            self._choose_delimiter(columns)
+            records = self._records()
+            header = self.columns or tuple(next(records, (0, []))[1])
+            if header:
+                check_columns(self.path, columns, header, self._header_advice(columns, header))
+            if next(records, None) is None:
+                return  # pyarrow would take the lack of data for a fault
             yield from self._stream(columns, stage)
-        except (pa.ArrowException, OSError, EOFError, zlib.error, csv.Error) as error:
+        except _UNREADABLE as error:
             if "straddling" in str(error):
-                raise EdgeFileError(
-                    f"{self.path}: a line is longer than {BLOCK_BYTES} bytes, or a quote is not closed. Correct it."
-                ) from error
+                line, _ = max(self._records(), key=lambda record: sum(map(len, record[1])))
+                raise self._too_long(line) from error
             raise EdgeFileError(f"{self.path} cannot be read as text: {one_line(error)}. Write it again.") from error
+
+    def _choose_delimiter(self, columns: Sequence[str]) -> None:
+        """Take the first delimiter by which the first line has the columns, or as many fields as columns are named."""
+        for delimiter in self.delimiters:
+            self.delimiter = delimiter
+            _, fields = next(self._records(), (0, []))
+            if set(columns) <= set(fields) if self.columns is None else len(fields) == len(self.columns):
+                return
+        self.delimiter = self.delimiters[0]
+
+    def _header_advice(self, columns: Sequence[str], header: Sequence[str]) -> str:
+        if any("\0" in name for name in header):
+            return "It looks like UTF-16 without a byte order mark, or no text: write it as UTF-8. "
+        for delimiter in CSV_DELIMITERS:
+            if delimiter not in self.delimiters and set(columns) <= set(header[0].split(delimiter)):
+                return f"Its columns are apart by {delimiter!r}: let its name end in .csv. "
+        if self.columns is not None or len(header) < len(columns):
+            return ""
+        names = [*columns, *(f"column{number}" for number in range(len(columns) + 1, len(header) + 1))]
+        return f"If the file has no header line, add columns = {json.dumps(names)}, in its order, to the relation. "
 
     def _stream(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
         ragged: list[Any] = []
-        if self._is_empty():
-            return
+
+        def refuse_later(row: Any) -> str:  # an exception raised here would be lost in pyarrow
+            ragged.append(row)
+            return "skip"
+
         stream, done = self.opener(), 0
-        with (
-            stream.file,
-            pa.csv.open_csv(stream.file, *self._options(columns, ragged)) as reader,
-        ):
+        read = pa.csv.ReadOptions(
+            block_size=BLOCK_BYTES, use_threads=False, column_names=list(self.columns) if self.columns else None
+        )
+        parse = pa.csv.ParseOptions(
+            delimiter=self.delimiter,
+            quote_char='"' if self._quotes else False,
+            newlines_in_values=self._quotes,
+            invalid_row_handler=refuse_later,
+        )
+        convert = pa.csv.ConvertOptions(
+            include_columns=list(columns),
+            column_types=dict.fromkeys(columns, pa.binary()),
+            null_values=[],
+            strings_can_be_null=False,
+            check_utf8=False,
+        )
+        with TextBlocks(stream.file) as blocks, pa.csv.open_csv(blocks, read, parse, convert) as reader:
             for batch in reader:
                 self._refuse(ragged)
                 consumed = stream.consumed()
                 stage.advance(consumed - done)
                 done = consumed
                 yield batch
-        self._refuse(ragged)
-
-    def _options(self, columns: Sequence[str], ragged: list[Any]) -> tuple[Any, Any, Any]:
-        def refuse_later(row: Any) -> str:
-            ragged.append(row)
-            return "skip"
-
-        return (
-            pa.csv.ReadOptions(
-                block_size=BLOCK_BYTES, use_threads=False, column_names=list(self.columns) if self.columns else None
-            ),
-            pa.csv.ParseOptions(
-                delimiter=self.delimiter,
-                quote_char=self._quote or False,
-                invalid_row_handler=refuse_later,
-            ),
-            pa.csv.ConvertOptions(
-                include_columns=list(columns),
-                column_types=dict.fromkeys(columns, pa.binary()),
-                null_values=[],
-                strings_can_be_null=False,
-                check_utf8=False,
-            ),
-        )
-
-    def _is_empty(self) -> bool:
-        """Whether there is no line of data: the reader below takes that for an error."""
-        records = self._records()
-        if self.columns is None:
-            next(records, None)
-        return next(records, None) is None
+            self._refuse(ragged)
+            if self._quotes and blocks.quotes % 2:
+                self._refuse_open_quote()
 
     def _refuse(self, ragged: list[Any]) -> None:
         if not ragged:
             return
         row = ragged[0]
-        line = "?"
-        with suppress(csv.Error):
-            line = str(next(line for line, fields in self._records() if len(fields) != row.expected_columns))
+        line = self._line_where(lambda _, fields: len(fields) != row.expected_columns)
         raise EdgeFileError(
-            f"{self.path}, line {line}: found {row.actual_columns} fields in {quoted(row.text)}, "
+            f"{self.path}{line}: found {row.actual_columns} fields in {quoted(row.text)}, "
             f"expected {row.expected_columns} separated by {self.delimiter!r}. Correct or remove the line."
         )
 
+    def _refuse_open_quote(self) -> None:
+        """A quote that is never closed makes one field of the rest of the file, so edges would be missing.
+
+        Where quotes are odd in number, one may also stand within a field that is not quoted, where it means nothing:
+        a line that is put after the last one is a record of its own then, and else part of the field.
+        """
+        mark = "\0"
+        line, fields = 0, [mark]
+        for line, fields in self._records(mark):  # noqa: B007 (the last is what counts)
+            pass
+        if fields != [mark]:
+            raise EdgeFileError(
+                f"{self.path}, line {line}: a field is quoted to the end of the file: "
+                f"{quoted(fields[-1].removesuffix(mark))}. Close the quote, or double one that is part of a value."
+            )
+
+    def _too_long(self, line: int) -> EdgeFileError:
+        reason = f"a line is longer than {BLOCK_BYTES} bytes, or a quote is not closed"
+        return EdgeFileError(f"{self.path}, line {line}: {reason}. Correct the line.")
+
     def place(self, row: int) -> str:
         """Lines are counted from 1, header and blank lines included; finding one reads the file up to there."""
-        first = 0 if self.columns is not None else 1
-        with suppress(csv.Error):
-            for position, (line, _) in enumerate(self._records()):
-                if position == row + first:
-                    return f"line {line}"
-        return f"data row {row + 1}"
+        record = row if self.columns is not None else row + 1
+        line = self._line_where(lambda position, _: position == record)
+        return line.removeprefix(", ") or f"data row {row + 1}"
 
-    def _records(self) -> Iterator[tuple[int, list[str]]]:
-        """Each record that is not blank, with the number of its (last) line."""
-        file: Any = self.opener().file
-        with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-            if self._quote:
-                reader = csv.reader(text)
-                yield from ((reader.line_num, fields) for fields in reader if fields)
-            else:
-                lines = (line.rstrip("\r\n") for line in text)
-                yield from ((i, line.split(self.delimiter)) for i, line in enumerate(lines, start=1) if line)
+    def _line_where(self, wanted: Callable[[int, list[str]], bool]) -> str:
+        """`, line 7`, where the first record begins that is wanted; nothing when there is none."""
+        for position, (line, fields) in enumerate(self._records()):
+            if wanted(position, fields):
+                return f", line {line}"
+        return ""
 
+    def _records(self, end: str | None = None) -> Iterator[tuple[int, list[str]]]:
+        """Each record that is not blank, with the number of its first line; `end` is a line to put after the last.
 
-@dataclass(frozen=True, slots=True)
-class TextStream:
-    """Text being read, uncompressed, and how far into the file on disk that is."""
-
-    file: io.BufferedIOBase
-    consumed: Callable[[], int]
-
-
-def file_opener(path: Path) -> Callable[[], TextStream]:
-    def plain() -> TextStream:
-        file = path.open("rb")
-        return TextStream(file, file.tell)
-
-    def unzipped() -> TextStream:
-        file = _Gunzip(path)
-        return TextStream(file, file.raw.tell)
-
-    return unzipped if path.suffix.lower() == ".gz" else plain
-
-
-class _Gunzip(gzip.GzipFile):
-    """A gzipped file that knows how much of the file beneath is consumed."""
-
-    def __init__(self, path: Path) -> None:
-        self.raw = path.open("rb")
-        super().__init__(fileobj=self.raw)
-
-    def close(self) -> None:
-        super().close()
-        self.raw.close()
+        Raises EdgeFileError at a field that is longer than two blocks, which no parser of blocks can put together.
+        """
+        csv.field_size_limit(2 * BLOCK_BYTES)
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self._quotes else csv.QUOTE_NONE
+        binary = io.BufferedReader(TextBlocks(self.opener().file))
+        with io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+            lines = text if end is None else (line for part in (text, (end,)) for line in part)
+            reader, line = csv.reader(lines, delimiter=self.delimiter, quoting=quoting), 1
+            try:
+                for fields in reader:
+                    if fields:
+                        yield line, fields
+                    line = reader.line_num + 1
+            except csv.Error as error:
+                raise self._too_long(line) from error

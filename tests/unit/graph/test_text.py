@@ -1,6 +1,8 @@
 """Text files: what survives the reading, and where a fault is said to stand."""
 
+import bz2
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,13 @@ from bundle.errors import EdgeFileError
 from bundle.progress import SilentStage
 from graph import text
 from graph.files import open_edge_file
+
+Compress = Callable[[bytes], bytes]
+COMPRESSED: list[tuple[str, Compress]] = [
+    (".gz", gzip.compress),
+    (".bz2", bz2.compress),
+    (".zst", lambda data: pa.compress(data, codec="zstd", asbytes=True)),
+]
 
 
 def read(path: Path, content: bytes, columns: list[str] | None = None) -> list[tuple[bytes, bytes]]:
@@ -26,12 +35,17 @@ SAME_EVERYWHERE: dict[str, tuple[bytes, list[tuple[bytes, bytes]]]] = {
     "plain": (b"src,dst\n1,2\n3,4\n", [(b"1", b"2"), (b"3", b"4")]),
     "no newline at the end": (b"src,dst\n1,2", [(b"1", b"2")]),
     "byte order mark": (b"\xef\xbb\xbfsrc,dst\n1,2\n", [(b"1", b"2")]),
+    "carriage returns": (b"src,dst\r1,2\r\r3,4", [(b"1", b"2"), (b"3", b"4")]),
+    "zero bytes": (b"src,dst\n\x00,a\x00b\n", [(b"\x00", b"a\x00b")]),
+    "UTF-16": ("src,dst\né,😀\n".encode("utf-16"), [("é".encode(), "😀".encode())]),
     "CRLF": (b"src,dst\r\n1,2\r\n3,4\r\n", [(b"1", b"2"), (b"3", b"4")]),
     "blank lines": (b"\nsrc,dst\n\n1,2\n\n\n3,4\n\n", [(b"1", b"2"), (b"3", b"4")]),
     "words that look like nothing": (b"src,dst\nNA,null\nNaN,007\n", [(b"NA", b"null"), (b"NaN", b"007")]),
     "empty fields": (b"src,dst\n,\na,\n", [(b"", b""), (b"a", b"")]),
     "other columns and order": (b"x,dst,y,src\n9,2,8,1\n", [(b"1", b"2")]),
     "spaces": (b"src,dst\n a ,b \n", [(b" a ", b"b ")]),
+    "nothing": (b"", []),
+    "blank lines alone": (b"\n\r\n", []),
     "header alone": (b"src,dst\n", []),
     "header alone without newline": (b"src,dst", []),
 }
@@ -41,12 +55,30 @@ SAME_EVERYWHERE: dict[str, tuple[bytes, list[tuple[bytes, bytes]]]] = {
 def test_csv_and_tsv_alike(tmp_path: Path, name: str) -> None:
     content, rows = SAME_EVERYWHERE[name]
     assert read(tmp_path / "e.csv", content) == rows
-    assert read(tmp_path / "e.tsv", content.replace(b",", b"\t")) == rows
+    tabs = content.replace(b",\0", b"\t\0") if content.startswith(b"\xff\xfe") else content.replace(b",", b"\t")
+    assert read(tmp_path / "e.tsv", tabs) == rows
 
 
 def test_csv_fields_may_be_quoted(tmp_path: Path) -> None:
     rows = read(tmp_path / "e.csv", b'src,dst\n"a,b","say ""x"""\n"",c"d\n')
     assert rows == [(b"a,b", b'say "x"'), (b"", b'c"d')]
+
+
+def test_quoted_line_breaks_are_part_of_the_value(tmp_path: Path) -> None:
+    rows = read(tmp_path / "e.csv", b'src,dst,text\r\n"a\r\nb","c\nd","\r\n,\r\n"\r\n1,2,"x\r\n3,4"\r\n')
+    assert rows == [(b"a\r\nb", b"c\nd"), (b"1", b"2")]
+
+
+def test_a_quote_within_a_field_that_is_not_quoted_is_a_character(tmp_path: Path) -> None:
+    assert read(tmp_path / "e.csv", b'src,dst,text\n1,5" pipe,x\n3,4,y\n') == [(b"1", b'5" pipe'), (b"3", b"4")]
+
+
+@pytest.mark.parametrize("delimiter", [b";", b"\t", b"|"])
+def test_csv_may_have_other_delimiters_where_the_header_shows_it(tmp_path: Path, delimiter: bytes) -> None:
+    content = b'x,y;src;"dst"\n1,5;"a;b";c\n'.replace(b";", delimiter)
+    assert read(tmp_path / "e.csv", content) == [(b"a;b".replace(b";", delimiter), b"c")]
+    headerless = b"a;b;0,5\n".replace(b";", delimiter)
+    assert read(tmp_path / "e.csv", headerless, ["src", "dst", "w"]) == [(b"a", b"b")]
 
 
 def test_tsv_knows_no_quotes(tmp_path: Path) -> None:
@@ -58,9 +90,19 @@ def test_columns_stand_in_for_a_header(tmp_path: Path) -> None:
     assert read(tmp_path / "e.tsv", b"1\tx\t2\n", ["src", "other", "dst"]) == [(b"1", b"2")]
 
 
-def test_gzip_with_several_members(tmp_path: Path) -> None:
-    content = gzip.compress(b"src,dst\n1,2\n") + gzip.compress(b"3,4\n")
-    assert read(tmp_path / "e.csv.gz", content) == [(b"1", b"2"), (b"3", b"4")]
+@pytest.mark.parametrize(("ending", "compress"), COMPRESSED)
+def test_compressed_files_of_several_members(tmp_path: Path, ending: str, compress: Compress) -> None:
+    content = compress(b"src,dst\n1,2\n") + compress(b"3,4\n")
+    assert read(tmp_path / f"e.csv{ending}", content) == [(b"1", b"2"), (b"3", b"4")]
+    assert read(tmp_path / f"e.tsv{ending.upper()}", compress(b"src\tdst\n5\t6\n")) == [(b"5", b"6")]
+
+
+@pytest.mark.parametrize(("ending", "compress"), COMPRESSED)
+def test_a_cut_compressed_file(tmp_path: Path, ending: str, compress: Compress) -> None:
+    content = compress(b"src,dst\n" + b"1,2\n" * 5000)
+    for cut in (content[:6], content[:-1], b"src,dst\n1,2\n"):
+        with pytest.raises(EdgeFileError, match="cannot be read"):
+            read(tmp_path / f"e.csv{ending}", cut)
 
 
 def test_blocks_do_not_cut_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,8 +113,6 @@ def test_blocks_do_not_cut_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 FAULTS: dict[str, tuple[str, bytes, str]] = {
-    "empty": ("e.csv", b"", "is empty"),
-    "blank": ("e.csv", b"\n\n", "is empty"),
     "missing column": (
         "e.csv",
         b"src,target\n1,2\n",
@@ -84,7 +124,30 @@ FAULTS: dict[str, tuple[str, bytes, str]] = {
     "too many": ("e.csv", b"src,dst\n1,2\n4,5,6\n", "line 3: found 3 fields in '4,5,6', expected 2"),
     "too many TSV": ("e.tsv", b"src\tdst\n1\t2\n4\t5\t6\n", r"line 3: found 3 fields in '4\\t5\\t6', expected 2"),
     "trailing comma": ("e.csv", b"src,dst\n1,2,\n", "line 2: found 3 fields"),
-    "unclosed quote": ("e.csv", b'src,dst\n1,2\n"3,4\n5,6\n', "found 1 fields"),
+    "unclosed quote": ("e.csv", b'src,dst\n1,2\n"3,4\n5,6\n', "line 3: found 1 fields"),
+    "unclosed quote elsewhere": (
+        "e.csv",
+        b'src,dst,text\n1,2,"5"" pipe"\n3,4,"oops\n5,6,fine\n',
+        r"line 3: a field is quoted to the end of the file: 'oops\\n5,6,fine\\n'\. Close the quote",
+    ),
+    "unclosed quote in a long file": (
+        "e.csv",
+        b'src,dst,text\n1,2,"oops\n' + b"5,6,fine\n" * 300_000,
+        "line 2: a line is longer than 1048576 bytes, or a quote is not closed",
+    ),
+    "long line": (
+        "e.tsv",
+        b"src\tdst\tx\n1\t2\t3\n1\t2\t" + b"x" * 3_000_000 + b"\n3\t4\t5\n",
+        "line 3: a line is longer",
+    ),
+    "long record": (
+        "e.csv",
+        b"src,dst," + b",".join(b"%d" % i for i in range(20)) + b"\n1,2," + b",".join([b"x" * 120_000] * 20) + b"\n",
+        "line 2: a line is longer than 1048576 bytes",
+    ),
+    "cut UTF-16": ("e.csv", "src,dst\n1,2\n".encode("utf-16")[:-1], "cannot be read as text"),
+    "UTF-16 unmarked": ("e.csv", "src,dst\n1,2\n".encode("utf-16-le"), "looks like UTF-16.*write it as UTF-8"),
+    "commas in TSV": ("e.tsv", b"src,dst\n1,2\n", r"apart by ',': let its name end in \.csv"),
     "not gzip": ("e.csv.gz", b"src,dst\n1,2\n", "cannot be read"),
     "cut gzip": ("e.csv.gz", gzip.compress(b"src,dst\n" + b"1,2\n" * 5000)[:-9], "cannot be read"),
     "cut gzip header": ("e.csv.gz", gzip.compress(b"src,dst\n1,2\n")[:6], "cannot be read"),

@@ -1,0 +1,94 @@
+"""Text on its way from a file to the parser: uncompressed, as UTF-8, in blocks."""
+
+import codecs
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+# The endings of compressed files, and what pyarrow calls the compression.
+CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+_BUFFER_BYTES = 1 << 18
+_QUOTE = ord('"')
+
+
+@dataclass(frozen=True, slots=True)
+class TextStream:
+    """Text being read, uncompressed, and how far into the file on disk that is."""
+
+    file: io.BufferedIOBase
+    consumed: Callable[[], int]
+
+
+def file_opener(path: Path) -> Callable[[], TextStream]:
+    """Opens the file at `path`, which is compressed where its ending says so."""
+
+    def plain() -> TextStream:
+        file = path.open("rb")
+        return TextStream(file, file.tell)
+
+    def uncompressed() -> TextStream:
+        file = path.open("rb")
+        text = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), CODECS[path.suffix.lower()])
+        return TextStream(io.BufferedReader(text, _BUFFER_BYTES), file.tell)
+
+    return uncompressed if path.suffix.lower() in CODECS else plain
+
+
+class TextBlocks(io.RawIOBase):
+    """The text of `file` as UTF-8, in blocks that do not end between a carriage return and a line feed.
+
+    pyarrow drops a line feed that begins a block where the block before ended with a carriage return, and does so
+    inside quotes too, where both are part of the value. UTF-16 is known by its byte order mark.
+    """
+
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        self.quotes = 0  # so far
+        self._file = file
+        self._rest = file.read(2)
+        self._decoder: codecs.IncrementalDecoder | None = None
+        if self._rest in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            self._decoder = codecs.getincrementaldecoder("utf-16")()
+            self._rest = self._decoder.decode(self._rest).encode()
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes, of which there must be two or more; none at the end."""
+        block = self._rest + self._next(size - len(self._rest))
+        if block == b"\r":
+            block += self._next(size - 1)
+        self._rest = b""
+        if block.endswith(b"\r") and len(block) > 1:
+            block, self._rest = block[:-1], b"\r"
+        if b'"' in block:
+            self.quotes += int(np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == _QUOTE))
+        return block
+
+    def _next(self, size: int) -> bytes:
+        if self._decoder is None:
+            return self._file.read(size)
+        # Two bytes of UTF-16 make up to three of UTF-8. A short read may hold no whole character, which is no end.
+        text = ""
+        while not text:
+            data = self._file.read(max(size // 2, 1))
+            text = self._decoder.decode(data, final=not data)
+            if not data:
+                break
+        return text.encode()
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """`read` into a buffer."""
+        block = self.read(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
+
+    def close(self) -> None:
+        """Close the file too."""
+        self._file.close()
+        super().close()

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from service.problems import Problem, problem_of_decoding
+from service.problems import Problem, overloaded, problem_of_decoding, too_large
 from service.runtime import Runtime
 
 Scope = MutableMapping[str, Any]
@@ -42,7 +42,7 @@ class Reply(msgspec.Struct):
 class Call:
     """A request on its way through the service. Made by the gateway, read by the handlers."""
 
-    __slots__ = ("_headers", "deadline", "ids", "method", "receive", "request_id", "route", "runtime", "scope")
+    __slots__ = ("_headers", "body", "deadline", "ids", "method", "receive", "request_id", "route", "runtime", "scope")
 
     def __init__(self, scope: Scope, receive: Receive, runtime: Runtime) -> None:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -50,6 +50,7 @@ class Call:
         self.receive = receive
         self.runtime = runtime
         self.request_id = _request_id(self.header(b"x-request-id"))
+        self.body = b""
         self.deadline = 0.0
         self.method: str = scope["method"]
         self.ids: Mapping[str, str] = {}
@@ -78,24 +79,34 @@ class Call:
             raise Problem("malformed", "the query string is not URL-encoded UTF-8") from error
         return {name: values[-1] for name, values in parsed.items()}
 
-    async def body(self) -> bytes:
-        """The request body, refused as soon as it is larger than the limit. Raises Problem."""
-        limit = self.runtime.settings.limits.body_max_bytes
-        message = await self._next()
-        if not message.get("more_body"):
-            whole: bytes = message.get("body", b"")
-            _check_size(len(whole), limit)
-            return whole
+    async def read_body(self) -> None:
+        """Read the JSON body to its end, into `body`. Raises Problem: for another media type, or as soon as it is more
+        than the limit allows.
+
+        All bodies that are still arriving share the memory of as many whole ones as may be in work: whoever sends
+        slowly takes no more of it than they would.
+        """
+        self._require_json()
+        runtime, limits = self.runtime, self.runtime.settings.limits
         parts, size = [], 0
-        while True:
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > limit:
-                await self._discard(message, DISCARDED_LIMITS * limit)
-                _check_size(size, limit)
-            if not message.get("more_body"):
-                return b"".join(parts)
-            message = await self._next()
+        try:
+            while True:
+                message = await self._next()
+                part: bytes = message.get("body", b"")
+                parts.append(part)
+                size += len(part)
+                runtime.arriving_bytes += len(part)
+                if size > limits.body_max_bytes:
+                    await self._discard(message, DISCARDED_LIMITS * limits.body_max_bytes)
+                    raise too_large(limits.body_max_bytes)
+                if not message.get("more_body"):
+                    self.body = b"".join(parts)
+                    return
+                if runtime.arriving_bytes > limits.concurrency_max * limits.body_max_bytes:
+                    runtime.metrics.shed("bodies")
+                    raise overloaded("too many bodies are arriving")
+        finally:
+            runtime.arriving_bytes -= size
 
     async def _discard(self, message: Message, most: int) -> None:
         """Read on, up to `most` bytes, and keep nothing: a client that is still sending would miss the answer."""
@@ -110,21 +121,20 @@ class Call:
             raise ClientGone
         return message
 
-    async def json(self, decoder: "msgspec.json.Decoder[Body]") -> Body:
-        """The body as `decoder`'s type. Raises Problem for another media type, no JSON, or an unfit value."""
-        self._require_json()
-        body = await self.body()
-        try:
-            return decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise problem_of_decoding(error) from None
-
     def _require_json(self) -> None:
+        # A web page may send a body of no type, or of three others, anywhere without asking: it is refused here.
         media = self.header(b"content-type")
-        if media not in (None, JSON) and media.partition(";")[0].strip().lower() != JSON:
+        if media != JSON and (media or "").partition(";")[0].strip().lower() != JSON:
             raise Problem("unsupported_media_type", f"the body must be {JSON}")
         if self.header(b"content-encoding") not in (None, "identity"):
             raise Problem("unsupported_media_type", "the body must not be compressed")
+
+    def json(self, decoder: "msgspec.json.Decoder[Body]") -> Body:
+        """The body as `decoder`'s type. Raises Problem for no JSON, or an unfit value."""
+        try:
+            return decoder.decode(self.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise problem_of_decoding(error) from None
 
 
 class ClientGone(Exception):
@@ -136,8 +146,3 @@ def _request_id(given: str | None) -> str:
     if given is not None and REQUEST_ID.match(given):
         return given
     return f"{_PROCESS}-{next(_numbers):x}"
-
-
-def _check_size(size: int, limit: int) -> None:
-    if size > limit:
-        raise Problem("body_too_large", f"the body may have {limit} bytes at most", headers={"connection": "close"})

@@ -74,20 +74,36 @@ class Gateway:
         runtime.keys.check(call.key(), route.scope_needed(runtime.settings))
         if route.probe:
             return await route.handler(call)
-        if runtime.inflight >= runtime.settings.limits.concurrency_max:
-            runtime.metrics.shed("concurrency")
-            raise overloaded("too many requests are in work")
+        self._refuse_when_full()
         call.deadline = asyncio.get_running_loop().time() + self._seconds(call)
-        runtime.inflight += 1
+        arrived = route.request is None
         try:
             async with asyncio.timeout_at(call.deadline):
-                if runtime.tracing is None:
-                    return await route.handler(call)
-                with runtime.tracing.span(call.route, call.method, call.request_id, call.header(b"traceparent")):
-                    return await route.handler(call)
+                if not arrived:
+                    await call.read_body()
+                    arrived = True
+                    self._refuse_when_full()
+                return await self._handle(route, call)
         except TimeoutError:
             runtime.metrics.shed("deadline")
-            raise Problem("deadline_exceeded", "the request's time is over") from None
+            # What has not arrived by now would be taken for an answer's worth of time again: the connection ends.
+            headers = {} if arrived else {"connection": "close"}
+            raise Problem("deadline_exceeded", "the request's time is over", headers=headers) from None
+
+    def _refuse_when_full(self) -> None:
+        """Raises Problem 503. Asked before a body is read and again when it is there: a slot is a whole request's."""
+        if self._runtime.inflight >= self._runtime.settings.limits.concurrency_max:
+            self._runtime.metrics.shed("concurrency")
+            raise overloaded("too many requests are in work")
+
+    async def _handle(self, route: Route, call: Call) -> Reply:
+        runtime = self._runtime
+        runtime.inflight += 1
+        try:
+            if runtime.tracing is None:
+                return await route.handler(call)
+            with runtime.tracing.span(call.route, call.method, call.request_id, call.header(b"traceparent")):
+                return await route.handler(call)
         finally:
             runtime.inflight -= 1
 

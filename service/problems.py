@@ -114,6 +114,11 @@ def overloaded(detail: str) -> Problem:
     return Problem("overloaded", detail, headers={"retry-after": "1"})
 
 
+def too_large(limit: int) -> Problem:
+    """A body of more than `limit` bytes; what is left of it is not read."""
+    return Problem("body_too_large", f"the body may have {limit} bytes at most", headers={"connection": "close"})
+
+
 def not_ready(detail: str) -> Problem:
     """Nothing to serve yet."""
     return Problem("not_ready", detail, headers={"retry-after": "2"})

@@ -39,6 +39,7 @@ class Runtime:
         self.started_at = time.time()
         self.draining = False
         self.inflight = 0
+        self.arriving_bytes = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

@@ -22,7 +22,7 @@ FUTURE_SECONDS = 300.0
 
 async def engagements(call: Call) -> Reply:
     """Store what users did. Answered once it is durable; it counts at the next request."""
-    body = await call.json(_body)
+    body = call.json(_body)
     limit = call.runtime.settings.limits.engagements_max
     if len(body.events) > limit:
         raise invalid("/events", f"at most {limit} events")

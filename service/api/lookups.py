@@ -21,7 +21,7 @@ _features = msgspec.json.Decoder(FeaturesBody)
 async def embeddings(call: Call) -> Reply:
     """The vectors of many entities of one type."""
     octets = wants_octets(call)
-    body = await call.json(_embeddings)
+    body = call.json(_embeddings)
     bundle, space, table, ids = await _opened(call, body)
     rows = table.ids.rows(ids)
     vectors = gather(table.embeddings, rows)
@@ -50,7 +50,7 @@ async def embedding(call: Call) -> Reply:
 async def features(call: Call) -> Reply:
     """PQ-decoded vectors, or the codes themselves, of many entities of one type."""
     octets = wants_octets(call)
-    body = await call.json(_features)
+    body = call.json(_features)
     bundle, space, table, ids = await _opened(call, body)
     if table.quantizer is None or table.codes is None:
         raise invalid("/type", "this version has no compressed vectors of that type")

@@ -23,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 
 async def recommend(call: Call) -> Reply:
     """Candidates for one user."""
-    return await _recommend(call, await call.json(_body))
+    return await _recommend(call, call.json(_body))
 
 
 async def recommend_user(call: Call) -> Reply:
@@ -63,7 +63,7 @@ def _count(call: Call, slate: Slate) -> None:
 
 async def recommend_batch(call: Call) -> Reply:
     """Candidates for many users; each has its own status."""
-    body = await call.json(_batch)
+    body = call.json(_batch)
     loaded, limits = call.runtime.versions.serving(), call.runtime.settings.limits
     check_limits(body, limits)
     if len(body.users) > limits.batch_max:

@@ -25,7 +25,7 @@ Rows = Int64[npt.NDArray[np.int64], " n"]
 
 async def similar(call: Call) -> Reply:
     """The nearest entities to an entity or a vector, by inner product."""
-    body = await call.json(_similar)
+    body = call.json(_similar)
     _check(body, call)
     loaded = call.runtime.versions.serving()
     space = loaded.bundle.space(body.space)
@@ -86,7 +86,7 @@ def _vector(values: list[float], dim: int) -> Float32[npt.NDArray[np.float32], "
 
 async def score(call: Call) -> Reply:
     """Eq. 1 for given pairs: `(θs + θr)ᵀ θt`."""
-    body = await call.json(_score)
+    body = call.json(_score)
     limit = call.runtime.settings.limits.lookup_max
     if len(body.pairs) > limit:
         raise invalid("/pairs", f"at most {limit} pairs")

@@ -95,6 +95,7 @@ OPEN = [
     _open("recommend-no-json", "POST /recommend", b"{"),
     _open("recommend-no-body", "POST /recommend", b""),
     _open("recommend-text", "POST /recommend", b"{}", content_type="text/plain"),
+    _open("recommend-untyped", "POST /recommend", {"user": "101"}, content_type=""),
     _open(
         "recommend-charset", "POST /recommend", {"user": "101", "k": 1}, content_type="application/json; charset=utf-8"
     ),
@@ -242,7 +243,8 @@ def answer(url: str, request: Request) -> str:
     with contextlib.closing(connection):
         connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
         for name, value in headers.items():
-            connection.putheader(name, value)
+            if value:
+                connection.putheader(name, value)
         if body is not None:
             connection.putheader("content-length", str(len(body)))
         connection.endheaders(body)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -65,18 +66,20 @@ def write_bucket_files(prepared: PreparedGraph, files: BucketFiles, progress: Pr
 
     Raises DiskFull, GraphError for weights that are all 0.
     """
+    total = sum(map(training_edges, prepared.relations))
     files.path.mkdir(parents=True, exist_ok=True)
     for stale in files.path.iterdir():
         stale.unlink()
-    with full_disk_named(files.path, RESUME), progress.stage("sorting edges", _edge_count(prepared), "edges") as stage:
+    with full_disk_named(files.path, RESUME), progress.stage("sorting edges", total, "edges") as stage:
         for group, pair in enumerate(files.groups):
             for relation in _members(prepared, pair):
                 for block in _blocks(relation, files.weighted[group]):
                     _append_block(files, group, relation.index, block)
                     stage.advance(len(block.src))
-        for bucket in _buckets(files):
-            for group in range(len(files.groups)):
-                _finish(files, bucket, group)
+        for source, target, group in product(
+            range(files.partitions), range(files.partitions), range(len(files.groups))
+        ):
+            _finish(files, BucketId(source, target), group)
 
 
 class Partitioner:
@@ -109,16 +112,6 @@ def load_bucket(files: BucketFiles, bucket: BucketId) -> tuple[BucketEdges, ...]
 def training_edges(relation: PreparedRelation) -> int:
     """Edges trained a pass: those of a symmetric relation count both ways."""
     return len(relation.train) * (2 if relation.symmetric else 1)
-
-
-def _edge_count(prepared: PreparedGraph) -> int:
-    return sum(training_edges(relation) for relation in prepared.relations)
-
-
-def _buckets(files: BucketFiles) -> Iterator[BucketId]:
-    for source in range(files.partitions):
-        for target in range(files.partitions):
-            yield BucketId(source, target)
 
 
 def _members(prepared: PreparedGraph, group: tuple[int, int]) -> list[PreparedRelation]:

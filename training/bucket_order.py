@@ -7,8 +7,9 @@ from training.counter_rng import stream_seed
 from training.partition import BucketId
 
 ORDER_STREAM, ROUND_STREAM = 4, 9
+
+# What is trained before processes meet: `round[rank]` are the buckets of one of them, perhaps none.
 Round = tuple[tuple[BucketId, ...], ...]
-"""What is trained before processes meet: `round[rank]` are the buckets of one of them, perhaps none."""
 
 
 def epoch_rounds(partitions: int, ranks: int, *stream: int) -> list[Round]:

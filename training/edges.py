@@ -78,6 +78,9 @@ def known_pairs(
 
     `flags` is a scratch array, all false before and after, one place for each candidate row.
     """
+    # All neighbour lists of the chunk are laid end to end: `owner` is the edge that an entry belongs to, `place` where
+    # it stands in the adjacency. A flag for each candidate row then finds the few that matter in one look-up an entry,
+    # whereas comparing every neighbour with every candidate would take longer than the scores.
     starts = adjacency.offsets[rows]
     counts = adjacency.offsets[rows + 1] - starts
     owner = np.repeat(np.arange(len(rows)), counts)
@@ -93,6 +96,9 @@ def _expand(
     owner: npt.NDArray[np.intp], neighbour: I32, candidates: I32
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Every column that holds each hit's entity: a candidate may be drawn more than once."""
+    # Sorted, equal candidates stand side by side: a hit's columns are the range left … left + counts of `order`. The
+    # ranges of all hits are written out at once: counting on through all of them, less where a hit's own stretch begins
+    # (the sum of the counts before it), is the step within a range; added to `left` it is the place in `order`.
     order = np.argsort(candidates, kind="stable")
     ordered = candidates[order]
     left = np.searchsorted(ordered, neighbour, "left")

@@ -19,33 +19,30 @@ BLOCK_BYTES = 8 * 2**20
 
 
 def export_tables(
-    run_dir: Path, names: list[str], partitionings: tuple[Partitioning, ...], store: PartitionFiles, dim: int
+    run_dir: Path, names: list[str], partitionings: tuple[Partitioning, ...], files: PartitionFiles, dim: int
 ) -> None:
     """Write vectors/<type>.npy and optimizer/<type>.npy from saved partitions, block by block. Raises DiskFull."""
-    for kind, name in enumerate(names):
+    size = max(1, BLOCK_BYTES // (4 * dim))
+    for kind, (name, rows) in enumerate(zip(names, partitionings, strict=True)):
         for folder in ("vectors", "optimizer"):
             (run_dir / folder).mkdir(exist_ok=True)
-        vectors, state = run_dir / "vectors" / f"{name}.npy", run_dir / "optimizer" / f"{name}.npy"
+        n, states, done = (
+            len(rows.part),
+            np.zeros(len(rows.part), dtype=np.float32),
+            np.zeros(len(rows.sizes), np.int64),
+        )
         with full_disk_named(run_dir, RESUME):
-            _export(vectors, state, kind, partitionings[kind], store, dim)
-
-
-def _export(vectors: Path, state: Path, kind: int, rows: Partitioning, store: PartitionFiles, dim: int) -> None:
-    n = len(rows.part)
-    size = max(1, BLOCK_BYTES // (4 * dim))
-    states = np.zeros(n, dtype=np.float32)
-    done = np.zeros(len(rows.sizes), dtype=np.int64)
-    with replacing(vectors) as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (n, dim)})
-        for start in range(0, n, size):
-            part = rows.part[start : start + size]
-            block = np.empty((len(part), dim), dtype=np.float32)
-            for p in np.unique(part).tolist():
-                mine = np.flatnonzero(part == p)
-                block[mine], states[start + mine] = store.rows(kind, p, int(done[p]), int(done[p]) + len(mine))
-                done[p] += len(mine)
-            file.write(block.data)
-    save_array(state, states)
+            with replacing(run_dir / "vectors" / f"{name}.npy") as out:
+                np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (n, dim)})
+                for start in range(0, n, size):
+                    part = rows.part[start : start + size]
+                    block = np.empty((len(part), dim), dtype=np.float32)
+                    for p in np.unique(part).tolist():  # rows of a partition are in row order: go on where it was left
+                        mine, begin = np.flatnonzero(part == p), int(done[p])
+                        block[mine], states[start + mine] = files.rows(kind, p, begin, begin + len(mine))
+                        done[p] += len(mine)
+                    out.write(block.data)
+            save_array(run_dir / "optimizer" / f"{name}.npy", states)
 
 
 def export_run(

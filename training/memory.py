@@ -14,24 +14,23 @@ from training.config import TrainConfig
 from training.partition import MAX_PARTITIONS
 
 MIB = 2**20
+
+# Bytes on the host. WORK_BYTES: blocks of edges being sorted into buckets, of vectors being written, and what the heap
+# cannot give back.
 WORK_BYTES = 24 * MIB
-"""Blocks of edges being sorted into buckets, of vectors being written, and what the heap cannot give back."""
-ROW_MAP_BYTES = 6
-"""Where a row lies: its partition and its place in it."""
-EDGE_BYTES = 28
-"""An edge while its bucket is in memory: five columns, a weight, and its place in the order."""
-SORTING_BYTES = 64
-"""An edge while its bucket is sorted and indexed."""
-OFFSET_BYTES = 8
-"""A row of a bucket, for each group of edges: where its neighbours start, from both ends."""
+ROW_MAP_BYTES = 6  # where a row lies: its partition and its place in it
+EDGE_BYTES = 28  # an edge while its bucket is in memory: five columns, a weight, and its place in the order
+SORTING_BYTES = 64  # an edge while its bucket is sorted and indexed
+OFFSET_BYTES = 8  # a row of a bucket, for each group of edges: where its neighbours start, from both ends
+
+# Bytes on the device. An edge of a bucket: five columns of 4, two sorted keys of 8, and as much again to sort them.
+# A pair, of an edge and a negative of its chunk: scores, their slopes and copies, the key that is looked up, its place.
 DEVICE_EDGE_BYTES = 64
-"""An edge of a bucket on the device: five columns of 4 bytes, two sorted keys of 8, and as much again to sort them."""
 PAIR_BYTES = 48
-"""An edge and a negative of its chunk: scores, their slopes and copies, the key that is looked up, its place."""
-UNEVEN = 1.2
-"""Hashing makes some partitions and buckets larger than others."""
-LARGE_BLOCK = 2**20
-M_MMAP_THRESHOLD = -3
+UNEVEN = 1.2  # hashing makes some partitions and buckets larger than others
+
+LARGE_BLOCK = MIB
+M_MMAP_THRESHOLD = -3  # as in malloc.h
 
 
 @dataclass(frozen=True, slots=True)

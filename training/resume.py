@@ -72,7 +72,11 @@ def find_earlier_work(run_dir: Path, key: RunKey, resume: bool) -> Found:
     if found.finished:  # a checkpoint beside it is what a kill left while it was being deleted
         done = found.finished
         _agree("finished run", RunKey(done.graph_digest, done.config, done.parent), key)
-        _agree_on_epochs(done.epochs, key.config)
+        if key.config["epochs"] != done.epochs:
+            raise UsageError(
+                f"The run is finished after {done.epochs} epochs, epochs is {key.config['epochs']}. To train it "
+                "further, name it with --warm-start and another directory with --run."
+            )
     elif found.checkpoint:
         then = found.checkpoint
         _agree("checkpoint", RunKey(then.graph_digest, then.config, then.parent), key)
@@ -94,14 +98,6 @@ def _changed(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]
     """Settings that must not change but did; one that is newer than the earlier work had its default then."""
     before = {**TrainConfig.model_validate({}).model_dump(mode="json"), **then}
     return sorted(name for name in now if name not in CHANGEABLE and before[name] != now[name])
-
-
-def _agree_on_epochs(done: int, config: Mapping[str, object]) -> None:
-    if config["epochs"] != done:
-        raise UsageError(
-            f"The run is finished after {done} epochs, epochs is {config['epochs']}. To train it further, name it with "
-            "--warm-start and another directory with --run."
-        )
 
 
 def _read_finished(file: Path) -> FinishedRun | None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress, SilentProgress
-from training.checkpoint import Checkpoint, RunKey
+from training.checkpoint import RunKey
 from training.config import TrainConfig
 from training.distributed.group import SoloGroup
 from training.distributed.launch import train_together
 from training.memory import give_back_freed_memory
 from training.process import run_process
-from training.resume import FinishedRun, find_earlier_work, only_trainer
+from training.resume import find_earlier_work, only_trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,38 +49,21 @@ def train(
     if config.memory is not None:
         give_back_freed_memory()
     with only_trainer(run_dir):
-        key = RunKey.of(prepared, config, warm_start)
-        found = find_earlier_work(run_dir, key, resume)
+        found = find_earlier_work(run_dir, RunKey.of(prepared, config, warm_start), resume)
         if found.finished:
             shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)  # left by a kill just before the end
-            return _summary_of(run_dir, found.finished)
-        return _go_on(prepared, run_dir, config, warm_start, found.checkpoint, progress or SilentProgress())
-
-
-def _go_on(
-    prepared: PreparedGraph,
-    run_dir: Path,
-    config: TrainConfig,
-    warm_start: Path | None,
-    checkpoint: Checkpoint | None,
-    progress: Progress,
-) -> RunSummary:
-    """Train from the checkpoint or from the start to the end."""
-    started = time.perf_counter()
-    _bring_graph(prepared, run_dir)
-    seen_before = checkpoint.position.edges_seen if checkpoint else 0
-    if config.devices > 1:
-        end, backend = train_together(prepared, run_dir, config, warm_start, checkpoint is not None, progress)
-    else:
-        end, backend = run_process(prepared, run_dir, config, warm_start, checkpoint, SoloGroup(), progress)
-    shutil.rmtree(run_dir / "checkpoint")
+            done = found.finished
+            return RunSummary(run_dir, done.epochs, done.edges_seen, done.final_loss or 0.0, 0.0, 0.0, "")
+        started, checkpoint, progress = time.perf_counter(), found.checkpoint, progress or SilentProgress()
+        _bring_graph(prepared, run_dir)
+        if config.devices > 1:
+            end, backend = train_together(prepared, run_dir, config, warm_start, checkpoint is not None, progress)
+        else:
+            end, backend = run_process(prepared, run_dir, config, warm_start, checkpoint, SoloGroup(), progress)
+        shutil.rmtree(run_dir / "checkpoint")
     seconds = time.perf_counter() - started
-    rate = (end.edges_seen - seen_before) / seconds
+    rate = (end.edges_seen - (checkpoint.position.edges_seen if checkpoint else 0)) / seconds
     return RunSummary(run_dir, end.epoch, end.edges_seen, end.last_loss or 0.0, seconds, rate, backend)
-
-
-def _summary_of(run_dir: Path, done: FinishedRun) -> RunSummary:
-    return RunSummary(run_dir, done.epochs, done.edges_seen, done.final_loss or 0.0, 0.0, 0.0, "")
 
 
 def _bring_graph(prepared: PreparedGraph, run_dir: Path) -> None:

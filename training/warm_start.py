@@ -165,6 +165,11 @@ def _place(
     config: TrainConfig,
 ) -> tuple[Newcomers, ...]:
     """Eq. 5: the mean, over a newcomer's edges to known entities, of the query that should find it."""
+    # An edge from a known s to a newcomer is answered by the query θs + θr, an edge from it to a known t by θt + θr':
+    # the newcomer should lie where they point, and their mean is the point nearest to all of them. Both ends of a
+    # relation are gone through alike, the second time turned round. Edges between two newcomers say nothing yet.
+    # `places` numbers the newcomers of a type, so that the sums have a row for each of them and not for each entity;
+    # `np.add.at` adds up repeated rows, which an assignment would not.
     number = {entity.name: i for i, entity in enumerate(prepared.entities)}
     places = tuple(np.where(old < 0, np.cumsum(old < 0, dtype=np.int32) - 1, -1).astype(np.int32) for old in rows)
     sums = [np.zeros((int((old < 0).sum()), config.dim), dtype=np.float32) for old in rows]

@@ -10,7 +10,6 @@ from bundle.errors import RunError
 from training.backends.base import BucketWork, SpanResult, relation_rate
 from training.backends.kernel.build import load_kernel
 from training.checkpoint import PartitionStore
-from training.chunks import Schedule
 from training.config import TrainConfig
 from training.edges import BucketEdges
 from training.model import EmbeddingTable
@@ -101,20 +100,16 @@ class KernelBackend:
     def native(self, work: BucketWork) -> _Work:
         """The kernel's view of a bucket; it borrows the arrays."""
         config, schedule = self._config, work.schedule
-        tables = _distinct((*work.sources, *work.targets))
-        groups = [
-            _group(
-                edges,
-                schedule,
-                i,
-                tables.index_of(work.sources[edges.source_type]),
-                tables.index_of(work.targets[edges.target_type]),
-            )
-            for i, edges in enumerate(work.groups)
-        ]
+        # In a bucket of one partition sources and targets are the same arrays, which the kernel must know.
+        tables = {id(table.vectors): table for table in (*work.sources, *work.targets)}
+        number = {key: i for i, key in enumerate(tables)}
+        groups = []
+        for edges, order in zip(work.groups, schedule.order, strict=True):
+            source, target = work.sources[edges.source_type], work.targets[edges.target_type]
+            groups.append(_group(edges, order, number[id(source.vectors)], number[id(target.vectors)]))
         return _Work(
             groups=(_Group * len(groups))(*groups),
-            tables=(_Table * len(tables.tables))(*map(_table, tables.tables)),
+            tables=(_Table * len(tables))(*map(_table, tables.values())),
             relations=_address(work.relations.vectors),
             relation_accumulator=_address(work.relations.accumulator),
             relation_weight=_address(work.relation_weights),
@@ -157,29 +152,6 @@ class KernelSession:
         """See BucketSession: the kernel works on the arrays themselves."""
 
 
-class _Distinct:
-    """Tables without repeats: in a bucket of one partition sources and targets are the same arrays."""
-
-    def __init__(self) -> None:
-        self.tables: list[EmbeddingTable] = []
-        self._index: dict[int, int] = {}
-
-    def add(self, table: EmbeddingTable) -> None:
-        if id(table.vectors) not in self._index:
-            self._index[id(table.vectors)] = len(self.tables)
-            self.tables.append(table)
-
-    def index_of(self, table: EmbeddingTable) -> int:
-        return self._index[id(table.vectors)]
-
-
-def _distinct(tables: tuple[EmbeddingTable, ...]) -> _Distinct:
-    distinct = _Distinct()
-    for table in tables:
-        distinct.add(table)
-    return distinct
-
-
 def _address(array: npt.NDArray[np.generic] | None) -> int | None:
     if array is None:
         return None
@@ -192,7 +164,7 @@ def _table(table: EmbeddingTable) -> _Table:
     return _Table(_address(table.vectors), _address(table.accumulator), _address(table.previous))
 
 
-def _group(edges: BucketEdges, schedule: Schedule, number: int, source: int, target: int) -> _Group:
+def _group(edges: BucketEdges, order: npt.NDArray[np.int32], source: int, target: int) -> _Group:
     return _Group(
         src=_address(edges.src),
         dst=_address(edges.dst),
@@ -203,7 +175,7 @@ def _group(edges: BucketEdges, schedule: Schedule, number: int, source: int, tar
         in_offsets=_address(edges.into.offsets),
         in_neighbour=_address(edges.into.neighbour),
         in_relation=_address(edges.into.relation),
-        order=_address(schedule.order[number]),
+        order=_address(order),
         n_source=edges.n_source,
         n_target=edges.n_target,
         source_table=source,

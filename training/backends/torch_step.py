@@ -1,4 +1,4 @@
-"""The training step in plain torch: the reference for the compiled kernel, the fallback, and the path for CUDA."""
+"""The step of `training/model.py` for many edges at once, in torch: without a compiler, and on GPUs."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,10 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-EPSILON = 1e-10
+from training.model import EPSILON
 
-
+# Pairs that are no negatives: a mask, or where they are: in the chunks' dimensions, then edge and candidate.
 Known = Bool[Tensor, "*c b k"] | tuple[Int64[Tensor, " _"], ...]
-"""Pairs that are no negatives: a mask, or where they are: in the chunks' dimensions, then edge and candidate."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ import triton.language as tl
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from training.backends.torch_step import EPSILON, Rates, TorchTable
+from training.backends.torch_step import Rates, TorchTable
+from training.model import EPSILON
 
+# Gradients of a relation that one program sums: 128 chunks of 64 edges, all of one relation, are two times 128 steps in
+# place of 8,192.
 SPAN = 64
-"""Gradients of a relation that one program sums: 128 chunks of 64 edges, all of one relation, are two times 128 steps
-in place of 8,192."""
 
 
 @triton.jit

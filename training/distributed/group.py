@@ -11,7 +11,8 @@ from jaxtyping import Float32, Float64, Int64
 from bundle.errors import RunError
 from training.distributed.messages import LOST
 
-LONGEST_ROUND = timedelta(days=7)  # whoever starts the processes notices earlier that one is gone
+# Whoever starts the processes notices earlier that one is gone.
+LONGEST_ROUND = timedelta(days=7)
 
 
 @runtime_checkable

@@ -1,12 +1,15 @@
-"""The compiled kernel against the torch step: the same negatives, the same masks, the same tables after training."""
+"""Both backends against the definitions of `training/model.py`: the same negatives, masks, loss and tables."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.support.graphs import distinct_pairs
+from tests.support.reference_backend import ReferenceBackend
 from training.backends.base import Backend, BucketWork
 from training.backends.compiled import KernelBackend
 from training.backends.kernel.build import find_compiler
@@ -93,12 +96,27 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@needs_compiler
-@pytest.mark.parametrize("case", CASES)
-def test_the_kernel_agrees_with_torch(case: str) -> None:
+@cache
+def judged(case: str) -> tuple[float, list[np.ndarray]]:
     start = world(**CASES[case])
-    loss, expected = trained(start, TorchBackend(start.config, 1))
-    found_loss, found = trained(start, KernelBackend(start.config, 1))
+    return trained(start, ReferenceBackend(start.config))
+
+
+BACKENDS: dict[str, Callable[[TrainConfig], Backend]] = {
+    "compiled": lambda config: KernelBackend(config, 1),
+    "torch": lambda config: TorchBackend(config, 1),
+    "torch as on a device": lambda config: TorchBackend(config, 1, copies=True),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", CASES)
+def test_a_backend_agrees_with_the_definition(case: str, backend: str) -> None:
+    if backend == "compiled" and find_compiler() is None:
+        pytest.skip("no C++ compiler here")
+    start = world(**CASES[case])
+    loss, expected = judged(case)
+    found_loss, found = trained(start, BACKENDS[backend](start.config))
     assert found_loss == pytest.approx(loss, rel=1e-4)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=RELATIVE, atol=ABSOLUTE)

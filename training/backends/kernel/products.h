@@ -3,6 +3,11 @@
 //   queries dQ_i    = sum_j E[j][i] C_j
 //   cand.   dC_j    = sum_i E[j][i] Q_i
 // All are blocks of MR rows by two vector registers held in accumulators; edges go in tiles of 64.
+//
+// Why blocks: a product of two vectors loads two numbers for each multiplication, and the loads would set the pace. In a
+// block of MR x 2W every loaded pair of registers serves MR rows and every number of A serves 2W columns. MR is the most
+// for which accumulators, the pair and the broadcast number fit the register file: 14 x 2 + 2 + 1 of 32 registers, or
+// 6 x 2 + 2 + 1 of 16. M is a template argument so that the accumulators are registers and the loops over m unroll.
 
 #pragma once
 
@@ -98,6 +103,7 @@ void score(const float* C, int64_t k, const float* Qt, float* E, Between between
     }
 }
 
+// The edges are split evenly (18 as 9 + 9, not 14 + 4): a short one reads as much of C for less work.
 template <class Between>
 void query_gradient(const float* E, const float* C, int64_t k, int b, float* out, Between between) {
   const int blocks = (b + MR - 1) / MR, size = (b + blocks - 1) / blocks;
@@ -117,6 +123,8 @@ void candidate_gradient(const float* E, const float* Q, int64_t k, int b, float*
     }
 }
 
+// Scores run down candidates with edges in the columns, so a block loads 2W neighbouring edges of one coordinate: queries
+// are turned round once a tile, 64 x D moves against 64 x D x k multiplications.
 void transpose(const float* Q, int b, float* Qt) {  // Qt[p][i] = Q[i][p]; columns past b are zero
   for (int i = 0; i < b; i++)
     for (int p = 0; p < D; p++) Qt[p * TILE + i] = Q[i * D + p];

@@ -1,5 +1,5 @@
 // The training step, compiled on first use: sample, gather, score, differentiate, update, for one chunk of edges
-// after another. `training/backends/torch_step.py` says the same in torch and judges this file in the tests.
+// after another. `training/model.py` defines what is computed and judges this file in the tests.
 //
 // A chunk has B edges and K candidates per direction, D floats a vector (D is a compile-time constant, a multiple of 32;
 // shorter vectors are padded with zeros). The headers hold, from the bottom up: arithmetic.h, work.h, products.h, rows.h.
@@ -51,6 +51,9 @@ class Worker {
     return S.data && T.data && C.data && Q.data && Qs.data && Qt.data && dQ.data && E.data && gradient_.data && relation_gradient_.data;
   }
 
+  // The two directions share one candidate buffer C and one score buffer E; gradients of the chunk's rows go to `slot`
+  // of the update, where they wait for the other chunks. Rows of the next chunk are fetched between blocks of arithmetic
+  // (rows.h), because a table does not fit the cache and each row would otherwise cost a miss.
   // Compute chunk `position`, fetching for chunk `following` (-1: none) meanwhile; false when its loss is not finite.
   bool chunk(int64_t position, int64_t following, int slot) {
     if (next_.position != position) collect(next_, position);
@@ -212,6 +215,9 @@ class Worker {
           for (int p = 0; p < w.dim; p++) q[p] += theta[p];
         positive[i] = dot(q, Y + (i0 + i) * D) + (w.logistic ? bias[i] : 0);  // a softmax does not feel the bias
       }
+      // From scores to gradients in place: E holds scores, then slopes but for a factor of each edge (its weight, over
+      // the softmax's sum). The factor is applied to the n x D queries, in dQ and Qs, rather than to the k x 64 numbers
+      // of E, which would cost another pass over the largest array of the chunk.
       transpose(Q.data, n, Qt.data);
       score(C.data, k, Qt.data, E.data, between);
       for (int i = 0; i < n; i++) mask(i, row[i0 + i], rel_[i0 + i], known);
@@ -263,6 +269,8 @@ class Worker {
     columns_.each(known.neighbour + from, to - from, [&](int32_t j) { E.data[(int64_t)j * TILE + i] = -1e30f; });
   }
 
+  // Exponentials are of differences from the largest score, so none overflows; a masked score of -1e30 becomes 0. Edges
+  // are the lanes of a register and candidates the loop, so no sum across lanes is needed.
   // E becomes exp(score - top); scale becomes weight / sum; slope the derivative by the positive's score.
   void softmax(int n, const float* positive, float* scale, float* slope, float* total) {
     for (int i = 0; i < TILE; i += W) {

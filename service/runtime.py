@@ -13,7 +13,6 @@ from service.auth import Keys
 from service.metrics import Metrics
 from service.search_thread import SearchThread
 from service.settings import Settings
-from service.state.events import live_edges
 from service.state.sqlite import SqliteStore
 from service.state.store import StateStore
 from service.tracing import open_tracing
@@ -90,7 +89,7 @@ class Runtime:
         if user is None:
             return NO_LIVE_EDGES
         try:
-            return live_edges(await self.state.events(user_type, user))
+            return await self.state.edges_of(user_type, user)
         except StateError:
             degraded.append("engagements_unavailable")
             return NO_LIVE_EDGES
@@ -100,7 +99,7 @@ def open_store(settings: Settings, metrics: Metrics) -> StateStore:
     """The store of live engagements that the settings ask for. Raises StateError."""
     limit = settings.limits.events_per_user_max
     if settings.redis_url is None:
-        return SqliteStore(settings.state_path, limit)
+        return SqliteStore(settings.state_path, limit, metrics.shed)
     # Imported where it is asked for: the client is a tenth of what starting the service costs.
     from service.state.redis import RedisStore
 

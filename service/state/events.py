@@ -1,6 +1,6 @@
 """Events as they are stored, and what they add up to for one user."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -9,6 +9,7 @@ from recommend.types import NO_LIVE_EDGES, LiveEdges
 from service.wire.engagements import Action
 
 Outcome = Literal["stored", "duplicate", "full"]
+WITHDRAWALS_MIN = 1000
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -29,30 +30,61 @@ class Event(msgspec.Struct, frozen=True):
         """The user the event belongs to: what a stored event is keyed by."""
         return self.user_type, self.user
 
+    def room(self, events_per_user_max: int) -> int:
+        """How many stored events of the user leave no place for this one.
 
-def live_edges(events: Sequence[Event]) -> LiveEdges:
-    """What the events add up to: of several about the same edge or block the latest counts.
+        What takes something back (remove, block, unblock) has as much room again as what adds, and never less than
+        1,000: whoever can add nothing any more can still block.
+        """
+        if self.action == "add":
+            return events_per_user_max
+        return events_per_user_max + max(events_per_user_max, WITHDRAWALS_MIN)
 
-    Pure: the same events in any order give the same edges, which is what lets every version re-derive.
+
+class NetEffect:
+    """What events add up to: of several about the same edge or block the latest counts.
+
+    The same events in any order and in any portions give the same edges, which is what lets every version re-derive.
     """
-    if not events:
+
+    def __init__(self) -> None:
+        self._latest: dict[tuple[bool, str, str], Event] = {}
+
+    def count(self, events: Iterable[Event]) -> None:
+        """Let `events` count too."""
+        latest = self._latest
+        for event in events:
+            is_edge = event.action in ("add", "remove")
+            key = (is_edge, event.relation if is_edge else event.target_type, event.target)
+            before = latest.get(key)
+            if before is None or _age(before) < _age(event):
+                latest[key] = event
+
+    def edges(self) -> LiveEdges:
+        """The edges that are added, removed and blocked in the end."""
+        groups: dict[Action, dict[str, list[str]]] = {}
+        for (_, name, target), event in self._latest.items():
+            groups.setdefault(event.action, {}).setdefault(name, []).append(target)
+        return edges_of_groups(groups)
+
+
+def _age(event: Event) -> tuple[float, float, str]:
+    return event.at, event.received, event.id
+
+
+def live_edges(events: Iterable[Event]) -> LiveEdges:
+    """What `events` add up to."""
+    effect = NetEffect()
+    effect.count(events)
+    return effect.edges()
+
+
+def edges_of_groups(groups: Mapping[Action, Mapping[str, list[str]]]) -> LiveEdges:
+    """The edges whose latest action is each of `groups`: targets by relation, or by entity type where it is a block."""
+    if not groups:
         return NO_LIVE_EDGES
-    edges: dict[tuple[str, str], Action] = {}
-    blocks: dict[tuple[str, str], Action] = {}
-    for event in sorted(events, key=lambda event: (event.at, event.received, event.id)):
-        if event.action in ("add", "remove"):
-            edges[event.relation, event.target] = event.action
-        else:
-            blocks[event.target_type, event.target] = event.action
-    return LiveEdges(
-        added=_grouped(key for key, action in edges.items() if action == "add"),
-        removed=_grouped(key for key, action in edges.items() if action == "remove"),
-        blocked=_grouped(key for key, action in blocks.items() if action == "block"),
+    added, removed, blocked = (
+        {name: tuple(sorted(targets)) for name, targets in sorted(groups.get(action, {}).items())}
+        for action in ("add", "remove", "block")
     )
-
-
-def _grouped(keys: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    groups: dict[str, list[str]] = {}
-    for name, target in sorted(keys):
-        groups.setdefault(name, []).append(target)
-    return {name: tuple(targets) for name, targets in groups.items()}
+    return LiveEdges(added, removed, blocked)

@@ -16,9 +16,10 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from bundle.errors import StateError
+from recommend.types import LiveEdges
 from service.metrics import RedisMetrics
 from service.state.breaker import Breaker
-from service.state.events import Event, Outcome
+from service.state.events import Event, Outcome, live_edges
 
 Result = TypeVar("Result")
 _decode = msgspec.json.Decoder(Event).decode
@@ -47,7 +48,7 @@ class RedisStore:
         self._breaker = Breaker(self._ping, retry_seconds)
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def events(self, user_type: str, user: str) -> Sequence[Event]:
+    async def edges_of(self, user_type: str, user: str) -> LiveEdges:
         values = await self._within_budget("read", lambda: self._client.hvals(self._key(user_type, user)))
         try:
             events = [_decode(value) for value in values]
@@ -58,7 +59,7 @@ class RedisStore:
             self._metrics.failed("mixed_up")
             await self._client.connection_pool.disconnect()
             raise StateError("the store of live engagements answered for another user")
-        return events
+        return live_edges(events)
 
     async def append(self, events: Sequence[Event]) -> list[Outcome]:
         return await self._within_budget("write", lambda: self._append(events))

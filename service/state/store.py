@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from recommend.types import LiveEdges
 from service.state.events import Event, Outcome
 
 
 @runtime_checkable
 class StateStore(Protocol):
-    """Raw events by user. All methods raise StateError when the store cannot keep its promise."""
+    """Events by user. All methods raise StateError when the store cannot keep its promise, and Problem 503 when more
+    waits already than it takes on.
+    """
 
-    async def events(self, user_type: str, user: str) -> Sequence[Event]:
-        """Everything stored about one user, in no order."""
+    async def edges_of(self, user_type: str, user: str) -> LiveEdges:
+        """What the stored events of one user add up to: see `events.live_edges`."""
         ...
 
     async def append(self, events: Sequence[Event]) -> list[Outcome]:
@@ -19,7 +22,9 @@ class StateStore(Protocol):
         ...
 
     async def forget(self, user_type: str, user: str) -> int:
-        """Remove everything stored about one user. Returns how many events that was."""
+        """Remove the events of one user, and those of others with the user as their target, so that no byte of them
+        stays in the store's files. Returns how many of the user's own events that was.
+        """
         ...
 
     async def close(self) -> None:
@@ -27,5 +32,5 @@ class StateStore(Protocol):
         ...
 
     def describe(self) -> dict[str, str | bool]:
-        """Kind and health, for /v1/info."""
+        """Kind and health, for /v1/info; while it is not healthy, the `reason`."""
         ...

@@ -17,6 +17,7 @@ import pytest
 
 from bundle.reader import open_bundle
 from bundle.versions import publish
+from service.settings import Limits
 from tests.support.servers import RedisServer
 from tests.support.service_bundle import user_ids
 
@@ -37,12 +38,18 @@ def _ids(client: httpx.Client, **body: object) -> list[str]:
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-def live(request: pytest.FixtureRequest, start: Start) -> httpx.Client:
-    """A service with each kind of store."""
+def store_settings(request: pytest.FixtureRequest) -> dict[str, object]:
+    """The settings of each kind of store."""
     if request.param == "sqlite":
-        return start()
+        return {}
     server: RedisServer = request.getfixturevalue("redis_server")
-    return start(redis_url=server.url, redis_timeout_ms=1000)
+    return {"redis_url": server.url, "redis_timeout_ms": 1000}
+
+
+@pytest.fixture
+def live(start: Start, store_settings: dict[str, object]) -> httpx.Client:
+    """A service with each kind of store."""
+    return start(**store_settings)
 
 
 def test_a_follow_counts_at_the_next_request(live: httpx.Client) -> None:
@@ -120,11 +127,35 @@ def test_a_user_is_forgotten_on_request(live: httpx.Client) -> None:
 
 
 def test_one_user_cannot_fill_the_store(start: Start) -> None:
-    from service.settings import Limits
-
     small = start(limits=Limits(events_per_user_max=3, timeout_ms=10_000))
     answer = _post(small, *({"user": USERS[5], "target": target} for target in USERS[10:15]))
     assert [item["status"] for item in answer["results"]] == ["stored"] * 3 + ["invalid"] * 2  # type: ignore[attr-defined]
+
+
+def test_a_full_user_can_still_repeat_and_take_back(start: Start, store_settings: dict[str, object]) -> None:
+    small = start(limits=Limits(events_per_user_max=3, timeout_ms=10_000), **store_settings)
+    best, *others = _ids(small)
+    adds = [{"id": target, "user": USERS[5], "target": target} for target in (best, *others[:4])]
+    for expected in (["stored"] * 3, ["duplicate"] * 3):
+        answer = _post(small, *adds)
+        assert [item["status"] for item in answer["results"]] == expected + ["invalid"] * 2  # type: ignore[attr-defined]
+    back = [
+        {"user": USERS[5], "target": best, "action": "remove"},
+        {"user": USERS[5], "target": others[5], "action": "block"},
+    ]
+    assert _post(small, *back)["stored"] == 2
+    now = _ids(small, k=60)
+    assert best in now
+    assert others[5] not in now
+
+
+def test_whoever_is_erased_is_nobodys_target_any_more(live: httpx.Client) -> None:
+    target = _ids(live)[0]
+    _post(live, {"user": USERS[5], "target": target}, {"user": USERS[5], "target": USERS[9], "action": "block"})
+    assert target not in _ids(live)
+    assert live.delete(f"/v1/users/{target}/engagements").json()["removed"] == 0
+    assert target in _ids(live)
+    assert USERS[9] not in _ids(live, k=400)
 
 
 def test_a_store_that_cannot_write_is_known_and_recovers(
@@ -191,7 +222,7 @@ async def test_whatever_was_answered_survives_kill_9(tmp_path: Path, trial: int)
         threading.Timer(0.2 + 0.1 * trial, os.kill, (writer.pid, signal.SIGKILL)).start()
         lines += writer.stdout.readlines()
     store = SqliteStore(path, 1_000_000)
-    stored = {event.id for event in await store.events("user", "1")}
+    stored = set((await store.edges_of("user", "1")).added["follows"])
     await store.close()
     answered = {line.strip() for line in lines if line.endswith("\n")}
     assert answered

@@ -1,0 +1,207 @@
+"""The SQLite file of live engagements: its tables, how it is opened, and the statements over it."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from bundle.errors import StateError
+from recommend.types import LiveEdges
+from service.state.events import Event, Outcome, edges_of_groups
+
+# `users` is kept by triggers, whoever writes: how many events a user has, and a stamp that no two states of a user
+# share, by which a cache knows whether it is still right.
+SCHEMA = """
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS events (
+    user_type TEXT NOT NULL, user TEXT NOT NULL, id TEXT NOT NULL, action TEXT NOT NULL, relation TEXT NOT NULL,
+    target_type TEXT NOT NULL, target TEXT NOT NULL, at REAL NOT NULL, received REAL NOT NULL,
+    PRIMARY KEY (user_type, user, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS users (
+    user_type TEXT NOT NULL, user TEXT NOT NULL, events INTEGER NOT NULL, stamp INTEGER NOT NULL,
+    PRIMARY KEY (user_type, user)
+) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS event_stored AFTER INSERT ON events BEGIN
+    INSERT INTO users VALUES (new.user_type, new.user, 1, random())
+    ON CONFLICT DO UPDATE SET events = events + 1, stamp = random();
+END;
+CREATE TRIGGER IF NOT EXISTS event_removed AFTER DELETE ON events BEGIN
+    UPDATE users SET events = events - 1, stamp = random() WHERE user_type = old.user_type AND user = old.user;
+    DELETE FROM users WHERE user_type = old.user_type AND user = old.user AND events = 0;
+END;
+INSERT INTO users SELECT user_type, user, count(*), random() FROM events GROUP BY user_type, user;
+PRAGMA user_version = 1;
+COMMIT;
+"""
+# The values of user_version. An erasure leaves its mark until the last byte is gone, whoever has to finish it.
+EARLIER, IN_ORDER, ROWS_REMOVED, FILE_REWRITTEN = range(4)
+
+# Columns in the order of Event's fields.
+EVENTS = """
+SELECT id, user_type, user, action, relation, target_type, target, at, received FROM events
+WHERE user_type = ? AND user = ?
+"""
+USER = "SELECT events, stamp FROM users WHERE user_type = ? AND user = ?"
+NET_EFFECT = """
+SELECT action, name, json_group_array(target) FROM (
+    SELECT action, name, target, row_number() OVER (
+        PARTITION BY action IN ('add', 'remove'), name, target ORDER BY at DESC, received DESC, id DESC
+    ) AS place FROM (
+        SELECT *, iif(action IN ('add', 'remove'), relation, target_type) AS name FROM events
+        WHERE user_type = ? AND user = ?
+    )
+) WHERE place = 1 GROUP BY action, name
+"""
+STORED_IDS = """
+WITH asked(user_type, user, id) AS (VALUES {values})
+SELECT user_type, user, id FROM asked CROSS JOIN events USING (user_type, user, id)
+"""
+INSERT = """
+INSERT INTO events (id, user_type, user, action, relation, target_type, target, at, received) VALUES {values}
+"""
+FORGET = "DELETE FROM events WHERE user_type = ? AND user = ?"
+FORGET_MENTIONS = "DELETE FROM events WHERE (target_type, target) IN (VALUES {values})"
+
+BUSY_SECONDS = 5.0
+READER_SECONDS = 0.25
+ROWS_AT_ONCE = 256
+
+Item = TypeVar("Item")
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to the file, made and brought up to date where it must be. Raises StateError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        # FULL: a commit is on the disk when it returns, not only in the operating system.
+        connection.execute("PRAGMA synchronous = FULL")
+        if version_of(connection) == EARLIER:
+            connection.executescript(SCHEMA)
+    except (sqlite3.Error, OSError) as error:
+        raise StateError(
+            f"{path} cannot be opened as the store of live engagements: {error}. Set TWHIN_STATE to a file in a "
+            "directory that the service may write to, or TWHIN_REDIS_URL."
+        ) from error
+    return connection
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """The file's user_version."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def events_of(connection: sqlite3.Connection, owner: tuple[str, str]) -> list[Event]:
+    """Everything stored about one user."""
+    return [Event(*row) for row in connection.execute(EVENTS, owner)]
+
+
+def size_and_stamp(connection: sqlite3.Connection, owner: tuple[str, str]) -> tuple[int, int]:
+    """How many events the user has, and the stamp of this state; (0, 0) for a user without any."""
+    row: tuple[int, int] | None = connection.execute(USER, owner).fetchone()
+    return row or (0, 0)
+
+
+def net_effect(connection: sqlite3.Connection, owner: tuple[str, str]) -> LiveEdges:
+    """What the user's events add up to: `events.live_edges`, in SQL, so that Python's lock is not held meanwhile."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for action, name, targets in connection.execute(NET_EFFECT, owner):
+        groups.setdefault(action, {})[name] = msgspec.json.decode(targets, type=list[str])
+    return edges_of_groups(groups)  # type: ignore[arg-type]
+
+
+def store(connection: sqlite3.Connection, events: Sequence[Event], events_per_user_max: int) -> list[Outcome]:
+    """Store `events` in the transaction that is open, in their order. Its time depends on their number alone."""
+    sizes = {owner: size_and_stamp(connection, owner)[0] for owner in {event.owner for event in events}}
+    stored = set[tuple[str, str, str]]()
+    for some in _portions([(*event.owner, event.id) for event in events]):
+        stored.update(connection.execute(STORED_IDS.format(values=_marks(3, len(some))), _flat(some)))
+    outcomes: list[Outcome] = []
+    new: list[Event] = []
+    for event in events:
+        key = (*event.owner, event.id)
+        if key in stored:
+            outcomes.append("duplicate")
+        elif sizes[event.owner] >= event.room(events_per_user_max):
+            outcomes.append("full")
+        else:
+            outcomes.append("stored")
+            sizes[event.owner] += 1
+            stored.add(key)
+            new.append(event)
+    for events_of_portion in _portions(new):
+        rows = [msgspec.structs.astuple(event) for event in events_of_portion]
+        connection.execute(INSERT.format(values=_marks(9, len(rows))), _flat(rows))
+    return outcomes
+
+
+def erase(connection: sqlite3.Connection, owners: Sequence[tuple[str, str]]) -> list[int]:
+    """Remove the events by and about each of `owners`, in one transaction and one pass over all events.
+
+    An index by target would halve the speed of every write to make this rare pass shorter. What is removed here is
+    still in the file's bytes: see `rewrite`. Returns how many events each of `owners` had.
+    """
+    with transaction(connection, "BEGIN IMMEDIATE"):
+        removed = [connection.execute(FORGET, owner).rowcount for owner in owners]
+        mentions = connection.execute(FORGET_MENTIONS.format(values=_marks(2, len(owners))), _flat(owners)).rowcount
+        if any(removed) or mentions:
+            connection.execute(f"PRAGMA user_version = {ROWS_REMOVED}")
+    return removed
+
+
+def rewrite(connection: sqlite3.Connection) -> bool:
+    """Finish an erasure, if one has begun: afterwards no byte of it is in the file or its log. Safe to repeat.
+
+    Pages that were split keep copies of rows in the part they do not use, where `secure_delete` never looks, so the
+    file is written anew. Returns False when another process's reading kept the log from being emptied.
+    """
+    if version_of(connection) == ROWS_REMOVED:
+        connection.execute("VACUUM")
+        connection.execute(f"PRAGMA user_version = {FILE_REWRITTEN}")
+    if version_of(connection) == FILE_REWRITTEN:
+        # Whoever reads for long, such as a back-up, must not hold up the writes that wait behind this.
+        connection.execute(f"PRAGMA busy_timeout = {READER_SECONDS * 1000:.0f}")
+        held_up, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+        if held_up:
+            return False
+        connection.execute(f"PRAGMA user_version = {IN_ORDER}")
+    return True
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    """A transaction, opened by the words of `begin`: committed at the end, rolled back after an exception."""
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _portions(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """`items` in parts of 256, 128, … 1: few different statements, which are prepared once, and few steps.
+
+    Each step gives Python's lock away and must get it back from a busy event loop: one a row would be the slow part.
+    """
+    start, size = 0, ROWS_AT_ONCE
+    while start < len(items):
+        while size > len(items) - start:
+            size //= 2
+        yield items[start : start + size]
+        start += size
+
+
+def _marks(columns: int, rows: int) -> str:
+    return ",".join([f"({','.join('?' * columns)})"] * rows)
+
+
+def _flat(rows: Sequence[Sequence[object]]) -> list[object]:
+    return [value for row in rows for value in row]

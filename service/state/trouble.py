@@ -1,0 +1,28 @@
+"""What is wrong with a store: said in the log once when it begins, changes or ends, and to whoever asks /readyz."""
+
+import logging
+
+log = logging.getLogger("twhin.state")
+
+
+class Trouble:
+    """By operation ("read", "write"): a store may still do one of them. Without any, `reason` is None."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, str] = {}
+
+    @property
+    def reason(self) -> str | None:
+        """Why the store does not do all that it should, in our words: no address, no id, no secret."""
+        return next(iter(self._reasons.values()), None)
+
+    def begin(self, operation: str, reason: str, words: str = "") -> None:
+        """The `operation` failed for `reason`; `words` are the store's own, for the log."""
+        if self._reasons.get(operation) != reason:
+            self._reasons[operation] = reason
+            log.error("engagements: %s fails: %s", operation, reason, extra={"reason": words or reason})
+
+    def end(self, operation: str) -> None:
+        """The `operation` succeeded."""
+        if self._reasons.pop(operation, None) is not None:
+            log.info("engagements: %s works again", operation)

@@ -1,0 +1,77 @@
+"""The writes that wait for a store: users take turns, what waits is bounded, and what nobody waits for is dropped."""
+
+from collections import deque
+from collections.abc import Hashable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
+
+
+@runtime_checkable
+class Waiting(Protocol):
+    """A write that waits: for whom, how many events it has (at least 1), and whether anybody still wants it."""
+
+    @property
+    def owner(self) -> Hashable: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def wanted(self) -> bool: ...
+
+
+Write = TypeVar("Write", bound=Waiting)
+
+
+class QueueFull(Exception):
+    """More waits already than the queue, or one owner's part of it, may hold."""
+
+
+class WriteQueue(Generic[Write]):
+    """Nobody's writes wait behind all of somebody else's. Not for several threads at once."""
+
+    def __init__(self, events_max: int, events_at_once: int) -> None:
+        """`events_max` may wait, a quarter of them for one owner; about `events_at_once` are taken in one go."""
+        self._events_max = events_max
+        self._per_owner_max = events_max // 4
+        self._events_at_once = events_at_once
+        # A dict keeps the order in which its keys came: the first key is the owner whose turn is next.
+        self._by_owner: dict[Hashable, deque[Write]] = {}
+        self._size_of: dict[Hashable, int] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        """How many owners have a write that waits."""
+        return len(self._by_owner)
+
+    def put(self, write: Write) -> None:
+        """Let `write` wait for its turn. Raises QueueFull."""
+        own = self._size_of.get(write.owner, 0)
+        # A write that is larger than its part goes in when none of the owner's waits: it never could otherwise.
+        if self._size >= self._events_max or (own and own + write.size > self._per_owner_max):
+            raise QueueFull
+        self._by_owner.setdefault(write.owner, deque()).append(write)
+        self._size_of[write.owner] = own + write.size
+        self._size += write.size
+
+    def take(self) -> list[Write]:
+        """The next writes that are still wanted, the oldest of each owner in turn."""
+        writes: list[Write] = []
+        size = 0
+        while self._by_owner and size < self._events_at_once:
+            write = self._next()
+            if write.wanted:
+                writes.append(write)
+                size += write.size
+        return writes
+
+    def _next(self) -> Write:
+        owner, waiting = next(iter(self._by_owner.items()))
+        write = waiting.popleft()
+        self._size -= write.size
+        self._size_of[owner] -= write.size
+        del self._by_owner[owner]
+        if waiting:
+            self._by_owner[owner] = waiting  # to the end of the line
+        else:
+            del self._size_of[owner]
+        return write

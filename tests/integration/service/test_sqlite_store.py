@@ -1,0 +1,197 @@
+"""The SQLite store itself: turns and bounds of its writes, what is added up and kept, and what an erasure leaves."""
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from bundle.errors import StateError
+from service.problems import Problem
+from service.state import sqlite_schema as schema
+from service.state.events import Event, live_edges
+from service.state.sqlite import FEW_EVENTS, SqliteStore
+from service.state.sqlite_writer import EVENTS_WAITING_MAX
+
+MOST = 500
+ODD_TEXTS = ["a", "b\x00c", 'quote " and \\', "ligne\n", "名前", "\U0001f600", "%_?'"]
+
+
+def _event(user: str, number: int, target: str = "t", action: str = "add", at: float = 0.0) -> Event:
+    return Event(f"{user}-e{number}", "user", user, action, "follows", "user", target, at, 0.0)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def _open(path: Path, most: int = MOST) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(path, most)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Nobody can write to the file meanwhile."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def _bytes_in(directory: Path) -> bytes:
+    return b"\n".join(file.read_bytes() for file in directory.rglob("*") if file.is_file())
+
+
+async def test_sql_adds_up_to_the_same_as_python(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    actions = ["add", "remove", "block", "unblock"]
+    async with _open(tmp_path / "events.db") as store:
+        for user in map(str, range(20)):
+            events = [
+                Event(
+                    f"{number}", "user", user, rng.choice(actions), rng.choice(ODD_TEXTS),  # type: ignore[arg-type]
+                    rng.choice(["user", "tag"]), rng.choice(ODD_TEXTS), rng.randrange(3) / 2, rng.randrange(2) / 2,
+                )
+                for number in range(rng.choice([FEW_EVENTS, FEW_EVENTS + 1, 300]))
+            ]  # fmt: skip
+            assert set(await store.append(events)) == {"stored"}
+            assert await store.edges_of("user", user) == live_edges(events)
+
+
+async def test_a_retry_is_stored_already_and_a_full_user_can_take_back(tmp_path: Path) -> None:
+    async with _open(tmp_path / "events.db", most=3) as store:
+        adds = [_event("1", number, str(number)) for number in range(5)]
+        assert await store.append(adds) == ["stored"] * 3 + ["full"] * 2
+        assert await store.append(adds) == ["duplicate"] * 3 + ["full"] * 2
+        back = [_event("1", 10, "0", "remove", at=1.0), _event("1", 11, "9", "block")]
+        assert await store.append(back) == ["stored", "stored"]
+        assert await store.append([_event("1", 12, "8")]) == ["full"]
+        edges = await store.edges_of("user", "1")
+        assert (edges.added, edges.blocked) == ({"follows": ("1", "2")}, {"user": ("9",)})
+
+
+async def test_what_another_process_stores_and_erases_is_seen_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with _open(path) as one, _open(path) as two:
+        await one.append([_event("1", number, str(number)) for number in range(2 * FEW_EVENTS)])
+        kept = await one.edges_of("user", "1")
+        assert await one.edges_of("user", "1") is kept
+        await two.append([_event("1", 1000, "new")])
+        assert "new" in (await one.edges_of("user", "1")).added["follows"]
+        await two.forget("user", "1")
+        assert not await one.edges_of("user", "1")
+        again = [_event("1", number, f"again{number}") for number in range(2 * FEW_EVENTS + 1)]
+        await two.append(again)
+        assert await one.edges_of("user", "1") == live_edges(again)
+
+
+async def test_a_file_of_an_earlier_release_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as earlier:
+        earlier.execute(
+            "CREATE TABLE events (user_type TEXT NOT NULL, user TEXT NOT NULL, id TEXT NOT NULL, action TEXT NOT NULL,"
+            " relation TEXT NOT NULL, target_type TEXT NOT NULL, target TEXT NOT NULL, at REAL NOT NULL,"
+            " received REAL NOT NULL, PRIMARY KEY (user_type, user, id)) WITHOUT ROWID"
+        )
+        earlier.executemany(
+            "INSERT INTO events VALUES ('user', '1', ?, 'add', 'follows', 'user', ?, 0, 0)",
+            [(f"1-e{number}", str(number)) for number in range(3)],
+        )
+    async with _open(path, most=4) as store:
+        assert (await store.edges_of("user", "1")).added == {"follows": ("0", "1", "2")}
+        assert await store.append([_event("1", 2), _event("1", 3), _event("1", 4)]) == ["duplicate", "stored", "full"]
+
+
+async def test_users_take_turns_and_a_queue_that_is_full_refuses(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with _open(path, most=100_000) as store:
+        with _locked(path):
+            begun = asyncio.create_task(store.append([_event("0", 1)]))
+            await asyncio.sleep(0.1)
+            batches = [
+                asyncio.create_task(store.append([_event("1", 1000 * batch + n) for n in range(1000)]))
+                for batch in range(EVENTS_WAITING_MAX // 4000)
+            ]
+            await asyncio.sleep(0.1)
+            with pytest.raises(Problem) as refused:
+                await store.append([_event("1", n) for n in range(1_000_000, 1_001_000)])
+            assert (refused.value.code, refused.value.headers["retry-after"]) == ("overloaded", "1")
+            other = asyncio.create_task(store.append([_event("2", 1)]))
+            await asyncio.sleep(0.1)
+        assert await other == ["stored"]
+        assert not batches[-1].done(), "whoever waits for one write does not wait for all of another user's"
+        await asyncio.gather(begun, *batches)
+
+
+async def test_what_nobody_waits_for_any_more_is_not_stored(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with _open(path) as store:
+        with _locked(path):
+            begun = asyncio.create_task(store.append([_event("0", 1)]))
+            await asyncio.sleep(0.1)
+            given_up = asyncio.create_task(store.append([_event("1", 1)]))
+            await asyncio.sleep(0.1)
+            given_up.cancel()
+            await asyncio.wait([given_up])
+        assert await begun == ["stored"]
+        assert await store.append([_event("1", 1)]) == ["stored"]
+
+
+async def test_an_erasure_leaves_no_byte(tmp_path: Path) -> None:
+    """Many users come and go while a second process has the file open; pages split and merge under them."""
+    rng = random.Random(7)
+    path = tmp_path / "events.db"
+    alive: set[str] = set()
+    async with _open(path) as store, _open(path) as other:
+        for step in range(10):
+            users = [f"USER{rng.randrange(200):04d}X" for _ in range(300)]
+            targets = [f"USER{rng.randrange(200):04d}X" for _ in users]
+            events = [
+                _event(user, 1000 * step + number, target)
+                for number, (user, target) in enumerate(zip(users, targets, strict=True))
+            ]
+            await rng.choice([store, other]).append(events)
+            alive.update(users, targets)
+            for user in rng.sample(sorted(alive), 4):
+                await other.edges_of("user", user)
+                await rng.choice([store, other]).forget("user", user)
+                alive.discard(user)
+            left = _bytes_in(tmp_path)
+            gone = {f"USER{number:04d}X" for number in range(200)} - alive
+            assert not [user for user in gone if user.encode() in left]
+
+
+async def test_an_erasure_that_was_cut_short_is_finished_by_the_next_process(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with _open(path) as store:
+        await store.append([_event(f"USER{n}X", 1, f"TARGET{n}X") for n in range(200)])
+    with closing(schema.connect(path)) as killed:
+        schema.erase(killed, [("user", "USER7X"), ("user", "TARGET9X")])
+    async with _open(path) as store:
+        await store.append([_event("1", 1)])
+        left = _bytes_in(tmp_path)
+    assert b"USER8X" in left
+    assert b"USER7X" not in left
+    assert b"USER9X" not in left
+
+
+async def test_an_erasure_says_when_a_reader_holds_it_up(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with _open(path) as store:
+        await store.append([_event("USER1X", 1)])
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM events").fetchone()
+            with pytest.raises(StateError):
+                await store.forget("user", "USER1X")
+            assert "another process reads" in str(store.describe()["reason"])
+            assert not await store.edges_of("user", "USER1X")
+            assert await store.append([_event("2", 1)]) == ["stored"]
+        async with asyncio.timeout(10):
+            while not store.describe()["healthy"]:  # noqa: ASYNC110 - whoever asks /readyz has no event either
+                await asyncio.sleep(0.05)
+        assert b"USER1X" not in _bytes_in(tmp_path)

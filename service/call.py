@@ -22,12 +22,11 @@ Body = TypeVar("Body")
 # New ids: one random part a process and a number, since asking the system for randomness each time costs more.
 _PROCESS = secrets.token_hex(6)
 _numbers = itertools.count(1)
+
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z", re.ASCII)
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
-# How many times the limit is read and thrown away from a body that is too large, before the connection is closed.
-DISCARDED_LIMITS = 4
 
 
 class Reply(msgspec.Struct):
@@ -49,7 +48,8 @@ class Call:
         self.scope = scope
         self.receive = receive
         self.runtime = runtime
-        self.request_id = _request_id(self.header(b"x-request-id"))
+        asked = self.header(b"x-request-id")
+        self.request_id = asked if asked is not None and REQUEST_ID.match(asked) else new_request_id()
         self.body = b""
         self.deadline = 0.0
         self.method: str = scope["method"]
@@ -97,7 +97,6 @@ class Call:
                 size += len(part)
                 runtime.arriving_bytes += len(part)
                 if size > limits.body_max_bytes:
-                    await self._discard(message, DISCARDED_LIMITS * limits.body_max_bytes)
                     raise too_large(limits.body_max_bytes)
                 if not message.get("more_body"):
                     self.body = b"".join(parts)
@@ -107,13 +106,6 @@ class Call:
                     raise overloaded("too many bodies are arriving")
         finally:
             runtime.arriving_bytes -= size
-
-    async def _discard(self, message: Message, most: int) -> None:
-        """Read on, up to `most` bytes, and keep nothing: a client that is still sending would miss the answer."""
-        size = 0
-        while message.get("more_body") and size < most:
-            message = await self._next()
-            size += len(message.get("body", b""))
 
     async def _next(self) -> Message:
         message = await self.receive()
@@ -126,7 +118,9 @@ class Call:
         media = self.header(b"content-type")
         if media != JSON and (media or "").partition(";")[0].strip().lower() != JSON:
             raise Problem("unsupported_media_type", f"the body must be {JSON}")
-        if self.header(b"content-encoding") not in (None, "identity"):
+        coding = self.header(b"content-encoding") or "identity"
+        framing = self.header(b"transfer-encoding") or "chunked"
+        if coding.lower() != "identity" or framing.lower() != "chunked":
             raise Problem("unsupported_media_type", "the body must not be compressed")
 
     def json(self, decoder: "msgspec.json.Decoder[Body]") -> Body:
@@ -141,8 +135,6 @@ class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
 
-def _request_id(given: str | None) -> str:
-    """The client's id where it is a plain one, else a new one."""
-    if given is not None and REQUEST_ID.match(given):
-        return given
+def new_request_id() -> str:
+    """An id that no other request has."""
     return f"{_PROCESS}-{next(_numbers):x}"

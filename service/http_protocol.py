@@ -1,24 +1,37 @@
-"""uvicorn's protocol, amended twice: an answer's head and body leave in one write, a request's head is bounded.
-
-The server sends head and body apart, and each is a system call and wakes the client. It reads a head of any size, for
-as long as the client likes to send it.
+"""uvicorn's protocol, amended where strangers reach it: offers of another protocol are ignored, what is received is
+bounded in size and time, refusals wait for the answers before them, and an answer's head and body leave in one write.
 """
 
 import asyncio
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.call import new_request_id
+from service.problems import CONTENT_TYPE, Problem
+
+FRAMING = (b"content-length", b"transfer-encoding")
+# A read is parsed in pieces of this size, so that what belongs to a head is known to within one of them.
+PIECE_BYTES = 16 << 10
+# Bytes of chunk sizes and the like for one byte of body: a client that sends single bytes as chunks needs 5.
+OVERHEAD = 8
 
 
-class JoinedWrites:
-    """A transport whose writes of one turn of the event loop leave together."""
+class Connection:
+    """A transport whose writes of one turn of the event loop leave together: each is a system call and wakes the
+    client. When it is closed while the client is still sending, what comes is thrown away for a moment first: to
+    close at once would reset the connection, and the answer with it.
+    """
 
-    __slots__ = ("_loop", "_parts", "_transport")
+    LINGER_SECONDS: ClassVar[float] = 2.0
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._parts: list[bytes] = []
+        self._closing = False
+        self.client_is_sending = False
 
     def write(self, data: bytes) -> None:
         """Send `data`, together with what else is written before the loop turns."""
@@ -33,56 +46,173 @@ class JoinedWrites:
 
     def close(self) -> None:
         """Send what is left, then close."""
+        if self._closing:
+            return
+        self._closing = True
         self._flush()
-        self._transport.close()
+        if self.client_is_sending and not self._transport.is_closing():
+            self._transport.write_eof()
+            self._transport.resume_reading()
+            self._loop.call_later(self.LINGER_SECONDS, self._transport.close)
+        else:
+            self._transport.close()
 
     def is_closing(self) -> bool:
-        return self._transport.is_closing()
+        return self._closing or self._transport.is_closing()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._transport.get_extra_info(name, default)
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._flush()
-        self._transport.set_protocol(protocol)
-
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol over `JoinedWrites`. A head that is too long gets 400, one that is too slow no answer."""
+    """uvicorn's HTTP protocol over a `Connection`.
+
+    A head that is too long gets 431, a request that is no HTTP 400, each after the answers to the requests before it.
+    A head that is too slow gets no answer, nor does the rest of a body that nobody reads: the connection is closed.
+    """
 
     HEAD_BYTES: ClassVar[int] = 64 << 10
     HEAD_SECONDS: ClassVar[float] = 10.0
 
+    transport: Connection  # type: ignore[assignment]
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.transport = JoinedWrites(transport, self.loop)  # type: ignore[assignment]
-        self._head_since: float | None = self.loop.time()
-        self._head_bytes = 0
-        self._watch = self.loop.call_later(self.HEAD_SECONDS, self._close_if_slow)
+        self.transport = Connection(transport, self.loop)
+        self._running: RequestResponseCycle | None = None
+        self._refusal: Problem | None = None
+        self._replaying = False
+        self._in_body = False
+        self._begun = False
+        self._overhead = self._body_bytes = 0
+        # When a head, or the rest of a body that nobody reads, must have arrived.
+        self._due: float | None = self.loop.time() + self.HEAD_SECONDS
+        self._watch = self.loop.call_later(self.HEAD_SECONDS, self._close_if_due)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch.cancel()
         super().connection_lost(exc)
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._head_since is None:
+    def _close_if_due(self) -> None:
+        now = self.loop.time()
+        if self._due is not None and now >= self._due:
+            self.transport.close()
             return
-        self._head_bytes += len(data)
-        if self._head_bytes > self.HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too long.")
+        # A head that begins just now is due one period later: nothing is overlooked for longer than it may take.
+        self._watch = self.loop.call_at(self._due or now + self.HEAD_SECONDS, self._close_if_due)
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if self._due is None and not self._in_body:
+            self._due = self.loop.time() + self.HEAD_SECONDS
+        for start in range(0, len(data), PIECE_BYTES):
+            if self._refusal is not None or self.transport.is_closing():
+                return
+            self._parse(data[start : start + PIECE_BYTES])
+
+    def _parse(self, data: bytes) -> None:
+        self._begun = False
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._ignore_upgrade(data[offer.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse(Problem("malformed", "this is no HTTP request"))
+        else:
+            if not self._begun:
+                self._overhead += len(data)
+            if self._overhead > self.HEAD_BYTES + OVERHEAD * self._body_bytes:
+                self._refuse(Problem("head_too_large", f"a head may have {self.HEAD_BYTES} bytes at most"))
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Go on with the request as if no other protocol had been offered, as HTTP lets a server do.
+
+        The parser takes an offer for the end of HTTP: it would give the body to nobody, and run what follows as the
+        next request. A new parser is shown where the body ends, by the headers that say so, and takes over.
+        """
+        framing = [b"%b: %b\r\n" % header for header in self.headers if header[0] in FRAMING]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._replaying = True
+        self._parse(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(framing))
+        if rest and self._refusal is None:
+            self._parse(rest)
 
     def on_message_begin(self) -> None:
+        if self._replaying:
+            return
         super().on_message_begin()
-        self._head_since, self._head_bytes = self.loop.time(), 0
+        self._begun = True
+        self._overhead = self._body_bytes = 0
+        if self._due is None:
+            self._due = self.loop.time() + self.HEAD_SECONDS
+
+    def on_url(self, url: bytes) -> None:
+        if not self._replaying:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not (self._replaying or self._in_body):  # a trailer after the body is no header of the request
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._head_since = None
+        if self._replaying:
+            self._replaying = False
+            return
         super().on_headers_complete()
+        self._due = None
+        self._in_body = self.transport.client_is_sending = True
+        if self.expect_100_continue:
+            # Who gets an answer instead of "100 Continue" may send the body or not: its next bytes could be anything.
+            self.cycle.keep_alive = False
 
-    def _close_if_slow(self) -> None:
-        since = self._head_since
-        if since is not None and self.loop.time() - since >= self.HEAD_SECONDS:
-            self.transport.close()
-        else:
-            self._watch = self.loop.call_later(self.HEAD_SECONDS, self._close_if_slow)
+    def on_body(self, body: bytes) -> None:
+        self._overhead -= len(body)
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # only the head is over: see _ignore_upgrade
+        self._in_body = self.transport.client_is_sending = False
+        self._due = None
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        if self._in_body and self._running is self.cycle:
+            self._due = self.loop.time() + self.HEAD_SECONDS
+        super().on_response_complete()
+        if self._refusal is not None and not self._answers_are_due():
+            self._send_refusal(self._refusal)
+
+    def _answers_are_due(self) -> bool:
+        return bool(self.pipeline) or (self._running is not None and not self._running.response_complete)
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer with `problem` and close, once the requests that were complete before it are answered."""
+        self._refusal = problem
+        if self._in_body and self.cycle is not self._running:
+            self.pipeline.popleft()  # the request whose body is at fault: its turn has not come
+        elif self._in_body and self.cycle.response_started:
+            self.cycle.keep_alive = False  # it is answered already, or just now: that is the last answer
+            if self.cycle.response_complete:
+                self.transport.close()
+            return
+        elif self._in_body:
+            self.cycle.disconnected = True  # whoever waits for its body waits for nothing
+            self.cycle.message_event.set()
+            self._send_refusal(problem)
+            return
+        if not self._answers_are_due():
+            self._send_refusal(problem)
+
+    def _send_refusal(self, problem: Problem) -> None:
+        body = problem.body(new_request_id())
+        head = "HTTP/1.1 {} {}\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n"
+        self.transport.write(head.format(problem.status, problem.code, CONTENT_TYPE, len(body)).encode() + body)
+        self.transport.client_is_sending = True
+        self.transport.close()

@@ -30,6 +30,7 @@ STATUS: Mapping[str, int] = {
     "unsupported_media_type": 415,
     "invalid": 422,
     "query_invalid": 422,
+    "head_too_large": 431,
     "internal": 500,
     "overloaded": 503,
     "not_ready": 503,
@@ -38,7 +39,7 @@ STATUS: Mapping[str, int] = {
 }
 
 TITLES: Mapping[int, str] = {
-    400: "The body is not JSON",
+    400: "The request is malformed",
     401: "A key is needed",
     403: "The key does not allow this",
     404: "Not found",
@@ -48,6 +49,7 @@ TITLES: Mapping[int, str] = {
     413: "The body is too large",
     415: "Unsupported media type",
     422: "The request cannot be answered",
+    431: "The head of the request is too large",
     500: "An error on our side",
     503: "Not now",
     504: "The deadline passed",

@@ -1,0 +1,274 @@
+"""Heads and bodies as clients really send them, byte for byte: no request is ever made of another's body, offers of
+other protocols are ignored, what is complete is answered first, and what is no HTTP is refused.
+"""
+
+import contextlib
+import http.client
+import io
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import requests
+
+from service.settings import Settings
+from tests.support.servers import running
+from tests.support.service_bundle import user_ids
+
+USERS = user_ids()
+BODY = json.dumps({"user": USERS[5], "k": 3}).encode()
+# A whole request that stores an event: as a body it is no JSON, and must never be run.
+PLANTED_EVENT = json.dumps({"events": [{"id": "planted", "user": USERS[8], "target": USERS[9]}]}).encode()
+PLANTED = (
+    b"POST /v1/engagements HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(PLANTED_EVENT), PLANTED_EVENT)
+)
+SETTINGS = b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
+OFFERS = {
+    "java": b"Connection: Upgrade, HTTP2-Settings\r\n" + SETTINGS + b"Upgrade: h2c\r\n",
+    "curl": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" + SETTINGS,
+    "websocket": b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: AA==\r\n",
+    "several": b"Connection: keep-alive, upgrade\r\nUpgrade: TLS/1.0, HTTP/2.0\r\n",
+    "twice": b"Connection: keep-alive\r\nConnection: upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n",
+    "none": b"",
+}
+
+
+@pytest.fixture(scope="module")
+def url(made_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A service of this module's own: what is stored by mistake is seen here."""
+    with running(Settings(bundles=made_bundles, state=tmp_path_factory.mktemp("state") / "events.db")) as address:
+        yield address
+
+
+class _Connection:
+    """A raw connection whose answers are read one after the other."""
+
+    def __init__(self, url: str) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", httpx.URL(url).port or 80), timeout=20)
+        self._reader = self._socket.makefile("rb")
+
+    def send(self, *parts: bytes) -> "_Connection":
+        for part in parts:
+            self._socket.sendall(part)
+            if len(parts) > 1:
+                time.sleep(0.02)
+        return self
+
+    def answer(self) -> tuple[int, bytes]:
+        """Status and body of the next answer; (0, b"") when the connection is closed."""
+        head = b""
+        with contextlib.suppress(ConnectionError):
+            while not head.endswith(b"\r\n\r\n") and (line := self._reader.readline()):
+                head += line
+        if not head:
+            return 0, b""
+        headers = http.client.parse_headers(io.BytesIO(head.partition(b"\r\n")[2]))
+        return int(head.split()[1]), self._reader.read(int(headers["content-length"] or 0))
+
+    def end(self) -> None:
+        self._reader.close()
+        self._socket.close()
+
+
+@pytest.fixture
+def connection(url: str) -> Iterator[_Connection]:
+    made = _Connection(url)
+    yield made
+    made.end()
+
+
+def _post(extra: bytes, body: bytes, path: bytes = b"/recommend") -> bytes:
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%b" % (path, extra)
+    return head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def _chunked(extra: bytes, body: bytes, trailers: bytes = b"") -> bytes:
+    chunks = b"".join(
+        b"%x;name=value\r\n%b\r\n" % (len(body[at : at + 7]), body[at : at + 7]) for at in range(0, len(body), 7)
+    )
+    head = b"POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n%b" % extra
+    return head + b"Transfer-Encoding: chunked\r\n\r\n%b0\r\n%b\r\n" % (chunks, trailers)
+
+
+def _nothing_was_stored(url: str) -> bool:
+    return bool(httpx.delete(f"{url}/v1/users/{USERS[8]}/engagements").json()["removed"] == 0)
+
+
+NEXT = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("packets", ["one", "head and body", "bytes"])
+def test_an_offer_of_another_protocol_is_ignored(
+    connection: _Connection, offer: str, framing: str, packets: str
+) -> None:
+    request = _post(OFFERS[offer], BODY) if framing == "length" else _chunked(OFFERS[offer], BODY)
+    if packets == "one":
+        connection.send(request + NEXT)
+    elif packets == "head and body":
+        head, _, body = request.partition(b"\r\n\r\n")
+        connection.send(head + b"\r\n\r\n", body, NEXT)
+    else:
+        for at in range(len(request)):
+            connection.send(request[at : at + 1])
+        connection.send(NEXT)
+    status, body = connection.answer()
+    assert (status, len(json.loads(body)["candidates"])) == (200, 3)
+    assert connection.answer() == (200, b'{"status":"ok"}')
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+def test_an_offer_without_a_body_is_an_ordinary_request(connection: _Connection, offer: str) -> None:
+    request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n%b\r\n" % OFFERS[offer]
+    connection.send(request + request + NEXT)
+    for _ in range(3):
+        assert connection.answer() == (200, b'{"status":"ok"}')
+
+
+@pytest.mark.parametrize("offer", OFFERS)
+@pytest.mark.parametrize("path", [b"/recommend", b"/v1/users/1/interests", b"/nowhere"])
+@pytest.mark.parametrize("packets", [1, 2])
+def test_a_declared_body_is_never_run(url: str, connection: _Connection, offer: str, path: bytes, packets: int) -> None:
+    for method in (b"POST", b"GET", b"DELETE", b"OPTIONS"):
+        request = _post(OFFERS[offer], PLANTED, path).replace(b"POST", method, 1)
+        head, _, body = request.partition(b"\r\n\r\n")
+        connection.send(*([request] if packets == 1 else [head + b"\r\n\r\n", body]))
+        assert connection.answer()[0] in (200, 400, 404, 405)
+    connection.send(NEXT)
+    assert connection.answer() == (200, b'{"status":"ok"}')
+    assert _nothing_was_stored(url)
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        b"Content-Length: 5\r\nContent-Length: 5\r\n",
+        b"Content-Length: 5\r\nContent-Length: 7\r\n",
+        b"Content-Length: 5, 5\r\n",
+        b"Content-Length:\r\n",
+        b"Content-Length: +5\r\n",
+        b"Content-Length: -5\r\n",
+        b"Content-Length: 0x5\r\n",
+        b"Content-Length: 99999999999999999999\r\n",
+        b"Content-Length : 5\r\n",
+        b"Transfer-Encoding: chunked, chunked\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Transfer-Encoding: identity\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        b"Transfer-Encoding : chunked\r\n",
+        b" folded: yes\r\n",
+    ],
+)
+@pytest.mark.parametrize("offer", ["none", "java"])
+def test_framing_that_two_readers_could_read_in_two_ways_is_refused(url: str, framing: bytes, offer: str) -> None:
+    made = _Connection(url)
+    head = (
+        b"POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + OFFERS[offer] + framing
+    )
+    made.send(head + b"\r\n" + PLANTED)
+    assert made.answer()[0] == 400
+    assert made.answer()[0] == 0, "closed: nobody knows where the next request begins"
+    made.end()
+    assert _nothing_was_stored(url)
+
+
+def test_a_refusal_is_a_problem_and_waits_for_the_answers_before_it(connection: _Connection) -> None:
+    connection.send(_post(b"", BODY) + NEXT + b"NONSENSE\r\n\r\n" + PLANTED)
+    assert connection.answer()[0] == 200
+    assert connection.answer() == (200, b'{"status":"ok"}')
+    status, body = connection.answer()
+    assert (status, json.loads(body)["code"]) == (400, "malformed")
+    assert connection.answer()[0] == 0
+
+
+def test_a_fault_in_a_body_whose_turn_has_not_come_waits_too(connection: _Connection) -> None:
+    broken = _chunked(b"", BODY).replace(b"\r\n0\r\n", b"\r\nzz\r\n")
+    connection.send(_post(b"", BODY) + broken)
+    assert connection.answer()[0] == 200
+    assert connection.answer()[0] == 400
+    assert connection.answer()[0] == 0
+
+
+def test_complete_requests_are_answered_before_a_head_that_is_too_long(connection: _Connection) -> None:
+    connection.send(NEXT * 20 + b"GET /livez HTTP/1.1\r\nx-long: " + b"a" * 400_000)
+    for _ in range(20):
+        assert connection.answer() == (200, b'{"status":"ok"}')
+    status, body = connection.answer()
+    assert (status, json.loads(body)["code"]) == (431, "head_too_large")
+
+
+def test_a_head_is_counted_from_where_it_begins(connection: _Connection) -> None:
+    long = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nx-long: " + b"a" * 60_000
+    connection.send(_post(b"", BODY + b" " * 60_000) + NEXT + long, b"\r\n\r\n" + long + b"\r\n\r\n")
+    assert connection.answer()[0] == 200
+    for _ in range(3):
+        assert connection.answer() == (200, b'{"status":"ok"}')
+
+
+def test_trailers_are_no_headers_and_have_an_end(url: str, connection: _Connection) -> None:
+    connection.send(_chunked(b"", BODY, b"content-type: text/plain\r\nx-request-timeout-ms: soon\r\n") + NEXT)
+    assert connection.answer()[0] == 200
+    assert connection.answer() == (200, b'{"status":"ok"}')
+    endless = _Connection(url)
+    with contextlib.suppress(ConnectionError):
+        endless.send(_chunked(b"", BODY, b"x-a: b\r\n" * 60_000))
+    assert endless.answer()[0] == 431
+    endless.end()
+
+
+def test_a_client_that_waits_for_100_continue(url: str) -> None:
+    head, _, body = _post(b"Expect: 100-continue\r\n", BODY).partition(b"\r\n\r\n")
+    made = _Connection(url).send(head + b"\r\n\r\n")
+    assert made.answer()[0] == 100
+    made.send(body)
+    assert made.answer()[0] == 200
+    assert made.answer()[0] == 0
+    made.end()
+    refused = _Connection(url).send(head.replace(b"json", b"xml") + b"\r\n\r\n")
+    assert refused.answer()[0] == 415, "at once, without the body"
+    assert refused.answer()[0] == 0
+    refused.end()
+
+
+def test_a_body_in_a_coding_that_nobody_asked_for_is_refused(connection: _Connection) -> None:
+    connection.send(_chunked(b"", BODY).replace(b": chunked", b": gzip, chunked"))
+    assert connection.answer()[0] == 415
+
+
+def test_an_answer_before_the_body_has_arrived_is_read_by_clients_that_go_on_sending(url: str) -> None:
+    """Closing at once would reset the connection, and the answer with it."""
+    for _ in range(5):
+        response = httpx.post(
+            f"{url}/recommend", content=b" " * (6 << 20), headers={"content-type": "application/json"}, timeout=20
+        )
+        assert (response.status_code, response.headers["connection"]) == (413, "close")
+
+
+def test_clients_of_python(url: str) -> None:
+    for offer in ({}, {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABkAAQ"}):
+        question = {"user": USERS[5], "k": 3}
+        for answer in (
+            requests.post(f"{url}/recommend", json=question, headers=offer, timeout=20),
+            httpx.post(f"{url}/recommend", json=question, headers=offer, timeout=20),
+        ):
+            assert len(answer.json()["candidates"]) == 3
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize(
+    "options", [["--http2"], ["--http1.1"], ["--http1.0"], ["--http2", "-H", "Expect: 100-continue"]]
+)
+def test_curl(url: str, options: list[str]) -> None:
+    command = ["curl", "-sS", *options, "-H", "content-type: application/json", "-d", BODY.decode(), f"{url}/recommend"]
+    done = subprocess.run(command, capture_output=True, timeout=30, check=True)
+    assert len(json.loads(done.stdout)["candidates"]) == 3

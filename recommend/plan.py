@@ -231,14 +231,10 @@ def choose_relation(space: Space, request: RecommendRequest) -> Relation:
     for relation in space.relations.values():
         if relation.entry.source == source and target in (None, relation.entry.target):
             return relation
-    raise QueryError(f"no relation leads from that user_type to that candidate_type; relations: {_shapes(space)}")
+    known = ", ".join(f"{one.name} ({one.source} to {one.target})" for one in list(space.entry.relations)[:20])
+    raise QueryError(f"no relation leads from that user_type to that candidate_type; relations: {known}")
 
 
 def _require_type(field: str, asked: str | None, wanted: str) -> None:
     if asked not in (None, wanted):
         raise QueryError(f"{field} does not fit the relation, which asks for {wanted}")
-
-
-def _shapes(space: Space) -> str:
-    entries = list(space.entry.relations)[:20]
-    return ", ".join(f"{entry.name} ({entry.source} to {entry.target})" for entry in entries)

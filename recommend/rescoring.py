@@ -95,7 +95,8 @@ def make_subject(
     vectors = table.embeddings[some_targets]
     degrees = _degrees(relation.sources.indptr, some_targets)
     weights = (1.0 / np.sqrt(1.0 + degrees)).astype(np.float32)
-    own = vector if vector is not None else _mean(vectors)
+    # Without a vector the fold-in stands for the user: zeros of nothing.
+    own = vector if vector is not None else vectors.sum(axis=0) / np.float32(max(1, len(vectors)))
     return Subject(own, vectors, weights, table.embeddings[some_followers], len(targets), len(followers))
 
 
@@ -180,12 +181,6 @@ def _network(
 def _lengths(vectors: Vectors) -> Float32[npt.NDArray[np.float32], " n"]:
     lengths: npt.NDArray[np.float32] = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
     return np.maximum(lengths, TINY)
-
-
-def _mean(vectors: Vectors) -> Float32[npt.NDArray[np.float32], " d"]:
-    """The mean; zeros of nothing."""
-    mean: npt.NDArray[np.float32] = vectors.sum(axis=0) / np.float32(max(1, len(vectors)))
-    return mean
 
 
 def _degrees(indptr: npt.NDArray[np.int64], rows: Rows) -> Float32[npt.NDArray[np.float32], " n"]:

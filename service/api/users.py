@@ -1,15 +1,15 @@
 """GET /v1/users/{id}/interests."""
 
 import msgspec
-import numpy as np
 
-from bundle.space import Relation, Space
+from bundle.space import Space
+from recommend.interests import Interest, interests_of
 from recommend.plan import choose_relation
-from recommend.profile import Profile, profile_of_row, row_of
+from recommend.profile import row_of
 from recommend.types import RecommendRequest
 from service.api.answers import medoid_of
 from service.call import Call, Reply
-from service.wire.recommend import Example, Interest, InterestsAnswer
+from service.wire import recommend as wire
 
 EXAMPLES = 5
 _encode = msgspec.json.Encoder().encode
@@ -24,38 +24,19 @@ async def interests(call: Call) -> Reply:
     relation = choose_relation(space, request)
     user, degraded = call.ids["id"], list[str]()
     live = await call.runtime.live(relation.entry.source, user, degraded)
-    profile = profile_of_row(space, relation, row_of(space, relation, user), live, space.entry.clusters.modes)
-    answer = InterestsAnswer(
+    row = row_of(space, relation, user)
+    answer = wire.InterestsAnswer(
         version=loaded.version,
         request_id=call.request_id,
         user=user,
-        known=profile.row is not None,
-        interests=_interests(space, relation, profile),
+        known=row is not None,
+        interests=[_written(space, one) for one in interests_of(space, relation, row, live, EXAMPLES)],
         degraded=degraded,
     )
     return Reply(_encode(answer))
 
 
-def _interests(space: Space, relation: Relation, profile: Profile) -> list[Interest]:
-    modes = profile.modes
-    return [
-        Interest(
-            cluster,
-            share,
-            int(space.clusters.sizes[cluster]),
-            Example(*medoid_of(space, cluster)),
-            _examples(space, relation, profile, cluster),
-        )
-        for cluster, share in zip(modes.clusters.tolist(), modes.shares.tolist(), strict=True)
-    ]
-
-
-def _examples(space: Space, relation: Relation, profile: Profile, cluster: int) -> list[Example]:
-    """The user's own targets in the cluster; where there are none, the head of the cluster's list."""
-    entity_type = relation.entry.target
-    assignment = space.clusters.assignment.get(entity_type)
-    rows = profile.targets[:0] if assignment is None else profile.targets[assignment[profile.targets] == cluster]
-    lists = space.clusters.lists.get((entity_type, "centroid"))
-    if not len(rows) and lists is not None:
-        rows = lists.rows[cluster].astype(np.int64)
-    return [Example(entity_type, external) for external in space.table(entity_type).ids.externals(rows[:EXAMPLES])]
+def _written(space: Space, one: Interest) -> wire.Interest:
+    examples = [wire.Example(name, space.table(name).ids.external(row)) for name, row in one.examples]
+    size = int(space.clusters.sizes[one.cluster])
+    return wire.Interest(one.cluster, one.share, size, wire.Example(*medoid_of(space, one.cluster)), examples)

@@ -10,6 +10,7 @@ optimizer/<type>.npy     float32 [n]: row-wise Adagrad sums; relations.npy likew
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ class RunRecord(Record, extra="ignore"):
 
     format_version: int
     graph_digest: str
+    config: dict[str, Any] = {}
     config_digest: str
     dim: PositiveInt
     epochs: NonNegativeInt = 0

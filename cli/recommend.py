@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import JsonFlag, emit, line, table
-from cli.versions import BundlesOption, resolve
+from cli.versions import BundlesOption, path_of
 
 if TYPE_CHECKING:
     from recommend.types import Slate
@@ -26,11 +26,10 @@ def recommend(
     as_json: JsonFlag = False,
 ) -> None:
     """Candidates for a user from the published version, as POST /recommend gives them without live engagements."""
-    from bundle.versions import version_path
     from cli.compose import open_recommender
     from recommend.types import RecommendRequest
 
-    path = version_path(bundles, resolve(bundles, version))
+    path = path_of(bundles, version)
     request = RecommendRequest(user=user, k=k, strategy=strategy, relation=relation)
     slate = open_recommender(path).recommend(request)
     emit(_answer(user, slate, explain), as_json, lambda: _show(user, slate, explain))

@@ -70,10 +70,10 @@ def show(
 ) -> None:
     """List the versions, or show one in full."""
     from bundle.reader import read_manifest
-    from bundle.versions import current_version, list_versions, version_path
+    from bundle.versions import current_version, list_versions
 
     if version is not None:
-        manifest = read_manifest(version_path(bundles, resolve(bundles, version)))
+        manifest = read_manifest(path_of(bundles, version))
         emit(manifest, as_json, lambda: _show_one(manifest))
         return
     current = current_version(bundles)
@@ -106,9 +106,8 @@ def verify(bundles: BundlesOption, version: VersionArgument, as_json: JsonFlag =
 def diff(bundles: BundlesOption, old: VersionArgument, new: VersionArgument, as_json: JsonFlag = False) -> None:
     """What changed between two versions: entities, edges, settings, measurements."""
     from bundle.reader import read_manifest
-    from bundle.versions import version_path
 
-    before, after = (read_manifest(version_path(bundles, resolve(bundles, name))) for name in (old, new))
+    before, after = (read_manifest(path_of(bundles, name)) for name in (old, new))
     facts_before, facts_after = _facts(before), _facts(after)
     changed = [
         {"what": key, "old": facts_before.get(key), "new": facts_after.get(key)}
@@ -143,6 +142,13 @@ def resolve(bundles: Path, version: str) -> str:
         return current_path(bundles).name
     versions = list_versions(bundles)
     return versions[-1] if version == "latest" and versions else version
+
+
+def path_of(bundles: Path, version: str) -> Path:
+    """The directory of the version that `version` stands for. Raises BundleError for a name that is none."""
+    from bundle.versions import version_path
+
+    return version_path(bundles, resolve(bundles, version))
 
 
 def _listed(bundles: Path, version: str) -> dict[str, object]:

@@ -12,7 +12,7 @@ from bundle.run import Run
 from evaluation.baselines import Baseline, baselines
 from evaluation.newcomers import NewcomerRow, newcomer_rows
 from evaluation.rows import Row, Vectors, baseline_row, strategy_row
-from evaluation.task import FollowTask, follow_task
+from evaluation.task import FollowTask, also_trained, follow_task
 from recommend.plan import UNMEASURED, strategies_of
 from recommend.protocol import RowRecommender
 from recommend.recommender import Recommender
@@ -54,16 +54,20 @@ class FollowReport(Record):
     """Everything measured on one task. `newcomers` are users with few engagements, as training knows them and as if it
     did not.
 
+    Of the relation's `held_out_edges`, `also_trained` are training edges too, which no list can contain.
     `auto_newcomer` is the default for those whom training does not know, where it is another one.
     """
 
     # The report's own name for its newcomers is what report.json has had from the start.
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
 
+    version: str | None = None
     relation: str
     held_out: Literal["test", "valid"]
     users: int
     seed: int
+    held_out_edges: int = 0
+    also_trained: int = 0
     auto: str | None
     auto_newcomer: str | None = None
     rows: tuple[Row, ...]
@@ -104,7 +108,16 @@ def evaluate_follow(
         progress=progress,
     )
     newcomers = newcomer_rows(task, recommender, AUTO, vectors, rng, progress=progress)
-    return report.model_copy(update={"newcomers": newcomers, "auto_newcomer": offer.auto_newcomer})
+    relation = run.graph.relation(task.relation)
+    return report.model_copy(
+        update={
+            "version": offer.version,
+            "newcomers": newcomers,
+            "auto_newcomer": offer.auto_newcomer,
+            "held_out_edges": len(relation.part(held_out)),
+            "also_trained": also_trained(relation, held_out),
+        }
+    )
 
 
 def follow_report(

@@ -96,6 +96,21 @@ def _adjacency(relation: PreparedRelation, edges: Edges, n_sources: int) -> Csr:
     return csr_from_pairs(sources, targets, n_sources)
 
 
+def also_trained(relation: PreparedRelation, held_out: Literal["test", "valid"]) -> int:
+    """How many of the held-out edges are training edges too, as files that were split elsewhere may have them.
+
+    No list can contain them: what the user has is in no answer.
+    """
+
+    def keys(edges: Edges) -> Int64[npt.NDArray[np.int64], " e"]:
+        ends = np.stack([edges.src, edges.dst]).astype(np.int64)
+        low, high = np.sort(ends, axis=0) if relation.symmetric else ends
+        pairs: npt.NDArray[np.int64] = low << 32 | high
+        return pairs
+
+    return int(np.isin(keys(relation.part(held_out)), keys(relation.train)).sum())
+
+
 def without_known(
     task: FollowTask, users: Int64[npt.NDArray[np.int64], " users"], lists: Lists, k: int
 ) -> list[Int32[npt.NDArray[np.int32], " _"]]:

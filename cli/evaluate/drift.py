@@ -24,7 +24,7 @@ def drift(
     from evaluation.drift import evaluate_drift
 
     measured = evaluate_drift(old, new, k=k, progress=progress())
-    write(report, "Drift", drift=measured)
+    write(report, "Drift", {"old": old, "new": new, "k": k}, drift=measured)
     emit(measured, as_json, lambda: _show(measured))
 
 

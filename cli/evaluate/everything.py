@@ -1,15 +1,28 @@
 """`twhin evaluate all`: one page with everything."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.evaluate import compression, follow, mixtures, ranking
+from cli.evaluate.compression import measure_compression
+from cli.evaluate.follow import measure_follow
+from cli.evaluate.mixtures import measure_mixtures
 from cli.evaluate.options import Part, RunOption, SeedOption, VersionOption
+from cli.evaluate.ranking import measure_ranking
 from cli.evaluate.report import require_writable, write
 from cli.progress import progress
-from cli.versions import BundlesOption, resolve
+from cli.versions import BundlesOption, path_of
+
+
+class Measurement(StrEnum):
+    """The parts of the page that --skip may leave out."""
+
+    follow = "follow"
+    mixtures = "mixtures"
+    ranking = "ranking"
+    compression = "compression"
 
 
 def everything(
@@ -29,20 +42,28 @@ def everything(
         Path | None, typer.Option("--old", help="An earlier run or version: also measure drift from it.", metavar="OLD")
     ] = None,
     users: Annotated[int, typer.Option(help="How many users to ask for.", min=1)] = 1000,
+    skip: Annotated[
+        list[Measurement] | None, typer.Option("--skip", help="A part to leave out; may be given several times.")
+    ] = None,
     seed: SeedOption = 1,
 ) -> None:
-    """One page with everything: whom to follow, mixtures, ranking features, compression, and drift from --old."""
-    from bundle.versions import version_path
+    """One page with everything: whom to follow, mixtures, ranking features, compression, and drift from --old.
+
+    Each part takes a minute or so of a small graph and may be left out.
+    """
     from evaluation.drift import evaluate_drift
 
+    path = path_of(bundles, version)
+    wanted = [part for part in Measurement if part not in (skip or ())]
     write(
         report,
         "Evaluation",
-        follow=follow.measure(run, bundles, version, None, Part.test, users, seed),
-        mixtures=mixtures.measure(run, bundles, version, users // 2, seed),
-        ranking=(ranking.measure(bundles, version, run=run, seed=seed),),
-        compression=(compression.measure(run, users, seed=seed),),
-        drift=None
-        if old is None
-        else evaluate_drift(old, version_path(bundles, resolve(bundles, version)), progress=progress()),
+        {"users": users, "seed": seed, "skipped": ", ".join(skip or ()) or None, "old": old},
+        run=run,
+        version=path,
+        follow=measure_follow(run, path, None, Part.test, users, seed) if Measurement.follow in wanted else None,
+        mixtures=measure_mixtures(run, path, users // 2, seed) if Measurement.mixtures in wanted else None,
+        ranking=(measure_ranking(path, run=run, seed=seed),) if Measurement.ranking in wanted else (),
+        compression=(measure_compression(run, users, seed=seed),) if Measurement.compression in wanted else (),
+        drift=None if old is None else evaluate_drift(old, path, progress=progress()),
     )

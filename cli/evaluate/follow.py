@@ -10,11 +10,10 @@ from cli.evaluate.options import Part, RunOption, VersionOption
 from cli.evaluate.report import ReportOption, write
 from cli.output import JsonFlag, emit, table
 from cli.progress import progress
-from cli.versions import resolve
+from cli.versions import path_of
 
 if TYPE_CHECKING:
-    from bundle.prepared import PreparedGraph
-    from evaluation.follow import FollowReport, Offer
+    from evaluation.follow import FollowReport
     from evaluation.rows import Row
     from recommend.protocol import RowRecommender
 
@@ -39,43 +38,34 @@ def follow(
 
     The version is named by --bundles and --version, or is the one that the service at --url serves.
     """
-    measured = measure(run, bundles, version, url, part, users, seed)
-    write(report, "Whom to follow", follow=measured)
+    if (bundles is None) == (url is None):
+        raise UsageError("Name what to measure: --bundles DIR for a version, or --url URL for a running service.")
+    path = None if bundles is None else path_of(bundles, version)
+    measured = measure_follow(run, path, url, part, users, seed)
+    asked = {"part": part.value, "users": users, "seed": seed}
+    write(report, "Whom to follow", asked, run=run, version=path, service=url, follow=measured)
     emit(measured, as_json, lambda: _show(measured))
 
 
-def measure(
-    run: Path, bundles: Path | None, version: str, url: str | None, part: Part, users: int, seed: int
+def measure_follow(
+    run: Path, version: Path | None, url: str | None, part: Part, users: int, seed: int
 ) -> "FollowReport":
-    """Measure a version or a service on the run's held-out edges."""
+    """Measure the version in a directory, or what the service at `url` serves, on the run's held-out edges."""
     from bundle.run import open_run
-    from cli.compose import require_same_graph
-    from evaluation.follow import evaluate_follow
+    from cli.compose import open_recommender, require_same_graph
+    from evaluation.follow import evaluate_follow, offer_of
+    from evaluation.http_recommender import HttpRecommender
 
     opened = open_run(run)
-    recommender, offer, what = _asked(opened.graph, bundles, version, url)
+    recommender: RowRecommender
+    if version is not None:
+        here = open_recommender(version)
+        recommender, offer, what = here, offer_of(here), str(version)
+    else:
+        service = HttpRecommender(str(url), opened.graph)
+        recommender, offer, what = service, service.offer(), f"What {url} serves"
     require_same_graph(opened.graph, offer.graph_digest, what)
     return evaluate_follow(opened, recommender, offer, held_out=part.value, users=users, seed=seed, progress=progress())
-
-
-def _asked(
-    graph: "PreparedGraph", bundles: Path | None, version: str, url: str | None
-) -> "tuple[RowRecommender, Offer, str]":
-    """Who is asked, what they offer, and what to call them."""
-    if url is not None and bundles is None:
-        from evaluation.http_recommender import HttpRecommender
-
-        service = HttpRecommender(url, graph)
-        return service, service.offer(), f"What {url} serves"
-    if bundles is None or url is not None:
-        raise UsageError("Name what to measure: --bundles DIR for a version, or --url URL for a running service.")
-    from bundle.versions import version_path
-    from cli.compose import open_recommender
-    from evaluation.follow import offer_of
-
-    path = version_path(bundles, resolve(bundles, version))
-    recommender = open_recommender(path)
-    return recommender, offer_of(recommender), str(path)
 
 
 def _show(report: "FollowReport") -> None:

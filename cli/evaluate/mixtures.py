@@ -9,7 +9,7 @@ from cli.evaluate.options import RunOption, SeedOption, VersionOption
 from cli.evaluate.report import ReportOption, write
 from cli.output import JsonFlag, emit, line, table
 from cli.progress import progress
-from cli.versions import BundlesOption, resolve
+from cli.versions import BundlesOption, path_of
 
 if TYPE_CHECKING:
     from evaluation.mixtures import MixtureReport
@@ -32,27 +32,27 @@ def mixtures(
     """Does a mixture of interests pay? Centroid, medoid, personal and blended modes beside single vectors (table 1)."""
     from evaluation.report.words import sweep_in_words
 
-    measured = measure(run, bundles, version, users, seed, clusters)
-    write(report, "A mixture against one vector", mixtures=measured)
+    path = path_of(bundles, version)
+    measured = measure_mixtures(run, path, users, seed, clusters)
+    asked = {"users": users, "clusters": clusters, "seed": seed}
+    write(report, "A mixture against one vector", asked, run=run, version=path, mixtures=measured)
     emit(measured, as_json, lambda: _show(measured, sweep_in_words(measured)))
 
 
-def measure(
-    run: Path, bundles: Path, version: str, users: int, seed: int, clusters: list[int] | None = None
+def measure_mixtures(
+    run: Path, version: Path, users: int, seed: int, clusters: list[int] | None = None
 ) -> "MixtureReport":
     """Cluster a version's vectors anew for each number, and measure on the run's held-out edges."""
     import numpy as np
 
     from bundle.run import open_graph
-    from bundle.versions import version_path
     from cli.compose import open_recommender, require_same_graph
     from evaluation.mixtures import mixture_report
     from evaluation.task import follow_task
     from index.builder.recluster import recluster
 
-    graph, path = open_graph(run), version_path(bundles, resolve(bundles, version))
-    recommender = open_recommender(path)
-    require_same_graph(graph, recommender.bundle.manifest.lineage.graph_digest, str(path))
+    graph, recommender = open_graph(run), open_recommender(version)
+    require_same_graph(graph, recommender.bundle.manifest.lineage.graph_digest, str(version))
     space = recommender.bundle.space()
     default = space.entry.clusters.count
     return mixture_report(

@@ -10,7 +10,7 @@ from cli.evaluate.options import SeedOption
 from cli.evaluate.report import ReportOption, write
 from cli.output import JsonFlag, emit, table
 from cli.progress import progress, say
-from cli.versions import BundlesOption, resolve
+from cli.versions import BundlesOption, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,14 +59,16 @@ def ranking(
     The labels are those of --examples, or whether an edge was held out in --run (validation edges to learn from, test
     edges to measure on). Reported: relative cross entropy, ROC-AUC, PR-AUC, MAP, with 95% intervals.
     """
-    measured = measure(bundles, version, also or (), examples, test, run, relation, seed)
-    write(report, "Ranking features", ranking=(measured,))
+    path = path_of(bundles, version)
+    measured = measure_ranking(path, also or (), examples, test, run, relation, seed)
+    others = ", ".join(map(str, also or ())) or None
+    asked = {"also": others, "examples": examples, "test": test, "relation": relation, "seed": seed}
+    write(report, "Ranking features", asked, run=run, version=path, ranking=(measured,))
     emit(measured, as_json, lambda: _show(measured))
 
 
-def measure(
-    bundles: Path,
-    version: str,
+def measure_ranking(
+    version: Path,
     also: "Sequence[Path]" = (),
     examples: Path | None = None,
     test: Path | None = None,
@@ -79,12 +81,11 @@ def measure(
 
     from bundle.reader import open_bundle
     from bundle.run import open_graph
-    from bundle.versions import version_path
     from cli.compose import require_same_graph
     from evaluation.ranking.report import feature_sets, ranking_report
     from evaluation.ranking.tasks import task_of_files, task_of_run, vectors_of_task
 
-    first, *others = [open_bundle(path) for path in (version_path(bundles, resolve(bundles, version)), *also)]
+    first, *others = [open_bundle(path) for path in (version, *also)]
     rng = np.random.default_rng(seed)
     if examples is not None and run is None:
         task = task_of_files(examples, test, first.space(), relation, rng, say)

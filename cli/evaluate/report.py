@@ -11,6 +11,8 @@ from bundle.errors import UsageError
 from cli.progress import say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from evaluation.compression import CompressionReport
     from evaluation.drift import DriftReport
     from evaluation.follow import FollowReport
@@ -42,25 +44,42 @@ ReportOption = Annotated[
 def write(
     directory: Path | None,
     title: str,
+    settings: "Mapping[str, object]",
     *,
+    run: Path | None = None,
+    version: Path | None = None,
+    service: str | None = None,
     follow: "FollowReport | None" = None,
     mixtures: "MixtureReport | None" = None,
     ranking: "tuple[RankingReport, ...]" = (),
     compression: "tuple[CompressionReport, ...]" = (),
     drift: "DriftReport | None" = None,
 ) -> None:
-    """Write the page into `directory`; nothing without one."""
+    """Write the page into `directory`; nothing without one.
+
+    `settings` are the command's own; `run`, `version` and `service` are what it measured.
+    """
     if directory is None:
         return
+    from bundle.reader import read_manifest
+    from bundle.run import open_run
     from evaluation.report.page import Report, write_report
+    from evaluation.report.provenance import provenance
 
-    measured = Report(
+    report = Report(
         title=title,
         created=datetime.now(UTC),
+        provenance=provenance(
+            settings,
+            run=None if run is None else open_run(run),
+            manifest=None if version is None else read_manifest(version),
+            version=None if follow is None else follow.version,
+            service=service,
+        ),
         follow=follow,
         mixtures=mixtures,
         ranking=ranking,
         compression=compression,
         drift=drift,
     )
-    say(f"Report: {write_report(measured, directory)}")
+    say(f"Report: {write_report(report, directory)}")

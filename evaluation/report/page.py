@@ -13,23 +13,47 @@ from evaluation.follow import FollowReport
 from evaluation.mixtures import MixtureReport
 from evaluation.newcomers import SHARES
 from evaluation.ranking.report import RankingReport
-from evaluation.report.svg import Series, chart
+from evaluation.report.provenance import Provenance
+from evaluation.report.svg import Series, chart, palette_css
+from evaluation.report.table import Cell, Column, Line, count, measured, number, plain, table, words
 from evaluation.report.words import mixture_in_words, sweep_in_words
 from evaluation.rows import CUTS, Row
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222 }
+:root { color-scheme: light dark; --ink: #1d1d1f; --soft: #5c5c61; --paper: #fff; --line: #d8d8dc; --mark: #e8f2fb;
+  --best: #0b6b2f }
+@media screen and (prefers-color-scheme: dark) { :root { --ink: #ececef; --soft: #a9a9b0; --paper: #16171a;
+  --line: #3a3b40; --mark: #1d3247; --best: #7ee2a0 } }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: var(--ink);
+  background: var(--paper) }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
-caption { text-align: left; font-weight: 600 } small { color: #666 }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
-th:first-child, td:first-child { text-align: left }
-tr.auto td { font-weight: 600; background: #eef6fc } tr.baseline td:first-child { font-style: italic }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem } svg text { font: 11px system-ui, sans-serif; fill: #333 }
-td small { display: block; white-space: nowrap }
-svg .title { font-weight: 600; font-size: 12px } svg .grid { stroke: #e5e5e5 } .scroll { overflow-x: auto }
+caption { text-align: left; font-weight: 600 } small, .tag { color: var(--soft) }
+th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); font-weight: inherit }
+thead th { font-weight: 600 } th:first-child { text-align: left }
+tr.marked { background: var(--mark); font-weight: 600 } td.best { color: var(--best); font-weight: 700 }
+td.best::before { content: "★ "; font-size: .8em } tr.baseline th { font-style: italic } .tag { font-size: .8em }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; font-size: .9em } dt { color: var(--soft) }
+dd { margin: 0; overflow-wrap: anywhere } td small { display: block; white-space: nowrap }
+.charts { display: flex; flex-wrap: wrap; gap: 1rem } .scroll { overflow-x: auto } svg { max-width: 100%; height: auto }
+svg text { font: 11px system-ui, sans-serif; fill: var(--ink) } svg .title { font-weight: 600; font-size: 12px }
+svg .grid { stroke: var(--line) } svg .mark { fill: currentColor; stroke: var(--paper); stroke-width: .7 }
+svg .interval { stroke: currentColor; stroke-width: 1.2; opacity: .65 }
+@media print { body { margin: 0; max-width: none; font-size: 11px } .scroll { overflow: visible }
+  h2 { break-after: avoid }
+  table, svg, tr { break-inside: avoid } th, td { padding: .15rem .4rem } }
 """
-COLUMNS = ("recall@10", "one_way_recall@10", "recall@20", "recall@50", "one_way_recall@50", "ndcg@10", "mrr")
-CATALOGUE = ("diversity@10", "coverage@10", "gini@10", "in_degree@10")
+QUALITY = ("recall@10", "one_way_recall@10", "recall@20", "recall@50", "one_way_recall@50", "ndcg@10", "mrr")
+# More even exposure is better; whether more popular candidates are, the table does not say.
+CATALOGUE = (
+    Column("diversity@10", "higher"),
+    Column("coverage@10", "higher"),
+    Column("gini@10", "lower"),
+    Column("in_degree@10"),
+)
+CODES = (
+    *(Column("code"), Column("bytes"), Column("ratio"), Column("MSE", "lower"), Column("cosine", "higher")),
+    *(Column("recall@100", "higher"), Column("task", "higher"), Column("loss", "lower")),
+)
 
 
 class Report(Record):
@@ -37,6 +61,7 @@ class Report(Record):
 
     title: str
     created: datetime
+    provenance: Provenance | None = None
     follow: FollowReport | None = None
     mixtures: MixtureReport | None = None
     ranking: tuple[RankingReport, ...] = ()
@@ -55,7 +80,7 @@ def write_report(report: Report, directory: Path) -> Path:
 
 def render(report: Report) -> str:
     """The page as one HTML document that needs nothing beside it."""
-    sections = []
+    sections = [] if report.provenance is None else [_provenance(report.provenance)]
     if report.follow is not None:
         sections.append(_follow(report.follow))
     if report.mixtures is not None:
@@ -65,118 +90,169 @@ def render(report: Report) -> str:
     if report.drift is not None:
         sections.append(_drift(report.drift))
     title = html.escape(report.title)
-    head = f'<head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head>'
+    head = (
+        '<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{STYLE}{palette_css()}</style></head>"
+    )
     return (
         f'<!doctype html><html lang="en">{head}'
         f"<body><h1>{title}</h1><p><small>{report.created:%Y-%m-%d %H:%M} UTC. Intervals are 95% bootstrap intervals; "
-        f"the same numbers are in report.json.</small></p>{''.join(sections)}</body></html>\n"
+        "★ is the best value of a column; baselines are in italics, grey and dashed; the same numbers are in "
+        f"report.json.</small></p>{''.join(sections)}</body></html>\n"
     )
+
+
+def _provenance(made: Provenance) -> str:
+    items = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in made.lines())
+    return f"<dl>{items}</dl>"
 
 
 def _follow(report: FollowReport) -> str:
     rows = [row for row in report.rows if row.missing is None]
-    missing = "".join(
-        f"<p><small>{html.escape(row.name)}: {html.escape(row.missing)}.</small></p>"
-        for row in report.rows
-        if row.missing
-    )
-    columns = [column for column in COLUMNS if any(column in row.metrics for row in rows)]
+    absent = [f"{html.escape(row.name)}: {html.escape(row.missing)}." for row in report.rows if row.missing]
+    missing = "".join(f"<p><small>{text}</small></p>" for text in absent)
     heading = f"<h2>Whom to follow: {html.escape(report.relation)}</h2>"
     about = (
         f"<p>{report.users:,} users, held-out {report.held_out} edges, seed {report.seed}. One-way recall counts only "
         "held-out edges whose reverse is not in training. The highlighted row is the version's default.</p>"
     )
-    quality = _table("Recall and rank", rows, columns, report.auto)
-    catalogue = _table("Diversity, coverage and popularity bias of the first ten", rows, CATALOGUE, report.auto)
-    words = f"<p>{html.escape(mixture_in_words(report))}</p>"
-    degrees = _by_degree(rows, report.auto)
-    return heading + about + _follow_charts(rows) + quality + catalogue + words + degrees + _newcomers(report) + missing
+    if report.also_trained:
+        share = report.also_trained / report.held_out_edges
+        about += (
+            f"<p><strong>{report.also_trained:,} of the {report.held_out_edges:,} held-out edges ({share:.1%}) are "
+            "training edges too</strong>: no list can contain them, so every recall is too low by as much.</p>"
+        )
+    columns = [Column(name, "higher") for name in QUALITY if any(name in row.metrics for row in rows)]
+    quality = _methods("Recall and rank", rows, columns, report.auto)
+    catalogue = _methods("Diversity, coverage and popularity bias of the first ten", rows, CATALOGUE, report.auto)
+    said = f"<p>{html.escape(mixture_in_words(report))}</p>"
+    charts = _follow_charts(rows)
+    return (
+        heading
+        + about
+        + charts
+        + quality
+        + catalogue
+        + said
+        + _by_degree(rows, report.auto)
+        + (_newcomers(report) if report.newcomers else "")
+        + missing
+    )
+
+
+def _methods(caption: str, rows: Sequence[Row], columns: Sequence[Column], auto: str | None) -> str:
+    """One line a method, the best in the first column on top."""
+    lines = [
+        Line(row.name, [measured(row.metrics.get(column.name)) for column in columns], _tag(row), row.name == auto)
+        for row in rows
+    ]
+    return table(caption, [Column(""), *columns], lines, sort_by=0)
+
+
+def _tag(row: Row) -> str:
+    return "baseline" if row.kind == "baseline" else ""
+
+
+def _follow_charts(rows: Sequence[Row]) -> str:
+    best_first = sorted(rows, key=lambda row: -row.mean("recall@10"))
+    cuts = [float(k) for k in CUTS]
+    curves = [_series(row, cuts, [f"recall@{k}" for k in CUTS]) for row in best_first]
+    recall = chart("Recall by length of the list", "candidates", "recall", curves)
+    points = [_series(row, [row.mean("diversity@10")], ["recall@10"]) for row in best_first]
+    scatter = chart("Diversity against recall", "diversity@10", "recall@10", points, lines=False)
+    return f'<div class="charts">{recall}{scatter}</div>'
+
+
+def _series(row: Row, x: Sequence[float], metrics: Sequence[str]) -> Series:
+    """The means of a method's metrics with their intervals, at the places `x`."""
+    estimates = [row.metrics[name] for name in metrics if name in row.metrics]
+    ends = [(one.low, one.high) for one in estimates if one.low is not None and one.high is not None]
+    low, high = zip(*ends, strict=True) if len(ends) == len(metrics) else ((), ())
+    return Series(row.name, tuple(x), tuple(map(row.mean, metrics)), low, high, row.kind == "baseline")
+
+
+def _by_degree(rows: Sequence[Row], auto: str | None) -> str:
+    labels = list(rows[0].by_degree) if rows else []
+    lines = [
+        Line(
+            row.name,
+            [measured(row.by_degree[label]["recall@10"] if label in row.by_degree else None) for label in labels],
+            _tag(row),
+            row.name == auto,
+        )
+        for row in sorted(rows, key=lambda row: -row.mean("recall@10"))
+    ]
+    columns = [Column(label, "higher") for label in labels]
+    return table("Recall@10 by number of known edges", [Column(""), *columns], lines)
+
+
+def _newcomers(report: FollowReport) -> str:
+    names = [name for name in SHARES if any(name in row.metrics for row in report.newcomers)]
+    lines = []
+    for row in report.newcomers:
+        cells = [words(str(row.known)), words(row.asked)]
+        for name in names:
+            share = f" <small>{row.share[name]:.0%}</small>" if name in row.share else ""
+            cells.append(Cell(measured(row.metrics[name]).text + share))
+        lines.append(Line(row.strategy, cells, marked=row.asked == "in training"))
+    about = (
+        "<h3>Cold start</h3><p>Users with as many engagements as the first column says, asked for by name, and as "
+        "people whom training does not know: by the engagements alone, and by them and by who follows the user. "
+        "The percentages are shares of the recall in the marked row."
+    )
+    if report.auto_newcomer is not None:
+        about += f" The version answers {html.escape(report.auto_newcomer)} to newcomers who name no strategy."
+    columns = [Column(name) for name in ("", "engagements", "asked for", *names)]
+    return about + "</p>" + table("Users with few engagements", columns, lines)
 
 
 def _mixtures(report: MixtureReport) -> str:
     rows = [one.row.model_copy(update={"name": one.name}) for one in report.mixtures]
     rows += [row.model_copy(update={"kind": "baseline"}) for row in report.singles]
-    columns = [name for name in (*SHARES, "diversity@10", "coverage@10") if any(name in row.metrics for row in rows)]
-    metric = "one_way_recall@50" if "one_way_recall@50" in columns else "recall@50"
-    lines = [
-        Series(f"{vector}, {modes} modes", *_line_of(report, vector, modes, metric))
-        for vector, modes in dict.fromkeys((one.vector, one.modes) for one in report.mixtures)
-    ]
-    sizes = sorted({float(one.clusters) for one in report.mixtures})
-    lines += [Series(row.name, tuple(sizes), (row.mean(metric),) * len(sizes)) for row in report.singles]
+    names = [name for name in (*SHARES, "diversity@10", "coverage@10") if any(name in row.metrics for row in rows)]
+    metric = "one_way_recall@50" if "one_way_recall@50" in names else "recall@50"
+    lines = []
+    for vector, modes in dict.fromkeys((one.vector, one.modes) for one in report.mixtures):
+        chosen = [one for one in report.mixtures if (one.vector, one.modes) == (vector, modes)]
+        sizes = tuple(float(one.clusters) for one in chosen)
+        lines.append(Series(f"{vector}, {modes} modes", sizes, tuple(one.row.mean(metric) for one in chosen)))
+    sizes = tuple(sorted({float(one.clusters) for one in report.mixtures}))
+    lines += [Series(row.name, sizes, (row.mean(metric),) * len(sizes), baseline=True) for row in report.singles]
     heading = f"<h2>A mixture against one vector: {html.escape(report.relation)}</h2>"
     about = f"<p>{report.users:,} users; one vector in italics. {html.escape(sweep_in_words(report))}</p>"
     picture = f'<div class="charts">{chart(f"{metric} by number of clusters", "clusters", metric, lines)}</div>'
-    return heading + about + picture + _table("Mixtures over numbers of clusters and modes", rows, columns, None)
-
-
-def _line_of(
-    report: MixtureReport, vector: str, modes: int, metric: str
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    found = [one for one in report.mixtures if (one.vector, one.modes) == (vector, modes)]
-    return tuple(float(one.clusters) for one in found), tuple(one.row.mean(metric) for one in found)
-
-
-def _follow_charts(rows: Sequence[Row]) -> str:
-    curves = [Series(row.name, tuple(map(float, CUTS)), tuple(row.mean(f"recall@{k}") for k in CUTS)) for row in rows]
-    recall = chart("Recall by length of the list", "candidates shown", "recall", curves)
-    points = [Series(row.name, (row.mean("diversity@10"),), (row.mean("recall@10"),)) for row in rows]
-    scatter = chart("Diversity against recall", "diversity@10", "recall@10", points, lines=False)
-    return f'<div class="charts">{recall}{scatter}</div>'
-
-
-def _by_degree(rows: Sequence[Row], auto: str | None) -> str:
-    labels = list(rows[0].by_degree) if rows else []
-    body = []
-    for row in rows:
-        cells = [row.by_degree[label]["recall@10"].mean if label in row.by_degree else None for label in labels]
-        body.append(_line(row.name, [_number(cell) for cell in cells], row.kind, row.name == auto))
-    return _wrap("Recall@10 by number of known edges", ["", *labels], body)
-
-
-def _newcomers(report: FollowReport) -> str:
-    if not report.newcomers:
-        return ""
-    columns = [name for name in SHARES if any(name in row.metrics for row in report.newcomers)]
-    body = []
-    for row in report.newcomers:
-        cells = [str(row.known), row.asked]
-        for name in columns:
-            found = row.metrics[name]
-            share = f" <small>{row.share[name]:.0%}</small>" if name in row.share else ""
-            cells.append(_estimate(found.mean, found.low, found.high) + share)
-        body.append(_line(row.strategy, cells, "strategy", row.asked == "in training"))
-    about = (
-        "<h3>Cold start</h3><p>Users with as many engagements as the first column says, asked for by name, and as "
-        "people whom training does not know: by the engagements alone, and by them and by who follows the user. "
-        f"The percentages are shares of the recall in the marked row.{_default_for_newcomers(report)}</p>"
-    )
-    return about + _wrap("Users with few engagements", ["", "engagements", "asked for", *columns], body)
-
-
-def _default_for_newcomers(report: FollowReport) -> str:
-    if report.auto_newcomer is None:
-        return ""
-    return f" The version answers {html.escape(report.auto_newcomer)} to newcomers who name no strategy."
+    columns = [Column(name, "higher") for name in names]
+    return heading + about + picture + _methods("Mixtures over numbers of clusters and modes", rows, columns, None)
 
 
 def _ranking(report: RankingReport) -> str:
-    names = ("rce", "roc_auc", "pr_auc", "map")
-    body = []
-    for row in report.rows:
-        cells = [_estimate(row.metrics[name].mean, row.metrics[name].low, row.metrics[name].high) for name in names]
-        body.append(_line(f"{row.features}, {row.model}", cells, "strategy", False))
+    names = {"RCE": "rce", "ROC-AUC": "roc_auc", "PR-AUC": "pr_auc", "MAP": "map"}
+    lines = [
+        Line(
+            f"{row.features}, {row.model}",
+            [measured(row.metrics[name]) for name in names.values()],
+            "baseline" if row.features == "none" else "",
+        )
+        for row in report.rows
+    ]
     heading = f"<h2>Ranking features: {html.escape(report.task)}</h2>"
     about = f"<p>{report.train:,} training and {report.test:,} test examples.</p>"
-    return heading + about + _wrap("With and without frozen embeddings", ["", "RCE", "ROC-AUC", "PR-AUC", "MAP"], body)
+    columns = [Column(""), *(Column(name, "higher") for name in names)]
+    return heading + about + table("With and without frozen embeddings", columns, lines, sort_by=0)
 
 
 def _compression(report: CompressionReport) -> str:
-    body = []
-    for row in sorted(report.rows, key=lambda row: (row.ratio, row.rotated)):
-        cells = [str(row.subquantizers), f"{row.ratio:.0f}×"]
-        cells += [_number(v) for v in (row.mse, row.cosine, row.recall_at_100, row.task_recall, row.task_loss)]
-        body.append(_line("OPQ" if row.rotated else "PQ", cells, "", row == report.advised))
+    lines = [
+        Line(
+            "OPQ" if row.rotated else "PQ",
+            [
+                *(count(row.subquantizers), words(f"{row.ratio:.0f}×"), plain(row.mse), plain(row.cosine)),
+                *(plain(row.recall_at_100), plain(row.task_recall), plain(row.task_loss)),
+            ],
+            marked=row == report.advised,
+        )
+        for row in sorted(report.rows, key=lambda row: (row.ratio, row.rotated))
+    ]
     kinds = {"PQ": report.best_of(rotated=False), "OPQ": report.best_of(rotated=True)}
     ratios = {name: tuple(row.ratio for row in rows) for name, rows in kinds.items() if rows}
     errors = [Series(name, ratios[name], tuple(row.mse for row in kinds[name])) for name in ratios]
@@ -184,60 +260,27 @@ def _compression(report: CompressionReport) -> str:
     error = chart("Error by compression", "compression ratio", "MSE", errors)
     loss = chart("Loss on the task by compression", "compression ratio", "relative loss", losses)
     heading = f"<h2>Compression: {html.escape(report.entity_type)}</h2><div class='charts'>{error}{loss}</div>"
+    budget = f"{report.loss_budget:.1%}"
+    advice = f"The highlighted code is the smallest that keeps the loss within {budget}."
     about = (
         f"<p>{report.vectors:,} vectors of dimension {report.dim}; uncompressed, the task ({html.escape(report.task)}) "
-        f"measures {_number(report.uncompressed)}. {_advice(report)}</p>"
+        f"measures {number(report.uncompressed)}. "
+        f"{f'No code keeps the loss within {budget}.' if report.advised is None else advice}</p>"
     )
-    head = ["code", "bytes", "ratio", "MSE", "cosine", "recall@100", "task", "loss"]
-    return heading + about + _wrap("Product quantisation: plain (PQ) and after a rotation (OPQ)", head, body)
-
-
-def _advice(report: CompressionReport) -> str:
-    if report.advised is None:
-        return f"No code keeps the loss within {report.loss_budget:.1%}."
-    return f"The highlighted code is the smallest that keeps the loss within {report.loss_budget:.1%}."
+    return heading + about + table("Product quantisation: plain (PQ) and after a rotation (OPQ)", CODES, lines)
 
 
 def _drift(report: DriftReport) -> str:
-    body = []
-    for one in report.types:
-        cells = [f"{one.kept:,}", f"{one.added:,}", f"{one.removed:,}", _number(one.movement.cosine_mean)]
-        cells += [_number(one.neighbour_overlap), _number(one.cluster_churn)]
-        body.append(_line(one.entity_type, cells, "", False))
-    head = ["", "kept", "new", "gone", "mean cosine", "same neighbours", "changed cluster"]
+    lines = [
+        Line(
+            one.entity_type,
+            [
+                *(count(one.kept), count(one.added), count(one.removed), plain(one.movement.cosine_mean)),
+                *(plain(one.neighbour_overlap), plain(one.cluster_churn)),
+            ],
+        )
+        for one in report.types
+    ]
+    names = ("", "kept", "new", "gone", "mean cosine", "same neighbours", "changed cluster")
     title = f"<h2>Drift from {html.escape(report.old)} to {html.escape(report.new)}</h2>"
-    return title + _wrap("Entities in both versions", head, body)
-
-
-def _table(caption: str, rows: Sequence[Row], columns: Sequence[str], auto: str | None) -> str:
-    body = []
-    for row in rows:
-        cells = []
-        for column in columns:
-            found = row.metrics.get(column)
-            cells.append("" if found is None else _estimate(found.mean, found.low, found.high))
-        body.append(_line(row.name, cells, row.kind, row.name == auto))
-    return _wrap(caption, ["", *columns], body)
-
-
-def _line(name: str, cells: Sequence[str], kind: str, default: bool) -> str:
-    classes = " ".join([kind, "auto"] if default else [kind])
-    return f'<tr class="{classes}"><td>{html.escape(name)}</td>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-
-
-def _wrap(caption: str, head: Sequence[str], body: Sequence[str]) -> str:
-    cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    table = f"<table><caption>{html.escape(caption)}</caption><tr>{cells}</tr>{''.join(body)}</table>"
-    return f'<div class="scroll">{table}</div>'
-
-
-def _estimate(mean: float | None, low: float | None, high: float | None) -> str:
-    if mean is None or low is None or high is None:
-        return ""
-    return _number(mean) if low == high else f"{_number(mean)} <small>{_number(low)}–{_number(high)}</small>"
-
-
-def _number(value: float | None) -> str:
-    if value is None or value != value:
-        return ""
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+    return title + table("Entities in both versions", [Column(name) for name in names], lines)

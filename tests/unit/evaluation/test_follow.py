@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from bundle.csr import Csr
+from bundle.prepared import Edges, PreparedRelation
 from cli.progress import LineProgress
 from evaluation.baselines import Baseline, baselines
 from evaluation.follow import FollowReport, follow_report
 from evaluation.rows import strategy_row
-from evaluation.task import FollowTask
+from evaluation.task import FollowTask, also_trained
 
 VECTORS = np.eye(8, 4, dtype=np.float32)
 FIXED = {"finds_both": [4, 6, 7], "finds_one_way": [4, 7], "finds_reverse": [6, 7], "hidden_first": [5, 4, 6]}
@@ -88,3 +89,26 @@ def test_popularity_bias_is_the_in_degree_of_the_candidates(town: FollowTask) ->
     row = strategy_row(town, RECOMMENDER, "finds_both", VECTORS, 0)
     assert row.mean("in_degree@10") == pytest.approx((3 + 1 + 0) / 3)
     assert row.mean("coverage@10") == pytest.approx(3 / 8)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_held_out_edges_that_are_training_edges_are_counted(symmetric: bool) -> None:
+    def edges(*pairs: tuple[int, int]) -> Edges:
+        src, dst = np.array(pairs, dtype=np.int32).T
+        return Edges(np.ascontiguousarray(src), np.ascontiguousarray(dst))
+
+    relation = PreparedRelation(
+        index=0,
+        name="r",
+        source="u",
+        target="u",
+        symmetric=symmetric,
+        coverage="high",
+        train=edges((0, 1), (1, 2), (5, 4)),
+        valid=edges((0, 1), (0, 2)),
+        test=edges((1, 2), (4, 5), (3, 4)),
+        duplicates=0,
+        self_loops=0,
+    )
+    assert also_trained(relation, "valid") == 1
+    assert also_trained(relation, "test") == (2 if symmetric else 1)

@@ -13,7 +13,9 @@ from evaluation.mixtures import MixtureReport, MixtureRow
 from evaluation.newcomers import NewcomerRow
 from evaluation.ranking.report import RankingReport, RankingRow
 from evaluation.report.page import Report, render, write_report
-from evaluation.report.svg import Series, chart
+from evaluation.report.provenance import Provenance
+from evaluation.report.svg import Series, chart, looks
+from evaluation.report.table import Column, Line, plain, table
 from evaluation.report.words import mixture_in_words
 from evaluation.rows import Estimate, Row
 
@@ -115,14 +117,14 @@ def test_every_method_and_every_missing_one_is_on_the_page(report: Report) -> No
         "91%",
     ):
         assert text in page
-    assert '<tr class="strategy auto"><td>blend' in page
+    assert '<tr class="marked"><th scope="row">blend' in page
 
 
 def test_codes_with_and_without_a_rotation_are_told_apart(report: Report) -> None:
     page = render(report)
-    places = [page.index(f"<td>{kind}</td><td>{size}</td>") for size in (16, 8, 4) for kind in ("PQ", "OPQ")]
+    places = [page.index(f'"row">{kind}</th><td>{size}</td>') for size in (16, 8, 4) for kind in ("PQ", "OPQ")]
     assert places == sorted(places)  # by ratio, the plain code first
-    assert '<tr class=" auto"><td>OPQ</td><td>8</td>' in page
+    assert '<tr class="marked"><th scope="row">OPQ</th><td>8</td>' in page
     assert "smallest that keeps the loss within 2.0%" in page
     unaffordable = report.compression[0].model_copy(update={"advised": None})
     assert "No code keeps the loss within 2.0%" in render(report.model_copy(update={"compression": (unaffordable,)}))
@@ -132,6 +134,100 @@ def test_the_files_hold_the_same_numbers(report: Report, tmp_path: Path) -> None
     page = write_report(report, tmp_path / "new")
     assert page.read_text(encoding="utf-8") == render(report)
     assert Report.model_validate_json((tmp_path / "new" / "report.json").read_bytes()) == report
+
+
+def rows_of(page: str, caption: str) -> list[str]:
+    """The rows of the table with this caption, without its heading."""
+    body = page[page.index(f"<caption>{caption}") :]
+    return body[body.index("<tbody>") : body.index("</tbody>")].split("<tr")[1:]
+
+
+def test_the_page_says_what_it_was_made_from_and_with(report: Report) -> None:
+    made = Provenance(
+        version="20260102T030400Z-abcdef",
+        run="runs/<one>",
+        graph="9 user, 20 follows",
+        graph_digest="0123456789abcdef",
+        training={"dim": "64", "epochs": "6"},
+        build_config_digest="fedcba9876543210",
+        trained_by="c0ffee",
+        settings={"users": "100", "seed": "1"},
+        release="1.2.3",
+        code_revision="beef",
+        machine="a processor, 2 cores",
+    )
+    page = render(report.model_copy(update={"provenance": made}))
+    for heading, text in {
+        "version": "20260102T030400Z-abcdef",
+        "run": "runs/&lt;one&gt;",
+        "graph": "9 user, 20 follows · digest 0123456789ab",
+        "training": "dim=64, epochs=6",
+        "build": "settings fedcba987654",
+        "trained by": "commit c0ffee",
+        "measured with": "users=100, seed=1",
+        "code": "twhin 1.2.3, commit beef",
+        "machine": "a processor, 2 cores",
+    }.items():
+        assert f"<dt>{heading}</dt><dd>{text}</dd>" in page
+
+
+def test_methods_are_sorted_and_the_best_value_of_each_column_is_marked(report: Report) -> None:
+    rows = rows_of(render(report), "Recall and rank")
+    assert [row[row.index('"row">') + 6 :].split("<")[0].strip() for row in rows] == [
+        "blend",
+        "mixture_blend",
+        "popularity",
+    ]
+    assert '<td class="best">0.550' in rows[0]
+    assert 'class="best"' not in rows[1] + rows[2]
+    catalogue = rows_of(render(report), "Diversity, coverage")
+    assert [("mixture" in row, 'class="best"' in row) for row in catalogue][0] == (True, True)
+
+
+def test_equal_values_are_equally_good_and_less_can_be_better() -> None:
+    columns = [Column(""), Column("a", "higher"), Column("b", "lower")]
+    lines = [Line(name, [plain(a), plain(b)]) for name, a, b in (("x", 0.5, 0.1), ("y", 0.50001, 0.2), ("z", 0.1, 0.1))]
+    marked = [row.count('class="best"') for row in rows_of(table("t", columns, lines, sort_by=0), "t")]
+    assert marked == [1, 2, 1]  # y, x, z
+
+
+def test_baselines_are_told_apart(report: Report) -> None:
+    page = render(report)
+    assert '<tr class="baseline"><th scope="row">popularity <span class="tag">baseline</span>' in page
+    assert '<g class="series grey">' in page
+
+
+def test_no_two_methods_look_alike() -> None:
+    series = [Series(str(i), (1.0,), (1.0,), baseline=i >= 30) for i in range(40)]
+    assert len(set(looks(series))) == 40
+    assert len({look.colour for look in looks(series[:12])}) == 12
+
+
+def test_intervals_are_drawn(report: Report) -> None:
+    svg = ElementTree.fromstring(  # noqa: S314
+        chart("t", "x", "y", [Series("s", (1.0, 2.0), (0.2, 0.3), (0.1, 0.2), (0.3, 0.4))])
+    )
+    intervals = [one for one in svg.iter() if one.get("class") == "interval"]
+    assert len(intervals) == 2
+    for one in intervals:
+        assert float(one.attrib["y1"]) > float(one.attrib["y2"])  # y runs down
+    assert 'class="interval"' in render(report)
+
+
+def test_the_page_follows_dark_mode_and_can_be_printed(report: Report) -> None:
+    page = render(report)
+    assert "color-scheme: light dark" in page
+    assert page.count("@media screen and (prefers-color-scheme: dark)") == 2  # the page, the charts
+    assert "@media print" in page
+    charts = page[page.index("<svg") :]
+    assert "#" not in charts.replace("&#", "")  # no colour stands in a chart itself
+
+
+def test_held_out_edges_that_are_training_edges_are_counted(follow: FollowReport, report: Report) -> None:
+    assert "are training edges too" not in render(report)
+    mixed = follow.model_copy(update={"held_out_edges": 200, "also_trained": 50})
+    page = render(report.model_copy(update={"follow": mixed}))
+    assert "50 of the 200 held-out edges (25.0%) are training edges too" in page
 
 
 def test_a_chart_is_well_formed_and_has_a_point_for_every_finite_value() -> None:

@@ -27,6 +27,8 @@ from bundle.records import StrictRecord, first_error
 
 FORMAT_VERSION = 1
 COMMIT_FILE = "graph.json"
+# Where more than this share of the held-out edges cannot be predicted, a warning says so.
+MOST_HELD_OUT = 0.5
 Part = Literal["edges", "valid", "test"]
 RowArray = Int32[npt.NDArray[np.int32], " _"]
 
@@ -40,7 +42,11 @@ class EntityRecord(StrictRecord):
 
 
 class RelationRecord(StrictRecord):
-    """One relation in `graph.json`; `edges`, `valid` and `test` count what is stored in each part."""
+    """One relation in `graph.json`; `edges`, `valid` and `test` count what is stored in each part.
+
+    Of the held-out edges, validation and test together, `held_out_trained` are training edges as well and
+    `held_out_unseen` have an end that no training edge of any relation has. Earlier releases did not count them.
+    """
 
     name: str
     source: str
@@ -54,6 +60,8 @@ class RelationRecord(StrictRecord):
     test: int = Field(ge=0)
     duplicates: int = Field(ge=0)
     self_loops: int = Field(ge=0)
+    held_out_trained: int | None = Field(default=None, ge=0)
+    held_out_unseen: int | None = Field(default=None, ge=0)
 
 
 class SplitRecord(StrictRecord):
@@ -66,7 +74,7 @@ class SplitRecord(StrictRecord):
 
 
 class GraphRecord(StrictRecord):
-    """The whole of `graph.json`. `digest` covers every array and every other field of it."""
+    """The whole of `graph.json`. `digest` covers every array and what else cannot be counted from them."""
 
     format_version: int
     digest: str
@@ -121,6 +129,8 @@ class PreparedRelation:
     test: Edges
     duplicates: int
     self_loops: int
+    held_out_trained: int | None = None
+    held_out_unseen: int | None = None
 
     def part(self, part: Part) -> Edges:
         """The training edges, or those held out for validation or test."""
@@ -153,6 +163,25 @@ class PreparedGraph:
         known = ", ".join(relation.name for relation in self.relations[:20])
         raise UsageError(f"{self.path} has no relation {name!a:.80}; it has: {known}.")
 
+    def warnings(self) -> tuple[str, ...]:
+        """What makes figures measured on the held-out edges mean less than they seem to, one line each."""
+        held_out = sum(len(relation.valid) + len(relation.test) for relation in self.relations)
+        trained = sum(relation.held_out_trained or 0 for relation in self.relations)
+        unseen = sum(relation.held_out_unseen or 0 for relation in self.relations)
+        lines = []
+        if trained:
+            lines.append(
+                f"{trained:,} of {held_out:,} held-out edges are training edges as well, so figures are better than "
+                "they should be. Take these edges out of the files to train on."
+            )
+        if unseen > MOST_HELD_OUT * held_out:
+            advice = 'Split by "random", or evaluate' if self.split and self.split.by == "time" else "Evaluate"
+            lines.append(
+                f"{unseen:,} of {held_out:,} held-out edges have an end that no training edge has, so no model can "
+                f"predict them. {advice} newcomers."
+            )
+        return tuple(lines)
+
     def split_relation(self) -> PreparedRelation:
         """The relation whose edges were held out. Raises UsageError when the graph was prepared without a split."""
         held_out = [relation for relation in self.relations if len(relation.test)]
@@ -169,7 +198,11 @@ def load_prepared(path: Path) -> PreparedGraph:
 
     Raises RunIncomplete when `graph.json` or an array is missing, RunError when one is not what `graph.json` says.
     """
-    record = read_record(path)
+    return open_prepared(path, read_record(path))
+
+
+def open_prepared(path: Path, record: GraphRecord) -> PreparedGraph:
+    """Map the arrays in the directory `path`, of which `record` tells. Raises as `load_prepared`."""
     try:
         entities = tuple(_open_entity(path, entity) for entity in record.entities)
         relations = tuple(_open_relation(path, i, relation) for i, relation in enumerate(record.relations))
@@ -236,6 +269,8 @@ def _open_relation(path: Path, index: int, record: RelationRecord) -> PreparedRe
         test=_held_out(path, "test", index, record.test),
         duplicates=record.duplicates,
         self_loops=record.self_loops,
+        held_out_trained=record.held_out_trained,
+        held_out_unseen=record.held_out_unseen,
     )
 
 

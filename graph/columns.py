@@ -16,11 +16,20 @@ from jaxtyping import Bool, Float64, Int64
 from bundle.ids import MAX_INT_ID, MAX_STRING_ID_BYTES
 
 _MAX_DIGITS = len(str(MAX_INT_ID))
+# Weights are stored with 32 bits: more is infinite there, and less, which is not zero, would be.
 _MAX_WEIGHT = float(np.finfo(np.float32).max)
+_MIN_WEIGHT = float(np.finfo(np.float32).smallest_subnormal)
+# The 36 places of a UUID's text: hyphens at four of them, hexadecimal digits at the others.
+_UUID_BYTES, _UUID_LENGTH, _UUID_HYPHENS = 16, 36, (8, 13, 18, 23)
+_HEXADECIMAL = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
+# A whole number in text with a point or an exponent has at most so many digits, and so many after the point.
+_DECIMAL_TEXT = pa.decimal256(60, 20)
+_WHOLE_DECIMAL = pa.decimal256(76, 0)
 INT_ID = f"a whole number from 0 to {MAX_INT_ID}, in digits alone and without leading zeros"
 STRING_ID = f"text of 1 to {MAX_STRING_ID_BYTES} bytes of UTF-8"
 WEIGHT = "a finite number, not negative"
-TIME = "a whole number of 64 bits (Unix seconds, or any count that grows with time)"
+TIME = "a whole number of 64 bits (Unix seconds, or any count that grows with time), or a date as in 2026-01-31"
+_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 @dataclass(slots=True, eq=False)
@@ -33,8 +42,10 @@ class BadValue(Exception):
 
 
 def int_ids(column: Any) -> Int64[npt.NDArray[np.int64], " n"]:
-    """The column as integer ids. Raises BadValue."""
+    """The column as integer ids: integers, decimals that are whole, or text of digits. Raises BadValue."""
     column = _present(column, INT_ID)
+    if pa.types.is_decimal(column.type):
+        column = _whole(column, INT_ID)
     if pa.types.is_integer(column.type):
         return _refuse_first(_integers(column), column, INT_ID)
     if not _is_text(column.type):
@@ -49,10 +60,17 @@ def int_ids(column: Any) -> Int64[npt.NDArray[np.int64], " n"]:
 
 
 def string_ids(column: Any) -> Any:
-    """The column as string ids, a LargeBinaryArray. Integers count as their decimal form. Raises BadValue."""
+    """The column as string ids, a LargeBinaryArray. Raises BadValue.
+
+    Integers and decimals that are whole count as their decimal form, 16 bytes of fixed size as a UUID's text.
+    """
     column = _present(column, STRING_ID)
-    if pa.types.is_integer(column.type):
+    if pa.types.is_decimal(column.type):
+        column = _rescaled(column, STRING_ID)
+    if pa.types.is_integer(column.type) or pa.types.is_decimal(column.type):
         column = column.cast(pa.large_string())
+    if pa.types.is_fixed_size_binary(column.type):
+        column = _uuid_text(column) if column.type.byte_width == _UUID_BYTES else column.cast(pa.large_binary())
     if not _is_text(column.type):
         raise BadValue(None, _type_name(column), STRING_ID)
     text = column.cast(pa.large_binary())
@@ -66,21 +84,77 @@ def string_ids(column: Any) -> Any:
 
 def weights(column: Any) -> Float64[npt.NDArray[np.float64], " n"]:
     """The column as weights. Raises BadValue."""
-    column = _numeric(_present(column, WEIGHT), WEIGHT)
+    column = _present(column, WEIGHT)
+    kind = column.type
+    if _is_text(kind):
+        column = _cast(column.cast(pa.large_binary()), pa.large_string(), WEIGHT)
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise BadValue(None, _type_name(column), WEIGHT)
+    if pa.types.is_integer(kind):
+        column = column.cast(pa.float64(), safe=False)  # of a weight beyond 2^53 the last digits do not matter
     values: npt.NDArray[np.float64] = _cast(column, pa.float64(), WEIGHT).to_numpy(zero_copy_only=False)
-    bad = ~((values >= 0) & (values <= _MAX_WEIGHT))
+    bad = ~((values >= 0) & (values <= _MAX_WEIGHT)) | ((values > 0) & (values < _MIN_WEIGHT))
     if bad.any():
         row = int(bad.argmax())
-        raise BadValue(row, float(values[row]), WEIGHT)
+        within = f"{WEIGHT}, and if not 0 from {_MIN_WEIGHT:.1e} to {_MAX_WEIGHT:.1e}"
+        raise BadValue(row, float(values[row]), within if 0 < values[row] < np.inf else WEIGHT)
     return values
 
 
 def times(column: Any) -> Int64[npt.NDArray[np.int64], " n"]:
-    """The column as times; a Parquet timestamp counts as its Unix seconds. Raises BadValue."""
-    column = _numeric(_present(column, TIME), TIME)
+    """The column as times: whole numbers, or dates and times of day as Unix seconds. Raises BadValue.
+
+    Parts of a second are left out. Without a zone a time is one of UTC.
+    """
+    column = _present(column, TIME)
+    kind = column.type
+    if pa.types.is_date(kind):
+        column = column.cast(pa.timestamp("s" if pa.types.is_date32(kind) else "ms"))
     if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("s"), safe=False)
+        return np.floor_divide(_integers(column.cast(pa.int64())), _UNITS[column.type.unit])
+    if pa.types.is_decimal(kind):
+        column = _whole(column, TIME)
+    if _is_text(kind):
+        return _times_of_text(_cast(column.cast(pa.large_binary()), pa.large_string(), TIME))
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(kind)):
+        raise BadValue(None, _type_name(column), TIME)
     values: npt.NDArray[np.int64] = _cast(column, pa.int64(), TIME).to_numpy(zero_copy_only=False)
+    return values
+
+
+def _times_of_text(text: Any) -> Int64[npt.NDArray[np.int64], " n"]:
+    """Every row by its own form: digits; a number with a point or an exponent; a date; a date and a time of day."""
+    if _casts(text, pa.int64()):
+        return _integers(text.cast(pa.int64()))
+    values = np.zeros(len(text), dtype=np.int64)
+    dated = pc.match_substring_regex(text, r"^\d{4}-\d\d-\d\d").to_numpy(zero_copy_only=False)
+    # Arrow takes neither parts of a second where seconds are wanted, nor the zone as BigQuery and Snowflake write it.
+    bare = pc.replace_substring_regex(text, r"(:\d\d)[.]\d+", r"\1")
+    bare = pc.replace_substring_regex(pc.replace_substring_regex(bare, r" UTC$", "Z"), r" ([+-]\d\d:?\d\d)$", r"\1")
+    zoned = pc.match_substring_regex(bare, r":.*(Z|[+-]\d\d(:?\d\d)?)$").to_numpy(zero_copy_only=False)
+    forms: tuple[tuple[npt.NDArray[np.bool_], Any, Callable[[Any], Any]], ...] = (
+        (~dated, text, _whole_text),
+        (dated & zoned, bare, lambda part: _cast(part, pa.timestamp("s", tz="UTC"), TIME).cast(pa.int64())),
+        (dated & ~zoned, bare, lambda part: _cast(part, pa.timestamp("s"), TIME).cast(pa.int64())),
+    )
+    bad = len(text)
+    for mask, source, convert in forms:
+        rows = np.flatnonzero(mask)
+        try:
+            values[rows] = _integers(convert(source.take(pa.array(rows))))
+        except BadValue as error:
+            bad = min(bad, int(rows[error.row or 0]))
+    if bad < len(text):
+        raise BadValue(bad, text[bad].as_py(), TIME)
+    return values
+
+
+def _whole_text(text: Any) -> Any:
+    """Text of whole numbers that may have a point or an exponent, as int64, exactly. Raises BadValue."""
+    sound = _sound(text, _DECIMAL_TEXT)
+    values = _whole(text.slice(0, sound).cast(_DECIMAL_TEXT), TIME)
+    if sound < len(text):
+        raise BadValue(sound, text[sound].as_py(), TIME)
     return values
 
 
@@ -90,22 +164,39 @@ def _first(bad: Bool[npt.NDArray[np.bool_], " n"]) -> int:
 
 
 def _present(column: Any, expected: str) -> Any:
+    """The column without encodings and wrappers. Raises BadValue for the first null."""
     if pa.types.is_dictionary(column.type):  # whose null may stand among its values
         column = column.dictionary_decode()
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.storage
     if column.null_count:
         raise BadValue(int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))), None, expected)
-    return column
+    return column if len(column) else pa.array([], type=pa.large_string())  # without a value any type will do
 
 
-def _numeric(column: Any, expected: str) -> Any:
-    kind = column.type
-    if _is_text(kind):
-        return _cast(column.cast(pa.large_binary()), pa.large_string(), expected)
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return column
-    if pa.types.is_timestamp(kind) and expected == TIME:
-        return column
-    raise BadValue(None, _type_name(column), expected)
+def _rescaled(column: Any, expected: str) -> Any:
+    """Decimals of any size as whole ones, exactly. Raises BadValue for the first that has a fraction."""
+    return _cast(column, _WHOLE_DECIMAL, expected)
+
+
+def _whole(column: Any, expected: str) -> Any:
+    """Decimals as int64, exactly. Raises BadValue for the first that has a fraction or is too large."""
+    return _cast(_rescaled(column, expected), pa.int64(), expected)
+
+
+def _uuid_text(column: Any) -> Any:
+    """16 bytes each as text: 8-4-4-4-12 hexadecimal digits."""
+    binary = column.cast(pa.large_binary())
+    start, end = _offsets(binary)[[0, -1]]
+    data = np.frombuffer(binary.buffers()[2] or b"", dtype=np.uint8)[start:end]
+    text = np.full((len(column), _UUID_LENGTH), ord("-"), dtype=np.uint8)
+    digits = np.delete(np.arange(_UUID_LENGTH), _UUID_HYPHENS)
+    text[:, digits[0::2]] = _HEXADECIMAL[data >> 4].reshape(-1, _UUID_BYTES)
+    text[:, digits[1::2]] = _HEXADECIMAL[data & 15].reshape(-1, _UUID_BYTES)
+    offsets = np.arange(len(column) + 1, dtype=np.int64) * _UUID_LENGTH
+    return pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), len(column), [None, pa.py_buffer(offsets), pa.py_buffer(text)]
+    )
 
 
 def _integers(column: Any) -> Int64[npt.NDArray[np.int64], " n"]:
@@ -143,9 +234,16 @@ def _offsets(text: Any) -> Int64[npt.NDArray[np.int64], " n_plus_1"]:
 
 
 def _cast(column: Any, kind: Any, expected: str) -> Any:
-    """Cast, and when that fails find the first row that does by halving."""
+    sound = _sound(column, kind)
+    if sound < len(column):
+        raise BadValue(sound, column[sound].as_py(), expected)
+    return column.cast(kind)
+
+
+def _sound(column: Any, kind: Any) -> int:
+    """How many rows cast before the first that does not, which is found by halving."""
     if _casts(column, kind):
-        return column.cast(kind)
+        return len(column)
     low, high = 0, len(column)  # rows before `low` cast; some row before `high` does not
     while high - low > 1:
         middle = (low + high) // 2
@@ -153,7 +251,7 @@ def _cast(column: Any, kind: Any, expected: str) -> Any:
             low = middle
         else:
             high = middle
-    raise BadValue(low, column[low].as_py(), expected)
+    return low
 
 
 def _casts(column: Any, kind: Any) -> bool:
@@ -168,8 +266,10 @@ def _is_text(kind: Any) -> bool:
     tests: tuple[Callable[[Any], bool], ...] = (
         pa.types.is_string,
         pa.types.is_large_string,
+        pa.types.is_string_view,
         pa.types.is_binary,
         pa.types.is_large_binary,
+        pa.types.is_binary_view,
     )
     return any(test(kind) for test in tests)
 

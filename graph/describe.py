@@ -1,8 +1,7 @@
 """What a graph holds: counts, degrees, reciprocity, coverage, repeats and self-loops, relation by relation."""
 
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,18 @@ from jaxtyping import Int32, UInt64
 from bundle.prepared import Edges, PreparedGraph, PreparedRelation
 from bundle.progress import SILENT, Progress
 from graph.dedupe import BUCKET_EDGES, bucket_of
+from graph.held_out import HeldOut, chunks, held_out_counts
 from graph.prepare import prepare
+from graph.schema import read_graph_file
+from graph.source import find_inputs
 from graph.spool import RawColumn
 
 # Edges are counted this many at a time.
 _CHUNK = 1 << 20
 # A graph of more relations than this is described in a table, one line each.
 _MAX_WHOLE = 12
+# An edge that weighs less than this share of the mean teaches next to nothing.
+NEGLIGIBLE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,16 @@ class Degrees:
 
 
 @dataclass(frozen=True, slots=True)
+class Weights:
+    """The weights of a relation's training edges; training scales them to mean 1."""
+
+    min: float
+    mean: float
+    max: float
+    negligible: int  # edges whose weight is positive and less than a millionth of the mean
+
+
+@dataclass(frozen=True, slots=True)
 class RelationDescription:
     """One relation; all counts are after repeats and self-loops were left out, held-out edges included."""
 
@@ -48,11 +62,13 @@ class RelationDescription:
     train: int
     valid: int
     test: int
+    trained: int  # held-out edges that are training edges as well
     unseen: int  # held-out edges with an end that is in no training edge of any relation
     duplicates: int
     self_loops: int
     sources: Degrees
     targets: Degrees
+    weights: Weights | None
     reciprocity: float | None  # share of edges whose reverse is there too; None between two types
 
 
@@ -64,6 +80,7 @@ class GraphDescription:
     digest: str
     entities: dict[str, int]
     relations: tuple[RelationDescription, ...]
+    warnings: tuple[str, ...]
 
     def __str__(self) -> str:
         return report(self)
@@ -76,26 +93,29 @@ def describe(graph_toml: Path, progress: Progress = SILENT) -> GraphDescription:
     """
     with tempfile.TemporaryDirectory(prefix="twhin-describe-") as directory:
         prepared = prepare(graph_toml, Path(directory) / "graph", progress)
-        return describe_prepared(prepared, str(graph_toml), Path(directory), progress)
+        description = describe_prepared(prepared, str(graph_toml), Path(directory), progress)
+    repeats = [
+        f"{path} is reached under another name as well, and read once."
+        for edge_input in find_inputs(read_graph_file(graph_toml), graph_toml)
+        for path in edge_input.repeats
+    ]
+    return replace(description, warnings=(*repeats, *description.warnings))
 
 
 def describe_prepared(graph: PreparedGraph, name: str, work: Path, progress: Progress = SILENT) -> GraphDescription:
     """Describe a prepared graph; `work` is a directory for files of passing use."""
-    in_training = {entity.name: np.zeros(entity.count, dtype=np.bool_) for entity in graph.entities}
-    for relation in graph.relations:
-        for src, dst in _chunks(relation.train):
-            in_training[relation.source][src] = True
-            in_training[relation.target][dst] = True
+    entities = {entity.name: entity.count for entity in graph.entities}
     relations = []
     with progress.stage("counting", len(graph.relations), "relations") as stage:
-        for relation in graph.relations:
-            relations.append(_relation(relation, in_training, work))
+        for relation, held_out in zip(graph.relations, held_out_counts(graph), strict=True):
+            relations.append(_relation(relation, held_out, entities, work))
             stage.advance()
-    return GraphDescription(name, graph.digest, {e.name: e.count for e in graph.entities}, tuple(relations))
+    warnings = (*graph.warnings(), *(line for relation in relations for line in _weight_warnings(relation)))
+    return GraphDescription(name, graph.digest, entities, tuple(relations), warnings)
 
 
 def _relation(
-    relation: PreparedRelation, in_training: dict[str, npt.NDArray[np.bool_]], work: Path
+    relation: PreparedRelation, held_out: HeldOut, entities: dict[str, int], work: Path
 ) -> RelationDescription:
     parts = (relation.train, relation.valid, relation.test)
     sources, targets = zip(*(pair for part in parts for pair in part.directed(relation.symmetric)), strict=True)
@@ -109,22 +129,15 @@ def _relation(
         train=len(relation.train),
         valid=len(relation.valid),
         test=len(relation.test),
-        unseen=sum(_unseen(part, in_training[relation.source], in_training[relation.target]) for part in parts[1:]),
+        trained=held_out.trained,
+        unseen=held_out.unseen,
         duplicates=relation.duplicates,
         self_loops=relation.self_loops,
-        sources=_degrees(sources, len(in_training[relation.source])),
-        targets=_degrees(targets, len(in_training[relation.target])),
+        sources=_degrees(sources, entities[relation.source]),
+        targets=_degrees(targets, entities[relation.target]),
+        weights=_weights(relation.train),
         reciprocity=_reciprocity(relation, parts, work),
     )
-
-
-def _chunks(edges: Edges) -> Iterator[tuple[Int32[npt.NDArray[np.int32], " n"], Int32[npt.NDArray[np.int32], " n"]]]:
-    for start in range(0, len(edges), _CHUNK):
-        yield edges.src[start : start + _CHUNK], edges.dst[start : start + _CHUNK]
-
-
-def _unseen(edges: Edges, sources: npt.NDArray[np.bool_], targets: npt.NDArray[np.bool_]) -> int:
-    return sum(int(np.count_nonzero(~(sources[src] & targets[dst]))) for src, dst in _chunks(edges))
 
 
 def _degrees(columns: tuple[Int32[npt.NDArray[np.int32], " _"], ...], entities: int) -> Degrees:
@@ -138,6 +151,24 @@ def _degrees(columns: tuple[Int32[npt.NDArray[np.int32], " _"], ...], entities: 
     median, p90, p99 = (float(value) for value in np.percentile(part, [50, 90, 99]))
     share = len(part) / entities
     return Degrees(len(part), share, int(part.min()), median, p90, p99, int(part.max()), float(part.mean()))
+
+
+def _weights(edges: Edges) -> Weights | None:
+    if edges.weight is None or len(edges) == 0:
+        return None
+    mean = float(np.mean(edges.weight, dtype=np.float64))
+    negligible = np.count_nonzero((edges.weight > 0) & (edges.weight < NEGLIGIBLE * mean))
+    return Weights(float(edges.weight.min()), mean, float(edges.weight.max()), int(negligible))
+
+
+def _weight_warnings(relation: RelationDescription) -> list[str]:
+    if relation.weights is None or relation.weights.negligible <= relation.train / 2:
+        return []
+    return [
+        f"{relation.name}: {relation.weights.negligible:,} of {relation.train:,} training edges weigh less than a "
+        f"millionth of the mean, because some weigh up to {relation.weights.max:.3g}: they teach next to nothing. "
+        "Correct weights that are none, or cap them."
+    ]
 
 
 def _reciprocity(relation: PreparedRelation, parts: tuple[Edges, ...], work: Path) -> float | None:
@@ -158,7 +189,7 @@ def _deal(parts: tuple[Edges, ...], edges: int, work: Path) -> list[RawColumn]:
     count = -(-edges // BUCKET_EDGES)
     buckets = [RawColumn(work / f"pairs.{i}", np.uint64) for i in range(count)]
     for part in parts:
-        for src, dst in _chunks(part):
+        for src, dst in chunks(part):
             keys = _key(src, dst)
             numbers = bucket_of(_key(np.minimum(src, dst), np.maximum(src, dst)), count)
             order = np.argsort(numbers, kind="stable")
@@ -185,20 +216,23 @@ def report(graph: GraphDescription) -> str:
     lines = [f"{graph.graph}  (digest {graph.digest[:12]})", "", "entities"]
     lines += [f"  {name:<20} {count:>14,}" for name, count in graph.entities.items()]
     if len(graph.relations) > _MAX_WHOLE:
-        return "\n".join([*lines, "", *_table(graph.relations)])
-    for relation in graph.relations:
-        lines += ["", *_relation_lines(relation)]
+        lines += ["", *_table(graph.relations)]
+    else:
+        for relation in graph.relations:
+            lines += ["", *_relation_lines(relation)]
+    if graph.warnings:
+        lines += ["", "warnings", *(f"  {warning}" for warning in graph.warnings)]
     return "\n".join(lines)
 
 
 def _table(relations: tuple[RelationDescription, ...]) -> list[str]:
     """One line for each relation, where there are too many to show each whole."""
     width = min(max(len(relation.name) for relation in relations), 60)
-    columns = ("training", "valid", "test", "unseen", "duplicates", "self-loops")
+    columns = ("training", "valid", "test", "trained", "unseen", "duplicates", "self-loops")
     lines = [f"  {'relation':<{width}}" + "".join(f"{name:>12}" for name in columns)]
     totals = [0] * len(columns)
     for r in relations:
-        counts = [r.train, r.valid, r.test, r.unseen, r.duplicates, r.self_loops]
+        counts = [r.train, r.valid, r.test, r.trained, r.unseen, r.duplicates, r.self_loops]
         totals = [total + count for total, count in zip(totals, counts, strict=True)]
         lines.append(f"  {r.name[:width]:<{width}}" + "".join(f"{count:>12,}" for count in counts))
     return [*lines, f"  {'all':<{width}}" + "".join(f"{total:>12,}" for total in totals)]
@@ -211,8 +245,15 @@ def _relation_lines(relation: RelationDescription) -> list[str]:
         f"  edges {relation.edges:,}: {relation.train:,} training, {relation.valid:,} valid, {relation.test:,} test",
         f"  left out: {relation.duplicates:,} duplicates, {relation.self_loops:,} self-loops",
     ]
+    if relation.trained:
+        lines.append(f"  held out, but training edges as well: {relation.trained:,}")
     if relation.unseen:
         lines.append(f"  held out, but with an end unseen in training: {relation.unseen:,}")
+    if relation.weights is not None:
+        lines.append(
+            f"  weights: min {relation.weights.min:.3g}, mean {relation.weights.mean:.3g}, "
+            f"max {relation.weights.max:.3g}"
+        )
     if relation.reciprocity is not None:
         lines.append(f"  reciprocity {relation.reciprocity:.1%}")
     return [*lines, _degree_line("sources", relation.sources), _degree_line("targets", relation.targets)]

@@ -20,6 +20,10 @@ class EdgeFile(Protocol):
         """Where it is."""
         ...
 
+    def names(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """The names of the columns, none in a file without a line; a text file is split so that it has `wanted`."""
+        ...
+
     def batches(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
         """The named columns as Arrow record batches; the stage advances by bytes of the file."""
         ...

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from jaxtyping import Float64, Int64
 
 from bundle.errors import EdgeFileError
@@ -112,10 +113,28 @@ def _found(error: BadValue) -> str:
 
 
 def _advice(error: BadValue) -> str:
-    if error.row is None and error.expected == columns.INT_ID:
-        return 'Write the column as integers (a float cannot hold every id), or set id = "string" for the type.'
+    """What to do. An id that is no integer may be a string, but for that the whole type must have strings."""
     if error.row is None:
-        return "Write the column in that type."
-    if error.expected == columns.INT_ID and error.found is not None:
+        return _TYPE_ADVICE[error.expected]
+    if error.expected == columns.INT_ID and _is_string_id(error.found):
         return 'Correct the row, or set id = "string" for the entity type.'
     return "Correct or remove the row."
+
+
+_TYPE_ADVICE = {
+    columns.INT_ID: "Write the column as integers; a float cannot hold every id. (Text and UUIDs are ids of a type "
+    'with id = "string".)',
+    columns.STRING_ID: "Write the column as text or as integers; a float cannot hold every id.",
+    columns.WEIGHT: "Write the column as numbers.",
+    columns.TIME: "Write the column as integers, dates or timestamps.",
+}
+
+
+def _is_string_id(value: object) -> bool:
+    if isinstance(value, int):
+        return True
+    try:
+        columns.string_ids(pa.array([value]))
+    except (BadValue, pa.ArrowInvalid):
+        return False
+    return True

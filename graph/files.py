@@ -1,58 +1,142 @@
 """Which files a relation's edges stand in, and what sort each is by its ending."""
 
-import glob
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bundle.errors import EdgeFileError, GraphFileError
 from graph.edge_file import EdgeFile
+from graph.jsonlines import JsonLinesEdgeFile
 from graph.parquet import ParquetEdgeFile
+from graph.partitions import PartitionedEdgeFile, partition_values
 from graph.text import CSV_DELIMITERS, TSV_DELIMITERS, TextEdgeFile
 from graph.textstream import CODECS, file_opener
 
 _GLOB_CHARACTERS = frozenset("*?[")
+_PARQUET = (".parquet", ".pq")
+_JSON_LINES = (".jsonl", ".ndjson", ".json")
+_TEXT = {".csv": CSV_DELIMITERS, ".tsv": TSV_DELIMITERS}
+# Logs of tables whose folders hold files that are no longer part of the table.
+_TABLE_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 
 
-def expand(base: Path, patterns: Sequence[str], key: str) -> list[Path]:
-    """The files that `patterns` name, relative to `base`; those of one glob in the order of their names.
+@dataclass(frozen=True, slots=True)
+class FileList:
+    """The files to read, in order; `repeats` are further names by which one of them was reached."""
 
-    Raises GraphFileError for a glob that matches nothing, EdgeFileError for a file that does not exist.
+    paths: tuple[Path, ...]
+    repeats: tuple[Path, ...]
+
+
+def expand(base: Path, patterns: Sequence[str], key: str) -> FileList:
+    """The files that `patterns` name, relative to `base`: files, folders, globs; of one pattern in the order of names.
+
+    A folder stands for all files in it and below, without those whose names begin with a dot or an underscore. A part
+    of a path that exists as it stands is no glob. A file that is reached twice, by a link or by two patterns, is listed
+    once.
+
+    Raises GraphFileError for a pattern that matches nothing, EdgeFileError for what is no file or cannot be read.
     """
-    paths: list[Path] = []
+    paths: dict[tuple[int, int], Path] = {}
+    repeats: dict[Path, None] = {}
     for pattern in patterns:
-        matches = _matches(base, pattern)
+        try:
+            matches = sorted((file for match in _matches(base, pattern) for file in _files(match, key)), key=str)
+        except OSError as error:
+            raise EdgeFileError(f"{error.filename}: {error.strerror}. {key} leads there: correct that.") from error
         if not matches:
-            raise GraphFileError(f"{key}: {pattern!r} matches no file in {base.resolve()}. Correct it.")
-        paths += matches
-    for path in paths:
-        if not path.is_file():
-            fault = "is no file" if path.exists() else "does not exist"
-            raise EdgeFileError(f"{path} {fault}. {key} names it: correct that or put the file there.")
-    return paths
+            bracket = " A bracket that is part of a name is written [[]." if "[" in pattern else ""
+            raise GraphFileError(f"{key}: {pattern!r} matches no file in {base.resolve()}. Correct it.{bracket}")
+        for path in dict.fromkeys(matches):
+            status = path.stat()
+            identity = (status.st_dev, status.st_ino)
+            if identity in paths:
+                repeats[path] = None
+            else:
+                paths[identity] = path
+    return FileList(tuple(paths.values()), tuple(repeats))
 
 
-def _matches(base: Path, pattern: str) -> list[Path]:
-    plain = base / pattern
-    if plain.exists() or not _GLOB_CHARACTERS & set(pattern):
-        return [plain]
-    names = glob.glob(pattern, root_dir=base, recursive=True)  # noqa: PTH207  (Path.glob takes no absolute pattern)
-    return [base / name for name in sorted(names)]
+def _matches(base: Path, pattern: str) -> set[Path]:
+    """What a pattern matches. (glob follows links that lead back up for forty rounds, and knows no literal bracket.)"""
+    if not _GLOB_CHARACTERS & set(pattern):
+        return {base / pattern}
+    path = Path(pattern)
+    return set(_matches_below(Path("/"), path.parts[1:]) if path.is_absolute() else _matches_below(base, path.parts))
+
+
+def _matches_below(directory: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """What the parts of a pattern match below a folder; `**` is any number of folders."""
+    if not parts or tuple(parts) == ("**",):
+        yield directory
+        return
+    part, others = parts[0], parts[1:]
+    if part == "**":
+        for folder in _folders(directory, hidden=(".",)):
+            yield from _matches_below(folder, others)
+    elif (directory / part).exists():
+        yield from _matches_below(directory / part, others)
+    elif directory.is_dir():
+        for child in directory.iterdir():
+            if fnmatchcase(child.name, part) and (part.startswith(".") or not child.name.startswith(".")):
+                yield from _matches_below(child, others)
+
+
+def _folders(directory: Path, hidden: tuple[str, ...]) -> Iterator[Path]:
+    """The folder and all below it, save those whose names begin with `hidden`; each once, so that no link loops."""
+    visited: set[Path] = set()
+    waiting = [directory]
+    while waiting:
+        folder = waiting.pop()
+        if folder.is_dir() and (real := folder.resolve()) not in visited:
+            visited.add(real)
+            yield folder
+            waiting += [child for child in folder.iterdir() if not child.name.startswith(hidden)]
+
+
+def _files(match: Path, key: str) -> Iterator[Path]:
+    """A file itself, or what a folder stands for. Raises EdgeFileError for what is neither."""
+    if match.is_file():
+        yield match
+    elif not match.is_dir():
+        fault = "is no file" if match.exists() else "does not exist"
+        raise EdgeFileError(f"{match} {fault}. {key} names it: correct that or put the file there.")
+    elif logs := [kind for log, kind in _TABLE_LOGS.items() if (match / log).exists()]:
+        raise EdgeFileError(
+            f"{match} is a {logs[0]} table: its folder may hold files of rows that were deleted since. "
+            "Export the table to Parquet files and name those."
+        )
+    else:
+        for folder in _folders(match, hidden=(".", "_")):
+            for child in folder.iterdir():
+                if not child.is_dir() and not child.name.startswith((".", "_")):
+                    yield from _files(child, key)
 
 
 def open_edge_file(path: Path, columns: Sequence[str] | None) -> EdgeFile:
-    """The edge file at `path`, whose ending says what it is.
+    """The edge file at `path`, whose ending says what it is; folders called `name=value` above it add columns.
 
     `columns` names the columns of a text file that has no header line.
 
     Raises EdgeFileError for an ending that says nothing.
     """
-    name = path.name.lower()
-    if name.endswith((".parquet", ".pq")):
+    file = _open(path, columns)
+    values = partition_values(path)
+    return PartitionedEdgeFile(file, values) if values else file
+
+
+def _open(path: Path, columns: Sequence[str] | None) -> EdgeFile:
+    ending = path.suffix.lower()
+    if ending in _PARQUET:
         return ParquetEdgeFile(path)
-    text = path.with_suffix("").suffix.lower() if path.suffix.lower() in CODECS else path.suffix.lower()
-    if text in (".csv", ".tsv"):
-        delimiters = CSV_DELIMITERS if text == ".csv" else TSV_DELIMITERS
-        return TextEdgeFile(path, delimiters, tuple(columns) if columns else None, file_opener(path))
+    if ending in CODECS:
+        ending = path.with_suffix("").suffix.lower()
+    if ending in _TEXT:
+        return TextEdgeFile(path, _TEXT[ending], tuple(columns) if columns else None, file_opener(path))
+    if ending in _JSON_LINES:
+        return JsonLinesEdgeFile(path, file_opener(path))
     raise EdgeFileError(
-        f"{path}: the ending does not say what the file is. Use .parquet, .csv or .tsv (text may end in .gz too)."
+        f"{path}: the ending does not say what the file is. Use .parquet, .csv, .tsv or .jsonl, "
+        f"and after one of the last three perhaps {', '.join(CODECS)}; or name the files that are meant by a glob."
     )

@@ -1,6 +1,7 @@
 """Edge files in Parquet, read in batches."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from bundle.errors import EdgeFileError
 from bundle.progress import Stage
 from graph.edge_file import check_columns, one_line
 
+# What pyarrow raises over a damaged file; names of columns may be no UTF-8.
+_UNREADABLE = (pa.ArrowException, OSError, UnicodeError)
 # Rows of a batch: a few megabytes of numbers, so that memory holds little and each batch is worth its overhead.
 BATCH_ROWS = 1 << 18
 
@@ -22,16 +25,26 @@ class ParquetEdgeFile:
 
     path: Path
 
+    def names(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """The columns of the file, nested ones by the name of the whole."""
+        with self._opened() as file:
+            return tuple(file.schema_arrow.names)
+
     def batches(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
         """Read the named columns, a quarter of a million rows at a time."""
+        with self._opened() as file:
+            check_columns(self.path, columns, file.schema_arrow.names, "")
+            size, rows = self.path.stat().st_size, max(file.metadata.num_rows, 1)
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
+                stage.advance(size * batch.num_rows // rows)
+                yield batch
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
         try:
             with pa.parquet.ParquetFile(self.path, pre_buffer=False) as file:  # pre-buffering holds the whole file
-                check_columns(self.path, columns, file.schema_arrow.names, "")
-                size, rows = self.path.stat().st_size, max(file.metadata.num_rows, 1)
-                for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
-                    stage.advance(size * batch.num_rows // rows)
-                    yield batch
-        except (pa.ArrowException, OSError) as error:
+                yield file
+        except _UNREADABLE as error:
             raise EdgeFileError(
                 f"{self.path} is not a readable Parquet file: {one_line(error)}. Write it again."
             ) from error

@@ -27,10 +27,12 @@ from bundle.prepared import (
     SplitRecord,
     id_files,
     load_prepared,
+    open_prepared,
     part_file,
 )
 from bundle.progress import SILENT, Progress
 from graph.assemble import Assembler, DropCounts, Entry
+from graph.held_out import held_out_counts
 from graph.npyfile import ArrayFiles
 from graph.reading import Reading, read_inputs
 from graph.schema import ANY_RELATION, GraphFile, RelationSpec, SplitSpec, read_graph_file
@@ -192,8 +194,16 @@ def _record(
         relations=relations,
         split=_split(graph.split, graph),
     )
-    content = json.dumps([record.model_dump(), files.finish()], sort_keys=True, ensure_ascii=False)
-    return record.model_copy(update={"digest": hashlib.sha256(content.encode()).hexdigest()})
+    # The counts of held-out edges follow from the arrays, and earlier releases had none: the digest is without them.
+    countable = {"relations": {"__all__": {"held_out_trained", "held_out_unseen"}}}
+    content = json.dumps([record.model_dump(exclude=countable), files.finish()], sort_keys=True, ensure_ascii=False)
+    counts = held_out_counts(open_prepared(files.directory, record))
+    relations = [
+        relation.model_copy(update={"held_out_trained": count.trained, "held_out_unseen": count.unseen})
+        for relation, count in zip(relations, counts, strict=True)
+    ]
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    return record.model_copy(update={"digest": digest, "relations": relations})
 
 
 def _relation(entry: Entry, i: int, drops: DropCounts, files: ArrayFiles) -> RelationRecord:

@@ -47,6 +47,8 @@ def read_inputs(graph: GraphFile, inputs: list[EdgeInput], directory: Path, prog
         )
         label = spec.name if edge_input.part == "edges" else f"{spec.name} ({edge_input.part})"
         with progress.stage(f"reading {label}", edge_input.size, "B") as stage:
+            if edge_input.repeats:
+                stage.note(f"{len(edge_input.repeats)} further names of the same files left out")
             for batch in reader.batches(edge_input.paths, stage):
                 _set_aside(batch, spec, spooled, reading)
         reading.spooled.append(spooled)

@@ -1,6 +1,7 @@
 """What a prepared graph was made from: the graph file and its edge files, so that unchanged input is not read twice."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class EdgeInput:
     position: int
     part: Part
     paths: tuple[Path, ...]
+    repeats: tuple[Path, ...]  # further names of some of them, by which they are not read again
 
     @property
     def size(self) -> int:
@@ -47,17 +49,19 @@ class SourceRecord(StrictRecord):
 
 def find_inputs(graph: GraphFile, graph_toml: Path) -> list[EdgeInput]:
     """All edge files of the graph, those of a split by files last. Raises GraphFileError, EdgeFileError."""
-    base, inputs = graph_toml.parent, []
+    inputs: list[EdgeInput] = []
+
+    def add(position: int, part: Part, patterns: Sequence[str], key: str) -> None:
+        files = expand(graph_toml.parent, patterns, f"{graph_toml}: {key}")
+        inputs.append(EdgeInput(position, part, files.paths, files.repeats))
+
     for i, relation in enumerate(graph.relations):
-        key = f"{graph_toml}: relations[{i}] ({relation.name}).files"
-        inputs.append(EdgeInput(i, "edges", tuple(expand(base, relation.files, key))))
-    position = graph.split_relation
-    if isinstance(graph.split, FileSplit) and position is not None:
+        add(i, "edges", relation.files, f"relations[{i}] ({relation.name}).files")
+    if isinstance(graph.split, FileSplit):
+        position = graph.split_relation or 0
         if graph.split.valid is not None:
-            inputs.append(
-                EdgeInput(position, "valid", tuple(expand(base, graph.split.valid, f"{graph_toml}: split.valid")))
-            )
-        inputs.append(EdgeInput(position, "test", tuple(expand(base, graph.split.test, f"{graph_toml}: split.test"))))
+            add(position, "valid", graph.split.valid, "split.valid")
+        add(position, "test", graph.split.test, "split.test")
     return inputs
 
 

@@ -53,21 +53,30 @@ class TextEdgeFile:
     def first_fields(self) -> tuple[str, ...]:
         """The fields of the first line that is not blank. Raises EdgeFileError when there is none."""
         try:
-            first = next(self._records(), None)
+            _, fields = next(self._records(), (0, []))
         except _UNREADABLE as error:
-            raise EdgeFileError(f"{self.path} cannot be read: {one_line(error)}. Copy it again.") from error
-        if first is None:
+            raise self._unreadable(error) from error
+        if not fields:
             raise EdgeFileError(f"{self.path} is empty. Put a header line and edges in it, or leave it out.")
-        return tuple(first[1])
+        return tuple(fields)
+
+    def names(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """The columns that graph.toml or the first line names."""
+        try:
+            self._choose_delimiter(wanted)
+            return self.columns or tuple(next(self._records(), (0, []))[1])
+        except _UNREADABLE as error:
+            raise self._unreadable(error) from error
 
     def batches(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
         """Read the named columns as bytes, some megabytes of text at a time; a file without a line has no batch."""
+        header = self.names(columns)
+        if header:
+            check_columns(self.path, columns, header, self._header_advice(columns, header))
         try:
-            self._choose_delimiter(columns)
             records = self._records()
-            header = self.columns or tuple(next(records, (0, []))[1])
-            if header:
-                check_columns(self.path, columns, header, self._header_advice(columns, header))
+            if not self.columns:
+                next(records, None)
             if next(records, None) is None:
                 return  # pyarrow would take the lack of data for a fault
             yield from self._stream(columns, stage)
@@ -75,7 +84,10 @@ class TextEdgeFile:
             if "straddling" in str(error):
                 line, _ = max(self._records(), key=lambda record: sum(map(len, record[1])))
                 raise self._too_long(line) from error
-            raise EdgeFileError(f"{self.path} cannot be read as text: {one_line(error)}. Write it again.") from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> EdgeFileError:
+        return EdgeFileError(f"{self.path} cannot be read as text: {one_line(error)}. Write it again.")
 
     def _choose_delimiter(self, columns: Sequence[str]) -> None:
         """Take the first delimiter by which the first line has the columns, or as many fields as columns are named."""

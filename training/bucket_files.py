@@ -129,7 +129,7 @@ def _blocks(relation: PreparedRelation, weighted: bool) -> Iterator[EdgeBlock]:
         if weighted:
             weight = np.ones(len(src), dtype=np.float32)
             if relation.train.weight is not None:
-                weight = (relation.train.weight[piece] / np.float32(mean)).astype(np.float32)
+                weight = (relation.train.weight[piece] / np.float64(mean)).astype(np.float32)
         for column in (relation.train.src, relation.train.dst, relation.train.weight):
             forget_pages(column)
         for source, target in Edges(src, dst).directed(relation.symmetric):
@@ -137,13 +137,18 @@ def _blocks(relation: PreparedRelation, weighted: bool) -> Iterator[EdgeBlock]:
 
 
 def _mean_weight(relation: PreparedRelation) -> float:
+    """The mean of the training edges' weights, in 64 bits: a sum of weights overflows 32 bits long before a weight.
+
+    Raises GraphError where nothing can be scaled by it, which is when all weights are 0 or one is not finite.
+    """
     if relation.train.weight is None or len(relation.train) == 0:
         return 1.0
-    mean = float(np.mean(relation.train.weight))
+    mean = float(np.mean(relation.train.weight, dtype=np.float64))
     forget_pages(relation.train.weight)
-    if mean == 0:
+    if mean == 0 or not np.isfinite(mean):
+        fault = "are all 0" if mean == 0 else "have no finite mean"
         raise GraphError(
-            f"All weights of relation {relation.name!a:.80} are 0: it would teach nothing. "
+            f"The weights of relation {relation.name!a:.80} {fault}: it would teach nothing. "
             "Correct the edge file, or set edge_weights = false."
         )
     return mean

@@ -1,5 +1,9 @@
 """Columns become ids, weights and times exactly, or are refused at their first bad row."""
 
+import datetime
+import uuid
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -57,6 +61,51 @@ def test_text_is_an_integer_id_exactly_where_the_wire_says_so(texts: list[str]) 
         assert int_ids(column).tolist() == wanted
 
 
+DECIMALS = [pa.decimal128(38, 0), pa.decimal128(38, 10), pa.decimal256(60, 2), pa.decimal64(18, 0), pa.decimal32(9, 3)]
+
+
+@pytest.mark.parametrize("kind", DECIMALS, ids=str)
+def test_decimals_that_are_whole_are_ids_and_times_exactly(kind: object) -> None:
+    numbers = [0, 7, 123_456] if kind == pa.decimal32(9, 3) else [0, 7, 10**17 + 1]
+    column = pa.array([Decimal(number) for number in numbers], type=kind)
+    assert int_ids(column).tolist() == numbers
+    assert times(column).tolist() == numbers
+    assert string_ids(column).to_pylist() == [str(number).encode() for number in numbers]
+
+
+def test_decimals_that_are_refused() -> None:
+    column = pa.array([Decimal(1), Decimal("1.5")], type=pa.decimal128(38, 2))
+    for convert in (int_ids, string_ids, times):
+        with pytest.raises(BadValue) as caught:
+            convert(column)
+        assert (caught.value.row, caught.value.found) == (1, Decimal("1.50"))
+    with pytest.raises(BadValue) as caught:
+        int_ids(pa.array([Decimal(MAX_INT_ID), Decimal(MAX_INT_ID + 1)], type=pa.decimal128(38, 0)))
+    assert caught.value.row == 1
+    with pytest.raises(BadValue) as caught:
+        int_ids(pa.array([Decimal(1), Decimal(-1)], type=pa.decimal128(38, 0)))
+    assert caught.value.row == 1
+
+
+@pytest.mark.parametrize("kind", [pa.uuid(), pa.binary(16)], ids=str)
+def test_uuids_are_their_text(kind: object) -> None:
+    ids = [uuid.UUID(int=number) for number in (0, 2**128 - 1, 0x0123456789ABCDEF0123456789ABCDEF, 5)]
+    column = pa.array([one.bytes for one in ids], type=kind)
+    assert string_ids(column).to_pylist() == [str(one).encode() for one in ids]
+    assert string_ids(column.slice(1, 2)).to_pylist() == [str(one).encode() for one in ids[1:3]]
+    with pytest.raises(BadValue, match="fixed_size_binary"):
+        int_ids(column)
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.binary_view(), pa.binary(2)], ids=str)
+def test_other_text_types(kind: object) -> None:
+    column = pa.array([b"77", b"12", b"10"]).cast(kind)
+    assert string_ids(column.slice(1)).to_pylist() == [b"12", b"10"]
+    if kind != pa.binary(2):
+        assert int_ids(column.slice(1)).tolist() == [12, 10]
+        assert times(column).tolist() == [77, 12, 10]
+
+
 def test_a_slice_of_a_column_is_checked_alone() -> None:
     column = pa.array(["x", "1", "2", "y"], type=pa.large_binary())
     assert int_ids(column.slice(1, 2)).tolist() == [1, 2]
@@ -106,7 +155,7 @@ def test_string_ids_need_text() -> None:
     assert caught.value.row == 1
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "-1", "x", "", "1e39", "1_0"])
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "-1", "x", "", "1e39", "1_0", "1e-46", "-1e-46"])
 def test_weights_that_are_refused(text: str) -> None:
     with pytest.raises(BadValue) as caught:
         weights(pa.array(["1", "0.5", text], type=pa.string()))
@@ -116,6 +165,9 @@ def test_weights_that_are_refused(text: str) -> None:
 def test_weights() -> None:
     assert weights(pa.array(["1", "0", "2.5", "1e3"])).tolist() == [1, 0, 2.5, 1000]
     assert weights(pa.array([3, 4], type=pa.uint16())).tolist() == [3, 4]
+    assert weights(pa.array([2**53 + 1, 2**64 - 1], type=pa.uint64())).tolist() == [2**53, 2**64]
+    assert weights(pa.array([0.5, 2], type=pa.float16())).tolist() == [0.5, 2]
+    assert weights(pa.array([Decimal("0.5")], type=pa.decimal32(3, 1))).tolist() == [0.5]
     with pytest.raises(BadValue) as caught:
         weights(pa.array([1.0, float("nan")]))
     assert caught.value.row == 1
@@ -128,7 +180,53 @@ def test_times() -> None:
     assert times(pa.array(["-5", "0", str(2**63 - 1)])).tolist() == [-5, 0, 2**63 - 1]
     assert times(pa.array([1.0, 2.0])).tolist() == [1, 2]
     assert times(pa.array([1_500, 2_999], type=pa.timestamp("ms"))).tolist() == [1, 2]
+    assert times(pa.array([-1_500, -1_000], type=pa.timestamp("ms"))).tolist() == [-2, -1]
+    assert times(pa.array([1], type=pa.timestamp("s", tz="Europe/Berlin"))).tolist() == [1]
     assert times(pa.array([2**53 + 1])).tolist() == [2**53 + 1]
+
+
+@pytest.mark.parametrize("kind", [pa.date32(), pa.date64()], ids=str)
+def test_dates_are_unix_seconds(kind: object) -> None:
+    days = [datetime.date(1970, 1, 2), datetime.date(1969, 12, 31), datetime.date(9999, 12, 31)]
+    assert times(pa.array(days, type=kind)).tolist() == [86_400, -86_400, 253_402_214_400]
+
+
+TIME_TEXTS = {
+    "7": 7,
+    "-7": -7,
+    "1700000000.0": 1_700_000_000,
+    "1.7e9": 1_700_000_000,
+    "9007199254740993.0": 9_007_199_254_740_993,
+    "1970-01-02": 86_400,
+    "1970-01-01T00:01": 60,
+    "1970-01-01 00:00:07": 7,
+    "1970-01-01T00:00:07.999999999": 7,
+    "1969-12-31T23:59:58.5": -2,
+    "1970-01-01T00:00:07Z": 7,
+    "1970-01-01T02:00:07.5+02:00": 7,
+    "1970-01-01T02:00:07+0200": 7,
+    "1970-01-01 00:00:07 UTC": 7,
+    "1970-01-01 02:00:07.123 +0200": 7,
+    "0001-01-01": -62_135_596_800,
+}
+
+
+@pytest.mark.parametrize("text", TIME_TEXTS)
+def test_times_in_text(text: str) -> None:
+    assert times(pa.array([text])).tolist() == [TIME_TEXTS[text]]
+
+
+def test_each_row_of_a_text_column_of_times_has_its_own_form() -> None:
+    assert times(pa.array(list(TIME_TEXTS)).dictionary_encode()).tolist() == list(TIME_TEXTS.values())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "nan", "1.5", "1e30", "2026-13-01", "2026-02-30", "2026-01", "2026-01-01T25:00", "01/02/2026"]
+)
+def test_text_that_is_no_time_is_refused_at_its_row(text: str) -> None:
+    with pytest.raises(BadValue) as caught:
+        times(pa.array(["1", "2026-01-01", text, "y"]))
+    assert (caught.value.row, caught.value.found) == (2, text)
 
 
 @pytest.mark.parametrize("column", [pa.array(["1", "1.5"]), pa.array([1.0, 1.5]), pa.array([1, 2**63], pa.uint64())])
@@ -139,9 +237,10 @@ def test_times_that_are_refused(column: object) -> None:
 
 
 def test_empty_columns() -> None:
-    for kind in (pa.int64(), pa.string()):
+    for kind in (pa.int64(), pa.string(), pa.null(), pa.float64(), pa.binary(16), pa.uuid(), pa.list_(pa.int8())):
         assert len(int_ids(pa.array([], type=kind))) == 0
         assert len(string_ids(pa.array([], type=kind))) == 0
+        assert len(times(pa.array([], type=kind))) == len(weights(pa.array([], type=kind))) == 0
     assert int_ids(pa.array([], type=pa.int64())).dtype == np.int64
 
 

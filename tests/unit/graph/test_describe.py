@@ -7,6 +7,7 @@ import pytest
 
 from graph import describe as describe_module
 from graph.describe import describe
+from graph.prepare import prepare
 
 MakeGraph = Callable[..., Path]
 EDGES = "src,dst\n1,2\n2,1\n1,3\n1,4\n3,5\n1,2\n6,6\n"
@@ -55,5 +56,56 @@ def test_many_relations_are_shown_in_a_table(tmp_path: Path) -> None:
     )
     (tmp_path / "train.tsv").write_text("src\tdst\trel\n" + "".join(f"a\tb\tr{i}\na\ta\tr{i}\n" for i in range(20)))
     lines = str(describe(tmp_path / "graph.toml")).splitlines()
-    assert lines[-1].split() == ["all", "20", "0", "0", "0", "0", "20"]
-    assert lines[-2].split() == ["r9", "1", "0", "0", "0", "0", "1"]
+    assert lines[-1].split() == ["all", "20", "0", "0", "0", "0", "0", "20"]
+    assert lines[-2].split() == ["r9", "1", "0", "0", "0", "0", "0", "1"]
+
+
+@pytest.mark.parametrize(("symmetric", "trained"), [(False, 4), (True, 5)])
+def test_held_out_files_that_repeat_training_edges_are_counted_and_warned_about(
+    tmp_path: Path, follows: MakeGraph, symmetric: bool, trained: int
+) -> None:
+    (tmp_path / "valid.csv").write_text("src,dst\n1,2\n7,8\n")
+    (tmp_path / "test.csv").write_text("src,dst\n1,3\n1,3\n4,1\n3,5\n5,9\n")
+    extra = f'symmetric = {str(symmetric).lower()}\n[split]\nby = "files"\nvalid = "valid.csv"\ntest = "test.csv"'
+    graph = describe(follows(EDGES, extra=extra))
+    assert (graph.relations[0].trained, graph.relations[0].unseen) == (trained, 2)
+    assert f"held out, but training edges as well: {trained}" in str(graph)
+    assert graph.warnings == (
+        f"{trained} of 7 held-out edges are training edges as well, so figures are better than they should be. "
+        "Take these edges out of the files to train on.",
+    )
+    loaded = prepare(tmp_path / "graph.toml", tmp_path / "out")
+    assert loaded.relations[0].held_out_trained == trained
+    assert loaded.warnings() == graph.warnings
+    text = str(graph)
+    assert text.splitlines()[-2:] == ["warnings", f"  {graph.warnings[0]}"]
+
+
+def test_the_advice_over_held_out_edges_that_are_trained_helps(tmp_path: Path, follows: MakeGraph) -> None:
+    (tmp_path / "test.csv").write_text("src,dst\n1,3\n")
+    extra = '[split]\nby = "files"\ntest = "test.csv"'
+    assert describe(follows(EDGES, extra=extra)).warnings
+    assert not describe(follows(EDGES.replace("1,3\n", ""), extra=extra)).warnings
+
+
+def test_a_time_split_whose_held_out_edges_cannot_be_predicted_is_warned_about(follows: MakeGraph) -> None:
+    old = "".join(f"{i},{(i + 1) % 100},{i}\n" for i in range(100))
+    new = "".join(f"{i},{i + 100},{i}\n" for i in range(1000, 1015))
+    extra = 'time = "t"\n[split]\nby = "{by}"\nfraction = 0.1'
+    graph = describe(follows("src,dst,t\n" + old + new, extra=extra.format(by="time")))
+    assert graph.warnings == (
+        "15 of 16 held-out edges have an end that no training edge has, so no model can predict them. "
+        'Split by "random", or evaluate newcomers.',
+    )
+    assert not describe(follows("src,dst,t\n" + old + new, extra=extra.format(by="random"))).warnings
+
+
+def test_weights_that_drown_all_others_are_warned_about(follows: MakeGraph) -> None:
+    rows = "".join(f"{i},{i + 1},{3.4e38 if i == 7 else 1}\n" for i in range(10))
+    graph = describe(follows("src,dst,w\n" + rows, extra='weight = "w"'))
+    assert graph.warnings == (
+        "follows: 9 of 10 training edges weigh less than a millionth of the mean, because some weigh up to 3.4e+38: "
+        "they teach next to nothing. Correct weights that are none, or cap them.",
+    )
+    assert "weights: min 1, mean 3.4e+37, max 3.4e+38" in str(graph)
+    assert not describe(follows("src,dst,w\n" + rows.replace("3.4e+38", "100"), extra='weight = "w"')).warnings

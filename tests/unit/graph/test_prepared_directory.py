@@ -129,3 +129,17 @@ def test_a_graph_that_a_run_stands_on_is_not_replaced(tmp_path: Path, follows: M
     with pytest.raises(RunError, match="a finished run stands on that"):
         prepare(graph_toml, out, may_replace=False)
     assert load_prepared(out).digest == digest
+
+
+def test_a_graph_of_an_earlier_release_opens_and_has_the_same_digest(tmp_path: Path, follows: MakeGraph) -> None:
+    rows = "".join(f"{i},{i + 1}\n" for i in range(40))
+    out = tmp_path / "out"
+    graph = prepare(follows("src,dst\n" + rows, extra='[split]\nby = "random"'), out)
+    assert graph.digest == "d30d93feb3ae62ca2e12e7184bbceb28983ad9f937dc7d7f97b587eece9856f8"
+    record = json.loads((out / "graph.json").read_text())
+    for relation in record["relations"]:
+        del relation["held_out_trained"], relation["held_out_unseen"]
+    (out / "graph.json").write_text(json.dumps(record))
+    earlier = load_prepared(out)
+    assert earlier.relations[0].held_out_unseen is None
+    assert earlier.warnings() == ()

@@ -102,14 +102,20 @@ def test_globs_expand_in_the_order_of_names(tmp_path: Path) -> None:
     for name in ("b.csv", "a.csv", "sub/c.csv", "d.tsv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert expand(tmp_path, ["*.csv"], "files") == [tmp_path / "a.csv", tmp_path / "b.csv"]
-    assert expand(tmp_path, ["**/c.csv", "d.tsv"], "files") == [tmp_path / "sub/c.csv", tmp_path / "d.tsv"]
-    assert expand(Path("/nowhere"), [str(tmp_path / "d.*")], "files") == [tmp_path / "d.tsv"]
+    assert expand(tmp_path, ["*.csv"], "files").paths == (
+        tmp_path / "a.csv",
+        tmp_path / "b.csv",
+    )
+    assert expand(tmp_path, ["**/c.csv", "d.tsv"], "files").paths == (
+        tmp_path / "sub/c.csv",
+        tmp_path / "d.tsv",
+    )
+    assert expand(Path("/nowhere"), [str(tmp_path / "d.*")], "files").paths == (tmp_path / "d.tsv",)
 
 
 def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(tmp_path: Path) -> None:
     (tmp_path / "part[1].csv").touch()
-    assert expand(tmp_path, ["part[1].csv"], "files") == [tmp_path / "part[1].csv"]
+    assert expand(tmp_path, ["part[1].csv"], "files").paths == (tmp_path / "part[1].csv",)
 
 
 def test_missing_files(tmp_path: Path) -> None:

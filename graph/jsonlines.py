@@ -1,0 +1,177 @@
+"""Edge files in JSON lines, perhaps compressed: one object a line, read in batches."""
+
+import codecs
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from bundle.errors import EdgeFileError
+from bundle.progress import SilentStage, Stage
+from graph.edge_file import check_columns, one_line, quoted
+from graph.textstream import TextBlocks, TextStream
+
+# Text that is parsed at a time.
+BLOCK_BYTES = 1 << 20
+# The longest line there may be: a file without line ends would be read into memory as one.
+MAX_LINE_BYTES = 1 << 26
+# Beyond it a float does not hold every integer.
+_MAX_EXACT = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLinesEdgeFile:
+    """A file of JSON objects, one a line, of which numbers and text are read; a key that is missing counts as null."""
+
+    path: Path
+    opener: Callable[[], TextStream]
+
+    def names(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """The keys of the first object; none where the file has no line."""
+        decoder: Any = msgspec.json.Decoder(dict[str, object])
+        for line, text in self._lines():
+            return tuple(self._object(line, text, decoder))
+        return ()
+
+    def batches(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
+        """Read the named keys of every object, a megabyte of text at a time."""
+        names = self.names(columns)
+        if not names:
+            return
+        check_columns(self.path, columns, names, "")
+        # An object's own keys may be no names in Python. What is not among them is skipped without being made.
+        fields = [f"field{i}" for i in range(len(columns))]
+        row_type = msgspec.defstruct(
+            "Row", [(name, object, None) for name in fields], rename=dict(zip(fields, columns, strict=True))
+        )
+        decoder: Any = msgspec.json.Decoder(row_type)
+        kinds: list[set[str]] = [set() for _ in columns]
+        for line, block in self._blocks(stage):
+            rows = self._rows(line, block, decoder)
+            arrays = []
+            for name, field, known in zip(columns, fields, kinds, strict=True):
+                values = [getattr(row, field) for row in rows]
+                self._check_kinds(name, values, known, line, block)
+                arrays.append(_array(values))
+            yield pa.record_batch(arrays, names=list(columns))
+
+    def place(self, row: int) -> str:
+        """Lines are counted from 1, blank ones included; finding one reads the file up to there."""
+        for position, (line, _) in enumerate(self._lines()):
+            if position == row:
+                return f"line {line}"
+        return f"object {row + 1}"
+
+    def _rows(self, line: int, block: bytes, decoder: Any) -> list[Any]:
+        """The objects of whole lines, the first of which is `line`.
+
+        The decoder takes any white space between two objects. Where not every line begins and ends with a brace, or
+        the objects are not as many as the lines, each line is decoded alone: blank ones are left out, and the first
+        that holds anything but one object is refused.
+        """
+        lines = block.count(b"\n")
+        if block.startswith(b"{") and block.count(b"\n{") == lines - 1 and _closed_lines(block) == lines:
+            try:
+                rows: list[Any] = decoder.decode_lines(block)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                rows = []
+            if len(rows) == lines:
+                return rows
+        return [self._object(number, text, decoder) for number, text in _numbered(line, block)]
+
+    def _object(self, line: int, text: bytes, decoder: Any) -> Any:
+        try:
+            return decoder.decode(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise EdgeFileError(
+                f"{self.path}, line {line}: found {quoted(text)}, expected one JSON object: {one_line(error)}. "
+                "Correct or remove the line."
+            ) from error
+
+    def _check_kinds(self, name: str, values: list[Any], known: set[str], line: int, block: bytes) -> None:
+        """Raise EdgeFileError for a value that is no number and no text, or a float among text or large integers.
+
+        What floats mean beside these is not clear: 7.0 may be the id 7, and no float is just that large integer.
+        `known` are the kinds that the column has had so far, so that it does not matter where a block ends.
+        """
+        if not _clash(known | _kinds(values)):
+            known |= _kinds(values)
+            return
+        for (number, _), value in zip(_numbered(line, block), values, strict=True):
+            if _clash(known | _kinds([value])):
+                expected = "text or a number" if not known else "text or a number like those before it"
+                raise EdgeFileError(
+                    f"{self.path}, line {number}, column {name!r}: found {quoted(msgspec.json.encode(value))}, "
+                    f"expected {expected}. Correct or remove the row."
+                )
+            known |= _kinds([value])
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """Each line that is not blank, with its number."""
+        for line, block in self._blocks(SilentStage()):
+            yield from _numbered(line, block)
+
+    def _blocks(self, stage: Stage) -> Iterator[tuple[int, bytes]]:
+        """Whole lines, a megabyte or more at a time, and the number of the first."""
+        stream, done, line, rest = self.opener(), 0, 1, b""
+        try:
+            with TextBlocks(stream.file) as text:
+                while read := text.read(BLOCK_BYTES):
+                    consumed = stream.consumed()
+                    stage.advance(consumed - done)
+                    done = consumed
+                    lines, end, rest = (rest + read).rpartition(b"\n")
+                    if len(rest) > MAX_LINE_BYTES:
+                        number = line + lines.count(b"\n") + len(end)
+                        raise EdgeFileError(
+                            f"{self.path}, line {number}: longer than {MAX_LINE_BYTES} bytes. Put each object on a "
+                            "line of its own."
+                        )
+                    if end:
+                        yield line, (lines + end).removeprefix(codecs.BOM_UTF8 if line == 1 else b"")
+                        line += lines.count(b"\n") + 1
+                if rest:
+                    yield line, rest.removeprefix(codecs.BOM_UTF8 if line == 1 else b"") + b"\n"
+        except (pa.ArrowException, OSError, UnicodeError) as error:
+            raise EdgeFileError(f"{self.path} cannot be read as text: {one_line(error)}. Write it again.") from error
+
+
+def _numbered(line: int, block: bytes) -> Iterator[tuple[int, bytes]]:
+    """Each line of a block that is not blank, with its number; the first is `line`."""
+    for number, text in enumerate(block.split(b"\n"), start=line):
+        if text.strip():
+            yield number, text
+
+
+def _closed_lines(block: bytes) -> int:
+    return block.count(b"}\n") + block.count(b"}\r\n")
+
+
+def _kinds(values: list[Any]) -> set[str]:
+    """What is among the values, of text, floats, integers that no float holds, and other things; null is nothing."""
+    types = set(map(type, values)) - {type(None)}
+    kinds = {"text"} if str in types else set()
+    if float in types:
+        kinds.add("float")
+    if int in types and any(abs(value) > _MAX_EXACT for value in values if type(value) is int):
+        kinds.add("large")
+    if types - {str, float, int}:
+        kinds.add("other")
+    return kinds
+
+
+def _clash(kinds: set[str]) -> bool:
+    return "other" in kinds or ("float" in kinds and bool(kinds & {"text", "large"}))
+
+
+def _array(values: list[Any]) -> Any:
+    """The values as an Arrow column: floats, integers, or else text, in which integers are their digits."""
+    if float in set(map(type, values)):
+        return pa.array(values, type=pa.float64())
+    try:
+        return pa.array(values, type=pa.int64())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([None if value is None else str(value) for value in values], type=pa.large_string())

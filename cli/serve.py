@@ -21,21 +21,28 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
     workers: Annotated[int, typer.Option(help="Processes; they share the mapped files.", min=1)] = 1,
     redis: Annotated[
-        str | None, typer.Option("--redis", help="Share live engagements between replicas here.", metavar="URL")
+        str | None,
+        typer.Option("--redis", help="Share live engagements between replicas in this Redis.", metavar="URL"),
+    ] = None,
+    redis_file: Annotated[
+        Path | None,
+        typer.Option("--redis-file", help="The same, by a file with the URL: for one with a password.", metavar="FILE"),
     ] = None,
 ) -> None:
     """Serve the published version over HTTP and change over when another is published.
 
     Every other setting is an environment variable TWHIN_…, listed in docs/api.md.
     """
-    run_service(bundles, host, port, workers, redis)
+    run_service(bundles, host, port, workers, redis, redis_file)
 
 
-def run_service(bundles: Path, host: str, port: int, workers: int = 1, redis: str | None = None) -> None:
+def run_service(
+    bundles: Path, host: str, port: int, workers: int = 1, redis: str | None = None, redis_file: Path | None = None
+) -> None:
     """Start the service and stay until it is stopped. Raises BundleNotFound, UsageError before anything is bound."""
     from service.serve import serve as run
 
-    settings = _settings(bundles, redis)
+    settings = _settings(bundles, redis, redis_file)
     require_free(host, port)
     with suppress(KeyboardInterrupt):  # raised again by uvicorn when Ctrl-C has stopped it and requests are done
         run(settings, host=host, port=port, workers=workers)
@@ -52,14 +59,21 @@ def require_free(host: str, port: int) -> None:
         ) from error
 
 
-def _settings(bundles: Path, redis: str | None) -> "Settings":
-    from pydantic import SecretStr, ValidationError
+def _settings(bundles: Path, redis: str | None, redis_file: Path | None) -> "Settings":
+    from pydantic import ValidationError
 
     from bundle.records import first_error
     from service.settings import Settings
+    from service.state.redis_address import redis_address
 
+    if redis is not None and redis_address(redis).password is not None:
+        raise UsageError(
+            "--redis has a password, and everybody on this machine sees the arguments of a command: "
+            "set TWHIN_REDIS_URL, or name a file with the URL by --redis-file."
+        )
+    given = {"redis_url": redis, "redis_url_file": redis_file}
     try:
-        return Settings(bundles=bundles) if redis is None else Settings(bundles=bundles, redis_url=SecretStr(redis))
+        return Settings(bundles=bundles, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         first = first_error(error)
         raise ConfigError(

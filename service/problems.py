@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from bundle.errors import BundleError, BundleNotFound, TwhinError
+from bundle.errors import BundleError, BundleNotFound, StateError, TwhinError
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -132,6 +132,8 @@ def problem_of(error: TwhinError) -> Problem:
         return Problem(error.code, "that version is not kept here; /v1/info lists the ones that are")
     if isinstance(error, BundleError):
         return Problem(error.code, "that version cannot be served; /v1/info and the log say why")
+    if isinstance(error, StateError):
+        return Problem(error.code, str(error), headers={"retry-after": "1"})
     return Problem(error.code if error.code in STATUS else "internal", str(error))
 
 

@@ -98,17 +98,20 @@ class Runtime:
 def open_store(settings: Settings, metrics: Metrics) -> StateStore:
     """The store of live engagements that the settings ask for. Raises StateError."""
     limit = settings.limits.events_per_user_max
-    if settings.redis_url is None:
+    url = settings.shared_store_url()
+    if url is None:
         return SqliteStore(settings.state_path, limit, metrics.shed)
     # Imported where it is asked for: the client is a tenth of what starting the service costs.
     from service.state.redis import RedisStore
 
     return RedisStore(
-        settings.redis_url.get_secret_value(),
+        url,
         prefix=settings.redis_prefix,
         timeout=settings.redis_timeout_ms / 1000,
+        write_timeout=settings.redis_write_timeout_ms / 1000,
         connections=settings.redis_connections,
         retry_seconds=settings.redis_retry_seconds,
         events_per_user_max=limit,
         metrics=metrics.redis,
+        shed=metrics.shed,
     )

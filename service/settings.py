@@ -6,13 +6,16 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from bundle.errors import ConfigError
+from service.state.redis_address import redis_address
+
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class Limits(BaseSettings):
     """What one request may ask for; `/v1/info` and the OpenAPI document list them."""
 
-    model_config = SettingsConfigDict(env_prefix="TWHIN_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="TWHIN_", frozen=True, extra="forbid", hide_input_in_errors=True)
 
     k_max: PositiveInt = Field(default=1000, description="most candidates or neighbours in one answer")
     batch_max: PositiveInt = Field(default=64, description="most users in one /recommend:batch")
@@ -21,7 +24,9 @@ class Limits(BaseSettings):
     )
     exclude_max: PositiveInt = Field(default=10_000, description="most ids in `exclude`")
     engagements_max: PositiveInt = Field(default=1000, description="most engagements in one request, inline or posted")
-    events_per_user_max: PositiveInt = Field(default=10_000, description="most stored events of one user")
+    events_per_user_max: PositiveInt = Field(
+        default=10_000, description="stored events of one user beyond which none adds"
+    )
     body_max_bytes: PositiveInt = Field(default=2 << 20, description="largest request body, counted as it arrives")
     timeout_ms: PositiveInt = Field(default=2000, description="time a request may take when it names no deadline")
     timeout_max_ms: PositiveInt = Field(
@@ -38,7 +43,7 @@ class Limits(BaseSettings):
 class Settings(BaseSettings):
     """Where the versions are, where live engagements are kept, who may call, and how updates are taken."""
 
-    model_config = SettingsConfigDict(env_prefix="TWHIN_", frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix="TWHIN_", frozen=True, extra="forbid", hide_input_in_errors=True)
 
     bundles: Path = Field(
         default=Path("bundles"), description="directory of versions; CURRENT in it names the one to serve"
@@ -49,9 +54,19 @@ class Settings(BaseSettings):
         default=None, description="SQLite file of live engagements; default: BUNDLES/.state/events.db"
     )
     redis_url: SecretStr | None = Field(default=None, description="Redis for live engagements, shared by replicas")
+    redis_url_file: Path | None = Field(
+        default=None, description="file with that URL, so that its password stands in no environment"
+    )
     redis_prefix: str = Field(default="twhin", description="first part of every Redis key")
-    redis_timeout_ms: PositiveInt = Field(default=50, description="time one Redis operation may take")
-    redis_connections: PositiveInt = Field(default=16, description="connections to Redis in one worker")
+    redis_timeout_ms: PositiveInt = Field(
+        default=50, description="time each reply of Redis to a read may take; a read has at most three"
+    )
+    redis_write_timeout_ms: PositiveInt = Field(
+        default=500, description="the same for a write, which is not waited for by anybody who looks at candidates"
+    )
+    redis_connections: PositiveInt = Field(
+        default=16, description="connections to Redis in one worker for reads, and as many for writes"
+    )
     redis_retry_seconds: PositiveFloat = Field(
         default=1.0, description="mean wait before a failed Redis is probed again"
     )
@@ -100,9 +115,33 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _split_lists(cls, values: dict[str, object]) -> dict[str, object]:
-        lists = ("read_keys", "write_keys", "admin_keys", "cors_origins")
-        return {name: _split(value) if name in lists else value for name, value in values.items()}
+    def _read_texts(cls, values: dict[str, object]) -> dict[str, object]:
+        """A list is separated by commas; any other setting that is set to nothing is as if it were not set."""
+        lists = {name for name, field in cls.model_fields.items() if isinstance(field.default, tuple)}
+        return {
+            name: _items(name, value) if name in lists and isinstance(value, str) else value
+            for name, value in values.items()
+            if name in lists or value != ""
+        }
+
+    @model_validator(mode="after")
+    def _check_redis_url(self) -> "Settings":
+        url = self.shared_store_url()
+        if url is not None:
+            redis_address(url)
+        return self
+
+    def shared_store_url(self) -> str | None:
+        """The URL of the Redis, wherever it was given; None without one. Raises ConfigError."""
+        if self.redis_url_file is None:
+            return None if self.redis_url is None else self.redis_url.get_secret_value()
+        if self.redis_url is not None:
+            raise ConfigError("TWHIN_REDIS_URL and TWHIN_REDIS_URL_FILE are both set: keep one of them")
+        try:
+            return self.redis_url_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise ConfigError(f"TWHIN_REDIS_URL_FILE: {self.redis_url_file} cannot be read: {why}") from None
 
     @property
     def state_path(self) -> Path:
@@ -115,7 +154,9 @@ class Settings(BaseSettings):
         return not (self.read_keys or self.write_keys or self.admin_keys)
 
 
-def _split(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(part.strip() for part in value.split(",") if part.strip())
+def _items(name: str, text: str) -> tuple[str, ...]:
+    items = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not items:
+        # An empty list of keys would open the service to everybody, where somebody meant to close it.
+        raise ConfigError(f"TWHIN_{name.upper()} is set but names nothing: unset it, or list what it should hold")
+    return items

@@ -25,12 +25,17 @@ async def readyz(call: Call) -> Reply:
         raise not_ready("draining")
     if call.runtime.versions.active is None:
         raise not_ready(_why_not_ready(call))
-    degraded = []
+    degraded: list[str] = []
+    answer: dict[str, object] = {"status": "ok", "degraded": degraded}
     if call.runtime.versions.behind:
         degraded.append("published_version_refused")
-    if not call.runtime.state.describe()["healthy"]:
+    state = call.runtime.state.describe()
+    if not state["healthy"]:
         degraded.append("engagements_unavailable")
-    return Reply(orjson.dumps({"status": "degraded" if degraded else "ok", "degraded": degraded}))
+        answer["reasons"] = {"engagements_unavailable": state["reason"]}
+    if degraded:
+        answer["status"] = "degraded"
+    return Reply(orjson.dumps(answer))
 
 
 def _why_not_ready(call: Call) -> str:

@@ -16,14 +16,12 @@ from service.problems import overloaded
 from service.state import sqlite_schema as schema
 from service.state.edge_cache import EdgeCache, Owner
 from service.state.events import Event, Outcome, live_edges
-from service.state.sqlite_writer import Append, Erasure, SqliteWriter
+from service.state.sqlite_writer import Erasure, SqliteWriter
 from service.state.trouble import Trouble
-from service.state.write_queue import QueueFull
+from service.state.write_queue import Append, QueueFull
 
-# So many events are read and added up on the event loop; of users with more, so many may wait to be added up.
+# So many events are read and added up on the event loop.
 FEW_EVENTS = 64
-ADDED_UP_MAX = 64
-TARGETS_KEPT = 500_000
 
 
 class SqliteStore:
@@ -35,10 +33,9 @@ class SqliteStore:
         self._reader = schema.connect(path)
         self._trouble = Trouble()
         self._writer = SqliteWriter(path, events_per_user_max, self._trouble)
-        self._cache = EdgeCache(TARGETS_KEPT)
+        self._cache = EdgeCache()
         self._adder_connection = schema.connect(path)
         self._adder = ThreadPoolExecutor(1, thread_name_prefix="twhin-state-reader")
-        self._adding_up: dict[tuple[Owner, int], asyncio.Future[LiveEdges]] = {}
 
     async def edges_of(self, user_type: str, user: str) -> LiveEdges:
         owner = user_type, user
@@ -46,33 +43,21 @@ class SqliteStore:
             size, stamp = schema.size_and_stamp(self._reader, owner)
             if size <= FEW_EVENTS:
                 return live_edges(schema.events_of(self._reader, owner)) if size else NO_LIVE_EDGES
-            kept = self._cache.get(owner, stamp)
-            return await asyncio.shield(self._added_up(owner, stamp)) if kept is None else kept
+            kept = self._cache.get(owner)
+            if kept is not None and kept[0] == stamp:
+                return kept[1]
+            return await self._cache.added_up(owner, stamp, self._add_up)
         except sqlite3.Error as error:
             raise StateError(f"the store of live engagements failed: {type(error).__name__}") from error
 
-    def _added_up(self, owner: Owner, stamp: int) -> "asyncio.Future[LiveEdges]":
-        """Requests for the same state of the same user share one reading."""
-        under_way = self._adding_up.get((owner, stamp))
-        if under_way is None:
-            if len(self._adding_up) >= ADDED_UP_MAX:
-                self._shed("state_reads")
-                raise StateError("too many users with many events are read at once")
-            under_way = asyncio.get_running_loop().create_task(self._add_up(owner))
-            self._adding_up[owner, stamp] = under_way
-            under_way.add_done_callback(lambda _: self._adding_up.pop((owner, stamp)))
-        return under_way
-
-    async def _add_up(self, owner: Owner) -> LiveEdges:
+    async def _add_up(self, owner: Owner) -> tuple[int, LiveEdges]:
         def read() -> tuple[int, LiveEdges]:
             # One transaction, so that the stamp is that of the events.
             with schema.transaction(self._adder_connection, "BEGIN"):
                 _, stamp = schema.size_and_stamp(self._adder_connection, owner)
                 return stamp, schema.net_effect(self._adder_connection, owner)
 
-        stamp, edges = await asyncio.get_running_loop().run_in_executor(self._adder, read)
-        self._cache.put(owner, stamp, edges)
-        return edges
+        return await asyncio.get_running_loop().run_in_executor(self._adder, read)
 
     async def append(self, events: Sequence[Event]) -> list[Outcome]:
         if not events:

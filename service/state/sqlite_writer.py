@@ -16,34 +16,10 @@ from bundle.errors import StateError
 from service.state import sqlite_schema as schema
 from service.state.events import Event, Outcome
 from service.state.trouble import Trouble
-from service.state.write_queue import WriteQueue
+from service.state.write_queue import Append, WriteQueue
 
-# What may wait is stored in a fraction of a second; what is taken at once, in a few milliseconds.
-EVENTS_WAITING_MAX = 20_000
-EVENTS_AT_ONCE = 1000
 # How long until an erasure that could not be finished is tried again.
 ERASE_AGAIN_SECONDS = 2.0
-
-
-@dataclass(slots=True)
-class Append:
-    """Events of one request; the answer says of each what became of it."""
-
-    events: Sequence[Event]
-    future: "asyncio.Future[list[Outcome]]"
-
-    @property
-    def owner(self) -> tuple[str, str]:
-        """Whose turn it takes. A batch for many users takes that of the first."""
-        return self.events[0].owner
-
-    @property
-    def size(self) -> int:
-        return len(self.events)
-
-    @property
-    def wanted(self) -> bool:
-        return not self.future.cancelled()
 
 
 @dataclass(slots=True)
@@ -61,7 +37,7 @@ class SqliteWriter:
 
     def __init__(self, path: Path, events_per_user_max: int, trouble: Trouble) -> None:
         """Raises StateError when the file cannot be opened."""
-        self._queue: WriteQueue[Append | Erasure] = WriteQueue(EVENTS_WAITING_MAX, EVENTS_AT_ONCE)
+        self._queue: WriteQueue[Append | Erasure] = WriteQueue()
         self._queue_changed = threading.Condition()
         self._closing = False
         self._connection = schema.connect(path)

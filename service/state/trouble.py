@@ -1,6 +1,7 @@
 """What is wrong with a store: said in the log once when it begins, changes or ends, and to whoever asks /readyz."""
 
 import logging
+import time
 
 log = logging.getLogger("twhin.state")
 
@@ -10,19 +11,25 @@ class Trouble:
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
+        self._lasts_until: dict[str, float] = {}
 
     @property
     def reason(self) -> str | None:
         """Why the store does not do all that it should, in our words: no address, no id, no secret."""
         return next(iter(self._reasons.values()), None)
 
-    def begin(self, operation: str, reason: str, words: str = "") -> None:
-        """The `operation` failed for `reason`; `words` are the store's own, for the log."""
+    def begin(self, operation: str, reason: str, words: str | None = None, *, lasts: float = 0.0) -> None:
+        """The `operation` failed for `reason`; `words` are the store's own, for the log.
+
+        It `lasts` at least so many seconds, although the operation may succeed for others.
+        """
+        self._lasts_until[operation] = time.monotonic() + lasts
         if self._reasons.get(operation) != reason:
             self._reasons[operation] = reason
             log.error("engagements: %s fails: %s", operation, reason, extra={"reason": words or reason})
 
     def end(self, operation: str) -> None:
         """The `operation` succeeded."""
-        if self._reasons.pop(operation, None) is not None:
+        if operation in self._reasons and time.monotonic() >= self._lasts_until[operation]:
+            del self._reasons[operation]
             log.info("engagements: %s works again", operation)

@@ -1,8 +1,17 @@
 """The writes that wait for a store: users take turns, what waits is bounded, and what nobody waits for is dropped."""
 
+import asyncio
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, runtime_checkable
+
+from service.state.events import Event, Outcome
+
+# What may wait is stored in a fraction of a second; what is taken at once, in a few milliseconds.
+EVENTS_WAITING_MAX = 20_000
+EVENTS_OF_ONE_OWNER_MAX = EVENTS_WAITING_MAX // 4
+EVENTS_AT_ONCE = 1000
 
 
 @runtime_checkable
@@ -22,6 +31,27 @@ class Waiting(Protocol):
 Write = TypeVar("Write", bound=Waiting)
 
 
+@dataclass(slots=True)
+class Append:
+    """Events of one request; the answer says of each what became of it."""
+
+    events: Sequence[Event]
+    future: "asyncio.Future[list[Outcome]]"
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Whose turn it takes. A batch for many users takes that of the first."""
+        return self.events[0].owner
+
+    @property
+    def size(self) -> int:
+        return len(self.events)
+
+    @property
+    def wanted(self) -> bool:
+        return not self.future.cancelled()
+
+
 class QueueFull(Exception):
     """More waits already than the queue, or one owner's part of it, may hold."""
 
@@ -29,11 +59,7 @@ class QueueFull(Exception):
 class WriteQueue(Generic[Write]):
     """Nobody's writes wait behind all of somebody else's. Not for several threads at once."""
 
-    def __init__(self, events_max: int, events_at_once: int) -> None:
-        """`events_max` may wait, a quarter of them for one owner; about `events_at_once` are taken in one go."""
-        self._events_max = events_max
-        self._per_owner_max = events_max // 4
-        self._events_at_once = events_at_once
+    def __init__(self) -> None:
         # A dict keeps the order in which its keys came: the first key is the owner whose turn is next.
         self._by_owner: dict[Hashable, deque[Write]] = {}
         self._size_of: dict[Hashable, int] = {}
@@ -47,7 +73,7 @@ class WriteQueue(Generic[Write]):
         """Let `write` wait for its turn. Raises QueueFull."""
         own = self._size_of.get(write.owner, 0)
         # A write that is larger than its part goes in when none of the owner's waits: it never could otherwise.
-        if self._size >= self._events_max or (own and own + write.size > self._per_owner_max):
+        if self._size >= EVENTS_WAITING_MAX or (own and own + write.size > EVENTS_OF_ONE_OWNER_MAX):
             raise QueueFull
         self._by_owner.setdefault(write.owner, deque()).append(write)
         self._size_of[write.owner] = own + write.size
@@ -57,7 +83,7 @@ class WriteQueue(Generic[Write]):
         """The next writes that are still wanted, the oldest of each owner in turn."""
         writes: list[Write] = []
         size = 0
-        while self._by_owner and size < self._events_at_once:
+        while self._by_owner and size < EVENTS_AT_ONCE:
             write = self._next()
             if write.wanted:
                 writes.append(write)

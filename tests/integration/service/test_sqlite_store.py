@@ -14,7 +14,7 @@ from service.problems import Problem
 from service.state import sqlite_schema as schema
 from service.state.events import Event, live_edges
 from service.state.sqlite import FEW_EVENTS, SqliteStore
-from service.state.sqlite_writer import EVENTS_WAITING_MAX
+from service.state.write_queue import EVENTS_WAITING_MAX
 
 MOST = 500
 ODD_TEXTS = ["a", "b\x00c", 'quote " and \\', "ligne\n", "名前", "\U0001f600", "%_?'"]

@@ -1,0 +1,76 @@
+"""What Redis is asked to do, in Lua: each script is one round trip, and nothing comes between its steps.
+
+Every user has two keys: a hash of events by id, and a stamp that no two states of a user share, by which a cache knows
+whether it is still right.
+"""
+
+from collections.abc import Sequence
+
+Word = str | bytes | int
+Command = Sequence[Word]
+
+
+def script(body: str, keys: Sequence[str | bytes] = (), arguments: Sequence[Word] = ()) -> Command:
+    """The command that runs a script."""
+    return ("EVAL", body, len(keys), *keys, *arguments)
+
+
+# Arguments: the stamp and the number of events of what the asker keeps already, how many events may come, and a new
+# stamp, for where there is none. Replies: the stamp, the number, and a JSON list of the events, which is empty where
+# the asker has them already or they are more than may come.
+READ = """
+local stamp = redis.call('GET', KEYS[2]) or ''
+local size = redis.call('HLEN', KEYS[1])
+local known = stamp ~= '' and stamp == ARGV[1] and size == tonumber(ARGV[2])
+if known or size == 0 or size > tonumber(ARGV[3]) then return {stamp, size, '[]'} end
+if stamp == '' and ARGV[4] ~= '' and not redis.pcall('SET', KEYS[2], ARGV[4]).err then stamp = ARGV[4] end
+return {stamp, size, '[' .. table.concat(redis.call('HVALS', KEYS[1]), ',') .. ']'}
+"""
+
+# Arguments: a new stamp, then of each event its id, the size at which there is no room for it, and its JSON.
+APPEND = """
+local size = redis.call('HLEN', KEYS[1])
+local before = size
+local outcomes = {}
+for i = 2, #ARGV, 3 do
+    if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then
+        table.insert(outcomes, 'duplicate')
+    elseif size >= tonumber(ARGV[i + 1]) then
+        table.insert(outcomes, 'full')
+    else
+        if size == before then redis.call('SET', KEYS[2], ARGV[1]) end
+        redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
+        size = size + 1
+        table.insert(outcomes, 'stored')
+    end
+end
+return outcomes
+"""
+
+FORGET = """
+local size = redis.call('HLEN', KEYS[1])
+redis.call('DEL', KEYS[1], KEYS[2])
+return size
+"""
+
+# Arguments: a cursor, a pattern, how many keys to look at.
+SCAN = """
+return redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])
+"""
+
+# Keys: both of several users. Argument: the part of an event's JSON that names its target. The stamp goes first, and is
+# not set anew: a Redis without room lets go of keys and takes none.
+FORGET_MENTIONS = """
+local removed = 0
+for i = 1, #KEYS, 2 do
+    local fields = redis.call('HGETALL', KEYS[i])
+    for j = 1, #fields, 2 do
+        if string.find(fields[j + 1], ARGV[1], 1, true) then
+            redis.call('DEL', KEYS[i + 1])
+            redis.call('HDEL', KEYS[i], fields[j])
+            removed = removed + 1
+        end
+    end
+end
+return removed
+"""

@@ -1,0 +1,205 @@
+"""What Redis says and what is made of it: told once in the log, in /readyz with a reason, and never with a secret or an
+id; a slow but sound Redis is enough; what is erased is in no file of it.
+"""
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.settings import Limits
+from tests.support.fault_proxy import FaultProxy
+from tests.support.servers import RedisServer
+from tests.support.service_bundle import user_ids
+
+USERS = user_ids()
+SECRET = "p4ss-of-nobody"
+Start = Callable[..., httpx.Client]
+
+
+@contextmanager
+def _answering(*replies: bytes) -> Iterator[int]:
+    """A server that answers every command with the next of `replies`, the last one again and again; gives its port."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def serve(connection: socket.socket) -> None:
+            left = list(replies)
+            with closing(connection):
+                while asked := connection.recv(1 << 16):
+                    for _ in range(asked.count(b"\r\n$4\r\nEVAL\r\n") or 1):
+                        connection.sendall(left.pop(0) if len(left) > 1 else left[0])
+
+        def accept() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+def _post(client: httpx.Client, user: str = USERS[5], target: str = USERS[9]) -> httpx.Response:
+    return client.post("/v1/engagements", content=json.dumps({"events": [{"user": user, "target": target}]}))
+
+
+def _degraded(client: httpx.Client) -> list[str]:
+    answer = client.post("/recommend", content=json.dumps({"user": USERS[5], "k": 5, "strategy": "centroids"}))
+    assert answer.status_code == 200
+    return answer.json()["degraded"]  # type: ignore[no-any-return]
+
+
+def _reason(client: httpx.Client) -> str:
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["degraded"] == ["engagements_unavailable"]
+    return answer.json()["reasons"]["engagements_unavailable"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (b"-MOVED 866 10.0.0.7:7001\r\n", "Redis Cluster"),
+        (b"-CLUSTERDOWN Hash slot not served\r\n", "Redis Cluster"),
+        (b"-NOAUTH Authentication required.\r\n", "asks for a password"),
+        (b"-NOPERM this user has no permissions to run the 'eval' command\r\n", "does not allow"),
+        (b"-LOADING Redis is loading the dataset in memory\r\n", "loading"),
+        (b"-READONLY You can't write against a read only replica.\r\n", "replica"),
+        (b"-OOM command not allowed when used memory > 'maxmemory'.\r\n", "memory"),
+        (b"-MISCONF Redis is configured to save RDB snapshots\r\n", "disk"),
+        (b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n", "something else"),
+        (b"+OK\r\n", "no Redis"),
+        (b":1\r\n", "no Redis"),
+        (b"*0\r\n", "no Redis"),
+        (b"*1\r\n$-1\r\n", "no Redis"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "no Redis"),
+    ],
+)
+def test_no_refusal_and_no_nonsense_counts_as_an_answer(
+    start: Start, caplog: pytest.LogCaptureFixture, reply: bytes, reason: str
+) -> None:
+    caplog.set_level(logging.INFO, "twhin")
+    with _answering(reply) as port:
+        client = start(redis_url=f"redis://127.0.0.1:{port}/0", redis_retry_seconds=30, redis_timeout_ms=2000)
+        for _ in range(3):
+            assert _degraded(client) == ["engagements_unavailable"]
+            posted = _post(client)
+            assert (posted.status_code, posted.json()["code"], posted.headers["retry-after"]) == (
+                503, "state_unavailable", "1",
+            )  # fmt: skip
+            assert client.delete(f"/v1/users/{USERS[5]}/engagements").status_code == 503
+        assert reason in _reason(client)
+        assert client.get("/v1/info").json()["state"]["reason"] == _reason(client)
+    told = [record for record in caplog.records if record.name == "twhin.state"]
+    assert 1 <= len(told) <= 2, "once for reads and once for writes"
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_a_command_that_redis_repeats_is_not_logged(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    repeated = f"-ERR unknown command 'EVAL', with args beginning with: 'twhin:events:user:{USERS[5]}'\r\n".encode()
+    with _answering(repeated) as port:
+        client = start(redis_url=f"redis://127.0.0.1:{port}/0", redis_timeout_ms=2000)
+        assert _degraded(client) == ["engagements_unavailable"]
+        assert "ERR" in _reason(client)
+    told = [record for record in caplog.records if record.name == "twhin.state"]
+    assert told
+    assert f"events:user:{USERS[5]}" not in str([vars(record) for record in told])
+
+
+@pytest.mark.parametrize("given", ["wrong", ""])
+def test_a_wrong_password_is_said_and_not_shown(
+    start: Start, redis_server: RedisServer, caplog: pytest.LogCaptureFixture, given: str
+) -> None:
+    redis_server.command("CONFIG", "SET", "requirepass", SECRET)
+    url = f"redis://:{given}{SECRET[:4]}@127.0.0.1:{redis_server.port}/0" if given else redis_server.url
+    client = start(redis_url=url, redis_retry_seconds=0.2, redis_timeout_ms=2000)
+    assert _degraded(client) == ["engagements_unavailable"]
+    assert "password" in _reason(client)
+    assert given + SECRET[:4] not in caplog.text + client.get("/v1/info").text
+
+
+def test_trouble_ends_and_that_is_said(
+    start: Start, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "twhin")
+    client = start(redis_url=redis_server.url, redis_timeout_ms=2000)
+    redis_server.command("CONFIG", "SET", "maxmemory", "1")
+    for _ in range(3):
+        assert _post(client).status_code == 503
+    assert "memory" in _reason(client)
+    redis_server.command("CONFIG", "SET", "maxmemory", "0")
+    assert _post(client).status_code == 200
+    assert client.get("/readyz").json() == {"status": "ok", "degraded": []}
+    told = [record.getMessage() for record in caplog.records if record.name == "twhin.state"]
+    assert told == ["engagements: write fails: it has no memory left", "engagements: write works again"]
+
+
+def test_thirty_milliseconds_a_reply_are_enough_with_the_defaults(start: Start, redis_server: RedisServer) -> None:
+    """A password and a database number: the first use of a connection takes three replies."""
+    redis_server.command("CONFIG", "SET", "requirepass", SECRET)
+    proxy = FaultProxy(redis_server.port)
+    proxy.delay_seconds = 0.03
+    proxy.mode = "delay"
+    client = start(redis_url=f"redis://:{SECRET}@127.0.0.1:{proxy.port}/3")
+    for number in range(20):
+        assert _post(client, target=USERS[20 + number]).status_code == 200
+        assert _degraded(client) == []
+    assert client.delete(f"/v1/users/{USERS[5]}/engagements").json()["removed"] == 20
+    proxy.close()
+
+
+def test_an_erasure_leaves_no_byte_in_redis_files(start: Start, redis_server: RedisServer, tmp_path: Path) -> None:
+    client = start(redis_url=redis_server.url, redis_timeout_ms=2000)
+    gone, stays = USERS[301], USERS[302]
+    marked = [{"id": f"mark-{gone}-{number}", "user": gone, "target": USERS[number]} for number in range(50)]
+    others = [
+        {"id": f"names-{number}", "user": USERS[number], "target": target}
+        for number in range(40)
+        for target in (gone, stays)
+    ]
+    others = [{**event, "id": f"{event['id']}-{event['target']}"} for event in others]
+    for events in (marked, others):
+        assert client.post("/v1/engagements", content=json.dumps({"events": events})).json()["invalid"] == 0
+    assert client.delete(f"/v1/users/{gone}/engagements").json()["removed"] == 50
+    deadline = time.monotonic() + 15
+    while left := [
+        file.name
+        for file in (tmp_path / "redis").rglob("*")
+        if file.is_file()
+        and (f"mark-{gone}-".encode() in file.read_bytes() or f'"{gone}"'.encode() in file.read_bytes())
+    ]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+    assert (
+        f'"{stays}"'.encode()
+        in b"".join(file.read_bytes() for file in (tmp_path / "redis").rglob("*") if file.is_file())
+        or int(redis_server.command("HLEN", f"twhin:events:user:{USERS[1]}")) == 1
+    )
+
+
+def test_users_with_many_events_are_added_up_once(start: Start, redis_server: RedisServer) -> None:
+    client = start(redis_url=redis_server.url, redis_timeout_ms=2000, limits=Limits(timeout_ms=20_000))
+    events = [{"user": USERS[5], "target": target, "at": 1} for target in USERS[100:350]]
+    assert client.post("/v1/engagements", content=json.dumps({"events": events})).json()["stored"] == 250
+
+    def ids() -> set[str]:
+        answer = client.post("/recommend", content=json.dumps({"user": USERS[5], "k": 400})).json()
+        return {candidate["id"] for candidate in answer["candidates"]}
+
+    assert not ids() & set(USERS[100:350])
+    back = [{"user": USERS[5], "target": target, "action": "remove"} for target in USERS[100:102]]
+    client.post("/v1/engagements", content=json.dumps({"events": back}))
+    assert ids() & set(USERS[100:350]) == set(USERS[100:102])
+    other = start(redis_url=redis_server.url, redis_timeout_ms=2000)
+    block = {"user": USERS[5], "target": USERS[101], "action": "block"}
+    other.post("/v1/engagements", content=json.dumps({"events": [block]}))
+    assert ids() & set(USERS[100:350]) == {USERS[100]}

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from bundle.errors import ConfigError
 from bundle.ids import IntIds, parse_int_id
 from recommend.merge import RankedList, draw, interleaved
 from recommend.mixtures import allocate
@@ -25,6 +26,7 @@ from service.serve import environment_of
 from service.settings import Limits, Settings
 from service.state.breaker import Breaker
 from service.state.events import Event, live_edges
+from service.state.redis_address import RedisAddress, redis_address
 from service.versions.loaded import Loaded
 from tests.support.service_bundle import user_ids
 
@@ -107,8 +109,33 @@ def test_settings_survive_the_way_to_a_worker(monkeypatch: pytest.MonkeyPatch) -
     again = Settings()
     assert again == made
     assert "pw" not in repr(again)
-    with pytest.raises(ValidationError):
-        Settings(redis_ulr="redis://h")  # type: ignore[call-arg]
+    with pytest.raises(ValidationError) as refused:
+        Settings(redis_ulr="redis://:pw@h")  # type: ignore[call-arg]
+    assert "pw" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://h", RedisAddress("h")),
+        ("redis://h:1/2", RedisAddress("h", 1, database=2)),
+        ("redis://:p%2Fw%40@h/", RedisAddress("h", password="p/w@")),
+        ("redis://u:p@ss@h?db=3", RedisAddress("h", database=3, user="u", password="p@ss")),
+        ("rediss://h?ssl_cert_reqs=none", RedisAddress("h", tls=True, tls_options={"ssl_cert_reqs": "none"})),
+        ("unix://:p@/run/redis.sock?db=1", RedisAddress(path="/run/redis.sock", database=1, password="p")),
+    ],
+)
+def test_a_redis_url_says_where_it_is(url: str, address: RedisAddress) -> None:
+    assert redis_address(url) == address
+    assert "p%2F" not in repr(redis_address(url))
+
+
+@pytest.mark.parametrize(
+    "url", ["h:6379", "http://h", "redis://", "redis://h/x", "redis://h/0?timeout=1", "unix://", "redis://h:x"]
+)
+def test_what_is_no_redis_url_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError):
+        redis_address(url)
 
 
 def test_a_log_line_cannot_be_split_or_carry_extras() -> None:

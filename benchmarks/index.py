@@ -224,7 +224,7 @@ def with_build(task: Task, skipped: Collection[str]) -> Iterator[Point]:
         path = task.directory / spec.file_name
         cost = 0.0 if spec.kind == "exact" else task.built(path, functools.partial(_write, spec, task, path))
         started = time.perf_counter()
-        searcher = read_searcher(path, spec.entry(path.name), task.vectors)
+        searcher = read_searcher(path, spec.entry(path.name, task.k), task.vectors)
         opened = time.perf_counter() - started
         measured = task.ask(lambda q, s=searcher: s.search(q, task.k)[0].rows, task.queries)  # type: ignore[misc]
         setting = f"depth {spec.depth}" + (f", refine {spec.refine:g}" if spec.refine != 1 else "")

@@ -51,20 +51,24 @@ def _trial(trial: "Trial", chosen: "ChosenSearcher") -> dict[str, object]:
         "plan": trial.spec,
         "recall": trial.measured.recall,
         "recall_by_kind": trial.measured.recall_by_kind,
+        "recall_standard_error": trial.measured.standard_error,
         "cpu_us_per_query": trial.measured.cpu_us_per_query,
         "bytes_per_vector": trial.bytes_per_vector,
         "build_cpu_seconds": trial.build_cpu_seconds,
         "chosen": trial is chosen.trial,
+        "missed": trial in chosen.missed,
     }
 
 
 def _show(built: "BuiltVersion", bundles: Path) -> None:
-    """For each type the searchers that no other beats, the one that was taken, and what to do next."""
+    """For each type the searchers that no other beats, the one that was taken and how surely it reaches its floor, and
+    what to do next."""
     from index.builder.choose import pareto
 
     columns = ("searcher", "depth", "refine", "lists", "recall", "CPU µs a query", "bytes a vector", "build CPU s", "")
     for each in built.searchers:
-        shown = [trial for trial in each.trials if trial in pareto(each.trials) or trial is each.trial]
+        best = pareto(each.trials)
+        shown = [trial for trial in each.trials if trial in best or trial is each.trial or trial in each.missed]
         rows = [
             (
                 trial.spec.kind,
@@ -75,15 +79,22 @@ def _show(built: "BuiltVersion", bundles: Path) -> None:
                 trial.measured.cpu_us_per_query,
                 trial.bytes_per_vector,
                 trial.build_cpu_seconds,
-                "taken" if trial is each.trial else "",
+                "taken" if trial is each.trial else "missed the floor" if trial in each.missed else "",
             )
             for trial in sorted(shown, key=lambda trial: trial.measured.recall)
         ]
-        table(f"Searchers of {each.entity_type}: {each.gate.metric} is {each.gate.measured:.4f}", columns, rows)
+        table(f"Searchers of {each.entity_type}: {recall_in_words(each)}", columns, rows)
     for words in defaults_in_words(built.manifest):
         line(words)
     name = built.manifest.version
     line(f"Built {name}. Next: twhin publish {name} --bundles {bundles}")
+
+
+def recall_in_words(chosen: "ChosenSearcher") -> str:
+    """What the searcher finds on queries that had no part in the choice, its floor, and what lies between."""
+    gate, error = chosen.gate, chosen.judged.standard_error
+    margin = gate.measured - gate.floor
+    return f"{gate.metric} is {gate.measured:.4f} ± {error:.4f}, floor {gate.floor:g}, margin {margin:+.4f}"
 
 
 def defaults_in_words(manifest: "Manifest") -> "Iterator[str]":

@@ -1,5 +1,6 @@
-"""What a searcher does on given queries: recall against exact search, CPU time a query."""
+"""What a searcher does on given queries: recall against exact search and how sure it is, CPU time a query."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from index.search.protocol import Hits, Searcher
 TOLERANCE = 1e-5
 # The judge misses nothing, so a few queries are enough to time it.
 EXACT_QUERIES = 32
+# Standard errors between a mean and its bounds: one time in fifty the truth lies below the lower one.
+SURE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +34,32 @@ class Truth:
         """The first `n` queries alone."""
         return Truth(self.queries.first(n), self.k, self.worst_scores[:n])
 
+    def joined(self, other: "Truth") -> "Truth":
+        """These queries and those of `other`, which was found for the same k."""
+        return Truth(
+            self.queries.joined(other.queries), self.k, np.concatenate([self.worst_scores, other.worst_scores])
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Mean recall@k over all queries and by their kind; CPU microseconds of one query asked alone, on one thread."""
+    """Mean recall@k over all queries, its standard error, and the mean by kind of query; CPU microseconds of one query
+    asked alone, on one thread."""
 
     recall: float
+    standard_error: float
     recall_by_kind: Mapping[str, float]
     cpu_us_per_query: float
+
+    @property
+    def at_least(self) -> float:
+        """What recall on all queries surely reaches: the lower bound of a one-sided interval of 98%."""
+        return self.recall - SURE * self.standard_error
+
+    @property
+    def at_most(self) -> float:
+        """What recall on all queries may reach: the upper bound of the same interval on the other side."""
+        return self.recall + SURE * self.standard_error
 
 
 def find_truth(vectors: Float32[npt.NDArray[np.float32], "n width"], queries: RealQueries, k: int) -> Truth:
@@ -74,4 +95,5 @@ def measure(searcher: Searcher, truth: Truth, depth: int | None = None) -> Measu
         for position, kind in enumerate(truth.queries.kinds)
         if (truth.queries.kind_of == position).any()
     }
-    return Measurement(float(recalls.mean()), by_kind, 1e6 * spent / len(queries))
+    standard_error = float(recalls.std()) / math.sqrt(len(recalls))
+    return Measurement(float(recalls.mean()), standard_error, by_kind, 1e6 * spent / len(queries))

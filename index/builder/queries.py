@@ -36,9 +36,10 @@ class RealQueries:
         """The first `n` queries alone."""
         return RealQueries(self.queries[:n], self.kinds, self.kind_of[:n])
 
-    def part(self, first: int, step: int) -> "RealQueries":
-        """Every `step`-th query from `first` on."""
-        return RealQueries(self.queries[first::step], self.kinds, self.kind_of[first::step])
+    def joined(self, other: "RealQueries") -> "RealQueries":
+        """These queries and those of `other`, which were made in the same ways."""
+        queries = np.concatenate([self.queries, other.queries])
+        return RealQueries(queries, self.kinds, np.concatenate([self.kind_of, other.kind_of]))
 
 
 @dataclass(frozen=True, slots=True)

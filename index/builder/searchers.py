@@ -1,10 +1,11 @@
-"""The searcher of one type: built as planned, measured, the chosen file kept, the others removed."""
+"""The searcher of one type: specs built and measured, one chosen and judged, its file kept, the others removed."""
 
 import os
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
@@ -16,28 +17,38 @@ from jaxtyping import Float32
 from bundle.layout import SpaceLayout
 from bundle.manifest import Gate, IndexEntry
 from bundle.writer import BundleWriter
-from index.builder.choose import Trial, choose
+from index.builder.choose import Trial, choose, deeper, undecided
 from index.builder.config import BuildConfig
 from index.builder.devices import Device
 from index.builder.indexes import write_index
-from index.builder.measure import Measurement, find_truth, measure
+from index.builder.measure import Measurement, Truth, find_truth, measure
 from index.builder.queries import RealQueries
 from index.builder.spec import IndexSpec, specs_for
 from index.search.open import read_searcher
 from index.search.projection import projection_file
+from index.search.protocol import Searcher
 
 Vectors = Float32[npt.NDArray[np.float32], "_ width"]
+Draw = Callable[[int], RealQueries]
+
+# So many times the first queries are asked in addition where those leave the choice open.
+MORE_QUERIES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenSearcher:
-    """The searcher that a version ships for one type, the gate it must pass, and everything that was tried."""
+    """The searcher that a version ships for one type, the gate it must pass, and everything that was tried.
+
+    `missed` are the trials that were chosen before it and missed the floor when they were judged.
+    """
 
     entity_type: str
     entry: IndexEntry
     gate: Gate
+    judged: Measurement
     trials: tuple[Trial, ...]
     trial: Trial
+    missed: tuple[Trial, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,68 +60,116 @@ class SearcherStage:
     config: BuildConfig
     device: Device
 
-    def build(self, entity_type: str, vectors: Vectors, queries: RealQueries, *, with_hnsw: bool) -> ChosenSearcher:
-        """Sweep, choose on one half of the queries, judge on the other, keep the chosen file."""
-        k = self.config.index.recall_at
+    def build(self, entity_type: str, vectors: Vectors, draw: Draw, *, with_hnsw: bool) -> ChosenSearcher:
+        """Sweep, choose, judge, keep the file of what reaches the target.
+
+        `draw` gives so many new queries. The columns are learnt from some, the choice is made on others and judged on
+        others again, so that no part is measured by what it was made from. What misses the target when it is judged
+        gives way to the next that found more, in the end to exact search. Settings that leave nothing better to take
+        keep the best there is, and the gate stops it from being published unnoticed.
+        """
+        index = self.config.index
         with tempfile.TemporaryDirectory(prefix=".trials-", dir=self.writer.root) as name:
-            directory = Path(name)
-            truth = find_truth(vectors, queries.part(0, 2), k)
-            trials = tuple(
-                Trial(spec, measure(read_searcher(path, spec.entry(path.name), vectors), truth), *cost)
-                for spec, path, cost in self._built(vectors, truth.queries.queries, directory, with_hnsw)
-            )
-            best = choose(trials, self.config.index)
-            file = self._keep(entity_type, best.spec, directory)
-        entry = best.spec.entry(file)
-        path = self.writer.path(file or self.layout.vectors(entity_type))
-        judged = measure(read_searcher(path, entry, vectors), find_truth(vectors, queries.part(1, 2), k))
-        gate = Gate(
-            metric=f"recall@{k} of {entity_type}", floor=self.config.index.target_recall, measured=judged.recall
+            sweep = _Sweep(self.config, self.device, vectors, draw, Path(name))
+            trials = sweep.settled(sweep.trials(with_hnsw))
+            judgements = sweep.judgements(trials)
+            best, judged = max(judgements, key=lambda judgement: judgement[1].recall)
+            file = self._keep(entity_type, best.spec, Path(name))
+        metric = f"recall@{index.recall_at}"
+        recall = {metric: judged.recall} | {f"{metric} {kind}": value for kind, value in judged.recall_by_kind.items()}
+        entry = best.spec.entry(file, index.recall_at).model_copy(
+            update={
+                "recall": {name: round(value, 4) for name, value in recall.items()},
+                "cpu_us_per_query": round(judged.cpu_us_per_query, 1),
+                "bytes_per_vector": round(best.bytes_per_vector, 1),
+            }
         )
-        return ChosenSearcher(entity_type, _measured(entry, judged, best.bytes_per_vector, k), gate, trials, best)
-
-    def _built(
-        self, vectors: Vectors, queries: Vectors, directory: Path, with_hnsw: bool
-    ) -> Iterator[tuple[IndexSpec, Path, tuple[float, float]]]:
-        """Every spec with its file, bytes a vector and CPU seconds; specs that differ only when asked share a file."""
-        specs = specs_for(
-            len(vectors), self.config.index, with_hnsw=with_hnsw or self.device.has_cagra, cagra=self.device.has_cagra
-        )
-        for shared, alike in groupby(specs, key=lambda spec: spec.file_spec):
-            path = directory / shared.file_name
-            seconds = self._write(shared, vectors, queries, path)
-            size = path.stat().st_size if path.exists() else vectors.nbytes
-            for spec in alike:
-                yield spec, path, (size / max(1, len(vectors)), seconds)
-
-    def _write(self, spec: IndexSpec, vectors: Vectors, queries: Vectors, path: Path) -> float:
-        if spec.kind == "exact":
-            return 0.0
-        started = time.process_time()
-        threads = self.config.threads or os.cpu_count() or 1
-        faiss.omp_set_num_threads(threads)
-        write_index(spec, vectors, queries, path, seed=self.config.seed, threads=threads, device=self.device)
-        return time.process_time() - started
+        gate = Gate(metric=f"{metric} of {entity_type}", floor=index.target_recall, measured=judged.recall)
+        missed = tuple(trial for trial, _ in judgements if trial is not best)
+        return ChosenSearcher(entity_type, entry, gate, judged, tuple(trials), best, missed)
 
     def _keep(self, entity_type: str, spec: IndexSpec, directory: Path) -> str | None:
         """Move the chosen file to its place in the version; None for an exact search, which needs none."""
         if spec.kind == "exact":
             return None
         file = self.layout.index(entity_type, spec.extension)
-        made, kept = directory / spec.file_spec.file_name, self.writer.path(file)
+        made, kept = directory / spec.file_name, self.writer.path(file)
         for source, target in ((made, kept), (projection_file(made), projection_file(kept))):
             source.replace(target)
             self.writer.add(target.relative_to(self.writer.root).as_posix())
         return file
 
 
-def _measured(entry: IndexEntry, judged: Measurement, bytes_per_vector: float, k: int) -> IndexEntry:
-    recall = {f"recall@{k}": judged.recall}
-    recall |= {f"recall@{k} {kind}": value for kind, value in judged.recall_by_kind.items()}
-    return entry.model_copy(
-        update={
-            "recall": {name: round(value, 4) for name, value in recall.items()},
-            "cpu_us_per_query": round(judged.cpu_us_per_query, 1),
-            "bytes_per_vector": round(bytes_per_vector, 1),
-        }
-    )
+@dataclass(frozen=True)
+class _Sweep:
+    """The specs of one type being tried over `vectors`, their files in `directory`."""
+
+    config: BuildConfig
+    device: Device
+    vectors: Vectors
+    draw: Draw
+    directory: Path
+
+    def trials(self, with_hnsw: bool) -> list[Trial]:
+        """Every spec measured on the first queries; specs that differ only when asked share a file."""
+        n, cagra = len(self.vectors), self.device.has_cagra
+        specs = specs_for(n, self.config.index, with_hnsw=with_hnsw or cagra, cagra=cagra)
+        trials = []
+        for shared, alike in groupby(specs, key=lambda spec: spec.file_spec):
+            path = self.directory / shared.file_name
+            seconds = 0.0 if shared.kind == "exact" else self._write(shared, path)
+            size_bytes = path.stat().st_size if path.exists() else self.vectors.nbytes
+            for spec in alike:
+                measured = measure(self._open(spec), self._first)
+                trials.append(Trial(spec, measured, size_bytes / max(1, n), seconds))
+        return trials
+
+    def settled(self, trials: list[Trial]) -> list[Trial]:
+        """The trials, those that the first queries leave in doubt measured on more: as few as the choice needs."""
+        again: set[IndexSpec] = set()
+        while doubtful := [trial for trial in undecided(trials, self.config.index) if trial.spec not in again]:
+            spec = doubtful[0].spec
+            again.add(spec)
+            measured = measure(self._open(spec), self._more)
+            trials = [replace(trial, measured=measured) if trial.spec == spec else trial for trial in trials]
+        return trials
+
+    def judgements(self, trials: Sequence[Trial]) -> list[tuple[Trial, Measurement]]:
+        """What was chosen, measured on queries that had no part in the choice; the last reaches the target, if any."""
+        index = self.config.index
+        truth = find_truth(self.vectors, self.draw(index.queries), index.recall_at)
+        judgements: list[tuple[Trial, Measurement]] = []
+        while trials:
+            trial = choose(trials, index)
+            judgements.append((trial, measure(self._open(trial.spec), truth)))
+            reached = judgements[-1][1].recall >= index.target_recall
+            trials = [] if reached else deeper(trials, trial)
+        return judgements
+
+    def _open(self, spec: IndexSpec) -> Searcher:
+        path = self.directory / spec.file_name
+        return read_searcher(path, spec.entry(path.name, self.config.index.recall_at), self.vectors)
+
+    def _write(self, spec: IndexSpec, path: Path) -> float:
+        """Write the file of a spec; the CPU seconds it took."""
+        started = time.process_time()
+        threads = self.config.threads or os.cpu_count() or 1
+        faiss.omp_set_num_threads(threads)
+        write_index(
+            spec, self.vectors, self._learnt_from, path, seed=self.config.seed, threads=threads, device=self.device
+        )
+        return time.process_time() - started
+
+    @cached_property
+    def _learnt_from(self) -> Vectors:
+        return self.draw(self.config.index.queries).queries
+
+    @cached_property
+    def _first(self) -> Truth:
+        index = self.config.index
+        return find_truth(self.vectors, self.draw(index.queries), index.recall_at)
+
+    @cached_property
+    def _more(self) -> Truth:
+        index = self.config.index
+        return self._first.joined(find_truth(self.vectors, self.draw(MORE_QUERIES * index.queries), index.recall_at))

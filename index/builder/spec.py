@@ -54,11 +54,12 @@ class IndexSpec:
         """The spec without what only the search needs: specs that agree in it share a file."""
         return replace(self, depth=0, refine=0.0)
 
-    def entry(self, file: str | None) -> IndexEntry:
-        """The manifest's entry, without measurements."""
+    def entry(self, file: str | None, recall_at: int) -> IndexEntry:
+        """The manifest's entry, without measurements, of a searcher whose recall is measured on `recall_at` rows."""
         parameters: dict[str, int | float | str | bool] = {
             "popularity_scale": self.popularity_scale,
             "refine": self.refine,
+            "recall_at": recall_at,
         }
         named = {
             "links": self.links,

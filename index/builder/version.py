@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import faiss
@@ -130,9 +131,10 @@ def _choose_searchers(
     rng = np.random.default_rng(stage.config.seed)
     chosen = []
     for name in types:
-        queries = maker.make(name, 2 * stage.config.index.queries, rng)
+        draw = partial(maker.make, name, rng=rng)
         with_hnsw = name == stage.default.candidate_type
-        chosen.append(searchers.build(name, stage.staged_vectors(name), queries, with_hnsw=with_hnsw))
+        bar.note(name)
+        chosen.append(searchers.build(name, stage.staged_vectors(name), draw, with_hnsw=with_hnsw))
         bar.advance()
     _probe(stage, chosen)
     return chosen

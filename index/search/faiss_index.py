@@ -20,9 +20,9 @@ class FaissSource:
     (HNSW), or the number of candidates looked at (PQ alone).
     """
 
-    def __init__(self, index: Any, columns: QueryProjection) -> None:
+    def __init__(self, index: Any, projection: QueryProjection) -> None:
         self._index = index
-        self._columns = columns
+        self._projection = projection
         self._ivf = faiss.try_extract_index_ivf(index)
         self._hnsw = isinstance(index, faiss.IndexHNSW)
         # Making such an object takes as long as a tenth of a search.
@@ -35,7 +35,7 @@ class FaissSource:
         # A query is too short to share among OpenMP's threads, which would spend the time waking up. The setting is
         # the calling thread's own, and callers have threads of their own.
         faiss.omp_set_num_threads(1)
-        mapped = self._columns.of_queries(queries)
+        mapped = self._projection.of_queries(queries)
         if self._ivf is None:
             depth = n_candidates = min(self._index.ntotal, max(depth, n_candidates))
         parameters = self._parameters(depth)
@@ -54,16 +54,16 @@ class FaissSource:
         return parameters
 
 
-def read_faiss(path: Path, columns: QueryProjection, size: int) -> FaissSource:
+def read_faiss(path: Path, projection: QueryProjection, size: int) -> FaissSource:
     """Map the index at `path`, whose digest the caller has checked. Raises BundleInvalid."""
     try:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
     except RuntimeError as error:
         first = str(error).splitlines()[0]
         raise BundleInvalid(f"{path} is no index that FAISS reads: {first:.200}. Build the version again.") from error
-    if index.ntotal != size or index.d != columns.held:
+    if index.ntotal != size or index.d != projection.held:
         raise BundleInvalid(
-            f"{path} has {index.ntotal} rows of {index.d}; the version has {size} of {columns.held}. "
+            f"{path} has {index.ntotal} rows of {index.d}; the version has {size} of {projection.held}. "
             "Build the version again."
         )
-    return FaissSource(index, columns)
+    return FaissSource(index, projection)

@@ -19,9 +19,9 @@ class HnswSource:
     its least makes the breadth an argument of the call, so threads may use different ones at once.
     """
 
-    def __init__(self, index: Any, columns: QueryProjection) -> None:
+    def __init__(self, index: Any, projection: QueryProjection) -> None:
         self._index = index
-        self._columns = columns
+        self._projection = projection
         self._size = int(index.get_current_count())
         index.set_ef(1)
         index.set_num_threads(1)
@@ -32,7 +32,7 @@ class HnswSource:
         """All that a search of breadth max(`depth`, `n_candidates`) comes upon last."""
         breadth = min(self._size, max(depth, n_candidates))
         try:
-            labels, _ = self._index.knn_query(self._columns.of_queries(queries), k=breadth, num_threads=1)
+            labels, _ = self._index.knn_query(self._projection.of_queries(queries), k=breadth, num_threads=1)
         except RuntimeError:
             # A graph that cannot reach `breadth` rows from its entry point; the caller widens or scans.
             return np.full((len(queries), 1), -1, dtype=np.int64)
@@ -40,9 +40,9 @@ class HnswSource:
         return found
 
 
-def read_hnsw(path: Path, columns: QueryProjection, size: int) -> HnswSource:
+def read_hnsw(path: Path, projection: QueryProjection, size: int) -> HnswSource:
     """Read the graph at `path`, whose digest the caller has checked. Raises BundleInvalid."""
-    index = hnswlib.Index(space="ip", dim=columns.held)
+    index = hnswlib.Index(space="ip", dim=projection.held)
     try:
         index.load_index(str(path))
     except RuntimeError as error:
@@ -51,4 +51,4 @@ def read_hnsw(path: Path, columns: QueryProjection, size: int) -> HnswSource:
         raise BundleInvalid(
             f"{path} has {index.get_current_count()} rows; the version has {size}. Build the version again."
         )
-    return HnswSource(index, columns)
+    return HnswSource(index, projection)

@@ -15,6 +15,8 @@ from index.search.ranking import Matrix
 from index.search.refined import CandidateSource, RefinedSearcher
 
 HNSWLIB_SUFFIX = ".hnsw"
+# Kinds whose depth is a number of rows and not of inverted lists.
+DEPTH_IN_ROWS = ("hnsw", "pq")
 
 
 def open_searchers(bundle: Bundle) -> dict[tuple[str, str], Searcher]:
@@ -58,11 +60,18 @@ def read_searcher(path: Path, entry: IndexEntry, vectors: Matrix) -> Searcher:
     if entry.kind == "exact":
         return ExactSearcher(vectors)
     source = read_source(path, read_projection(path, entry, int(vectors.shape[1])), len(vectors))
-    return RefinedSearcher(vectors, source, depth=entry.depth, refine=float(entry.parameters.get("refine", 1.0)))
+    return RefinedSearcher(
+        vectors,
+        source,
+        depth=entry.depth,
+        refine=float(entry.parameters.get("refine", 1.0)),
+        recall_at=int(entry.parameters.get("recall_at", 0)) or None,  # versions from before do not say
+        depth_in_rows=entry.kind in DEPTH_IN_ROWS,
+    )
 
 
-def read_source(path: Path, columns: QueryProjection, rows: int) -> CandidateSource:
+def read_source(path: Path, projection: QueryProjection, rows: int) -> CandidateSource:
     """The library's index at `path`. Raises BundleInvalid when it is none, or has other rows or columns."""
     if path.suffix == HNSWLIB_SUFFIX:
-        return read_hnsw(path, columns, rows)
-    return read_faiss(path, columns, rows)
+        return read_hnsw(path, projection, rows)
+    return read_faiss(path, projection, rows)

@@ -38,18 +38,33 @@ class RefinedSearcher(CheckedSearcher):
 
     When too few are left it asks the source for more, and in the end scans every row: an answer is short
     only when nothing else is eligible. `refine` is how many candidates are scored for each one wanted.
+
+    Recall was measured on `recall_at` rows (None: nobody says). Whoever wants fewer gets the best of as many
+    candidates, because compressed scores order the first few worse than the first hundred; whoever wants more of a
+    source whose depth is a number of rows (`depth_in_rows`) gets it deepened in proportion.
     """
 
-    def __init__(self, vectors: Matrix, source: CandidateSource, *, depth: int, refine: float = 1.0) -> None:
+    def __init__(
+        self,
+        vectors: Matrix,
+        source: CandidateSource,
+        *,
+        depth: int,
+        refine: float = 1.0,
+        recall_at: int | None = None,
+        depth_in_rows: bool = False,
+    ) -> None:
         super().__init__(vectors)
         self._source = source
         self._depth = depth
         self._refine = refine
+        self._recall_at = recall_at
+        self._depth_in_rows = depth_in_rows
         self._exact = ExactSearcher(vectors)
         self._scratch = threading.local()
 
     def _search(self, queries: Queries, k: int, depth: int | None, exclude: Sequence[Rows]) -> list[Hits]:
-        depth = self._depth if depth is None else max(1, depth)
+        depth = self._measured_depth(k) if depth is None else max(1, depth)
         longest = min(max(map(len, exclude)), FIRST_EXCLUDED)
         found = self._source.candidates(queries, self._wanted(k, longest), depth)
         return [
@@ -57,8 +72,14 @@ class RefinedSearcher(CheckedSearcher):
             for query, rows, candidates in zip(queries, exclude, found, strict=True)
         ]
 
+    def _measured_depth(self, k: int) -> int:
+        """The depth at which `k` rows are found as well as those that recall was measured on."""
+        if self._recall_at is None or not self._depth_in_rows or k <= self._recall_at:
+            return self._depth
+        return math.ceil(self._depth * k / self._recall_at)
+
     def _wanted(self, k: int, n_excluded: int) -> int:
-        return min(self.size, math.ceil(k * self._refine) + n_excluded)
+        return min(self.size, math.ceil(max(k, self._recall_at or 0) * self._refine) + n_excluded)
 
     def _answer(self, query: Query, k: int, excluded: Rows, candidates: Rows, depth: int) -> Hits:
         eligible = self._eligible(candidates, excluded)

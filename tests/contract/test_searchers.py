@@ -44,7 +44,7 @@ def open_kind(tmp_path_factory: pytest.TempPathFactory) -> Opener:
         path = tmp_path_factory.mktemp("index") / spec.file_name
         if kind != "exact":
             write_index(spec, vectors, vectors[:100], path, seed=1, threads=1, device=find_device())
-        return read_searcher(path, spec.entry(path.name), vectors)
+        return read_searcher(path, spec.entry(path.name, K), vectors)
 
     return build_and_open
 

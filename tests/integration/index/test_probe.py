@@ -27,7 +27,7 @@ def written(kind: str, directory: Path) -> IndexFile:
     spec = SPECS[kind]
     path = directory / spec.file_name
     write_index(spec, vectors, vectors[:50], path, seed=1, threads=1, device=find_device())
-    return index_file(path, spec.entry(path.name), ROWS, WIDTH)
+    return index_file(path, spec.entry(path.name, 10), ROWS, WIDTH)
 
 
 def test_sound_files_pass_together(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from index.builder.choose import Trial, choose, pareto
+from index.builder.choose import Trial, choose, deeper, pareto, undecided
 from index.builder.config import IndexConfig
 from index.builder.measure import Measurement, Truth, recall_of
 from index.builder.queries import RealQueries
@@ -13,11 +13,13 @@ from index.builder.spec import SMALL_TYPE, IndexSpec, specs_for
 from index.search.protocol import Hits
 
 
-def trial(recall: float, cpu_us: float, bytes_per_vector: float) -> Trial:
-    return Trial(IndexSpec("hnsw", depth=1), Measurement(recall, {}, float(cpu_us)), float(bytes_per_vector), 1.0)
+def trial(recall: float, cpu_us: float, bytes_per_vector: float, standard_error: float = 0.001) -> Trial:
+    return Trial(
+        IndexSpec("hnsw", depth=1), Measurement(recall, standard_error, {}, float(cpu_us)), float(bytes_per_vector), 1.0
+    )
 
 
-SLOW_AND_SURE = trial(1.0, 8000, 512)
+SLOW_AND_SURE = trial(1.0, 8000, 512, 0.0)
 QUICK = trial(0.97, 100, 660)
 SMALL = trial(0.965, 150, 34)
 POOR = trial(0.6, 10, 20)
@@ -41,8 +43,28 @@ def test_when_nothing_reaches_the_target_the_nearest_is_taken_and_the_gate_will_
     assert choose([QUICK, POOR], IndexConfig(memory_limit_bytes_per_vector=1)) is POOR
 
 
-def test_what_is_only_just_enough_is_avoided() -> None:
-    assert choose([trial(0.9505, 1, 1), QUICK], IndexConfig(target_recall=0.95)) is QUICK
+def test_what_reaches_the_target_by_luck_is_avoided() -> None:
+    lucky = trial(0.9558, 1, 1, standard_error=0.004)
+    assert choose([lucky, QUICK], IndexConfig(target_recall=0.95)) is QUICK
+    assert (
+        choose([trial(0.9558, 1, 1, standard_error=0.002), QUICK], IndexConfig(target_recall=0.95)).measured.recall
+        < 0.96
+    )
+
+
+def test_more_queries_are_asked_of_what_would_be_chosen_if_it_were_sure() -> None:
+    lucky, unlucky = trial(0.9558, 2, 1, standard_error=0.004), trial(0.947, 1, 1, standard_error=0.004)
+    dearer, hopeless = trial(0.951, 200, 1, standard_error=0.004), trial(0.93, 1, 1, standard_error=0.004)
+    config = IndexConfig(target_recall=0.95)
+    assert undecided([lucky, QUICK, unlucky, dearer, hopeless], config) == [unlucky, lucky]
+    assert undecided([dearer, hopeless], config) == [dearer]
+    assert undecided([QUICK, POOR], config) == []
+    assert undecided([lucky, SMALL], IndexConfig(memory_limit_bytes_per_vector=0.5)) == [lucky]
+
+
+def test_what_missed_its_floor_gives_way_to_what_found_more() -> None:
+    assert deeper(ALL, SMALL) == [SLOW_AND_SURE, QUICK]
+    assert deeper(ALL, SLOW_AND_SURE) == []
 
 
 def test_the_pareto_table_leaves_out_what_another_beats() -> None:

@@ -50,7 +50,7 @@ def test_the_file_of_a_cagra_graph_opens_in_the_service(tmp_path: Path) -> None:
     path = tmp_path / spec.file_name
     faiss.write_index(graph, str(path))
     save_array(projection_file(path), projection.for_queries)
-    searcher = read_searcher(path, spec.entry(path.name), vectors)
+    searcher = read_searcher(path, spec.entry(path.name, 10), vectors)
     found, expected = (each.search(vectors[:20], 10) for each in (searcher, ExactSearcher(vectors)))
     shared = [np.isin(one.rows, other.rows).mean() for one, other in zip(found, expected, strict=True)]
     assert np.mean(shared) > 0.95

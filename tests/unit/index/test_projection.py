@@ -78,4 +78,4 @@ def test_a_map_that_does_not_fit_is_refused_by_name(tmp_path: Path, array: npt.N
     path = tmp_path / "index.faiss"
     save_array(projection_file(path), array)
     with pytest.raises(BundleInvalid, match="index.queries.npy"):
-        read_projection(path, IndexSpec("pq", depth=1).entry(path.name), WIDTH)
+        read_projection(path, IndexSpec("pq", depth=1).entry(path.name, 10), WIDTH)

@@ -28,7 +28,7 @@ class Measured:
 
 def request_bytes(method: str, path: str, body: bytes = b"", accept: str = "application/json") -> bytes:
     """A whole HTTP/1.1 request."""
-    head = f"{method} {path} HTTP/1.1\r\nhost: bench\r\naccept: {accept}\r\ncontent-type: application/json\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\naccept: {accept}\r\ncontent-type: application/json\r\n"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 

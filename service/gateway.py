@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bundle.errors import TwhinError
 from service.call import ASGIApp, Call, ClientGone, Message, Receive, Reply, Scope, Send
@@ -21,6 +21,7 @@ from service.runtime import Runtime
 log = logging.getLogger("twhin.access")
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 NO_STORE = (b"cache-control", b"no-store")
+WITHOUT_BODY = (204, 304)
 
 
 class Gateway:
@@ -29,6 +30,7 @@ class Gateway:
     def __init__(self, framework: ASGIApp, runtime: Runtime, routes: Sequence[Route]) -> None:
         self._framework = framework
         self._runtime = runtime
+        self._prefix = runtime.settings.root_path
         self._table = RouteTable(routes)
         self._metrics = {route.label: runtime.metrics.route(route.label, route.method) for route in routes}
 
@@ -40,25 +42,33 @@ class Gateway:
         call = Call(scope, receive, self._runtime)
         sender = _Sender(send, call.request_id, closing=self._runtime.draining)
         try:
-            found = self._table.find(scope["path"])
-            if found is None:
+            reply = await self._answer(call)
+            if reply is None:
                 scope["twhin.request_id"] = call.request_id
+                scope["root_path"], scope["path"] = self._prefix, self._prefix + self._path(call)
                 await self._framework(scope, receive, sender)
             else:
-                by_method, call.ids = found
-                await sender.reply(await self._answer(call, by_method))
+                await sender.reply(reply)
         except ClientGone:
             sender.status = 499
         finally:
             self._observe(call, sender.status, time.perf_counter() - started)
 
-    async def _answer(self, call: Call, by_method: Mapping[str, Route]) -> Reply:
-        """The answer to `call`: whatever goes wrong, it is a problem document."""
+    async def _answer(self, call: Call) -> Reply | None:
+        """The answer to `call`, None where the framework has it: whatever goes wrong, it is a problem document."""
         try:
+            found = self._table.find(self._path(call))
+            if found is None:
+                self._runtime.origins.check_host(call.header(b"host"))
+                return None
+            by_method, call.ids = found
             route = by_method.get(call.method)
-            if route is None:
-                raise Problem("method_not_allowed", TITLES[405], headers={"allow": ", ".join(sorted(by_method))})
-            return await self._run(route, call)
+            if route is not None:
+                return await self._run(route, call)
+            allow = {"allow": ", ".join([*sorted(by_method), "OPTIONS"])}
+            if call.method == "OPTIONS":
+                return Reply(b"", "", 204, allow)
+            raise Problem("method_not_allowed", TITLES[405], headers=allow)
         except ClientGone:
             raise
         except Exception as error:
@@ -68,9 +78,19 @@ class Gateway:
                 problem = Problem("internal", "the error is in the log under this request_id")
             return Reply(problem.body(call.request_id), CONTENT_TYPE, problem.status, problem.headers)
 
+    def _path(self, call: Call) -> str:
+        """The path within the service: a proxy may have left its own prefix there or taken it away."""
+        path: str = call.scope["path"]
+        return path[len(self._prefix) :] if self._prefix and path.startswith(f"{self._prefix}/") else path
+
     async def _run(self, route: Route, call: Call) -> Reply:
         runtime = self._runtime
         call.route = route.label
+        if not route.for_anyone:
+            runtime.origins.check_host(call.header(b"host"))
+        if route.writes:
+            origin, site = call.header(b"origin"), call.header(b"sec-fetch-site")
+            runtime.origins.check_writer(call.header(b"host"), origin, site)
         runtime.keys.check(call.key(), route.scope_needed(runtime.settings))
         if route.probe:
             return await route.handler(call)
@@ -147,14 +167,16 @@ class _Sender:
         """As ASGI's send, for the framework."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._own]
+            message["headers"] = [*message.get("headers", ()), *self._own, NOSNIFF]
         await self._send(message)
 
     async def reply(self, reply: Reply) -> None:
         """Send a whole answer."""
         self.status = reply.status
-        headers = [(b"content-type", reply.content_type.encode()), *self._own, NOSNIFF]
-        if reply.status != 304:  # whose length would be that of the whole document
+        headers = [*self._own, NOSNIFF]
+        if reply.content_type:
+            headers.append((b"content-type", reply.content_type.encode()))
+        if reply.status not in WITHOUT_BODY:  # a length would be that of the whole document
             headers.append((b"content-length", b"%d" % len(reply.body)))
         if "cache-control" not in reply.headers:
             headers.append(NO_STORE)

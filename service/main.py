@@ -1,12 +1,11 @@
-"""The ASGI application: the gateway, and behind it the framework, which serves the document and `/docs`."""
+"""The ASGI application: the gateway, and behind it the framework, which serves the document."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -16,11 +15,9 @@ from service.drain import draining_on_sigterm
 from service.gateway import Gateway
 from service.openapi import describe
 from service.problems import CONTENT_TYPE, problem_of_status
-from service.routes import ROUTES
+from service.routes import PAGES, ROUTES
 from service.runtime import Runtime
 from service.settings import Settings
-
-UI = Path(__file__).with_name("ui") / "index.html"
 
 
 def create_app(settings: Settings) -> ASGIApp:
@@ -34,8 +31,9 @@ def create_app(settings: Settings) -> ASGIApp:
             yield
         await runtime.stop()
 
-    # /docs with its scripts from the package: many networks that run services do not reach a public one.
+    # The scripts of /docs come from this package: many networks that run services do not reach a public one.
     framework = FastAPIOffline(
+        docs_url=None,
         redoc_url=None,
         title="twhin",
         version=version("twhin"),
@@ -44,11 +42,13 @@ def create_app(settings: Settings) -> ASGIApp:
         redirect_slashes=False,
         exception_handlers={HTTPException: _framework_problem},
     )
-    framework.add_route("/ui", _explorer, methods=["GET"], include_in_schema=False)
-    framework.openapi = lambda: describe(  # type: ignore[method-assign]
-        framework.title, framework.version, framework.summary or "", ROUTES, settings.limits
-    )
-    return _with_cors(Gateway(framework, runtime, ROUTES), settings)
+
+    def document() -> dict[str, Any]:
+        described = describe(framework.title, framework.version, framework.summary or "", ROUTES, settings.limits)
+        return described | ({"servers": [{"url": settings.root_path}]} if settings.root_path else {})
+
+    framework.openapi = document  # type: ignore[method-assign]
+    return _with_cors(Gateway(framework, runtime, ROUTES + PAGES), settings)
 
 
 async def _framework_problem(request: Request, error: Exception) -> Response:
@@ -56,10 +56,6 @@ async def _framework_problem(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = dict(getattr(error, "headers", None) or {})
     return Response(problem_of_status(status).body(request.scope["twhin.request_id"]), status, headers, CONTENT_TYPE)
-
-
-async def _explorer(request: Request) -> Response:
-    return HTMLResponse(UI.read_text(encoding="utf-8"))
 
 
 def _with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:

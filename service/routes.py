@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from service.api import admin, engagements, lookups, operation, recommend, similar, users
+from service.api import admin, engagements, lookups, operation, pages, recommend, similar, users
 from service.auth import Scope
 from service.call import JSON, OCTETS, Call, Reply
 from service.settings import Settings
@@ -41,6 +41,16 @@ class Route:
     def label(self) -> str:
         """The route in metrics and logs: the path, never an id."""
         return self.path.replace(":path}", "}")
+
+    @property
+    def for_anyone(self) -> bool:
+        """Whether it tells nothing to anyone who asks, under any name: the probes of whatever runs the process."""
+        return self.probe and self.scope == "open"
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes something."""
+        return self.method != "GET" and self.scope in ("write", "admin")
 
     def scope_needed(self, settings: Settings) -> Scope:
         """The scope a caller needs; /metrics may be open."""
@@ -284,3 +294,8 @@ OPERATION = (
 )
 
 ROUTES: tuple[Route, ...] = RECOMMEND + LOOKUPS + ENGAGEMENTS + OPERATION
+PAGES = (
+    Route("GET", "/", pages.root, "Leads to the explorer", "pages", scope="open"),
+    Route("GET", "/ui", pages.explorer, "The explorer of users, interests and neighbours", "pages", scope="open"),
+    Route("GET", "/docs", pages.documents, "The API's document, to be read and tried", "pages", scope="open"),
+)

@@ -11,6 +11,7 @@ from bundle.errors import StateError
 from recommend.types import NO_LIVE_EDGES, LiveEdges
 from service.auth import Keys
 from service.metrics import Metrics
+from service.origins import Origins
 from service.search_thread import SearchThread
 from service.settings import Settings
 from service.state.sqlite import SqliteStore
@@ -33,6 +34,7 @@ class Runtime:
         self.settings = settings
         self.metrics = Metrics()
         self.keys = Keys(settings)
+        self.origins = Origins(settings)
         self.versions = Versions(settings, self.metrics.versions)
         self.tracing = open_tracing(settings)
         self.started_at = time.time()

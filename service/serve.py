@@ -22,6 +22,7 @@ from service.http_protocol import HttpProtocol
 from service.logs import configure_logs
 from service.main import create_app
 from service.metrics import MULTIPROCESS
+from service.origins import LOOPBACK
 from service.settings import Limits, Settings
 
 log = logging.getLogger("twhin.service")
@@ -32,6 +33,8 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers
     if current_version(settings.bundles) is None:
         current_path(settings.bundles)  # raises; a published version that is unfit or gone is the workers' business
     configure_logs(settings.log_level, settings.log_format)
+    if not settings.hosts and _is_loopback(host):
+        settings = settings.model_copy(update={"hosts": LOOPBACK})
     _warn_if_open(settings, host)
     _warn_of_unknown_variables()
     log.info("starting", extra={"host": host, "port": port, "workers": workers})

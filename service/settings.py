@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bundle.errors import ConfigError
@@ -85,6 +85,15 @@ class Settings(BaseSettings):
         default=(), description="origins that browsers may call from"
     )
 
+    hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="names that requests may be addressed to (Host), comma separated; default: those of this machine "
+        "where `serve` listens on loopback alone, else any",
+    )
+    root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = Field(
+        default="", description="path under which a proxy publishes the service, as `/twhin`; `/docs` and `/ui` need it"
+    )
+
     watch_seconds: PositiveFloat = Field(default=5.0, description="mean time between looks at CURRENT")
     versions_kept: PositiveInt = Field(default=3, description="older versions kept open for look-ups that name one")
     warm_up_queries: int = Field(default=64, ge=0, description="real queries answered before a version serves")
@@ -142,6 +151,12 @@ class Settings(BaseSettings):
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not text"
             raise ConfigError(f"TWHIN_REDIS_URL_FILE: {self.redis_url_file} cannot be read: {why}") from None
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _without_slash(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        """An origin has no path: browsers send `https://ranker.example` for the page at `https://ranker.example/`."""
+        return tuple(origin.rstrip("/") for origin in origins)
 
     @property
     def state_path(self) -> Path:

@@ -260,7 +260,7 @@ def _header(name: str, value: str) -> str:
         return "…"
     if name == "allow":
         return ", ".join(sorted(value.split(", ")))
-    return re.sub(r"^[0-9a-f]{12}-[0-9a-f]+$", "made-up", value)
+    return re.sub(r"^[0-9a-f]{12}-[0-9a-f]+$", "made-up", re.sub(r"'sha256-[^']+'", "'sha256-…'", value))
 
 
 def _body(request: Request, content_type: str | None, content: bytes) -> str:

@@ -121,7 +121,7 @@ class Rescoring(Model):
 class Strategy(Model):
     """How candidates are found: one query, one query a mode, or the most popular targets.
 
-    `rescoring`, for a single query, looks closer at what the query found.
+    `rescoring`, for a single query, orders its candidates anew.
     """
 
     merge: Literal["single", "proportional", "popular"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, emit, line, table
+from cli.output import JsonFlag, emit, line, next_command, table
 from cli.progress import progress, say
 from cli.settings import ConfigOption, SetOption, merged
 from cli.versions import BundlesOption
@@ -87,7 +87,7 @@ def _show(built: "BuiltVersion", bundles: Path) -> None:
     for words in defaults_in_words(built.manifest):
         line(words)
     name = built.manifest.version
-    line(f"Built {name}. Next: twhin publish {name} --bundles {bundles}")
+    line(f"Built {name}. {next_command('twhin', 'publish', name, '--bundles', bundles)}")
 
 
 def recall_in_words(chosen: "ChosenSearcher") -> str:

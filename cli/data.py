@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.output import JsonFlag, emit, line
+from cli.output import JsonFlag, emit, line, next_command
 from cli.progress import progress
 
 app = typer.Typer(help="Make, import and describe graphs.", no_args_is_help=True)
@@ -43,7 +43,11 @@ def generate(
     from graph.synthetic import generate as generate_graph
 
     graph = generate_graph(out, n_users=users, seed=seed)
-    emit({"graph": graph}, as_json, lambda: line(f"Generated {graph}. Next: twhin train {graph} --run DIR"))
+    emit(
+        {"graph": graph},
+        as_json,
+        lambda: line(f"Generated {graph}. {next_command('twhin', 'train', graph, '--run', 'DIR')}"),
+    )
 
 
 @app.command("import")
@@ -62,7 +66,9 @@ def import_(
     from graph.importers import import_graph
 
     graph = import_graph(source.value, files, out, progress(), third.value if third else None)
-    emit({"graph": graph}, as_json, lambda: line(f"Imported {graph}. Next: twhin data describe {graph}"))
+    emit(
+        {"graph": graph}, as_json, lambda: line(f"Imported {graph}. {next_command('twhin', 'data', 'describe', graph)}")
+    )
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -76,6 +77,16 @@ def cell(item: object) -> str:
 def printable(text: str) -> str:
     """`text` with its control characters escaped: an id must not steer the terminal."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 epoch`, `2 epochs`: a count, thousands apart, with a noun that takes an s."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def next_command(*words: object) -> str:
+    """The sentence that names what to run next, quoted so that a shell reads it as it is meant."""
+    return f"Next: {shlex.join(map(str, words))}"
 
 
 def line(text: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bundle.errors import ConfigError
-from cli.output import JsonFlag, emit, line, table
+from cli.output import JsonFlag, counted, emit, line, next_command, table
 from cli.progress import progress, readable, say
 from cli.settings import ConfigOption, SetOption, merged
 
@@ -62,8 +62,9 @@ def train(
         summary,
         as_json,
         lambda: line(
-            f"Trained {summary.epochs} epochs, {readable(summary.edges_seen)} edges in {summary.seconds:.0f} s; loss "
-            f"{summary.final_loss:.4f}. The run is in {run}. Next: twhin build {run} --bundles DIR"
+            f"Trained {counted(summary.epochs, 'epoch')}, {readable(summary.edges_seen)} edges in "
+            f"{summary.seconds:.0f} s; loss {summary.final_loss:.4f}. The run is in {run}. "
+            f"{next_command('twhin', 'build', run, '--bundles', 'DIR')}"
         ),
     )
 

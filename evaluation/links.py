@@ -220,20 +220,20 @@ def _rank(
     queries: F32,
     translation: Float32[F32, " d"],
     candidates: F32,
-    asked: npt.NDArray[np.int32],
+    questions: npt.NDArray[np.int32],
     truth: npt.NDArray[np.int32],
     known: KnownNeighbours,
 ) -> Ranks:
     model, degree, count = [], [], []
     popularity = known.degree.astype(np.float32)
-    for block in _blocks(len(asked), len(candidates)):
-        pairs = known.pairs(asked[block])
+    for block in _blocks(len(questions), len(candidates)):
+        pairs = known.pairs(questions[block])
         right = truth[block].astype(np.int64)
-        query: F32 = queries[asked[block]] + translation
+        query: F32 = queries[questions[block]] + translation
         model.append(mean_ranks(np.asarray(query @ candidates.T, dtype=np.float32), right, pairs))
         popular = np.broadcast_to(popularity, (len(right), len(popularity))).copy()
         degree.append(mean_ranks(popular, right, pairs))
-        count.append(len(candidates) - known.counts(asked[block]) + 1)
+        count.append(len(candidates) - known.counts(questions[block]) + 1)
     return Ranks(np.concatenate(model), np.concatenate(degree), np.concatenate(count))
 
 

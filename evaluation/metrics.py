@@ -68,17 +68,17 @@ def exposure(
     lists: Sequence[Integer[npt.NDArray[np.integer], " _"]], n_candidates: int, k: int
 ) -> Int64[npt.NDArray[np.int64], " n_candidates"]:
     """How often each candidate is among the first `k` of a list."""
-    shown = np.concatenate([ranked[:k] for ranked in lists]) if lists else np.empty(0, dtype=np.int32)
-    return np.bincount(shown, minlength=n_candidates).astype(np.int64)
+    listed = np.concatenate([ranked[:k] for ranked in lists]) if lists else np.empty(0, dtype=np.int32)
+    return np.bincount(listed, minlength=n_candidates).astype(np.int64)
 
 
 def coverage(exposed: Int64[npt.NDArray[np.int64], " n"]) -> float:
-    """The share of the catalogue that is shown to anybody."""
+    """The share of the catalogue in anybody's list."""
     return float(np.count_nonzero(exposed) / len(exposed)) if len(exposed) else float("nan")
 
 
 def gini(exposed: Int64[npt.NDArray[np.int64], " n"]) -> float:
-    """How unequally exposure is spread: 0 when all candidates are shown equally often, near 1 when one has it all."""
+    """How unequally exposure is spread: 0 when all candidates are listed equally often, near 1 when one has it all."""
     total = int(exposed.sum())
     if total == 0:
         return float("nan")

@@ -38,7 +38,7 @@ class MixtureRow(Record):
 
     @property
     def name(self) -> str:
-        return f"{self.vector}, {self.clusters} clusters, {self.modes} modes"
+        return f"{self.vector}, {self.clusters} clusters, {self.modes} mode{'' if self.modes == 1 else 's'}"
 
 
 class MixtureReport(Record):
@@ -54,12 +54,12 @@ class MixtureReport(Record):
 
 def mixture_strategies(modes: int, blended: QueryWeights) -> dict[str, Strategy]:
     """The four mode vectors: the paper's centroid and medoid, the user's own mean there, and that in a blend."""
-    given = default_strategies()
+    standard = default_strategies()
     by_vector = {
-        "centroid": given["mixture_centroid"],
-        "medoid": given["mixture_medoid"],
-        "personal": given["mixture"],
-        "blended": given["mixture"].model_copy(update={"weights": blended}),
+        "centroid": standard["mixture_centroid"],
+        "medoid": standard["mixture_medoid"],
+        "personal": standard["mixture"],
+        "blended": standard["mixture"].model_copy(update={"weights": blended}),
     }
     return {vector: strategy.model_copy(update={"modes": modes}) for vector, strategy in by_vector.items()}
 

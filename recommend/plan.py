@@ -86,12 +86,12 @@ def make_plan(space: Space, request: RecommendRequest, live: LiveEdges) -> Plan:
     return _plan(space, relation, profile, exclusions, name, strategy, request.k, request.depth)
 
 
-def plan_user(space: Space, relation: Relation, row: int, asked: Strategy | str, k: int) -> Plan:
+def plan_user(space: Space, relation: Relation, row: int, strategy: Strategy | str, k: int) -> Plan:
     """Plan for the user of `row` with nothing newer than the version. Raises QueryError for an unknown strategy."""
-    name, strategy = choose_strategy(space, relation, asked, row)
-    profile = profile_of_row(space, relation, row, NO_LIVE_EDGES, modes_wanted(space, strategy))
+    name, chosen = choose_strategy(space, relation, strategy, row)
+    profile = profile_of_row(space, relation, row, NO_LIVE_EDGES, modes_wanted(space, chosen))
     exclusions = _exclusions(space, relation, profile, NO_LIVE_EDGES)
-    return _plan(space, relation, profile, exclusions, name, strategy, k)
+    return _plan(space, relation, profile, exclusions, name, chosen, k)
 
 
 def plan_newcomer(
@@ -99,16 +99,16 @@ def plan_newcomer(
     relation: Relation,
     engagements: Int32[npt.NDArray[np.int32], " targets"],
     followers: Int32[npt.NDArray[np.int32], " followers"],
-    asked: Strategy | str,
+    strategy: Strategy | str,
     k: int,
 ) -> Plan:
     """Plan for somebody of whom there are only these rows, ascending. Raises QueryError for an unknown strategy."""
-    name, strategy = choose_strategy(space, relation, asked, None)
+    name, chosen = choose_strategy(space, relation, strategy, None)
     profile = profile_of_newcomer(
-        space, relation, engagements.astype(np.int64), followers.astype(np.int64), modes_wanted(space, strategy)
+        space, relation, engagements.astype(np.int64), followers.astype(np.int64), modes_wanted(space, chosen)
     )
     exclusions = _exclusions(space, relation, profile, NO_LIVE_EDGES)
-    return _plan(space, relation, profile, exclusions, name, strategy, k)
+    return _plan(space, relation, profile, exclusions, name, chosen, k)
 
 
 def choose_strategy(space: Space, relation: Relation, asked: Strategy | str, row: int | None) -> tuple[str, Strategy]:

@@ -8,7 +8,7 @@ import typer
 from bundle.errors import UsageError
 from cli.evaluate.options import Part, RunOption, VersionOption
 from cli.evaluate.report import ReportOption, write
-from cli.output import JsonFlag, emit, table
+from cli.output import JsonFlag, counted, emit, table
 from cli.progress import progress
 from cli.versions import path_of
 
@@ -73,7 +73,7 @@ def _show(report: "FollowReport") -> None:
         return f"{row.name} (auto)" if row.name == report.auto else row.name
 
     rows = [[name(row), row.kind, *(row.mean(metric) for metric in METRICS)] for row in report.rows if not row.missing]
-    title = f"{report.relation}: {report.users:,} users, {report.held_out} edges"
+    title = f"{report.relation}: {counted(report.users, 'user')}, {report.held_out} edges"
     table(title, ("", "kind", *METRICS), rows)
     if report.newcomers:
         _show_newcomers(report)

@@ -7,7 +7,7 @@ import typer
 
 from cli.evaluate.options import RunOption, SeedOption, VersionOption
 from cli.evaluate.report import ReportOption, write
-from cli.output import JsonFlag, emit, line, table
+from cli.output import JsonFlag, counted, emit, line, table
 from cli.progress import progress
 from cli.versions import BundlesOption, path_of
 
@@ -68,5 +68,5 @@ def measure_mixtures(
 def _show(report: "MixtureReport", words: str) -> None:
     rows: list[list[object]] = [[one.name, *(one.row.mean(name) for name in METRICS)] for one in report.mixtures]
     rows += [[row.name, *(row.mean(name) for name in METRICS)] for row in report.singles]
-    table(f"{report.relation}: {report.users:,} users", ("", *METRICS), rows)
+    table(f"{report.relation}: {counted(report.users, 'user')}", ("", *METRICS), rows)
     line(words)

@@ -8,7 +8,7 @@ import typer
 from bundle.errors import UsageError
 from cli.evaluate.options import SeedOption
 from cli.evaluate.report import ReportOption, write
-from cli.output import JsonFlag, emit, table
+from cli.output import JsonFlag, counted, emit, table
 from cli.progress import progress, say
 from cli.versions import BundlesOption, path_of
 
@@ -105,7 +105,7 @@ def _show(report: "RankingReport") -> None:
     names = list(report.rows[0].metrics)
     rows = [[row.features, row.model, *(row.metrics[name].mean for name in names)] for row in report.rows]
     table(
-        f"{report.task}: {report.train:,} examples to learn from, {report.test:,} to test",
+        f"{report.task}: {counted(report.train, 'example')} to learn from, {report.test:,} to test",
         ("features", "model", *names),
         rows,
     )

@@ -29,9 +29,9 @@ def profiles_of_users(space: Space, task: FollowTask) -> list[Profile]:
 
 def profiles_of_newcomers(space: Space, relation: str, engagements: Csr, followers: Csr) -> list[Profile]:
     """People of whom there are only engagements and followers, row by row."""
-    asked = space.relation(relation)
+    chosen = space.relation(relation)
     pairs = ((engagements.row(i).astype(np.int64), followers.row(i).astype(np.int64)) for i in range(len(engagements)))
-    return [profile_of_newcomer(space, asked, targets, known, n_modes=0) for targets, known in pairs]
+    return [profile_of_newcomer(space, chosen, targets, known, n_modes=0) for targets, known in pairs]
 
 
 def as_newcomers(task: FollowTask, few: Sequence[int], rng: np.random.Generator) -> FollowTask:

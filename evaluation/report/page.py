@@ -102,8 +102,8 @@ def render(report: Report) -> str:
     )
 
 
-def _provenance(made: Provenance) -> str:
-    items = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in made.lines())
+def _provenance(provenance: Provenance) -> str:
+    items = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in provenance.lines())
     return f"<dl>{items}</dl>"
 
 

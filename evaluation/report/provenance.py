@@ -61,19 +61,19 @@ def provenance(
     service: str | None = None,
 ) -> Provenance:
     """Describe what was measured, with which settings, and where: this process and this machine."""
-    made: dict[str, object] = {"version": version, "service": service}
+    sources: dict[str, object] = {"version": version, "service": service}
     if manifest is not None:
         lineage = manifest.lineage
-        made |= lineage.model_dump(include={"graph_digest", "training_config_digest", "build_config_digest"})
-        made |= {"version": manifest.version, "trained_by": lineage.code_revision}
+        sources |= lineage.model_dump(include={"graph_digest", "training_config_digest", "build_config_digest"})
+        sources |= {"version": manifest.version, "trained_by": lineage.code_revision}
     if run is not None:
         record = run.record
-        made |= {"run": str(run.path), "graph": _counts(run), "graph_digest": run.graph.digest}
-        made |= {"training": {name: str(value) for name, value in record.config.items()}}
-        made |= {"training_config_digest": record.config_digest, "trained_by": record.code_revision}
+        sources |= {"run": str(run.path), "graph": _counts(run), "graph_digest": run.graph.digest}
+        sources |= {"training": {name: str(value) for name, value in record.config.items()}}
+        sources |= {"training_config_digest": record.config_digest, "trained_by": record.code_revision}
     asked = {name: str(value) for name, value in settings.items() if value is not None}
     code = {"release": release(), "code_revision": code_revision(), "machine": machine()}
-    return Provenance.model_validate({**made, **code, "settings": asked})
+    return Provenance.model_validate({**sources, **code, "settings": asked})
 
 
 def machine() -> str:

@@ -15,7 +15,7 @@ SAID = (
     ("one_way_recall@10", "one-way recall in the first ten, which a following back cannot explain"),
     ("one_way_recall@50", "one-way recall in the first fifty"),
     ("diversity@10", "the lists' diversity"),
-    ("coverage@10", "the share of the catalogue that is shown"),
+    ("coverage@10", "the share of the catalogue in anybody's list"),
 )
 GROUPED = ("recall@50", "one_way_recall@10", "one_way_recall@50", "diversity@10")
 
@@ -42,8 +42,8 @@ def sweep_in_words(report: MixtureReport) -> str:
         if len(rows) == 2:
             many, one = rows
             metrics = [name for name in GROUPED if not np.isnan(many.mean(name)) and not np.isnan(one.mean(name))]
-            found = ", ".join(f"{name} {many.mean(name):.3f} to {one.mean(name):.3f}" for name in metrics)
-            words.append(f"For users with {users}, against {one.name}: {found}.")
+            values = ", ".join(f"{name} {many.mean(name):.3f} to {one.mean(name):.3f}" for name in metrics)
+            words.append(f"For users with {users}, against {one.name}: {values}.")
     return " ".join(words)
 
 
@@ -57,9 +57,9 @@ def compared(many: Row, singles: Sequence[Row]) -> str:
             one = max(values, key=lambda row: row.mean(name))
             text = f"{said} ({many.mean(name):.3f} to {one.mean(name):.3f} of {one.name})"
             (ahead if many.mean(name) > one.mean(name) else behind).append(text)
-    found = f"On this graph the mixture {many.name} "
-    found += f"pays in {'; '.join(ahead)}" if ahead else "pays in nothing that was measured"
-    return found + (f". One vector is ahead in {'; '.join(behind)}." if behind else ".")
+    sentence = f"On this graph the mixture {many.name} "
+    sentence += f"pays in {'; '.join(ahead)}" if ahead else "pays in nothing that was measured"
+    return sentence + (f". One vector is ahead in {'; '.join(behind)}." if behind else ".")
 
 
 def _ahead(many: Row, one: Row, label: str) -> bool:

@@ -31,7 +31,7 @@ def report(graph: PreparedGraph, recommender: Recommender) -> MixtureReport:
 def test_every_mixture_of_every_size_is_a_row(report: MixtureReport) -> None:
     names = {one.name for one in report.mixtures}
     assert len(names) == 2 * 2 * 4
-    assert {"centroid, 2 clusters, 1 modes", "blended, 4 clusters, 2 modes"} <= names
+    assert {"centroid, 2 clusters, 1 mode", "blended, 4 clusters, 2 modes"} <= names
     assert [row.name for row in report.singles] == ["unimodal", "fold_in", "blend"]
     assert MixtureReport.model_validate_json(report.model_dump_json()) == report
 

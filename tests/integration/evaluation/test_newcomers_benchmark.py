@@ -111,10 +111,10 @@ def test_newcomers_are_answered_by_their_own_engagements(recommender: Recommende
     n = len(TOY_USERS)
     jazz, chess = n, n + 1  # two newcomers, each of whom follows two of a kind and is expected to find a third
     names = {jazz: ("101", "102", "103"), chess: ("201", "202", "203")}
-    follows = [(new, user_row(name)) for new, found in names.items() for name in found[:2]]
+    follows = [(new, user_row(name)) for new, kind in names.items() for name in kind[:2]]
     task = _task(
         _edges([*follows, (user_row("104"), jazz)], n + 2),
-        _edges([(new, user_row(found[2])) for new, found in names.items()], n + 2),
+        _edges([(new, user_row(kind[2])) for new, kind in names.items()], n + 2),
     )
     both = task.of_users(np.array([jazz, chess]))
     for question in (Question("alone", "fold_in"), Question("with followers", "fold_in", followers=True)):

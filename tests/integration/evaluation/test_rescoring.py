@@ -66,10 +66,10 @@ def test_an_unknown_user_is_the_mean_of_what_they_engaged_with(space: Space) -> 
     nobody = np.empty(0, dtype=np.int64)
     subject = make_subject(space, relation, None, liked, nobody)
     items = np.array([item_row("jazz-07")], dtype=np.int64)
-    found = candidate_features(space, relation, subject, items, np.array([False]))
-    assert column(found, "user") == pytest.approx(column(found, "fold_in"))
-    assert column(found, "nearest_follower").tolist() == [0.0]
-    assert column(found, "out_degree").tolist() == [0.0]  # an item follows nobody
+    features = candidate_features(space, relation, subject, items, np.array([False]))
+    assert column(features, "user") == pytest.approx(column(features, "fold_in"))
+    assert column(features, "nearest_follower").tolist() == [0.0]
+    assert column(features, "out_degree").tolist() == [0.0]  # an item follows nobody
 
 
 def by_reciprocity(weight: float) -> Rescoring:

@@ -1,13 +1,14 @@
 """What the command prints."""
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cli.output import cell, emit, plain, table
+from cli.output import cell, counted, emit, next_command, plain, table
 from cli.progress import LineProgress, TerminalProgress, readable
 
 
@@ -74,3 +75,13 @@ def test_progress_in_a_log_ends_each_stage_with_one_line(capsys: pytest.CaptureF
             stage.advance()
         stage.note("loss 0.5")
     assert capsys.readouterr().err.startswith("Training: 100 of 100 edges in ")
+
+
+def test_a_count_of_one_is_singular() -> None:
+    assert [counted(n, "epoch") for n in (0, 1, 2, 1000)] == ["0 epochs", "1 epoch", "2 epochs", "1,000 epochs"]
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "quote'd", "$(rm)", "a;b", "-x", "ü"])
+def test_the_next_command_can_be_pasted_into_a_shell(name: str) -> None:
+    sentence = next_command("twhin", "publish", "v1", "--bundles", Path("dir") / name)
+    assert shlex.split(sentence.removeprefix("Next: ")) == ["twhin", "publish", "v1", "--bundles", f"dir/{name}"]

@@ -35,9 +35,9 @@ def test_a_score_that_is_no_number_never_looks_good() -> None:
 
 
 def test_metrics_of_known_ranks() -> None:
-    found = metrics(np.array([1.0, 2.0, 10.0, 20.0]))
-    assert (found.hits_at_1, found.hits_at_3, found.hits_at_10) == (0.25, 0.5, 0.75)
-    assert found.mrr == pytest.approx((1 + 1 / 2 + 1 / 10 + 1 / 20) / 4)
+    summary = metrics(np.array([1.0, 2.0, 10.0, 20.0]))
+    assert (summary.hits_at_1, summary.hits_at_3, summary.hits_at_10) == (0.25, 0.5, 0.75)
+    assert summary.mrr == pytest.approx((1 + 1 / 2 + 1 / 10 + 1 / 20) / 4)
 
 
 def test_the_random_baseline_is_the_expectation_of_shuffled_ranks() -> None:

@@ -23,7 +23,7 @@ TwhinError
 │   └── BundlesBusy            another process is publishing
 ├── QueryError                 a search that cannot be run                      HTTP 422
 │   └── EntityUnknown                                                           HTTP 404
-└── StateError                 the store of live engagements                    HTTP 503
+└── StateError                 the store of live engagements                    HTTP 503, exit 6
 
 A message says what was found, what was expected and what to do. The HTTP status of each code is set
 in one place, `service/problems.py`; the exit status here.
@@ -178,3 +178,4 @@ class StateError(TwhinError):
     """The store of live engagements did not take or give the data."""
 
     code = "state_unavailable"
+    exit_status = 6

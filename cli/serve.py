@@ -1,7 +1,5 @@
 """`twhin serve`: the HTTP service over a directory of versions."""
 
-import socket
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,24 +37,18 @@ def serve(
 def run_service(
     bundles: Path, host: str, port: int, workers: int = 1, redis: str | None = None, redis_file: Path | None = None
 ) -> None:
-    """Start the service and stay until it is stopped. Raises BundleNotFound, UsageError before anything is bound."""
+    """Start the service and stay until it is stopped. What keeps it from starting is raised before it listens."""
     from service.serve import serve as run
 
-    settings = _settings(bundles, redis, redis_file)
-    require_free(host, port)
-    with suppress(KeyboardInterrupt):  # raised again by uvicorn when Ctrl-C has stopped it and requests are done
-        run(settings, host=host, port=port, workers=workers)
+    run(_settings(bundles, redis, redis_file), host=host, port=port, workers=workers)
 
 
 def require_free(host: str, port: int) -> None:
     """Raise UsageError when nobody can listen on `host` and `port`."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        raise UsageError(
-            f"Nobody can listen on {host}:{port}: {error.strerror}. Stop what does, or choose another --port or --host."
-        ) from error
+    from service.listener import bind
+
+    for listener in bind(host, port):
+        listener.close()
 
 
 def _settings(bundles: Path, redis: str | None, redis_file: Path | None) -> "Settings":

@@ -93,6 +93,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._watch.cancel()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """Close the connection after the answers that are due, as the server does at its end."""
+        if self._answers_are_due():
+            super().shutdown()
+        else:
+            self.transport.client_is_sending = True  # it may be, just now
+            self.transport.close()
+
     def _close_if_due(self) -> None:
         now = self.loop.time()
         if self._due is not None and now >= self._due:

@@ -8,7 +8,8 @@ from typing import Literal
 import orjson
 
 # The fields a log call may add; anything else stays out of the line.
-FIELDS = ("request_id", "route", "status", "ms", "reason", "before", "after", "version", "host", "port", "workers")
+REQUEST_FIELDS = ("request_id", "route", "status", "ms")
+FIELDS = (*REQUEST_FIELDS, "reason", "before", "after", "version", "host", "port", "workers", "worker")
 
 
 class JsonLines(logging.Formatter):
@@ -37,12 +38,13 @@ class TextLines(logging.Formatter):
 
 
 def configure_logs(level: str, layout: Literal["json", "text"]) -> None:
-    """Send everything to standard error in the given layout."""
+    """Send everything to standard error in the given layout: what is ours from `level` on, of others only warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if layout == "json" else TextLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
+    logging.getLogger("twhin").setLevel(level.upper())
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         # Uvicorn's own access lines have paths, and paths have ids; it writes them to whoever listens.

@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from service.call import ASGIApp
-from service.drain import draining_on_sigterm
 from service.gateway import Gateway
 from service.openapi import describe
 from service.problems import CONTENT_TYPE, problem_of_status
@@ -20,15 +19,17 @@ from service.runtime import Runtime
 from service.settings import Settings
 
 
-def create_app(settings: Settings) -> ASGIApp:
-    """The service as an ASGI application; it opens nothing before its lifespan starts."""
-    runtime = Runtime(settings)
+def create_app(settings: Settings, runtime: Runtime | None = None) -> ASGIApp:
+    """The service as an ASGI application; it opens nothing before its lifespan starts.
+
+    With a `runtime` the caller starts and stops that, and runs no lifespan.
+    """
+    runtime = runtime or Runtime(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await runtime.start()
-        with draining_on_sigterm(runtime):
-            yield
+        yield
         await runtime.stop()
 
     # The scripts of /docs come from this package: many networks that run services do not reach a public one.

@@ -1,15 +1,14 @@
 """Prometheus metrics: names and buckets in one place, children bound once, right under several workers."""
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+
+from service.shared_metrics import SharedMetrics, value_class
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 1.0)
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -139,9 +138,13 @@ class VersionMetrics:
 
 
 class Metrics:
-    """All metrics of one application."""
+    """All metrics of one application, or of one worker of several: of number `worker` of those that `shared` is for."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: SharedMetrics | None = None, worker: int = 0) -> None:
+        # The library has one such class a process, and would choose its own with files by an environment variable.
+        values.ValueClass = values.MutexValue if shared is None else value_class(shared.regions[worker])
+        self._shared = shared
+        self._worker = worker
         self._registry = CollectorRegistry()
         registry = self._registry
         self._requests = Counter(
@@ -184,10 +187,11 @@ class Metrics:
         """Count an answer from a lower rung."""
         self._fallback.labels(kind=kind).inc()
 
+    def beat(self) -> None:
+        """Say that the event loop turns."""
+        if self._shared is not None:
+            self._shared.regions[self._worker].beat()
+
     def exposition(self) -> bytes:
         """Everything in the text format; of all workers, where there are several."""
-        if MULTIPROCESS not in os.environ:
-            return generate_latest(self._registry)
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        return generate_latest(self._registry if self._shared is None else self._shared)

@@ -14,6 +14,7 @@ from service.metrics import Metrics
 from service.origins import Origins
 from service.search_thread import SearchThread
 from service.settings import Settings
+from service.shared_metrics import SharedMetrics
 from service.state.sqlite import SqliteStore
 from service.state.store import StateStore
 from service.tracing import open_tracing
@@ -30,12 +31,14 @@ class Runtime:
     state: StateStore
     search: SearchThread
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, shared: SharedMetrics | None = None, worker: int = 0) -> None:
+        """`shared` is what several workers have in common, of which this is number `worker`."""
         self.settings = settings
-        self.metrics = Metrics()
+        self.metrics = Metrics(shared, worker)
         self.keys = Keys(settings)
         self.origins = Origins(settings)
-        self.versions = Versions(settings, self.metrics.versions)
+        turn = contextlib.nullcontext if shared is None else shared.one_at_a_time
+        self.versions = Versions(settings, self.metrics.versions, turn)
         self.tracing = open_tracing(settings)
         self.started_at = time.time()
         self.draining = False
@@ -70,6 +73,10 @@ class Runtime:
         if self.tracing is not None:
             self.tracing.close()
 
+    def look_at_current(self) -> None:
+        """Look at CURRENT now, and try what it names also where that was refused before."""
+        self._go(follow_once(self.versions, again=True))
+
     def _go(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
 
@@ -80,6 +87,7 @@ class Runtime:
             await asyncio.sleep(LAG_SECONDS)
             self.metrics.lag.set(max(0.0, loop.time() - due))
             self.metrics.inflight.set(self.inflight)
+            self.metrics.beat()
 
     @property
     def ready(self) -> bool:

@@ -108,7 +108,9 @@ class Settings(BaseSettings):
         default=2.0, description="time between /readyz turning 503 and no more connections"
     )
     shutdown_seconds: PositiveInt = Field(default=15, description="time that requests have to finish after that")
-    keep_alive_seconds: PositiveInt = Field(default=30, description="time an idle connection stays open")
+    keep_alive_seconds: PositiveInt = Field(
+        default=75, description="time an idle connection stays open: longer than the 60 of the usual load balancers"
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is logged"

@@ -1,17 +1,12 @@
 """One version, ready to serve: opened, verified, warmed with real queries, compared with exact search."""
 
-import contextlib
-import hashlib
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from bundle.disk import lock_file
 from bundle.errors import BundleInvalid, RecallTooLow
 from bundle.manifest import Manifest
 from bundle.reader import open_bundle
@@ -55,16 +50,15 @@ def load(path: Path, settings: Settings, *, thorough: bool) -> Loaded:
     Takes seconds for a large version: call it outside the event loop. Raises BundleError with the reason.
     """
     started = time.perf_counter()
-    with _one_at_a_time(path.parent):
-        bundle = open_bundle(path)
-        if thorough:
-            check_digests(path, bundle.manifest)
-            check_finite(path, bundle.manifest)
-            probe_bundle(bundle)
-        searchers = open_searchers(bundle)
-        recommender = Recommender(bundle, searchers, encode_candidate)
-        recall = _self_test(bundle, searchers, settings)
-        _warm_up(recommender, settings.warm_up_queries)
+    bundle = open_bundle(path)
+    if thorough:
+        check_digests(path, bundle.manifest)
+        check_finite(path, bundle.manifest)
+        probe_bundle(bundle)
+    searchers = open_searchers(bundle)
+    recommender = Recommender(bundle, searchers, encode_candidate)
+    recall = _self_test(bundle, searchers, settings)
+    _warm_up(recommender, settings.warm_up_queries)
     return Loaded(bundle, recommender, recall, time.perf_counter() - started)
 
 
@@ -112,16 +106,3 @@ def _warm_up(recommender: Recommender, n_queries: int) -> None:
         slate = recommender.recommend(RecommendRequest(user=users.ids.external(row), k=SELF_TEST_K))
         if not len(slate.picks) and len(space.table(slate.candidate_type)) > 1:
             raise BundleInvalid(f"{recommender.bundle.path}: a known user has no candidates. Build the version again.")
-
-
-@contextmanager
-def _one_at_a_time(bundles: Path) -> Iterator[None]:
-    """Let one worker of this machine load at a time, so that a swap does not double everyone's memory at once."""
-    name = hashlib.sha256(str(bundles.resolve()).encode()).hexdigest()[:16]
-    lock = Path(tempfile.gettempdir()) / f"twhin-load-{name}.lock"
-    try:
-        file = lock_file(lock, wait=True)
-    except OSError:  # a read-only or foreign directory: loading side by side is allowed, only larger
-        file = None
-    with file or contextlib.nullcontext():
-        yield

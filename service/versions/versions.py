@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -25,9 +26,16 @@ Result = TypeVar("Result")
 class Versions:
     """Holds one reference to the serving version; swapping is replacing it. Loading happens on its own thread."""
 
-    def __init__(self, settings: Settings, metrics: VersionMetrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: VersionMetrics,
+        turn: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
+        """Loading happens inside `turn()`, which lets one worker do so at a time."""
         self._settings = settings
         self._metrics = metrics
+        self._turn = turn
         self._active: Loaded | None = None
         self._kept: OrderedDict[str, Bundle] = OrderedDict()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="twhin-load")
@@ -81,8 +89,8 @@ class Versions:
     def _bundles(self) -> Path:
         return self._settings.bundles
 
-    async def follow(self) -> None:
-        """Serve what CURRENT names, unless it serves already or was refused.
+    async def follow(self, again: bool = False) -> None:
+        """Serve what CURRENT names, unless it serves already or was refused; with `again` also what was refused.
 
         Raises BundleError when it is unfit: the old version serves on, at start the latest earlier one that is fit.
         """
@@ -93,7 +101,7 @@ class Versions:
             if version is None or (self._active is not None and version == self._active.version):
                 return
             # A version that was refused is tried again only when CURRENT has changed, or when nothing serves.
-            if not (unchanged and version in self.refused) or self._active is None:
+            if again or not (unchanged and version in self.refused) or self._active is None:
                 try:
                     self._swap(await self._load(version))
                 except (BundleError, OSError):
@@ -132,7 +140,7 @@ class Versions:
     async def _load(self, version: str) -> Loaded:
         try:
             path = await self._in_thread(partial(version_path, self._bundles, version))
-            loaded = await self._in_thread(partial(load, path, self._settings, thorough=self._active is not None))
+            loaded = await self._in_thread(partial(self._load_in_turn, path, thorough=self._active is not None))
         except (BundleError, OSError) as error:
             self.refused[version] = str(error)
             self._metrics.refused()
@@ -140,6 +148,10 @@ class Versions:
             raise
         self.refused.pop(version, None)
         return loaded
+
+    def _load_in_turn(self, path: Path, *, thorough: bool) -> Loaded:
+        with self._turn():  # a swap does not double the memory of all workers at once
+            return load(path, self._settings, thorough=thorough)
 
     def _swap(self, loaded: Loaded) -> None:
         # One assignment: a request that holds the old version keeps it, the next one gets the new.

@@ -17,13 +17,14 @@ async def watch(versions: Versions, seconds: float) -> None:
         await follow_once(versions)
 
 
-async def follow_once(versions: Versions) -> None:
+async def follow_once(versions: Versions, again: bool = False) -> None:
     """One look at CURRENT; whatever is wrong with it is logged and does not stop the watch."""
     before = versions.active.version if versions.active else None
     try:
-        await versions.follow()
+        await versions.follow(again)
     except (BundleError, OSError) as error:
-        log.error("version refused", extra={"reason": str(error)})
+        if versions.active is not None:  # otherwise the service does not start, and says so itself
+            log.error("version refused", extra={"reason": str(error)})
     after = versions.active.version if versions.active else None
     if after != before:
         log.info("version swapped", extra={"before": before, "after": after})

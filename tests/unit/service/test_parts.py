@@ -5,6 +5,7 @@ import json
 import logging
 import random
 import sys
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ from service.logs import JsonLines
 from service.metrics import Metrics
 from service.problems import Problem, problem_of_decoding
 from service.search_thread import SearchThread
-from service.serve import environment_of
 from service.settings import Limits, Settings
 from service.state.breaker import Breaker
 from service.state.events import Event, live_edges
@@ -102,11 +102,9 @@ def test_many_ids_are_read_as_one_is(texts: list[str]) -> None:
     assert all(str(parse_int_id(text)) == text for text in texts if parse_int_id(text) is not None)
 
 
-def test_settings_survive_the_way_to_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_survive_the_way_to_a_worker() -> None:
     made = Settings(read_keys="a,b", redis_url="redis://:pw@h:1/0", watch_seconds=0.25, limits=Limits(k_max=7))  # type: ignore[arg-type]
-    for name, value in environment_of(made).items():
-        monkeypatch.setenv(name, value)
-    again = Settings()
+    again = ForkingPickler.loads(ForkingPickler.dumps(made))
     assert again == made
     assert "pw" not in repr(again)
     with pytest.raises(ValidationError) as refused:

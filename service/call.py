@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from service.problems import Problem, overloaded, problem_of_decoding, too_large
+from service.problems import Problem, invalid, overloaded, problem_of_decoding, too_large
 from service.runtime import Runtime
 
 Scope = MutableMapping[str, Any]
@@ -25,6 +25,8 @@ _numbers = itertools.count(1)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z", re.ASCII)
 
+# The query parameters that hold a list: given again, they add up.
+REPEATED = ("exclude",)
 JSON = "application/json"
 OCTETS = "application/octet-stream"
 
@@ -41,7 +43,19 @@ class Reply(msgspec.Struct):
 class Call:
     """A request on its way through the service. Made by the gateway, read by the handlers."""
 
-    __slots__ = ("_headers", "body", "deadline", "ids", "method", "receive", "request_id", "route", "runtime", "scope")
+    __slots__ = (
+        "_headers",
+        "body",
+        "deadline",
+        "ids",
+        "method",
+        "parameters",
+        "receive",
+        "request_id",
+        "route",
+        "runtime",
+        "scope",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, runtime: Runtime) -> None:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -54,6 +68,7 @@ class Call:
         self.deadline = 0.0
         self.method: str = scope["method"]
         self.ids: Mapping[str, str] = {}
+        self.parameters: Mapping[str, str] = {}
         self.route = "unmatched"
 
     def header(self, name: bytes) -> str | None:
@@ -69,15 +84,25 @@ class Call:
         return self.header(b"x-api-key")
 
     def query(self) -> dict[str, str]:
-        """The query parameters; of one given twice, the last."""
+        """The query parameters of one value. Raises Problem 422 for one given twice, or that the route has not."""
+        given = self._parsed_query()
+        for name, values in given.items():
+            if name not in self.parameters:
+                raise invalid("/", f"an unknown parameter; there are: {', '.join(self.parameters)}")
+            if len(values) > 1 and name not in REPEATED:
+                raise invalid(f"/{name}", "given more than once")
+        return {name: values[0] for name, values in given.items() if name not in REPEATED}
+
+    def values(self, name: str) -> list[str]:
+        """The values of a query parameter that may be repeated, in the order given."""
+        return self._parsed_query().get(name, [])
+
+    def _parsed_query(self) -> dict[str, list[str]]:
         raw: bytes = self.scope.get("query_string", b"")
-        if not raw:
-            return {}
         try:
-            parsed = parse_qs(raw.decode("ascii"), keep_blank_values=True, max_num_fields=100, errors="strict")
+            return parse_qs(raw.decode("ascii"), keep_blank_values=True, errors="strict")
         except ValueError as error:
             raise Problem("malformed", "the query string is not URL-encoded UTF-8") from error
-        return {name: values[-1] for name, values in parsed.items()}
 
     async def read_body(self) -> None:
         """Read the JSON body to its end, into `body`. Raises Problem: for another media type, or as soon as it is more
@@ -128,7 +153,7 @@ class Call:
         try:
             return decoder.decode(self.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise problem_of_decoding(error) from None
+            raise problem_of_decoding(error, decoder.type) from None
 
 
 class ClientGone(Exception):

@@ -85,7 +85,7 @@ class Gateway:
 
     async def _run(self, route: Route, call: Call) -> Reply:
         runtime = self._runtime
-        call.route = route.label
+        call.route, call.parameters = route.label, route.query
         if not route.for_anyone:
             runtime.origins.check_host(call.header(b"host"))
         if route.writes:

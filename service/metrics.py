@@ -183,7 +183,7 @@ class Metrics:
         """Count a request that was refused to protect the others."""
         self._shed.labels(reason=reason).inc()
 
-    def fell_back(self, kind: str) -> None:
+    def fallback(self, kind: str) -> None:
         """Count an answer from a lower rung."""
         self._fallback.labels(kind=kind).inc()
 

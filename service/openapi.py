@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from service.call import REPEATED
 from service.problems import CONTENT_TYPE, TITLES, ProblemDocument
 from service.routes import ROUTES, Route
 from service.settings import Limits
@@ -110,6 +111,8 @@ def _parameters(route: Route) -> list[Document]:
 def _query_schema(name: str) -> Document:
     if name in ("k", "modes"):
         return {"type": "integer", "minimum": 1}
+    if name in REPEATED:
+        return {"type": "array", "items": {"type": "string"}}
     if name in ("explain", "exclude_seen"):
         return {"type": "boolean"}
     return {"type": "string", "enum": ["json", "base64"]} if name == "encoding" else {"type": "string"}

@@ -1,6 +1,7 @@
 """Errors on the wire: RFC 9457 problem documents with a stable code. They never repeat what was sent."""
 
 from collections.abc import Mapping
+from typing import Any, get_args
 
 import msgspec
 
@@ -146,16 +147,32 @@ def problem_of_status(status: int) -> Problem:
     return Problem(code or "internal", "no such path" if status == 404 else TITLES.get(status, "error"))
 
 
-def problem_of_decoding(error: Exception) -> Problem:
-    """What is wrong with a body that msgspec refused, without a word of the body itself."""
+def problem_of_decoding(error: Exception, body: type) -> Problem:
+    """What is wrong with a body that msgspec refused as a `body`, without a word of the body itself."""
     if not isinstance(error, msgspec.ValidationError):
         return Problem("malformed", "the body must be one JSON document in UTF-8")
     text, _, path = str(error).partition(" - at `")
     if text.startswith("Object contains unknown field"):
-        text = "an unknown field"
+        text = f"an unknown field; there are: {', '.join(_fields_at(path, body))}"
     elif text.startswith("Invalid"):
         text = "not one of the values allowed here"
     return invalid(_pointer(path.rstrip("`")), text)
+
+
+def _fields_at(path: str, body: type) -> list[str]:
+    """The fields of `body`, or of the objects in its list that `path` leads into, as in `$.pairs[0]`."""
+    name = path.partition(".")[2].partition("[")[0]
+    for field in msgspec.structs.fields(body):
+        if field.encode_name == name:
+            body = _struct_in(field.type) or body
+    return [field.encode_name for field in msgspec.structs.fields(body)]
+
+
+def _struct_in(annotation: Any) -> type[msgspec.Struct] | None:
+    """The type of the objects in `list[…]`, annotated or not."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return annotation
+    return next(filter(None, map(_struct_in, get_args(annotation))), None)
 
 
 def _pointer(path: str) -> str:

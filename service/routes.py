@@ -103,6 +103,19 @@ SPACE = "the embedding space; the version's first one by default"
 VECTORS = (JSON, OCTETS)
 ASKED = {"user": "42", "k": 3, "exclude": ["7"], "explain": True}
 
+RECOMMEND_QUERY = {
+    "k": "how many candidates",
+    "strategy": "how they are found; auto by default",
+    "relation": "the relation they are ranked by",
+    "candidate_type": "the type of the candidates",
+    "user_type": "the type of the user",
+    "modes": "how many interests at most",
+    "exclude": "ids to leave out; given again they add up, and one value may list several, comma separated",
+    "exclude_seen": "false lets already followed entities back in",
+    "explain": "true shows where each candidate came from",
+    "space": SPACE,
+}
+
 RECOMMEND = (
     Route(
         "POST",
@@ -131,18 +144,16 @@ RECOMMEND = (
         "The same, with the user in the path",
         "recommend",
         answer=recommend_types.RecommendAnswer,
-        query={
-            "k": "how many candidates",
-            "strategy": "how they are found; auto by default",
-            "relation": "the relation they are ranked by",
-            "candidate_type": "the type of the candidates",
-            "user_type": "the type of the user",
-            "modes": "how many interests at most",
-            "exclude": "ids to leave out, comma separated",
-            "exclude_seen": "false lets already followed entities back in",
-            "explain": "true shows where each candidate came from",
-            "space": SPACE,
-        },
+        query=RECOMMEND_QUERY,
+    ),
+    Route(
+        "GET",
+        "/v1/recommend/{user:path}",
+        recommend.recommend_user,
+        "The same under its versioned path",
+        "recommend",
+        answer=recommend_types.RecommendAnswer,
+        query=RECOMMEND_QUERY,
     ),
     Route(
         "POST",

@@ -20,6 +20,7 @@ def answer_of(slate: Slate, degraded: Sequence[str], request_id: str, *, explain
         request_id=request_id,
         candidates=_candidates(slate, explain=explain),
         strategy=slate.strategy,
+        known=slate.known,
         fallback=slate.fallback,
         degraded=_flags(slate, degraded),
         **extra,
@@ -35,6 +36,7 @@ def batch_item(user: str, result: Slate | QueryError, degraded: Sequence[str]) -
         status="ok",
         candidates=_candidates(result, explain=False),
         strategy=result.strategy,
+        known=result.known,
         fallback=result.fallback,
         degraded=_flags(result, degraded),
     )

@@ -7,13 +7,21 @@ from collections.abc import Sequence
 import msgspec
 
 from bundle.errors import QueryError
-from bundle.ids import MAX_STRING_ID_BYTES, IdKind, parse_int_id
+from bundle.ids import MAX_STRING_ID_BYTES, parse_int_id
 from bundle.space import Bundle, Space
 from service.call import Call, Reply
 from service.problems import invalid
 from service.state.events import Event, Outcome
 from service.wire.common import ItemError, text_of
-from service.wire.engagements import EngagementEvent, EngagementsAnswer, EngagementsBody, EventItem, ForgottenAnswer
+from service.wire.engagements import (
+    ACTIONS,
+    MAX_EVENT_ID_CHARACTERS,
+    EngagementEvent,
+    EngagementsAnswer,
+    EngagementsBody,
+    EventItem,
+    ForgottenAnswer,
+)
 
 _body = msgspec.json.Decoder(EngagementsBody)
 _encode = msgspec.json.Encoder().encode
@@ -28,7 +36,7 @@ async def engagements(call: Call) -> Reply:
         raise invalid("/events", f"at most {limit} events")
     loaded = call.runtime.versions.serving()
     now = time.time()
-    checked = [_checked(loaded.bundle, event, now) for event in body.events]
+    checked = [_event_of(loaded.bundle, event, now) for event in body.events]
     outcomes = iter(await call.runtime.state.append([event for event in checked if isinstance(event, Event)]))
     items = [_item(event, next(outcomes)) if isinstance(event, Event) else event for event in checked]
     return Reply(_encode(_answer(items, loaded.version, call.request_id)))
@@ -53,9 +61,9 @@ def _item(event: Event, outcome: Outcome) -> EventItem:
     return EventItem(event.id, outcome)
 
 
-def _checked(bundle: Bundle, given: EngagementEvent, now: float) -> Event | EventItem:
+def _event_of(bundle: Bundle, given: EngagementEvent, now: float) -> Event | EventItem:
     """The event to store, or why it cannot be. An entity that this version does not know is no error."""
-    event_id = given.id or secrets.token_hex(16)
+    event_id = secrets.token_hex(16) if given.id is None else given.id
     try:
         return _event(bundle.space(given.space), given, event_id, now)
     except QueryError as error:
@@ -63,15 +71,20 @@ def _checked(bundle: Bundle, given: EngagementEvent, now: float) -> Event | Even
 
 
 def _event(space: Space, given: EngagementEvent, event_id: str, now: float) -> Event:
-    entry = space.relation(given.relation or space.entry.default.relation).entry
+    if not 1 <= len(event_id) <= MAX_EVENT_ID_CHARACTERS:
+        raise QueryError(f"id has 1 to {MAX_EVENT_ID_CHARACTERS} characters")
+    action = next((action for action in ACTIONS if action == given.action), None)
+    if action is None:
+        raise QueryError(f"action is none of {', '.join(ACTIONS)}")
     at = now if given.at is None else given.at
-    if at > now + FUTURE_SECONDS:
-        raise QueryError("at lies in the future; it is seconds since 1970")
+    if not 0 <= at <= now + FUTURE_SECONDS:
+        raise QueryError("at is seconds since 1970 and not in the future")
+    entry = space.relation(space.entry.default.relation if given.relation is None else given.relation).entry
     return Event(
         id=event_id,
         user_type=entry.source,
         user=_id(space, entry.source, text_of(given.user), "user"),
-        action=given.action,
+        action=action,
         relation=entry.name,
         target_type=entry.target,
         target=_id(space, entry.target, text_of(given.target), "target"),
@@ -82,15 +95,13 @@ def _event(space: Space, given: EngagementEvent, event_id: str, now: float) -> E
 
 def _id(space: Space, entity_type: str, external: str, field: str) -> str:
     """The id, if one of its type could look like this. Raises QueryError."""
-    if not _legal(space.entities[entity_type].ids.kind, external):
+    if space.entities[entity_type].ids.kind == "int64":
+        legal = parse_int_id(external) is not None
+    else:
+        legal = 1 <= len(external.encode("utf-8")) <= MAX_STRING_ID_BYTES
+    if not legal:
         raise QueryError(f"{field} is no id of that type: a decimal number without leading zeros, or up to 256 bytes")
     return external
-
-
-def _legal(kind: IdKind, external: str) -> bool:
-    if kind == "int64":
-        return parse_int_id(external) is not None
-    return 1 <= len(external.encode("utf-8")) <= MAX_STRING_ID_BYTES
 
 
 async def forget(call: Call) -> Reply:

@@ -22,7 +22,7 @@ async def embeddings(call: Call) -> Reply:
     """The vectors of many entities of one type."""
     octets = wants_octets(call)
     body = call.json(_embeddings)
-    bundle, space, table, ids = await _opened(call, body)
+    bundle, space, table, ids = await _open(call, body)
     rows = table.ids.rows(ids)
     vectors = gather(table.embeddings, rows)
     if octets:
@@ -51,7 +51,7 @@ async def features(call: Call) -> Reply:
     """PQ-decoded vectors, or the codes themselves, of many entities of one type."""
     octets = wants_octets(call)
     body = call.json(_features)
-    bundle, space, table, ids = await _opened(call, body)
+    bundle, space, table, ids = await _open(call, body)
     if table.quantizer is None or table.codes is None:
         raise invalid("/type", "this version has no compressed vectors of that type")
     rows = table.ids.rows(ids)
@@ -97,7 +97,7 @@ def etag_of(bundle: Bundle, space: Space, table: EntityTable) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:32]
 
 
-async def _opened(call: Call, body: EmbeddingsBody | FeaturesBody) -> tuple[Bundle, Space, EntityTable, list[str]]:
+async def _open(call: Call, body: EmbeddingsBody | FeaturesBody) -> tuple[Bundle, Space, EntityTable, list[str]]:
     limit = call.runtime.settings.limits.lookup_max
     if len(body.ids) > limit:
         raise invalid("/ids", f"at most {limit} ids")

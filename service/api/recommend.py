@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import msgspec
 
 from bundle.errors import QueryError
-from bundle.space import Space
+from bundle.ids import ABSENT
+from bundle.space import EntityTable, Space
 from recommend.plan import Plan, choose_relation
 from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
 from service.api.answers import answer_of, batch_item
@@ -13,7 +14,7 @@ from service.call import Call, Reply
 from service.problems import invalid, problem_of_decoding
 from service.settings import Limits
 from service.versions.loaded import Loaded
-from service.wire.common import text_of, texts_of
+from service.wire.common import MAX_ID_CHARACTERS, is_id, text_of, texts_of
 from service.wire.recommend import BatchAnswer, BatchBody, BatchItem, Engagement, RecommendBody
 
 _body = msgspec.json.Decoder(RecommendBody)
@@ -41,12 +42,12 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     degraded: list[str] = []
     live = await call.runtime.live(choose_relation(space, request).entry.source, request.user, degraded)
     plan = loaded.recommender.plan(request, live)
-    slate = loaded.recommender.at_once(plan) or (await _searched(call, loaded, [plan], degraded))[0]
+    slate = loaded.recommender.at_once(plan) or (await _search(call, loaded, [plan], degraded))[0]
     _count(call, slate)
     return Reply(_encode(answer_of(slate, degraded, call.request_id, explain=body.explain)))
 
 
-async def _searched(call: Call, loaded: Loaded, plans: list[Plan], degraded: list[str]) -> list[Slate]:
+async def _search(call: Call, loaded: Loaded, plans: list[Plan], degraded: list[str]) -> list[Slate]:
     """The slates of `plans`, in order, by the search thread."""
     slates, reduced = await call.runtime.search.search(loaded, plans, call.deadline)
     if reduced:
@@ -56,7 +57,7 @@ async def _searched(call: Call, loaded: Loaded, plans: list[Plan], degraded: lis
 
 def _count(call: Call, slate: Slate) -> None:
     if slate.fallback is not None:
-        call.runtime.metrics.fell_back(slate.fallback)
+        call.runtime.metrics.fallback(slate.fallback)
     if slate.short:
         call.runtime.metrics.short.inc()
 
@@ -85,7 +86,7 @@ async def _slates(call: Call, loaded: Loaded, plans: Sequence[Plan], degraded: l
     """The slates of `plans`, in order: merged at once where they can be, the others searched together."""
     at_once = [loaded.recommender.at_once(plan) for plan in plans]
     waiting = [plan for plan, slate in zip(plans, at_once, strict=True) if slate is None]
-    searched = iter(await _searched(call, loaded, waiting, degraded) if waiting else [])
+    searched = iter(await _search(call, loaded, waiting, degraded) if waiting else [])
     slates = [next(searched) if slate is None else slate for slate in at_once]
     for slate in slates:
         _count(call, slate)
@@ -95,6 +96,8 @@ async def _slates(call: Call, loaded: Loaded, plans: Sequence[Plan], degraded: l
 async def _plan(
     call: Call, loaded: Loaded, request: RecommendRequest, space: Space, degraded: list[str]
 ) -> Plan | QueryError:
+    if not is_id(request.user or ""):
+        return QueryError(f"user is no id: it has 1 to {MAX_ID_CHARACTERS} characters")
     unavailable: list[str] = []
     live = await call.runtime.live(choose_relation(space, request).entry.source, request.user, unavailable)
     degraded += [flag for flag in unavailable if flag not in degraded]
@@ -151,12 +154,23 @@ def _inline(engagements: Sequence[Engagement], default: str) -> LiveEdges:
 
 def _body_of_query(call: Call) -> RecommendBody:
     """The query parameters as a body: numbers and truth values are spelt as in JSON."""
-    fields: dict[str, object] = dict(call.query())
-    if "exclude" in fields:
-        fields["exclude"] = str(fields["exclude"]).split(",")
-    if "user" in fields or "engagements" in fields:
-        raise invalid("/user", "the user is in the path")
     try:
-        return msgspec.convert({**fields, "user": call.ids["user"]}, RecommendBody, strict=False)
+        body = msgspec.convert({**call.query(), "user": call.ids["user"]}, RecommendBody, strict=False)
     except msgspec.ValidationError as error:
-        raise problem_of_decoding(error) from None
+        raise problem_of_decoding(error, RecommendBody) from None
+    excluded = call.values("exclude")
+    if excluded:
+        space = call.runtime.versions.serving().bundle.space(body.space)
+        relation = choose_relation(space, request_of(body, None, space))
+        body.exclude = _ids_named(space.entities[relation.entry.target], excluded)
+    return body
+
+
+def _ids_named(table: EntityTable, values: list[str]) -> list[str | int]:
+    """The ids that the values of one parameter name: a value is one id where the version has it, else a list of them
+    between commas, which may be a part of an id.
+    """
+    known = (table.ids.rows(values) != ABSENT).tolist()
+    return [
+        one for value, is_one in zip(values, known, strict=True) for one in ([value] if is_one else value.split(","))
+    ]

@@ -93,14 +93,14 @@ async def score(call: Call) -> Reply:
     loaded = call.runtime.versions.serving()
     space = loaded.bundle.space(body.space)
     relation = space.relation(body.relation or space.entry.default.relation)
-    items = _scored(space, relation, body)
+    items = _score_pairs(space, relation, body)
     answer = ScoreAnswer(
         version=loaded.version, request_id=call.request_id, relation=relation.entry.name, space=space.name, items=items
     )
     return Reply(_encode(answer))
 
 
-def _scored(space: Space, relation: Relation, body: ScoreBody) -> list[ScoreItem]:
+def _score_pairs(space: Space, relation: Relation, body: ScoreBody) -> list[ScoreItem]:
     source, target = space.entities[relation.entry.source], space.entities[relation.entry.target]
     source_ids = [text_of(pair.source) for pair in body.pairs]
     target_ids = [text_of(pair.target) for pair in body.pairs]

@@ -1,6 +1,7 @@
 """Vectors on the wire: JSON numbers, base64, or bare bytes, by what the client accepts."""
 
 import base64
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,13 +21,34 @@ Rows = Int64[npt.NDArray[np.int64], " n"]
 
 
 def wants_octets(call: Call) -> bool:
-    """Whether the client asks for bare bytes. Raises Problem 406 when it accepts neither those nor JSON."""
+    """Whether the client would rather have bare bytes than JSON. Raises Problem 406 when it accepts neither."""
     accept = call.header(b"accept")
-    if accept is None or "*/*" in accept or JSON in accept or "application/*" in accept:
-        return accept is not None and OCTETS in accept and JSON not in accept
-    if OCTETS in accept:
-        return True
-    raise Problem("not_acceptable", f"answers are {JSON} or {OCTETS}")
+    if accept is None:
+        return False
+    json, octets = preference(accept, JSON), preference(accept, OCTETS)
+    if json[0] == octets[0] == 0:
+        raise Problem("not_acceptable", f"answers are {JSON} or {OCTETS}")
+    return octets > json
+
+
+def preference(accept: str, media: str) -> tuple[float, int]:
+    """How much `accept` wants `media`: the quality of the range that names it most closely, and how closely."""
+    ranges = {"*/*": 1, f"{media.partition('/')[0]}/*": 2, media: 3}
+    closest = (0.0, 0)
+    for part in accept.split(","):
+        name, *parameters = part.lower().split(";")
+        closeness = ranges.get(name.strip(), 0)
+        if closeness > closest[1]:
+            closest = (_quality(parameters), closeness)
+    return closest
+
+
+def _quality(parameters: Sequence[str]) -> float:
+    for parameter in parameters:
+        match = re.fullmatch(r"\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*", parameter)
+        if match is not None:
+            return min(1.0, float(match[1]))
+    return 1.0
 
 
 def gather(table: Table, rows: Rows) -> Matrix:

@@ -8,6 +8,8 @@ MAX_ID_CHARACTERS = 256
 
 # A string on the way out, always; on the way in an exact JSON integer is understood as well.
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARACTERS, description="external id")] | int
+# One of many: whether it can be an id at all is told where it stands, and stops none of the others.
+AnyId = Annotated[str, msgspec.Meta(description="external id")] | int
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Encoding = Literal["json", "base64"]
 
@@ -33,6 +35,11 @@ class ItemError(msgspec.Struct, frozen=True):
 def text_of(external: str | int) -> str:
     """An id as the string it is inside."""
     return external if isinstance(external, str) else str(external)
+
+
+def is_id(external: str) -> bool:
+    """Whether any entity could be called so."""
+    return 1 <= len(external) <= MAX_ID_CHARACTERS
 
 
 def texts_of(externals: list[str | int]) -> list[str]:

@@ -1,28 +1,29 @@
 """The JSON of /v1/engagements."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
-from service.wire.common import Answer, Id, ItemError, Name, Request
+from service.wire.common import Answer, AnyId, ItemError, Request
 
 Action = Literal["add", "remove", "block", "unblock"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
+MAX_EVENT_ID_CHARACTERS = 64
 
 
 class EngagementEvent(Request):
     """One thing a user did. `add` makes an edge (follow, like, …), `remove` undoes it (unfollow); `block` hides
-    the target from the user's candidates. The same `id` of the same user counts once, so retries are safe.
+    the target from the user's candidates. The same `id` of the same user counts once, so retries are safe. What cannot
+    be stored is told of each event by itself.
     """
 
-    user: Id
-    target: Id
-    action: Action = "add"
-    relation: Name | None = None
-    id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None
-    at: (
-        Annotated[float, msgspec.Meta(ge=0, description="seconds since 1970; when it is received, by default")] | None
-    ) = None
-    space: Name | None = None
+    user: AnyId
+    target: AnyId
+    action: Annotated[str, msgspec.Meta(description=", ".join(ACTIONS))] = "add"
+    relation: str | None = None
+    id: Annotated[str, msgspec.Meta(description="1 to 64 characters")] | None = None
+    at: Annotated[float, msgspec.Meta(description="seconds since 1970; when it is received, by default")] | None = None
+    space: str | None = None
 
 
 class EngagementsBody(Request):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from service.wire.common import Answer, Encoding, Id, Name, Request
+from service.wire.common import Answer, AnyId, Encoding, Id, Name, Request
 from service.wire.recommend import Count
 
 ItemStatus = Literal["found", "not_found"]
@@ -15,7 +15,7 @@ class EmbeddingsBody(Request):
     """Ids of one type. `version` may name an older version that is still kept."""
 
     type: Name
-    ids: Annotated[list[Id], msgspec.Meta(min_length=1)]
+    ids: Annotated[list[AnyId], msgspec.Meta(min_length=1)]
     encoding: Encoding = "json"
     version: Name | None = None
     space: Name | None = None
@@ -25,7 +25,7 @@ class FeaturesBody(Request):
     """Ids of one type; `decoded` gives the vectors that the codes stand for, `codes` the bytes themselves."""
 
     type: Name
-    ids: Annotated[list[Id], msgspec.Meta(min_length=1)]
+    ids: Annotated[list[AnyId], msgspec.Meta(min_length=1)]
     representation: Literal["decoded", "codes"] = "decoded"
     encoding: Encoding = "json"
     version: Name | None = None
@@ -95,7 +95,7 @@ class SimilarBody(Request):
     vector: Vector | None = None
     candidate_type: Name | None = None
     k: Count = 20
-    exclude: list[Id] = []
+    exclude: list[AnyId] = []
     space: Name | None = None
 
 
@@ -117,8 +117,8 @@ class SimilarAnswer(Answer):
 class Pair(Request):
     """A source and a target of the relation."""
 
-    source: Id
-    target: Id
+    source: AnyId
+    target: AnyId
 
 
 class ScoreBody(Request):

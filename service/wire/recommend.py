@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from service.wire.common import Answer, Id, ItemError, Name, Request
+from service.wire.common import Answer, AnyId, Id, ItemError, Name, Request
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -12,7 +12,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 class Engagement(Request):
     """One edge of the user, of this request alone: a relation of the graph (the default one if unnamed), a target."""
 
-    target: Id
+    target: AnyId
     relation: Name | None = None
 
 
@@ -24,14 +24,14 @@ class RecommendBody(Request):
 
     user: Id | None = None
     engagements: list[Engagement] = []
-    followers: list[Id] = []
+    followers: list[AnyId] = []
     k: Count = 20
     candidate_type: Name | None = None
     user_type: Name | None = None
     relation: Name | None = None
     strategy: Name = "auto"
     modes: Count | None = None
-    exclude: list[Id] = []
+    exclude: list[AnyId] = []
     exclude_seen: bool = True
     explain: bool = False
     space: Name | None = None
@@ -77,12 +77,14 @@ class Explanation(msgspec.Struct, frozen=True):
 class RecommendAnswer(Answer):
     """The candidates, best first. In a mixture every prefix keeps the proportions of the modes.
 
+    `known` says whether the user was in the training: without, candidates come from engagements, else from popularity.
     `fallback` names the last rung that was needed (`deeper_search`, `fold_in`, `user_vector`, `popular`);
     `degraded` lists what was not as it should be (`reduced_depth`, `engagements_unavailable`, `short`).
     """
 
     candidates: list[Candidate]
     strategy: str
+    known: bool
     fallback: str | None = None
     degraded: list[str] = []
     explain: Explanation | msgspec.UnsetType = msgspec.UNSET
@@ -91,14 +93,14 @@ class RecommendAnswer(Answer):
 class BatchBody(Request):
     """The users to answer for; every other field is as in /recommend and holds for all of them."""
 
-    users: Annotated[list[Id], msgspec.Meta(min_length=1)]
+    users: Annotated[list[AnyId], msgspec.Meta(min_length=1)]
     k: Count = 20
     candidate_type: Name | None = None
     user_type: Name | None = None
     relation: Name | None = None
     strategy: Name = "auto"
     modes: Count | None = None
-    exclude: list[Id] = []
+    exclude: list[AnyId] = []
     exclude_seen: bool = True
     space: Name | None = None
 
@@ -110,6 +112,7 @@ class BatchItem(msgspec.Struct, frozen=True, omit_defaults=True):
     status: str
     candidates: list[Candidate] = []
     strategy: str | None = None
+    known: bool | msgspec.UnsetType = msgspec.UNSET
     fallback: str | None = None
     degraded: list[str] = []
     error: ItemError | None = None

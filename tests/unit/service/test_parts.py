@@ -159,7 +159,7 @@ def test_a_problem_never_repeats_the_input() -> None:
     for body in (b'{"zq9canary": 1}', b'{"kind": 1}', b"zq9canary"):
         with pytest.raises(msgspec.DecodeError) as caught:
             msgspec.json.decode(body, type=Body)
-        assert b"zq9canary" not in problem_of_decoding(caught.value).body("r")
+        assert b"zq9canary" not in problem_of_decoding(caught.value, Body).body("r")
 
 
 async def test_the_search_thread_answers_neighbours_apart_and_sheds_when_full(recommender: Recommender) -> None:

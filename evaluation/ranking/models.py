@@ -3,6 +3,8 @@
 Labelled examples (user, item, label, other features) train them; the embeddings stay as they are.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,11 +46,25 @@ def predict(train: Labelled, test: Labelled, features: FeatureSet, model: Model,
     """Train on `train`, return the probability of each test example. The same seed gives the same model."""
     inputs = design(train, features)
     mean, deviation = inputs.mean(axis=0), inputs.std(axis=0) + np.float32(1e-6)
-    network = _train((inputs - mean) / deviation, train.labels, model, seed)
-    with torch.no_grad():
-        logits = network.logits(torch.from_numpy((design(test, features) - mean) / deviation))
-        probabilities: npt.NDArray[np.float64] = torch.sigmoid(logits).double().numpy()
+    with _one_thread():
+        network = _train((inputs - mean) / deviation, train.labels, model, seed)
+        with torch.no_grad():
+            logits = network.logits(torch.from_numpy((design(test, features) - mean) / deviation))
+            probabilities: npt.NDArray[np.float64] = torch.sigmoid(logits).double().numpy()
     return probabilities
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A product this small is done before a second thread has woken, and threads that wait for each other on a busy
+    machine take ten times as long as one.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def design(examples: Labelled, features: FeatureSet) -> Float32[npt.NDArray[np.float32], "n columns"]:

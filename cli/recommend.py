@@ -15,7 +15,7 @@ def recommend(
     user: Annotated[str, typer.Argument(help="The user's id.")],
     bundles: BundlesOption,
     k: Annotated[int, typer.Option("-k", help="How many candidates.", min=1, max=10_000)] = 20,
-    strategy: Annotated[str, typer.Option(help="A strategy of the version; auto is its default for this user.")] = "auto",
+    strategy: Annotated[str, typer.Option(help="A strategy of the version; auto is its default.")] = "auto",
     relation: Annotated[
         str | None, typer.Option(help="The relation to rank by; the version's default otherwise.")
     ] = None,

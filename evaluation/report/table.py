@@ -84,8 +84,9 @@ def _rank(value: float) -> float:
 
 
 def _best(values: Sequence[float], better: Better | None) -> float:
+    """The best of the values; NaN where none is better than another."""
     known = [value for value in values if not math.isnan(value)]
-    if better is None or len(known) < 2:
+    if better is None or len(set(map(number, known))) < 2:
         return float("nan")
     return max(known) if better == "higher" else min(known)
 

@@ -189,6 +189,8 @@ def test_equal_values_are_equally_good_and_less_can_be_better() -> None:
     lines = [Line(name, [plain(a), plain(b)]) for name, a, b in (("x", 0.5, 0.1), ("y", 0.50001, 0.2), ("z", 0.1, 0.1))]
     marked = [row.count('class="best"') for row in rows_of(table("t", columns, lines, sort_by=0), "t")]
     assert marked == [1, 2, 1]  # y, x, z
+    alike = [Line(name, [plain(0.5), plain(0.1)]) for name in "xy"]
+    assert "best" not in table("t", columns, alike, sort_by=0)
 
 
 def test_baselines_are_told_apart(report: Report) -> None:

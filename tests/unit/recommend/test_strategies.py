@@ -14,6 +14,7 @@ from index.search.open import exact_searchers
 from recommend.plan import STANDARD
 from recommend.recommender import Recommender
 from recommend.types import RecommendRequest
+from tests.docs.pages import table
 from tests.support.service_bundle import user_ids
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -64,3 +65,13 @@ def test_a_version_without_a_strategy_of_its_own_serves_the_default_of_a_build(t
         answers.append((slate.rows.tolist(), slate.weights, slate.picks.scores))
     assert answers[0] == answers[1]
     assert np.isfinite(answers[0][2]).all()
+
+
+def test_the_page_names_every_strategy_and_which_of_them_are_learnt() -> None:
+    page = ROOT / "docs" / "api.md"
+    named = {name for cells in table(page, "name") for name in cells[0].replace("`", "").split(", ")}
+    learnt = {"mixture_blend", "rescored", "newcomer"}
+    assert named == {"auto", *default_strategies(), *learnt}
+    text = page.read_text(encoding="utf-8")
+    assert "`rescored`, `newcomer` and `mixture_blend` are learnt" in text
+    assert learnt.isdisjoint(default_strategies())

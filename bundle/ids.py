@@ -61,7 +61,7 @@ class IdTable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class IntIds:
     """Ids that are integers 0 to 2^63 - 1, strictly ascending; on the wire their canonical decimal form."""
 
@@ -107,7 +107,7 @@ def _parse_int_ids(externals: Sequence[str]) -> Int64[npt.NDArray[np.int64], " n
     return np.array([ABSENT if number is None else number for number in parsed], dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class StringIds:
     """Ids that are any UTF-8 text of 1 to 256 bytes, ascending by bytes.
 

@@ -150,8 +150,10 @@ def _exclusions(
     `exclude_seen` is false, and the ids that the request names.
     """
     entry = relation.entry
-    named = (*exclude, *live.blocked.get(entry.target, ()))
-    others: list[int] = known_rows(space.entities[entry.target].ids.rows(named)).tolist() if named else []
+    ids = space.entities[entry.target].ids
+    others: list[int] = known_rows(ids.rows(exclude)).tolist() if exclude else []
+    if entry.target in live.blocked:
+        others += live.rows("blocked", entry.target, ids).tolist()
     if entry.source == entry.target and profile.row is not None:
         others.append(int(profile.row))
     seen = profile.targets if exclude_seen else profile.targets[:0]

@@ -1,7 +1,6 @@
 """What is known about one user at the time of a request: the trained vector, the edges, the interests."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import msgspec
 import numpy as np
@@ -11,9 +10,7 @@ from jaxtyping import Float32, Int32, Int64
 from bundle.ids import ABSENT
 from bundle.space import Relation, Space
 from recommend.mixtures import mixture_of
-from recommend.types import NO_MODES, LiveEdges, Modes, in_sorted
-
-Rows: TypeAlias = Int64[npt.NDArray[np.int64], " n"]
+from recommend.types import NO_MODES, LiveEdges, Modes, Rows, in_sorted
 
 NO_ROWS: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
 NOBODY: npt.NDArray[np.int32] = np.empty(0, dtype=np.int32)
@@ -113,9 +110,8 @@ def current_targets(space: Space, relation: Relation, row: int | None, live: Liv
     name = relation.entry.name
     if name not in live.added and name not in live.removed:
         return trained
-    table = space.entities[relation.entry.target]
-    added = known_rows(table.ids.rows(live.added.get(name, ())))
-    removed = known_rows(table.ids.rows(live.removed.get(name, ())))
+    ids = space.entities[relation.entry.target].ids
+    added, removed = live.rows("added", name, ids), live.rows("removed", name, ids)
     return np.setdiff1d(np.union1d(trained, added), removed, assume_unique=False)
 
 

@@ -6,15 +6,19 @@ What every request makes anew is a `msgspec.Struct`: a frozen dataclass takes fi
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
+from weakref import ref
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float32, Int32, Int64, Integer
 
+from bundle.ids import ABSENT, IdTable
 from bundle.manifest import QueryWeights
 from bundle.space import Space
+
+Rows: TypeAlias = Int64[npt.NDArray[np.int64], " n"]
 
 AUTO = "auto"
 NO_MODE = -1
@@ -37,9 +41,28 @@ class LiveEdges:
     added: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     removed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     blocked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    _rows: dict[tuple[str, str], tuple["ref[IdTable]", Rows]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.blocked)
+
+    def rows(self, effect: Literal["added", "removed", "blocked"], name: str, ids: IdTable) -> Rows:
+        """The rows of what was added, removed or blocked under `name`, less those that `ids` has not.
+
+        Where they are many they are found once: a store keeps the edges of such a user between requests. Another
+        version's ids are looked up anew, and the weak reference lets go of the version before.
+        """
+        externals: tuple[str, ...] = getattr(self, effect).get(name, ())
+        kept = self._rows.get((effect, name))
+        if kept is not None and kept[0]() is ids:
+            return kept[1]
+        rows = ids.rows(externals)
+        rows = np.compress(rows != ABSENT, rows)
+        if len(externals) >= MANY:
+            self._rows[effect, name] = ref(ids), rows
+        return rows
 
     def merged(self, other: "LiveEdges") -> "LiveEdges":
         """Both sets of edges together."""

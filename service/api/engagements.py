@@ -27,7 +27,7 @@ from service.wire.engagements import (
 _body = msgspec.json.Decoder(EngagementsBody)
 _encode = msgspec.json.Encoder().encode
 FUTURE_SECONDS = 300.0
-CHECKED_AT_ONCE = 100
+EVENTS_AT_ONCE = 100
 
 
 async def engagements(call: Call) -> Reply:
@@ -38,13 +38,13 @@ async def engagements(call: Call) -> Reply:
         raise invalid("/events", f"at most {limit} events")
     loaded = call.runtime.versions.serving()
     now = time.time()
-    checked: list[Event | EventItem] = []
-    for start in range(0, len(body.events), CHECKED_AT_ONCE):
+    entries: list[Event | EventItem] = []
+    for start in range(0, len(body.events), EVENTS_AT_ONCE):
         if start:
             await asyncio.sleep(0)  # a large batch lets others have their turns
-        checked += [_event_of(loaded.bundle, event, now) for event in body.events[start : start + CHECKED_AT_ONCE]]
-    outcomes = iter(await call.runtime.state.append([event for event in checked if isinstance(event, Event)]))
-    items = [_item(event, next(outcomes)) if isinstance(event, Event) else event for event in checked]
+        entries += [_event_of(loaded.bundle, event, now) for event in body.events[start : start + EVENTS_AT_ONCE]]
+    outcomes = iter(await call.runtime.state.append([entry for entry in entries if isinstance(entry, Event)]))
+    items = [_item(entry, next(outcomes)) if isinstance(entry, Event) else entry for entry in entries]
     return Reply(_encode(_answer(items, loaded.version, call.request_id)))
 
 

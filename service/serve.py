@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import os
+import signal
 
 from bundle.versions import current_path, current_version
 from service.listener import bind
@@ -19,6 +20,7 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers
     Raises TwhinError when that cannot be: nothing is published, every version that was is unfit, somebody else listens
     on the port, the store of live engagements cannot be opened. OSError when the system refuses.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # while starting: it means to look at CURRENT
     if current_version(settings.bundles) is None:
         current_path(settings.bundles)  # raises
     listeners = bind(host, port)

@@ -153,11 +153,11 @@ def value_class(region: Region) -> type:
             if kind == "gauge":
                 self._cells[self._cell] = 0.0
 
-        def inc(self, amount: float) -> None:
+        def inc(self, amount: float | int) -> None:
             with lock:
                 self._cells[self._cell] += amount
 
-        def set(self, value: float, timestamp: float | None = None) -> None:
+        def set(self, value: float | int, timestamp: float | None = None) -> None:
             with lock:
                 self._cells[self._cell] = value
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from socket import socket
@@ -60,8 +61,10 @@ class Child:
         with suppress(EOFError, OSError):
             while self.pipe.poll():
                 said = orjson.loads(self.pipe.recv_bytes())
-                self.serves = "serves" in said
-                if "system" in said:
+                if "serves" in said:
+                    self.serves = True
+                    log.info("a worker serves", extra={"worker": self.process.pid})
+                elif "system" in said:
                     self.failure = OSError(*said["system"])
                 elif "error" in said:
                     self.failure = WorkerFailed(*said["error"])
@@ -99,6 +102,7 @@ class Supervisor:
 
         One first: when it cannot start, nothing has listened, and its error is raised, a TwhinError or OSError.
         """
+        resource_tracker.ensure_running()  # now: it would unblock what is blocked when the first worker is started
         try:
             with self._waker() as waker:
                 self._start(0)
@@ -146,7 +150,10 @@ class Supervisor:
             limit = self._settings.drain_seconds + self._settings.shutdown_seconds
             self._stop_by = time.monotonic() + limit + GRACE_SECONDS
         for child in self._children.values():
-            if number != signal.SIGINT:
+            if number == signal.SIGHUP:
+                if child.serves:  # one that starts looks at CURRENT anyway
+                    child.signal(number)
+            elif number == signal.SIGTERM:
                 child.signal(number)
             elif not again:
                 child.pipe.close()  # to the worker the supervisor is gone: it stops at once
@@ -189,7 +196,10 @@ class Supervisor:
         here, there = spawn.Pipe()
         arguments = (self._settings, list(self._listeners), self._metrics, number, there)
         process = spawn.Process(target=_worker_main, args=arguments, name=f"twhin-worker-{number}")
+        # A terminal sends Ctrl-C and its own end to everybody. The supervisor decides, and a new process has no answer.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
         process.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGHUP))
         there.close()
         self._children[number] = Child(number, process, here)
 
@@ -198,7 +208,6 @@ def _worker_main(
     settings: Settings, listeners: Sequence[socket], metrics: SharedMetrics, number: int, pipe: Connection
 ) -> None:
     """What a worker's process runs. Why it cannot start is told to the supervisor, which says it once for all."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to everybody; the supervisor decides
     configure_logs(settings.log_level, settings.log_format)
     # Imported here: the supervisor needs none of it.
     from service.runtime import Runtime

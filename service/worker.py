@@ -65,6 +65,7 @@ class Worker(uvicorn.Server):
         """Instead of uvicorn's, which ends the process by the signal once more when all is done."""
         handlers = (self._on_sigterm, self._on_sigint, self._on_sighup)
         before = [signal.signal(number, handler) for number, handler in zip(SIGNALS, handlers, strict=True)]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))  # see Supervisor._start
         try:
             yield
         finally:

@@ -135,6 +135,15 @@ class ServiceProcess:
         alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
         return [child.pid for child in alive if "spawn_main" in str(child.cmdline())]
 
+    def wait_for_workers(self, n: int, seconds: float = 60) -> "ServiceProcess":
+        """Wait until `n` of several workers serve; /readyz speaks for one."""
+        deadline = time.monotonic() + seconds
+        while sum(f'"worker":{pid}}}' in self.log.read_text() for pid in self.worker_pids()) < n:
+            if time.monotonic() > deadline:
+                raise RuntimeError(self.log.read_text())
+            time.sleep(0.05)
+        return self
+
     def stop(self) -> None:
         """End it, gently first."""
         if self.process.poll() is None:

@@ -1,0 +1,137 @@
+"""The service's processes: how it ends when it cannot start, at signals under load, and when one of them is killed."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from faults.load import Clients, Outcomes
+from tests.support.servers import ServiceProcess
+from tests.support.service_bundle import user_ids
+
+USER = user_ids()[3]
+Begin = Callable[..., ServiceProcess]
+
+
+def test_what_keeps_the_service_from_starting_is_one_line_and_its_status_for_any_workers(
+    bundles: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(bundles, damaged)
+    for vectors in damaged.glob("v*/spaces/*/vectors/user.npy"):
+        vectors.write_bytes(b"nothing")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        cases = {
+            "Nothing is published": (5, tmp_path / "none", (), {}),
+            "user.npy": (5, damaged, (), {}),
+            "Address already in use": (2, bundles, ("--port", str(taken.getsockname()[1])), {}),
+            "no.such.host": (2, bundles, ("--host", "no.such.host"), {}),
+            "TWHIN_WATCH_SECONDS": (2, bundles, (), {"TWHIN_WATCH_SECONDS": "often"}),
+            "Redis URL": (2, bundles, ("--redis", "http://nowhere"), {}),
+            "redis.url": (2, bundles, ("--redis-file", str(tmp_path / "redis.url")), {}),
+            "cannot be opened as the store": (6, bundles, (), {"TWHIN_STATE": str(bundles / "v1" / "manifest.json")}),
+        }
+        in_the_worker = ("user.npy", "cannot be opened as the store")
+        started = [
+            (said, case[0], ServiceProcess(case[1], "--workers", workers, *case[2], **case[3]))
+            for said, case in cases.items()
+            for workers in (("1", "2") if said in in_the_worker else ("2",))
+        ]
+        for said, status, service in started:
+            assert service.process.wait(60) == status, service.log.read_text()
+            lines = service.log.read_text().splitlines()
+            assert len(lines) == 1, lines
+            assert lines[0].startswith("twhin: ")
+            assert said in lines[0]
+
+
+async def _stopped_under_load(service: ServiceProcess) -> tuple[Outcomes, float]:
+    """Sixteen clients, SIGHUP, then SIGTERM: what became of their requests, and how long the end took."""
+    clients = Clients(service.port, f"/recommend/{USER}?k=5", 16)
+    await asyncio.sleep(0.5)
+    service.process.send_signal(signal.SIGHUP)
+    await asyncio.sleep(0.5)
+    before = clients.outcomes.answered
+    service.process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    await asyncio.to_thread(service.process.wait, 30)
+    seconds = time.monotonic() - started
+    outcomes = await clients.refused(5)
+    assert outcomes.answered > before > 0
+    return outcomes, seconds
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_connection_is_reset_by_sighup_and_sigterm_under_load(begin: Begin, workers: int) -> None:
+    service = begin("--workers", str(workers))
+    if workers > 1:
+        service.wait_for_workers(workers)
+    outcomes, seconds = asyncio.run(_stopped_under_load(service))
+    assert outcomes.resets == []
+    assert outcomes.refused == 16, "every client ends by being refused"
+    assert set(outcomes.statuses) == {200}
+    assert seconds < 5
+    assert service.process.wait(1) == 0
+    assert "Traceback" not in service.log.read_text()
+
+
+def test_a_connection_that_waits_to_be_accepted_is_answered_at_the_end(begin: Begin) -> None:
+    service = begin("--host", "::")  # which is every address of both families
+    os.kill(service.process.pid, signal.SIGSTOP)  # nobody accepts
+    addresses = ["127.0.0.1", "::1"] * 25
+    waiting = [socket.create_connection((address, service.port), timeout=10) for address in addresses]
+    for connection in waiting:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    service.process.send_signal(signal.SIGTERM)
+    os.kill(service.process.pid, signal.SIGCONT)
+    for connection in waiting:
+        with connection:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+    assert service.process.wait(10) == 0
+
+
+def test_workers_follow_sighup_survive_a_lost_version_and_end_with_the_first_process(
+    begin: Begin, bundles: Path
+) -> None:
+    state = str(bundles.parent / "events.db")
+    service = begin("--workers", "2", TWHIN_WATCH_SECONDS="1000", TWHIN_STATE=state).wait_for_workers(2)
+    (bundles / "CURRENT").write_text("v2\n")
+    service.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 20
+    while {httpx.get(f"{service.url}/v1/info").json()["version"] for _ in range(10)} != {"v2"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    # A worker that cannot start again does not end the others.
+    for version in bundles.glob("v*"):
+        version.rename(version.with_name(f"away-{version.name}"))
+    os.kill(service.worker_pids()[0], signal.SIGKILL)
+    while "'v2' is no version" not in (said := service.log.read_text()):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.1)
+    for _ in range(10):
+        assert httpx.get(f"{service.url}/recommend/{USER}").status_code == 200
+    everybody = psutil.Process(service.process.pid).children(recursive=True)
+    service.process.kill()
+    service.process.wait()
+    _, left = psutil.wait_procs(everybody, timeout=10)
+    assert left == []
+    with socket.create_server(("127.0.0.1", service.port)):
+        pass
+
+
+def test_ctrl_c_ends_all_workers_at_once_with_status_0(begin: Begin) -> None:
+    service = begin("--workers", "2", TWHIN_DRAIN_SECONDS="60")
+    while len(service.worker_pids()) < 2:  # the second has just been started, and knows no answer to a signal
+        time.sleep(0.01)
+    for pid in (service.process.pid, *service.worker_pids()):  # as a terminal does
+        os.kill(pid, signal.SIGINT)
+    assert service.process.wait(10) == 0
+    assert "Traceback" not in service.log.read_text()

@@ -164,7 +164,7 @@ class ClustersEntry(Model):
     """The one k-means of a space: entity types clustered together, and the users' mixtures over it.
 
     An engagement counts in a mixture what `relation_weights` says of its relation (1 where it says nothing), times the
-    edge's own weight where `edge_weights` is set.
+    edge's own weight where `edge_weights` is set. Users without modes are those who have edges all the same.
     """
 
     count: PositiveInt
@@ -174,6 +174,8 @@ class ClustersEntry(Model):
     list_length: NonNegativeInt
     relation_weights: dict[str, NonNegativeFloat] = {}
     edge_weights: bool = False
+    users_with_modes: NonNegativeInt | None = None
+    users_without_modes: NonNegativeInt | None = None
 
 
 class DefaultQuery(Model):

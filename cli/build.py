@@ -35,11 +35,14 @@ def build(
     built = build_assessed(run, bundles, merged(config, settings), str(config or "--set"), version, space)
     name = built.manifest.version
     say(f"Built on the {built.device}.")
+    for warning in built.warnings:
+        say(f"Warning: {warning}")
     answer: dict[str, object] = {
         "version": name,
         "path": built.path,
         "device": built.device,
         "evaluation": built.manifest.evaluation,
+        "warnings": built.warnings,
     }
     answer["searchers"] = {each.entity_type: [_trial(trial, each) for trial in each.trials] for each in built.searchers}
     emit(answer, as_json, lambda: _show(built, bundles))

@@ -3,27 +3,45 @@
 Of two manifests and nothing else, so that publishing needs none of the libraries that measure.
 """
 
+import math
+
 from bundle.manifest import Gate, Manifest
 
 # What `auto` is chosen by: early and late, all edges and the ones that are not a mere following back.
 JUDGED_BY = ("recall@10", "recall@50", "one_way_recall@10", "one_way_recall@50")
+# On how many users a strategy was measured, beside its metrics; versions from before do not say.
+USERS = "users"
+# Standard errors that a difference between two samples of users may come to by chance: one time in fifty.
+CHANCE = 2.0
 
 
 def compare(new: Manifest, active: Manifest | None, tolerance: float) -> list[Gate]:
     """Gates that refuse a version whose default answers got worse than the active one's by more than `tolerance`.
 
-    `tolerance` is relative: 0.05 allows recall to fall by a twentieth. Nothing to compare, no gates: the
-    first version, or one built without validation edges.
+    `tolerance` is relative: 0.05 allows recall to fall by a twentieth, besides what two samples of users differ by
+    chance. Nothing to compare, no gates: the first version, one built without validation edges, or one whose default
+    is another relation, of which recall is another thing.
     """
-    if active is None:
+    if active is None or _default_relation(new) != _default_relation(active):
         return []
     ours, theirs = _of_auto(new), _of_auto(active)
     shared = [metric for metric in JUDGED_BY if metric in ours and metric in theirs]
-    name = f"against version {active.version}"
-    return [
-        Gate(metric=f"{metric} {name}", floor=theirs[metric] * (1.0 - tolerance), measured=ours[metric])
-        for metric in shared
-    ]
+    gates = []
+    for metric in shared:
+        chance = CHANCE * math.hypot(_standard_error(ours, metric), _standard_error(theirs, metric))
+        floor = max(0.0, theirs[metric] * (1.0 - tolerance) - chance)
+        gates.append(Gate(metric=f"{metric} against version {active.version}", floor=floor, measured=ours[metric]))
+    return gates
+
+
+def _standard_error(measured: dict[str, float], metric: str) -> float:
+    """At most: values between 0 and 1 of this mean cannot vary more. 0 where it is not known of how many users."""
+    share, users = measured[metric], measured.get(USERS, math.inf)
+    return math.sqrt(share * (1.0 - share) / users) if users else 0.0
+
+
+def _default_relation(manifest: Manifest) -> str:
+    return next(iter(manifest.spaces.values())).default.relation
 
 
 def _of_auto(manifest: Manifest) -> dict[str, float]:

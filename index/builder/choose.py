@@ -49,8 +49,8 @@ def undecided(trials: Sequence[Trial], config: IndexConfig) -> list[Trial]:
 
 
 def deeper(trials: Sequence[Trial], missed: Trial) -> list[Trial]:
-    """The trials that found more than the one that missed its floor when it was judged."""
-    return [trial for trial in trials if trial.measured.recall > missed.measured.recall]
+    """The trials that found no less than the one that missed its floor when it was judged."""
+    return [trial for trial in trials if trial is not missed and trial.measured.recall >= missed.measured.recall]
 
 
 def pareto(trials: Sequence[Trial]) -> list[Trial]:

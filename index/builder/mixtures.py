@@ -1,6 +1,6 @@
 """Every user's mixture of interests (eq. 3 of the TwHIN paper), built block by block without a loop over users."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,30 +14,35 @@ from index.builder.edges import Positions, RowBlock, row_blocks
 BLOCK_EDGES = 1 << 22
 Keys = Int64[npt.NDArray[np.int64], " _"]
 Counts = Float64[npt.NDArray[np.float64], " _"]
+Times = Int64[npt.NDArray[np.int64], " _"]
 
 
 @dataclass(frozen=True, slots=True)
 class Engagements:
-    """One relation that counts: its edges from users, the cluster of each target row (-1: none), an edge's weight."""
+    """One relation that counts: its edges from users, the cluster of each target row (-1: none), an edge's weight.
+
+    `clock` names the relations whose times are in one unit: an age is a difference of two times of one clock.
+    """
 
     edges: Edges
     cluster_of: Int32[npt.NDArray[np.int32], " targets"]
     weight: float = 1.0
     symmetric: bool = False
+    clock: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Counting:
     """How edges count: `edge_weights` multiplies by the graph's own weights, `half_life` halves with age.
 
-    `newest` is the time that ages are counted from, in the unit of the graph's time column.
+    An engagement's age is counted back from the same user's newest of the same clock, in the unit of the graph's time
+    column; without a time it has none.
     """
 
     modes: int
     n_clusters: int
     edge_weights: bool = False
     half_life: float | None = None
-    newest: int = 0
 
 
 def build_mixtures(engagements: Sequence[Engagements], n_users: int, counting: Counting) -> Csr:
@@ -60,33 +65,63 @@ def build_mixtures(engagements: Sequence[Engagements], n_users: int, counting: C
     return concatenated(parts)
 
 
-def newest_time(engagements: Sequence[Engagements]) -> int:
-    """The latest time of any edge; 0 when no relation has times."""
-    times = [int(item.edges.time.max()) for item in engagements if item.edges.time is not None and len(item.edges)]
-    return max(times, default=0)
-
-
 def _counted(block: RowBlock, owners: Sequence[Engagements], counting: Counting) -> tuple[Keys, Counts]:
     """The (user, cluster) keys of a block, ascending and distinct, with their summed weights."""
     keys, weights = [np.empty(0, np.int64)], [np.empty(0, np.float64)]
-    first = 0
-    for owner, length in zip(owners, block.lengths, strict=True):
-        part = slice(first, first + length)
+    newest = _newest(block, owners, counting) if counting.half_life is not None else {}
+    for owner, part in _parts(block, owners):
         clusters = owner.cluster_of[block.others[part]]
         inside = np.flatnonzero(clusters >= 0)
-        keys.append(block.rows[part][inside].astype(np.int64) * counting.n_clusters + clusters[inside])
-        weights.append(_weights(owner, block.positions[part][inside], counting))
-        first += length
+        users, positions = block.rows[part][inside], block.positions[part][inside]
+        counts = _static_weights(owner, positions, counting)
+        if counting.half_life is not None and owner.edges.time is not None:
+            counts *= _decay(owner.edges.time[positions], newest[owner.clock][users], counting.half_life)
+        keys.append(users.astype(np.int64) * counting.n_clusters + clusters[inside])
+        weights.append(counts)
     return summed(np.concatenate(keys), np.concatenate(weights))
 
 
-def _weights(owner: Engagements, positions: Positions, counting: Counting) -> Counts:
+def _parts(block: RowBlock, owners: Sequence[Engagements]) -> Iterator[tuple[Engagements, slice]]:
+    """Where the edges of each relation, or of each direction of a symmetric one, stand in the block."""
+    first = 0
+    for owner, length in zip(owners, block.lengths, strict=True):
+        yield owner, slice(first, first + length)
+        first += length
+
+
+def _newest(block: RowBlock, owners: Sequence[Engagements], counting: Counting) -> dict[int, Times]:
+    """By clock, the time of every user's newest engagement that counts at all."""
+    newest: dict[int, Times] = {}
+    for owner, part in _parts(block, owners):
+        if owner.edges.time is None:
+            continue
+        positions = block.positions[part]
+        counts = _static_weights(owner, positions, counting) > 0
+        counts &= owner.cluster_of[block.others[part]] >= 0
+        latest = newest.setdefault(owner.clock, np.full(block.stop - block.first, np.iinfo(np.int64).min))
+        np.maximum.at(latest, block.rows[part][counts], owner.edges.time[positions[counts]])
+    return newest
+
+
+def _static_weights(owner: Engagements, positions: Positions, counting: Counting) -> Counts:
+    """What engagements count whatever their age."""
     weights = np.full(len(positions), owner.weight, dtype=np.float64)
     if counting.edge_weights and owner.edges.weight is not None:
         weights *= owner.edges.weight[positions]
-    if counting.half_life is not None and owner.edges.time is not None:
-        weights *= np.exp2((owner.edges.time[positions] - counting.newest) / counting.half_life)
     return weights
+
+
+def _decay(times: Times, newest: Times, half_life: float) -> Counts:
+    """2^(-age / half-life), 1 for a user's newest engagement.
+
+    Counted from there and not from the newest of all, every user keeps an engagement that counts in full: eq. 3 divides
+    by the sum, so the shares are the same, and no unit of the half-life and no stray time of somebody else can make
+    all of a user's weights vanish. The difference of two int64 is taken without a sign, where it cannot overflow.
+    """
+    age = np.maximum(newest, times).view(np.uint64) - times.view(np.uint64)
+    with np.errstate(over="ignore", under="ignore"):
+        decay: Counts = np.exp2(-(age / half_life))
+    return decay
 
 
 def summed(keys: Keys, weights: Counts) -> tuple[Keys, Counts]:
@@ -109,15 +144,16 @@ def _run_starts(keys: Keys) -> Positions:
 
 
 def heaviest(keys: Keys, counts: Counts, n_users: int, counting: Counting) -> Csr:
-    """The top modes of each user and their shares of the top's sum: eq. 3."""
+    """The top modes of each user and their shares of the top's sum: eq. 3. A share too small for float32 is none."""
     positive = counts > 0
     users, clusters = np.divmod(keys[positive], counting.n_clusters)
     counts = counts[positive]
     order = np.lexsort((clusters, -counts, users))
     users, clusters, counts = users[order], clusters[order], counts[order]
     starts = np.searchsorted(users, np.arange(n_users))
-    kept = np.arange(len(users)) - starts[users] < counting.modes
-    users, clusters, counts = users[kept], clusters[kept], counts[kept]
-    totals = np.bincount(users, weights=counts, minlength=n_users)
-    shares = (counts / totals[users]).astype(np.float32)
-    return csr_from_sorted(users, clusters.astype(np.int32), n_users, shares)
+    top = np.arange(len(users)) - starts[users] < counting.modes
+    totals = np.bincount(users[top], weights=counts[top], minlength=n_users)
+    with np.errstate(under="ignore"):
+        shares = (counts / totals[users]).astype(np.float32)
+    kept = top & (shares > 0)
+    return csr_from_sorted(users[kept], clusters[kept].astype(np.int32), n_users, shares[kept])

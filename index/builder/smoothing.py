@@ -91,10 +91,11 @@ def _block(
     counts = (near >= 0) & engaged[:, np.newaxis]
     user, place = np.nonzero(counts)
     each = smoothing.share / np.maximum(1, counts.sum(axis=1))
-    # A user whom the search gave no neighbour keeps all of the own mixture; shares are made to sum to one later.
+    # A user whom the search gave no neighbour keeps the own mixture, also where neighbours are to have all of it.
+    own = np.where(counts.any(axis=1), 1.0 - smoothing.share, 1.0)
     members = np.concatenate([np.flatnonzero(engaged), user])
     sources = np.concatenate([rows[engaged], near[user, place]])
-    weights = np.concatenate([np.full(int(engaged.sum()), 1.0 - smoothing.share), each[user]])
+    weights = np.concatenate([own[engaged], each[user]])
     return _expanded(mixtures, members, sources, weights, counting)
 
 

@@ -1,30 +1,43 @@
 """Putting the parts of one space into a version under construction: ids, vectors, edges, clusters, lists, codes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from bundle.arrays import map_array
 from bundle.csr import Csr
+from bundle.errors import RunError
 from bundle.layout import SpaceLayout
 from bundle.manifest import ClustersEntry, CompressionEntry, DefaultQuery, EntityEntry, RelationEntry
 from bundle.prepared import id_files
 from bundle.run import Run
 from bundle.writer import BundleWriter
+from index.builder.clocks import clocks, time_warnings
 from index.builder.clusters import Clustering, candidate_lists, cluster
 from index.builder.compression import compress, default_subquantizers
 from index.builder.config import BuildConfig, require_known
 from index.builder.devices import Device
 from index.builder.edges import stage_edges
-from index.builder.mixtures import Counting, Engagements, build_mixtures, newest_time
+from index.builder.mixtures import Counting, Engagements, build_mixtures
 from index.builder.queries import QueryMaker
 from index.builder.smoothing import Smoothing, smooth
 
 POPULAR = 10_000
 BLOCK_ROWS = 1 << 16
+# Products of longer vectors come near the end of float32, and sums of them past it.
+LONGEST_SQUARED = 1e30
+
+
+def _require_scores(vectors: Float32[npt.NDArray[np.float32], "n d"], where: str, first_row: int) -> None:
+    """Raise RunError for vectors with NaN or Inf, or so long that no score of them is a number."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        usable = np.einsum("ij,ij->i", vectors, vectors) <= LONGEST_SQUARED
+    if not usable.all():
+        row = first_row + int(np.argmin(usable))
+        raise RunError(f"{where}: row {row} holds NaN, Inf or numbers too large to multiply. Train the run again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +71,11 @@ class SpaceStage:
             out = self.writer.create(file, np.float32, (len(embeddings), self.run.dim + 1))
             for start in range(0, len(embeddings), BLOCK_ROWS):
                 block = slice(start, start + BLOCK_ROWS)
+                _require_scores(embeddings[block], f"{self.run.path}: vectors of {name}", start)
                 out[block, : self.run.dim] = embeddings[block]
                 out[block, self.run.dim] = popularity[name][block] if name in popularity else 0.0
             self.writer.add(file)
+        _require_scores(self.run.relation_vectors.reshape(-1, self.run.dim), f"{self.run.path}: relation vectors", 0)
         self.writer.array(self.layout.relations, self.run.relation_vectors)
         for name in (*self.run.vectors, "relations"):
             state = self.run.optimizer_file(name)
@@ -121,7 +136,6 @@ class SpaceStage:
             n_clusters=len(clustering.centroids),
             edge_weights=settings.edge_weights,
             half_life=settings.half_life,
-            newest=newest_time(engagements),
         )
         mixtures = build_mixtures(engagements, self.counts[self.default.user_type], counting)
         if settings.smoothing is not None:
@@ -131,6 +145,7 @@ class SpaceStage:
         self.writer.array(self.layout.mixtures("clusters"), mixtures.indices)
         if mixtures.weights is not None:
             self.writer.array(self.layout.mixtures("weights"), mixtures.weights)
+        with_modes = mixtures.degrees() > 0
         return ClustersEntry(
             count=len(clustering.centroids),
             types=clustering.types,
@@ -139,20 +154,48 @@ class SpaceStage:
             list_length=self.config.clusters.list_length,
             relation_weights=settings.relation_weights,
             edge_weights=settings.edge_weights,
+            users_with_modes=int(with_modes.sum()),
+            users_without_modes=int((self._users_with_edges() & ~with_modes).sum()),
         )
+
+    def _users_with_edges(self) -> Bool[npt.NDArray[np.bool_], " users"]:
+        """Who has a training edge of any relation from the default user type."""
+        found = np.zeros(self.counts[self.default.user_type], dtype=np.bool_)
+        for position, relation in enumerate(self.run.graph.relations):
+            if relation.source == self.default.user_type:
+                found |= np.diff(map_array(self.writer.path(self.layout.edges(position, "targets")[0]))) > 0
+        return found
+
+    def warnings(self, clusters: ClustersEntry) -> Iterator[str]:
+        """What a person should know of the mixtures: users with edges and without modes, times in odd units."""
+        relations = [one for one in self.run.graph.relations if one.source == self.default.user_type]
+        if clusters.users_without_modes:
+            engaged = clusters.users_without_modes + (clusters.users_with_modes or 0)
+            others = sorted({one.target for one in relations} - set(clusters.types))
+            why = f"their edges lead to {', '.join(others)}, and clusters.types is {', '.join(clusters.types)}"
+            yield (
+                f"{clusters.users_without_modes:,} of {engaged:,} entities of {clusters.mixture_type} with edges "
+                f"({clusters.users_without_modes / engaged:.1%}) have no modes: "
+                + (why if others else "all that they engaged with weighs nothing")
+                + ". They are answered by strategies without modes."
+            )
+        if self.config.mixtures.half_life is not None:
+            times = {one.name: one.train.time for one in relations if one.target in clusters.types}
+            yield from time_warnings(times, self.config.mixtures.half_life)
 
     def _engagements(self, clustering: Clustering) -> list[Engagements]:
         weights = self.config.mixtures.relation_weights
         require_known("mixtures.relation_weights", list(weights), [one.name for one in self.run.graph.relations])
+        relations = [
+            one
+            for one in self.run.graph.relations
+            if one.source == self.default.user_type and one.target in clustering.assignment
+        ]
         return [
             Engagements(
-                self.run.graph.relations[position].train,
-                clustering.assignment[record.target],
-                float(weights.get(record.name, 1.0)),
-                record.symmetric,
+                one.train, clustering.assignment[one.target], float(weights.get(one.name, 1.0)), one.symmetric, clock
             )
-            for position, record in enumerate(self.run.graph.relations)
-            if record.source == self.default.user_type and record.target in clustering.assignment
+            for one, clock in zip(relations, clocks([one.train.time for one in relations]), strict=True)
         ]
 
     def lists(self, clustering: Clustering, entity_type: str) -> None:

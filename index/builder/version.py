@@ -20,7 +20,7 @@ from bundle.strategies import DEFAULT_AUTO, default_strategies
 from bundle.writer import BundleWriter
 from index.builder.clusters import Clustering
 from index.builder.config import BuildConfig
-from index.builder.devices import Device, find_device
+from index.builder.devices import find_device
 from index.builder.searchers import ChosenSearcher, SearcherStage
 from index.builder.stage import SpaceStage
 from index.search.probe import index_file, probe
@@ -30,12 +30,14 @@ Assess = Callable[[Path], Assessment | None]
 
 @dataclass(frozen=True, slots=True)
 class BuiltVersion:
-    """A version that now exists but is not published; `searchers` has what was tried for each type."""
+    """A version that now exists but is not published; `searchers` has what was tried for each type, `warnings` are
+    sentences for whoever builds."""
 
     path: Path
     manifest: Manifest
     device: str
     searchers: tuple[ChosenSearcher, ...]
+    warnings: tuple[str, ...]
 
 
 def build_version(
@@ -61,7 +63,8 @@ def build_version(
     created = datetime.now(UTC)
     name = version or _version_name(created, run, config)
     with full_disk_named(bundles, "Make room, then build again."), BundleWriter(bundles, name) as writer:
-        entry, chosen = _stage_space(run, writer, space, config, device, progress)
+        stage = SpaceStage(run, writer, SpaceLayout(space), config, _default_query(run, config), device)
+        entry, chosen = _stage_space(stage, progress)
         manifest = Manifest(
             version=writer.version,
             created=created,
@@ -79,7 +82,8 @@ def build_version(
         if assess is not None:
             writer.stage(manifest)
             manifest = _assessed(manifest, space, assess(writer.root))
-        return BuiltVersion(writer.commit(manifest), manifest, device.name, tuple(chosen))
+        warnings = tuple(stage.warnings(entry.clusters))
+        return BuiltVersion(writer.commit(manifest), manifest, device.name, tuple(chosen), warnings)
 
 
 def _version_name(created: datetime, run: Run, config: BuildConfig) -> str:
@@ -87,11 +91,7 @@ def _version_name(created: datetime, run: Run, config: BuildConfig) -> str:
     return f"{created:%Y%m%dT%H%M%SZ}-{mark[:6]}"
 
 
-def _stage_space(
-    run: Run, writer: BundleWriter, space: str, config: BuildConfig, device: Device, progress: Progress
-) -> tuple[SpaceEntry, list[ChosenSearcher]]:
-    default = _default_query(run, config)
-    stage = SpaceStage(run, writer, SpaceLayout(space), config, default, device)
+def _stage_space(stage: SpaceStage, progress: Progress) -> tuple[SpaceEntry, list[ChosenSearcher]]:
     with progress.stage("Writing edges and vectors", None, "files"):
         entities, relations = stage.ids(), stage.edges()
         stage.vectors(stage.popularity())
@@ -109,14 +109,14 @@ def _stage_space(
     with progress.stage("Indexes", len(types), "types") as bar:
         chosen = _choose_searchers(stage, clustering, types, bar)
     entry = SpaceEntry(
-        dim=run.dim,
+        dim=stage.run.dim,
         entities=entities,
         relations=relations,
-        default=default,
+        default=stage.default,
         clusters=clusters,
         compression=compression,
         indexes={each.entity_type: each.entry for each in chosen},
-        strategies=default_strategies(config.mixtures.modes),
+        strategies=default_strategies(stage.config.mixtures.modes),
         auto=DEFAULT_AUTO,
     )
     return entry, chosen

@@ -65,6 +65,8 @@ def test_more_queries_are_asked_of_what_would_be_chosen_if_it_were_sure() -> Non
 def test_what_missed_its_floor_gives_way_to_what_found_more() -> None:
     assert deeper(ALL, SMALL) == [SLOW_AND_SURE, QUICK]
     assert deeper(ALL, SLOW_AND_SURE) == []
+    perfect = trial(1.0, 10, 10)
+    assert deeper([*ALL, perfect], perfect) == [SLOW_AND_SURE]
 
 
 def test_the_pareto_table_leaves_out_what_another_beats() -> None:

@@ -1,0 +1,77 @@
+"""Units of time, which no column names: which relations share a clock, and what a half-life means on it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Int64
+
+Times = Int64[npt.NDArray[np.int64], " _"]
+
+# Units that people write are at least 24 apart, days and hours; times of one unit are not: since 1970 all are large.
+UNIT_RATIO = 10.0
+# A half-life so many times shorter than the span of the times, or longer, is hardly meant.
+SPAN_RATIO = 1000.0
+SAMPLE = 100_000
+
+
+def clocks(times: Sequence[Times | None]) -> list[int]:
+    """A number for each relation, the same for those whose times are of one magnitude; 0 for those without times.
+
+    Seconds beside milliseconds, or days beside either, are different clocks: an age across them means nothing.
+    """
+    numbers: list[int] = []
+    middles: list[float] = []
+    for middle in map(_middle, times):
+        alike = [number for number, other in enumerate(middles, 1) if middle is not None and _one_unit(middle, other)]
+        if middle is None:
+            numbers.append(0)
+        elif alike:
+            numbers.append(alike[0])
+        else:
+            middles.append(middle)
+            numbers.append(len(middles))
+    return numbers
+
+
+def time_warnings(times: Mapping[str, Times | None], half_life: float) -> Iterator[str]:
+    """What is odd about a half-life and the times of relations, by name; in sentences for a person."""
+    middles = {name: middle for name, column in times.items() if (middle := _middle(column)) is not None}
+    numbers = dict(zip(times, clocks(list(times.values())), strict=True))
+    if len({numbers[name] for name in middles}) > 1:
+        told = ", ".join(f"{name} about {middle:.3g}" for name, middle in middles.items())
+        yield (
+            f"The times of these relations differ as if in other units: {told}. Ages are counted in each apart, and "
+            "mixtures.half_life is taken in the unit of each. Write all times in one unit."
+        )
+    for name, middle in middles.items():
+        column = times[name]
+        if column is None:
+            continue
+        low, high = np.quantile(_sampled(column), (0.1, 0.9))
+        if high - low > SPAN_RATIO * half_life:
+            yield (
+                f"mixtures.half_life is {half_life:g}, and the times of {name} span {high - low:.3g}: of most users "
+                "the newest engagement alone counts. It is in the unit of the time column."
+            )
+        elif half_life > SPAN_RATIO * max(high - low, 1.0):
+            yield f"mixtures.half_life is {half_life:g}, and the times of {name} span {high - low:.3g}: no age shows."
+        newest = float(column.max())
+        if not _one_unit(middle, newest):
+            yield (
+                f"The newest time of {name} is {newest:.4g}, the middle one {middle:.4g}: a stray one, or one in "
+                "another unit. Of its user nothing older counts."
+            )
+
+
+def _middle(times: Times | None) -> float | None:
+    return None if times is None or len(times) == 0 else float(np.median(_sampled(times)))
+
+
+def _sampled(times: Times) -> Times:
+    return times[:: max(1, len(times) // SAMPLE)]
+
+
+def _one_unit(time: float, other: float) -> bool:
+    low, high = sorted((abs(time), abs(other)))
+    return high < UNIT_RATIO * max(low, 1.0) and (time < 0) == (other < 0)

@@ -1,0 +1,99 @@
+"""A build with defaults passes its own gates and is published, however small or lopsided the graph."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundle.errors import RunError
+from bundle.reader import open_bundle
+from bundle.versions import publish
+from cli.build import build_assessed
+from evaluation.learning.compare import compare
+from tests.support.graphs import Links, Pairs, distinct_pairs, ids, write_run
+
+
+def split(pairs: Pairs, held_out: int) -> dict[str, Pairs]:
+    return {"edges": pairs[held_out:], "valid": pairs[:held_out]}
+
+
+def relations(sizes: dict[str, int], held_out: int) -> list[Links]:
+    """Every pair of types, and within each type, with `held_out` validation edges at most."""
+    rng = np.random.default_rng(1)
+    made = []
+    for source, n in sizes.items():
+        for target, m in sizes.items():
+            pairs = distinct_pairs(n, m, min(n * m, 3 * n), rng)
+            made.append(Links(f"{source}_{target}", source, target, **split(pairs, min(held_out, len(pairs) // 2))))
+    return made
+
+
+def built(root: Path, sizes: dict[str, int], links: list[Links], default: str, **settings: object) -> Path:
+    """Build from a fresh run and publish."""
+    run = root / "run"
+    if not run.exists():
+        write_run(run, {name: ids(n) for name, n in sizes.items()}, links)
+    made = build_assessed(run, root / "bundles", {"default_relation": default, **settings}, version=default)
+    assert all(gate.passed for gate in made.manifest.evaluation.gates)
+    publish(root / "bundles", default, judge=lambda new, active: compare(new, active, 0.05))
+    return made.path
+
+
+@pytest.mark.parametrize(
+    ("sizes", "held_out", "defaults"),
+    [
+        ({"a": 1, "b": 2}, 1, ("b_a", "a_b")),
+        ({"a": 10, "b": 1}, 2, ("a_b", "a_a")),
+        ({"a": 60, "b": 10}, 30, ("a_b", "b_a")),
+        ({"a": 60, "b": 10}, 0, ("b_b",)),
+    ],
+    ids=str,
+)
+def test_any_relation_of_a_tiny_graph_may_be_the_default(
+    sizes: dict[str, int], held_out: int, defaults: tuple[str, ...], tmp_path: Path
+) -> None:
+    """One, two or ten entities; users all of whose edges are held out; no held-out edges at all."""
+    links = relations(sizes, held_out)
+    for default in defaults:
+        built(tmp_path, sizes, links, default)
+
+
+def test_a_relation_without_any_edges_may_be_the_default(tmp_path: Path) -> None:
+    sizes = {"a": 30, "b": 20}
+    links = [*relations(sizes, 5), Links("never", "a", "b", np.empty((0, 2), dtype=np.int32))]
+    built(tmp_path, sizes, links, "never")
+
+
+def test_users_without_modes_are_counted_and_told(tmp_path: Path) -> None:
+    """Twenty users follow, thirty only like: modes are of what the default relation leads to."""
+    rng = np.random.default_rng(1)
+    follows = distinct_pairs(20, 50, 80, rng)
+    likes = distinct_pairs(30, 40, 90, rng) + np.array([20, 0], dtype=np.int32)
+    links = [Links("follows", "user", "user", follows), Links("likes", "user", "item", likes)]
+    sizes = {"user": 50, "item": 40}
+    run = write_run(tmp_path / "run", {name: ids(n) for name, n in sizes.items()}, links)
+    without = len(np.unique(likes[:, 0]))
+    made = build_assessed(run, tmp_path / "bundles", {}, version="v1")
+    clusters = open_bundle(made.path).space().entry.clusters
+    assert (clusters.users_with_modes, clusters.users_without_modes) == (len(np.unique(follows[:, 0])), without)
+    assert len(made.warnings) == 1
+    assert made.warnings[0].startswith(f"{without} of {without + len(np.unique(follows[:, 0]))} entities of user")
+    assert "item" in made.warnings[0]
+    both = build_assessed(run, tmp_path / "bundles", {"clusters": {"types": ["user", "item"]}}, version="v2")
+    assert both.warnings == ()
+    silent = {"mixtures": {"relation_weights": {"follows": 0.0}}}
+    told = build_assessed(run, tmp_path / "bundles", silent, version="v3").warnings
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_vectors_that_no_score_can_be_made_of_are_refused_by_row(tmp_path: Path, bad: float) -> None:
+    """Before, such a version was built and refused when published."""
+    sizes = {"a": 20, "b": 20}
+    run = write_run(tmp_path / "run", {name: ids(n) for name, n in sizes.items()}, relations(sizes, 0))
+    file = run / "vectors" / "b.npy"
+    vectors = np.load(file)
+    vectors[7, 3] = bad
+    np.save(file, vectors)
+    with pytest.raises(RunError, match="vectors of b: row 7"):
+        build_assessed(run, tmp_path / "bundles", {})

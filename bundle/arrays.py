@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from bundle.disk import replacing
+from bundle.disk import open_plain, replacing
 from bundle.errors import BundleIncomplete, BundleInvalid
 
 AnyArray = npt.NDArray[Any]
@@ -32,21 +32,24 @@ def map_array(path: Path) -> AnyArray:
     Raises BundleIncomplete when the file is missing or short, BundleInvalid when it is not such a file.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             shape, fortran_order, dtype = _read_header(file)
+            empty = np.empty(shape, dtype) if 0 in shape else None
             offset = file.tell()
             size_bytes = os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
         raise BundleIncomplete(f"{path} is missing. {AGAIN}") from error
-    except (ValueError, EOFError) as error:
+    except OSError as error:
+        raise BundleInvalid(f"{path} cannot be read: {error.strerror}. {AGAIN}") from error
+    except Exception as error:  # numpy evaluates the header as Python's literal, and passes on whatever that raises
         raise BundleInvalid(f"{path} is not a .npy array. {AGAIN}") from error
-    if dtype.hasobject or fortran_order or min(shape, default=0) < 0:
+    if dtype.kind not in "biuf" or fortran_order or min(shape, default=0) < 0:
         raise BundleInvalid(f"{path} is not a plain array of numbers in C order. {AGAIN}")
     n_bytes = math.prod(shape) * dtype.itemsize
     if size_bytes < offset + n_bytes:
         raise BundleIncomplete(f"{path} is cut short: {size_bytes} bytes of {offset + n_bytes}. {AGAIN}")
-    if n_bytes == 0:  # nothing to map
-        return np.empty(shape, dtype)
+    if empty is not None:  # nothing to map
+        return empty
     # A plain view: np.memmap objects cost more on every slice.
     return np.memmap(path, dtype, mode="r", offset=offset, shape=shape).view(np.ndarray)
 

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +70,16 @@ def write_text(path: Path, text: str, partial: Path | None = None) -> None:
     with replacing(path, partial) as file:
         file.write(text.encode())
     make_durable(path.parent)
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open the file at `path` for reading. Raises OSError, also for what is no plain file: a directory, a device, or a
+    pipe, whose opening would wait for a writer for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def make_durable(path: Path) -> None:

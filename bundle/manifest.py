@@ -11,8 +11,6 @@ from pydantic import (
     AwareDatetime,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
     ValidationError,
     model_validator,
 )
@@ -23,9 +21,15 @@ from bundle.layout import PART_NAME
 from bundle.records import Record, first_error
 
 FORMAT_VERSION = 1
+# A path in the version: no part begins with a dot, so none leads out of it.
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
+MAX_COUNT = 2**53  # what every JSON reader takes as it stands, and more than any array can have
 VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
 
 PartName = Annotated[str, Field(pattern=PART_NAME)]
+FileName = Annotated[str, Field(pattern=FILE_NAME, max_length=255)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 ModeVector = Literal["centroid", "medoid", "personal"]
 Feature = Literal[  # what each is: recommend/rescoring.py
     "user",
@@ -54,9 +58,9 @@ class FileEntry(Model):
     """One file of the version. `dtype` and `shape` only for `.npy` files."""
 
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    size_bytes: NonNegativeInt
+    size_bytes: Count
     dtype: str | None = None
-    shape: tuple[NonNegativeInt, ...] | None = None
+    shape: tuple[Count, ...] | None = None
 
 
 class EntityEntry(Model):
@@ -64,7 +68,7 @@ class EntityEntry(Model):
 
     name: PartName
     id: IdKind
-    count: NonNegativeInt
+    count: Count
 
 
 class RelationEntry(Model):
@@ -75,7 +79,7 @@ class RelationEntry(Model):
     target: PartName
     symmetric: bool = False
     coverage: Literal["high", "low"] = "high"
-    edges: NonNegativeInt = 0
+    edges: Count = 0
 
 
 class QueryWeights(Model):
@@ -101,7 +105,7 @@ class Rescoring(Model):
     `out · max(0, hidden x + bias)` with `x = (features - mean) · scale`; learnt on validation edges at build time.
     """
 
-    pool: PositiveInt
+    pool: Positive
     features: tuple[Feature, ...]
     mean: tuple[float, ...]
     scale: tuple[float, ...]
@@ -126,7 +130,7 @@ class Strategy(Model):
 
     merge: Literal["single", "proportional", "popular"]
     mode_vector: ModeVector | None = None
-    modes: PositiveInt | None = None
+    modes: Positive | None = None
     weights: QueryWeights = QueryWeights()
     rescoring: Rescoring | None = None
 
@@ -141,9 +145,9 @@ class IndexEntry(Model):
     """The searcher of one candidate type: what it is, its file, its default depth, what it was measured to do."""
 
     kind: Literal["exact", "hnsw", "ivf_sq8", "ivf_pq", "pq"]
-    file: str | None = None
+    file: FileName | None = None
     parameters: dict[str, int | float | str | bool] = {}
-    depth: PositiveInt
+    depth: Positive
     recall: dict[str, float] = {}
     cpu_us_per_query: float | None = None
     bytes_per_vector: float | None = None
@@ -152,7 +156,7 @@ class IndexEntry(Model):
 class CompressionEntry(Model):
     """The product quantiser of one entity type."""
 
-    subquantizers: PositiveInt
+    subquantizers: Positive
     bits: Literal[8] = 8
     rotated: bool
     ratio: float
@@ -167,11 +171,11 @@ class ClustersEntry(Model):
     edge's own weight where `edge_weights` is set. Users without modes are those who have edges all the same.
     """
 
-    count: PositiveInt
+    count: Positive
     types: tuple[PartName, ...]
-    modes: PositiveInt
+    modes: Positive
     mixture_type: PartName
-    list_length: NonNegativeInt
+    list_length: Count
     relation_weights: dict[str, NonNegativeFloat] = {}
     edge_weights: bool = False
     users_with_modes: NonNegativeInt | None = None
@@ -189,7 +193,7 @@ class DefaultQuery(Model):
 class SpaceEntry(Model):
     """One embedding space: self-contained, with its own ids, vectors, clusters and indexes."""
 
-    dim: PositiveInt
+    dim: Positive
     columns: tuple[Literal["embedding", "popularity"], ...] = ("embedding", "popularity")
     entities: tuple[EntityEntry, ...]
     relations: tuple[RelationEntry, ...]
@@ -259,12 +263,12 @@ class Manifest(Model):
     created: AwareDatetime
     metric: Literal["inner_product"] = "inner_product"
     lineage: Lineage
-    spaces: dict[PartName, SpaceEntry]
-    files: dict[str, FileEntry]
+    spaces: Annotated[dict[PartName, SpaceEntry], Field(min_length=1)]
+    files: dict[FileName, FileEntry]
     evaluation: Evaluation = Evaluation()
 
 
-def parse_manifest(text: str, where: str) -> Manifest:
+def parse_manifest(text: bytes, where: str) -> Manifest:
     """Read a manifest. Raises BundleFormatUnsupported for another format, BundleInvalid for a bad field."""
     try:
         stamp = _FormatStamp.model_validate_json(text)
@@ -286,23 +290,36 @@ def parse_manifest(text: str, where: str) -> Manifest:
 
 
 def _contradictions(space: SpaceEntry) -> Iterator[str]:
-    """What names an entity type, a relation or a strategy that is not there, or does not divide."""
-    relations = [relation.name for relation in space.relations]
+    """What names an entity type, a relation or a strategy that is not there, does not fit or says nothing."""
+    entities = [entity.name for entity in space.entities]
+    relations = {relation.name: relation for relation in space.relations}
     ends = {end for relation in space.relations for end in (relation.source, relation.target)}
     clustered = {space.clusters.mixture_type, *space.clusters.types}
     default = {space.default.user_type, space.default.candidate_type}
-    unknown = {*ends, *clustered, *default, *space.compression, *space.indexes} - {e.name for e in space.entities}
+    unknown = {*ends, *clustered, *default, *space.compression, *space.indexes} - set(entities)
     if unknown:
         yield f"{min(unknown)!r} is no entity type of the space"
-    if space.default.relation not in relations:
+    if len(relations) < len(space.relations) or len(set(entities)) < len(entities):
+        yield "two relations or two entity types have one name"
+    chosen = relations.get(space.default.relation)
+    if chosen is None:
         yield f"default.relation is {space.default.relation!a:.80}, which is no relation of the space"
-    if len(set(relations)) < len(relations):
-        yield "two relations have one name"
+    elif (chosen.source, chosen.target) != (space.default.user_type, space.default.candidate_type):
+        yield "default.relation does not lead from default.user_type to default.candidate_type"
+    if space.columns[:1] != ("embedding",) or len(set(space.columns)) < len(space.columns):
+        yield "columns does not begin with the embedding, or has one twice"
+    if any(space.dim % entry.subquantizers for entry in space.compression.values()):
+        yield f"subquantizers do not divide dim, which is {space.dim}"
+    yield from _strategy_faults(space)
+
+
+def _strategy_faults(space: SpaceEntry) -> Iterator[str]:
     for key, name in (("auto", space.auto), ("auto_newcomer", space.auto_newcomer)):
         if name is not None and name not in space.strategies:
             yield f"{key} is {name!r}, which is no strategy of the space"
-    if any(space.dim % entry.subquantizers for entry in space.compression.values()):
-        yield f"subquantizers do not divide dim, which is {space.dim}"
+    for name, strategy in space.strategies.items():
+        if strategy.merge != "popular" and not any(strategy.weights.model_dump(exclude={"reciprocity"}).values()):
+            yield f"strategies.{name} has no weight but 0, so that every candidate would be as good"
 
 
 class _FormatStamp(Record, extra="ignore"):

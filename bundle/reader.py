@@ -9,39 +9,45 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bundle.arrays import AnyArray, map_array
+from bundle.arrays import AGAIN, AnyArray, map_array
 from bundle.csr import Csr
-from bundle.errors import BundleInvalid, BundleNotFound
+from bundle.disk import open_plain
+from bundle.errors import BundleAltered, BundleIncomplete, BundleInvalid, BundleNotFound
 from bundle.ids import IdTable, IntIds, StringIds
 from bundle.layout import MANIFEST, SpaceLayout
 from bundle.manifest import Manifest, SpaceEntry, parse_manifest
 from bundle.pq import CODEWORDS, ProductQuantizer
 from bundle.space import Bundle, CandidateLists, Clusters, EntityTable, Relation, Space
-from bundle.verify import check_files
+from bundle.verify import check_files, refusing
 
+MAX_MANIFEST_BYTES = 64 << 20
 QUERIES: tuple[Literal["centroid"], Literal["medoid"]] = ("centroid", "medoid")
 
 
 def read_manifest(path: Path) -> Manifest:
     """The manifest of the version directory `path`. Raises BundleNotFound, BundleInvalid and others of BundleError."""
     file = path / MANIFEST
+    if file.is_symlink():
+        raise BundleAltered(f"{file} points outside the version: it is a link. {AGAIN}")
     try:
-        text = file.read_text(encoding="utf-8")
+        with open_plain(file) as opened:
+            content = opened.read(MAX_MANIFEST_BYTES)
     except FileNotFoundError as error:
         raise BundleNotFound(
             f"{path} holds no finished version: {MANIFEST} is missing. "
             "`twhin bundle show` lists the versions there are."
         ) from error
-    except UnicodeDecodeError as error:
-        raise BundleInvalid(f"{file} is not UTF-8 text. Build or copy the version again.") from error
-    return parse_manifest(text, str(file))
+    except OSError as error:
+        raise BundleInvalid(f"{file} cannot be read: {error.strerror}. {AGAIN}") from error
+    return parse_manifest(content, str(file))
 
 
 def open_bundle(path: Path) -> Bundle:
     """Map the version at `path`. Raises BundleError naming the first file that is missing, extra or misshapen."""
     manifest = read_manifest(path)
-    check_files(path, manifest)
-    spaces = {name: _SpaceReader(path, manifest, name, entry).read() for name, entry in manifest.spaces.items()}
+    with refusing(path):
+        check_files(path, manifest)
+        spaces = {name: _SpaceReader(path, manifest, name, entry).read() for name, entry in manifest.spaces.items()}
     return Bundle(path, manifest, spaces)
 
 
@@ -57,6 +63,9 @@ class _SpaceReader:
         self._counts = {entity.name: entity.count for entity in entry.entities}
 
     def read(self) -> Space:
+        for index in self._entry.indexes.values():
+            if index.file is not None and not self._has(index.file):
+                raise BundleIncomplete(f"{self._root / MANIFEST} lists no {index.file}. {AGAIN}")
         entities = {entity.name: self._entity(entity.name) for entity in self._entry.entities}
         return Space(self._name, self._entry, entities, self._relations(), self._clusters())
 
@@ -65,6 +74,8 @@ class _SpaceReader:
 
     def _array(self, file: str, dtype: Any, *shape: int | None) -> AnyArray:
         """Map `file` and compare its dtype and shape with what the manifest's counts ask for; None fits any size."""
+        if not self._has(file):
+            raise BundleIncomplete(f"{self._root / MANIFEST} lists no {file}. {AGAIN}")
         array = map_array(self._root / file)
         fits = len(array.shape) == len(shape) and all(
             want is None or want == have for want, have in zip(shape, array.shape, strict=True)
@@ -95,8 +106,15 @@ class _SpaceReader:
         files = self._layout.ids(name, kind)
         if kind == "int64":
             return IntIds(self._array(files[0], np.int64, count))
-        offsets = self._array(files[0], np.int64, count + 1)
-        return StringIds(offsets, self._array(files[1], np.uint8, int(offsets[-1])))
+        utf8 = self._array(files[1], np.uint8, None)
+        return StringIds(self._offsets(files[0], count, len(utf8)), utf8)
+
+    def _offsets(self, file: str, n_rows: int, n_entries: int) -> AnyArray:
+        """Map where each of `n_rows` rows begins among `n_entries` entries, and where the last one ends."""
+        offsets = self._array(file, np.int64, n_rows + 1)
+        if offsets[-1] != n_entries:
+            raise BundleInvalid(f"{self._root / file} ends at {offsets[-1]} of {n_entries} entries. {AGAIN}")
+        return offsets
 
     def _quantizer(self, name: str, count: int) -> tuple[ProductQuantizer | None, AnyArray | None]:
         entry = self._entry.compression.get(name)
@@ -128,15 +146,15 @@ class _SpaceReader:
         return relations
 
     def _csr(self, files: tuple[str, str, str], n_rows: int) -> Csr:
-        indptr = self._array(files[0], np.int64, n_rows + 1)
-        entries = int(indptr[-1])
-        weights = self._array(files[2], np.float32, entries) if self._has(files[2]) else None
-        return Csr(indptr, self._array(files[1], np.int32, entries), weights)
+        indices = self._array(files[1], np.int32, None)
+        weights = self._array(files[2], np.float32, len(indices)) if self._has(files[2]) else None
+        return Csr(self._offsets(files[0], n_rows, len(indices)), indices, weights)
 
     def _clusters(self) -> Clusters:
         entry, layout = self._entry.clusters, self._layout
-        indptr = self._array(layout.mixtures("indptr"), np.int64, self._counts[entry.mixture_type] + 1)
-        entries = int(indptr[-1])
+        clusters = self._array(layout.mixtures("clusters"), np.int32, None)
+        weights = self._array(layout.mixtures("weights"), np.float32, len(clusters))
+        indptr = self._offsets(layout.mixtures("indptr"), self._counts[entry.mixture_type], len(clusters))
         return Clusters(
             centroids=self._array(layout.clusters("centroids"), np.float32, entry.count, self._entry.dim),
             medoid_types=self._array(layout.clusters("medoid_types"), np.uint8, entry.count),
@@ -146,24 +164,18 @@ class _SpaceReader:
             assignment={
                 name: self._array(layout.assignment(name), np.int32, self._counts[name]) for name in entry.types
             },
-            mixtures=Csr(
-                indptr,
-                self._array(layout.mixtures("clusters"), np.int32, entries),
-                self._array(layout.mixtures("weights"), np.float32, entries),
-            ),
+            mixtures=Csr(indptr, clusters, weights),
             mixture_type=entry.mixture_type,
             lists=self._lists(),
         )
 
     def _lists(self) -> dict[tuple[str, Literal["centroid", "medoid"]], CandidateLists]:
         lists = {}
-        shape = (self._entry.clusters.count, None)
         for name in self._entry.indexes:
             for query in QUERIES:
-                rows = self._layout.candidate_list(name, query, "rows")
-                if self._has(rows):
-                    scores = self._layout.candidate_list(name, query, "scores")
-                    lists[name, query] = CandidateLists(
-                        self._array(rows, np.int32, *shape), self._array(scores, np.float32, *shape)
-                    )
+                file = self._layout.candidate_list(name, query, "rows")
+                if self._has(file):
+                    rows = self._array(file, np.int32, self._entry.clusters.count, None)
+                    scores = self._array(self._layout.candidate_list(name, query, "scores"), np.float32, *rows.shape)
+                    lists[name, query] = CandidateLists(rows, scores)
         return lists

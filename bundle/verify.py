@@ -1,42 +1,69 @@
-"""Is a version what its manifest says? Names and sizes at once, digests byte by byte."""
+"""Is a version what its manifest says? Names and sizes at once, digests byte by byte, then the numbers."""
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from bundle.arrays import AGAIN, AnyArray, map_array
-from bundle.errors import BundleAltered, BundleIncomplete, BundleInvalid
+from bundle.arrays import AGAIN, AnyArray, forget_pages, map_array
+from bundle.consistency import check_consistency
+from bundle.disk import open_plain
+from bundle.errors import BundleAltered, BundleError, BundleIncomplete, BundleInvalid, TwhinError
 from bundle.layout import MANIFEST
 from bundle.manifest import FileEntry, Manifest
+from bundle.space import Bundle
 
 CHUNK_BYTES = 4 << 20
+
+
+def verify_bundle(bundle: Bundle, advance: Callable[[int], None] = lambda _: None) -> None:
+    """Check every byte of an opened version against its digest, and that its numbers are finite and agree.
+
+    `advance` gets the bytes read. Raises BundleError naming the first file at fault.
+    """
+    with refusing(bundle.path):
+        check_digests(bundle.path, bundle.manifest, advance=advance)
+        check_finite(bundle.path, bundle.manifest)
+        check_consistency(bundle)
+
+
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Make whatever goes wrong in reading the version at `path` a BundleError: what damage can raise has no end."""
+    try:
+        yield
+    except BundleError:
+        raise
+    except TwhinError as error:
+        raise BundleInvalid(f"{path}: {error}") from error
+    except OSError as error:
+        raise BundleInvalid(f"{error.filename or path} cannot be read: {error.strerror or error}. {AGAIN}") from error
+    except Exception as error:
+        raise BundleInvalid(f"{path} cannot be read: {type(error).__name__}: {error!s:.200}. {AGAIN}") from error
 
 
 def check_files(root: Path, manifest: Manifest) -> None:
     """Compare the names and sizes under `root` with the manifest.
 
-    Raises BundleIncomplete for a missing or short file, BundleAltered for a longer, extra or linked one.
+    Raises BundleIncomplete for a missing or short file, BundleAltered for a longer or additional one and for what is
+    neither file nor folder: a link would let the version change after it was checked.
     """
+    found = dict(_files_under(root))
     for name, entry in manifest.files.items():
-        _check_size(root, name, entry)
-    extra = set(_names_under(root)) - set(manifest.files) - {MANIFEST}
+        _check_size(root / name, found.get(name), entry)
+    extra = set(found) - set(manifest.files) - {MANIFEST}
     if extra:
         raise BundleAltered(
             f"{root / min(extra)} is not in the manifest. A version is immutable: remove the file, or build again."
         )
 
 
-def _check_size(root: Path, name: str, entry: FileEntry) -> None:
-    path = root / name
-    if not path.resolve().is_relative_to(root.resolve()) or path.is_symlink():
-        raise BundleAltered(f"{path} points outside the version. {AGAIN}")
-    try:
-        size_bytes = path.stat().st_size
-    except FileNotFoundError:
-        raise BundleIncomplete(f"{path} is missing. {AGAIN}") from None
+def _check_size(path: Path, size_bytes: int | None, entry: FileEntry) -> None:
+    if size_bytes is None:
+        raise BundleIncomplete(f"{path} is missing. {AGAIN}")
     if size_bytes < entry.size_bytes:
         raise BundleIncomplete(
             f"{path} is cut short: {size_bytes} bytes; the manifest says {entry.size_bytes}. {AGAIN}"
@@ -45,11 +72,20 @@ def _check_size(root: Path, name: str, entry: FileEntry) -> None:
         raise BundleAltered(f"{path} has {size_bytes} bytes; the manifest says {entry.size_bytes}. {AGAIN}")
 
 
-def _names_under(root: Path) -> Iterable[str]:
-    for directory, folders, files in os.walk(root):
-        links = [folder for folder in folders if (Path(directory) / folder).is_symlink()]  # which are not walked into
-        for file in (*files, *links):
-            yield (Path(directory) / file).relative_to(root).as_posix()
+def _files_under(root: Path) -> Iterator[tuple[str, int]]:
+    """Every file below `root`, its path from there and its size in bytes."""
+    folders = [root]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    raise BundleAltered(f"{entry.path} points outside the version: it is a link. {AGAIN}")
+                if entry.is_dir():
+                    folders.append(Path(entry.path))
+                elif entry.is_file():
+                    yield Path(entry.path).relative_to(root).as_posix(), entry.stat().st_size
+                else:
+                    raise BundleAltered(f"{entry.path} is a pipe or a device, not a file. {AGAIN}")
 
 
 def check_digests(
@@ -70,7 +106,7 @@ def check_digests(
 def digest_of(path: Path, advance: Callable[[int], None] = lambda _: None) -> str:
     """SHA-256 of the file at `path` in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
             advance(len(chunk))
@@ -84,6 +120,7 @@ def check_finite(root: Path, manifest: Manifest) -> None:
             array = map_array(root / name)
             if array.dtype.kind == "f":
                 require_finite(array, str(root / name))
+                forget_pages(array)
 
 
 def require_finite(array: AnyArray, where: str) -> None:

@@ -3,29 +3,33 @@
 BUNDLES/<version>/     immutable
 BUNDLES/CURRENT        one line: the published version; replaced atomically
 BUNDLES/HISTORY        the published versions in order, oldest first, one a line: what `rollback` walks back
+BUNDLES/SHA256SUMS     the digest that each manifest had when it was published, as `sha256sum -c` reads it
 BUNDLES/LOCK           held by whoever publishes or prunes
 BUNDLES/.building-…    a version in the making; .lock-… beside it is held by its builder
 BUNDLES/.removing-…    a version on its way out
 """
 
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bundle.disk import locked, make_durable, write_text
-from bundle.errors import BundleError, BundleInvalid, BundleNotFound, BundlesBusy, GateRefused
+from bundle.errors import BundleAltered, BundleError, BundleInvalid, BundleNotFound, BundlesBusy, GateRefused
 from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, Gate, Manifest
 from bundle.reader import open_bundle, read_manifest
 from bundle.space import Bundle
-from bundle.verify import check_digests, check_finite
+from bundle.verify import digest_of, refusing, verify_bundle
 from bundle.writer import STAGING_LOCK_PREFIX, STAGING_PREFIX, lock_staging, unlock_staging
 
 CURRENT = "CURRENT"
 HISTORY = "HISTORY"
 LOCK = "LOCK"
+SUMS = "SHA256SUMS"
+_SUM = re.compile(rf"(?P<digest>[0-9a-f]{{64}})  (?P<version>[^/]+)/{re.escape(MANIFEST)}", re.ASCII)
 REMOVING_PREFIX = ".removing-"
 Judge = Callable[[Manifest, Manifest | None], list[Gate]]
 
@@ -65,6 +69,12 @@ def current_version(bundles: Path) -> str | None:
         return None
 
 
+def published(bundles: Path) -> tuple[str, int] | None:
+    """The published version and a number that is another one when CURRENT was written again, be it with that name."""
+    version = current_version(bundles)
+    return None if version is None else (version, (bundles / CURRENT).stat().st_mtime_ns)
+
+
 def current_path(bundles: Path) -> Path:
     """The directory of the published version. Raises BundleNotFound with what to do."""
     version = current_version(bundles)
@@ -77,10 +87,25 @@ def current_path(bundles: Path) -> Path:
 
 
 def open_version(bundles: Path, version: str) -> Bundle:
-    """Open `version`. Raises BundleInvalid when its manifest has another name, BundleNotFound and others of opening."""
+    """Open `version` as it was published, if it ever was: the manifest has every other file's digest, not its own.
+
+    Raises BundleAltered when its manifest is another than the published one, BundleInvalid when that has another name,
+    BundleNotFound and others of opening.
+    """
     path = version_path(bundles, version)
+    published = _read_sums(bundles).get(version)
+    with refusing(path):
+        if published is not None and digest_of(path / MANIFEST) != published:
+            raise BundleAltered(
+                f"{path / MANIFEST} is not as it was published ({bundles / SUMS}). Copy the version again, or publish "
+                "it again if the change is meant."
+            )
+    return _open_named(path)
+
+
+def _open_named(path: Path) -> Bundle:
     bundle = open_bundle(path)
-    if bundle.version != version:
+    if bundle.version != path.name:
         raise BundleInvalid(
             f"{path / MANIFEST} is of version {bundle.version!a:.80}, and a version's directory has its name. "
             "Rename the directory, or copy the version again."
@@ -98,11 +123,13 @@ def publish(
     BundlesBusy when another process publishes.
     """
     with _changing(bundles):
-        bundle = open_version(bundles, version)
-        check_digests(bundle.path, bundle.manifest)
-        check_finite(bundle.path, bundle.manifest)
+        bundle = _open_named(version_path(bundles, version))
+        verify_bundle(bundle)
         gates = [*bundle.manifest.evaluation.gates, *judge(bundle.manifest, _active(bundles, version))]
         manifest = _through_the_gates(bundle, gates, force_reason)
+        sums = _read_sums(bundles)
+        if sums.get(version) != (digest := digest_of(bundle.path / MANIFEST)):
+            _write_sums(bundles, sums | {version: digest})
         # CURRENT alone decides. HISTORY comes after it, so that it never has a version that was not current.
         history = _history(bundles)
         _write_lines(bundles / CURRENT, [version])
@@ -110,14 +137,27 @@ def publish(
         return manifest
 
 
-def rollback(bundles: Path) -> str:
-    """Publish the version that was current before this one and return its name. Raises BundleNotFound."""
+def version_before_current(bundles: Path) -> str:
+    """The version that was current before this one, to which a rollback goes. Raises BundleNotFound."""
+    history = _history_before_current(bundles)
+    if not history:
+        raise BundleNotFound(f"No version was published before {current_version(bundles) or 'this'} in {bundles}.")
+    return history[-1]
+
+
+def rollback(bundles: Path, expected: str | None = None) -> str:
+    """Publish the version that was current before this one and return its name.
+
+    Raises BundleNotFound when there is none, BundleError when it is damaged, BundlesBusy when another process publishes
+    or has published since the caller saw that the way back leads to `expected`.
+    """
     with _changing(bundles):
+        version = version_before_current(bundles)
+        if expected not in (None, version):
+            raise BundlesBusy(f"{bundles} changed meanwhile: a rollback leads to {version} now. Try again.")
         history = _history_before_current(bundles)
-        if not history:
-            raise BundleNotFound(f"No version was published before {current_version(bundles) or 'this'} in {bundles}.")
-        previous = open_version(bundles, history[-1])
-        check_digests(previous.path, previous.manifest)
+        previous = open_version(bundles, version)
+        verify_bundle(previous)
         # Here HISTORY comes first: whoever is killed between the two finds the current version added to it again.
         _write_lines(bundles / HISTORY, history)
         _write_lines(bundles / CURRENT, [previous.version])
@@ -138,6 +178,8 @@ def prune(bundles: Path, keep: int = 3) -> list[str]:
             # Renamed first: a kill in the middle leaves no half version listed.
             (bundles / name).rename(bundles / f"{REMOVING_PREFIX}{name}")
         make_durable(bundles)
+        if doomed:
+            _write_sums(bundles, {name: sum_ for name, sum_ in _read_sums(bundles).items() if name not in doomed})
         _remove_leftovers(bundles)
         return doomed + leftovers
 
@@ -195,6 +237,8 @@ def _through_the_gates(bundle: Bundle, gates: list[Gate], force_reason: str | No
     )
     evaluation = manifest.evaluation.model_copy(update={"gates": passed_or_forced})
     forced = manifest.model_copy(update={"evaluation": evaluation})
+    # The old manifest's digest goes first, so that a kill before the new one is written down leaves nothing altered.
+    _write_sums(bundle.path.parent, {k: v for k, v in _read_sums(bundle.path.parent).items() if k != bundle.version})
     # By way of the directory of versions: what a kill left inside the version would be one file too many.
     partial = bundle.path.parent / f"{MANIFEST}.partial"
     write_text(bundle.path / MANIFEST, forced.model_dump_json(indent=1), partial)
@@ -223,6 +267,19 @@ def _history_before_current(bundles: Path) -> list[str]:
     while history and (history[-1] == current or not (bundles / history[-1] / MANIFEST).is_file()):
         history.pop()
     return history
+
+
+def _read_sums(bundles: Path) -> dict[str, str]:
+    """The digests of the manifests as they were published, by version; a line that is none is passed over."""
+    try:
+        text = (bundles / SUMS).read_text(encoding="ascii", errors="backslashreplace")
+    except FileNotFoundError:
+        return {}
+    return {match["version"]: match["digest"] for match in map(_SUM.fullmatch, text.splitlines()) if match}
+
+
+def _write_sums(bundles: Path, sums: Mapping[str, str]) -> None:
+    _write_lines(bundles / SUMS, [f"{digest}  {version}/{MANIFEST}" for version, digest in sums.items()])
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

@@ -98,7 +98,7 @@ class Gateway:
         call.deadline = asyncio.get_running_loop().time() + self._seconds(call)
         arrived = route.request is None
         try:
-            async with asyncio.timeout_at(call.deadline):
+            async with asyncio.timeout_at(None if route.patient else call.deadline):
                 if not arrived:
                     await call.read_body()
                     arrived = True

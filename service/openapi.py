@@ -124,6 +124,9 @@ def _responses(route: Route) -> Document:
         media: {"schema": schema if media == "application/json" else {"type": "string"}} for media in route.media
     }
     responses: Document = {"200": {"description": "The answer", "content": content}}
+    if route.patient:
+        text = "It goes on; /admin/v1/versions shows it as `change` until it is done, and why if it fails"
+        responses["202"] = {"description": text, "content": content}
     for status in sorted({*_statuses(route), *route.statuses}):
         responses[str(status)] = _problem(status)
     return responses
@@ -140,7 +143,7 @@ def _statuses(route: Route) -> set[int]:
     """The statuses any route of this kind may answer with."""
     if route.probe:
         return {401, 403, 500, 503} if route.scope != "open" else {500, 503}
-    statuses = {400, 401, 403, 422, 500, 503, 504}
+    statuses = {400, 401, 403, 422, 500, 503} if route.patient else {400, 401, 403, 422, 500, 503, 504}
     return statuses | {413, 415} if route.request is not None else statuses
 
 

@@ -35,6 +35,7 @@ class Route:
     query: Mapping[str, str] = field(default_factory=dict)
     statuses: tuple[int, ...] = ()
     media: tuple[str, ...] = ("application/json",)
+    patient: bool = False  # keeps to the request's deadline itself, as what it began outlasts that
     probe: bool = False
 
     @property
@@ -291,6 +292,7 @@ OPERATION = (
         "Check, publish and serve a version",
         "admin",
         scope="admin",
+        patient=True,
         statuses=(404, 409),
     ),
     Route(
@@ -300,6 +302,7 @@ OPERATION = (
         "Go back to the version before this one",
         "admin",
         scope="admin",
+        patient=True,
         statuses=(404, 409),
     ),
 )

@@ -75,10 +75,11 @@ class Runtime:
 
     def look_at_current(self) -> None:
         """Look at CURRENT now, and try what it names also where that was refused before."""
-        self._go(follow_once(self.versions, again=True))
+        self._go(follow_once(self.versions, again=True)).add_done_callback(self._tasks.remove)
 
-    def _go(self, work: Coroutine[Any, Any, None]) -> None:
+    def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
+        return self._tasks[-1]
 
     async def _measure_load(self) -> None:
         loop = asyncio.get_running_loop()
@@ -88,6 +89,11 @@ class Runtime:
             self.metrics.lag.set(max(0.0, loop.time() - due))
             self.metrics.inflight.set(self.inflight)
             self.metrics.beat()
+
+    @property
+    def alive(self) -> bool:
+        """Whether all that works in the background still does: the search thread, the watch over versions."""
+        return self.search.alive and not any(task.done() for task in self._tasks)
 
     @property
     def ready(self) -> bool:

@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     )
 
     watch_seconds: PositiveFloat = Field(default=5.0, description="mean time between looks at CURRENT")
+    verify: bool = Field(
+        default=True,
+        description="whether versions are checked byte by byte at start and for look-ups, as always before a swap",
+    )
     versions_kept: PositiveInt = Field(default=3, description="older versions kept open for look-ups that name one")
     warm_up_queries: int = Field(default=64, ge=0, description="real queries answered before a version serves")
     self_test_queries: int = Field(

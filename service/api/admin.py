@@ -1,14 +1,18 @@
 """/admin/v1: which versions there are, activating one, rolling back. Off unless an admin key is configured."""
 
+import asyncio
+
 import orjson
 
 from bundle.errors import BundleNotFound
 from bundle.manifest import VERSION_NAME
 from service.call import Call, Reply
+from service.versions.versions import Change
 
 
 async def versions(call: Call) -> Reply:
-    """The versions on disk, the one that serves, and those that were refused, with the reason."""
+    """The versions on disk, the one that serves, those that were refused, with the reason; the change under way, or the
+    last one if it failed."""
     return _reply(call)
 
 
@@ -17,22 +21,33 @@ async def activate(call: Call) -> Reply:
     version = call.ids["version"]
     if not VERSION_NAME.match(version):
         raise BundleNotFound("there is no version of that name")
-    await call.runtime.versions.activate(version)
-    return _reply(call)
+    return await _when_changed(call, call.runtime.versions.activate(version))
 
 
 async def roll_back(call: Call) -> Reply:
     """Publish and serve the version that was published before this one."""
-    await call.runtime.versions.roll_back()
+    return await _when_changed(call, call.runtime.versions.roll_back())
+
+
+async def _when_changed(call: Call, change: Change) -> Reply:
+    """The outcome, or 202 when the request's time is over before: a change that has begun goes on to its end."""
+    seconds = call.deadline - asyncio.get_running_loop().time()
+    await asyncio.wait({change.task}, timeout=max(0.0, seconds))
+    if not change.task.done():
+        return _reply(call, 202, {"location": "/admin/v1/versions", "retry-after": "1"})
+    change.task.result()
     return _reply(call)
 
 
-def _reply(call: Call) -> Reply:
+def _reply(call: Call, status: int = 200, headers: dict[str, str] | None = None) -> Reply:
     held = call.runtime.versions
-    document = {
+    change = None if held.change is None else held.change.describe()
+    document: dict[str, object] = {
         "version": None if held.active is None else held.active.version,
         "request_id": call.request_id,
         "versions": held.names(),
         "refused": held.refused,
     }
-    return Reply(orjson.dumps(document))
+    if change is not None:
+        document["change"] = change
+    return Reply(orjson.dumps(document), status=status, headers=headers or {})

@@ -13,9 +13,9 @@ from service.problems import Problem, not_ready
 
 
 async def livez(call: Call) -> Reply:
-    """The process answers and its search thread lives: restart it if not."""
-    if not call.runtime.search.alive:
-        raise Problem("internal", "the search thread has ended")
+    """The process answers, and its search thread and the watch over versions live: restart it if not."""
+    if not call.runtime.alive:
+        raise Problem("internal", "the search thread or the watch over versions has ended")
     return _status("ok")
 
 

@@ -1,7 +1,7 @@
 """One version, ready to serve: opened, verified, warmed with real queries, compared with exact search."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,19 +9,20 @@ import numpy as np
 
 from bundle.errors import BundleInvalid, RecallTooLow
 from bundle.manifest import Manifest
-from bundle.reader import open_bundle
 from bundle.space import Bundle, Space
-from bundle.verify import check_digests, check_finite
+from bundle.verify import refusing, verify_bundle
+from bundle.versions import open_version
 from index.search.exact import ExactSearcher
 from index.search.open import open_searchers
 from index.search.probe import probe_bundle
 from index.search.protocol import Searcher
 from recommend.recommender import Recommender
-from recommend.types import RecommendRequest
+from recommend.types import AUTO, RecommendRequest, Slate
 from service.encoded_lists import encode_candidate
 from service.settings import Settings
 
 SELF_TEST_K = 20
+QUERIES_BY_STRATEGY = 4
 SELF_TEST_SEED = 1
 
 
@@ -43,22 +44,25 @@ class Loaded:
         return self.bundle.manifest
 
 
-def load(path: Path, settings: Settings, *, thorough: bool) -> Loaded:
-    """Open the version at `path` and see that it answers.
+def load(
+    bundles: Path, version: str, settings: Settings, *, thorough: bool, advance: Callable[[int], None] = lambda _: None
+) -> Loaded:
+    """Open `version` and see that it answers.
 
-    `thorough` reads every byte, compares digests, and lets a child process open the index files first.
-    Takes seconds for a large version: call it outside the event loop. Raises BundleError with the reason.
+    `thorough` reads every byte, compares digests, looks for numbers that do not agree, and lets a child process open
+    the index files first. Takes seconds for a large version: call it outside the event loop. `advance` gets the bytes
+    that were compared, and may raise to end it. Raises BundleError with the reason, whatever it is.
     """
     started = time.perf_counter()
-    bundle = open_bundle(path)
-    if thorough:
-        check_digests(path, bundle.manifest)
-        check_finite(path, bundle.manifest)
-        probe_bundle(bundle)
-    searchers = open_searchers(bundle)
-    recommender = Recommender(bundle, searchers, encode_candidate)
-    recall = _self_test(bundle, searchers, settings)
-    _warm_up(recommender, settings.warm_up_queries)
+    with refusing(bundles / version):
+        bundle = open_version(bundles, version)
+        if thorough:
+            verify_bundle(bundle, advance)
+            probe_bundle(bundle)
+        searchers = open_searchers(bundle)
+        recommender = Recommender(bundle, searchers, encode_candidate)
+        recall = _self_test(bundle, searchers, settings)
+        _warm_up(recommender, settings.warm_up_queries)
     return Loaded(bundle, recommender, recall, time.perf_counter() - started)
 
 
@@ -96,13 +100,34 @@ def _recall(space: Space, entity_type: str, searcher: Searcher, n_queries: int) 
 
 
 def _warm_up(recommender: Recommender, n_queries: int) -> None:
-    """Answer real users, so that the first client finds pages and caches warm. Raises BundleInvalid."""
-    space = recommender.bundle.space()
-    users = space.table(space.entry.default.user_type)
-    if not len(users):
-        return
+    """Answer real users of every space, `n_queries` by `auto` and some by each strategy, so that the first client finds
+    pages and caches warm, and a version whose files are whole but whose answers are not is refused. Raises BundleError.
+    """
     rng = np.random.default_rng(SELF_TEST_SEED)
-    for row in rng.integers(0, len(users), n_queries).tolist():
-        slate = recommender.recommend(RecommendRequest(user=users.ids.external(row), k=SELF_TEST_K))
-        if not len(slate.picks) and len(space.table(slate.candidate_type)) > 1:
-            raise BundleInvalid(f"{recommender.bundle.path}: a known user has no candidates. Build the version again.")
+    for space in recommender.bundle.spaces.values():
+        users = space.table(space.entry.default.user_type)
+        if not len(users) or space.entry.default.candidate_type not in space.entry.indexes:
+            continue
+        each = min(n_queries, QUERIES_BY_STRATEGY)
+        asked = {AUTO: n_queries} | dict.fromkeys(space.entry.strategies, each)
+        for strategy, count in asked.items():
+            for row in rng.integers(0, len(users), count).tolist():
+                user = users.ids.external(row)
+                request = RecommendRequest(user=user, k=SELF_TEST_K, space=space.name, strategy=strategy)
+                _require_sound(recommender.bundle, recommender.recommend(request))
+
+
+def _require_sound(bundle: Bundle, slate: Slate) -> None:
+    """Raise BundleInvalid when an answer lacks candidates although there are some, or has an impossible one."""
+    candidates = slate.space.table(slate.candidate_type)
+    scores = np.array(slate.picks.scores)
+    if not len(slate.picks) and len(candidates) > 1:
+        fault = "a known user has no candidates"
+    elif not np.isfinite(scores).all():
+        fault = "a candidate's score is no number"
+    elif any(not 0 <= row < len(candidates) for row in slate.picks.rows):
+        fault = "a candidate does not exist"
+    else:
+        slate.ids()
+        return
+    raise BundleInvalid(f"{bundle.path}: {fault} by strategy {slate.strategy!r}. Build the version again.")

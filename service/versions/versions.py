@@ -2,25 +2,72 @@
 
 import asyncio
 import contextlib
+import logging
+import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from bundle.errors import BundleError, BundleNotFound, BundlesReadOnly
-from bundle.reader import open_bundle
+from bundle.errors import BundleError, BundleNotFound, BundlesBusy, BundlesReadOnly, TwhinError
+from bundle.layout import MANIFEST
 from bundle.space import Bundle
-from bundle.versions import current_version, earlier_versions, list_versions, publish, rollback, version_path
+from bundle.verify import verify_bundle
+from bundle.versions import (
+    earlier_versions,
+    list_versions,
+    open_version,
+    publish,
+    published,
+    rollback,
+    version_before_current,
+    version_path,
+)
 from service.metrics import VersionMetrics
 from service.problems import not_ready
 from service.settings import Settings
 from service.versions.loaded import Loaded, load
 
 Result = TypeVar("Result")
+log = logging.getLogger("twhin.versions")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of version that somebody asked for; it goes on to its end whoever waits for it. `since` is in seconds
+    since 1970.
+    """
+
+    action: str
+    task: asyncio.Task[str]
+    since: float
+
+    def describe(self) -> dict[str, object] | None:
+        """What an answer says of it: that it is under way, or why it failed; nothing once it is done."""
+        about: dict[str, object] = {"action": self.action, "since": round(self.since, 3)}
+        if not self.task.done():
+            return about | {"state": "working"}
+        error = self.task.exception()
+        if error is None:
+            return None
+        code = error.code if isinstance(error, TwhinError) else "internal"
+        return about | {"state": "failed", "code": code, "reason": str(error)}
+
+
+def _log_end(task: asyncio.Task[str]) -> None:
+    """Say how a change ended, as perhaps nobody waits for it any more."""
+    if task.cancelled():
+        return
+    error = task.exception()
+    if error is None:
+        log.info("version changed", extra={"version": task.result()})
+    else:
+        log.error("change of version failed", extra={"reason": str(error)})
 
 
 class Versions:
@@ -40,7 +87,10 @@ class Versions:
         self._kept: OrderedDict[str, Bundle] = OrderedDict()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="twhin-load")
         self._changing = asyncio.Lock()
-        self._followed: str | None = None
+        self._closing = threading.Event()
+        self._opening: dict[str, asyncio.Task[Bundle]] = {}
+        self._seen: tuple[str, int] | None = None
+        self.change: Change | None = None
         self.refused: dict[str, str] = {}
 
     @property
@@ -51,12 +101,12 @@ class Versions:
     @property
     def published(self) -> str | None:
         """What CURRENT named when it was last looked at."""
-        return self._followed
+        return None if self._seen is None else self._seen[0]
 
     @property
     def behind(self) -> bool:
         """Whether the published version was refused, so that another one serves."""
-        return self._followed in self.refused
+        return self.published in self.refused
 
     def serving(self) -> Loaded:
         """The serving version. Raises Problem 503 while there is none."""
@@ -70,20 +120,30 @@ class Versions:
         if version is None or version == serving.version:
             return serving.bundle
         kept = self._kept.get(version)
-        if kept is None or not (kept.path / "manifest.json").exists():
-            # Not on the loader's thread, which may be busy with the next version for a while.
-            kept = await asyncio.to_thread(self._open_kept, version)
-            self._kept[version] = kept
+        if kept is None or not (kept.path / MANIFEST).exists():
+            kept = self._kept[version] = await self._opened(version)
         self._kept.move_to_end(version)
         while len(self._kept) > self._settings.versions_kept:
             self._kept.popitem(last=False)
         return kept
 
+    async def _opened(self, version: str) -> Bundle:
+        """Open `version` for look-ups, once for all who ask meanwhile, and to the end though they give up waiting."""
+        task = self._opening.get(version)
+        if task is None:
+            # Not on the loader's thread, which may be busy with the next version for a while.
+            task = self._opening[version] = asyncio.create_task(asyncio.to_thread(self._open_kept, version))
+            task.add_done_callback(lambda _: self._opening.pop(version, None))
+        return await asyncio.shield(task)
+
     def _open_kept(self, version: str) -> Bundle:
         try:
-            return open_bundle(version_path(self._bundles, version))
+            bundle = open_version(self._bundles, version)
         except BundleNotFound:
             raise BundleNotFound("that version is not kept here; /v1/info lists the ones that are") from None
+        if self._settings.verify:
+            verify_bundle(bundle)
+        return bundle
 
     @property
     def _bundles(self) -> Path:
@@ -95,19 +155,26 @@ class Versions:
         Raises BundleError when it is unfit: the old version serves on, at start the latest earlier one that is fit.
         """
         async with self._changing:
-            version = await self._in_thread(partial(current_version, self._bundles))
-            unchanged, self._followed = version == self._followed, version
-            self._metrics.behind(self.behind)
-            if version is None or (self._active is not None and version == self._active.version):
+            before = self._seen
+            await self._look()
+            version = self.published
+            if version is not None and self._active is not None and version == self._active.version:
                 return
-            # A version that was refused is tried again only when CURRENT has changed, or when nothing serves.
-            if again or not (unchanged and version in self.refused) or self._active is None:
-                try:
+            # A version that was refused is tried again only when that is asked for, when CURRENT was written anew, or
+            # when nothing serves.
+            tried = version is None or (version in self.refused and before == self._seen and not again)
+            if self._active is not None and tried:
+                return
+            try:
+                if version is not None:
                     self._swap(await self._load(version))
-                except (BundleError, OSError):
-                    if self._active is None:
-                        await self._fall_back()
-                    raise
+            finally:
+                if self._active is None:
+                    await self._fall_back()
+
+    async def _look(self) -> None:
+        self._seen = await self._in_thread(partial(published, self._bundles))
+        self._metrics.behind(self.behind)
 
     async def _fall_back(self) -> None:
         for version in await self._in_thread(partial(earlier_versions, self._bundles)):
@@ -115,32 +182,53 @@ class Versions:
                 self._swap(await self._load(version))
                 return
 
-    async def activate(self, version: str) -> Loaded:
-        """Load, check and publish `version`, then serve it. Raises BundleError; the old version serves on."""
-        async with self._changing:
-            self.refused.pop(version, None)
-            if self._active is not None and self._active.version == version == current_version(self._bundles):
-                return self._active
-            await self._in_thread(partial(version_path, self._bundles, version))  # no version, nothing that was refused
-            loaded = await self._load(version)
-            await self._publishing(partial(publish, self._bundles, version))
-            self._followed = version
-            self._swap(loaded)
-            return loaded
+    def activate(self, version: str) -> Change:
+        """Begin to load, check and publish `version`, then to serve it. Raises BundlesBusy when a change is under way.
 
-    async def roll_back(self) -> Loaded:
-        """Publish the version before this one and serve it. Raises BundleError."""
+        The change ends with BundleError when it is unfit: nothing is published, and the old version serves on.
+        """
+        return self._begin("activate", self._activate(version))
+
+    def roll_back(self) -> Change:
+        """Begin to publish the version before this one and to serve it; as `activate`."""
+        return self._begin("rollback", self._roll_back())
+
+    def _begin(self, action: str, work: Coroutine[Any, Any, str]) -> Change:
+        if self.change is not None and not self.change.task.done():
+            work.close()
+            raise BundlesBusy("Another change of version is under way.")
+        self.change = Change(action, asyncio.create_task(work), time.time())
+        self.change.task.add_done_callback(_log_end)
+        return self.change
+
+    async def _activate(self, version: str) -> str:
         async with self._changing:
-            version = self._followed = await self._publishing(partial(rollback, self._bundles))
-            self.refused.pop(version, None)
-            if self._active is None or self._active.version != version:
-                self._swap(await self._load(version))
-            return self.serving()
+            await self._look()
+            if self._active is None or not (self._active.version == version == self.published):
+                await self._in_thread(partial(version_path, self._bundles, version))  # no version: nothing was refused
+                loaded = await self._load(version)
+                await self._publishing(partial(publish, self._bundles, version))
+                await self._look()
+                self._swap(loaded)
+            return version
+
+    async def _roll_back(self) -> str:
+        """Loads before it publishes, so that a version that cannot be served does not become the current one."""
+        async with self._changing:
+            version = await self._in_thread(partial(version_before_current, self._bundles))
+            loaded = self._active
+            if loaded is None or loaded.version != version:
+                loaded = await self._load(version)
+            await self._publishing(partial(rollback, self._bundles, version))
+            await self._look()
+            self._swap(loaded)
+            return version
 
     async def _load(self, version: str) -> Loaded:
+        thorough = self._active is not None or self._settings.verify
         try:
-            path = await self._in_thread(partial(version_path, self._bundles, version))
-            loaded = await self._in_thread(partial(self._load_in_turn, path, thorough=self._active is not None))
+            await self._in_thread(partial(version_path, self._bundles, version))
+            loaded = await self._in_thread(partial(self._load_in_turn, version, thorough=thorough))
         except (BundleError, OSError) as error:
             self.refused[version] = str(error)
             self._metrics.refused()
@@ -149,9 +237,9 @@ class Versions:
         self.refused.pop(version, None)
         return loaded
 
-    def _load_in_turn(self, path: Path, *, thorough: bool) -> Loaded:
+    def _load_in_turn(self, version: str, *, thorough: bool) -> Loaded:
         with self._turn():  # a swap does not double the memory of all workers at once
-            return load(path, self._settings, thorough=thorough)
+            return load(self._bundles, version, self._settings, thorough=thorough, advance=self._advance)
 
     def _swap(self, loaded: Loaded) -> None:
         # One assignment: a request that holds the old version keeps it, the next one gets the new.
@@ -182,10 +270,16 @@ class Versions:
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._loader, work)
 
+    def _advance(self, n_bytes: int) -> None:
+        """Ends a loading that would hold up the end of the service: it reads every byte of a version."""
+        if self._closing.is_set():
+            raise BundleError("The service is ending.")
+
     def names(self) -> list[str]:
         """The versions on disk, oldest first."""
         return list_versions(self._bundles)
 
     def close(self) -> None:
-        """Let go of the loader thread."""
+        """Let go of the loader thread, when it has read a few more megabytes at most."""
+        self._closing.set()
         self._loader.shutdown(wait=True, cancel_futures=True)

@@ -25,6 +25,10 @@ async def follow_once(versions: Versions, again: bool = False) -> None:
     except (BundleError, OSError) as error:
         if versions.active is not None:  # otherwise the service does not start, and says so itself
             log.error("version refused", extra={"reason": str(error)})
+    except Exception:  # a fault of ours: the next look may go well, and without any no version would come any more
+        log.exception("the look at CURRENT failed")
     after = versions.active.version if versions.active else None
     if after != before:
         log.info("version swapped", extra={"before": before, "after": after})
+    if after != before and versions.behind:
+        log.error("serving an earlier version", extra={"serving": after, "published": versions.published})

@@ -1,11 +1,13 @@
 """Versions change under load: no failed request, no answer of two versions, a bad one refused, memory given back."""
 
 import json
+import os
 import shutil
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -18,6 +20,7 @@ from recommend.recommender import Recommender
 from recommend.types import RecommendRequest
 from tests.support.servers import ServiceProcess
 from tests.support.service_bundle import user_ids
+from tests.support.signing import rewrite_array, rewrite_manifest
 
 USERS = user_ids()
 Begin = Callable[..., ServiceProcess]
@@ -98,21 +101,34 @@ def test_swaps_under_load(begin: Begin, bundles: Path, swaps: int) -> None:
     assert sizes[-1] < 1.1 * sizes[5], "memory did not come back"
 
 
-def test_a_bad_version_is_refused_and_the_old_one_serves_on(begin: Begin, bundles: Path) -> None:
-    service = begin()
-    shutil.copytree(bundles / "v2", bundles / "v3")
-    manifest = bundles / "v3" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"v2"', '"v3"'))
-    vectors = bundles / "v3" / "spaces" / "main" / "vectors" / "user.npy"
-    damaged = bytearray(vectors.read_bytes())
-    damaged[-3] ^= 1
-    vectors.write_bytes(damaged)
-    (bundles / "CURRENT").write_text("v3\n")
-    deadline = time.monotonic() + 20
-    while not (refused := httpx.get(f"{service.url}/v1/info").json()["versions"]["refused"]):
+def _flip(file: Path, place: int) -> None:
+    """Turn one bit of the byte at `place` round."""
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+
+
+def _copy(bundles: Path, version: str, name: str) -> Path:
+    """A copy of `version` under another name."""
+    copy = shutil.copytree(bundles / version, bundles / name)
+    rewrite_manifest(copy, lambda manifest: manifest.update(version=name))
+    return Path(copy)
+
+
+def _wait_for_refusal(url: str, version: str) -> str:
+    """Why `version` was refused, as soon as it was."""
+    deadline = time.monotonic() + 30
+    while version not in (refused := httpx.get(f"{url}/v1/info").json()["versions"]["refused"]):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert "user.npy" in refused["v3"]
+    return str(refused[version])
+
+
+def test_a_bad_version_is_refused_and_the_old_one_serves_on(begin: Begin, bundles: Path) -> None:
+    service = begin()
+    _flip(_copy(bundles, "v2", "v3") / "spaces" / "main" / "vectors" / "user.npy", -3)
+    (bundles / "CURRENT").write_text("v3\n")
+    assert "user.npy" in _wait_for_refusal(service.url, "v3")
     assert httpx.get(f"{service.url}/recommend/{USERS[0]}", timeout=20).json().get("version") == "v1"
     assert 'twhin_index_load_total{outcome="refused"} 1.0' in httpx.get(f"{service.url}/metrics").text
     (bundles / "CURRENT").write_text("v1\n")
@@ -120,6 +136,83 @@ def test_a_bad_version_is_refused_and_the_old_one_serves_on(begin: Begin, bundle
     _wait_for_version(service.url, "v2")
     assert rollback(bundles) == "v1"
     _wait_for_version(service.url, "v1")
+
+
+def _self_link(file: Path) -> None:
+    file.unlink()
+    file.symlink_to(file.name)
+
+
+def _pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+BAD: tuple[Callable[[Path], None], ...] = (
+    lambda root: _flip(root / "spaces/main/vectors/user.npy", 20),
+    lambda root: _flip(root / "spaces/main/edges/000.targets.indptr.npy", -2),
+    lambda root: _self_link(root / "spaces/main/relations.npy"),
+    lambda root: _pipe(root / "spaces/main/ids/user.npy"),
+    lambda root: rewrite_manifest(root, lambda manifest: manifest.update(spaces={})),
+    lambda root: rewrite_manifest(root, lambda manifest: manifest["files"].update({"a\0b": {}})),
+    lambda root: (root / "manifest.json").write_text("[" * 50_000),
+    lambda root: (root / "manifest.json").write_text('{"format_version": 1' + "0" * 5000 + "}"),
+    lambda root: rewrite_array(root, "spaces/main/mixtures/weights.npy", np.zeros_like),
+    lambda root: rewrite_array(root, "spaces/main/lists/user.centroid.rows.npy", lambda rows: rows + 1000),
+)
+
+
+def test_a_good_version_after_ten_bad_ones_is_followed(begin: Begin, bundles: Path) -> None:
+    """Whatever is wrong with a version, it is refused by name and the watch goes on."""
+    service = begin()
+    for number, damage in enumerate(BAD):
+        damage(_copy(bundles, "v2", f"bad{number}"))
+        (bundles / "CURRENT").write_text(f"bad{number}\n")
+        assert f"bad{number}" in _wait_for_refusal(service.url, f"bad{number}")
+        assert httpx.get(f"{service.url}/recommend/{USERS[0]}", timeout=20).json()["version"] == "v1"
+    publish(bundles, "v2")
+    _wait_for_version(service.url, "v2")
+    assert httpx.get(f"{service.url}/readyz").json() == {"status": "ok", "degraded": []}
+    assert httpx.get(f"{service.url}/livez").status_code == 200
+    assert "Traceback" not in service.log.read_text()
+
+
+def test_a_version_that_is_mended_and_published_again_under_its_name_is_followed(begin: Begin, bundles: Path) -> None:
+    service = begin()
+    vectors = bundles / "v2" / "spaces/main/vectors/user.npy"
+    _flip(vectors, -3)
+    (bundles / "CURRENT").write_text("v2\n")
+    _wait_for_refusal(service.url, "v2")
+    _flip(vectors, -3)
+    publish(bundles, "v2")
+    _wait_for_version(service.url, "v2")
+
+
+@pytest.mark.parametrize("file", ["spaces/main/vectors/user.npy", "spaces/main/pq/user.codes.npy", "manifest.json"])
+def test_a_start_serves_an_earlier_version_when_the_published_one_is_damaged(
+    begin: Begin, bundles: Path, file: str
+) -> None:
+    publish(bundles, "v2")
+    damaged = bundles / "v2" / file
+    text = damaged.read_bytes()
+    _flip(damaged, text.index(b'"user": 0.3') + len('"user": 0.') if file == "manifest.json" else -3)
+    service = begin()
+    info = httpx.get(f"{service.url}/v1/info").json()
+    assert (info["version"], info["versions"]["published"]) == ("v1", "v2")
+    assert file in info["versions"]["refused"]["v2"]
+    assert httpx.get(f"{service.url}/readyz").json() == {
+        "status": "degraded",
+        "degraded": ["published_version_refused"],
+    }
+    look_up = httpx.post(f"{service.url}/v1/embeddings", json={"type": "user", "ids": [USERS[0]], "version": "v2"})
+    assert (look_up.status_code, look_up.json()["code"]) == (409, "bundle_altered")
+    assert "serving an earlier version" in service.log.read_text()
+
+
+def test_the_check_at_start_can_be_left_out(begin: Begin, bundles: Path) -> None:
+    _flip(bundles / "v1" / "spaces/main/pq/user.codes.npy", -3)
+    service = begin(TWHIN_VERIFY="false")
+    assert httpx.get(f"{service.url}/readyz").json()["status"] == "ok"
 
 
 def test_activate_takes_names_of_versions_alone(begin: Begin) -> None:
@@ -145,6 +238,39 @@ def test_activate_and_roll_back_by_the_admin_api(begin: Begin, bundles: Path) ->
         refused = admin.post("/admin/v1/versions/v2/activate")
         assert (refused.status_code, refused.json()["code"]) == (409, "bundle_incomplete")
         assert admin.get(f"/recommend/{USERS[0]}").json()["version"] == "v1"
+
+
+def _when_ended(admin: httpx.Client) -> dict[str, Any]:
+    """What is said of the versions when no change is under way any more."""
+    deadline = time.monotonic() + 20
+    while True:
+        state: dict[str, Any] = admin.get("/admin/v1/versions", headers={"x-request-timeout-ms": "5000"}).json()
+        if state.get("change", {}).get("state") != "working":
+            return state
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_change_that_takes_longer_than_its_request_goes_on_to_its_end(begin: Begin, bundles: Path) -> None:
+    """202 and never 504: what is reported as failed must not happen afterwards."""
+    service = begin(TWHIN_ADMIN_KEYS="k", TWHIN_WATCH_SECONDS="1000")
+    hurried = {"x-api-key": "k", "x-request-timeout-ms": "1"}
+    with httpx.Client(base_url=service.url, headers=hurried, timeout=20) as admin:
+        for path, version in (("versions/v2/activate", "v2"), ("rollback", "v1")):
+            begun = admin.post(f"/admin/v1/{path}")
+            assert (begun.status_code, begun.headers["location"]) == (202, "/admin/v1/versions")
+            assert begun.json()["change"]["state"] == "working"
+            other = admin.post("/admin/v1/rollback")
+            assert (other.status_code, other.json()["code"]) == (409, "bundles_busy")
+            state = _when_ended(admin)
+            assert (state["version"], "change" in state) == (version, False)
+            assert (bundles / "CURRENT").read_text() == f"{version}\n"
+        _flip(bundles / "v2" / "spaces/main/vectors/user.npy", -3)
+        assert admin.post("/admin/v1/versions/v2/activate").status_code == 202
+        change = _when_ended(admin)["change"]
+        assert (change["state"], change["code"]) == ("failed", "bundle_altered")
+        assert "user.npy" in change["reason"]
+        assert (bundles / "CURRENT").read_text() == "v1\n"
 
 
 def test_a_read_only_directory_serves_and_says_that_it_cannot_publish(begin: Begin, bundles: Path) -> None:

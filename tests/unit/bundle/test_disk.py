@@ -1,0 +1,65 @@
+"""Writing: a full disk is named and leaves nothing half-written; locks end with their holder."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundle.arrays import save_array
+from bundle.disk import full_disk_named, lock_file, locked, write_text
+from bundle.errors import BundlesBusy, DiskFull
+
+ONE_PAGE = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from bundle.arrays import save_array
+from bundle.disk import is_full, write_text
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+target = Path(sys.argv[1])
+for write in (lambda: save_array(target, np.zeros(4800)), lambda: write_text(target, "x" * 5000)):
+    try:
+        write()
+    except OSError as error:
+        print(is_full(error), error.filename == str(target), [path.name for path in target.parent.iterdir()])
+"""
+
+
+def test_a_short_write_is_a_full_disk_and_leaves_what_was_there(tmp_path: Path) -> None:
+    """With 4 KiB to write to, an array and a text find no room; the file that was there before stays."""
+    target = tmp_path / "a.npy"
+    target.write_text("before")
+    seen = subprocess.run([sys.executable, "-c", ONE_PAGE, target], capture_output=True, text=True, check=True)
+    assert seen.stdout.splitlines() == ["True True ['a.npy']"] * 2
+    assert target.read_text() == "before"
+
+
+def test_a_full_device_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.npy.partial").symlink_to("/dev/full")
+    with (
+        pytest.raises(DiskFull, match=r"a\.npy could not be written\. Make room\."),
+        full_disk_named(tmp_path, "Make room."),
+    ):
+        save_array(tmp_path / "a.npy", np.zeros(10))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("array", [np.arange(6).reshape(2, 3).T, np.empty((0, 5)), np.array(3.0), np.array([True])])
+def test_what_is_saved_is_numpy_s_own_format(tmp_path: Path, array: np.ndarray) -> None:  # type: ignore[type-arg]
+    save_array(tmp_path / "ours.npy", array)
+    np.save(tmp_path / "theirs.npy", np.asarray(array, order="C"), allow_pickle=False)
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
+
+
+def test_a_lock_is_held_by_one_and_freed_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path, BundlesBusy("taken")):
+        assert lock_file(path) is None
+        with pytest.raises(BundlesBusy, match="taken"), locked(path, BundlesBusy("taken")):
+            pass
+    with locked(path, BundlesBusy("taken"), remove=True):
+        write_text(tmp_path / "a", "b")
+    assert not path.exists()

@@ -11,7 +11,7 @@ from cli.output import JsonFlag, emit, line, table
 from cli.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from bundle.manifest import Manifest
 
@@ -43,13 +43,16 @@ def publish(
     from functools import partial
 
     from bundle.reader import open_bundle
+    from bundle.verify import refusing
     from bundle.versions import publish as publish_version
     from bundle.versions import version_path
     from evaluation.learning.compare import compare
     from index.search.probe import probe_bundle
 
     name = resolve(bundles, version)
-    probe_bundle(open_bundle(version_path(bundles, name)))
+    path = version_path(bundles, name)
+    with refusing(path):
+        probe_bundle(open_bundle(path))
     manifest = publish_version(bundles, name, force_reason=force, judge=partial(compare, tolerance=tolerance))
     emit(_summary(manifest), as_json, lambda: line(f"Published {name}: it is what {bundles} serves now."))
 
@@ -66,15 +69,17 @@ def rollback(bundles: BundlesOption, as_json: JsonFlag = False) -> None:
 def show(
     bundles: BundlesOption,
     version: Annotated[str | None, typer.Argument(help="A version's name; all versions by default.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every statement of the version's manifest.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the versions, or show one in full."""
+    """List the versions, or show what one holds and was measured to do."""
     from bundle.reader import read_manifest
     from bundle.versions import current_version, list_versions
 
     if version is not None:
         manifest = read_manifest(path_of(bundles, version))
-        emit(manifest, as_json, lambda: _show_one(manifest))
+        rows = _every_fact(manifest) if everything else list(_in_short(manifest))
+        emit(manifest, as_json, lambda: table(f"Version {manifest.version}", ("what", "value"), rows))
         return
     current = current_version(bundles)
     answer = [{**_listed(bundles, name), "current": name == current} for name in list_versions(bundles)]
@@ -88,16 +93,15 @@ def show(
 
 @app.command()
 def verify(bundles: BundlesOption, version: VersionArgument, as_json: JsonFlag = False) -> None:
-    """Check every byte of a version against its manifest, and every number for NaN and Inf."""
-    from bundle.verify import check_digests, check_finite
+    """Check every byte of a version against its manifest, and that its numbers are finite and agree."""
+    from bundle.verify import verify_bundle
     from bundle.versions import open_version
 
     opened = open_version(bundles, resolve(bundles, version))
-    path, manifest = opened.path, opened.manifest
+    manifest = opened.manifest
     total = sum(entry.size_bytes for entry in manifest.files.values())
     with progress().stage("Checking digests", total, "B") as stage:
-        check_digests(path, manifest, advance=stage.advance)
-    check_finite(path, manifest)
+        verify_bundle(opened, advance=stage.advance)
     answer = {"version": manifest.version, "files": len(manifest.files), "size_bytes": total, "intact": True}
     emit(answer, as_json, lambda: line(f"{manifest.version} is intact: {len(manifest.files)} files, {total:,} bytes."))
 
@@ -172,9 +176,44 @@ def _summary(manifest: "Manifest") -> dict[str, object]:
     }
 
 
-def _show_one(manifest: "Manifest") -> None:
+MOST_RELATIONS = 10
+MEASURED = ("recall@10", "recall@50")
+
+
+def _in_short(manifest: "Manifest") -> "Iterator[tuple[str, object]]":
+    """What a version holds, where it comes from and what it was measured to do, a line each."""
+    megabytes = sum(entry.size_bytes for entry in manifest.files.values()) / 1e6
+    yield "created", manifest.created.isoformat(timespec="seconds")
+    yield "size", f"{megabytes:,.1f} MB in {len(manifest.files)} files"
+    if manifest.lineage.parent is not None:
+        yield "warm start from", manifest.lineage.parent
+    for gate in manifest.evaluation.gates:
+        forced = f"; published nevertheless: {gate.forced}" if gate.forced else ""
+        yield f"gate {gate.metric}", f"{gate.measured:.3f}, floor {gate.floor:g}{forced}"
+    for name, space in manifest.spaces.items():
+        of, default = f" of {name}" if len(manifest.spaces) > 1 else "", space.default
+        yield f"default{of}", f"{default.relation}: {default.user_type} to {default.candidate_type}, by {space.auto}"
+        if space.auto_newcomer is not None:
+            yield f"default for newcomers{of}", f"by {space.auto_newcomer}"
+        for entity in space.entities:
+            index = space.indexes.get(entity.name)
+            searched = "not searched" if index is None else f"{index.kind}, depth {index.depth}"
+            yield f"type {entity.name}{of}", f"{entity.count:,} entities, {space.dim} dimensions; {searched}"
+        for relation in space.relations[:MOST_RELATIONS]:
+            yield f"relation {relation.name}{of}", f"{relation.source} to {relation.target}, {relation.edges:,} edges"
+        if len(space.relations) > MOST_RELATIONS:
+            yield f"relations{of}", f"{len(space.relations)} in all; --all lists them"
+        yield f"clusters{of}", f"{space.clusters.count:,} of {', '.join(space.clusters.types)}"
+    evaluation = manifest.evaluation
+    for kind, rows in (("strategy", evaluation.strategies), ("baseline", evaluation.baselines)):
+        for name, measured in rows.items():
+            figures = [f"{metric} {measured[metric]:.3f}" for metric in MEASURED if metric in measured]
+            yield f"{kind} {name}", ", ".join(figures)
+
+
+def _every_fact(manifest: "Manifest") -> list[tuple[str, object]]:
     facts = _facts(manifest)
-    table(f"Version {manifest.version}", ("what", "value"), [(key, facts[key]) for key in _for_people(facts)])
+    return [(key, facts[key]) for key in _for_people(facts)]
 
 
 FIRST = (

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 
-from bundle.versions import current_path, current_version
+from bundle.versions import current_path, current_version, earlier_versions
 from service.listener import bind
 from service.logs import configure_logs
 from service.origins import LOOPBACK
@@ -21,7 +21,7 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers
     on the port, the store of live engagements cannot be opened. OSError when the system refuses.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # while starting: it means to look at CURRENT
-    if current_version(settings.bundles) is None:
+    if current_version(settings.bundles) is None and not earlier_versions(settings.bundles):
         current_path(settings.bundles)  # raises
     listeners = bind(host, port)
     configure_logs(settings.log_level, settings.log_format)

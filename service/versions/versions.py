@@ -105,8 +105,8 @@ class Versions:
 
     @property
     def behind(self) -> bool:
-        """Whether the published version was refused, so that another one serves."""
-        return self.published in self.refused
+        """Whether another version serves than the published one, which was refused or of which every trace is lost."""
+        return self.published in self.refused or (self.published is None and self._active is not None)
 
     def serving(self) -> Loaded:
         """The serving version. Raises Problem 503 while there is none."""

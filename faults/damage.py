@@ -10,13 +10,13 @@ import itertools
 import logging
 import os
 import random
-import re
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -73,6 +73,7 @@ def run(scratch: Path, seed: int, long: bool) -> Iterator[Outcome]:
     rng, counts = random.Random(seed), Counts()
     log, handler = logging.getLogger("twhin.versions"), _Tracebacks(counts)
     log.addHandler(handler)
+    log.propagate = False  # a line for each refusal
     try:
         for kind, bundles in _harmed(scratch):
             for name, file, damage in _damages(bundles / "harmed", rng, FLIPS * 100 if long else FLIPS):
@@ -86,6 +87,7 @@ def run(scratch: Path, seed: int, long: bool) -> Iterator[Outcome]:
         _services(scratch, rng, counts)
     finally:
         log.removeHandler(handler)
+        log.propagate = True
     yield from _outcomes(counts)
 
 
@@ -211,10 +213,13 @@ def _harm(bundles: Path, file: Path, damage: Damage, rng: random.Random) -> Iter
         outside.unlink(missing_ok=True)
 
 
+@cache
+def _settings(bundles: Path) -> Settings:
+    return Settings(bundles=bundles, warm_up_queries=1, self_test_queries=1)
+
+
 def _versions(bundles: Path) -> Versions:
-    return Versions(
-        Settings(bundles=bundles, warm_up_queries=4, self_test_queries=4), VersionMetrics(CollectorRegistry())
-    )
+    return Versions(_settings(bundles), VersionMetrics(CollectorRegistry()))
 
 
 async def _start(bundles: Path, damage: str, file: Path, counts: Counts) -> None:
@@ -227,8 +232,9 @@ async def _start(bundles: Path, damage: str, file: Path, counts: Counts) -> None
             counts.served.append(damage)
         elif serving != "good":
             counts.no_start.append(damage)
-        if not {"harmed", file.name} & set(re.split(r"[/ :]", versions.refused.get("harmed", ""))):
-            counts.nameless.append(f"{damage}: {versions.refused}")
+        reason = versions.refused.get("harmed", "")
+        if file.name not in reason and "harmed" not in reason:
+            counts.nameless.append(f"{damage}: {reason}")
     finally:
         versions.close()
 

@@ -178,8 +178,8 @@ class ClustersEntry(Model):
     list_length: Count
     relation_weights: dict[str, NonNegativeFloat] = {}
     edge_weights: bool = False
-    users_with_modes: NonNegativeInt | None = None
-    users_without_modes: NonNegativeInt | None = None
+    users_with_modes: Count | None = None
+    users_without_modes: Count | None = None
 
 
 class DefaultQuery(Model):

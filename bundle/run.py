@@ -1,12 +1,16 @@
 """A finished run in memory: what training left, mapped and checked for fit, as building and evaluating read it.
 
-run.json                 written last: a directory without it holds no finished run
+run.json                 written last: a directory without it holds no finished run. Digests of all other files
 graph/                   the prepared graph (`bundle.prepared`)
 vectors/<type>.npy       float32 [n, d]
 relations.npy            float32 [R, 2, d]: forward θr, and the vector for ranking sources
 optimizer/<type>.npy     float32 [n]: row-wise Adagrad sums; relations.npy likewise
+metrics.jsonl            what was reported while it was trained
 """
 
+import hashlib
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +22,26 @@ from jaxtyping import Float32
 from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
 from bundle.arrays import AnyArray, map_array
+from bundle.disk import write_text
 from bundle.errors import BundleError, RunError, RunIncomplete
+from bundle.manifest import FileEntry
 from bundle.prepared import PreparedGraph, load_prepared
+from bundle.progress import SILENT, Progress
 from bundle.records import Record, first_error
+from bundle.verify import digest_of
 
 FORMAT_VERSION = 1
 RUN_FILE = "run.json"
 GRAPH_DIRECTORY = "graph"
+AGAIN = "Copy the run again, or train it again."
 
 
 class RunRecord(Record, extra="ignore"):
-    """`run.json`; keys that only training has a use for are passed over."""
+    """`run.json`: how the run was made, and its files with their digests.
+
+    `digest` is that of all other fields. A run of an earlier release has no `files` and no `digest`: it is read, but
+    nothing can tell whether it is whole.
+    """
 
     format_version: int
     graph_digest: str
@@ -36,8 +49,12 @@ class RunRecord(Record, extra="ignore"):
     config_digest: str
     dim: PositiveInt
     epochs: NonNegativeInt = 0
+    edges_seen: NonNegativeInt = 0
+    final_loss: float | None = None
     code_revision: str | None = None
     parent: str | None = None
+    files: dict[str, FileEntry] | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +77,13 @@ class Run:
         return self.path / "optimizer" / f"{name}.npy"
 
 
-def open_run(path: Path) -> Run:
-    """Open the finished run in the directory `path`, mapping its arrays.
+def open_run(path: Path, progress: Progress = SILENT) -> Run:
+    """Open the finished run in the directory `path`: check every file against its digest, and map the arrays.
 
     Raises RunIncomplete for a missing file, RunError for one that is not what `run.json` or `graph.json` says.
     """
-    graph = open_graph(path)
-    record = _record(path / RUN_FILE)
+    record = _checked(path, path, progress)
+    graph = load_prepared(path / GRAPH_DIRECTORY)
     if graph.digest != record.graph_digest:
         raise RunError(
             f"{path} was trained on graph {record.graph_digest:.12}, and {graph.path} holds {graph.digest:.12}: the "
@@ -80,14 +97,21 @@ def open_run(path: Path) -> Run:
     return Run(path, record, graph, vectors, relation_vectors)
 
 
-def open_graph(run: Path) -> PreparedGraph:
-    """Open the prepared graph of the run directory `run`; the run need not be finished. Raises as `load_prepared`."""
-    if not run.is_dir():
-        raise RunIncomplete(f"{run} does not exist. Name a run directory that `twhin train --run DIR` wrote.")
+def open_graph(run: Path, progress: Progress = SILENT) -> PreparedGraph:
+    """Open the prepared graph of the run directory `run`; where the run is finished, check the graph's files first.
+
+    Raises as `open_run`.
+    """
+    _require_directory(run)
+    if (run / RUN_FILE).exists():
+        _checked(run, run / GRAPH_DIRECTORY, progress)
     return load_prepared(run / GRAPH_DIRECTORY)
 
 
-def _record(file: Path) -> RunRecord:
+def read_run_record(run: Path) -> RunRecord:
+    """Read `run.json` of the directory `run`. Raises RunIncomplete where there is none, RunError for another format."""
+    _require_directory(run)
+    file = run / RUN_FILE
     try:
         record = RunRecord.model_validate_json(file.read_bytes())
     except FileNotFoundError as error:
@@ -95,9 +119,59 @@ def _record(file: Path) -> RunRecord:
             f"{file} is missing: this is no finished run. Train one with `twhin train`, or go on with --resume."
         ) from error
     except ValidationError as error:
-        raise RunError(f"{file}: {first_error(error)}. Train the run again.") from error
+        raise RunError(f"{file}: {first_error(error)}. {AGAIN}") from error
     if record.format_version != FORMAT_VERSION:
         raise RunError(f"{file} has format {record.format_version}; this release reads {FORMAT_VERSION}. Train again.")
+    return record
+
+
+def write_run_record(run: Path, fields: Mapping[str, object]) -> None:
+    """Make `run` a finished run: write `run.json` of `fields` with the digest of every file. Raises OSError."""
+    files = {
+        name: FileEntry(sha256=digest_of(run / name), size_bytes=(run / name).stat().st_size) for name in _files(run)
+    }
+    entries = {name: entry.model_dump(mode="json", exclude_none=True) for name, entry in files.items()}
+    record = {"format_version": FORMAT_VERSION, **fields, "files": entries}
+    write_text(run / RUN_FILE, json.dumps({**record, "digest": _digest_of_record(record)}, indent=1) + "\n")
+
+
+def _require_directory(run: Path) -> None:
+    if not run.is_dir():
+        raise RunIncomplete(f"{run} does not exist. Name a run directory that `twhin train --run DIR` wrote.")
+
+
+def _digest_of_record(record: Mapping[str, object]) -> str:
+    """SHA-256 of every field but the digest itself, in canonical JSON."""
+    fields = {name: value for name, value in record.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _files(run: Path) -> list[str]:
+    """What a finished run consists of, relative to its directory; the graph may be a link to one elsewhere."""
+    found = [run / name for name in ("relations.npy", "metrics.jsonl") if (run / name).exists()]
+    for folder in (GRAPH_DIRECTORY, "vectors", "optimizer"):
+        found += [Path(directory) / name for directory, _, names in os.walk(run / folder) for name in names]
+    return sorted(file.relative_to(run).as_posix() for file in found)
+
+
+def _checked(run: Path, below: Path, progress: Progress) -> RunRecord:
+    """The record of a run whose files in the directory `below` are what it says."""
+    record, file = read_run_record(run), run / RUN_FILE
+    if (record.files or record.digest) and record.digest != _digest_of_record(json.loads(file.read_bytes())):
+        raise RunError(f"{file} differs from its own digest: it was damaged or changed. {AGAIN}")
+    if record.files is None:
+        with progress.stage(f"{run} is of an earlier release and has no digests: it cannot be checked", None, "files"):
+            return record
+    entries = {run / name: entry for name, entry in record.files.items() if (run / name).is_relative_to(below)}
+    total = sum(entry.size_bytes for entry in entries.values())
+    with progress.stage(f"checking {run}", total, "bytes") as stage:
+        for path, entry in entries.items():
+            try:
+                intact = path.stat().st_size == entry.size_bytes and digest_of(path, stage.advance) == entry.sha256
+            except FileNotFoundError as error:
+                raise RunIncomplete(f"{path} is missing. {AGAIN}") from error
+            if not intact:
+                raise RunError(f"{path} differs from its digest in {RUN_FILE}: it was damaged or changed. {AGAIN}")
     return record
 
 
@@ -105,7 +179,7 @@ def _array(file: Path, shape: tuple[int, ...]) -> AnyArray:
     try:
         array = map_array(file)
     except BundleError as error:
-        raise RunIncomplete(f"{file} is missing or cut short. Train the run again.") from error
+        raise RunIncomplete(f"{file} is missing, cut short or no array. {AGAIN}") from error
     if array.shape != shape or array.dtype != np.float32:
-        raise RunError(f"{file} is {array.dtype} {array.shape}, expected float32 {shape}. Train the run again.")
+        raise RunError(f"{file} is {array.dtype} {array.shape}, expected float32 {shape}. {AGAIN}")
     return array

@@ -14,6 +14,7 @@ from bundle.arrays import map_array
 from bundle.errors import RunIncomplete
 from bundle.ids import IdTable
 from bundle.layout import MANIFEST, SpaceLayout
+from bundle.progress import SILENT, Progress
 from bundle.reader import open_bundle
 from bundle.run import RUN_FILE, Run, open_run
 from bundle.space import Space
@@ -64,13 +65,13 @@ class Trained:
         return degrees
 
 
-def open_trained(path: Path) -> Trained:
+def open_trained(path: Path, progress: Progress = SILENT) -> Trained:
     """Open a run directory, or a version (its first space).
 
     Raises RunIncomplete when the directory holds neither, BundleError or RunError for a damaged one.
     """
     if (path / RUN_FILE).exists():
-        return _of_run(open_run(path))
+        return _of_run(open_run(path, progress))
     if (path / MANIFEST).exists():
         return _of_version(path, open_bundle(path).space())
     raise RunIncomplete(

@@ -11,12 +11,12 @@ BUNDLES/.removing-…    a version on its way out
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bundle.disk import locked, make_durable, write_text
+from bundle.disk import full_disk_named, locked, make_durable, write_text
 from bundle.errors import BundleAltered, BundleError, BundleInvalid, BundleNotFound, BundlesBusy, GateRefused
 from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, Gate, Manifest
@@ -286,6 +286,10 @@ def _write_lines(path: Path, lines: list[str]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
-def _changing(bundles: Path) -> AbstractContextManager[None]:
-    """Holds the lock of the directory of versions. Raises BundlesBusy."""
-    return locked(bundles / LOCK, BundlesBusy(f"Another process is publishing or pruning in {bundles}. Try again."))
+@contextmanager
+def _changing(bundles: Path) -> Iterator[None]:
+    """Hold the lock of the directory of versions. Raises BundlesBusy, and DiskFull for what finds no room meanwhile."""
+    busy = BundlesBusy(f"Another process is publishing or pruning in {bundles}. Try again.")
+    advice = "The current version stays: make room and run it again."
+    with full_disk_named(bundles, advice), locked(bundles / LOCK, busy):
+        yield

@@ -82,14 +82,15 @@ def evaluate_drift(
     Neighbourhoods are those of 1,000 sampled entities a type. Raises UsageError when the dimensions differ or nothing
     is common, RunError or BundleError for a directory that cannot be read.
     """
-    before, after = open_trained(old), open_trained(new)
+    progress = progress or SilentProgress()
+    before, after = open_trained(old, progress), open_trained(new, progress)
     if before.dim != after.dim:
         raise UsageError(f"{old} has {before.dim} dimensions, {new} has {after.dim}: they cannot be compared.")
     names = [name for name in after.tables if name in before.tables]
     if not names:
         raise UsageError(f"{old} and {new} have no entity type in common.")
     types, degrees = [], after.degrees()
-    with (progress or SilentProgress()).stage("drift", len(names), "types") as stage:
+    with progress.stage("drift", len(names), "types") as stage:
         for name in names:
             common = _common(before.tables[name], after.tables[name], degrees[name])
             types.append(_type_drift(name, common, k, np.random.default_rng(seed)))

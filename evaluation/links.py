@@ -106,13 +106,14 @@ def evaluate_links(
     bounded: at most 64 MiB of scores at once.
     Raises RunIncomplete or RunError for a bad run directory, UsageError when no edge was held out.
     """
-    run = open_run(run_dir)
+    progress = progress or SilentProgress()
+    run = open_run(run_dir, progress)
     relations = [relation for relation in run.graph.relations if len(_held_out(relation, part)[0])]
     if not relations:
         raise UsageError(f"{run_dir} has no {part} edges. Add a [split] to graph.toml and train again.")
     rng = np.random.default_rng(seed)
     by_relation: dict[str, dict[Direction, Ranks]] = {}
-    with (progress or SilentProgress()).stage("link prediction", len(relations), "relations") as stage:
+    with progress.stage("link prediction", len(relations), "relations") as stage:
         for relation in relations:
             by_relation[relation.name] = _rank_relation(run, relation, part, max_edges, without_self, rng)
             stage.advance()

@@ -10,11 +10,9 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int32
 
 from bundle.arrays import forget_pages, read_array, save_array
-from bundle.disk import full_disk_named
 from bundle.errors import GraphError
 from bundle.prepared import Edges, PreparedGraph, PreparedRelation
 from bundle.progress import Progress
-from training.checkpoint import RESUME
 from training.config import TrainConfig
 from training.edges import Adjacency, BucketEdges, index_edges, offsets_of
 from training.partition import BucketId, Partitioning, partition_entities
@@ -64,13 +62,13 @@ def plan_bucket_files(
 def write_bucket_files(prepared: PreparedGraph, files: BucketFiles, progress: Progress) -> None:
     """Append all training edges to their buckets' files, then sort and index each, in place of what lies there.
 
-    Raises DiskFull, GraphError for weights that are all 0.
+    Raises GraphError for weights that are all 0.
     """
     total = sum(map(training_edges, prepared.relations))
     files.path.mkdir(parents=True, exist_ok=True)
     for stale in files.path.iterdir():
         stale.unlink()
-    with full_disk_named(files.path, RESUME), progress.stage("sorting edges", total, "edges") as stage:
+    with progress.stage("sorting edges", total, "edges") as stage:
         for group, pair in enumerate(files.groups):
             for relation in _members(prepared, pair):
                 for block in _blocks(relation, files.weighted[group]):
@@ -95,7 +93,7 @@ class Partitioner:
         self.partitions, self.epoch = partitions, 0
 
     def repartition(self, epoch: int, write: bool = True) -> None:
-        """Take the hash of `epoch`, and write the edges so unless another process does. Raises DiskFull, GraphError."""
+        """Take the hash of `epoch`, and write the edges so unless another process does. Raises GraphError."""
         self.epoch = epoch
         self.rows = partition_entities(self._prepared, self.partitions, self._config.seed, epoch)
         self.buckets = plan_bucket_files(self._prepared, self._path, self.rows, self._config.edge_weights)

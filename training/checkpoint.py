@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from pydantic import ValidationError
 
 from bundle.arrays import read_array, save_array
-from bundle.disk import full_disk_named, make_durable, write_text
+from bundle.disk import make_durable, write_text
 from bundle.errors import RunError
 from bundle.prepared import PreparedGraph
 from bundle.records import Record, first_error
@@ -21,6 +21,7 @@ from training.partition import Partitioning
 
 Tables = tuple[EmbeddingTable, ...]
 STATE = "state.json"
+MAKE_ROOM = "The last checkpoint is intact: make room and go on with --resume."
 
 
 @runtime_checkable
@@ -32,7 +33,7 @@ class PartitionStore(Protocol):
         ...
 
     def save(self, partition: int, tables: Tables) -> None:
-        """Keep the partition's present state. Raises DiskFull."""
+        """Keep the partition's present state."""
         ...
 
 
@@ -60,9 +61,6 @@ class Checkpoint(Record):
     position: Position
     relations: int
     generations: dict[str, int]
-
-
-RESUME = "The last checkpoint is intact: make room and go on with --resume."
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ class PartitionFiles:
     def save(self, partition: int, tables: Tables) -> None:
         """Write a new generation of one partition of every type; a checkpoint makes it durable.
 
-        Raises DiskFull; the old generation stays.
+        The old generation stays when the disk is full.
         """
         for kind, table in enumerate(tables):
             name = _name(kind, partition)
@@ -109,7 +107,7 @@ class PartitionFiles:
             self._collect(name, generation - 1)
 
     def repartition(self, partitionings: tuple[Partitioning, ...]) -> None:
-        """Move every saved row to its place in new partitions, one partition in memory at a time. Raises DiskFull."""
+        """Move every saved row to its place in new partitions, one partition in memory at a time."""
         before, old = self._partitionings, dict(self._generations)
         for kind, rows in enumerate(partitionings):
             for partition in range(len(rows.sizes)):
@@ -122,7 +120,7 @@ class PartitionFiles:
             self._collect(name, generation)
 
     def commit(self, key: RunKey, hashed: int, position: Position, relations: Relations) -> None:
-        """Make everything saved so far, with rows in the hash of epoch `hashed`, the checkpoint. Raises DiskFull.
+        """Make everything saved so far, with rows in the hash of epoch `hashed`, the checkpoint.
 
         `state.json` is replaced last.
         """
@@ -137,13 +135,12 @@ class PartitionFiles:
             relations=generation,
             generations=self._generations,
         )
-        with full_disk_named(self._path, RESUME):
-            for name, saved in set(self._generations.items()) - self._kept:
-                for part in ("vectors", "state"):
-                    make_durable(self._file(name, saved, part))
-            save_array(self._file("relations", generation, "vectors"), relations.vectors)
-            save_array(self._file("relations", generation, "state"), relations.accumulator)
-            write_text(self._path / STATE, state.model_dump_json(indent=1) + "\n")
+        for name, saved in set(self._generations.items()) - self._kept:
+            for part in ("vectors", "state"):
+                make_durable(self._file(name, saved, part))
+        save_array(self._file("relations", generation, "vectors"), relations.vectors)
+        save_array(self._file("relations", generation, "state"), relations.accumulator)
+        write_text(self._path / STATE, state.model_dump_json(indent=1) + "\n")
         before, self._kept = self._kept, {*self._generations.items(), ("relations", generation)}
         self._relations = generation
         for name, old in before - self._kept:
@@ -188,9 +185,8 @@ class PartitionFiles:
         return vectors, state
 
     def _write(self, name: str, generation: int, table: EmbeddingTable) -> None:
-        with full_disk_named(self._path, RESUME):
-            save_array(self._file(name, generation, "vectors"), table.vectors, durable=False)
-            save_array(self._file(name, generation, "state"), table.accumulator, durable=False)
+        save_array(self._file(name, generation, "vectors"), table.vectors, durable=False)
+        save_array(self._file(name, generation, "state"), table.accumulator, durable=False)
 
     def _gather(self, kind: int, rows: npt.NDArray[np.int64], before: Partitioning) -> EmbeddingTable:
         """The saved state of `rows`, which lie in the partitions of `before`."""

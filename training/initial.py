@@ -10,6 +10,7 @@ from jaxtyping import Float32
 
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
+from bundle.progress import Progress
 from bundle.trained import open_trained
 from training.config import TrainConfig
 from training.counter_rng import stream_seed
@@ -68,10 +69,12 @@ class RandomTables:
         return replace(self, partitionings=partitionings)
 
 
-def initial_tables(prepared: PreparedGraph, config: TrainConfig, warm_start: Path | None) -> InitialTables:
+def initial_tables(
+    prepared: PreparedGraph, config: TrainConfig, warm_start: Path | None, progress: Progress
+) -> InitialTables:
     """What a run starts with. Raises ConfigError for settings of a warm start without one, and as `warm_tables`."""
     if warm_start is not None:
-        return warm_tables(prepared, open_trained(warm_start), config)
+        return warm_tables(prepared, open_trained(warm_start, progress), config, progress)
     if config.l2_previous or config.warm_shrink < 1:
         raise ConfigError(
             "l2_previous and warm_shrink are of warm starts: name a version with --warm-start, or leave them out."

@@ -42,7 +42,7 @@ class PartitionBuffer:
     def open(self, bucket: BucketId, following: BucketId | None) -> Loaded:
         """Bring in `bucket`, send away what it does not need, and start fetching for `following`.
 
-        Raises DiskFull when an earlier swap found no room.
+        Raises what an earlier swap raised, such as OSError for want of room.
         """
         for partition in set(self._held) - _needed(bucket, following):
             self._leaving.append(self._disk.submit(self._store.save, partition, self._held.pop(partition)))
@@ -58,13 +58,13 @@ class PartitionBuffer:
         return Loaded(groups, self._held[bucket.source], self._held[bucket.target])
 
     def save(self) -> None:
-        """Write every partition in memory; afterwards the store holds the present state. Raises DiskFull."""
+        """Write every partition in memory; afterwards the store holds the present state."""
         for partition, tables in self._held.items():
             self._leaving.append(self._disk.submit(self._store.save, partition, tables))
         self._check(wait=True)
 
     def empty(self) -> None:
-        """Write and forget every partition. Raises DiskFull."""
+        """Write and forget every partition."""
         self.save()
         self._held.clear()
         self._coming.clear()

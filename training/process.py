@@ -36,7 +36,7 @@ def run_process(
     """
     first, mine = group.rank == 0, config.share(group.rank, spoken_for)
     backend = make_backend(mine)
-    initial = initial_tables(prepared, config, warm_start)  # before memory is measured: it stays
+    initial = initial_tables(prepared, config, warm_start, progress)  # before memory is measured: it stays
     partitions = (
         checkpoint.partitions if checkpoint else _agreed(group, choose_partitions(prepared, mine, backend.room()))
     )

@@ -5,11 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, ValidationError
-
 from bundle.disk import locked
-from bundle.errors import RunError, UsageError
-from bundle.records import Record, first_error
+from bundle.errors import UsageError
+from bundle.run import RUN_FILE, RunRecord, read_run_record
 from training.checkpoint import Checkpoint, RunKey, read_checkpoint
 from training.config import TrainConfig
 
@@ -17,23 +15,12 @@ LOCK_FILE = "train.lock"
 CHANGEABLE = {"epochs", "threads", "backend", "device", "checkpoint_seconds", "tensorboard", "memory", "partitions"}
 
 
-class FinishedRun(Record, extra="ignore"):
-    """What a new start is compared with in `run.json`; other fields are of no interest here."""
-
-    graph_digest: str
-    config: dict[str, object]
-    parent: str | None
-    epochs: int = Field(ge=0)
-    edges_seen: int = Field(ge=0)
-    final_loss: float | None
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """What there is to go on from; at most one of them, and none in a new directory."""
 
     checkpoint: Checkpoint | None
-    finished: FinishedRun | None
+    finished: RunRecord | None
 
 
 @contextmanager
@@ -55,7 +42,7 @@ def earlier_settings(run_dir: Path) -> dict[str, object]:
 
     Raises RunError when they cannot be read.
     """
-    found = _read_finished(run_dir / "run.json") or read_checkpoint(run_dir / "checkpoint" / "tables")
+    found = _read_finished(run_dir) or read_checkpoint(run_dir / "checkpoint" / "tables")
     return {} if found is None else dict(found.config)
 
 
@@ -65,7 +52,7 @@ def find_earlier_work(run_dir: Path, key: RunKey, resume: bool) -> Found:
     Raises UsageError when there is one but `resume` was not asked for, or when it was made from another graph, with
     other settings or from another warm start than `key` says; RunError when it cannot be read.
     """
-    found = Found(read_checkpoint(run_dir / "checkpoint" / "tables"), _read_finished(run_dir / "run.json"))
+    found = Found(read_checkpoint(run_dir / "checkpoint" / "tables"), _read_finished(run_dir))
     if (found.checkpoint or found.finished) and not resume:
         state = "an unfinished" if found.checkpoint else "a finished"
         raise UsageError(f"{run_dir} holds {state} run. Add --resume, name another directory, or delete it.")
@@ -100,10 +87,5 @@ def _changed(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]
     return sorted(name for name in now if name not in CHANGEABLE and before[name] != now[name])
 
 
-def _read_finished(file: Path) -> FinishedRun | None:
-    try:
-        return FinishedRun.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise RunError(f"{file} cannot be read: {first_error(error)}. Train in another directory.") from error
+def _read_finished(run_dir: Path) -> RunRecord | None:
+    return read_run_record(run_dir) if (run_dir / RUN_FILE).exists() else None

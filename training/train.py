@@ -5,9 +5,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle.disk import full_disk_named, replacing
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress, SilentProgress
-from training.checkpoint import RunKey
+from training.checkpoint import MAKE_ROOM, RunKey
 from training.config import TrainConfig
 from training.distributed.group import SoloGroup
 from training.distributed.launch import train_together
@@ -48,7 +49,7 @@ def train(
     """
     if config.memory is not None:
         give_back_freed_memory()
-    with only_trainer(run_dir):
+    with full_disk_named(run_dir, MAKE_ROOM), only_trainer(run_dir):
         found = find_earlier_work(run_dir, RunKey.of(prepared, config, warm_start), resume)
         if found.finished:
             shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)  # left by a kill just before the end
@@ -68,6 +69,11 @@ def train(
 
 def _bring_graph(prepared: PreparedGraph, run_dir: Path) -> None:
     """The run directory holds its graph: copy it there when it was prepared elsewhere."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    if prepared.path.resolve() != (run_dir / "graph").resolve():
-        shutil.copytree(prepared.path, run_dir / "graph", dirs_exist_ok=True)
+    target = run_dir / "graph"
+    if prepared.path.resolve() == target.resolve():
+        return
+    for file in sorted(path for path in prepared.path.rglob("*") if path.is_file()):
+        copy = target / file.relative_to(prepared.path)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("rb") as original, replacing(copy) as out:  # copytree tells of a full disk in words alone
+            shutil.copyfileobj(original, out)

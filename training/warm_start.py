@@ -11,6 +11,7 @@ from bundle.arrays import forget_pages
 from bundle.errors import ConfigError
 from bundle.ids import IdTable, IntIds, matching_rows
 from bundle.prepared import PreparedGraph, PreparedRelation
+from bundle.progress import SILENT, Progress, Stage
 from bundle.trained import Trained, TrainedTable
 from training.config import TrainConfig
 from training.counter_rng import normals_at, stream_seed
@@ -91,13 +92,16 @@ class WarmTables:
         return out
 
 
-def warm_tables(prepared: PreparedGraph, earlier: Trained, config: TrainConfig) -> WarmTables:
+def warm_tables(
+    prepared: PreparedGraph, earlier: Trained, config: TrainConfig, progress: Progress = SILENT
+) -> WarmTables:
     """Match entities by external id and relations by name, and place the newcomers; `partitioned` comes next.
 
     `config.warm_shrink` is the factor λ of Ash & Adams 2020, "On Warm-Starting Neural Network Training": vectors that
     were trained to their end follow the old edges too closely to learn from new ones, shorter ones do less so. The
     optimiser state, a mean of squared gradients, takes λ². Memory: the vectors of the newcomers and 8 bytes an entity.
-    Raises ConfigError for another dimension or kind of ids, or for both `warm_shrink` and `l2_previous`.
+    Says how many of each type are known. Raises ConfigError when nobody is, for another dimension or kind of ids, and
+    for both `warm_shrink` and `l2_previous`.
     """
     if config.l2_previous and config.warm_shrink < 1:
         raise ConfigError(
@@ -113,8 +117,18 @@ def warm_tables(prepared: PreparedGraph, earlier: Trained, config: TrainConfig) 
                 f"{entity.name} ids are {table.ids.kind} in {earlier.path}, {entity.ids.kind} in the graph."
             )
         rows.append(_match(entity.ids, None if table is None else table.ids))
+    known = [int((old >= 0).sum()) for old in rows]
+    counted = [f"{k:,} of {entity.count:,} {entity.name}" for k, entity in zip(known, prepared.entities, strict=True)]
+    if not any(known):
+        raise ConfigError(
+            f"{earlier.path} knows {', '.join(counted)}: it has the types {', '.join(earlier.tables)}, and no id of "
+            "theirs is in the graph. Name another version with --warm-start, or leave it out."
+        )
+    shared = sum(relation.name in earlier.relations for relation in prepared.relations)
+    said = f"warm start: {' known, '.join(counted)} known, {shared:,} of {len(prepared.relations):,} relations known"
     relations = _relations(prepared, earlier, config.dim)
-    newcomers = _place(prepared, tables, tuple(rows), relations, config)
+    with progress.stage(said, None, "edges") as stage:
+        newcomers = _place(prepared, tables, tuple(rows), relations, stage)
     relations.vectors[:] *= np.float32(config.warm_shrink)
     relations.accumulator[:] *= np.float32(config.warm_shrink**2)
     states = tuple(config.warm_shrink**2 * _median_state(*each) for each in zip(tables, rows, strict=True))
@@ -162,7 +176,7 @@ def _place(
     tables: tuple[TrainedTable | None, ...],
     rows: tuple[I32, ...],
     relations: Relations,
-    config: TrainConfig,
+    stage: Stage,
 ) -> tuple[Newcomers, ...]:
     """Eq. 5: the mean, over a newcomer's edges to known entities, of the query that should find it."""
     # An edge from a known s to a newcomer is answered by the query θs + θr, an edge from it to a known t by θt + θr':
@@ -172,7 +186,8 @@ def _place(
     # `np.add.at` adds up repeated rows, which an assignment would not.
     number = {entity.name: i for i, entity in enumerate(prepared.entities)}
     places = tuple(np.where(old < 0, np.cumsum(old < 0, dtype=np.int32) - 1, -1).astype(np.int32) for old in rows)
-    sums = [np.zeros((int((old < 0).sum()), config.dim), dtype=np.float32) for old in rows]
+    dim = relations.vectors.shape[2]
+    sums = [np.zeros((int((old < 0).sum()), dim), dtype=np.float32) for old in rows]
     counts = [np.zeros(len(total), dtype=np.int64) for total in sums]
     for relation in prepared.relations:
         forward, inverse = relations.vectors[relation.index][[FORWARD, INVERSE]]
@@ -189,6 +204,7 @@ def _place(
                 np.add.at(sums[t], at, known.vectors[rows[s][source[useful]]] + translation)
                 np.add.at(counts[t], at, 1)
                 forget_pages(known.vectors)
+                stage.advance(len(source))
     return tuple(map(_means, places, sums, counts))
 
 

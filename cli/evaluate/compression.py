@@ -42,7 +42,7 @@ def measure_compression(run: Path, users: int, loss_budget: float = LOSS_BUDGET,
     from evaluation.task import follow_task
     from index.builder.compression import Learner
 
-    opened = open_run(run)
+    opened = open_run(run, progress())
     task = follow_task(opened.graph, "test", np.random.default_rng(seed), n_users=users)
     relation = opened.graph.relation(task.relation)
     forward = opened.relation_vectors[relation.index, 0]

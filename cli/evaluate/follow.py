@@ -56,7 +56,7 @@ def measure_follow(
     from evaluation.follow import evaluate_follow, offer_of
     from evaluation.http_recommender import HttpRecommender
 
-    opened = open_run(run)
+    opened = open_run(run, progress())
     recommender: RowRecommender
     if version is not None:
         here = open_recommender(version)

@@ -51,7 +51,7 @@ def measure_mixtures(
     from evaluation.task import follow_task
     from index.builder.recluster import recluster
 
-    graph, recommender = open_graph(run), open_recommender(version)
+    graph, recommender = open_graph(run, progress()), open_recommender(version)
     require_same_graph(graph, recommender.bundle.manifest.lineage.graph_digest, str(version))
     space = recommender.bundle.space()
     default = space.entry.clusters.count

@@ -90,7 +90,7 @@ def measure_ranking(
     if examples is not None and run is None:
         task = task_of_files(examples, test, first.space(), relation, rng, say)
     elif run is not None and examples is None:
-        graph = open_graph(run)
+        graph = open_graph(run, progress())
         # Those of --also may know other graphs: ids are compared, not rows.
         require_same_graph(graph, first.manifest.lineage.graph_digest, str(first.path))
         task = task_of_run(graph, relation, rng)

@@ -56,7 +56,7 @@ def build_version(
     strategies measured on held-out edges, the strategies to ship and the best of them. Raises RunError
     for a run that is not whole, ConfigError for settings that do not fit it, DiskFull.
     """
-    run = open_run(run_dir)
+    run = open_run(run_dir, progress)
     device = find_device()
     if config.threads:
         faiss.omp_set_num_threads(config.threads)

@@ -6,9 +6,10 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from bundle.disk import full_disk_named
 from bundle.errors import TwhinError
 from bundle.prepared import load_prepared
-from training.checkpoint import read_checkpoint
+from training.checkpoint import MAKE_ROOM, read_checkpoint
 from training.config import TrainConfig
 from training.distributed.group import GlooGroup
 from training.distributed.messages import Message, PipeProgress, Task
@@ -31,7 +32,10 @@ def run_rank(task: Task, meeting_point: str, rank: int, pipe: Connection) -> Non
         group = GlooGroup(Path(meeting_point), rank, config.devices)
         prepared = load_prepared(run_dir / "graph")
         checkpoint = read_checkpoint(run_dir / "checkpoint" / "tables") if task.resume else None
-        end, backend = run_process(prepared, run_dir, config, warm_start, checkpoint, group, progress, task.spoken_for)
+        with full_disk_named(run_dir, MAKE_ROOM):
+            end, backend = run_process(
+                prepared, run_dir, config, warm_start, checkpoint, group, progress, task.spoken_for
+            )
         group.leave()
         progress.send(Message(end=end, backend=backend))
     except TwhinError as error:

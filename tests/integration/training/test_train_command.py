@@ -1,10 +1,12 @@
 """`twhin train`: which settings count, on `--resume` too, and what is refused before the graph is read."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 import typer
+from click.testing import Result
 from typer.testing import CliRunner
 
 from bundle.errors import ConfigError, RunIncomplete, UsageError
@@ -32,11 +34,23 @@ def graph(tmp_path: Path) -> Path:
     return tmp_path / "graph.toml"
 
 
-def run_train(*arguments: object) -> str:
-    """What the command says on standard error."""
+def invoked(*arguments: object) -> Result:
     app = typer.Typer()
     app.command()(train)
-    return CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False).stderr
+    return CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
+
+
+def run_train(*arguments: object) -> str:
+    """What the command says on standard error."""
+    return invoked(*arguments).stderr
+
+
+def test_it_counts_in_english_and_the_next_command_can_be_pasted(graph: Path, tmp_path: Path) -> None:
+    for epochs, words in ((1, "Trained 1 epoch, "), (2, "Trained 2 epochs, ")):
+        run = tmp_path / f"Bob's {epochs} $run"
+        said = invoked(graph, "--run", run, *SMALL, "--set", f"epochs={epochs}").stdout
+        assert said.startswith(words)
+        assert shlex.split(said.split("Next: ")[1]) == ["twhin", "build", str(run), "--bundles", "DIR"]
 
 
 def test_a_resumed_run_keeps_the_settings_that_it_was_started_with(graph: Path, tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Warm start, eq. 5, and drift: what is kept, where newcomers start, what is dropped, and how little moves."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +10,12 @@ import pytest
 
 from bundle.errors import ConfigError, RunIncomplete
 from bundle.prepared import PreparedGraph
+from bundle.progress import SilentStage, Stage
 from bundle.run import open_graph
 from bundle.trained import open_trained
 from evaluation.drift import evaluate_drift
 from evaluation.links import evaluate_links
-from tests.support.graphs import Links, write_graph
+from tests.support.graphs import Links, ids, write_graph
 from tests.support.toy import build_toy
 from training.config import TrainConfig
 from training.partition import partition_entities
@@ -164,3 +168,50 @@ def test_what_cannot_be_started_from_or_compared_is_said(
         train(circles, tmp_path / "c", config, warm_start=tmp_path)
     with pytest.raises(RunIncomplete, match="neither a finished run"):
         evaluate_drift(old_run, tmp_path)
+
+
+@dataclass(slots=True)
+class Heard:
+    """A progress that keeps the names of stages."""
+
+    names: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str, total: int | None, unit: str) -> Iterator[Stage]:
+        self.names.append(name)
+        yield SilentStage()
+
+
+def test_a_start_says_how_many_of_each_type_it_knows(
+    circles: PreparedGraph, old_run: Path, config: TrainConfig, tmp_path: Path
+) -> None:
+    """Also with several processes, once."""
+    for devices in (1, 2):
+        heard, run = Heard(), tmp_path / f"new-{devices}"
+        graph = grown(tmp_path / "grown")
+        train(graph, run, changed(config, devices=devices), warm_start=old_run, progress=heard)
+        said = "warm start: 298 of 300 user known, 1 of 1 relations known"
+        assert [name for name in heard.names if name.startswith("warm")] == [said]
+    renamed = write_graph(
+        tmp_path / "renamed",
+        {"user": ids(300), "member": ids(3)},
+        [Links("belongs", "member", "user", np.array([[0, 1], [1, 2]], dtype=np.int32))],
+    )
+    heard = Heard()
+    train(renamed, tmp_path / "other", config, warm_start=old_run, progress=heard)
+    said = "warm start: 300 of 300 user known, 0 of 3 member known, 0 of 1 relations known"
+    assert said in heard.names
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "said"),
+    [("member", 100, "0 of 5 member: it has the types user, item"), ("user", 10**9, "0 of 5 user: it has the types")],
+)
+def test_a_start_that_knows_nobody_is_refused(
+    old_run: Path, config: TrainConfig, tmp_path: Path, kind: str, first: int, said: str
+) -> None:
+    links = [Links("follows", kind, kind, np.array([[0, 1], [1, 2]], dtype=np.int32))]
+    graph = write_graph(tmp_path / "graph", {kind: np.arange(first, first + 5, dtype=np.int64)}, links)
+    with pytest.raises(ConfigError, match=f"knows {said}.*Name another version with --warm-start"):
+        train(graph, tmp_path / "new", config, warm_start=old_run)
+    assert not (tmp_path / "new" / "run.json").exists()

@@ -1,10 +1,12 @@
 """Compile `step.cpp` and its headers for this processor and one dimension, once, into the user's cache directory."""
 
 import ctypes
+import errno
 import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -22,10 +24,26 @@ def find_compiler() -> str | None:
     return shutil.which(named) if named else next(filter(None, map(shutil.which, COMPILERS)), None)
 
 
-def cache_directory() -> Path:
-    """Where compiled kernels are kept: `$XDG_CACHE_HOME/twhin`, by default `~/.cache/twhin`."""
+def user_cache() -> Path:
+    """Where compiled kernels are kept: `$XDG_CACHE_HOME/twhin`, by default `~/.cache/twhin`.
+
+    Raises RuntimeError for a user without a home: no `HOME`, no entry in the list of users, as in many containers.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "twhin"
+
+
+def temporary_cache() -> Path:
+    """This user's own directory below the temporary one, for whom has no home or may not write there.
+
+    Raises OSError when it is another's, who could put code into it for us to run.
+    """
+    path = Path(tempfile.gettempdir()) / f"twhin-{os.getuid()}"
+    path.mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(errno.EPERM, "it is not this user's alone", str(path))
+    return path
 
 
 def load_kernel(padded_dim: int) -> ctypes.CDLL:
@@ -48,17 +66,25 @@ def load_kernel(padded_dim: int) -> ctypes.CDLL:
 
 
 def _compiled(compiler: str, padded_dim: int) -> Path:
+    """The library, compiled first where the cache lacks it. Raises OSError when neither cache can be used."""
     text = b"".join(file.read_bytes() for file in (SOURCE, *sorted(SOURCE.parent.glob("*.h"))))
     name = hashlib.sha256("\0".join([compiler, *FLAGS, str(padded_dim), _processor()]).encode() + text)
-    path = cache_directory() / f"step-{name.hexdigest()[:24]}.so"
+    file = f"step-{name.hexdigest()[:24]}.so"
+    try:
+        return _kept(user_cache() / file, compiler, padded_dim)
+    except (OSError, RuntimeError):
+        return _kept(temporary_cache() / file, compiler, padded_dim)
+
+
+def _kept(path: Path, compiler: str, padded_dim: int) -> Path:
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
         _compile(compiler, padded_dim, path)
     return path
 
 
 def _compile(compiler: str, padded_dim: int, path: Path) -> None:
     """Compile beside `path` and rename, so that two processes at once are safe."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as directory:
         partial = Path(directory) / "step.so"
         command = [compiler, *FLAGS, f"-DTWHIN_DIM={padded_dim}", str(SOURCE), "-o", str(partial)]

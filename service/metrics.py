@@ -34,7 +34,7 @@ class RedisMetrics:
         duration = Histogram(
             "twhin_redis_op_duration_seconds", "Redis operations", ["op"], registry=registry, buckets=SECONDS
         )
-        self._durations = {operation: duration.labels(op=operation) for operation in ("read", "write")}
+        self._durations = {operation: duration.labels(op=operation) for operation in ("read", "write", "upkeep")}
         self._errors = Counter("twhin_redis_errors", "Failed Redis operations", ["kind"], registry=registry)
         self._breaker = Gauge(
             "twhin_redis_breaker_state", "1 while Redis is not asked", registry=registry, multiprocess_mode="livemax"

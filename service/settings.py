@@ -123,7 +123,7 @@ class Settings(BaseSettings):
         default="json", description="one JSON object a line, or text for people"
     )
     access_log: Literal["none", "errors", "all"] = Field(default="errors", description="which requests are logged")
-    otlp_endpoint: str | None = Field(
+    otlp_endpoint: SecretStr | None = Field(
         default=None, description="OTLP/HTTP collector for traces; needs the [otel] extra"
     )
     trace_share: Share = Field(default=0.01, description="share of requests traced when the caller did not decide")

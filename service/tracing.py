@@ -48,4 +48,5 @@ class Tracing:
 
 def open_tracing(settings: Settings) -> Tracing | None:
     """Traces as the settings ask for: usually none."""
-    return None if settings.otlp_endpoint is None else Tracing(settings.otlp_endpoint, settings.trace_share)
+    endpoint = settings.otlp_endpoint
+    return None if endpoint is None else Tracing(endpoint.get_secret_value(), settings.trace_share)

@@ -81,6 +81,7 @@ def _reason(client: httpx.Client) -> str:
         (b":1\r\n", "no Redis"),
         (b"*0\r\n", "no Redis"),
         (b"*1\r\n$-1\r\n", "no Redis"),
+        (b"*1\r\n*0\r\n", "no Redis"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "no Redis"),
     ],
 )
@@ -184,6 +185,20 @@ def test_an_erasure_leaves_no_byte_in_redis_files(start: Start, redis_server: Re
         in b"".join(file.read_bytes() for file in (tmp_path / "redis").rglob("*") if file.is_file())
         or int(redis_server.command("HLEN", f"twhin:events:user:{USERS[1]}")) == 1
     )
+
+
+def test_a_redis_that_may_not_rewrite_its_file_says_so_and_erases(
+    start: Start, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_server.command("ACL", "SETUSER", "default", "-bgrewriteaof")
+    client = start(redis_url=redis_server.url, redis_timeout_ms=2000)
+    assert _post(client).status_code == 200
+    assert client.delete(f"/v1/users/{USERS[5]}/engagements").json()["removed"] == 1
+    deadline = time.monotonic() + 10
+    while "append-only file" not in caplog.text:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert client.get("/readyz").json() == {"status": "ok", "degraded": []}
 
 
 def test_users_with_many_events_are_added_up_once(start: Start, redis_server: RedisServer) -> None:

@@ -1,0 +1,231 @@
+"""The connections to a Redis: asked with a time budget and a breaker, and what it says is told in our words."""
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Literal, TypeVar
+
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.credentials import UsernamePasswordCredentialProvider
+from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeout
+
+from bundle.errors import StateError
+from service.metrics import RedisMetrics
+from service.state.breaker import Breaker
+from service.state.redis_address import RedisAddress
+from service.state.redis_scripts import Command
+from service.state.trouble import Trouble
+
+Result = TypeVar("Result")
+Operation = Literal["read", "write", "upkeep"]
+
+# A new connection has up to two replies of its own (AUTH, SELECT) before the one that is asked for.
+REPLIES_MAX = 3
+# How long trouble with some users' keys is told after it was last met: others are asked with success all the time.
+SOME_USERS_SECONDS = 60.0
+# What Redis says by its first word, in our words. The first are met with some users' keys and not with others'.
+CLUSTER = "it is one node of a Redis Cluster, and other nodes have some of the users"
+WRONG_TYPE = "it holds something else under a user's key"
+SOME_USERS = {**dict.fromkeys(("MOVED", "ASK", "CROSSSLOT", "TRYAGAIN"), CLUSTER), "WRONGTYPE": WRONG_TYPE}
+ALL_USERS = {
+    "CLUSTERDOWN": "it is one node of a Redis Cluster that is down",
+    "MASTERDOWN": "it is a replica that has lost its master",
+    "READONLY": "it is a replica, which takes no writes",
+    "LOADING": "it is loading its data",
+    "NOAUTH": "it asks for a password",
+    "WRONGPASS": "it refuses the password",
+    "NOPERM": "it does not allow its user what the service needs",
+    "OOM": "it has no memory left",
+    "MISCONF": "it cannot write to its disk",
+}
+NO_REDIS = "what answers there is no Redis"
+
+
+class Refused(StateError):
+    """Redis is there and says no, in these `words`."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__("the store of live engagements refused the operation")
+        self.words = words
+
+
+class Lane:
+    """Connections of their own for one kind of work, and the time that it may take, in seconds."""
+
+    def __init__(self, address: RedisAddress, reply_seconds: float, connections: int) -> None:
+        self.client = _client(address, reply_seconds, connections)
+        self.seconds = REPLIES_MAX * reply_seconds
+        self.free = asyncio.Semaphore(connections)
+
+
+class RedisLink:
+    """Reads are asked in the `quick` lane, what nobody who looks at candidates waits for in the `patient` one."""
+
+    def __init__(
+        self,
+        quick: Lane,
+        patient: Lane,
+        *,
+        prefix: str,
+        retry_seconds: float,
+        metrics: RedisMetrics,
+        shed: Callable[[str], None],
+    ) -> None:
+        """All keys begin with `prefix`: words of Redis that repeat one are not logged."""
+        self.quick = quick
+        self.patient = patient
+        self.trouble = Trouble()
+        self._prefix = prefix
+        self._metrics = metrics
+        self._shed = shed
+        self._breaker = Breaker(self._ping, retry_seconds)
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
+        """A task of its own: a request that is cancelled leaves no half-read reply on a pooled connection."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        task.add_done_callback(_retrieve)
+        return task
+
+    async def ask(self, operation: Operation, lane: Lane, command: Command) -> object:
+        """The reply to one command. Raises StateError: at once while the breaker is open."""
+        (reply,) = await asyncio.shield(self.start(self.ask_all(operation, lane, [command])))
+        if isinstance(reply, StateError):
+            raise reply
+        return reply
+
+    async def ask_all(self, operation: Operation, lane: Lane, commands: Sequence[Command]) -> list[object]:
+        """The replies to several commands, asked together; a `Refused` in the place of each that Redis refuses.
+
+        Raises StateError when there are no replies: at once while the breaker is open. Not to be cancelled.
+        """
+        if self._breaker.is_open:
+            raise StateError("the store of live engagements is not answering")
+        try:
+            async with asyncio.timeout(lane.seconds):
+                await lane.free.acquire()
+        except TimeoutError:  # all connections are busy: Redis is slow for so many, and not sick
+            self._shed("state_connections")
+            raise StateError("too many requests wait for the store of live engagements") from None
+        try:
+            with self._metrics.timed(operation):
+                async with asyncio.timeout(lane.seconds), lane.client.pipeline(transaction=False) as pipe:
+                    for command in commands:
+                        pipe.execute_command(*command)
+                    replies = await pipe.execute(raise_on_error=False)
+        except Exception as error:
+            raise self._unreachable(error) from None
+        finally:
+            lane.free.release()
+        refusals = [reply for reply in replies if isinstance(reply, ResponseError)]
+        if not refusals:
+            self.trouble.end(operation)
+        return [self._refused(operation, reply) if isinstance(reply, ResponseError) else reply for reply in replies]
+
+    def no_redis(self) -> StateError:
+        """A reply of a type that no Redis sends: nothing that comes from there counts as stored or erased."""
+        self._metrics.failed("garbage")
+        return self._trip(NO_REDIS, NO_REDIS)
+
+    async def disconnect(self) -> None:
+        """Whatever is on the connections now may be anybody's."""
+        await self.quick.client.connection_pool.disconnect()
+        await self.patient.client.connection_pool.disconnect()
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        await self._breaker.close()
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self.quick.client.aclose()
+        await self.patient.client.aclose()
+
+    async def _ping(self) -> None:
+        async with asyncio.timeout(self.quick.seconds):
+            reply: object = await self.quick.client.ping()
+            if reply != b"PONG":
+                raise ConnectionError
+        self._metrics.opened(False)
+        self.trouble.end("connection")
+
+    def _refused(self, operation: Operation, error: ResponseError) -> Refused:
+        """Redis is there and says no (wrong type, full, read-only): asking again costs nothing."""
+        self._metrics.failed("refused")
+        code, words = self._words(error)
+        if operation != "upkeep":
+            lasts = SOME_USERS_SECONDS if code in SOME_USERS else 0.0
+            reason = SOME_USERS.get(code) or ALL_USERS.get(code) or f"it refuses: {code}"
+            self.trouble.begin(operation, reason, words, lasts=lasts)
+        return Refused(words)
+
+    def _unreachable(self, error: Exception) -> StateError:
+        """There is no Redis, or none that can be asked now: open the breaker."""
+        late = isinstance(error, (TimeoutError, RedisTimeout))
+        self._metrics.failed("timeout" if late else "connection")
+        code, words = self._words(error)
+        if isinstance(error, AuthenticationError):
+            return self._trip(ALL_USERS.get(code, ALL_USERS["WRONGPASS"]), words)
+        if code in ALL_USERS:
+            return self._trip(ALL_USERS[code], words)
+        # The words of the others are the client's own and name the address: the type says enough.
+        if late:
+            return self._trip("it does not answer in time", type(error).__name__)
+        unconnected = isinstance(error, (OSError, RedisConnectionError))
+        return self._trip("it cannot be reached" if unconnected else NO_REDIS, type(error).__name__)
+
+    def _trip(self, reason: str, words: str) -> StateError:
+        self._metrics.opened(True)
+        self.trouble.begin("connection", reason, words)
+        self._breaker.trip()
+        return StateError("the store of live engagements is not answering")
+
+    def _words(self, error: Exception) -> tuple[str, str]:
+        """The first word of what Redis says, and all of it, less a command that it repeats: that would have ids."""
+        words = str(error).partition(", with args")[0][:200]
+        code = getattr(error, "status_code", None)
+        if code is not None:
+            words = f"{code} {words}"
+        # Before version 7 the word of an error within a script stands further on.
+        known = [word for word in re.findall(r"[A-Z]+", words) if word in SOME_USERS or word in ALL_USERS]
+        code = known[0] if known else words.split(" ")[0]
+        return code, code if f"{self._prefix}:" in words else words
+
+
+def _client(address: RedisAddress, timeout: float, connections: int) -> "Redis":
+    """Redis' own timeout is that of one reply. The password is where no pool's or connection's words repeat it."""
+    kind: type[Any] = SSLConnection if address.tls else Connection
+    place: dict[str, Any] = {"host": address.host, "port": address.port, **address.tls_options}
+    if address.path is not None:
+        kind, place = UnixDomainSocketConnection, {"path": address.path}
+    credentials = None
+    if address.password is not None or address.user is not None:
+        credentials = UsernamePasswordCredentialProvider(address.user, address.password)
+    pool = ConnectionPool(
+        connection_class=kind,
+        max_connections=connections + 1,  # the probe's is one more
+        db=address.database,
+        credential_provider=credentials,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+        # No CLIENT SETINFO and no maintenance handshake: a new connection costs no extra round trip.
+        driver_info=None,
+        protocol=2,
+        **place,
+    )
+    client = Redis.from_pool(pool)
+    client.response_callbacks.clear()  # replies as they come: it is the store that looks at their types
+    return client
+
+
+def _retrieve(task: "asyncio.Task[Any]") -> None:
+    """Look at the exception of a task nobody waits for any more, so that it is not reported as forgotten."""
+    if not task.cancelled():
+        task.exception()

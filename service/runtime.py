@@ -44,6 +44,7 @@ class Runtime:
         self.draining = False
         self.inflight = 0
         self.arriving_bytes = 0
+        self.large_batch = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

@@ -117,6 +117,8 @@ class Worker(uvicorn.Server):
         # uvloop closes what it is given, and the queue of waiting connections is needed to the end.
         await super().startup([listener.dup() for listener in self._listeners])
         collect_rarely()
+        # Threads that store or add up engagements give Python's lock back to the event loop after a millisecond.
+        sys.setswitchinterval(0.001)
         self._say_started()
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:

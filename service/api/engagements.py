@@ -37,15 +37,23 @@ async def engagements(call: Call) -> Reply:
     if len(body.events) > limit:
         raise invalid("/events", f"at most {limit} events")
     loaded = call.runtime.versions.serving()
-    now = time.time()
-    entries: list[Event | EventItem] = []
-    for start in range(0, len(body.events), EVENTS_AT_ONCE):
-        if start:
-            await asyncio.sleep(0)  # a large batch lets others have their turns
-        entries += [_event_of(loaded.bundle, event, now) for event in body.events[start : start + EVENTS_AT_ONCE]]
+    entries = await _entries(call, loaded.bundle, body.events)
     outcomes = iter(await call.runtime.state.append([entry for entry in entries if isinstance(entry, Event)]))
     items = [_item(entry, next(outcomes)) if isinstance(entry, Event) else entry for entry in entries]
     return Reply(_encode(_answer(items, loaded.version, call.request_id)))
+
+
+async def _entries(call: Call, bundle: Bundle, given: Sequence[EngagementEvent]) -> list[Event | EventItem]:
+    """The events to store. Large batches are looked at one after the other, and others have their turns meanwhile."""
+    now = time.time()
+    if len(given) <= EVENTS_AT_ONCE:
+        return [_event_of(bundle, event, now) for event in given]
+    entries: list[Event | EventItem] = []
+    async with call.runtime.large_batch:
+        for start in range(0, len(given), EVENTS_AT_ONCE):
+            entries += [_event_of(bundle, event, now) for event in given[start : start + EVENTS_AT_ONCE]]
+            await asyncio.sleep(0)
+    return entries
 
 
 def _answer(items: Sequence[EventItem], version: str, request_id: str) -> EngagementsAnswer:

@@ -29,8 +29,10 @@ from service.state.write_queue import Append, QueueFull, WriteQueue
 FEW_EVENTS = 64
 ADDED_AT_ONCE = 256
 ANY_NUMBER = 10**9
-# Several writes are under way at once, since each takes a round trip.
+# Several writes are under way at once, since each takes a round trip. What one has keeps the event loop for a
+# millisecond when it is sent and when it is answered.
 WRITES_UNDER_WAY_MAX = 4
+EVENTS_AT_ONCE = 100
 # An erasure goes through all users: so many keys a round trip, so few a script that others get their turn in between.
 KEYS_SCANNED = 512
 USERS_AT_ONCE = 16
@@ -70,8 +72,8 @@ class RedisStore:
         self._metrics = metrics
         self._shed = shed
         self._link = RedisLink(
-            Lane(address, timeout, connections),
-            Lane(address, write_timeout, connections),
+            Lane("reads", address, timeout, connections),
+            Lane("writes", address, write_timeout, connections),
             prefix=prefix,
             retry_seconds=retry_seconds,
             metrics=metrics,
@@ -79,7 +81,7 @@ class RedisStore:
         )
         self._cache = EdgeCache()
         self._adder = ThreadPoolExecutor(1, thread_name_prefix="twhin-state-reader")
-        self._queue: WriteQueue[Append] = WriteQueue()
+        self._queue: WriteQueue[Append] = WriteQueue(EVENTS_AT_ONCE)
         self._writers = 0
         self._one_erasure = asyncio.Lock()
         self._rewriting: asyncio.Task[None] | None = None
@@ -112,7 +114,7 @@ class RedisStore:
         match reply:
             case [bytes() as stamp, int() as size, bytes() as events]:
                 return (stamp, size), events
-        raise self._link.no_redis()
+        raise self._link.no_redis(lane)
 
     async def _add_up(self, owner: Owner) -> tuple[tuple[bytes, int], LiveEdges]:
         state, events = await self._read(self._link.patient, owner, None, ANY_NUMBER)
@@ -144,19 +146,23 @@ class RedisStore:
         by_owner: dict[Owner, list[int]] = {}
         for position, event in enumerate(events):
             by_owner.setdefault(event.owner, []).append(position)
+        portions = [
+            positions[start : start + EVENTS_AT_ONCE]
+            for positions in by_owner.values()
+            for start in range(0, len(positions), EVENTS_AT_ONCE)
+        ]
         loop = asyncio.get_running_loop()
-        parts = [Append([events[i] for i in positions], loop.create_future()) for positions in by_owner.values()]
+        parts = [Append([events[i] for i in positions], loop.create_future()) for positions in portions]
         answers = asyncio.gather(*(part.future for part in parts), return_exceptions=True)
         try:
             for part in parts:
                 self._put(part)
-            outcomes: list[Outcome] = ["full"] * len(events)
-            for positions, answer in zip(by_owner.values(), await answers, strict=True):
+            outcomes: dict[int, Outcome] = {}
+            for positions, answer in zip(portions, await answers, strict=True):
                 if isinstance(answer, BaseException):
                     raise answer
-                for position, outcome in zip(positions, answer, strict=True):
-                    outcomes[position] = outcome
-            return outcomes
+                outcomes.update(zip(positions, answer, strict=True))
+            return [outcomes[position] for position in range(len(events))]
         finally:
             answers.cancel()  # what has not begun is dropped
 
@@ -201,7 +207,7 @@ class RedisStore:
             outcomes = [OUTCOMES[word] for word in reply if word in OUTCOMES]
             if len(outcomes) == events:
                 return outcomes
-        return self._link.no_redis()
+        return self._link.no_redis(self._link.patient)
 
     async def forget(self, user_type: str, user: str) -> int:
         """Its time grows with the number of all users: it looks through the events of each for the user as target.
@@ -222,7 +228,7 @@ class RedisStore:
     async def _forget_all_about(self, owner: Owner) -> int:
         size = await self._write(script(FORGET, self._keys(owner)))
         if not isinstance(size, int):
-            raise self._link.no_redis()
+            raise self._link.no_redis(self._link.patient)
         named = msgspec.json.encode({"target_type": owner[0], "target": owner[1]})[1:-1] + b","
         pattern = re.sub(r"([][*?\\])", r"\\\1", self._prefix) + ":events:*"
         cursor = b"0"
@@ -232,7 +238,7 @@ class RedisStore:
                 case [bytes() as cursor, list() as keys] if all(isinstance(key, bytes) for key in keys):
                     await self._forget_mentions(keys, named)
                 case _:
-                    raise self._link.no_redis()
+                    raise self._link.no_redis(self._link.patient)
             if cursor == b"0":
                 return size
 
@@ -249,7 +255,7 @@ class RedisStore:
             if isinstance(reply, StateError):
                 raise reply
             if not isinstance(reply, int):
-                raise self._link.no_redis()
+                raise self._link.no_redis(self._link.patient)
 
     async def _ask_for_a_new_log(self) -> None:
         """Have the append-only file written anew: what was erased is in the old one. A rewriting that was under way

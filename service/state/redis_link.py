@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
@@ -54,16 +55,21 @@ class Refused(StateError):
 
 
 class Lane:
-    """Connections of their own for one kind of work, and the time that it may take, in seconds."""
+    """Connections and a breaker of their own for one kind of work, and the time that it may take, in seconds."""
 
-    def __init__(self, address: RedisAddress, reply_seconds: float, connections: int) -> None:
+    breaker: Breaker
+
+    def __init__(self, name: str, address: RedisAddress, reply_seconds: float, connections: int) -> None:
+        self.name = name
         self.client = _client(address, reply_seconds, connections)
         self.seconds = REPLIES_MAX * reply_seconds
         self.free = asyncio.Semaphore(connections)
 
 
 class RedisLink:
-    """Reads are asked in the `quick` lane, what nobody who looks at candidates waits for in the `patient` one."""
+    """Reads are asked in the `quick` lane, what nobody who looks at candidates waits for in the `patient` one: a reply
+    that is late for the one says nothing of the other.
+    """
 
     def __init__(
         self,
@@ -82,7 +88,8 @@ class RedisLink:
         self._prefix = prefix
         self._metrics = metrics
         self._shed = shed
-        self._breaker = Breaker(self._ping, retry_seconds)
+        for lane in (quick, patient):
+            lane.breaker = Breaker(partial(self._ping, lane), retry_seconds)
         self._running: set[asyncio.Task[Any]] = set()
 
     def start(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
@@ -105,7 +112,7 @@ class RedisLink:
 
         Raises StateError when there are no replies: at once while the breaker is open. Not to be cancelled.
         """
-        if self._breaker.is_open:
+        if lane.breaker.is_open:
             raise StateError("the store of live engagements is not answering")
         try:
             async with asyncio.timeout(lane.seconds):
@@ -120,7 +127,7 @@ class RedisLink:
                         pipe.execute_command(*command)
                     replies = await pipe.execute(raise_on_error=False)
         except Exception as error:
-            raise self._unreachable(error) from None
+            raise self._unreachable(lane, error) from None
         finally:
             lane.free.release()
         refusals = [reply for reply in replies if isinstance(reply, ResponseError)]
@@ -128,10 +135,10 @@ class RedisLink:
             self.trouble.end(operation)
         return [self._refused(operation, reply) if isinstance(reply, ResponseError) else reply for reply in replies]
 
-    def no_redis(self) -> StateError:
+    def no_redis(self, lane: Lane) -> StateError:
         """A reply of a type that no Redis sends: nothing that comes from there counts as stored or erased."""
         self._metrics.failed("garbage")
-        return self._trip(NO_REDIS, NO_REDIS)
+        return self._trip(lane, NO_REDIS, NO_REDIS)
 
     async def disconnect(self) -> None:
         """Whatever is on the connections now may be anybody's."""
@@ -140,20 +147,22 @@ class RedisLink:
 
     async def close(self) -> None:
         """Give up what is under way."""
-        await self._breaker.close()
+        for lane in (self.quick, self.patient):
+            await lane.breaker.close()
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         await self.quick.client.aclose()
         await self.patient.client.aclose()
 
-    async def _ping(self) -> None:
-        async with asyncio.timeout(self.quick.seconds):
-            reply: object = await self.quick.client.ping()
+    async def _ping(self, lane: Lane) -> None:
+        async with asyncio.timeout(lane.seconds):
+            reply: object = await lane.client.ping()
             if reply != b"PONG":
                 raise ConnectionError
-        self._metrics.opened(False)
-        self.trouble.end("connection")
+        other = self.patient if lane is self.quick else self.quick
+        self._metrics.opened(other.breaker.is_open)
+        self.trouble.end(f"connection for {lane.name}")
 
     def _refused(self, operation: Operation, error: ResponseError) -> Refused:
         """Redis is there and says no (wrong type, full, read-only): asking again costs nothing."""
@@ -165,25 +174,25 @@ class RedisLink:
             self.trouble.begin(operation, reason, words, lasts=lasts)
         return Refused(words)
 
-    def _unreachable(self, error: Exception) -> StateError:
+    def _unreachable(self, lane: Lane, error: Exception) -> StateError:
         """There is no Redis, or none that can be asked now: open the breaker."""
         late = isinstance(error, (TimeoutError, RedisTimeout))
         self._metrics.failed("timeout" if late else "connection")
         code, words = self._words(error)
         if isinstance(error, AuthenticationError):
-            return self._trip(ALL_USERS.get(code, ALL_USERS["WRONGPASS"]), words)
+            return self._trip(lane, ALL_USERS.get(code, ALL_USERS["WRONGPASS"]), words)
         if code in ALL_USERS:
-            return self._trip(ALL_USERS[code], words)
+            return self._trip(lane, ALL_USERS[code], words)
         # The words of the others are the client's own and name the address: the type says enough.
         if late:
-            return self._trip("it does not answer in time", type(error).__name__)
+            return self._trip(lane, "it does not answer in time", type(error).__name__)
         unconnected = isinstance(error, (OSError, RedisConnectionError))
-        return self._trip("it cannot be reached" if unconnected else NO_REDIS, type(error).__name__)
+        return self._trip(lane, "it cannot be reached" if unconnected else NO_REDIS, type(error).__name__)
 
-    def _trip(self, reason: str, words: str) -> StateError:
+    def _trip(self, lane: Lane, reason: str, words: str) -> StateError:
         self._metrics.opened(True)
-        self.trouble.begin("connection", reason, words)
-        self._breaker.trip()
+        self.trouble.begin(f"connection for {lane.name}", reason, words)
+        lane.breaker.trip()
         return StateError("the store of live engagements is not answering")
 
     def _words(self, error: Exception) -> tuple[str, str]:

@@ -18,6 +18,8 @@ from service.state.events import Event, Outcome
 from service.state.trouble import Trouble
 from service.state.write_queue import Append, WriteQueue
 
+# What one transaction has, unless a single request has more: a few milliseconds.
+EVENTS_AT_ONCE = 256
 # How long until an erasure that could not be finished is tried again.
 ERASE_AGAIN_SECONDS = 2.0
 
@@ -37,7 +39,7 @@ class SqliteWriter:
 
     def __init__(self, path: Path, events_per_user_max: int, trouble: Trouble) -> None:
         """Raises StateError when the file cannot be opened."""
-        self._queue: WriteQueue[Append | Erasure] = WriteQueue()
+        self._queue: WriteQueue[Append | Erasure] = WriteQueue(EVENTS_AT_ONCE)
         self._queue_changed = threading.Condition()
         self._closing = False
         self._connection = schema.connect(path)

@@ -11,7 +11,6 @@ from service.state.events import Event, Outcome
 # What may wait is stored in a fraction of a second; what is taken at once, in a few milliseconds.
 EVENTS_WAITING_MAX = 20_000
 EVENTS_OF_ONE_OWNER_MAX = EVENTS_WAITING_MAX // 4
-EVENTS_AT_ONCE = 1000
 
 
 @runtime_checkable
@@ -59,7 +58,9 @@ class QueueFull(Exception):
 class WriteQueue(Generic[Write]):
     """Nobody's writes wait behind all of somebody else's. Not for several threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, events_at_once: int) -> None:
+        """So many events are taken in one go, or one write that has more."""
+        self._events_at_once = events_at_once
         # A dict keeps the order in which its keys came: the first key is the owner whose turn is next.
         self._by_owner: dict[Hashable, deque[Write]] = {}
         self._size_of: dict[Hashable, int] = {}
@@ -80,15 +81,20 @@ class WriteQueue(Generic[Write]):
         self._size += write.size
 
     def take(self) -> list[Write]:
-        """The next writes that are still wanted, the oldest of each owner in turn."""
+        """The next writes that are still wanted, the oldest of each owner in turn. A large one is taken alone, so that
+        small ones do not wait for it.
+        """
         writes: list[Write] = []
-        size = 0
-        while self._by_owner and size < EVENTS_AT_ONCE:
+        room = self._events_at_once
+        while self._by_owner and (not writes or self._first().size <= room):
             write = self._next()
             if write.wanted:
                 writes.append(write)
-                size += write.size
+                room -= write.size
         return writes
+
+    def _first(self) -> Write:
+        return next(iter(self._by_owner.values()))[0]
 
     def _next(self) -> Write:
         owner, waiting = next(iter(self._by_owner.items()))

@@ -132,6 +132,13 @@ class PreparedRelation:
     held_out_trained: int | None = None
     held_out_unseen: int | None = None
 
+    @property
+    def unseen_share(self) -> float | None:
+        """Of the held-out edges, those with an end that no training edge has; None where they were not counted."""
+        if self.held_out_unseen is None:
+            return None
+        return self.held_out_unseen / max(len(self.valid) + len(self.test), 1)
+
     def part(self, part: Part) -> Edges:
         """The training edges, or those held out for validation or test."""
         return {"edges": self.train, "valid": self.valid, "test": self.test}[part]
@@ -171,8 +178,8 @@ class PreparedGraph:
         lines = []
         if trained:
             lines.append(
-                f"{trained:,} of {held_out:,} held-out edges are training edges as well, so figures are better than "
-                "they should be. Take these edges out of the files to train on."
+                f"{trained:,} of {held_out:,} held-out edges are training edges as well: figures measured on them "
+                "mislead. Take these edges out of the files to train on."
             )
         if unseen > MOST_HELD_OUT * held_out:
             advice = 'Split by "random", or evaluate' if self.split and self.split.by == "time" else "Evaluate"

@@ -114,6 +114,8 @@ def _prepare(graph: Path, run: Path) -> "PreparedGraph":
         )
     if len(prepared.relations) > 20:
         say(f"  … and {len(prepared.relations) - 20} more relations")
+    for warning in prepared.warnings():
+        say(f"  {warning}")
     return prepared
 
 

@@ -54,7 +54,8 @@ class FollowReport(Record):
     """Everything measured on one task. `newcomers` are users with few engagements, as training knows them and as if it
     did not.
 
-    Of the relation's `held_out_edges`, `also_trained` are training edges too, which no list can contain.
+    Of the relation's `held_out_edges`, `also_trained` are training edges too, which no list can contain. Of those of
+    both parts, `unseen_share` have an end that no training edge has; None where the run does not say.
     `auto_newcomer` is the default for those whom training does not know, where it is another one.
     """
 
@@ -68,6 +69,7 @@ class FollowReport(Record):
     seed: int
     held_out_edges: int = 0
     also_trained: int = 0
+    unseen_share: float | None = None
     auto: str | None
     auto_newcomer: str | None = None
     rows: tuple[Row, ...]
@@ -116,6 +118,7 @@ def evaluate_follow(
             "auto_newcomer": offer.auto_newcomer,
             "held_out_edges": len(relation.part(held_out)),
             "also_trained": also_trained(relation, held_out),
+            "unseen_share": relation.unseen_share,
         }
     )
 

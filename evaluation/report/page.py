@@ -122,6 +122,11 @@ def _follow(report: FollowReport) -> str:
             f"<p><strong>{report.also_trained:,} of the {report.held_out_edges:,} held-out edges ({share:.1%}) are "
             "training edges too</strong>: no list can contain them, so every recall is too low by as much.</p>"
         )
+    if report.unseen_share:
+        about += (
+            f"<p><strong>{report.unseen_share:.1%} of the held-out edges have an end that no training edge has"
+            "</strong>: no list can contain them either.</p>"
+        )
     columns = [Column(name, "higher") for name in QUALITY if any(name in row.metrics for row in rows)]
     quality = _methods("Recall and rank", rows, columns, report.auto)
     catalogue = _methods("Diversity, coverage and popularity bias of the first ten", rows, CATALOGUE, report.auto)

@@ -232,6 +232,13 @@ def test_held_out_edges_that_are_training_edges_are_counted(follow: FollowReport
     assert "50 of the 200 held-out edges (25.0%) are training edges too" in page
 
 
+def test_held_out_edges_that_nothing_could_predict_are_told(follow: FollowReport, report: Report) -> None:
+    assert "no training edge has" not in render(report)
+    late = follow.model_copy(update={"unseen_share": 2 / 3})
+    page = render(report.model_copy(update={"follow": late}))
+    assert "66.7% of the held-out edges have an end that no training edge has" in page
+
+
 def test_a_chart_is_well_formed_and_has_a_point_for_every_finite_value() -> None:
     svg = chart("a < b", "x", "y", [Series("one & two", (1.0, 2.0, 3.0), (0.1, float("nan"), 0.3))])
     circles = [element for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("circle")]  # noqa: S314

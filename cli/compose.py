@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundle.errors import UsageError
+from bundle.errors import EdgeFileError, UsageError
 
 if TYPE_CHECKING:
     from bundle.prepared import PreparedGraph
     from bundle.progress import Progress
+    from evaluation.ranking.examples import ExampleFile
     from index.builder.version import Assess
     from recommend.recommender import Recommender
 
@@ -28,6 +29,17 @@ def assessor(run: Path, seed: int, progress: "Progress") -> "Assess":
     from evaluation.learning.assess import assess
 
     return lambda staged: assess(open_recommender(staged), open_graph(run), seed, progress=progress)
+
+
+def read_examples(path: Path) -> "ExampleFile":
+    """Labelled examples, read as edge files are. Raises UsageError naming the file, the place and what was expected."""
+    from evaluation.ranking.examples import ExampleFile
+    from graph.labelled import read_labelled
+
+    try:
+        return ExampleFile(path, *read_labelled(path))
+    except EdgeFileError as error:
+        raise UsageError(str(error)) from error
 
 
 def require_same_graph(graph: "PreparedGraph", digest: str, what: str) -> None:

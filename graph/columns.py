@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from bundle.ids import MAX_INT_ID, MAX_STRING_ID_BYTES
 
 _MAX_DIGITS = len(str(MAX_INT_ID))
-# Weights are stored with 32 bits: more is infinite there, and less, which is not zero, would be.
-_MAX_WEIGHT = float(np.finfo(np.float32).max)
-_MIN_WEIGHT = float(np.finfo(np.float32).smallest_subnormal)
+# Weights are stored with 32 bits: more would be infinite there, and less, which is not zero, would be zero.
+_MAX_FLOAT = float(np.finfo(np.float32).max)
+_MIN_FLOAT = float(np.finfo(np.float32).smallest_subnormal)
 # The 36 places of a UUID's text: hyphens at four of them, hexadecimal digits at the others.
 _UUID_BYTES, _UUID_LENGTH, _UUID_HYPHENS = 16, 36, (8, 13, 18, 23)
 _HEXADECIMAL = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
@@ -29,6 +29,8 @@ INT_ID = f"a whole number from 0 to {MAX_INT_ID}, in digits alone and without le
 STRING_ID = f"text of 1 to {MAX_STRING_ID_BYTES} bytes of UTF-8"
 WEIGHT = "a finite number, not negative"
 TIME = "a whole number of 64 bits (Unix seconds, or any count that grows with time), or a date as in 2026-01-31"
+LABEL = "0 or 1"
+NUMBER = "a finite number"
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -85,20 +87,38 @@ def string_ids(column: Any) -> Any:
 def weights(column: Any) -> Float64[npt.NDArray[np.float64], " n"]:
     """The column as weights. Raises BadValue."""
     column = _present(column, WEIGHT)
-    kind = column.type
-    if _is_text(kind):
-        column = _cast(column.cast(pa.large_binary()), pa.large_string(), WEIGHT)
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+    if pa.types.is_boolean(column.type):
         raise BadValue(None, _type_name(column), WEIGHT)
-    if pa.types.is_integer(kind):
-        column = column.cast(pa.float64(), safe=False)  # of a weight beyond 2^53 the last digits do not matter
-    values: npt.NDArray[np.float64] = _cast(column, pa.float64(), WEIGHT).to_numpy(zero_copy_only=False)
-    bad = ~((values >= 0) & (values <= _MAX_WEIGHT)) | ((values > 0) & (values < _MIN_WEIGHT))
+    values = _floats(column, WEIGHT)
+    bad = ~((values >= 0) & (values <= _MAX_FLOAT)) | ((values > 0) & (values < _MIN_FLOAT))
     if bad.any():
         row = int(bad.argmax())
-        within = f"{WEIGHT}, and if not 0 from {_MIN_WEIGHT:.1e} to {_MAX_WEIGHT:.1e}"
+        within = f"{WEIGHT}, and if not 0 from {_MIN_FLOAT:.1e} to {_MAX_FLOAT:.1e}"
         raise BadValue(row, float(values[row]), within if 0 < values[row] < np.inf else WEIGHT)
     return values
+
+
+def numbers(column: Any) -> Float32[npt.NDArray[np.float32], " n"]:
+    """The column as numbers of 32 bits; false and true are 0 and 1. Raises BadValue."""
+    values = _floats(_present(column, NUMBER), NUMBER)
+    bad = ~(np.abs(values) <= _MAX_FLOAT)
+    if bad.any():
+        raise BadValue(int(bad.argmax()), float(values[bad.argmax()]), NUMBER)
+    return values.astype(np.float32)
+
+
+def labels(column: Any) -> Bool[npt.NDArray[np.bool_], " n"]:
+    """The column as labels: 0 and 1, or false and true. Raises BadValue."""
+    column = _present(column, LABEL)
+    if _is_text(column.type):
+        text = pc.ascii_lower(_cast(column.cast(pa.large_binary()), pa.large_string(), LABEL))
+        column = pc.if_else(pc.equal(text, "true"), "1", pc.if_else(pc.equal(text, "false"), "0", text))
+    values = _floats(column, LABEL)
+    bad = (values != 0) & (values != 1)
+    if bad.any():
+        raise BadValue(int(bad.argmax()), float(values[bad.argmax()]), LABEL)
+    ones: npt.NDArray[np.bool_] = values == 1
+    return ones
 
 
 def times(column: Any) -> Int64[npt.NDArray[np.int64], " n"]:
@@ -197,6 +217,18 @@ def _uuid_text(column: Any) -> Any:
     return pa.LargeBinaryArray.from_buffers(
         pa.large_binary(), len(column), [None, pa.py_buffer(offsets), pa.py_buffer(text)]
     )
+
+
+def _floats(column: Any, expected: str) -> Float64[npt.NDArray[np.float64], " n"]:
+    kind = column.type
+    if _is_text(kind):
+        column = _cast(column.cast(pa.large_binary()), pa.large_string(), expected)
+    elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        column = column.cast(pa.float64(), safe=False)  # beyond 2^53 the last digits do not matter
+    elif not (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise BadValue(None, _type_name(column), expected)
+    values: npt.NDArray[np.float64] = _cast(column, pa.float64(), expected).to_numpy(zero_copy_only=False)
+    return values
 
 
 def _integers(column: Any) -> Int64[npt.NDArray[np.int64], " n"]:

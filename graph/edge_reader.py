@@ -69,7 +69,7 @@ class EdgeReader:
         for batch in file.batches(list(wanted), stage):
             values: dict[str, Any] = {}
             for name, convert in wanted.items():
-                values[name] = _converted(file, first, name, batch.column(name), convert)
+                values[name] = converted(file, first, name, batch.column(name), convert)
             first += batch.num_rows
             yield self._assemble(values)
 
@@ -94,7 +94,8 @@ class EdgeReader:
         )
 
 
-def _converted(file: EdgeFile, first: int, name: str, column: Any, convert: Convert) -> Any:
+def converted(file: EdgeFile, first: int, name: str, column: Any, convert: Convert) -> Any:
+    """A column of a batch that begins with row `first` of the file. Raises EdgeFileError with the place of a fault."""
     try:
         values = convert(column)
     except BadValue as error:
@@ -115,7 +116,7 @@ def _found(error: BadValue) -> str:
 def _advice(error: BadValue) -> str:
     """What to do. An id that is no integer may be a string, but for that the whole type must have strings."""
     if error.row is None:
-        return _TYPE_ADVICE[error.expected]
+        return _TYPE_ADVICE.get(error.expected, "Write the column as numbers.")
     if error.expected == columns.INT_ID and _is_string_id(error.found):
         return 'Correct the row, or set id = "string" for the entity type.'
     return "Correct or remove the row."
@@ -125,7 +126,6 @@ _TYPE_ADVICE = {
     columns.INT_ID: "Write the column as integers; a float cannot hold every id. (Text and UUIDs are ids of a type "
     'with id = "string".)',
     columns.STRING_ID: "Write the column as text or as integers; a float cannot hold every id.",
-    columns.WEIGHT: "Write the column as numbers.",
     columns.TIME: "Write the column as integers, dates or timestamps.",
 }
 

@@ -20,6 +20,7 @@ BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 26
 # Beyond it a float does not hold every integer.
 _MAX_EXACT = 2**53
+_KINDS: dict[type, str] = {str: "text", int: "integer", float: "float", bool: "truth"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class JsonLinesEdgeFile:
             ) from error
 
     def _check_kinds(self, name: str, values: list[Any], known: set[str], line: int, block: bytes) -> None:
-        """Raise EdgeFileError for a value that is no number and no text, or a float among text or large integers.
+        """Raise EdgeFileError for a list or an object, truth among other values, a float among text or large integers.
 
         What floats mean beside these is not clear: 7.0 may be the id 7, and no float is just that large integer.
         `known` are the kinds that the column has had so far, so that it does not matter where a block ends.
@@ -102,10 +103,9 @@ class JsonLinesEdgeFile:
             return
         for (number, _), value in zip(_numbered(line, block), values, strict=True):
             if _clash(known | _kinds([value])):
-                expected = "text or a number" if not known else "text or a number like those before it"
                 raise EdgeFileError(
                     f"{self.path}, line {number}, column {name!r}: found {quoted(msgspec.json.encode(value))}, "
-                    f"expected {expected}. Correct or remove the row."
+                    "expected text or a number, as in the lines before. Correct or remove the row."
                 )
             known |= _kinds([value])
 
@@ -151,26 +151,25 @@ def _closed_lines(block: bytes) -> int:
 
 
 def _kinds(values: list[Any]) -> set[str]:
-    """What is among the values, of text, floats, integers that no float holds, and other things; null is nothing."""
+    """What is among the values: text, integers, those among them that no float holds, and so on; null is nothing."""
     types = set(map(type, values)) - {type(None)}
-    kinds = {"text"} if str in types else set()
-    if float in types:
-        kinds.add("float")
+    kinds = {_KINDS.get(one, "other") for one in types}
     if int in types and any(abs(value) > _MAX_EXACT for value in values if type(value) is int):
-        kinds.add("large")
-    if types - {str, float, int}:
-        kinds.add("other")
+        kinds.add("large integer")
     return kinds
 
 
 def _clash(kinds: set[str]) -> bool:
-    return "other" in kinds or ("float" in kinds and bool(kinds & {"text", "large"}))
+    if "truth" in kinds and len(kinds) > 1:
+        return True
+    return "other" in kinds or ("float" in kinds and bool(kinds & {"text", "large integer"}))
 
 
 def _array(values: list[Any]) -> Any:
-    """The values as an Arrow column: floats, integers, or else text, in which integers are their digits."""
-    if float in set(map(type, values)):
-        return pa.array(values, type=pa.float64())
+    """The values as an Arrow column: floats, truth values, integers, or else text, in which integers are digits."""
+    types = set(map(type, values))
+    if float in types or bool in types:
+        return pa.array(values, type=pa.float64() if float in types else pa.bool_())
     try:
         return pa.array(values, type=pa.int64())
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):

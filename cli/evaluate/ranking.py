@@ -25,7 +25,7 @@ ExamplesOption = Annotated[
     Path | None,
     typer.Option(
         "--examples",
-        help="Labelled examples: .parquet, .csv or .tsv with user, item, label (0 or 1) and any other numbers.",
+        help="Labelled examples: a file as those of edges, with user, item, label (0 or 1) and any other numbers.",
         metavar="FILE",
     ),
 ]
@@ -81,14 +81,16 @@ def measure_ranking(
 
     from bundle.reader import open_bundle
     from bundle.run import open_graph
-    from cli.compose import require_same_graph
+    from cli.compose import read_examples, require_same_graph
     from evaluation.ranking.report import feature_sets, ranking_report
     from evaluation.ranking.tasks import task_of_files, task_of_run, vectors_of_task
 
     first, *others = [open_bundle(path) for path in (version, *also)]
     rng = np.random.default_rng(seed)
     if examples is not None and run is None:
-        task = task_of_files(examples, test, first.space(), relation, rng, say)
+        task = task_of_files(
+            read_examples(examples), None if test is None else read_examples(test), first.space(), relation, rng, say
+        )
     elif run is not None and examples is None:
         graph = open_graph(run, progress())
         # Those of --also may know other graphs: ids are compared, not rows.

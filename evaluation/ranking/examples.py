@@ -1,6 +1,6 @@
-"""Labelled examples from a file of the user's own: user, item, label, and any further columns of numbers.
+"""Labelled examples of the user's own: user, item, label, and any further columns of numbers.
 
-Parquet, CSV or TSV, by the file's name. Ids are those of the graph; whoever has no embedding counts with zeros.
+Ids are those of the graph; whoever has no embedding counts with zeros.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 from jaxtyping import Bool, Float32
 
 from bundle.errors import UsageError
@@ -21,19 +17,22 @@ from bundle.ids import ABSENT, IdTable
 from bundle.space import Space
 from evaluation.ranking.models import Labelled
 
-NEEDED = ("user", "item", "label")
-LABELS = {"0": False, "1": True, "false": False, "true": True}
-
 
 @dataclass(frozen=True, slots=True)
 class ExampleFile:
     """What one file holds, in external ids; `names` are the columns of `others`."""
 
+    path: Path
     users: tuple[str, ...]
     items: tuple[str, ...]
     labels: Bool[npt.NDArray[np.bool_], " n"]
     others: Float32[npt.NDArray[np.float32], "n f"]
     names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Raise UsageError when all labels are equal."""
+        if self.labels.all() or not self.labels.any():
+            raise UsageError(f"{self.path} has only labels {int(self.labels[0])}; a model needs examples of both.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +42,6 @@ class NumberedExamples:
     parts: tuple[Labelled, ...]
     users: tuple[str, ...]
     items: tuple[str, ...]
-
-
-def read_examples(path: Path) -> ExampleFile:
-    """Read a `.parquet`, `.csv` or `.tsv` file with the columns user, item, label (0 or 1) and others, all numbers.
-
-    Raises UsageError naming the file, the line and what was expected.
-    """
-    table = _read(path)
-    others = _other_columns(path, table.column_names)
-    if not len(table):
-        raise UsageError(f"{path} holds no examples. Expected a row for each: user, item, label.")
-    labels = _labels(path, table["label"])
-    if labels.all() or not labels.any():
-        raise UsageError(f"{path} has only labels {int(labels[0])}; a model needs examples of both.")
-    columns = [_numbers(path, name, table[name]) for name in others]
-    numbers = np.stack(columns, axis=1) if columns else np.zeros((len(table), 0), dtype=np.float32)
-    return ExampleFile(_ids(path, table, "user"), _ids(path, table, "item"), labels, numbers, tuple(others))
 
 
 def number_examples(files: Sequence[ExampleFile]) -> NumberedExamples:
@@ -150,72 +132,3 @@ def _part(examples: Labelled, chosen: npt.NDArray[np.bool_]) -> Labelled:
 def _numbering(columns: Any) -> Mapping[str, int]:
     distinct = dict.fromkeys(name for column in columns for name in column)
     return {name: position for position, name in enumerate(distinct)}
-
-
-def _read(path: Path) -> Any:
-    """The file as a table; text stays text, so that no id passes through a float."""
-    try:
-        if path.suffix == ".parquet":
-            return pq.read_table(path)
-        if path.suffix not in (".csv", ".tsv"):
-            raise UsageError(f"{path}: expected a file called .parquet, .csv or .tsv.")
-        parse = pa_csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
-        names = pa_csv.open_csv(path, parse_options=parse).schema.names
-        text = pa_csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-        return pa_csv.read_csv(path, parse_options=parse, convert_options=text)
-    except (OSError, pa.ArrowException) as error:
-        message = str(error).splitlines()[0]
-        raise UsageError(f"{path} cannot be read: {message}. Expected Parquet, or CSV or TSV with a header.") from error
-
-
-def _other_columns(path: Path, columns: Sequence[str]) -> list[str]:
-    missing = [name for name in NEEDED if name not in columns]
-    if missing:
-        present = ", ".join(columns) or "none"
-        raise UsageError(
-            f"{path} lacks the column {missing[0]!r}; its columns are: {present}. Expected user, item, label."
-        )
-    return [name for name in columns if name not in NEEDED]
-
-
-def _ids(path: Path, table: Any, name: str) -> tuple[str, ...]:
-    column = table[name]
-    kind = column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise UsageError(f"{path}: {name} has type {kind}; expected whole numbers or text, as in the graph.")
-    _refuse_first(path, name, column, pc.is_null(column), "an id")
-    return tuple(column.cast(pa.string()).to_pylist())
-
-
-def _labels(path: Path, column: Any) -> Bool[npt.NDArray[np.bool_], " n"]:
-    text = column.cast(pa.string())
-    known = pc.is_in(text, value_set=pa.array(list(LABELS)))
-    _refuse_first(path, "label", text, pc.invert(known), "0 or 1")
-    return np.array([LABELS[label] for label in text.to_pylist()])
-
-
-def _numbers(path: Path, name: str, column: Any) -> Float32[npt.NDArray[np.float32], " n"]:
-    try:
-        values = column.cast(pa.float64()).to_numpy()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        values = np.array([_number(value) for value in column.to_pylist()])
-    numbers: npt.NDArray[np.float32] = values.astype(np.float32)
-    _refuse_first(path, name, column, pa.array(~np.isfinite(numbers)), "a number")
-    return numbers
-
-
-def _number(value: object) -> float:
-    """NaN for what is no number."""
-    try:
-        return float(str(value))
-    except ValueError:
-        return float("nan")
-
-
-def _refuse_first(path: Path, name: str, column: Any, wrong: Any, expected: str) -> None:
-    """Raises UsageError for the first value that is wrong; line 1 is a text file's header."""
-    rows = np.flatnonzero(wrong.to_numpy(zero_copy_only=False))
-    if len(rows):
-        row = int(rows[0])
-        where = f"row {row + 1}" if path.suffix == ".parquet" else f"line {row + 2}"
-        raise UsageError(f"{path}, {where}: {name} is {column[row].as_py()!a:.20}; expected {expected}.")

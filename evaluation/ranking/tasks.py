@@ -1,7 +1,6 @@
 """What a ranking model predicts here: the labels of a user's own files, or which edges of a run were held out."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,11 +11,11 @@ from bundle.errors import UsageError
 from bundle.prepared import Edges, PreparedGraph
 from bundle.space import Space
 from evaluation.ranking.examples import (
+    ExampleFile,
     RelationMatch,
     examples_of_rows,
     matching_relations,
     number_examples,
-    read_examples,
     split_by_user,
     vectors_of,
 )
@@ -41,21 +40,26 @@ class RankingTask(NamedTuple):
 
 
 def task_of_files(
-    examples: Path, test: Path | None, space: Space, relation: str | None, rng: np.random.Generator, say: Say
+    examples: ExampleFile,
+    test: ExampleFile | None,
+    space: Space,
+    relation: str | None,
+    rng: np.random.Generator,
+    say: Say,
 ) -> RankingTask:
     """The labels of `examples`, measured on `test` or on a fifth of the users. Raises UsageError.
 
     User and item are the ends of `relation`, or of the one that has most of their ids, which is then said.
     """
-    numbered = number_examples([read_examples(path) for path in (examples, test) if path is not None])
+    numbered = number_examples([file for file in (examples, test) if file is not None])
     train, held_back = numbered.parts if test is not None else split_by_user(numbered.parts[0], HELD_BACK, rng)
     if not all(0 < part.labels.sum() < len(part) for part in (train, held_back)):
-        raise UsageError(f"{examples} has too few users to hold a fifth of them back. Give --test FILE as well.")
+        raise UsageError(f"{examples.path} has too few users to hold a fifth of them back. Give --test FILE as well.")
     ends = _ends(space, relation, numbered.users, numbered.items)
     if relation is None:
         types = f"{ends.user_type} and {ends.item_type}"
         say(f"User and item are taken as the ends of {ends.relation}: {types}; see --relation.")
-    name = f"the labels of {examples.name}"
+    name = f"the labels of {examples.path.name}"
     return RankingTask(name, train, held_back, ends.user_type, ends.item_type, numbered.users, numbered.items)
 
 

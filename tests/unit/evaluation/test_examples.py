@@ -1,5 +1,8 @@
 """Reading labelled examples: ids, labels, other columns, and every way the file can be wrong."""
 
+import gzip
+import uuid
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,8 @@ import pytest
 
 from bundle.errors import UsageError
 from bundle.ids import int_ids, string_ids
-from evaluation.ranking.examples import number_examples, read_examples, split_by_user, vectors_of
+from cli.compose import read_examples
+from evaluation.ranking.examples import number_examples, split_by_user, vectors_of
 from evaluation.ranking.models import Labelled
 
 TWO = "user,item,label\n20,b,1\n99,a,0\n"
@@ -46,17 +50,51 @@ def test_parquet_with_whatever_type_the_labels_have(tmp_path: Path, labels: list
     assert examples.others.tolist() == [[1.0], [2.0]]
 
 
+def test_ids_of_every_type_that_edges_may_have(tmp_path: Path) -> None:
+    one, two = uuid.UUID(int=1), uuid.UUID(int=2)
+    users = pa.array(["é", "b"]).dictionary_encode()
+    for items, expected in (
+        (pa.array([one.bytes, two.bytes], pa.binary(16)), (str(one), str(two))),
+        (pa.array([Decimal(7), Decimal(10**20)], pa.decimal128(38, 0)), ("7", str(10**20))),
+        (pa.array(["x", "y"], pa.string_view()), ("x", "y")),
+        (pa.array([3, 4]).dictionary_encode(), ("3", "4")),
+    ):
+        pq.write_table(pa.table({"user": users, "item": items, "label": [True, False]}), tmp_path / "e.parquet")
+        examples = read_examples(tmp_path / "e.parquet")
+        assert (examples.users, examples.items) == (("é", "b"), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("e.csv", 'user,item,label,age\n"a\r\nb",1,True,2\nc,2,FALSE,3\n'),
+        ("e.csv", 'user;item;label;age\n"a\r\nb";1;1.0;2\nc;2;0;3\n'),
+        ("e.jsonl", '{"user":"a\\r\\nb","item":1,"label":true,"age":2}\n{"user":"c","item":2,"label":false,"age":3}\n'),
+        ("e.jsonl", '{"user":"a\\r\\nb","item":1,"label":1,"age":2.0}\n{"user":"c","item":2,"label":0,"age":3}\n'),
+    ],
+)
+def test_sorts_of_files(tmp_path: Path, name: str, text: str) -> None:
+    for ending, content in (("", text.encode()), (".gz", gzip.compress(text.encode()))):
+        (tmp_path / (name + ending)).write_bytes(content)
+        examples = read_examples(tmp_path / (name + ending))
+        assert (examples.users, examples.items) == (("a\r\nb", "c"), ("1", "2"))
+        assert examples.labels.tolist() == [True, False]
+        assert examples.others.tolist() == [[2], [3]]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("user,item\n10,a\n", "lacks the column 'label'; its columns are: user, item"),
-        ("user,item,label\n10,a,yes\n", "line 2: label is 'yes'; expected 0 or 1"),
-        ("user,item,label,age\n10,a,1,2\n10,b,0,old\n", "line 3: age is 'old'; expected a number"),
-        ("user,item,label,age\n10,a,1,nan\n10,b,0,1\n", "line 2: age is 'nan'"),
+        ("user,item\n10,a\n", "lacks the column 'label'; it has 'user', 'item'"),
+        ("user,item,label\n10,a,yes\n", "line 2, column 'label': found 'yes', expected 0 or 1"),
+        ("user,item,label,age\n10,a,1,2\n10,b,0,old\n", "line 3, column 'age': found 'old', expected a finite number"),
+        ("user,item,label,age\n10,a,1,nan\n10,b,0,1\n", "line 2, column 'age': found nan"),
         ("user,item,label\n", "no examples"),
         ("user,item,label\n10,a,1\n11,a,1\n", "only labels 1"),
-        ("user,item,label\n10,a\n", "cannot be read"),
-        ("", "cannot be read"),
+        ("user,item,label\n10,a\n", "line 2: found 2 fields in '10,a', expected 3"),
+        ('user,item,label,text\n"1\n0",a,1,"x\n\ny"\n10,a,0,1\n', r"line 2, column 'text': found 'x\\n\\ny'"),
+        ('user,item,label\n"1\n0",a,1\n\n10,,0\n', "line 5, column 'item': found ''"),
+        ("", "no examples"),
     ],
 )
 def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
@@ -67,18 +105,18 @@ def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, message: s
 def test_a_bad_parquet_file_is_named_with_its_row(tmp_path: Path) -> None:
     path = tmp_path / "examples.parquet"
     pq.write_table(pa.table({"user": [1, None], "item": [1, 2], "label": [1, 0]}), path)
-    with pytest.raises(UsageError, match=r"row 2: user is None; expected an id"):
+    with pytest.raises(UsageError, match=r"row 2, column 'user': found nothing"):
         read_examples(path)
     pq.write_table(pa.table({"user": [1.5, 2.5], "item": [1, 2], "label": [1, 0]}), path)
-    with pytest.raises(UsageError, match="user has type double; expected whole numbers or text"):
+    with pytest.raises(UsageError, match="column 'user': found a column of type double, .* Write the column as text"):
         read_examples(path)
 
 
 def test_a_missing_file_and_one_of_another_kind_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"none\.csv cannot be read"):
+    with pytest.raises(UsageError, match=r"none\.csv does not exist"):
         read_examples(tmp_path / "none.csv")
-    with pytest.raises(UsageError, match=r"called \.parquet, \.csv or \.tsv"):
-        read_examples(tmp_path / "examples.json")
+    with pytest.raises(UsageError, match=r"Use \.parquet, \.csv, \.tsv or \.jsonl"):
+        read_examples(written(tmp_path, TWO, "examples.txt"))
 
 
 def test_files_share_one_numbering(tmp_path: Path) -> None:

@@ -52,38 +52,33 @@ class TextEdgeFile:
 
     def first_fields(self) -> tuple[str, ...]:
         """The fields of the first line that is not blank. Raises EdgeFileError when there is none."""
-        try:
-            _, fields = next(self._records(), (0, []))
-        except _UNREADABLE as error:
-            raise self._unreadable(error) from error
+        _, fields = next(self._records(), (0, []))
         if not fields:
             raise EdgeFileError(f"{self.path} is empty. Put a header line and edges in it, or leave it out.")
         return tuple(fields)
 
     def names(self, wanted: Sequence[str]) -> tuple[str, ...]:
         """The columns that graph.toml or the first line names."""
-        try:
-            self._choose_delimiter(wanted)
-            return self.columns or tuple(next(self._records(), (0, []))[1])
-        except _UNREADABLE as error:
-            raise self._unreadable(error) from error
+        self._choose_delimiter(wanted)
+        return self.columns or tuple(next(self._records(), (0, []))[1])
 
     def batches(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
         """Read the named columns as bytes, some megabytes of text at a time; a file without a line has no batch."""
         header = self.names(columns)
+        if any("\0" in name for name in header):
+            self._refuse_zero_bytes()
         if header:
             check_columns(self.path, columns, header, self._header_advice(columns, header))
+        records = self._records()
+        if not self.columns:
+            next(records, None)
+        if next(records, None) is None:
+            return  # pyarrow would take the lack of data for a fault
         try:
-            records = self._records()
-            if not self.columns:
-                next(records, None)
-            if next(records, None) is None:
-                return  # pyarrow would take the lack of data for a fault
             yield from self._stream(columns, stage)
+        except pa.ArrowInvalid as error:
+            raise self._fault(error) from error
         except _UNREADABLE as error:
-            if "straddling" in str(error):
-                line, _ = max(self._records(), key=lambda record: sum(map(len, record[1])))
-                raise self._too_long(line) from error
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> EdgeFileError:
@@ -99,8 +94,6 @@ class TextEdgeFile:
         self.delimiter = self.delimiters[0]
 
     def _header_advice(self, columns: Sequence[str], header: Sequence[str]) -> str:
-        if any("\0" in name for name in header):
-            return "It looks like UTF-16 without a byte order mark, or no text: write it as UTF-8. "
         for delimiter in CSV_DELIMITERS:
             if delimiter not in self.delimiters and set(columns) <= set(header[0].split(delimiter)):
                 return f"Its columns are apart by {delimiter!r}: let its name end in .csv. "
@@ -110,21 +103,13 @@ class TextEdgeFile:
         return f"If the file has no header line, add columns = {json.dumps(names)}, in its order, to the relation. "
 
     def _stream(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
-        ragged: list[Any] = []
-
-        def refuse_later(row: Any) -> str:  # an exception raised here would be lost in pyarrow
-            ragged.append(row)
-            return "skip"
-
         stream, done = self.opener(), 0
-        read = pa.csv.ReadOptions(
-            block_size=BLOCK_BYTES, use_threads=False, column_names=list(self.columns) if self.columns else None
-        )
+        names = list(self.columns) if self.columns else None
+        read = pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False, column_names=names)
         parse = pa.csv.ParseOptions(
             delimiter=self.delimiter,
             quote_char='"' if self._quotes else False,
             newlines_in_values=self._quotes,
-            invalid_row_handler=refuse_later,
         )
         convert = pa.csv.ConvertOptions(
             include_columns=list(columns),
@@ -135,24 +120,40 @@ class TextEdgeFile:
         )
         with TextBlocks(stream.file) as blocks, pa.csv.open_csv(blocks, read, parse, convert) as reader:
             for batch in reader:
-                self._refuse(ragged)
+                if blocks.zeros:
+                    self._refuse_zero_bytes()
                 consumed = stream.consumed()
                 stage.advance(consumed - done)
                 done = consumed
                 yield batch
-            self._refuse(ragged)
             if self._quotes and blocks.quotes % 2:
                 self._refuse_open_quote()
 
-    def _refuse(self, ragged: list[Any]) -> None:
-        if not ragged:
-            return
-        row = ragged[0]
-        line = self._line_where(lambda _, fields: len(fields) != row.expected_columns)
+    def _refuse_zero_bytes(self) -> None:
+        """pyarrow looks for delimiters in several bytes at once, and sees none that follows a zero byte among them."""
+        line = self._line_where(lambda _, fields: any("\0" in text for text in fields))
         raise EdgeFileError(
-            f"{self.path}{line}: found {row.actual_columns} fields in {quoted(row.text)}, "
-            f"expected {row.expected_columns} separated by {self.delimiter!r}. Correct or remove the line."
+            f"{self.path}{line}: found a zero byte, which text has not. Remove it, write UTF-16 as UTF-8, or keep such "
+            "values in Parquet."
         )
+
+    def _fault(self, error: Exception) -> EdgeFileError:
+        """What is wrong with a file that pyarrow cannot read, which is looked for record by record."""
+        names = self.columns
+        longest, longest_line = 0, 0
+        for line, fields in self._records():
+            names = names or tuple(fields)
+            if any("\0" in text for text in fields):
+                self._refuse_zero_bytes()
+            if len(fields) != len(names):
+                return EdgeFileError(
+                    f"{self.path}, line {line}: found {len(fields)} fields in {quoted(self.delimiter.join(fields))}, "
+                    f"expected {len(names)} separated by {self.delimiter!r}. Correct or remove the line."
+                )
+            length = sum(map(len, fields))
+            if length > longest:
+                longest, longest_line = length, line
+        return self._too_long(longest_line) if "straddling" in str(error) else self._unreadable(error)
 
     def _refuse_open_quote(self) -> None:
         """A quote that is never closed makes one field of the rest of the file, so edges would be missing.
@@ -194,14 +195,17 @@ class TextEdgeFile:
         """
         csv.field_size_limit(2 * BLOCK_BYTES)
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self._quotes else csv.QUOTE_NONE
-        binary = io.BufferedReader(TextBlocks(self.opener().file))
-        with io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-            lines = text if end is None else (line for part in (text, (end,)) for line in part)
-            reader, line = csv.reader(lines, delimiter=self.delimiter, quoting=quoting), 1
-            try:
+        line = 1
+        try:
+            binary = io.BufferedReader(TextBlocks(self.opener().file))
+            with io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+                lines = text if end is None else (line for part in (text, (end,)) for line in part)
+                reader = csv.reader(lines, delimiter=self.delimiter, quoting=quoting)
                 for fields in reader:
                     if fields:
                         yield line, fields
                     line = reader.line_num + 1
-            except csv.Error as error:
-                raise self._too_long(line) from error
+        except csv.Error as error:
+            raise self._too_long(line) from error
+        except _UNREADABLE as error:
+            raise self._unreadable(error) from error

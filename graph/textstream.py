@@ -13,6 +13,7 @@ import pyarrow as pa
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _BUFFER_BYTES = 1 << 18
 _QUOTE = ord('"')
+_CHARACTER_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class TextBlocks(io.RawIOBase):
     """
 
     def __init__(self, file: io.BufferedIOBase) -> None:
-        self.quotes = 0  # so far
+        self.quotes, self.zeros = 0, False  # so far: the number of quotes, and whether there is a zero byte
         self._file = file
         self._rest = file.read(2)
         self._decoder: codecs.IncrementalDecoder | None = None
@@ -59,13 +60,16 @@ class TextBlocks(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes, of which there must be two or more; none at the end."""
-        block = self._rest + self._next(size - len(self._rest))
-        if block == b"\r":
-            block += self._next(size - 1)
+        """At most `size` bytes, of which there must be more than room for a character; none at the end."""
+        block = self._rest + self._next(size - len(self._rest) - _CHARACTER_BYTES)
         self._rest = b""
-        if block.endswith(b"\r") and len(block) > 1:
-            block, self._rest = block[:-1], b"\r"
+        if block.endswith(b"\r"):  # not held back: it may be the only line end in the block
+            following = self._next(1)
+            if following == b"\r":
+                self._rest = following
+            else:
+                block += following
+        self.zeros = self.zeros or b"\0" in block
         if b'"' in block:
             self.quotes += int(np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == _QUOTE))
         return block
@@ -73,14 +77,13 @@ class TextBlocks(io.RawIOBase):
     def _next(self, size: int) -> bytes:
         if self._decoder is None:
             return self._file.read(size)
-        # Two bytes of UTF-16 make up to three of UTF-8. A short read may hold no whole character, which is no end.
-        text = ""
-        while not text:
-            data = self._file.read(max(size // 2, 1))
-            text = self._decoder.decode(data, final=not data)
+        text = b""
+        while size - len(text) >= _CHARACTER_BYTES or not text:
+            data = self._file.read(max((size - len(text)) // 3, 1) * 2)  # two bytes make up to three
+            text += self._decoder.decode(data, final=not data).encode()
             if not data:
                 break
-        return text.encode()
+        return text
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """`read` into a buffer."""

@@ -1,7 +1,9 @@
 """Text files: what survives the reading, and where a fault is said to stand."""
 
 import bz2
+import csv
 import gzip
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,6 @@ SAME_EVERYWHERE: dict[str, tuple[bytes, list[tuple[bytes, bytes]]]] = {
     "no newline at the end": (b"src,dst\n1,2", [(b"1", b"2")]),
     "byte order mark": (b"\xef\xbb\xbfsrc,dst\n1,2\n", [(b"1", b"2")]),
     "carriage returns": (b"src,dst\r1,2\r\r3,4", [(b"1", b"2"), (b"3", b"4")]),
-    "zero bytes": (b"src,dst\n\x00,a\x00b\n", [(b"\x00", b"a\x00b")]),
     "UTF-16": ("src,dst\né,😀\n".encode("utf-16"), [("é".encode(), "😀".encode())]),
     "CRLF": (b"src,dst\r\n1,2\r\n3,4\r\n", [(b"1", b"2"), (b"3", b"4")]),
     "blank lines": (b"\nsrc,dst\n\n1,2\n\n\n3,4\n\n", [(b"1", b"2"), (b"3", b"4")]),
@@ -105,6 +106,27 @@ def test_a_cut_compressed_file(tmp_path: Path, ending: str, compress: Compress) 
             read(tmp_path / f"e.csv{ending}", cut)
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r", b"\r\r", b"\n\r"])
+def test_no_line_end_is_lost_where_a_block_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
+    monkeypatch.setattr(text, "BLOCK_BYTES", 64)
+    for length in range(40, 150):
+        content = b"src,dst" + end + b"1," + b"x" * (length % 40) + end + b"2,y" * (length > 90) + end * (length > 80)
+        rows = list(csv.reader(io.StringIO(content.decode(), newline="")))[1:]
+        expected = [(row[0].encode(), row[1].encode()) for row in rows if row]
+        assert read(tmp_path / "e.csv", content) == expected
+        assert read(tmp_path / "e.csv", content.decode().encode("utf-16")) == expected
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("rows", [20_000, 27_001, 40_000])
+def test_reviews_with_line_breaks_make_no_edges(tmp_path: Path, rows: int, end: str) -> None:
+    """Several blocks of text in which a column that nobody reads holds lines that look like edges."""
+    review = f'"Went there.{end}Well, Bob, fine{end}Good, cheap"'
+    content = f"src,dst,text{end}" + "".join(f"u{i},p{i % 500},{review}{end}" for i in range(rows))
+    edges = read(tmp_path / "e.csv", content.encode())
+    assert edges == [(b"u%d" % i, b"p%d" % (i % 500)) for i in range(rows)]
+
+
 def test_blocks_do_not_cut_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "BLOCK_BYTES", 64)
     expected = [(b"%d" % i, b"%d" % (i * i)) for i in range(1000)]
@@ -120,6 +142,13 @@ FAULTS: dict[str, tuple[str, bytes, str]] = {
     ),
     "no header": ("e.tsv", b"1\t2\n", r"column 'src' is missing; the file has '1', '2'.*add columns"),
     "column twice": ("e.csv", b"src,dst,src\n1,2,3\n", "column 'src' is there 2 times"),
+    "zero bytes": ("e.csv", b'src,dst,t\n1,2,a\n3,4,"\n\0"\n', "line 3: found a zero byte, which text has not"),
+    "zero bytes hide delimiters": (
+        "e.csv",
+        b'a,src,dst\n"q",2,3\n"- NA\r\n\r\nNA\x00",1969-12-31T23:59:58,7133426334048957552\n" \r\n","2026-01-31",1\n',
+        "line 3: found a zero byte",
+    ),
+    "ragged and not UTF-8": ("e.csv", b"src,dst\n1,2\n3,\xff,5\n6,7\n", r"line 3: found 3 fields in '3,\\udcff,5'"),
     "too few": ("e.csv", b"src,dst\n1,2\n\n3\n4,5\n", "line 4: found 1 fields in '3', expected 2"),
     "too many": ("e.csv", b"src,dst\n1,2\n4,5,6\n", "line 3: found 3 fields in '4,5,6', expected 2"),
     "too many TSV": ("e.tsv", b"src\tdst\n1\t2\n4\t5\t6\n", r"line 3: found 3 fields in '4\\t5\\t6', expected 2"),
@@ -146,7 +175,11 @@ FAULTS: dict[str, tuple[str, bytes, str]] = {
         "line 2: a line is longer than 1048576 bytes",
     ),
     "cut UTF-16": ("e.csv", "src,dst\n1,2\n".encode("utf-16")[:-1], "cannot be read as text"),
-    "UTF-16 unmarked": ("e.csv", "src,dst\n1,2\n".encode("utf-16-le"), "looks like UTF-16.*write it as UTF-8"),
+    "UTF-16 unmarked": (
+        "e.csv",
+        "src,dst\n1,2\n".encode("utf-16-le"),
+        "line 1: found a zero byte.*write UTF-16 as UTF-8",
+    ),
     "commas in TSV": ("e.tsv", b"src,dst\n1,2\n", r"apart by ',': let its name end in \.csv"),
     "not gzip": ("e.csv.gz", b"src,dst\n1,2\n", "cannot be read"),
     "cut gzip": ("e.csv.gz", gzip.compress(b"src,dst\n" + b"1,2\n" * 5000)[:-9], "cannot be read"),

@@ -1,0 +1,199 @@
+"""What an error says to do works: each piece of advice is followed, and the graph is read."""
+
+import re
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bundle.errors import GraphError
+from graph.prepare import prepare
+
+TOML = """
+[entities.user]
+id = "int64"
+[[relations]]
+name = "follows"
+source = "user"
+target = "user"
+files = "FILES"
+EXTRA
+"""
+Follow = Callable[[Path, str], None]
+
+
+def toml(directory: Path, files: str, extra: str = "") -> Path:
+    path = directory / "graph.toml"
+    path.write_text(TOML.replace("FILES", files).replace("EXTRA", extra))
+    return path
+
+
+def advice_helps(directory: Path, message: str, follow: Follow) -> None:
+    """The graph is refused with `message`; after `follow` it is read."""
+    with pytest.raises(GraphError, match=message) as caught:
+        prepare(directory / "graph.toml", directory / "out")
+    follow(directory, str(caught.value))
+    assert len(prepare(directory / "graph.toml", directory / "out").relations[0].train) > 0
+
+
+def string_ids(directory: Path, message: str) -> None:
+    assert 'id = "string"' in message
+    path = directory / "graph.toml"
+    path.write_text(path.read_text().replace('"int64"', '"string"'))
+
+
+TEXT_IDS = {
+    "a word": "1,2\nx,3\n",
+    "a float": "1,2\n1.5,3\n",
+    "leading zeros": "007,3\n",
+    "negative": "-1,3\n",
+    "too large": "99999999999999999999,1\n",
+}
+
+
+@pytest.mark.parametrize("name", TEXT_IDS)
+def test_text_that_is_no_integer_may_be_a_string(tmp_path: Path, name: str) -> None:
+    (tmp_path / "e.csv").write_text("src,dst\n" + TEXT_IDS[name])
+    toml(tmp_path, "e.csv")
+    advice_helps(tmp_path, r'Correct the row, or set id = "string" for the entity type\.', string_ids)
+
+
+@pytest.mark.parametrize("bad", ["", "x" * 257, "\udcff"])
+def test_no_string_is_advised_where_that_would_be_refused_too(tmp_path: Path, bad: str) -> None:
+    (tmp_path / "e.csv").write_bytes(f"src,dst\n1,2\n{bad},3\n".encode(errors="surrogateescape"))
+    toml(tmp_path, "e.csv")
+
+    def remove(directory: Path, message: str) -> None:
+        assert 'id = "string"' not in message
+        lines = (directory / "e.csv").read_bytes().splitlines(keepends=True)
+        (directory / "e.csv").write_bytes(b"".join(lines[:2]))
+
+    advice_helps(tmp_path, r"line 3, column 'src': .*Correct or remove the row\.", remove)
+
+
+COLUMNS: dict[str, tuple[Any, str, Callable[[Any], Any] | None]] = {
+    "floats": (pa.array([1.0, 2.0]), "Write the column as integers", lambda column: column.cast(pa.int64())),
+    "booleans": (pa.array([True, False]), "Write the column as integers", lambda column: column.cast(pa.int64())),
+    "UUIDs": (pa.array([uuid.UUID(int=i).bytes for i in (1, 2)], pa.binary(16)), 'id = "string"', None),
+    "unsigned": (pa.array([1, 2**64 - 1], pa.uint64()), 'id = "string"', None),
+    "decimals": (pa.array([Decimal(1), Decimal(10**30)], pa.decimal128(38, 0)), 'id = "string"', None),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_columns_of_another_type(tmp_path: Path, name: str) -> None:
+    column, message, convert = COLUMNS[name]
+    pq.write_table(pa.table({"src": column, "dst": ["7", "8"]}), tmp_path / "e.parquet")
+    toml(tmp_path, "e.parquet")
+
+    def rewrite(directory: Path, message: str) -> None:
+        assert convert is not None
+        pq.write_table(pa.table({"src": convert(column), "dst": ["7", "8"]}), directory / "e.parquet")
+
+    advice_helps(tmp_path, message, string_ids if convert is None else rewrite)
+
+
+def test_a_float_column_is_no_string_either_and_no_such_advice_is_given(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"src": [1.0, 2.0], "dst": ["7", "8"]}), tmp_path / "e.parquet")
+    string_ids(tmp_path, 'id = "string"' if toml(tmp_path, "e.parquet") else "")
+
+    def as_text(directory: Path, message: str) -> None:
+        pq.write_table(pa.table({"src": ["1.0", "2.0"], "dst": ["7", "8"]}), directory / "e.parquet")
+
+    advice_helps(tmp_path, r"Write the column as text or as integers; a float cannot hold every id\.", as_text)
+
+
+@pytest.mark.parametrize(("key", "message"), [("weight", "as numbers"), ("time", "as integers, dates or timestamps")])
+def test_weights_and_times_of_another_type(tmp_path: Path, key: str, message: str) -> None:
+    pq.write_table(pa.table({"src": [1], "dst": [2], "x": [True]}), tmp_path / "e.parquet")
+    toml(tmp_path, "e.parquet", f'{key} = "x"')
+
+    def rewrite(directory: Path, message: str) -> None:
+        pq.write_table(pa.table({"src": [1], "dst": [2], "x": [1]}), directory / "e.parquet")
+
+    advice_helps(tmp_path, rf"column 'x': found a column of type bool.*Write the column {message}\.", rewrite)
+
+
+@pytest.mark.parametrize(
+    ("row", "extra"), [("1,2", ""), ("1,2,0,x", ""), ("1,2,5", 'src = "user"\ndst = "friend"\nweight = "w"')]
+)
+def test_the_names_of_columns_for_a_file_without_a_header(tmp_path: Path, row: str, extra: str) -> None:
+    (tmp_path / "e.csv").write_text(row + "\n" + row.replace("2", "3") + "\n")
+    path = toml(tmp_path, "e.csv", extra)
+
+    def add_columns(directory: Path, message: str) -> None:
+        names = re.search(r"add (columns = \[.*\]), in its order, to the relation", message)
+        assert names is not None
+        path.write_text(path.read_text() + names[1] + "\n")
+
+    advice_helps(tmp_path, "If the file has no header line, add columns", add_columns)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|"])
+def test_the_ending_of_a_file_with_another_delimiter(tmp_path: Path, delimiter: str) -> None:
+    (tmp_path / "e.tsv").write_text("src,dst\n1,2\n".replace(",", delimiter))
+    toml(tmp_path, "e.[ct]sv")
+
+    def rename(directory: Path, message: str) -> None:
+        (directory / "e.tsv").rename(directory / "e.csv")
+
+    advice_helps(tmp_path, re.escape(f"apart by {delimiter!r}: let its name end in .csv"), rename)
+
+
+def test_utf_16_without_a_mark_is_written_as_utf_8(tmp_path: Path) -> None:
+    content = "src,dst\n1,2\n"
+    (tmp_path / "e.csv").write_bytes(content.encode("utf-16-le"))
+    toml(tmp_path, "e.csv")
+    advice_helps(tmp_path, "write UTF-16 as UTF-8", lambda directory, _: writes(directory / "e.csv", content))
+
+
+def writes(path: Path, content: str) -> None:
+    path.write_text(content)
+
+
+def test_an_open_quote_is_closed_or_doubled(tmp_path: Path) -> None:
+    for mended in ('src,dst,text\n1,2,"a"\n3,4,b\n', 'src,dst,text\n1,2,"""a"\n3,4,b\n'):
+        (tmp_path / "e.csv").write_text('src,dst,text\n1,2,"a\n3,4,b\n')
+        toml(tmp_path, "e.csv")
+        follow = writes_to(tmp_path / "e.csv", mended)
+        advice_helps(tmp_path, "Close the quote, or double one that is part of a value", follow)
+
+
+def writes_to(path: Path, content: str) -> Follow:
+    return lambda directory, message: writes(path, content)
+
+
+def test_a_time_split_that_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("src,dst,t\n" + "".join(f"{i},{i + 1},5\n" for i in range(4)))
+    for extra in ('by = "time"\nfraction = 0.1', 'by = "random"'):
+        toml(tmp_path, "e.csv", 'time = "t"\n[split]\nby = "time"\nfraction = 0.5')
+
+        def change(directory: Path, message: str, extra: str = extra) -> None:
+            toml(directory, "e.csv", f'time = "t"\n[split]\n{extra}')
+
+        advice_helps(tmp_path, 'Lower split.fraction or split by "random"', change)
+
+
+def test_a_missing_entity_type_is_added(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("src,dst\n1,2\n")
+    path = toml(tmp_path, "e.csv")
+    path.write_text(path.read_text().replace('target = "user"', 'target = "item"'))
+
+    def add(directory: Path, message: str) -> None:
+        table = re.search(r"add (\[entities\.item\])", message)
+        assert table is not None
+        path.write_text(f'{table[1]}\nid = "int64"\n' + path.read_text())
+
+    advice_helps(tmp_path, r"'item' is no entity type", add)
+
+
+def test_json_lines_from_an_array(tmp_path: Path) -> None:
+    (tmp_path / "e.json").write_text('[{"src": 1, "dst": 2},\n{"src": 3, "dst": 4}]\n')
+    toml(tmp_path, "e.json")
+    lines = '{"src": 1, "dst": 2}\n{"src": 3, "dst": 4}\n'
+    advice_helps(tmp_path, "expected one JSON object", lambda directory, _: writes(directory / "e.json", lines))

@@ -34,15 +34,19 @@ class ParquetEdgeFile:
         """Read the named columns, a quarter of a million rows at a time."""
         with self._opened() as file:
             check_columns(self.path, columns, file.schema_arrow.names, "")
-            size, rows = self.path.stat().st_size, max(file.metadata.num_rows, 1)
+            size, rows, done = self.path.stat().st_size, file.metadata.num_rows, 0
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
-                stage.advance(size * batch.num_rows // rows)
+                stage.advance(size * batch.num_rows // max(rows, 1))
+                done += batch.num_rows
                 yield batch
+            if done != rows:
+                raise pa.ArrowInvalid(f"it holds {done} rows, its footer says {rows}")
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
         try:
-            with pa.parquet.ParquetFile(self.path, pre_buffer=False) as file:  # pre-buffering holds the whole file
+            # Pre-buffering would hold the whole file in memory.
+            with pa.parquet.ParquetFile(self.path, pre_buffer=False, page_checksum_verification=True) as file:
                 yield file
         except _UNREADABLE as error:
             raise EdgeFileError(

@@ -77,7 +77,9 @@ def zip_opener(path: Path) -> Callable[[], TextStream]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".csv") and "__MACOSX" not in name]
-    except zipfile.BadZipFile as error:
+            for name in names[:1]:
+                archive.open(name).close()
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:  # encrypted, or of a new method
         raise EdgeFileError(f"{path} is not a readable zip file: {error}. Copy it again.") from error
     if len(names) != 1:
         raise EdgeFileError(f"{path} holds {len(names)} CSV files, expected one. Unpack it and give the file you mean.")

@@ -7,6 +7,7 @@ quoted with `"`, and then hold separators and line breaks; TSV has no quoting.
 import csv
 import io
 import json
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ BLOCK_BYTES = 1 << 20
 CSV_DELIMITERS = (",", ";", "\t", "|")
 TSV_DELIMITERS = ("\t",)
 # What pyarrow, zlib, the csv module and the decoders raise over a file that is not what its name says.
-_UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError)
+_UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeError)
 
 
 @dataclass(slots=True)

@@ -170,3 +170,23 @@ def test_what_cannot_be_imported(tmp_path: Path) -> None:
     (tmp_path / "taken" / "graph.toml").touch()
     with pytest.raises(UsageError, match="holds a graph already"):
         import_graph("snap", [tmp_path / "f.zip"], tmp_path / "taken")
+
+
+@pytest.mark.parametrize("damage", ["a byte", "encrypted", "method", "cut"])
+def test_a_zip_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, damage: str) -> None:
+    source = tmp_path / "f.zip"
+    with zipfile.ZipFile(source, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("TwitterFollowGraph.csv", FOLLOW)
+    content = bytearray(source.read_bytes())
+    central = content.index(b"PK\x01\x02")
+    if damage == "a byte":
+        content[central // 2] ^= 1
+    elif damage == "cut":
+        del content[60:central]
+    else:  # in both headers: of the file and in the directory
+        for start, offset in ((0, 6), (central, 8)):
+            content[start + offset + (2 if damage == "method" else 0)] = 99 if damage == "method" else 1
+    source.write_bytes(content)
+    with pytest.raises(EdgeFileError, match=r"f\.zip (is not a readable zip file|cannot be read)") as caught:
+        import_graph("twitter-follow", [source], tmp_path / "graph")
+    assert "\n" not in str(caught.value)

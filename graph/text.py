@@ -27,7 +27,7 @@ BLOCK_BYTES = 1 << 20
 # What may stand between the columns of a CSV file; the first that fits the header does.
 CSV_DELIMITERS = (",", ";", "\t", "|")
 TSV_DELIMITERS = ("\t",)
-# What pyarrow, zlib, the csv module and the decoders raise over a file that is not what its name says.
+# What pyarrow, zlib, zipfile and the decoders raise over a file that is not what its name says.
 _UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeError)
 
 
@@ -35,7 +35,8 @@ _UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, zipfile.BadZipF
 class TextEdgeFile:
     """A delimited text file; `opener` starts reading it anew and says how many bytes of the file are consumed.
 
-    `columns` names all columns of a file that has no header line; `delimiters` are what may stand between them.
+    `columns` names all columns of a file that has no header line. `delimiters` are what may stand between columns,
+    `delimiter` is what does, as far as is known.
     """
 
     path: Path
@@ -127,6 +128,8 @@ class TextEdgeFile:
                 stage.advance(consumed - done)
                 done = consumed
                 yield batch
+            if blocks.zeros:
+                self._refuse_zero_bytes()
             if self._quotes and blocks.quotes % 2:
                 self._refuse_open_quote()
 
@@ -154,7 +157,8 @@ class TextEdgeFile:
             length = sum(map(len, fields))
             if length > longest:
                 longest, longest_line = length, line
-        return self._too_long(longest_line) if "straddling" in str(error) else self._unreadable(error)
+        too_long = "straddling" in str(error) or "Empty CSV file or block" in str(error)
+        return self._too_long(longest_line) if too_long else self._unreadable(error)
 
     def _refuse_open_quote(self) -> None:
         """A quote that is never closed makes one field of the rest of the file, so edges would be missing.

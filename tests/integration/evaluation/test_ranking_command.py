@@ -102,7 +102,7 @@ def test_a_side_without_vectors_is_left_out_when_the_relation_is_named(bundles: 
     [
         ((), "Name what to predict"),
         (("--examples", "a.csv", "--run", "r"), "Name what to predict"),
-        (("--examples", "none.csv"), "none.csv cannot be read"),
+        (("--examples", "none.csv"), "none.csv does not exist"),
         (
             ("--examples", "strangers.csv", "--test", "strangers.csv"),
             "No user of the examples has an id of type user, no item of the examples has an id of type",

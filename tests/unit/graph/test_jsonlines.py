@@ -95,7 +95,7 @@ values = st.one_of(st.integers(0, 2**63 - 1), st.integers(0, 9), st.text(max_siz
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=st.lists(st.tuples(values, values), min_size=1, max_size=40), block=st.sampled_from([2, 17, 64, 1 << 20]))
+@given(rows=st.lists(st.tuples(values, values), min_size=1, max_size=40), block=st.sampled_from([16, 17, 64, 1 << 20]))
 def test_what_is_read_is_what_python_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[tuple[Any, Any]], block: int
 ) -> None:

@@ -29,7 +29,7 @@ PLANTED = (
     b"POST /v1/engagements HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     b"content-length: %d\r\n\r\n%b" % (len(PLANTED_EVENT), PLANTED_EVENT)
 )
-SETTINGS = b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
+SETTINGS = b"HTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAAAAYABgAA\r\n"
 OFFERS = {
     "java": b"Connection: Upgrade, HTTP2-Settings\r\n" + SETTINGS + b"Upgrade: h2c\r\n",
     "curl": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n" + SETTINGS,
@@ -252,6 +252,24 @@ def test_an_answer_before_the_body_has_arrived_is_read_by_clients_that_go_on_sen
             f"{url}/recommend", content=b" " * (6 << 20), headers={"content-type": "application/json"}, timeout=20
         )
         assert (response.status_code, response.headers["connection"]) == (413, "close")
+
+
+# What Java's HttpClient sends by default, byte for byte, but for the length and the framing's name.
+JAVA = (
+    b"POST /recommend HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\n%bHost: 127.0.0.1:8000\r\n"
+    b"HTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAAAAYABgAA\r\n%bUpgrade: h2c\r\n"
+    b"User-Agent: Java-http-client/17.0.15\r\ncontent-type: application/json\r\n\r\n"
+)
+
+
+def test_java(connection: _Connection) -> None:
+    length = JAVA % (b"Content-Length: %d\r\n" % len(BODY), b"")
+    chunked = JAVA % (b"", b"Transfer-encoding: chunked\r\n")
+    for _ in range(2):
+        connection.send(length, BODY)
+        assert len(json.loads(connection.answer()[1])["candidates"]) == 3
+        connection.send(chunked, b"%x\r\n%b\r\n" % (len(BODY), BODY), b"0\r\n\r\n")
+        assert len(json.loads(connection.answer()[1])["candidates"]) == 3
 
 
 def test_clients_of_python(url: str) -> None:

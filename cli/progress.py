@@ -56,24 +56,28 @@ class _LineStage:
 
     def advance(self, n: int = 1) -> None:
         self.done += n
+        self._show_if_due()
+
+    def note(self, text: str) -> None:
+        self.text = text
+        self._show_if_due()
+
+    def _show_if_due(self) -> None:
         if time.monotonic() - self.shown_s >= LINE_EVERY_S:
             self.shown_s = time.monotonic()
             self.show()
 
-    def note(self, text: str) -> None:
-        self.text = text
-
     def show(self) -> None:
         elapsed_s = max(1e-9, time.monotonic() - self.started_s)
+        note = f", {self.text}" if self.text else ""
         if not self.done:
-            say(f"{self.name}: {elapsed_s:.1f} s")
+            say(f"{self.name}: {elapsed_s:.1f} s{note}")
             return
         share = f" of {readable(self.total)}" if self.total else ""
         left = ""
         if self.total and 0 < self.done < self.total:
             left = f", {elapsed_s * (self.total - self.done) / self.done:.0f} s left"
         rate = f", {readable(self.done / elapsed_s)} {self.unit}/s"
-        note = f", {self.text}" if self.text else ""
         say(f"{self.name}: {readable(self.done)}{share} {self.unit} in {elapsed_s:.1f} s{rate}{left}{note}")
 
 

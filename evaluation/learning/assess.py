@@ -3,7 +3,7 @@
 All of it on validation edges, so that the test edges stay unseen until somebody asks for the report.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from bundle.errors import UsageError
 from bundle.manifest import Assessment, Evaluation, Gate, QueryWeights, Rescoring, Strategy
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT, Progress, Stage
+from bundle.space import Space
 from bundle.strategies import FIRST_GUESS, mixture_blend
 from evaluation.baselines import quick_baselines
 from evaluation.learning.compare import JUDGED_BY, USERS
@@ -28,9 +29,11 @@ from evaluation.learning.rescoring import POOL, learn_rescoring
 from evaluation.learning.weights import learn_weights
 from evaluation.rows import Row, baseline_row, newcomer_row, strategy_row, vectors_under
 from evaluation.task import FollowTask, follow_task
+from recommend.profile import Profile
 from recommend.protocol import Lists
 from recommend.recommender import Recommender
 
+LEARNING_STEPS = 4
 LEARN_USERS = 8000
 JUDGE_USERS = 1000
 # Newcomers are alike: fewer of them teach and judge.
@@ -68,12 +71,9 @@ def assess(
         return None
     teachers, judges = _halves(everyone, rng)
     bench = _Bench(recommender, judges, rng)
-    with progress.stage("Learning strategies", 2, "strategies") as bar:
-        weights, rescoring = _learn(recommender, teachers, rng)
-        bar.advance()
-        learnt = with_learnt(space.entry.strategies, weights, rescoring)
-        newcomer = newcomer_strategy(recommender, teachers, rng)
-        bar.advance()
+    with progress.stage("Learning strategies", 2 * LEARNING_STEPS, "steps") as bar:
+        learnt = with_learnt(space.entry.strategies, *_learn_for_users(recommender, teachers, rng, bar))
+        newcomer = _learn_for_newcomers(recommender, teachers, rng, bar)
     strategies = learnt if newcomer is None else {**learnt, "newcomer": newcomer}
     with progress.stage("Measuring strategies", 2 * len(strategies), "measurements") as bar:
         rows, newcomer_rows = bench.users(strategies, bar), bench.newcomers(strategies, bar)
@@ -90,8 +90,8 @@ def assess(
     return Assessment(evaluation, strategies, auto.name, auto_newcomer)
 
 
-def _learn(
-    recommender: Recommender, teachers: FollowTask, rng: np.random.Generator
+def _learn_for_users(
+    recommender: Recommender, teachers: FollowTask, rng: np.random.Generator, bar: Stage
 ) -> tuple[QueryWeights, Rescoring | None]:
     space, relation = recommender.bundle.space(), teachers.relation
     profiles = profiles_of_users(space, teachers)
@@ -101,11 +101,12 @@ def _learn(
         strategy = Strategy(merge="single", weights=weights)
         return recommender.for_users(teachers.users, strategy, POOL, relation=relation)
 
-    weights = learn_weights(space, teachers, profiles, pools(FIRST_GUESS))
-    return weights, learn_rescoring(space, teachers, profiles, pools(weights), rng)
+    return _learn(space, teachers, profiles, pools, rng, bar, "users")
 
 
-def newcomer_strategy(recommender: Recommender, task: FollowTask, rng: np.random.Generator) -> Strategy | None:
+def _learn_for_newcomers(
+    recommender: Recommender, task: FollowTask, rng: np.random.Generator, bar: Stage
+) -> Strategy | None:
     """Weights and a network for people whom training does not know, learnt on users who play such; None without any."""
     space = recommender.bundle.space()
     teachers = as_newcomers(task.of_users(rng.permutation(task.users)[:NEW_LEARN_USERS]), FEW, rng)
@@ -122,9 +123,33 @@ def newcomer_strategy(recommender: Recommender, task: FollowTask, rng: np.random
         pairs = zip(teachers.users.tolist(), lists, strict=True)
         return [rows[~np.isin(rows, teachers.known(user))] for user, rows in pairs]
 
-    weights = learn_weights(space, teachers, profiles, pools(FIRST_GUESS))
-    rescoring = learn_rescoring(space, teachers, profiles, pools(weights), rng)
+    weights, rescoring = _learn(space, teachers, profiles, pools, rng, bar, "newcomers")
     return Strategy(merge="single", weights=weights, rescoring=rescoring)
+
+
+def _learn(
+    space: Space,
+    teachers: FollowTask,
+    profiles: Sequence[Profile],
+    pools: Callable[[QueryWeights], Lists],
+    rng: np.random.Generator,
+    bar: Stage,
+    whom: str,
+) -> tuple[QueryWeights, Rescoring | None]:
+    """Weights from the candidates of a first guess, then a network from the candidates of these weights."""
+    bar.note(f"finding candidates for {len(teachers.users):,} {whom}")
+    candidates = pools(FIRST_GUESS)
+    bar.advance()
+    bar.note(f"learning weights for {whom}")
+    weights = learn_weights(space, teachers, profiles, candidates)
+    bar.advance()
+    bar.note(f"finding candidates for {whom} by these weights")
+    candidates = pools(weights)
+    bar.advance()
+    bar.note(f"learning to rescore for {whom}")
+    rescoring = learn_rescoring(space, teachers, profiles, candidates, rng)
+    bar.advance()
+    return weights, rescoring
 
 
 def with_learnt(

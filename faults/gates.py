@@ -1,0 +1,124 @@
+"""Builds with every setting at its default pass their own gates and are published, whatever relation is the default.
+
+The demo's graph, tiny and lopsided ones, and, where they lie beside the checkout or at TWHIN_DATA, real graphs. Trained
+shortly: a gate asks whether a version is what its vectors allow, not how good they are. With `long`, all data sets,
+all of their relations and three seeds each: hours.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bundle.errors import TwhinError
+from bundle.manifest import Gate
+from bundle.progress import SILENT
+from bundle.run import open_graph
+from bundle.versions import prune, publish
+from cli.compose import assessor
+from evaluation.learning.compare import compare
+from faults.outcome import Outcome
+from graph.prepare import prepare
+from graph.synthetic import generate
+from index.builder.config import BuildConfig
+from index.builder.version import BuiltVersion, build_version
+from tests.support.graphs import Links, distinct_pairs, ids, write_run
+from training.config import parse_config
+from training.train import train
+
+DATA = Path(os.environ.get("TWHIN_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+QUICK, EVERYTHING = ("lastfm", "fb15k-237"), ("lastfm", "fb15k-237", "ego-twitter")
+TRAINING: dict[str, object] = {"epochs": 2, "negatives_uniform": 64}
+DEMO_USERS = 20_000
+QUICK_RELATIONS = 3
+TINY = ({"a": 1, "b": 2}, {"a": 10, "b": 1}, {"a": 60, "b": 10}, {"a": 2, "b": 300})
+TOLERANCE = 0.05  # the default of `twhin publish`
+PROMISE = "builds with defaults pass their gates and are published"
+
+
+def run(scratch: Path, seed: int, long: bool) -> Iterator[Outcome]:
+    """One row a graph."""
+    yield _tiny(scratch / "tiny", seed)
+    graph = generate(scratch / "graph", n_users=DEMO_USERS, seed=seed)
+    yield _graph("the demo's graph", graph, scratch / "demo", seed, long)
+    for name in EVERYTHING if long else QUICK:
+        if (DATA / name / "graph.toml").exists():
+            yield _graph(name, DATA / name / "graph.toml", scratch / name, seed, long)
+        else:
+            print(f"gates: {name} is not at {DATA}: left out", flush=True)
+
+
+@dataclass
+class _Tally:
+    """What became of the builds of one graph."""
+
+    builds: int = 0
+    refused: list[str] = field(default_factory=list)
+    gates: list[Gate] = field(default_factory=list)
+    deepened: int = 0
+
+    def build(self, run: Path, bundles: Path, config: BuildConfig) -> None:
+        """Build and publish once; what refuses either is noted."""
+        self.builds += 1
+        try:
+            name = f"v{self.builds}"
+            built = build_version(run, bundles, config, version=name, assess=assessor(run, config.seed, SILENT))
+            self._measured(built)
+            publish(bundles, name, judge=lambda new, active: compare(new, active, TOLERANCE))
+            prune(bundles, keep=1)
+        except TwhinError as error:
+            self.refused.append(f"{config.default_relation}, seed {config.seed}: {error}")
+
+    def _measured(self, built: BuiltVersion) -> None:
+        self.gates += built.manifest.evaluation.gates
+        self.deepened += sum(len(each.missed) > 0 for each in built.searchers)
+
+    def outcome(self, graph: str, relations: int) -> Outcome:
+        """The row of the table."""
+        recalls = [gate for gate in self.gates if gate.metric.startswith("recall")]
+        least = min(recalls, key=lambda gate: gate.measured - gate.floor, default=None)
+        margin = f", least margin {least.measured - least.floor:.4f} ({least.metric})" if least else ""
+        figure = (
+            f"{self.builds - len(self.refused)} of {self.builds}, {relations} relations as the default; "
+            f"{len(self.gates)} gates{margin}; {self.deepened} searchers gave way to deeper ones"
+        )
+        for words in self.refused:
+            print(f"gates: {graph}: {words}", flush=True)
+        return Outcome(f"{graph}: {PROMISE}", figure, not self.refused)
+
+
+def _graph(name: str, graph: Path, scratch: Path, seed: int, long: bool) -> Outcome:
+    """Every relation, or a seeded few, as the default; the seeds are those of training and building both."""
+    tally, tried = _Tally(), set()
+    for each in range(seed, seed + 3) if long else (seed,):
+        run = scratch / f"run-{each}"
+        settings = parse_config({**TRAINING, "seed": each}, "the campaign")
+        train(prepare(graph, run / "graph", SILENT), run, settings)
+        relations = [relation.name for relation in open_graph(run).relations]
+        few = np.random.default_rng(each).permutation(len(relations))[:QUICK_RELATIONS]
+        for relation in relations if long else [relations[position] for position in few]:
+            tried.add(relation)
+            tally.build(run, scratch / "bundles", BuildConfig(default_relation=relation, seed=each))
+        shutil.rmtree(run)
+    return tally.outcome(name, len(tried))
+
+
+def _tiny(scratch: Path, seed: int) -> Outcome:
+    """Types of one, two or ten entities; relations without held-out edges, or whose users have no others."""
+    tally, tried = _Tally(), 0
+    for number, sizes in enumerate(TINY):
+        rng = np.random.default_rng([seed, number])
+        links = []
+        for source, n in sizes.items():
+            for target, m in sizes.items():
+                pairs = distinct_pairs(n, m, min(n * m, 3 * n), rng)
+                cut = int(rng.integers(0, len(pairs) // 2 + 1))
+                links.append(Links(f"{source}_{target}", source, target, edges=pairs[cut:], valid=pairs[:cut]))
+        run = write_run(scratch / f"run-{number}", {name: ids(n) for name, n in sizes.items()}, links, seed=seed)
+        for link in links:
+            tried += 1
+            tally.build(run, scratch / "bundles", BuildConfig(default_relation=link.name, seed=seed))
+    return tally.outcome("graphs of one to 310 entities", tried)

@@ -25,3 +25,20 @@ def test_the_page_holds_every_part_and_the_same_numbers_as_json(twhin: Command, 
     numbers = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert {row["shown"] for row in numbers["follow"]["cold"]} >= {"in training", "by engagements"}
     assert len({one["clusters"] for one in numbers["mixtures"]["mixtures"]}) == 3
+    made = numbers["provenance"]
+    assert (made["version"], made["run"]) == (pipeline.version, str(pipeline.run))
+    assert made["training"]["dim"] == "16"
+    assert made["settings"] == {"users": "60", "seed": "1", "old": str(pipeline.run)}
+    assert made["machine"]
+    for text in (made["version"], made["run"], made["graph_digest"][:12], "dim=16", "users=60", made["machine"]):
+        assert text in page
+
+
+def test_parts_can_be_left_out(twhin: Command, pipeline: Any, tmp_path: Path) -> None:
+    skipped = [word for part in ("mixtures", "ranking", "compression") for word in ("--skip", part)]
+    source = ("--run", pipeline.run, "--bundles", pipeline.bundles)
+    twhin("evaluate", "all", *source, *skipped, "--users", 20, "--report", tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Whom to follow" in page
+    assert "Compression:" not in page
+    assert "skipped=mixtures, ranking, compression" in page

@@ -3,8 +3,6 @@
 Every metric takes weights, one for each example: a bootstrap sample of users is a set of weights.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float64, Int64
@@ -13,38 +11,37 @@ from evaluation.metrics import Interval
 
 Labels = Bool[npt.NDArray[np.bool_], " n"]
 Values = Float64[npt.NDArray[np.float64], " n"]
+Masses = Float64[npt.NDArray[np.float64], " thresholds"]
 Users = Int64[npt.NDArray[np.int64], " n"]
 SMALLEST = 1e-7
 
 
 def relative_cross_entropy(labels: Labels, probabilities: Values, weights: Values) -> float:
     """Eq. 4: `100 · (CE(reference) − CE(model)) / CE(reference)`; the reference predicts the mean label."""
-    mean = np.full(len(labels), np.average(labels, weights=weights))
-    reference = _cross_entropy(labels, mean, weights)
-    return float(100.0 * (reference - _cross_entropy(labels, probabilities, weights)) / reference)
+    return _relative(labels, _losses(labels, probabilities), weights)
 
 
-def _cross_entropy(labels: Labels, probabilities: Values, weights: Values) -> float:
+def _losses(labels: Labels, probabilities: Values) -> Values:
+    """The cross entropy of each example."""
     p = np.clip(probabilities, SMALLEST, 1.0 - SMALLEST)
-    return float(np.average(-np.where(labels, np.log(p), np.log1p(-p)), weights=weights))
+    return -np.log(np.where(labels, p, 1.0 - p))
+
+
+def _relative(labels: Labels, losses: Values, weights: Values) -> float:
+    """Eq. 4 by the loss of each example. Of the reference, which predicts one number, both losses are known."""
+    mean = np.clip(np.average(labels, weights=weights), SMALLEST, 1.0 - SMALLEST)
+    reference = -(mean * np.log(mean) + (1.0 - mean) * np.log1p(-mean))
+    return float(100.0 * (reference - np.average(losses, weights=weights)) / reference)
 
 
 def roc_auc(labels: Labels, scores: Values, weights: Values) -> float:
     """The chance that a positive scores above a negative, ties counting half."""
-    groups = _by_score(labels, scores, weights)
-    below = np.cumsum(groups.negative) - groups.negative
-    return float(
-        np.sum(groups.positive * (below + groups.negative / 2.0)) / (groups.positive.sum() * groups.negative.sum())
-    )
+    return _Thresholds(labels, scores).roc_auc(weights)
 
 
 def pr_auc(labels: Labels, scores: Values, weights: Values) -> float:
     """Average precision: Σ over thresholds of precision times the gain in recall; equal scores are one threshold."""
-    groups = _by_score(labels, scores, weights)
-    positive, negative = groups.positive[::-1], groups.negative[::-1]
-    above = np.cumsum(positive)
-    precision = above / np.maximum(above + np.cumsum(negative), 1e-12)
-    return float(np.sum(precision * positive) / positive.sum())
+    return _Thresholds(labels, scores).pr_auc(weights)
 
 
 def mean_average_precision(users: Users, labels: Labels, scores: Values) -> dict[int, float]:
@@ -57,20 +54,29 @@ def mean_average_precision(users: Users, labels: Labels, scores: Values) -> dict
     return precisions
 
 
-class _Groups(NamedTuple):
-    """The weight of positives and of negatives at each distinct score, ascending."""
+class _Thresholds:
+    """Examples by rising score, equal scores together: sorted once, then weighed as often as a bootstrap asks."""
 
-    positive: Values
-    negative: Values
+    def __init__(self, labels: Labels, scores: Values) -> None:
+        self._labels = labels
+        _, self._group = np.unique(scores, return_inverse=True)
 
+    def roc_auc(self, weights: Values) -> float:
+        positive, negative = self._masses(weights)
+        below = np.cumsum(negative) - negative
+        return float(np.sum(positive * (below + negative / 2.0)) / (positive.sum() * negative.sum()))
 
-def _by_score(labels: Labels, scores: Values, weights: Values) -> _Groups:
-    _, group = np.unique(scores, return_inverse=True)
-    n = int(group.max()) + 1
-    return _Groups(
-        np.bincount(group, weights=weights * labels, minlength=n).astype(np.float64),
-        np.bincount(group, weights=weights * ~labels, minlength=n).astype(np.float64),
-    )
+    def pr_auc(self, weights: Values) -> float:
+        positive, negative = (mass[::-1] for mass in self._masses(weights))
+        above = np.cumsum(positive)
+        precision = above / np.maximum(above + np.cumsum(negative), 1e-12)
+        return float(np.sum(precision * positive) / positive.sum())
+
+    def _masses(self, weights: Values) -> tuple[Masses, Masses]:
+        """The weight of positives and of negatives at each distinct score, ascending."""
+        everything: Masses = np.bincount(self._group, weights=weights).astype(np.float64)
+        positive: Masses = np.bincount(self._group, weights=weights * self._labels).astype(np.float64)
+        return positive, everything - positive
 
 
 def measure(
@@ -81,28 +87,22 @@ def measure(
     n_users = int(owner.max()) + 1
     precisions = mean_average_precision(users, labels, probabilities)
     per_user = np.array([precisions.get(user, np.nan) for user in np.unique(users).tolist()])
-    draws = [_values(labels, probabilities, per_user, np.ones(n_users), owner)]
-    for times in rng.multinomial(n_users, np.full(n_users, 1.0 / n_users), size=samples):
-        draws.append(_values(labels, probabilities, per_user, times.astype(np.float64), owner))
+    everyone = np.ones(n_users)
+    resamplings = rng.multinomial(n_users, np.full(n_users, 1.0 / n_users), size=samples).astype(np.float64)
+    thresholds, losses = _Thresholds(labels, probabilities), _losses(labels, probabilities)
+    judged = ~np.isnan(per_user)
+    draws = []
+    for times in (everyone, *resamplings):
+        weights, total = times[owner], times[judged].sum()
+        draws.append(
+            (
+                _relative(labels, losses, weights),
+                thresholds.roc_auc(weights),
+                thresholds.pr_auc(weights),
+                float(per_user[judged] @ times[judged] / total) if total else float("nan"),
+            )
+        )
     table = np.array(draws)
     low, high = np.nanquantile(table[1:], [0.025, 0.975], axis=0)
     names = ("rce", "roc_auc", "pr_auc", "map")
     return {name: Interval(float(table[0, i]), float(low[i]), float(high[i]), n_users) for i, name in enumerate(names)}
-
-
-def _values(
-    labels: Labels,
-    probabilities: Values,
-    per_user: Float64[npt.NDArray[np.float64], " users"],
-    times: Float64[npt.NDArray[np.float64], " users"],
-    owner: Int64[npt.NDArray[np.int64], " n"],
-) -> list[float]:
-    weights = times[owner]
-    judged = ~np.isnan(per_user)
-    total = times[judged].sum()
-    return [
-        relative_cross_entropy(labels, probabilities, weights),
-        roc_auc(labels, probabilities, weights),
-        pr_auc(labels, probabilities, weights),
-        float(per_user[judged] @ times[judged] / total) if total else float("nan"),
-    ]

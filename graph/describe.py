@@ -11,7 +11,7 @@ from jaxtyping import Int32, UInt64
 from bundle.prepared import Edges, PreparedGraph, PreparedRelation
 from bundle.progress import SILENT, Progress
 from graph.dedupe import BUCKET_EDGES, bucket_of
-from graph.held_out import HeldOut, chunks, held_out_counts
+from graph.held_out import HeldOut, chunks, held_out_counts, pair_keys
 from graph.prepare import prepare
 from graph.schema import read_graph_file
 from graph.source import find_inputs
@@ -190,20 +190,13 @@ def _deal(parts: tuple[Edges, ...], edges: int, work: Path) -> list[RawColumn]:
     buckets = [RawColumn(work / f"pairs.{i}", np.uint64) for i in range(count)]
     for part in parts:
         for src, dst in chunks(part):
-            keys = _key(src, dst)
-            numbers = bucket_of(_key(np.minimum(src, dst), np.maximum(src, dst)), count)
+            keys = pair_keys(src, dst, symmetric=False)
+            numbers = bucket_of(pair_keys(src, dst, symmetric=True), count)
             order = np.argsort(numbers, kind="stable")
             ends = np.cumsum(np.bincount(numbers.astype(np.int64), minlength=count))
             for bucket, members in zip(buckets, np.split(order, ends[:-1]), strict=True):
                 bucket.append(keys[members])
     return buckets
-
-
-def _key(
-    src: Int32[npt.NDArray[np.int32], " n"], dst: Int32[npt.NDArray[np.int32], " n"]
-) -> UInt64[npt.NDArray[np.uint64], " n"]:
-    keys: npt.NDArray[np.uint64] = (src.astype(np.uint64) << np.uint64(32)) | dst.astype(np.uint64)
-    return keys
 
 
 def _returned(keys: UInt64[npt.NDArray[np.uint64], " n"]) -> int:

@@ -49,16 +49,17 @@ def chunks(edges: Edges) -> Iterator[tuple[Rows, Rows]]:
 
 def _trained(src: Rows, dst: Rows, relation: PreparedRelation) -> int:
     """How many of the edges are training edges; the direction does not matter where edges have none."""
-    keys, counts = np.unique(_keys(src, dst, relation.symmetric), return_counts=True)
+    keys, counts = np.unique(pair_keys(src, dst, relation.symmetric), return_counts=True)
     known = np.zeros(len(keys), dtype=np.bool_)
     for train_src, train_dst in chunks(relation.train):
-        candidates = _keys(train_src, train_dst, relation.symmetric)
+        candidates = pair_keys(train_src, train_dst, relation.symmetric)
         places = np.minimum(np.searchsorted(keys, candidates), len(keys) - 1)
         known[places[keys[places] == candidates]] = True
     return int(counts[known].sum())
 
 
-def _keys(src: Rows, dst: Rows, symmetric: bool) -> UInt64[npt.NDArray[np.uint64], " n"]:
+def pair_keys(src: Rows, dst: Rows, symmetric: bool) -> UInt64[npt.NDArray[np.uint64], " n"]:
+    """One number for each pair of ends: 32 bits each. Where the relation is symmetric, both orders have the same."""
     first, second = (np.minimum(src, dst), np.maximum(src, dst)) if symmetric else (src, dst)
     keys: npt.NDArray[np.uint64] = (first.astype(np.uint64) << np.uint64(32)) | second.astype(np.uint64)
     return keys

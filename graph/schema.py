@@ -168,7 +168,8 @@ def _check_columns(where: str, relation: RelationSpec) -> None:
     used = [c for c in (relation.src, relation.dst, relation.weight, relation.time, relation.relation_column) if c]
     if len(set(used)) != len(used):
         raise GraphFileError(f"{where}: one column is used twice ({_listed(used)}). Name a different one for each.")
-    missing = [column for column in used if relation.columns is not None and column not in relation.columns]
+    # A weight, a time or a relation may also stand in the names of folders, which is seen when a file is opened.
+    missing = [name for name in (relation.src, relation.dst) if relation.columns and name not in relation.columns]
     if missing:
         raise GraphFileError(
             f"{where}.columns: {missing[0]!r} is not among {_listed(relation.columns or ())}. "

@@ -155,6 +155,15 @@ def test_columns_in_the_names_of_folders(tmp_path: Path) -> None:
     assert users == ["5"] * 4 + ["6"] * 4
 
 
+def test_columns_in_the_names_of_folders_of_files_without_a_header(tmp_path: Path) -> None:
+    written(tmp_path, "w=2/e.csv", "w=3/e.csv", content="1,2,x\n")
+    written(tmp_path, "f.csv", content="3,4,x\n")
+    extra = 'weight = "w"\ncolumns = ["src", "dst", "more"]'
+    assert weights(prepared(tmp_path, '"*/*.csv"', extra)) == [5]
+    with pytest.raises(EdgeFileError, match=r"f\.csv: column 'w' is missing; the file has 'src', 'dst', 'more'\."):
+        prepared(tmp_path, '"**/*.csv"', extra)
+
+
 def test_a_column_of_the_file_counts_before_one_of_the_folders(tmp_path: Path) -> None:
     written(tmp_path, "w=9/w=7/e.csv", "w=9/f.csv")
     written(tmp_path, "w=9/w=7/g.csv", content="src,dst\n5,6\n")

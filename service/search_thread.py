@@ -150,12 +150,13 @@ class SearchThread:
             return
         for job in jobs:
             job.reduced = True
-            job.plans = [_with_share_of_depth(plan, quality) for plan in job.plans]
+            job.plans = [with_share_of_depth(plan, quality) for plan in job.plans]
 
 
-def _with_share_of_depth(plan: Plan, share: float) -> Plan:
+def with_share_of_depth(plan: Plan, share: float) -> Plan:
+    """The plan with less depth than asked for or measured, whatever k is: for inverted lists k is no depth."""
     depth = plan.depth or plan.space.entry.indexes[plan.candidate_type].depth
-    return msgspec.structs.replace(plan, depth=max(plan.k, int(depth * share)))
+    return msgspec.structs.replace(plan, depth=max(1, int(depth * share)))
 
 
 def _by_version(jobs: Sequence[Job]) -> list[list[Job]]:

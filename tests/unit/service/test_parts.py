@@ -22,7 +22,7 @@ from recommend.types import LIST, RecommendRequest
 from service.logs import JsonLines
 from service.metrics import Metrics
 from service.problems import Problem, problem_of_decoding
-from service.search_thread import SearchThread
+from service.search_thread import SearchThread, with_share_of_depth
 from service.settings import Limits, Settings
 from service.state.breaker import Breaker
 from service.state.events import Event, live_edges
@@ -160,6 +160,13 @@ def test_a_problem_never_repeats_the_input() -> None:
         with pytest.raises(msgspec.DecodeError) as caught:
             msgspec.json.decode(body, type=Body)
         assert b"zq9canary" not in problem_of_decoding(caught.value, Body).body("r")
+
+
+@pytest.mark.parametrize(("k", "asked", "depth"), [(5, None, 32), (500, None, 32), (500, 16, 8), (5, 1, 1)])
+def test_overload_searches_less_far_for_any_k(recommender: Recommender, k: int, asked: int | None, depth: int) -> None:
+    """The version's depth is 64; before, an index of inverted lists was searched deeper for a large k."""
+    plan = recommender.plan(RecommendRequest(user=USERS[0], k=k, strategy="unimodal", depth=asked))
+    assert with_share_of_depth(plan, 0.5).depth == depth
 
 
 async def test_the_search_thread_answers_neighbours_apart_and_sheds_when_full(recommender: Recommender) -> None:

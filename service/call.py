@@ -88,7 +88,7 @@ class Call:
         given = self._parsed_query()
         for name, values in given.items():
             if name not in self.parameters:
-                raise invalid("/", f"an unknown parameter; there are: {', '.join(self.parameters)}")
+                raise invalid("/", f"an unknown parameter; there are: {', '.join(self.parameters) or 'none'}")
             if len(values) > 1 and name not in REPEATED:
                 raise invalid(f"/{name}", "given more than once")
         return {name: values[0] for name, values in given.items() if name not in REPEATED}

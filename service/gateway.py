@@ -94,6 +94,8 @@ class Gateway:
         runtime.keys.check(call.key(), route.scope_needed(runtime.settings))
         if route.probe:
             return await route.handler(call)
+        if call.scope["query_string"] and route.scope != "open":
+            call.query()  # raises for what the route has no use for
         self._refuse_when_full()
         call.deadline = asyncio.get_running_loop().time() + self._seconds(call)
         arrived = route.request is None

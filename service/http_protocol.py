@@ -57,6 +57,15 @@ class Connection:
         else:
             self._transport.close()
 
+    def abort(self) -> None:
+        """Close at once; whatever is not sent yet is thrown away."""
+        self._closing = True
+        self._transport.abort()
+
+    def unsent(self) -> int:
+        """How many bytes the client has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
     def is_closing(self) -> bool:
         return self._closing or self._transport.is_closing()
 
@@ -68,11 +77,14 @@ class HttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol over a `Connection`.
 
     A head that is too long gets 431, a request that is no HTTP 400, each after the answers to the requests before it.
-    A head that is too slow gets no answer, nor does the rest of a body that nobody reads: the connection is closed.
+    A head that is too slow gets no answer, nor does the rest of a body that nobody reads: the connection is closed. So
+    it is when a client takes its answer too slowly.
     """
 
     HEAD_BYTES: ClassVar[int] = 64 << 10
     HEAD_SECONDS: ClassVar[float] = 10.0
+    # The least that a client has to take of its answers in HEAD_SECONDS while more wait than the connection holds.
+    TAKEN_BYTES: ClassVar[int] = 64 << 10
 
     transport: Connection  # type: ignore[assignment]
 
@@ -85,6 +97,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_body = False
         self._begun = False
         self._overhead = self._body_bytes = 0
+        self._stalled: tuple[float, int] | None = None  # since when, and how many bytes waited then
         # When a head, or the rest of a body that nobody reads, must have arrived.
         self._due: float | None = self.loop.time() + self.HEAD_SECONDS
         self._watch = self.loop.call_later(self.HEAD_SECONDS, self._close_if_due)
@@ -106,8 +119,27 @@ class HttpProtocol(HttpToolsProtocol):
         if self._due is not None and now >= self._due:
             self.transport.close()
             return
+        if self._takes_too_little(now):
+            self.transport.abort()
+            return
         # A head that begins just now is due one period later: nothing is overlooked for longer than it may take.
         self._watch = self.loop.call_at(self._due or now + self.HEAD_SECONDS, self._close_if_due)
+
+    def _takes_too_little(self, now: float) -> bool:
+        if not self.flow.write_paused:
+            return False
+        unsent = self.transport.unsent()
+        if self._stalled is None:
+            self._stalled = now, unsent
+        since, before = self._stalled
+        if now - since < self.HEAD_SECONDS:
+            return False
+        self._stalled = now, unsent
+        return before - unsent < self.TAKEN_BYTES
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stalled = None
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()

@@ -98,6 +98,34 @@ def test_a_head_that_is_too_long_is_refused(port: int, header: bytes) -> None:
         assert _answer(connection).startswith(b"HTTP/1.1 431")
 
 
+def test_a_client_that_takes_no_answer_is_left(port: int) -> None:
+    body = b'{"type": "user", "ids": [%b"0"]}' % (b'"0", ' * 999)
+    request = ASK.replace(b"GET /livez", b"POST /v1/embeddings") + b"content-type: application/json\r\n"
+    request += b"content-length: %d\r\n\r\n%b" % (len(body), body)
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(request * 100)  # answers of some 20 MB, which no buffer between the two holds
+        time.sleep(1.5)
+        taken = 0
+        with contextlib.suppress(ConnectionError):
+            while part := connection.recv(1 << 20):
+                taken += len(part)
+        assert taken < 15_000_000
+
+
+def test_a_client_that_takes_its_answers_slowly_gets_them_all(port: int) -> None:
+    body = b'{"type": "user", "ids": [%b"0"]}' % (b'"0", ' * 999)
+    request = ASK.replace(b"GET /livez", b"POST /v1/embeddings") + b"content-type: application/json\r\n"
+    request += b"content-length: %d\r\n\r\n%b" % (len(body), body)
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(request * 60)
+        received = b""
+        while received.count(b"HTTP/1.1 200") < 60 or not received.endswith(b"}"):
+            part = connection.recv(1 << 20)
+            assert part, "it was cut off"
+            received += part
+            time.sleep(0.02)
+
+
 def test_an_ordinary_client_notices_nothing(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         for _ in range(3):

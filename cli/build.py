@@ -52,10 +52,10 @@ def _trial(trial: "Trial", chosen: "ChosenSearcher") -> dict[str, object]:
     """One configuration that was tried, for a program."""
     return {
         "plan": trial.spec,
-        "recall": trial.measured.recall,
-        "recall_by_kind": trial.measured.recall_by_kind,
-        "recall_standard_error": trial.measured.standard_error,
-        "cpu_us_per_query": trial.measured.cpu_us_per_query,
+        "recall": trial.measurement.recall,
+        "recall_by_kind": trial.measurement.recall_by_kind,
+        "recall_standard_error": trial.measurement.standard_error,
+        "cpu_us_per_query": trial.measurement.cpu_us_per_query,
         "bytes_per_vector": trial.bytes_per_vector,
         "build_cpu_seconds": trial.build_cpu_seconds,
         "chosen": trial is chosen.trial,
@@ -71,20 +71,20 @@ def _show(built: "BuiltVersion", bundles: Path) -> None:
     columns = ("searcher", "depth", "refine", "lists", "recall", "CPU µs a query", "bytes a vector", "build CPU s", "")
     for each in built.searchers:
         best = pareto(each.trials)
-        shown = [trial for trial in each.trials if trial in best or trial is each.trial or trial in each.missed]
+        worth_telling = [trial for trial in each.trials if trial in best or trial is each.trial or trial in each.missed]
         rows = [
             (
                 trial.spec.kind,
                 trial.spec.depth,
                 trial.spec.refine,
                 trial.spec.lists or None,
-                trial.measured.recall,
-                trial.measured.cpu_us_per_query,
+                trial.measurement.recall,
+                trial.measurement.cpu_us_per_query,
                 trial.bytes_per_vector,
                 trial.build_cpu_seconds,
                 "taken" if trial is each.trial else "missed the floor" if trial in each.missed else "",
             )
-            for trial in sorted(shown, key=lambda trial: trial.measured.recall)
+            for trial in sorted(worth_telling, key=lambda trial: trial.measurement.recall)
         ]
         table(f"Searchers of {each.entity_type}: {recall_in_words(each)}", columns, rows)
     for words in defaults_in_words(built.manifest):
@@ -95,7 +95,7 @@ def _show(built: "BuiltVersion", bundles: Path) -> None:
 
 def recall_in_words(chosen: "ChosenSearcher") -> str:
     """What the searcher finds on queries that had no part in the choice, its floor, and what lies between."""
-    gate, error = chosen.gate, chosen.judged.standard_error
+    gate, error = chosen.gate, chosen.judgement.standard_error
     margin = gate.measured - gate.floor
     return f"{gate.metric} is {gate.measured:.4f} ± {error:.4f}, floor {gate.floor:g}, margin {margin:+.4f}"
 

@@ -17,7 +17,7 @@ class Trial:
     """
 
     spec: IndexSpec
-    measured: Measurement
+    measurement: Measurement
     bytes_per_vector: float
     build_cpu_seconds: float
 
@@ -31,18 +31,18 @@ def choose(trials: Sequence[Trial], config: IndexConfig) -> Trial:
     lower bound of its recall must reach it.
     """
     small = _small(trials, config)
-    good = [trial for trial in small if trial.measured.at_least >= config.target_recall]
-    return min(good, key=_cost(config)) if good else max(small, key=lambda trial: trial.measured.recall)
+    good = [trial for trial in small if trial.measurement.at_least >= config.target_recall]
+    return min(good, key=_cost(config)) if good else max(small, key=lambda trial: trial.measurement.recall)
 
 
 def undecided(trials: Sequence[Trial], config: IndexConfig) -> list[Trial]:
     """The trials that would be chosen if more queries showed them to reach the target, the cheapest first."""
     chosen, cost = choose(trials, config), _cost(config)
-    sure = chosen.measured.at_least >= config.target_recall
+    sure = chosen.measurement.at_least >= config.target_recall
     doubtful = [
         trial
         for trial in _small(trials, config)
-        if trial.measured.at_least < config.target_recall <= trial.measured.at_most
+        if trial.measurement.at_least < config.target_recall <= trial.measurement.at_most
         and (not sure or cost(trial) < cost(chosen))
     ]
     return sorted(doubtful, key=cost)
@@ -50,13 +50,13 @@ def undecided(trials: Sequence[Trial], config: IndexConfig) -> list[Trial]:
 
 def deeper(trials: Sequence[Trial], missed: Trial) -> list[Trial]:
     """The trials that found no less than the one that missed its floor when it was judged."""
-    return [trial for trial in trials if trial is not missed and trial.measured.recall >= missed.measured.recall]
+    return [trial for trial in trials if trial is not missed and trial.measurement.recall >= missed.measurement.recall]
 
 
 def pareto(trials: Sequence[Trial]) -> list[Trial]:
     """The trials that no other beats in recall, CPU time and bytes at once, by rising recall."""
     kept = [trial for trial in trials if not any(_beats(other, trial) for other in trials)]
-    return sorted(kept, key=lambda trial: trial.measured.recall)
+    return sorted(kept, key=lambda trial: trial.measurement.recall)
 
 
 def _small(trials: Sequence[Trial], config: IndexConfig) -> list[Trial]:
@@ -70,11 +70,11 @@ def _small(trials: Sequence[Trial], config: IndexConfig) -> list[Trial]:
 def _cost(config: IndexConfig) -> Callable[[Trial], tuple[float, float]]:
     """What a trial costs, first what the settings would rather spare."""
     if config.prefer == "memory":
-        return lambda trial: (trial.bytes_per_vector, trial.measured.cpu_us_per_query)
-    return lambda trial: (trial.measured.cpu_us_per_query, trial.bytes_per_vector)
+        return lambda trial: (trial.bytes_per_vector, trial.measurement.cpu_us_per_query)
+    return lambda trial: (trial.measurement.cpu_us_per_query, trial.bytes_per_vector)
 
 
 def _beats(other: Trial, trial: Trial) -> bool:
-    ours = (trial.measured.recall, -trial.measured.cpu_us_per_query, -trial.bytes_per_vector)
-    theirs = (other.measured.recall, -other.measured.cpu_us_per_query, -other.bytes_per_vector)
+    ours = (trial.measurement.recall, -trial.measurement.cpu_us_per_query, -trial.bytes_per_vector)
+    theirs = (other.measurement.recall, -other.measurement.cpu_us_per_query, -other.bytes_per_vector)
     return theirs != ours and all(their >= our for their, our in zip(theirs, ours, strict=True))

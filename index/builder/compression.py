@@ -67,9 +67,9 @@ def compress(
         fitting = ", ".join(str(parts) for parts in range(1, dim + 1) if dim % parts == 0)
         raise ConfigError(f"compression.subquantizers is {subquantizers}; d = {dim} divides into {fitting}.")
     rotated = rotated and len(vectors) >= CODEWORDS
-    learnt_from = sample(vectors, training_vectors, rng)
-    rotation = _learn_rotation(learnt_from, subquantizers) if rotated else None
-    quantizer = _learn(_rotate(learnt_from, rotation), subquantizers, device)
+    rows = sample(vectors, training_vectors, rng)
+    rotation = _learn_rotation(rows, subquantizers) if rotated else None
+    quantizer = _learn(_rotate(rows, rotation), subquantizers, device)
     codes = _encode(quantizer, vectors, rotation)
     decoder = ProductQuantizer(_codebooks(quantizer), rotation)
     mse, cosine = distortion(vectors, decoder, codes)
@@ -138,7 +138,7 @@ def _learn(vectors: Vectors, subquantizers: int, device: Device) -> faiss.Produc
     quantizer = _unlearnt(vectors.shape[1], subquantizers, device)
     part_dim = quantizer.dsub
     wide_dim = QUICK_COLUMNS * -(-part_dim // QUICK_COLUMNS)
-    points = _enough(vectors)
+    points = _repeated(vectors)
     wide = np.zeros((len(points), subquantizers, wide_dim), dtype=np.float32)
     wide[:, :, :part_dim] = points.reshape(-1, subquantizers, part_dim)
     learner = _unlearnt(subquantizers * wide_dim, subquantizers, device)
@@ -159,7 +159,7 @@ def _unlearnt(dim: int, subquantizers: int, device: Device) -> faiss.ProductQuan
     return quantizer
 
 
-def _enough(vectors: Vectors) -> Vectors:
+def _repeated(vectors: Vectors) -> Vectors:
     """The vectors repeated until k-means works, and works fast."""
     if len(vectors) == 0:
         vectors = np.zeros((1, vectors.shape[1]), dtype=np.float32)

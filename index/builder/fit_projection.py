@@ -61,8 +61,8 @@ def fit_projection(
     scales = np.ones(vectors.shape[1])
     scales[-1] = scale
     stretch, shrink = _stretch(queries / scales)
-    learnt_from = sample(vectors, SAMPLE, rng)
-    centred = learnt_from * scales
+    rows = sample(vectors, SAMPLE, rng)
+    centred = rows * scales
     centred -= centred.mean(axis=0)
     covariance = centred.T @ centred / max(1, len(centred))
     variances, directions = np.linalg.eigh(stretch @ covariance @ stretch)  # ascending, the weakest first
@@ -71,7 +71,7 @@ def fit_projection(
     for_vectors = scales[:, np.newaxis] * (stretch @ directions)
     return FittedProjection(
         for_vectors.astype(np.float32),
-        (learnt_from.mean(axis=0) @ for_vectors).astype(np.float32),
+        (rows.mean(axis=0) @ for_vectors).astype(np.float32),
         ((shrink @ directions) / scales[:, np.newaxis]).astype(np.float32),
     )
 

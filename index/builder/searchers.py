@@ -45,7 +45,7 @@ class ChosenSearcher:
     entity_type: str
     entry: IndexEntry
     gate: Gate
-    judged: Measurement
+    judgement: Measurement
     trials: tuple[Trial, ...]
     trial: Trial
     missed: tuple[Trial, ...]
@@ -73,28 +73,30 @@ class SearcherStage:
             sweep = _Sweep(self.config, self.device, vectors, draw, Path(name))
             trials = sweep.settled(sweep.trials(with_hnsw))
             judgements = sweep.judgements(trials)
-            best, judged = max(judgements, key=lambda judgement: judgement[1].recall)
+            best, judgement = max(judgements, key=lambda pair: pair[1].recall)
             file = self._keep(entity_type, best.spec, Path(name))
         metric = f"recall@{index.recall_at}"
-        recall = {metric: judged.recall} | {f"{metric} {kind}": value for kind, value in judged.recall_by_kind.items()}
+        by_kind = {f"{metric} {kind}": value for kind, value in judgement.recall_by_kind.items()}
+        recall = {metric: judgement.recall} | by_kind
         entry = best.spec.entry(file, index.recall_at).model_copy(
             update={
                 "recall": {name: round(value, 4) for name, value in recall.items()},
-                "cpu_us_per_query": round(judged.cpu_us_per_query, 1),
+                "cpu_us_per_query": round(judgement.cpu_us_per_query, 1),
                 "bytes_per_vector": round(best.bytes_per_vector, 1),
             }
         )
-        gate = Gate(metric=f"{metric} of {entity_type}", floor=index.target_recall, measured=judged.recall)
+        gate = Gate(metric=f"{metric} of {entity_type}", floor=index.target_recall, measured=judgement.recall)
         missed = tuple(trial for trial, _ in judgements if trial is not best)
-        return ChosenSearcher(entity_type, entry, gate, judged, tuple(trials), best, missed)
+        return ChosenSearcher(entity_type, entry, gate, judgement, tuple(trials), best, missed)
 
     def _keep(self, entity_type: str, spec: IndexSpec, directory: Path) -> str | None:
         """Move the chosen file to its place in the version; None for an exact search, which needs none."""
         if spec.kind == "exact":
             return None
         file = self.layout.index(entity_type, spec.extension)
-        made, kept = directory / spec.file_name, self.writer.path(file)
-        for source, target in ((made, kept), (projection_file(made), projection_file(kept))):
+        trial_file, index_file = directory / spec.file_name, self.writer.path(file)
+        pairs = ((trial_file, index_file), (projection_file(trial_file), projection_file(index_file)))
+        for source, target in pairs:
             source.replace(target)
             self.writer.add(target.relative_to(self.writer.root).as_posix())
         return file
@@ -120,8 +122,8 @@ class _Sweep:
             seconds = 0.0 if shared.kind == "exact" else self._write(shared, path)
             size_bytes = path.stat().st_size if path.exists() else self.vectors.nbytes
             for spec in alike:
-                measured = measure(self._open(spec), self._first)
-                trials.append(Trial(spec, measured, size_bytes / max(1, n), seconds))
+                measurement = measure(self._open(spec), self._first)
+                trials.append(Trial(spec, measurement, size_bytes / max(1, n), seconds))
         return trials
 
     def settled(self, trials: list[Trial]) -> list[Trial]:
@@ -130,8 +132,8 @@ class _Sweep:
         while doubtful := [trial for trial in undecided(trials, self.config.index) if trial.spec not in again]:
             spec = doubtful[0].spec
             again.add(spec)
-            measured = measure(self._open(spec), self._more)
-            trials = [replace(trial, measured=measured) if trial.spec == spec else trial for trial in trials]
+            measurement = measure(self._open(spec), self._more)
+            trials = [replace(trial, measurement=measurement) if trial.spec == spec else trial for trial in trials]
         return trials
 
     def judgements(self, trials: Sequence[Trial]) -> list[tuple[Trial, Measurement]]:
@@ -156,12 +158,12 @@ class _Sweep:
         threads = self.config.threads or os.cpu_count() or 1
         faiss.omp_set_num_threads(threads)
         write_index(
-            spec, self.vectors, self._learnt_from, path, seed=self.config.seed, threads=threads, device=self.device
+            spec, self.vectors, self._learning_queries, path, seed=self.config.seed, threads=threads, device=self.device
         )
         return time.process_time() - started
 
     @cached_property
-    def _learnt_from(self) -> Vectors:
+    def _learning_queries(self) -> Vectors:
         return self.draw(self.config.index.queries).queries
 
     @cached_property

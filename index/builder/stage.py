@@ -160,11 +160,11 @@ class SpaceStage:
 
     def _users_with_edges(self) -> Bool[npt.NDArray[np.bool_], " users"]:
         """Who has a training edge of any relation from the default user type."""
-        found = np.zeros(self.counts[self.default.user_type], dtype=np.bool_)
+        engaged = np.zeros(self.counts[self.default.user_type], dtype=np.bool_)
         for position, relation in enumerate(self.run.graph.relations):
             if relation.source == self.default.user_type:
-                found |= np.diff(map_array(self.writer.path(self.layout.edges(position, "targets")[0]))) > 0
-        return found
+                engaged |= np.diff(map_array(self.writer.path(self.layout.edges(position, "targets")[0]))) > 0
+        return engaged
 
     def warnings(self, clusters: ClustersEntry) -> Iterator[str]:
         """What a person should know of the mixtures: users with edges and without modes, times in odd units."""

@@ -86,8 +86,8 @@ def test_what_misses_the_floor_when_judged_gives_way_to_what_finds_more(
     stage = replace(stage, config=stage.config.model_copy(update={"index": index}))
     chosen = stage.build("item", vectors, draw(0.01, 0.01, 30.0), with_hnsw=False)
     assert chosen.missed
-    assert all(trial.measured.at_least >= target for trial in chosen.missed)
+    assert all(trial.measurement.at_least >= target for trial in chosen.missed)
     assert (chosen.entry.kind == "exact") == (target == 1.0)
     assert chosen.gate.passed
-    assert chosen.judged.recall == chosen.gate.measured
+    assert chosen.judgement.recall == chosen.gate.measured
     assert chosen.entry.depth == chosen.trial.spec.depth

@@ -55,11 +55,7 @@ def _candidates(slate: Slate, *, explain: bool) -> Any:
     columns = (slate.ids(), slate.picks.scores, modes)
     if not explain:
         return list(map(Candidate, *columns))
-    return list(map(Candidate, *columns, _whys(slate)))
-
-
-def _whys(slate: Slate) -> list[Why]:
-    return [Why(pick.rank, pick.score, pick.source) for pick in slate.picks]
+    return list(map(Candidate, *columns, [Why(pick.rank, pick.score, pick.source) for pick in slate.picks]))
 
 
 def _explanation(slate: Slate) -> Explanation:

@@ -16,7 +16,7 @@ from service.problems import invalid, problem_of_decoding
 from service.settings import Limits
 from service.versions.loaded import Loaded
 from service.wire.common import MAX_ID_CHARACTERS, is_id, text_of, texts_of
-from service.wire.recommend import BatchAnswer, BatchBody, BatchItem, Engagement, RecommendBody
+from service.wire.recommend import BatchAnswer, BatchBody, Engagement, RecommendBody
 
 _body = msgspec.json.Decoder(RecommendBody)
 _batch = msgspec.json.Decoder(BatchBody)
@@ -82,7 +82,11 @@ async def recommend_batch(call: Call) -> Reply:
         batch_item(user, plan if isinstance(plan, QueryError) else next(slates), degraded)
         for user, plan in zip(users, plans, strict=True)
     ]
-    return Reply(_encode(_batch_answer(items, loaded.version, call.request_id)))
+    ok = sum(item.status == "ok" for item in items)
+    answer = BatchAnswer(
+        version=loaded.version, request_id=call.request_id, results=items, ok=ok, failed=len(items) - ok
+    )
+    return Reply(_encode(answer))
 
 
 async def _slates(call: Call, loaded: Loaded, plans: Sequence[Plan], degraded: list[str]) -> list[Slate]:
@@ -110,11 +114,6 @@ async def _plan(
         return error
 
 
-def _batch_answer(items: list[BatchItem], version: str, request_id: str) -> BatchAnswer:
-    ok = sum(item.status == "ok" for item in items)
-    return BatchAnswer(version=version, request_id=request_id, results=items, ok=ok, failed=len(items) - ok)
-
-
 def check_limits(body: RecommendBody | BatchBody, limits: Limits) -> None:
     """Raises Problem 422 for more than the settings allow."""
     if body.k > limits.k_max:
@@ -132,7 +131,7 @@ def request_of(body: RecommendBody | BatchBody, user: str | None, space: Space) 
     inline = body.engagements if isinstance(body, RecommendBody) else []
     return RecommendRequest(
         user=user,
-        engagements=_inline(inline, body.relation or space.entry.default.relation),
+        engagements=_edges_of(inline, body.relation or space.entry.default.relation),
         k=body.k,
         space=body.space,
         user_type=body.user_type,
@@ -146,7 +145,8 @@ def request_of(body: RecommendBody | BatchBody, user: str | None, space: Space) 
     )
 
 
-def _inline(engagements: Sequence[Engagement], default: str) -> LiveEdges:
+def _edges_of(engagements: Sequence[Engagement], default: str) -> LiveEdges:
+    """The engagements of one request as edges to add; `default` is the relation of those that name none."""
     if not engagements:
         return NO_LIVE_EDGES
     added: dict[str, list[str]] = {}

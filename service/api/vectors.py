@@ -76,7 +76,9 @@ def octets_reply(vectors: Matrix, rows: Rows, version: str) -> Reply:
 
 def items_of(ids: Sequence[str], vectors: Matrix, rows: Rows, encoding: Encoding) -> list[dict[str, object]]:
     """One item for each id: found with its vector, or not found."""
-    values: list[Any] = _base64_each(vectors) if encoding == "base64" else list(vectors)
+    values: list[Any] = list(np.ascontiguousarray(vectors))
+    if encoding == "base64":
+        values = [base64.b64encode(row).decode("ascii") for row in values]
     return [
         {"id": external, "status": "found", "vector": value}
         if row != ABSENT
@@ -88,11 +90,6 @@ def items_of(ids: Sequence[str], vectors: Matrix, rows: Rows, encoding: Encoding
 def encoded(vector: Shaped[npt.NDArray[Any], " columns"], encoding: Encoding) -> object:
     """One vector for a JSON document."""
     return base64.b64encode(vector.tobytes()).decode("ascii") if encoding == "base64" else vector
-
-
-def _base64_each(vectors: Matrix) -> list[str]:
-    contiguous = np.ascontiguousarray(vectors)
-    return [base64.b64encode(row).decode("ascii") for row in contiguous]
 
 
 def json_reply(document: dict[str, object], headers: dict[str, str] | None = None) -> Reply:

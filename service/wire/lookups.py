@@ -1,4 +1,8 @@
-"""The JSON of embeddings, features, codebooks, similar and score."""
+"""The JSON of embeddings, features, codebooks, similar and score.
+
+Answers with vectors are written straight from arrays, and never made as these types: the document is made from them,
+and every answer is held against it by a test.
+"""
 
 from typing import Annotated, Literal
 

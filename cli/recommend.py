@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import JsonFlag, emit, line, table
+from cli.output import JsonFlag, emit, line, printable, table
 from cli.versions import BundlesOption, path_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def recommend(
 def _answer(user: str, slate: "Slate", explain: bool) -> dict[str, object]:
     return {
         "user": user,
+        "known": slate.known,
         "version": slate.version,
         "strategy": slate.strategy,
         "relation": slate.relation,
@@ -66,6 +67,8 @@ def _rows(slate: "Slate", explain: bool) -> list[list[object]]:
 def _show(user: str, slate: "Slate", explain: bool) -> None:
     title = f"{slate.candidate_type} for {user} by {slate.relation}: strategy {slate.strategy}, version {slate.version}"
     table(title, _columns(explain), _rows(slate, explain))
+    if not slate.known:
+        line(f"The version does not know {printable(user)}: nothing of theirs was in the graph that it was trained on.")
     if slate.fallback is not None:
         line(f"fallback: {slate.fallback}")
     if slate.short:

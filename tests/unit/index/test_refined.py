@@ -15,9 +15,11 @@ class Shallow:
     def __init__(self, vectors: npt.NDArray[np.float32]) -> None:
         self._vectors = vectors
         self.depths: list[int] = []
+        self.wanted: list[int] = []
 
     def candidates(self, queries: npt.NDArray[np.float32], n_candidates: int, depth: int) -> npt.NDArray[np.int64]:
         self.depths.append(depth)
+        self.wanted.append(n_candidates)
         order = np.argsort(-(queries @ self._vectors.T), axis=1)[:, :n_candidates]
         return np.where(np.arange(order.shape[1]) < depth, order, -1).astype(np.int64)
 
@@ -64,3 +66,24 @@ def test_most_of_the_rows_are_scanned_at_once(vectors: npt.NDArray[np.float32], 
     source = Shallow(vectors)
     assert len(RefinedSearcher(vectors, source, depth=1).search(query, 900)[0].rows) == 900
     assert source.depths == [1]
+
+
+@pytest.mark.parametrize(
+    ("k", "in_rows", "wanted", "depth"),
+    [
+        pytest.param(1, False, 30, 50, id="fewer are the best of as many candidates as recall was measured with"),
+        pytest.param(20, False, 30, 50, id="as many as measured"),
+        pytest.param(80, False, 120, 50, id="more, of lists: no deeper"),
+        pytest.param(80, True, 120, 200, id="more, of rows: deeper in proportion"),
+        pytest.param(1, True, 30, 50, id="fewer, of rows: as deep as measured"),
+    ],
+)
+def test_every_k_is_asked_as_recall_was_measured(
+    vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32], k: int, in_rows: bool, wanted: int, depth: int
+) -> None:
+    source = Shallow(vectors)
+    searcher = RefinedSearcher(vectors, source, depth=50, refine=1.5, recall_at=20, depth_in_rows=in_rows)
+    searcher.search(query, k)
+    assert (source.wanted[0], source.depths[0]) == (wanted, depth)
+    searcher.search(query, k, depth=7)  # whoever names a depth gets that one
+    assert 7 in source.depths

@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
 
 from pydantic import (
+    ConfigDict,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -17,10 +17,18 @@ from bundle.errors import ConfigError
 from bundle.records import Record, first_error
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+# A sum of weighted edges stays far from the end of float64 on either side.
+Weight = Annotated[float, Field(ge=0.0, le=1e9)]
 IndexKind = Literal["exact", "hnsw", "ivf_sq8", "ivf_pq", "pq"]
 
 
-class IndexConfig(Record):
+class Section(Record):
+    """One table of settings; `inf` and `nan`, which TOML has, are no settings."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class IndexConfig(Section):
     """What the searchers must reach; the configuration that does it most cheaply is chosen.
 
     `kind` and the parameters below it fix what would otherwise be swept.
@@ -41,7 +49,7 @@ class IndexConfig(Record):
     queries: PositiveInt = 500
 
 
-class ClusterConfig(Record):
+class ClusterConfig(Section):
     """The one k-means of a space. `types` defaults to the default relation's target, `count` to a rule on size."""
 
     count: PositiveInt | None = None
@@ -51,27 +59,27 @@ class ClusterConfig(Record):
     list_length: NonNegativeInt = 1000
 
 
-class SmoothingConfig(Record):
+class SmoothingConfig(Section):
     """kNN-Embed: a user's mixture is mixed with those of the nearest users, `share` being the neighbours' part."""
 
     neighbours: PositiveInt = 10
     share: Share = 0.2
 
 
-class MixtureConfig(Record):
+class MixtureConfig(Section):
     """How engagements become modes: how many, and what an engagement counts.
 
     `half_life` is in the unit of the graph's time column: an engagement that old counts one half.
     """
 
     modes: PositiveInt = 10
-    relation_weights: dict[str, NonNegativeFloat] = {}
+    relation_weights: dict[str, Weight] = {}
     edge_weights: bool = False
     half_life: PositiveFloat | None = None
     smoothing: SmoothingConfig | None = None
 
 
-class CompressionConfig(Record):
+class CompressionConfig(Section):
     """Product quantisation of the embeddings: 4·d/`subquantizers` times smaller; `rotated` learns an OPQ rotation."""
 
     subquantizers: PositiveInt | None = None
@@ -79,7 +87,7 @@ class CompressionConfig(Record):
     training_vectors: PositiveInt = 32_768
 
 
-class BuildConfig(Record):
+class BuildConfig(Section):
     """All settings of a build. `default_relation` is what `/recommend` ranks by when a request names none."""
 
     default_relation: str | None = None

@@ -14,6 +14,7 @@ from bundle.layout import SpaceLayout
 from bundle.manifest import ClustersEntry, CompressionEntry, DefaultQuery, EntityEntry, RelationEntry
 from bundle.prepared import id_files
 from bundle.run import Run
+from bundle.verify import require_finite
 from bundle.writer import BundleWriter
 from index.builder.clocks import clocks, time_warnings
 from index.builder.clusters import Clustering, candidate_lists, cluster
@@ -80,7 +81,9 @@ class SpaceStage:
         for name in (*self.run.vectors, "relations"):
             state = self.run.optimizer_file(name)
             if state.exists():
-                self.writer.array(self.layout.optimizer(name), map_array(state))
+                sums = map_array(state)
+                require_finite(sums, str(state))
+                self.writer.array(self.layout.optimizer(name), sums)
 
     def edges(self) -> tuple[RelationEntry, ...]:
         """Both CSR directions and the most popular targets of every relation."""

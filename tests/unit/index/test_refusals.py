@@ -18,6 +18,9 @@ from tests.support.toy import write_toy_run
         ({"clusters": {"types": ["item", "item"]}}, "clusters.types"),
         ({"mixtures": {"relation_weights": {"hates": 1.0}}}, "mixtures.relation_weights"),
         ({"index": {"hnsw_links": 1}}, "hnsw_links"),
+        ({"mixtures": {"relation_weights": {"likes": float("inf")}}}, "mixtures.relation_weights.likes"),
+        ({"mixtures": {"half_life": float("inf")}}, "mixtures.half_life"),
+        ({"index": {"popularity_scale": float("nan")}}, "popularity_scale"),
     ],
 )
 def test_a_name_that_the_run_does_not_have_is_refused(tmp_path: Path, settings: dict[str, object], named: str) -> None:

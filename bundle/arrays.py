@@ -3,6 +3,7 @@
 import math
 import mmap
 import os
+import re
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,7 +42,7 @@ def map_array(path: Path) -> AnyArray:
         raise BundleIncomplete(f"{path} is missing. {AGAIN}") from error
     except OSError as error:
         raise BundleInvalid(f"{path} cannot be read: {error.strerror}. {AGAIN}") from error
-    except Exception as error:  # numpy evaluates the header as Python's literal, and passes on whatever that raises
+    except Exception as error:  # numpy's reader passes on whatever Python raises for a literal
         raise BundleInvalid(f"{path} is not a .npy array. {AGAIN}") from error
     if dtype.kind not in "biuf" or fortran_order or min(shape, default=0) < 0:
         raise BundleInvalid(f"{path} is not a plain array of numbers in C order. {AGAIN}")
@@ -54,10 +55,24 @@ def map_array(path: Path) -> AnyArray:
     return np.memmap(path, dtype, mode="r", offset=offset, shape=shape).view(np.ndarray)
 
 
+_HEADER = re.compile(
+    rb"\{ *'descr': *'(?P<type>[<>|=][a-zA-Z][0-9]+)', *'fortran_order': *(?P<fortran>True|False), *"
+    rb"'shape': *\((?P<shape>[0-9, ]*)\),? *\} *\n?"
+)
+
+
 def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    if np.lib.format.read_magic(file) == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    return np.lib.format.read_array_header_2_0(file)
+    """Shape, Fortran's order or not, type; the file is left where the numbers begin."""
+    version = np.lib.format.read_magic(file)
+    start, width = file.tell(), 2 if version == (1, 0) else 4
+    header = _HEADER.fullmatch(file.read(int.from_bytes(file.read(width), "little")))
+    if header is not None:
+        shape = tuple(map(int, filter(None, header["shape"].replace(b" ", b"").split(b","))))
+        return shape, header["fortran"] == b"True", np.dtype(header["type"].decode())
+    # Written in another order than numpy writes. Its own reader evaluates a literal, which takes longer and leaves
+    # objects that refer to one another: what opens many files in a process that lives long had better not need it.
+    file.seek(start)
+    return np.lib.format.read_array_header_1_0(file) if width == 2 else np.lib.format.read_array_header_2_0(file)
 
 
 def read_array(path: Path) -> AnyArray:

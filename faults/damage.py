@@ -34,8 +34,9 @@ from tests.support.service_bundle import user_ids, write_toy_bundle
 from tests.support.signing import rewrite_manifest
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
-FLIPS = 3  # bits of each file, at seeded places
+FLIPS = 2  # bits of each file, at seeded places
 BAD_BETWEEN_GOOD = 10
+CHANGES = 50  # of a running service's version, to a damaged one
 SERVICES_OF_A_KIND = 3
 
 Damage = Callable[[Path, Path, random.Random], None]  # of the version, the file in it, and the chance
@@ -76,11 +77,11 @@ def run(scratch: Path, seed: int, long: bool) -> Iterator[Outcome]:
     log.propagate = False  # a line for each refusal
     try:
         for kind, bundles in _harmed(scratch):
-            for name, file, damage in _damages(bundles / "harmed", rng, FLIPS * 100 if long else FLIPS):
+            for name, files, damage in _damages(bundles / "harmed", rng, FLIPS * 100 if long else FLIPS):
                 handler.damage = f"{kind} {name}"
                 counts.tried[name.partition(" ")[0]] += 1
-                with _harm(bundles, file, damage, rng):
-                    asyncio.run(_start(bundles, handler.damage, file, counts))
+                with _harm(bundles, files, damage, rng):
+                    asyncio.run(_start(bundles, handler.damage, counts))
                     _publish(bundles, handler.damage, counts)
             handler.damage = f"{kind}, changes of version"
             asyncio.run(_changes(bundles, rng, counts))
@@ -107,16 +108,16 @@ def _harmed(scratch: Path) -> Iterator[tuple[str, Path]]:
         yield kind, bundles
 
 
-def _damages(version: Path, rng: random.Random, flips: int) -> Iterator[tuple[str, Path, Damage]]:
-    """Every damage to be tried on `version`: what is done, to which file, and how."""
+def _damages(version: Path, rng: random.Random, flips: int) -> Iterator[tuple[str, tuple[Path, ...], Damage]]:
+    """Every damage to be tried on `version`: what is done, to which files, and how."""
     files = sorted(path.relative_to(version) for path in version.rglob("*") if path.is_file())
     for file in files:
-        yield from ((f"flip {file} ({number})", file, _flip) for number in range(flips))
-        yield from ((f"{name} {file}", file, damage) for name, damage in BY_FILE.items())
+        yield from ((f"flip {file} ({number})", (file,), _flip) for number in range(flips))
+        yield from ((f"{name} {file}", (file,), damage) for name, damage in BY_FILE.items())
         other = rng.choice([one for one in files if one != file])
-        yield f"swap {file} with {other}", file, _swap_with(other)
+        yield f"swap {file} with {other}", (file, other), _swap_with(other)
     for folder in sorted({file.parent for file in files} - {Path()}):
-        yield f"link-folder {folder}", folder, _link_out
+        yield f"link-folder {folder}", (folder,), _link_out
 
 
 def _flip(version: Path, file: Path, rng: random.Random) -> None:
@@ -196,21 +197,22 @@ BY_FILE: dict[str, Damage] = {
 
 
 @contextmanager
-def _harm(bundles: Path, file: Path, damage: Damage, rng: random.Random) -> Iterator[None]:
-    """Damage `harmed`, and put it back as it was afterwards."""
+def _harm(bundles: Path, files: tuple[Path, ...], damage: Damage, rng: random.Random) -> Iterator[None]:
+    """Damage `harmed`, and put its `files` back as they were afterwards."""
     harmed, whole = bundles / "harmed", bundles / ".whole"
     if not whole.exists():
         shutil.copytree(harmed, whole)
-    damage(harmed, file, rng)
+    damage(harmed, files[0], rng)
     try:
         yield
     finally:
-        shutil.rmtree(harmed)
-        shutil.copytree(whole, harmed)
-        outside = bundles / ".outside"
-        if outside.is_dir():
-            shutil.rmtree(outside)
-        outside.unlink(missing_ok=True)
+        for file in (bundles / ".outside", *(harmed / file for file in files)):
+            if file.is_dir() and not file.is_symlink():
+                shutil.rmtree(file)
+            file.unlink(missing_ok=True)
+        for file in files:
+            put_back = shutil.copytree if (whole / file).is_dir() else shutil.copy
+            put_back(whole / file, harmed / file)
 
 
 @cache
@@ -222,7 +224,7 @@ def _versions(bundles: Path) -> Versions:
     return Versions(_settings(bundles), VersionMetrics(CollectorRegistry()))
 
 
-async def _start(bundles: Path, damage: str, file: Path, counts: Counts) -> None:
+async def _start(bundles: Path, damage: str, counts: Counts) -> None:
     """What a service does when it starts on a damaged published version."""
     versions = _versions(bundles)
     try:
@@ -232,9 +234,8 @@ async def _start(bundles: Path, damage: str, file: Path, counts: Counts) -> None
             counts.served.append(damage)
         elif serving != "good":
             counts.no_start.append(damage)
-        reason = versions.refused.get("harmed", "")
-        if file.name not in reason and "harmed" not in reason:
-            counts.nameless.append(f"{damage}: {reason}")
+        if "harmed" not in versions.refused.get("harmed", ""):
+            counts.nameless.append(f"{damage}: {versions.refused}")
     finally:
         versions.close()
 
@@ -261,9 +262,9 @@ async def _changes(bundles: Path, rng: random.Random, counts: Counts) -> None:
     (bundles / CURRENT).write_text("good\n")
     try:
         await follow_once(versions)
-        for number, (name, file, damage) in enumerate(rng.sample(damages, len(damages))):
+        for number, (name, files, damage) in enumerate(rng.sample(damages, CHANGES)):
             before = versions.serving().version
-            with _harm(bundles, file, damage, rng):
+            with _harm(bundles, files, damage, rng):
                 (bundles / CURRENT).write_text("harmed\n")
                 await follow_once(versions)
             counts.tried["change"] += 1
@@ -284,10 +285,10 @@ def _services(scratch: Path, rng: random.Random, counts: Counts) -> None:
     for kind in ("exact", "hnsw", "faiss"):
         bundles = scratch / kind
         damages = list(_damages(bundles / "harmed", rng, 1))
-        for name, file, damage in rng.sample(damages, SERVICES_OF_A_KIND):
+        for name, files, damage in rng.sample(damages, SERVICES_OF_A_KIND):
             (bundles / CURRENT).write_text("good\n")
             publish(bundles, "harmed")
-            with _harm(bundles, file, damage, rng):
+            with _harm(bundles, files, damage, rng):
                 counts.tried["service"] += 1
                 _service(bundles, f"service, {kind} {name}", counts)
 

@@ -1,6 +1,6 @@
 """FAISS indexes as sources of candidates: inverted lists, product quantisation, HNSW graphs."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ class FaissSource:
         self._index = index
         self._projection = projection
         self._ivf = faiss.try_extract_index_ivf(index)
-        self._hnsw = isinstance(index, faiss.IndexHNSW)
-        # Making such an object takes as long as a tenth of a search.
-        self._parameters = lru_cache(maxsize=64)(self._parameters_for)
+        # Making such an object takes as long as a tenth of a search. Of a function and not of a method: an index that
+        # its own cache refers to would stay in memory after a swap, until the collector comes by, which is seldom.
+        self._parameters = lru_cache(maxsize=64)(partial(_parameters, index, self._ivf))
 
     def candidates(
         self, queries: Float32[npt.NDArray[np.float32], "q width"], n_candidates: int, depth: int
@@ -42,16 +42,17 @@ class FaissSource:
         labels: npt.NDArray[np.int64] = self._index.search(mapped, n_candidates, params=parameters)[1]
         return labels
 
-    def _parameters_for(self, depth: int) -> Any:
-        """What FAISS reads `depth` from, and never writes: threads share it."""
-        if self._hnsw:
-            return faiss.SearchParametersHNSW(efSearch=depth)
-        if self._ivf is None:
-            return None
-        parameters = faiss.SearchParametersIVF(nprobe=min(depth, self._ivf.nlist))
-        if isinstance(self._index, faiss.IndexPreTransform):
-            return faiss.SearchParametersPreTransform(index_params=parameters)
-        return parameters
+
+def _parameters(index: Any, ivf: Any, depth: int) -> Any:
+    """What FAISS reads `depth` from, and never writes: threads share it."""
+    if isinstance(index, faiss.IndexHNSW):
+        return faiss.SearchParametersHNSW(efSearch=depth)
+    if ivf is None:
+        return None
+    parameters = faiss.SearchParametersIVF(nprobe=min(depth, ivf.nlist))
+    if isinstance(index, faiss.IndexPreTransform):
+        return faiss.SearchParametersPreTransform(index_params=parameters)
+    return parameters
 
 
 def read_faiss(path: Path, projection: QueryProjection, size: int) -> FaissSource:

@@ -82,6 +82,12 @@ def open_plain(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def read_plain(path: Path, most_bytes: int = 64 << 20) -> bytes:
+    """The content of a small file, of which no more than `most_bytes` is read. Raises OSError as `open_plain`."""
+    with open_plain(path) as file:
+        return file.read(most_bytes)
+
+
 def make_durable(path: Path) -> None:
     """Wait until a file written earlier, or the names in a directory, would survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -20,6 +20,7 @@ from jaxtyping import Float32, Int32, Int64
 from pydantic import Field, ValidationError
 
 from bundle.arrays import AnyArray, map_array
+from bundle.disk import read_plain
 from bundle.errors import BundleError, RunError, RunIncomplete, UsageError
 from bundle.ids import IdKind, IdTable, IntIds, StringIds
 from bundle.layout import PART_NAME
@@ -222,7 +223,7 @@ def read_record(path: Path) -> GraphRecord:
     """Read `graph.json` of the prepared graph in `path`. Raises RunIncomplete, RunError."""
     file = path / COMMIT_FILE
     try:
-        record = GraphRecord.model_validate_json(file.read_bytes())
+        record = GraphRecord.model_validate_json(read_plain(file))
     except FileNotFoundError as error:
         raise RunIncomplete(
             f"{file} is missing, so {path} holds no finished graph. {_AGAIN.format(path=path)}"

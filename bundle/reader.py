@@ -11,7 +11,7 @@ import numpy as np
 
 from bundle.arrays import AGAIN, AnyArray, map_array
 from bundle.csr import Csr
-from bundle.disk import open_plain
+from bundle.disk import read_plain
 from bundle.errors import BundleAltered, BundleIncomplete, BundleInvalid, BundleNotFound
 from bundle.ids import IdTable, IntIds, StringIds
 from bundle.layout import MANIFEST, SpaceLayout
@@ -20,7 +20,6 @@ from bundle.pq import CODEWORDS, ProductQuantizer
 from bundle.space import Bundle, CandidateLists, Clusters, EntityTable, Relation, Space
 from bundle.verify import check_files, refusing
 
-MAX_MANIFEST_BYTES = 64 << 20
 QUERIES: tuple[Literal["centroid"], Literal["medoid"]] = ("centroid", "medoid")
 
 
@@ -30,8 +29,7 @@ def read_manifest(path: Path) -> Manifest:
     if file.is_symlink():
         raise BundleAltered(f"{file} points outside the version: it is a link. {AGAIN}")
     try:
-        with open_plain(file) as opened:
-            content = opened.read(MAX_MANIFEST_BYTES)
+        content = read_plain(file)
     except FileNotFoundError as error:
         raise BundleNotFound(
             f"{path} holds no finished version: {MANIFEST} is missing. "

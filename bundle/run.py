@@ -22,13 +22,13 @@ from jaxtyping import Float32
 from pydantic import NonNegativeInt, PositiveInt, ValidationError
 
 from bundle.arrays import AnyArray, map_array
-from bundle.disk import write_text
+from bundle.disk import read_plain, write_text
 from bundle.errors import BundleError, RunError, RunIncomplete
 from bundle.manifest import FileEntry
 from bundle.prepared import PreparedGraph, load_prepared
 from bundle.progress import SILENT, Progress
 from bundle.records import Record, first_error
-from bundle.verify import digest_of
+from bundle.verify import digest_of, refusing
 
 FORMAT_VERSION = 1
 RUN_FILE = "run.json"
@@ -82,6 +82,11 @@ def open_run(path: Path, progress: Progress = SILENT) -> Run:
 
     Raises RunIncomplete for a missing file, RunError for one that is not what `run.json` or `graph.json` says.
     """
+    with refusing(path, RunError, AGAIN):
+        return _open_run(path, progress)
+
+
+def _open_run(path: Path, progress: Progress) -> Run:
     record = _checked(path, path, progress)
     graph = load_prepared(path / GRAPH_DIRECTORY)
     if graph.digest != record.graph_digest:
@@ -103,9 +108,10 @@ def open_graph(run: Path, progress: Progress = SILENT) -> PreparedGraph:
     Raises as `open_run`.
     """
     _require_directory(run)
-    if (run / RUN_FILE).exists():
-        _checked(run, run / GRAPH_DIRECTORY, progress)
-    return load_prepared(run / GRAPH_DIRECTORY)
+    with refusing(run, RunError, AGAIN):
+        if (run / RUN_FILE).exists():
+            _checked(run, run / GRAPH_DIRECTORY, progress)
+        return load_prepared(run / GRAPH_DIRECTORY)
 
 
 def read_run_record(run: Path) -> RunRecord:
@@ -113,7 +119,7 @@ def read_run_record(run: Path) -> RunRecord:
     _require_directory(run)
     file = run / RUN_FILE
     try:
-        record = RunRecord.model_validate_json(file.read_bytes())
+        record = RunRecord.model_validate_json(read_plain(file))
     except FileNotFoundError as error:
         raise RunIncomplete(
             f"{file} is missing: this is no finished run. Train one with `twhin train`, or go on with --resume."
@@ -157,7 +163,7 @@ def _files(run: Path) -> list[str]:
 def _checked(run: Path, below: Path, progress: Progress) -> RunRecord:
     """The record of a run whose files in the directory `below` are what it says."""
     record, file = read_run_record(run), run / RUN_FILE
-    if (record.files or record.digest) and record.digest != _digest_of_record(json.loads(file.read_bytes())):
+    if (record.files or record.digest) and record.digest != _digest_of_record(json.loads(read_plain(file))):
         raise RunError(f"{file} differs from its own digest: it was damaged or changed. {AGAIN}")
     if record.files is None:
         with progress.stage(f"{run} is of an earlier release and has no digests: it cannot be checked", None, "files"):

@@ -31,18 +31,19 @@ def verify_bundle(bundle: Bundle, advance: Callable[[int], None] = lambda _: Non
 
 
 @contextmanager
-def refusing(path: Path) -> Iterator[None]:
-    """Make whatever goes wrong in reading the version at `path` a BundleError: what damage can raise has no end."""
+def refusing(path: Path, family: type[TwhinError] = BundleError, again: str = AGAIN) -> Iterator[None]:
+    """Make whatever goes wrong in reading the version, or the run, at `path` an error of its family, with what to do
+    `again`: what damage can raise has no end."""
     try:
         yield
-    except BundleError:
+    except family:
         raise
     except TwhinError as error:
-        raise BundleInvalid(f"{path}: {error}") from error
+        raise family(f"{path}: {error}") from error
     except OSError as error:
-        raise BundleInvalid(f"{error.filename or path} cannot be read: {error.strerror or error}. {AGAIN}") from error
+        raise family(f"{error.filename or path} cannot be read: {error.strerror or error}. {again}") from error
     except Exception as error:
-        raise BundleInvalid(f"{path} cannot be read: {type(error).__name__}: {error!s:.200}. {AGAIN}") from error
+        raise family(f"{path} cannot be read: {type(error).__name__}: {error!s:.200}. {again}") from error
 
 
 def check_files(root: Path, manifest: Manifest) -> None:

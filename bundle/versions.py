@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bundle.disk import full_disk_named, locked, make_durable, write_text
+from bundle.disk import full_disk_named, locked, make_durable, read_plain, write_text
 from bundle.errors import BundleAltered, BundleError, BundleInvalid, BundleNotFound, BundlesBusy, GateRefused
 from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, Gate, Manifest
@@ -64,7 +64,7 @@ def _created(path: Path) -> datetime:
 def current_version(bundles: Path) -> str | None:
     """The published version, None before the first publication."""
     try:
-        return (bundles / CURRENT).read_text(encoding="ascii", errors="backslashreplace").strip() or None
+        return _read_text(bundles / CURRENT).strip() or None
     except FileNotFoundError:
         return None
 
@@ -249,7 +249,7 @@ def _history(bundles: Path) -> list[str]:
     """What was published, in order, the current version last also when a kill kept it from being written down."""
     current = current_version(bundles)
     try:
-        history = (bundles / HISTORY).read_text(encoding="ascii", errors="backslashreplace").split()
+        history = _read_text(bundles / HISTORY).split()
     except FileNotFoundError:
         history = []
     return history if current is None or history[-1:] == [current] else [*history, current]
@@ -272,7 +272,7 @@ def _history_before_current(bundles: Path) -> list[str]:
 def _read_sums(bundles: Path) -> dict[str, str]:
     """The digests of the manifests as they were published, by version; a line that is none is passed over."""
     try:
-        text = (bundles / SUMS).read_text(encoding="ascii", errors="backslashreplace")
+        text = _read_text(bundles / SUMS)
     except FileNotFoundError:
         return {}
     return {match["version"]: match["digest"] for match in map(_SUM.fullmatch, text.splitlines()) if match}
@@ -280,6 +280,10 @@ def _read_sums(bundles: Path) -> dict[str, str]:
 
 def _write_sums(bundles: Path, sums: Mapping[str, str]) -> None:
     _write_lines(bundles / SUMS, [f"{digest}  {version}/{MANIFEST}" for version, digest in sums.items()])
+
+
+def _read_text(path: Path) -> str:
+    return read_plain(path).decode("ascii", errors="backslashreplace")
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

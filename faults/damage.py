@@ -1,4 +1,4 @@
-"""Damage: bits flipped, files cut, lengthened, linked, swapped and removed, in every file of a version.
+"""Damage: bits flipped, files cut, lengthened, linked, swapped and removed, in every file of a version and of a run.
 
 Three versions are harmed in turn: one searched exactly, one with an hnswlib index, one with FAISS's. Each was published
 after one that is good. A start and a change of version are made in this process, as the service makes them; some are
@@ -7,6 +7,7 @@ made again by real services.
 
 import asyncio
 import itertools
+import json
 import logging
 import os
 import random
@@ -22,7 +23,8 @@ from pathlib import Path
 import httpx
 from prometheus_client import CollectorRegistry
 
-from bundle.errors import BundleError
+from bundle.errors import BundleError, TwhinError
+from bundle.run import RUN_FILE, open_run, write_run_record
 from bundle.versions import CURRENT, publish
 from faults.outcome import Outcome
 from service.metrics import VersionMetrics
@@ -32,10 +34,12 @@ from service.versions.watcher import follow_once
 from tests.support.servers import ServiceProcess
 from tests.support.service_bundle import user_ids, write_toy_bundle
 from tests.support.signing import rewrite_manifest
+from tests.support.toy import write_toy_run
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 FLIPS = 2  # bits of each file, at seeded places
 BAD_BETWEEN_GOOD = 10
+FLIPS_OF_A_RUN = 10
 CHANGES = 50  # of a running service's version, to a damaged one
 SERVICES_OF_A_KIND = 3
 
@@ -54,6 +58,8 @@ class Counts:
     not_followed: list[str] = field(default_factory=list)
     followed: int = 0
     published: list[str] = field(default_factory=list)
+    runs: int = 0
+    read: list[str] = field(default_factory=list)
 
 
 class _Tracebacks(logging.Handler):
@@ -70,7 +76,7 @@ class _Tracebacks(logging.Handler):
 
 
 def run(scratch: Path, seed: int, long: bool) -> Iterator[Outcome]:
-    """Yields the promises of a version's damage. `long` flips a hundred times as many bits."""
+    """Yields what damage must not do. `long` flips a hundred times as many bits."""
     rng, counts = random.Random(seed), Counts()
     log, handler = logging.getLogger("twhin.versions"), _Tracebacks(counts)
     log.addHandler(handler)
@@ -86,6 +92,7 @@ def run(scratch: Path, seed: int, long: bool) -> Iterator[Outcome]:
             handler.damage = f"{kind}, changes of version"
             asyncio.run(_changes(bundles, rng, counts))
         _services(scratch, rng, counts)
+        _runs(scratch / "runs", rng, FLIPS_OF_A_RUN * 100 if long else FLIPS_OF_A_RUN, counts)
     finally:
         log.removeHandler(handler)
         log.propagate = True
@@ -314,18 +321,42 @@ def _service(bundles: Path, damage: str, counts: Counts) -> None:
         counts.tracebacks.append(damage)
 
 
+def _runs(directory: Path, rng: random.Random, flips: int, counts: Counts) -> None:
+    """A run is opened, as a build and an evaluation open it, with one of its files damaged."""
+    run = write_toy_run(directory / "harmed")
+    fields = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
+    write_run_record(run, {name: value for name, value in fields.items() if name != "format_version"})
+    for name, files, damage in list(_damages(run, rng, flips)):
+        before = [(run / file).read_bytes() for file in files if (run / file).is_file()]
+        with _harm(directory, files, damage, rng):
+            counts.runs += 1
+            try:
+                open_run(run)
+            except TwhinError:
+                continue
+            except Exception as error:
+                counts.tracebacks.append(f"run, {name}: {error!r}")
+                continue
+            # What leads to the same bytes elsewhere is the same run.
+            if before != [(run / file).read_bytes() for file in files if (run / file).is_file()]:
+                counts.read.append(name)
+
+
 def _outcomes(counts: Counts) -> Iterator[Outcome]:
     tried = sum(counts.tried.values())
     kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(counts.tried.items()))
 
     def outcome(promise: str, broken: list[str], of: str) -> Outcome:
-        return Outcome(promise, f"{len(broken)} of {of}" + "".join(f"; {each}" for each in broken[:3]), not broken)
+        return Outcome(
+            promise, f"{len(broken)} failures in {of}" + "".join(f"; {each}" for each in broken[:3]), not broken
+        )
 
-    yield outcome("served after a damage, at a start or a change of version", counts.served, f"{tried} ({kinds})")
-    yield outcome("no start although an earlier good version exists", counts.no_start, str(tried))
-    yield outcome("refused without the name of the version or the file", counts.nameless, str(tried))
-    yield outcome("tracebacks", counts.tracebacks, str(tried))
-    yield outcome("published although damaged", counts.published, str(tried))
     yield outcome(
-        "good versions not followed after ten bad ones: dead watchers", counts.not_followed, str(counts.followed)
+        "no damaged version is served after a start or a change of version", counts.served, f"{tried} ({kinds})"
     )
+    yield outcome("a start falls back to the earlier good version", counts.no_start, str(tried))
+    yield outcome("a refusal names the version", counts.nameless, str(tried))
+    yield outcome("no damaged version is published", counts.published, str(tried))
+    yield outcome("no damaged run is read", counts.read, str(counts.runs))
+    yield outcome("no traceback", counts.tracebacks, str(tried + counts.runs))
+    yield outcome("a good version after bad ones is followed", counts.not_followed, str(counts.followed))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bundle.disk import write_text
+from bundle.disk import read_plain, write_text
 from bundle.prepared import COMMIT_FILE, FORMAT_VERSION, Part
 from bundle.records import StrictRecord
 from graph.files import expand
@@ -90,6 +90,6 @@ def is_made_from(directory: Path, source: SourceRecord) -> bool:
     if not (directory / COMMIT_FILE).exists():
         return False
     try:
-        return SourceRecord.model_validate_json((directory / SOURCE_FILE).read_bytes()) == source
-    except (FileNotFoundError, ValidationError):
+        return SourceRecord.model_validate_json(read_plain(directory / SOURCE_FILE)) == source
+    except (OSError, ValidationError):
         return False

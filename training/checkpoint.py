@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from pydantic import ValidationError
 
 from bundle.arrays import read_array, save_array
-from bundle.disk import make_durable, write_text
+from bundle.disk import make_durable, read_plain, write_text
 from bundle.errors import RunError
 from bundle.prepared import PreparedGraph
 from bundle.records import Record, first_error
@@ -226,7 +226,7 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     if not file.exists():
         return None
     try:
-        return Checkpoint.model_validate_json(file.read_bytes())
+        return Checkpoint.model_validate_json(read_plain(file))
     except ValidationError as error:
         raise RunError(
             f"{file} cannot be read: {first_error(error)}. Delete {path} and train from the start."

@@ -195,3 +195,27 @@ async def test_an_erasure_says_when_a_reader_holds_it_up(tmp_path: Path) -> None
             while not store.describe()["healthy"]:  # noqa: ASYNC110 - whoever asks /readyz has no event either
                 await asyncio.sleep(0.05)
         assert b"USER1X" not in _bytes_in(tmp_path)
+
+
+def test_the_work_of_a_batch_depends_on_its_size_alone(tmp_path: Path) -> None:
+    """Counted in steps of SQLite's machine, which a busy computer does not change."""
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    with closing(schema.connect(tmp_path / "events.db")) as connection:
+        connection.set_progress_handler(step, 10)
+
+        def stored(user: str, first: int, count: int, most: int) -> int:
+            before = steps
+            with schema.transaction(connection, "BEGIN"):
+                schema.store(connection, [_event(user, first + number) for number in range(count)], most)
+            return steps - before
+
+        stored("full", 0, 5000, 5000)
+        few, many = stored("new", 0, 64, 5000), stored("full", 6000, 64, 10_000)
+        assert many < 1.5 * few, "however many the user has"
+        assert stored("full", 7000, 1024, 20_000) < 1.5 * 16 * many, "and in proportion to how many come"
+        assert stored("full", 9000, 1024, 5000) < 16 * many, "those without room are less work"

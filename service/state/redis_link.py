@@ -101,8 +101,11 @@ class RedisLink:
         return task
 
     async def ask(self, operation: Operation, lane: Lane, command: Command) -> object:
-        """The reply to one command. Raises StateError: at once while the breaker is open."""
-        (reply,) = await asyncio.shield(self.start(self.ask_all(operation, lane, [command])))
+        """The reply to one command. Raises StateError: at once while the breaker is open. Dropped if it is cancelled
+        before it has begun, and finished by itself if after.
+        """
+        await self._wait_for(lane)
+        (reply,) = await asyncio.shield(self.start(self._exchange(operation, lane, [command])))
         if isinstance(reply, StateError):
             raise reply
         return reply
@@ -112,14 +115,24 @@ class RedisLink:
 
         Raises StateError when there are no replies: at once while the breaker is open. Not to be cancelled.
         """
-        if lane.breaker.is_open:
-            raise StateError("the store of live engagements is not answering")
-        try:
-            async with asyncio.timeout(lane.seconds):
-                await lane.free.acquire()
-        except TimeoutError:  # all connections are busy: Redis is slow for so many, and not sick
-            self._shed("state_connections")
-            raise StateError("too many requests wait for the store of live engagements") from None
+        await self._wait_for(lane)
+        return await self._exchange(operation, lane, commands)
+
+    async def _wait_for(self, lane: Lane) -> None:
+        """Wait for a connection, which `_exchange` gives back."""
+        if not lane.breaker.is_open:
+            try:
+                async with asyncio.timeout(lane.seconds):
+                    await lane.free.acquire()
+            except TimeoutError:  # all connections are busy: Redis is slow for so many, and not sick
+                self._shed("state_connections")
+                raise StateError("too many requests wait for the store of live engagements") from None
+            if not lane.breaker.is_open:
+                return
+            lane.free.release()
+        raise StateError("the store of live engagements is not answering")
+
+    async def _exchange(self, operation: Operation, lane: Lane, commands: Sequence[Command]) -> list[object]:
         try:
             with self._metrics.timed(operation):
                 async with asyncio.timeout(lane.seconds), lane.client.pipeline(transaction=False) as pipe:
@@ -130,8 +143,7 @@ class RedisLink:
             raise self._unreachable(lane, error) from None
         finally:
             lane.free.release()
-        refusals = [reply for reply in replies if isinstance(reply, ResponseError)]
-        if not refusals:
+        if not any(isinstance(reply, ResponseError) for reply in replies):
             self.trouble.end(operation)
         return [self._refused(operation, reply) if isinstance(reply, ResponseError) else reply for reply in replies]
 

@@ -72,13 +72,17 @@ def write_text(path: Path, text: str, partial: Path | None = None) -> None:
     make_durable(path.parent)
 
 
+class NotPlain(OSError):
+    """A directory, a pipe or a device lies where a file should."""
+
+
 def open_plain(path: Path) -> BinaryIO:
-    """Open the file at `path` for reading. Raises OSError, also for what is no plain file: a directory, a device, or a
-    pipe, whose opening would wait for a writer for ever."""
+    """Open the file at `path` for reading. Raises OSError, which is NotPlain for what is no plain file: opening a pipe
+    would wait for a writer for ever, and a device may have no end."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a plain file", str(path))
+        raise NotPlain(errno.EINVAL, "not a plain file", str(path))
     return os.fdopen(descriptor, "rb")
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bundle.disk import full_disk_named, locked, make_durable, read_plain, write_text
+from bundle.disk import NotPlain, full_disk_named, locked, make_durable, read_plain, write_text
 from bundle.errors import BundleAltered, BundleError, BundleInvalid, BundleNotFound, BundlesBusy, GateRefused
 from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, Gate, Manifest
@@ -62,11 +62,8 @@ def _created(path: Path) -> datetime:
 
 
 def current_version(bundles: Path) -> str | None:
-    """The published version, None before the first publication."""
-    try:
-        return _read_text(bundles / CURRENT).strip() or None
-    except FileNotFoundError:
-        return None
+    """The published version, None before the first publication, or where CURRENT is lost."""
+    return _read_text(bundles / CURRENT).strip() or None
 
 
 def published(bundles: Path) -> tuple[str, int] | None:
@@ -248,10 +245,7 @@ def _through_the_gates(bundle: Bundle, gates: list[Gate], force_reason: str | No
 def _history(bundles: Path) -> list[str]:
     """What was published, in order, the current version last also when a kill kept it from being written down."""
     current = current_version(bundles)
-    try:
-        history = _read_text(bundles / HISTORY).split()
-    except FileNotFoundError:
-        history = []
+    history = _read_text(bundles / HISTORY).split()
     return history if current is None or history[-1:] == [current] else [*history, current]
 
 
@@ -271,11 +265,8 @@ def _history_before_current(bundles: Path) -> list[str]:
 
 def _read_sums(bundles: Path) -> dict[str, str]:
     """The digests of the manifests as they were published, by version; a line that is none is passed over."""
-    try:
-        text = _read_text(bundles / SUMS)
-    except FileNotFoundError:
-        return {}
-    return {match["version"]: match["digest"] for match in map(_SUM.fullmatch, text.splitlines()) if match}
+    lines = map(_SUM.fullmatch, _read_text(bundles / SUMS).splitlines())
+    return {match["version"]: match["digest"] for match in lines if match}
 
 
 def _write_sums(bundles: Path, sums: Mapping[str, str]) -> None:
@@ -283,7 +274,11 @@ def _write_sums(bundles: Path, sums: Mapping[str, str]) -> None:
 
 
 def _read_text(path: Path) -> str:
-    return read_plain(path).decode("ascii", errors="backslashreplace")
+    """The content of the file at `path`; nothing where there is none, or no plain one."""
+    try:
+        return read_plain(path).decode("ascii", errors="backslashreplace")
+    except (FileNotFoundError, NotPlain):
+        return ""
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

@@ -1,6 +1,7 @@
 """The directory of versions: publish, roll back, prune, and what is refused."""
 
 import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from bundle.versions import (
     REMOVING_PREFIX,
     current_path,
     current_version,
+    earlier_versions,
     list_versions,
     prune,
     publish,
@@ -201,3 +203,28 @@ def test_a_version_without_its_manifest_is_not_listed(tmp_path: Path, write: Wri
     path = write("one")
     (path / "manifest.json").unlink()
     assert list_versions(tmp_path) == []
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [Path.unlink, lambda file: file.write_text(""), lambda file: file.write_bytes(b"\xff\0/.."), _pipe, _directory],
+)
+def test_where_current_is_lost_the_history_says_what_to_serve(
+    tmp_path: Path, write: Write, damage: Callable[[Path], object]
+) -> None:
+    for name in ("one", "two"):
+        write(name)
+        publish(tmp_path, name)
+    damage(tmp_path / CURRENT)
+    assert current_version(tmp_path) not in ("one", "two")
+    assert earlier_versions(tmp_path) == ["two", "one"]

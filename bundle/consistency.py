@@ -50,7 +50,7 @@ class _SpaceFaults:
     def _entities(self) -> Faults:
         layout = self._layout
         for name, table in self._space.entities.items():
-            yield from _id_faults(layout.ids(name, table.ids.kind), table.ids)
+            yield from id_faults(layout.ids(name, table.ids.kind), table.ids)
             golden = layout.pq(name, "golden")
             if table.quantizer is None or table.codes is None or golden not in self._bundle.manifest.files:
                 continue
@@ -78,20 +78,20 @@ class _SpaceFaults:
             if weights is not None and weights.min(initial=0) < 0:
                 yield targets[2], "holds a negative weight"
             popular = self._layout.popular(relation.position)
-            yield from _range_faults(popular, relation.popular, n_targets)
+            yield from range_faults(popular, relation.popular, n_targets)
             in_degrees = relation.sources.degrees()[relation.popular]
             if len(np.unique(relation.popular)) < len(relation.popular) or np.any(np.diff(in_degrees) > 0):
                 yield popular, "is not in the order of falling in-degree, each row once"
 
     def _clusters(self) -> Faults:
         clusters, layout = self._space.clusters, self._layout
-        yield from _range_faults(layout.clusters("medoid_types"), clusters.medoid_types, len(clusters.types))
+        yield from range_faults(layout.clusters("medoid_types"), clusters.medoid_types, len(clusters.types))
         members = np.zeros(len(clusters.centroids), dtype=np.int64)
         for position, name in enumerate(clusters.types):
             table = self._space.entities[name]
             medoids = clusters.medoid_rows[clusters.medoid_types == position]
-            yield from _range_faults(layout.clusters("medoid_rows"), medoids, len(table))
-            yield from _range_faults(layout.assignment(name), clusters.assignment[name], len(clusters.centroids))
+            yield from range_faults(layout.clusters("medoid_rows"), medoids, len(table))
+            yield from range_faults(layout.assignment(name), clusters.assignment[name], len(clusters.centroids))
             members += _counts(clusters.assignment[name], len(members))
         if not np.array_equal(members, clusters.sizes):
             yield layout.clusters("sizes"), "counts other members than the clusters have"
@@ -100,7 +100,7 @@ class _SpaceFaults:
         mixtures, layout = self._space.clusters.mixtures, self._layout
         indptr, clusters, weights = (layout.mixtures(part) for part in ("indptr", "clusters", "weights"))
         yield from _offset_faults(indptr, mixtures.indptr)
-        yield from _range_faults(clusters, mixtures.indices, len(self._space.clusters.centroids))
+        yield from range_faults(clusters, mixtures.indices, len(self._space.clusters.centroids))
         lengths = mixtures.degrees()
         if lengths.max(initial=0) > self._space.entry.clusters.modes:
             yield indptr, f"gives a user more than {self._space.entry.clusters.modes} modes"
@@ -116,7 +116,7 @@ class _SpaceFaults:
     def _lists(self) -> Faults:
         for (name, query), lists in self._space.clusters.lists.items():
             rows, scores = (self._layout.candidate_list(name, query, part) for part in ("rows", "scores"))
-            yield from _range_faults(rows, lists.rows, len(self._space.entities[name]))
+            yield from range_faults(rows, lists.rows, len(self._space.entities[name]))
             if np.any(lists.scores[:, 1:] > lists.scores[:, :-1]):
                 yield scores, "does not hold the best candidate of each list first"
             ordered = np.sort(lists.rows, axis=1)
@@ -135,7 +135,7 @@ class _SpaceFaults:
                     yield file, f"is {state.dtype} {state.shape}, expected float32 {allowed[0]}, none below 0"
 
 
-def _id_faults(files: tuple[str, ...], ids: IdTable) -> Faults:
+def id_faults(files: tuple[str, ...], ids: IdTable) -> Faults:
     if isinstance(ids, IntIds):
         for block in _blocks(ids.values):
             if block[0] < 0 or np.any(block[1:] <= block[:-1]):
@@ -166,7 +166,7 @@ def _all_utf8(parts: Iterable[bytes]) -> bool:
 
 def _csr_faults(files: tuple[str, str, str], csr: Csr, n_columns: int) -> Faults:
     yield from _offset_faults(files[0], csr.indptr)
-    yield from _range_faults(files[1], csr.indices, n_columns)
+    yield from range_faults(files[1], csr.indices, n_columns)
     first = 1
     for block in _blocks(csr.indices):
         # A row that is no larger than the one before it must begin another row of the adjacency.
@@ -186,7 +186,7 @@ def _only_at_row_starts(indptr: npt.NDArray[np.int64], positions: npt.NDArray[np
     return bool(np.all(indptr[np.searchsorted(indptr, positions)] == positions))
 
 
-def _range_faults(file: str, numbers: AnyArray, stop: int) -> Faults:
+def range_faults(file: str, numbers: AnyArray, stop: int) -> Faults:
     if any(block.min() < 0 or block.max() >= stop for block in _blocks(numbers)):
         yield file, f"holds a number outside 0 to {stop - 1}"
 

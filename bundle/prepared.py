@@ -19,7 +19,8 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int32, Int64
 from pydantic import Field, ValidationError
 
-from bundle.arrays import AnyArray, map_array
+from bundle.arrays import AnyArray, forget_pages, map_array
+from bundle.consistency import id_faults, range_faults
 from bundle.disk import read_plain
 from bundle.errors import BundleError, RunError, RunIncomplete, UsageError
 from bundle.ids import IdKind, IdTable, IntIds, StringIds
@@ -31,6 +32,7 @@ COMMIT_FILE = "graph.json"
 # Where more than this share of the held-out edges cannot be predicted, a warning says so.
 MOST_HELD_OUT = 0.5
 Part = Literal["edges", "valid", "test"]
+PARTS: tuple[Part, ...] = ("edges", "valid", "test")
 RowArray = Int32[npt.NDArray[np.int32], " _"]
 
 
@@ -250,12 +252,33 @@ def part_file(path: Path, part: Part, relation: int, column: str) -> Path:
     return path / part / f"{relation:03d}.{column}.npy"
 
 
+def check_rows(graph: PreparedGraph) -> None:
+    """Raise RunError when an edge names a row that its entity type does not have: nothing that follows looks again."""
+    counts = {entity.name: entity.count for entity in graph.entities}
+    for relation in graph.relations:
+        for part in PARTS:
+            edges = relation.part(part)
+            for column, rows, kind in (("src", edges.src, relation.source), ("dst", edges.dst, relation.target)):
+                file = part_file(graph.path, part, relation.index, column)
+                for path, fault in range_faults(str(file), rows, counts[kind]):
+                    raise RunError(f"The prepared graph is damaged: {path} {fault}. {_AGAIN.format(path=graph.path)}")
+                forget_pages(rows)
+
+
+def check_ids(graph: PreparedGraph) -> None:
+    """Raise RunError when ids do not ascend, so that a search would miss some, or are no text."""
+    for entity in graph.entities:
+        files = tuple(map(str, id_files(graph.path, entity.name, entity.ids.kind)))
+        for path, fault in id_faults(files, entity.ids):
+            raise RunError(f"The prepared graph is damaged: {path} {fault}. {_AGAIN.format(path=graph.path)}")
+
+
 def _open_entity(path: Path, record: EntityRecord) -> EntityTable:
-    arrays = [map_array(file) for file in id_files(path, record.name, record.id)]
-    ids: IdTable = IntIds(arrays[0]) if record.id == "int64" else StringIds(arrays[0], arrays[1])
-    if len(ids) != record.count:
-        raise RunError(_length(id_files(path, record.name, record.id)[0], len(ids), record.count))
-    return EntityTable(record.name, ids)
+    files = id_files(path, record.name, record.id)
+    if record.id == "int64":
+        return EntityTable(record.name, IntIds(_array(files[0], np.int64, record.count)))
+    offsets = _array(files[0], np.int64, record.count + 1)
+    return EntityTable(record.name, StringIds(offsets, _array(files[1], np.uint8, int(offsets[-1]))))
 
 
 def _open_relation(path: Path, index: int, record: RelationRecord) -> PreparedRelation:
@@ -289,12 +312,17 @@ def _held_out(path: Path, part: Part, index: int, count: int) -> Edges:
 
 
 def _column(path: Path, part: Part, index: int, column: str, count: int) -> AnyArray:
-    file = part_file(path, part, index, column)
+    return _array(part_file(path, part, index, column), _COLUMN_TYPES[column], count)
+
+
+_COLUMN_TYPES: dict[str, type[np.generic]] = {"src": np.int32, "dst": np.int32, "weight": np.float32, "time": np.int64}
+
+
+def _array(file: Path, dtype: type[np.generic], count: int) -> AnyArray:
     array = map_array(file)
-    if len(array) != count:
-        raise RunError(_length(file, len(array), count))
+    if array.dtype != dtype or array.shape != (count,):
+        raise RunError(
+            f"{file} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {(count,)}. "
+            "Delete the graph directory and prepare it again."
+        )
     return array
-
-
-def _length(file: Path, found: int, expected: int) -> str:
-    return f"{file} has {found} entries, graph.json says {expected}. Delete the graph directory and prepare it again."

@@ -8,7 +8,6 @@ optimizer/<type>.npy     float32 [n]: row-wise Adagrad sums; relations.npy likew
 metrics.jsonl            what was reported while it was trained
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -25,10 +24,10 @@ from bundle.arrays import AnyArray, map_array
 from bundle.disk import read_plain, write_text
 from bundle.errors import BundleError, RunError, RunIncomplete
 from bundle.manifest import FileEntry
-from bundle.prepared import PreparedGraph, load_prepared
+from bundle.prepared import PreparedGraph, check_ids, check_rows, load_prepared
 from bundle.progress import SILENT, Progress
 from bundle.records import Record, first_error
-from bundle.verify import digest_of, refusing
+from bundle.verify import digest_of, digest_of_fields, find_damaged, refusing
 
 FORMAT_VERSION = 1
 RUN_FILE = "run.json"
@@ -99,6 +98,11 @@ def _open_run(path: Path, progress: Progress) -> Run:
         for entity in graph.entities
     }
     relation_vectors = _array(path / "relations.npy", (len(graph.relations), 2, record.dim))
+    if record.files is None:  # what damage could do then is found as far as the numbers show it
+        _check_graph(graph)
+        for name, array in [*vectors.items(), ("relations", relation_vectors)]:
+            if not np.isfinite(array).all():
+                raise RunError(f"The vectors of {name} in {path} hold NaN or Inf. {AGAIN}")
     return Run(path, record, graph, vectors, relation_vectors)
 
 
@@ -109,9 +113,11 @@ def open_graph(run: Path, progress: Progress = SILENT) -> PreparedGraph:
     """
     _require_directory(run)
     with refusing(run, RunError, AGAIN):
-        if (run / RUN_FILE).exists():
-            _checked(run, run / GRAPH_DIRECTORY, progress)
-        return load_prepared(run / GRAPH_DIRECTORY)
+        finished = _checked(run, run / GRAPH_DIRECTORY, progress) if (run / RUN_FILE).exists() else None
+        graph = load_prepared(run / GRAPH_DIRECTORY)
+        if finished is None or finished.files is None:
+            _check_graph(graph)
+        return graph
 
 
 def read_run_record(run: Path) -> RunRecord:
@@ -138,18 +144,12 @@ def write_run_record(run: Path, fields: Mapping[str, object]) -> None:
     }
     entries = {name: entry.model_dump(mode="json", exclude_none=True) for name, entry in files.items()}
     record = {"format_version": FORMAT_VERSION, **fields, "files": entries}
-    write_text(run / RUN_FILE, json.dumps({**record, "digest": _digest_of_record(record)}, indent=1) + "\n")
+    write_text(run / RUN_FILE, json.dumps({**record, "digest": digest_of_fields(record)}, indent=1) + "\n")
 
 
 def _require_directory(run: Path) -> None:
     if not run.is_dir():
         raise RunIncomplete(f"{run} does not exist. Name a run directory that `twhin train --run DIR` wrote.")
-
-
-def _digest_of_record(record: Mapping[str, object]) -> str:
-    """SHA-256 of every field but the digest itself, in canonical JSON."""
-    fields = {name: value for name, value in record.items() if name != "digest"}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _files(run: Path) -> list[str]:
@@ -163,22 +163,24 @@ def _files(run: Path) -> list[str]:
 def _checked(run: Path, below: Path, progress: Progress) -> RunRecord:
     """The record of a run whose files in the directory `below` are what it says."""
     record, file = read_run_record(run), run / RUN_FILE
-    if (record.files or record.digest) and record.digest != _digest_of_record(json.loads(read_plain(file))):
+    if (record.files or record.digest) and record.digest != digest_of_fields(json.loads(read_plain(file))):
         raise RunError(f"{file} differs from its own digest: it was damaged or changed. {AGAIN}")
     if record.files is None:
         with progress.stage(f"{run} is of an earlier release and has no digests: it cannot be checked", None, "files"):
             return record
-    entries = {run / name: entry for name, entry in record.files.items() if (run / name).is_relative_to(below)}
-    total = sum(entry.size_bytes for entry in entries.values())
-    with progress.stage(f"checking {run}", total, "bytes") as stage:
-        for path, entry in entries.items():
-            try:
-                intact = path.stat().st_size == entry.size_bytes and digest_of(path, stage.advance) == entry.sha256
-            except FileNotFoundError as error:
-                raise RunIncomplete(f"{path} is missing. {AGAIN}") from error
-            if not intact:
-                raise RunError(f"{path} differs from its digest in {RUN_FILE}: it was damaged or changed. {AGAIN}")
-    return record
+    listed = {name: entry for name, entry in record.files.items() if (run / name).is_relative_to(below)}
+    with progress.stage(f"checking {run}", sum(entry.size_bytes for entry in listed.values()), "bytes") as stage:
+        damaged = find_damaged(run, {name: entry.sha256 for name, entry in listed.items()}, stage.advance)
+    if damaged is None:
+        return record
+    if damaged.exists():
+        raise RunError(f"{damaged} differs from its digest in {RUN_FILE}: it was damaged or changed. {AGAIN}")
+    raise RunIncomplete(f"{damaged} is missing. {AGAIN}")
+
+
+def _check_graph(graph: PreparedGraph) -> None:
+    check_ids(graph)
+    check_rows(graph)
 
 
 def _array(file: Path, shape: tuple[int, ...]) -> AnyArray:

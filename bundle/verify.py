@@ -1,8 +1,9 @@
 """Is a version what its manifest says? Names and sizes at once, digests byte by byte, then the numbers."""
 
 import hashlib
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -102,6 +103,22 @@ def check_digests(
     for name in manifest.files if names is None else names:
         if digest_of(root / name, advance) != manifest.files[name].sha256:
             raise BundleAltered(f"{root / name} differs from its digest in the manifest. {AGAIN}")
+
+
+def find_damaged(
+    root: Path, digests: Mapping[str, str], advance: Callable[[int], None] = lambda _: None
+) -> Path | None:
+    """The first file below `root` that is missing or is not what its SHA-256 says; None when all are whole."""
+    for name, digest in digests.items():
+        if not (root / name).is_file() or digest_of(root / name, advance) != digest:
+            return root / name
+    return None
+
+
+def digest_of_fields(fields: Mapping[str, object]) -> str:
+    """SHA-256 of every field but `digest`, in canonical JSON: what a record says of itself under that name."""
+    others = {name: value for name, value in fields.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def digest_of(path: Path, advance: Callable[[int], None] = lambda _: None) -> str:

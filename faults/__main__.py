@@ -14,7 +14,7 @@ from pathlib import Path
 
 from faults.outcome import Outcome
 
-PARTS = ("reading", "gates", "damage", "http", "overload", "state", "browser", "processes")
+PARTS = ("reading", "gates", "damage", "runs", "http", "overload", "state", "browser", "processes")
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 """Partitions on disk: each save is a new generation of files, so a checkpoint's own files are never overwritten."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -14,6 +15,7 @@ from bundle.disk import make_durable, read_plain, write_text
 from bundle.errors import RunError
 from bundle.prepared import PreparedGraph
 from bundle.records import Record, first_error
+from bundle.verify import digest_of, digest_of_fields, find_damaged
 from training.config import TrainConfig
 from training.initial import InitialTables
 from training.model import EmbeddingTable, Relations
@@ -50,7 +52,11 @@ class Position(Record):
 
 
 class Checkpoint(Record):
-    """`state.json`. `dealt` is the epoch whose hash put the rows where they are; `generations` are of every file."""
+    """`state.json`. `dealt` is the epoch whose hash put the rows where they are; `generations` are of every file.
+
+    `files` are the digests of the files and `digest` that of all other fields; a checkpoint of an earlier release has
+    neither.
+    """
 
     format_version: int = 1
     graph_digest: str
@@ -61,6 +67,8 @@ class Checkpoint(Record):
     position: Position
     relations: int
     generations: dict[str, int]
+    files: dict[str, str] | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,7 @@ class PartitionFiles:
         self._generations: dict[str, int] = {}
         self._relations = 0
         self._kept: set[tuple[str, int]] = set()
+        self._digests: dict[str, str] = {}
 
     def load(self, partition: int) -> Tables:
         """Read one partition of every entity type."""
@@ -125,6 +134,15 @@ class PartitionFiles:
         `state.json` is replaced last.
         """
         generation = self._relations + 1
+        save_array(self._file("relations", generation, "vectors"), relations.vectors)
+        save_array(self._file("relations", generation, "state"), relations.accumulator)
+        before, self._kept = self._kept, {*self._generations.items(), ("relations", generation)}
+        files = [self._file(name, saved, part) for name, saved in sorted(self._kept) for part in ("vectors", "state")]
+        for file in files:
+            if file.name not in self._digests:
+                make_durable(file)
+                self._digests[file.name] = digest_of(file)
+        self._digests = {file.name: self._digests[file.name] for file in files}
         state = Checkpoint(
             graph_digest=key.graph_digest,
             config=key.config,
@@ -134,14 +152,11 @@ class PartitionFiles:
             position=position,
             relations=generation,
             generations=self._generations,
+            files=self._digests,
         )
-        for name, saved in set(self._generations.items()) - self._kept:
-            for part in ("vectors", "state"):
-                make_durable(self._file(name, saved, part))
-        save_array(self._file("relations", generation, "vectors"), relations.vectors)
-        save_array(self._file("relations", generation, "state"), relations.accumulator)
-        write_text(self._path / STATE, state.model_dump_json(indent=1) + "\n")
-        before, self._kept = self._kept, {*self._generations.items(), ("relations", generation)}
+        fields = state.model_dump(mode="json")
+        fields["digest"] = digest_of_fields(fields)
+        write_text(self._path / STATE, json.dumps(fields, indent=1) + "\n")
         self._relations = generation
         for name, old in before - self._kept:
             self._remove(name, old)
@@ -168,6 +183,7 @@ class PartitionFiles:
 
     def restore(self, checkpoint: Checkpoint) -> Relations:
         """Go back to a checkpoint: forget newer files and read the relations."""
+        self._digests = dict(checkpoint.files or {})
         self._generations = dict(checkpoint.generations)
         self._relations = checkpoint.relations
         self._kept = {*self._generations.items(), ("relations", checkpoint.relations)}
@@ -231,6 +247,18 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
         raise RunError(
             f"{file} cannot be read: {first_error(error)}. Delete {path} and train from the start."
         ) from error
+
+
+def check_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Raise RunError when a file of the checkpoint in directory `path`, or its record, is not what was written."""
+    advice = f"Delete {path.parent} and train from the start."
+    fields = json.loads((path / STATE).read_bytes())
+    if (checkpoint.files or checkpoint.digest) and checkpoint.digest != digest_of_fields(fields):
+        raise RunError(f"{path / STATE} differs from its own digest: it was damaged or changed. {advice}")
+    damaged = find_damaged(path, checkpoint.files or {})
+    if damaged is not None:
+        found = "differs from its digest: it was damaged or changed" if damaged.exists() else "is missing"
+        raise RunError(f"{damaged} {found}. {advice}")
 
 
 def _name(kind: int, partition: int) -> str:

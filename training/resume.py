@@ -8,7 +8,7 @@ from pathlib import Path
 from bundle.disk import locked
 from bundle.errors import UsageError
 from bundle.run import RUN_FILE, RunRecord, read_run_record
-from training.checkpoint import Checkpoint, RunKey, read_checkpoint
+from training.checkpoint import Checkpoint, RunKey, check_checkpoint, read_checkpoint
 from training.config import TrainConfig
 
 LOCK_FILE = "train.lock"
@@ -50,7 +50,7 @@ def find_earlier_work(run_dir: Path, key: RunKey, resume: bool) -> Found:
     """The checkpoint or the finished run in `run_dir`.
 
     Raises UsageError when there is one but `resume` was not asked for, or when it was made from another graph, with
-    other settings or from another warm start than `key` says; RunError when it cannot be read.
+    other settings or from another warm start than `key` says; RunError when it cannot be read or is damaged.
     """
     found = Found(read_checkpoint(run_dir / "checkpoint" / "tables"), _read_finished(run_dir))
     if (found.checkpoint or found.finished) and not resume:
@@ -67,6 +67,7 @@ def find_earlier_work(run_dir: Path, key: RunKey, resume: bool) -> Found:
     elif found.checkpoint:
         then = found.checkpoint
         _agree("checkpoint", RunKey(then.graph_digest, then.config, then.parent), key)
+        check_checkpoint(run_dir / "checkpoint" / "tables", then)
     return found
 
 

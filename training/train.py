@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundle.disk import full_disk_named, replacing
-from bundle.prepared import PreparedGraph
+from bundle.prepared import PreparedGraph, check_rows
 from bundle.progress import Progress, SilentProgress
 from training.checkpoint import MAKE_ROOM, RunKey
 from training.config import TrainConfig
@@ -55,6 +55,7 @@ def train(
             shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)  # left by a kill just before the end
             done = found.finished
             return RunSummary(run_dir, done.epochs, done.edges_seen, done.final_loss or 0.0, 0.0, 0.0, "")
+        check_rows(prepared)  # the kernel reads and writes wherever a row leads
         started, checkpoint, progress = time.perf_counter(), found.checkpoint, progress or SilentProgress()
         _bring_graph(prepared, run_dir)
         if config.devices > 1:

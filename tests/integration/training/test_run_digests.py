@@ -1,5 +1,6 @@
 """What a finished run consists of is written down with digests: damage is told, never built on."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -10,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle.errors import RunError, RunIncomplete
-from bundle.prepared import PreparedGraph
+from bundle.errors import DiskFull, RunError, RunIncomplete, TwhinError, UsageError
+from bundle.prepared import PreparedGraph, load_prepared
 from bundle.progress import SilentStage, Stage
 from bundle.run import open_graph, open_run
 from bundle.trained import open_trained
+from tests.integration.training.conftest import write_circles
+from tests.support.toy import write_toy_run
 from training.config import TrainConfig
 from training.train import train
 
@@ -34,8 +37,6 @@ class Heard:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of a small world."""
-    from tests.integration.training.conftest import write_circles
-
     directory = tmp_path_factory.mktemp("run")
     config = TrainConfig(dim=16, epochs=1, negatives_uniform=64, threads=1)
     train(write_circles(directory / "prepared"), directory / "run", config)
@@ -120,3 +121,52 @@ def test_a_run_of_an_earlier_release_is_read_and_it_is_said(whole: Path, tmp_pat
     heard = Heard()
     assert open_run(run, heard).dim == 16
     assert heard.names == [f"{run} is of an earlier release and has no digests: it cannot be checked"]
+
+
+def test_damage_to_a_run_without_digests_is_never_a_traceback(whole: Path, tmp_path: Path) -> None:
+    """It is told, or it changes numbers that could have been so; the toy has ids that are text."""
+    for run in (shutil.copytree(whole, tmp_path / "run"), write_toy_run(tmp_path / "toy")):
+        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        (run / "run.json").write_text(json.dumps({**record, "files": None, "digest": None}), encoding="utf-8")
+        rng, silent = np.random.default_rng(7), []
+        for file in files_of(run):
+            intact = file.read_bytes()
+            for place in rng.integers(0, 8 * min(len(intact), 128), 3).tolist():
+                flip(file, place)
+                with contextlib.suppress(TwhinError):
+                    open_run(run)
+                    silent.append(file)
+                file.write_bytes(intact)
+        assert len(silent) < 3 * len(files_of(run)) / 2
+
+
+def test_a_graph_whose_rows_lead_nowhere_is_not_trained(config: TrainConfig, tmp_path: Path) -> None:
+    """The kernel would read and write beside its tables."""
+    graph = write_circles(tmp_path / "graph")
+    file = tmp_path / "graph" / "edges" / "001.dst.npy"
+    flip(file, 8 * file.stat().st_size - 3)
+    with pytest.raises(RunError, match=r"001\.dst\.npy holds a number outside 0 to 99"):
+        train(load_prepared(graph.path), tmp_path / "run", config)
+
+
+def test_a_damaged_checkpoint_is_told_and_not_gone_on_from(
+    circles: PreparedGraph, config: TrainConfig, tmp_path: Path
+) -> None:
+    """In every file, and in a hundred places of its record."""
+    run, rng, checkpoint = tmp_path / "run", np.random.default_rng(6), tmp_path / "run" / "checkpoint" / "tables"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "000.0000.g3.vectors.npy.partial").symlink_to("/dev/full")  # the third save finds no room
+    with pytest.raises(DiskFull):
+        train(circles, run, config.model_copy(update={"checkpoint_seconds": 1e-9}))
+    listed = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["files"]
+    assert len(listed) == 6
+    for file in [checkpoint / name for name in (*listed, "state.json")]:
+        size, intact = 8 * (file.stat().st_size - 1), file.read_bytes()
+        places = rng.integers(0, size, 100 if file.name == "state.json" else 1)
+        for bit in (3, *places.tolist(), size - 1):
+            flip(file, bit)
+            with pytest.raises((RunError, UsageError)) as told:  # in what must agree: that it does not
+                train(circles, run, config, resume=True)
+            assert "\n" not in str(told.value)
+            file.write_bytes(intact)
+    assert train(circles, run, config, resume=True).epochs == config.epochs

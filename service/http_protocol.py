@@ -141,6 +141,13 @@ class HttpProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._stalled = None
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client may stop sending when it has asked: it gets the answers to what is complete."""
+        if self._in_body or not self._answers_are_due():
+            return False
+        self.cycle.keep_alive = False
+        return True
+
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         if self._due is None and not self._in_body:
@@ -199,6 +206,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._replaying:
             self._replaying = False
             return
+        if [name for name, _ in self.headers].count(b"host") > 1:
+            raise ValueError("addressed to two")  # to the parser, which takes it for a fault of the head
         super().on_headers_complete()
         self._due = None
         self._in_body = self.transport.client_is_sending = True

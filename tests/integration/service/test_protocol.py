@@ -72,6 +72,9 @@ class _Connection:
         headers = http.client.parse_headers(io.BytesIO(head.partition(b"\r\n")[2]))
         return int(head.split()[1]), self._reader.read(int(headers["content-length"] or 0))
 
+    def stop_sending(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+
     def end(self) -> None:
         self._reader.close()
         self._socket.close()
@@ -167,6 +170,7 @@ def test_a_declared_body_is_never_run(url: str, connection: _Connection, offer: 
         b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
         b"Transfer-Encoding : chunked\r\n",
         b" folded: yes\r\n",
+        b"Host: elsewhere\r\n",
     ],
 )
 @pytest.mark.parametrize("offer", ["none", "java"])
@@ -238,6 +242,17 @@ def test_a_client_that_waits_for_100_continue(url: str) -> None:
     assert refused.answer()[0] == 415, "at once, without the body"
     assert refused.answer()[0] == 0
     refused.end()
+
+
+def test_a_client_that_stops_sending_gets_its_answers(url: str) -> None:
+    made = _Connection(url).send(_post(b"", BODY) + _chunked(b"", BODY) + NEXT)
+    made.stop_sending()
+    assert [made.answer()[0] for _ in range(4)] == [200, 200, 200, 0]
+    made.end()
+    cut = _Connection(url).send(_post(b"", BODY)[:-5])
+    cut.stop_sending()
+    assert cut.answer()[0] == 0
+    cut.end()
 
 
 def test_a_body_in_a_coding_that_nobody_asked_for_is_refused(connection: _Connection) -> None:

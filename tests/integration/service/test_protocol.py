@@ -58,7 +58,7 @@ class _Connection:
         for part in parts:
             self._socket.sendall(part)
             if len(parts) > 1:
-                time.sleep(0.02)
+                time.sleep(0.005)
         return self
 
     def answer(self) -> tuple[int, bytes]:

@@ -29,6 +29,7 @@ from service.state.write_queue import Append, QueueFull, WriteQueue
 FEW_EVENTS = 64
 ADDED_AT_ONCE = 256
 ANY_NUMBER = 10**9
+BULK_CONNECTIONS = 2
 # Several writes are under way at once, since each takes a round trip. What one has keeps the event loop for a
 # millisecond when it is sent and when it is answered.
 WRITES_UNDER_WAY_MAX = 4
@@ -73,6 +74,7 @@ class RedisStore:
         self._shed = shed
         self._link = RedisLink(
             Lane("reads", address, timeout, connections),
+            Lane("reads of many", address, write_timeout, BULK_CONNECTIONS),
             Lane("writes", address, write_timeout, connections),
             prefix=prefix,
             retry_seconds=retry_seconds,
@@ -117,7 +119,7 @@ class RedisStore:
         raise self._link.no_redis(lane)
 
     async def _add_up(self, owner: Owner) -> tuple[tuple[bytes, int], LiveEdges]:
-        state, events = await self._read(self._link.patient, owner, None, ANY_NUMBER)
+        state, events = await self._read(self._link.bulk, owner, None, ANY_NUMBER)
         return state, await asyncio.get_running_loop().run_in_executor(self._adder, self._net_effect, owner, events)
 
     def _net_effect(self, owner: Owner, events: bytes) -> LiveEdges:

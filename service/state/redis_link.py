@@ -67,13 +67,14 @@ class Lane:
 
 
 class RedisLink:
-    """Reads are asked in the `quick` lane, what nobody who looks at candidates waits for in the `patient` one: a reply
-    that is late for the one says nothing of the other.
+    """Reads are asked in the `quick` lane, those of users with many events in the `bulk` one, and what nobody who looks
+    at candidates waits for in the `patient` one: a reply that is late for one says nothing of the others.
     """
 
     def __init__(
         self,
         quick: Lane,
+        bulk: Lane,
         patient: Lane,
         *,
         prefix: str,
@@ -83,12 +84,14 @@ class RedisLink:
     ) -> None:
         """All keys begin with `prefix`: words of Redis that repeat one are not logged."""
         self.quick = quick
+        self.bulk = bulk
         self.patient = patient
+        self._lanes = quick, bulk, patient
         self.trouble = Trouble()
         self._prefix = prefix
         self._metrics = metrics
         self._shed = shed
-        for lane in (quick, patient):
+        for lane in self._lanes:
             lane.breaker = Breaker(partial(self._ping, lane), retry_seconds)
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -154,26 +157,25 @@ class RedisLink:
 
     async def disconnect(self) -> None:
         """Whatever is on the connections now may be anybody's."""
-        await self.quick.client.connection_pool.disconnect()
-        await self.patient.client.connection_pool.disconnect()
+        for lane in self._lanes:
+            await lane.client.connection_pool.disconnect()
 
     async def close(self) -> None:
         """Give up what is under way."""
-        for lane in (self.quick, self.patient):
+        for lane in self._lanes:
             await lane.breaker.close()
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        await self.quick.client.aclose()
-        await self.patient.client.aclose()
+        for lane in self._lanes:
+            await lane.client.aclose()
 
     async def _ping(self, lane: Lane) -> None:
         async with asyncio.timeout(lane.seconds):
             reply: object = await lane.client.ping()
             if reply != b"PONG":
                 raise ConnectionError
-        other = self.patient if lane is self.quick else self.quick
-        self._metrics.opened(other.breaker.is_open)
+        self._metrics.opened(any(other.breaker.is_open for other in self._lanes if other is not lane))
         self.trouble.end(f"connection for {lane.name}")
 
     def _refused(self, operation: Operation, error: ResponseError) -> Refused:

@@ -16,8 +16,12 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def partition_values(path: Path) -> dict[str, str | None]:
-    """What the folders above `path` say that are called `name=value`; the innermost counts."""
-    pairs = [folder.split("=", 1) for folder in path.parent.parts if "=" in folder]
+    """What the folders above `path`, and above what it links to, say that are called `name=value`.
+
+    The innermost counts, and that of the path before that of the link's target.
+    """
+    folders = (*path.resolve().parent.parts, *path.parent.parts)
+    pairs = [folder.split("=", 1) for folder in folders if "=" in folder]
     return {unquote(name): None if value == _NULL else unquote(value) for name, value in pairs if name}
 
 

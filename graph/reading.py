@@ -48,7 +48,7 @@ def read_inputs(graph: GraphFile, inputs: list[EdgeInput], directory: Path, prog
         label = spec.name if edge_input.part == "edges" else f"{spec.name} ({edge_input.part})"
         with progress.stage(f"reading {label}", edge_input.size, "B") as stage:
             if edge_input.repeats:
-                stage.note(f"{len(edge_input.repeats)} further names of the same files left out")
+                stage.note(f"further names of the same files left out: {len(edge_input.repeats)}")
             for batch in reader.batches(edge_input.paths, stage):
                 _set_aside(batch, spec, spooled, reading)
         reading.spooled.append(spooled)

@@ -167,7 +167,8 @@ def test_columns_in_the_names_of_folders_of_files_without_a_header(tmp_path: Pat
 def test_a_column_of_the_file_counts_before_one_of_the_folders(tmp_path: Path) -> None:
     written(tmp_path, "w=9/w=7/e.csv", "w=9/f.csv")
     written(tmp_path, "w=9/w=7/g.csv", content="src,dst\n5,6\n")
-    assert weights(prepared(tmp_path, '"**/*.csv"')) == [2, 2, 7]
+    (tmp_path / "latest.csv").symlink_to(tmp_path / "w=9" / "w=7" / "g.csv")
+    assert weights(prepared(tmp_path, '["latest.csv", "**/*.csv"]')) == [7, 2, 2]
 
 
 def test_a_bad_value_in_the_name_of_a_folder_is_found_there(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from graph.files import open_edge_file
 from graph.schema import RelationSpec
 
 FILES, LONG_FILES = 10_000, 100_000
-BOUNDARIES, LONG_BOUNDARIES = 24, 1_000
+BOUNDARIES, LONG_BOUNDARIES = 12, 1_000
 Row = tuple[Any, ...]
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {

@@ -83,7 +83,7 @@ def test_a_graph_that_is_missing_or_damaged_is_refused(tmp_path: Path, follows: 
         load_prepared(out)
     prepare(follows("src,dst\n1,2\n2,3\n"), out)
     np.save(out / "edges" / "000.src.npy", np.zeros(1, dtype=np.int32))
-    with pytest.raises(RunError, match=r"000\.src\.npy has 1 entries, graph.json says 2"):
+    with pytest.raises(RunError, match=r"000\.src\.npy is int32 \(1,\), expected int32 \(2,\)"):
         load_prepared(out)
     (out / "edges" / "000.src.npy").unlink()
     with pytest.raises(RunError, match=r"000\.src\.npy is missing"):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 from bundle.errors import TwhinError
-from service.call import ASGIApp, Call, ClientGone, Message, Receive, Reply, Scope, Send
+from service.call import ASGIApp, Call, ClientGone, Message, Receive, Reply, Scope, Send, new_request_id
 from service.metrics import RouteMetrics
 from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, overloaded, problem_of
 from service.routes import Route, RouteTable
@@ -22,6 +22,13 @@ log = logging.getLogger("twhin.access")
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 NO_STORE = (b"cache-control", b"no-store")
 WITHOUT_BODY = (204, 304)
+NO_ROOM = "too many requests are in work"
+BUSY = overloaded(NO_ROOM)
+TURNED_AWAY = (
+    f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: {CONTENT_TYPE}\r\nx-request-id: {{}}\r\n"
+    f"retry-after: {BUSY.headers['retry-after']}\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
+    "{}content-length: {}\r\n\r\n"
+)
 
 
 class Gateway:
@@ -39,13 +46,16 @@ class Gateway:
             await self._framework(scope, receive, send)
             return
         started = time.perf_counter()
+        admission = self._runtime.admission
+        scope["twhin.begun"] = True
+        admission.arrived -= scope.get("twhin.whole", False)
         call = Call(scope, receive, self._runtime)
         sender = _Sender(send, call.request_id, closing=self._runtime.draining)
         try:
             reply = await self._answer(call)
             if reply is None:
                 scope["twhin.request_id"] = call.request_id
-                scope["root_path"], scope["path"] = self._prefix, self._prefix + self._path(call)
+                scope["root_path"], scope["path"] = self._prefix, self._prefix + self._path(call.scope)
                 await self._framework(scope, receive, sender)
             else:
                 await sender.reply(reply)
@@ -54,10 +64,36 @@ class Gateway:
         finally:
             self._observe(call, sender.status, time.perf_counter() - started)
 
+    def turned_away(self, scope: Scope) -> bytes | None:
+        """The whole answer, head and body, to a request for which there is no room; None when it is let in.
+
+        Asked by the protocol when a head has arrived.
+        """
+        found = self._table.find(self._path(scope))
+        route = None if found is None else found[0].get(scope["method"])
+        if route is None or route.probe:
+            return None
+        admission = self._runtime.admission
+        if not admission.full:
+            scope["twhin.arrived"] = admission.arrival()
+            return None
+        self._runtime.metrics.shed("concurrency")
+        self._metrics[route.label].answered(503, 0.0)
+        request_id = new_request_id()
+        body = BUSY.body(request_id)
+        closing = "connection: close\r\n" if self._runtime.draining else ""
+        return TURNED_AWAY.format(request_id, closing, len(body)).encode() + body
+
+    def whole(self, scope: Scope) -> None:
+        """Count a request that is complete before it is begun: one of many that the event loop has read in one turn."""
+        if "twhin.arrived" in scope and "twhin.begun" not in scope:
+            scope["twhin.whole"] = True
+            self._runtime.admission.arrived += 1
+
     async def _answer(self, call: Call) -> Reply | None:
         """The answer to `call`, None where the framework has it: whatever goes wrong, it is a problem document."""
         try:
-            found = self._table.find(self._path(call))
+            found = self._table.find(self._path(call.scope))
             if found is None:
                 self._runtime.origins.check_host(call.header(b"host"))
                 return None
@@ -78,9 +114,9 @@ class Gateway:
                 problem = Problem("internal", "the error is in the log under this request_id")
             return Reply(problem.body(call.request_id), CONTENT_TYPE, problem.status, problem.headers)
 
-    def _path(self, call: Call) -> str:
+    def _path(self, scope: Scope) -> str:
         """The path within the service: a proxy may have left its own prefix there or taken it away."""
-        path: str = call.scope["path"]
+        path: str = scope["path"]
         return path[len(self._prefix) :] if self._prefix and path.startswith(f"{self._prefix}/") else path
 
     async def _run(self, route: Route, call: Call) -> Reply:
@@ -97,37 +133,51 @@ class Gateway:
         if call.scope["query_string"] and route.scope != "open":
             call.query()  # raises for what the route has no use for
         self._refuse_when_full()
-        call.deadline = asyncio.get_running_loop().time() + self._seconds(call)
+        since = call.scope.get("twhin.arrived", time.monotonic())
+        call.deadline = since + self._seconds(call)
         arrived = route.request is None
         try:
             async with asyncio.timeout_at(None if route.patient else call.deadline):
                 if not arrived:
-                    await call.read_body()
+                    since = await self._read_body(call, since)
                     arrived = True
                     self._refuse_when_full()
-                return await self._handle(route, call)
+                reply = await self._handle(route, call)
+            now = time.monotonic()
+            if not (route.writes or route.patient):
+                runtime.admission.answered(now - since)
+            if now > call.deadline and not route.patient:  # a busy loop comes late to its timers too
+                raise TimeoutError
+            return reply
         except TimeoutError:
             runtime.metrics.shed("deadline")
             # What has not arrived by now would be taken for an answer's worth of time again: the connection ends.
             headers = {} if arrived else {"connection": "close"}
             raise Problem("deadline_exceeded", "the request's time is over", headers=headers) from None
 
+    async def _read_body(self, call: Call, since: float) -> float:
+        """Read the body. Returns when the request was whole: `since`, unless its client was slower than its head."""
+        before = time.monotonic()
+        await call.read_body()
+        now = time.monotonic()
+        return since if now - before < 0.001 else now
+
     def _refuse_when_full(self) -> None:
         """Raises Problem 503. Asked before a body is read and again when it is there: a slot is a whole request's."""
-        if self._runtime.inflight >= self._runtime.settings.limits.concurrency_max:
+        if self._runtime.admission.full:
             self._runtime.metrics.shed("concurrency")
-            raise overloaded("too many requests are in work")
+            raise overloaded(NO_ROOM)
 
     async def _handle(self, route: Route, call: Call) -> Reply:
         runtime = self._runtime
-        runtime.inflight += 1
+        runtime.admission.inflight += 1
         try:
             if runtime.tracing is None:
                 return await route.handler(call)
             with runtime.tracing.span(call.route, call.method, call.request_id, call.header(b"traceparent")):
                 return await route.handler(call)
         finally:
-            runtime.inflight -= 1
+            runtime.admission.inflight -= 1
 
     def _seconds(self, call: Call) -> float:
         """The time that the answer may take: what the client asks for, within the limits."""

@@ -3,6 +3,8 @@ bounded in size and time, refusals wait for the answers before them, and an answ
 """
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import httptools
@@ -16,6 +18,10 @@ FRAMING = (b"content-length", b"transfer-encoding")
 PIECE_BYTES = 16 << 10
 # Bytes of chunk sizes and the like for one byte of body: a client that sends single bytes as chunks needs 5.
 OVERHEAD = 8
+
+
+def _nothing(scope: Any) -> None:
+    """What an application does that knows no admission."""
 
 
 class Connection:
@@ -51,7 +57,8 @@ class Connection:
         self._closing = True
         self._flush()
         if self.client_is_sending and not self._transport.is_closing():
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # the client has gone
+                self._transport.write_eof()
             self._transport.resume_reading()
             self._loop.call_later(self.LINGER_SECONDS, self._transport.close)
         else:
@@ -92,6 +99,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.transport = Connection(transport, self.loop)
         self._running: RequestResponseCycle | None = None
+        self._turned_away: Callable[[Any], bytes | None] = getattr(self.app, "turned_away", _nothing)
+        self._whole: Callable[[Any], None] = getattr(self.app, "whole", _nothing)
         self._refusal: Problem | None = None
         self._replaying = False
         self._in_body = False
@@ -208,9 +217,9 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if [name for name, _ in self.headers].count(b"host") > 1:
             raise ValueError("addressed to two")  # to the parser, which takes it for a fault of the head
-        super().on_headers_complete()
         self._due = None
         self._in_body = self.transport.client_is_sending = True
+        super().on_headers_complete()
         if self.expect_100_continue:
             # Who gets an answer instead of "100 Continue" may send the body or not: its next bytes could be anything.
             self.cycle.keep_alive = False
@@ -225,11 +234,21 @@ class HttpProtocol(HttpToolsProtocol):
             return  # only the head is over: see _ignore_upgrade
         self._in_body = self.transport.client_is_sending = False
         self._due = None
+        self._whole(self.cycle.scope)
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        answer = self._turned_away(cycle.scope)
+        if answer is None:
+            super()._start_asgi_task(cycle, app)
+            return
+        # Without a task, and without waiting for the body: under overload this is most of what there is to do.
+        self.transport.write(answer)
+        cycle.response_started = cycle.response_complete = True
+        if not cycle.keep_alive or self.expect_100_continue:
+            self.transport.close()
+        self.on_response_complete()
 
     def on_response_complete(self) -> None:
         if self._in_body and self._running is self.cycle:

@@ -156,6 +156,7 @@ class Metrics:
         self.inflight = Gauge(
             "twhin_http_inflight_requests", "Requests in work", registry=registry, multiprocess_mode="livesum"
         )
+        self._shed_by_reason: dict[str, Counter] = {}
         self._shed = Counter("twhin_shed", "Requests refused under load", ["reason"], registry=registry)
         self._fallback = Counter("twhin_fallback", "Answers below the strategy's own", ["kind"], registry=registry)
         self.short = Counter("twhin_ann_short_results", "Answers with fewer than k", registry=registry)
@@ -181,7 +182,11 @@ class Metrics:
 
     def shed(self, reason: str) -> None:
         """Count a request that was refused to protect the others."""
-        self._shed.labels(reason=reason).inc()
+        # Bound once: under overload it is called for most requests.
+        child = self._shed_by_reason.get(reason)
+        if child is None:
+            child = self._shed_by_reason[reason] = self._shed.labels(reason=reason)
+        child.inc()
 
     def fallback(self, kind: str) -> None:
         """Count an answer from a lower rung."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from bundle.errors import StateError
 from recommend.types import NO_LIVE_EDGES, LiveEdges
+from service.admission import Admission
 from service.auth import Keys
 from service.metrics import Metrics
 from service.origins import Origins
@@ -22,7 +23,7 @@ from service.versions.versions import Versions
 from service.versions.watcher import follow_once, watch
 
 log = logging.getLogger("twhin.service")
-LAG_SECONDS = 0.25
+LAG_SECONDS = 0.05
 
 
 class Runtime:
@@ -42,7 +43,7 @@ class Runtime:
         self.tracing = open_tracing(settings)
         self.started_at = time.time()
         self.draining = False
-        self.inflight = 0
+        self.admission = Admission(settings.limits.concurrency_max)
         self.arriving_bytes = 0
         self.large_batch = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -83,12 +84,13 @@ class Runtime:
         return self._tasks[-1]
 
     async def _measure_load(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + LAG_SECONDS
+            due = time.monotonic() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)
-            self.metrics.lag.set(max(0.0, loop.time() - due))
-            self.metrics.inflight.set(self.inflight)
+            # Not the loop's own time, which stands still while it works.
+            self.admission.lag = max(0.0, time.monotonic() - due)
+            self.metrics.lag.set(self.admission.lag)
+            self.metrics.inflight.set(self.admission.inflight)
             self.metrics.beat()
 
     @property
@@ -105,11 +107,14 @@ class Runtime:
         """What the user did since the version was built. Without the store the answer goes on, and says so."""
         if user is None:
             return NO_LIVE_EDGES
+        asked = time.monotonic()
         try:
             return await self.state.edges_of(user_type, user)
         except StateError:
             degraded.append("engagements_unavailable")
             return NO_LIVE_EDGES
+        finally:
+            self.admission.waited_elsewhere(time.monotonic() - asked)
 
 
 def open_store(settings: Settings, metrics: Metrics) -> StateStore:

@@ -8,9 +8,10 @@ import asyncio
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from index.search.protocol import Hits
 from recommend.plan import Plan
 from recommend.types import Slate
+from service.admission import TARGET_SECONDS
 from service.metrics import Metrics
 from service.problems import overloaded
 from service.versions.loaded import Loaded
@@ -34,6 +36,7 @@ class Job:
     future: "asyncio.Future[list[Slate]]"
     deadline: float
     reduced: bool = False
+    placed: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -43,12 +46,14 @@ class Errand:
     work: Callable[[], list[Hits]]
     future: "asyncio.Future[list[Hits]]"
     deadline: float
+    placed: float = field(default_factory=time.monotonic)
 
 
 class SearchThread:
     """Made and used inside one event loop; `close` it there."""
 
     def __init__(self, metrics: Metrics, *, batch: int, queue_max: int, depth_floor: float) -> None:
+        """`batch` and `queue_max` count plans."""
         self._metrics = metrics
         self._batch = batch
         self._queue_max = queue_max
@@ -56,7 +61,9 @@ class SearchThread:
         self._loop = asyncio.get_running_loop()
         self._waiting = 0
         self._gathered: list[Job | Errand] = []
-        self._tasks: queue.SimpleQueue[Job | Errand | None] = queue.SimpleQueue()
+        self._tasks: deque[Job | Errand] = deque()
+        # One True for each task, and None at the end: the thread sleeps on this.
+        self._tokens: queue.SimpleQueue[bool | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="twhin-search", daemon=True)
         self._thread.start()
 
@@ -66,21 +73,22 @@ class SearchThread:
         `deadline` is in the event loop's time.
         """
         job = Job(loaded, plans, self._loop.create_future(), deadline)
-        with self._place_for(job):
+        with self._place_for(job, len(plans)):
             return await job.future, job.reduced
 
     async def run(self, work: Callable[[], list[Hits]], deadline: float) -> list[Hits]:
         """What `work` finds, done on the search thread. Raises Problem 503 when full, and what `work` raises."""
         errand = Errand(work, self._loop.create_future(), deadline)
-        with self._place_for(errand):
+        with self._place_for(errand, 1):
             return await errand.future
 
     @contextmanager
-    def _place_for(self, task: Job | Errand) -> Iterator[None]:
-        if self._waiting >= self._queue_max:
+    def _place_for(self, task: Job | Errand, plans: int) -> Iterator[None]:
+        # A batch larger than the queue is let in when nobody waits.
+        if self._waiting and self._waiting + plans > self._queue_max:
             self._metrics.shed("search_queue")
             raise overloaded("the search queue is full")
-        self._waiting += 1
+        self._waiting += plans
         # What one turn of the loop asks for goes over together: the thread wakes once, and searches it in one call.
         if not self._gathered:
             self._loop.call_soon(self._hand_over)
@@ -88,17 +96,18 @@ class SearchThread:
         try:
             yield
         finally:
-            self._waiting -= 1
+            self._waiting -= plans
 
     def _hand_over(self) -> None:
         gathered, self._gathered = self._gathered, []
         for task in gathered:
-            self._tasks.put(task)
+            self._tasks.append(task)
+            self._tokens.put(True)
 
     async def close(self) -> None:
         """Finish what waits and end the thread."""
         self._hand_over()
-        self._tasks.put(None)
+        self._tokens.put(None)
         await asyncio.to_thread(self._thread.join)
 
     @property
@@ -108,9 +117,8 @@ class SearchThread:
     def _run(self) -> None:
         running = True
         while running:
-            tasks = self._gather()
-            running = None not in tasks
-            wanted = [task for task in tasks if task is not None and not self._too_late(task)]
+            running, tasks = self._gather()
+            wanted = [task for task in tasks if not self._too_late(task)]
             jobs = [task for task in wanted if isinstance(task, Job)]
             if jobs:
                 self._answer(jobs)
@@ -118,14 +126,23 @@ class SearchThread:
                 if isinstance(task, Errand):
                     self._loop.call_soon_threadsafe(_done(task))
 
-    def _gather(self) -> list[Job | Errand | None]:
-        tasks = [self._tasks.get()]
-        while len(tasks) < self._batch and tasks[-1] is not None:
+    def _gather(self) -> tuple[bool, list[Job | Errand]]:
+        """Whether to go on afterwards, and what waits: as much as is searched together, one task at least."""
+        tasks: list[Job | Errand] = []
+        plans = 0
+        token = self._tokens.get()
+        while token is not None:
+            # The oldest first. When that one is late already, the newest: somebody will still want the answer.
+            late = time.monotonic() - self._tasks[0].placed > TARGET_SECONDS
+            tasks.append(self._tasks.pop() if late else self._tasks.popleft())
+            plans += len(tasks[-1].plans) if isinstance(tasks[-1], Job) else 1
+            if plans >= self._batch:
+                return True, tasks
             try:
-                tasks.append(self._tasks.get_nowait())
+                token = self._tokens.get_nowait()
             except queue.Empty:
-                break
-        return tasks
+                return True, tasks
+        return False, tasks
 
     def _too_late(self, task: Job | Errand) -> bool:
         """Nobody waits for this answer any more."""
@@ -133,7 +150,7 @@ class SearchThread:
 
     def _answer(self, jobs: Sequence[Job]) -> None:
         started = time.perf_counter()
-        self._shallower(jobs)
+        self._shallower(jobs, time.monotonic() - min(job.placed for job in jobs))
         done: list[Callable[[], None]] = []
         for group in _by_version(jobs):
             done += _searched(group)
@@ -141,10 +158,11 @@ class SearchThread:
         self._metrics.together.observe(len(jobs))
         self._loop.call_soon_threadsafe(_run_all, done)
 
-    def _shallower(self, jobs: Sequence[Job]) -> None:
-        """Lower the depth in proportion to the backlog, down to the floor."""
-        backlog = self._tasks.qsize() / self._queue_max
-        quality = 1.0 if backlog < 0.25 else max(self._depth_floor, 1.25 - backlog)
+    def _shallower(self, jobs: Sequence[Job], waited: float) -> None:
+        """Lower the depth as the queue fills, or those in it wait, down to the floor: before anyone is refused."""
+        behind = self._waiting - sum(len(job.plans) for job in jobs)
+        pressure = max(behind / self._queue_max, waited / TARGET_SECONDS)
+        quality = 1.0 if pressure < 0.25 else max(self._depth_floor, 1.25 - pressure)
         self._metrics.quality.set(quality)
         if quality == 1.0:
             return

@@ -36,7 +36,7 @@ class Limits(BaseSettings):
         default=256, description="requests in work at once in one worker; more get 503"
     )
     search_queue_max: PositiveInt = Field(
-        default=128, description="requests waiting for the search thread; more get 503"
+        default=512, description="searches waiting for the search thread, one for each user of a batch; more get 503"
     )
 
 
@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     )
     self_test_recall: float = Field(default=0.8, ge=0, le=1, description="recall below which a version is refused")
 
-    search_batch: PositiveInt = Field(default=16, description="requests searched in one call, if they wait already")
+    search_batch: PositiveInt = Field(default=16, description="searches done in one call, if they wait already")
     depth_floor: Share = Field(default=0.5, description="share of the search depth that is kept under overload")
     drain_seconds: NonNegativeFloat = Field(
         default=2.0, description="time between /readyz turning 503 and no more connections"

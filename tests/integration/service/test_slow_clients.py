@@ -4,6 +4,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -60,3 +61,30 @@ def test_bodies_that_are_arriving_have_a_bound_of_their_own(start: Start) -> Non
         connections[-1].sendall(b" ")
         assert connections[-1].recv(4096).startswith(b"HTTP/1.1 503 ")
         assert client.post("/recommend", json={"user": USERS[5], "k": 3}).status_code == 200
+
+
+def test_a_request_without_room_is_refused_before_its_body_and_the_next_is_answered(start: Start) -> None:
+    client = start(limits=Limits(timeout_ms=10_000, concurrency_max=1))
+    address = (client.base_url.host, client.base_url.port or 80)
+    heavy = {"users": USERS[:64], "k": 300, "strategy": "mixture"}
+    with ThreadPoolExecutor(1) as pool, socket.create_connection(address, timeout=20) as connection:
+        for _ in range(50):
+            busy = pool.submit(client.post, "/recommend:batch", json=heavy)
+            time.sleep(0.02)
+            connection.sendall(HEAD % 10_000)
+            connection.settimeout(0.5)
+            answer = b""
+            with contextlib.suppress(TimeoutError):
+                answer = connection.recv(65536)
+            assert busy.result().status_code == 200
+            if answer:
+                break
+            connection.sendall(b" " * 98 + b"{}")  # it was let in: the other was not begun, or was done
+            assert b"422" in connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nretry-after: 1\r\n" in answer
+        assert answer.endswith(b"}")
+        connection.settimeout(20)
+        connection.sendall(b" " * 98 + b"{}" + b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert connection.recv(65536).endswith(b'{"status":"ok"}')
+        assert 'twhin_shed_total{reason="concurrency"}' in client.get("/metrics").text

@@ -1,0 +1,256 @@
+"""More requests than the service can answer: what is still answered, how fast the others hear no, and how soon all is
+well again.
+
+The service has one core and the generator another. Capacity is what a few clients that wait for their answers get;
+then requests leave on time, answered or not (an open loop), at 3 and 10 times as many. The machine may have other
+work, so answers are counted by the service's own CPU second.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import uvloop
+
+from benchmarks.http_load import request_bytes
+from bundle.versions import publish
+from faults.outcome import Outcome
+from tests.support.servers import ServiceProcess
+from tests.support.service_bundle import user_ids, write_toy_bundle
+
+DEADLINE_SECONDS = 2.0
+KINDS = ("single", "batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What became of the requests of one run: seconds from leaving to the answer, by what they were answered."""
+
+    good: list[float]
+    refused: list[float]
+    late: int
+    others: dict[str, int]
+    unanswered: int
+
+
+class Client(asyncio.Protocol):
+    """One connection of the generator, with one request at a time."""
+
+    def __init__(self, pool: "Generator") -> None:
+        self._pool = pool
+        self._received = b""
+        self._left = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def ask(self, request: bytes) -> None:
+        """Send one request."""
+        self._received, self._left = b"", time.perf_counter()
+        self._transport.write(request)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = self._received[:end].lower()
+        length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+        if len(self._received) >= end + 4 + length:
+            self._pool.answered(self, int(head[9:12]), time.perf_counter() - self._left)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.lost(self)
+
+
+class Generator:
+    """Sends requests and notes their answers."""
+
+    def __init__(self, port: int, requests: Sequence[bytes]) -> None:
+        self._port = port
+        self._requests = requests
+        self._idle: deque[Client] = deque()
+        self._busy: set[Client] = set()
+        self._next = 0
+        self.answers: list[tuple[int, float]] = []
+        self.lost_connections = 0
+        self._again = False
+
+    async def closed_loop(self, clients: int, seconds: float) -> float:
+        """Answers a second with so many clients that wait for theirs."""
+        self._again = True
+        for _ in range(clients):
+            await self._ask()
+        await asyncio.sleep(seconds)
+        self._again = False
+        return sum(status == 200 for status, _ in self.answers) / seconds
+
+    async def open_loop(self, rate: float, seconds: float) -> None:
+        """Send `rate` requests a second, each on time."""
+        started = time.perf_counter()
+        for number in range(int(rate * seconds)):
+            wait = started + number / rate - time.perf_counter()
+            if wait > 0.001:
+                await asyncio.sleep(wait)
+            elif number % 50 == 0:
+                await asyncio.sleep(0)
+            await self._ask()
+
+    async def settle(self, seconds: float) -> None:
+        """Wait for what is still to be answered."""
+        last = time.perf_counter() + seconds
+        while self._busy and time.perf_counter() < last:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    async def _ask(self) -> None:
+        client = self._idle.pop() if self._idle else None
+        if client is None:
+            try:
+                _, client = await asyncio.get_running_loop().create_connection(
+                    lambda: Client(self), "127.0.0.1", self._port
+                )
+            except OSError:
+                self.lost_connections += 1
+                return
+        self._send(client)
+
+    def _send(self, client: Client) -> None:
+        self._busy.add(client)
+        self._next += 1
+        client.ask(self._requests[self._next % len(self._requests)])
+
+    def answered(self, client: Client, status: int, seconds: float) -> None:
+        self.answers.append((status, seconds))
+        self._busy.discard(client)
+        if self._again:
+            self._send(client)
+        else:
+            self._idle.append(client)
+
+    def lost(self, client: Client) -> None:
+        if client in self._busy:
+            self._busy.discard(client)
+            self.lost_connections += 1
+        elif client in self._idle:
+            self._idle.remove(client)
+
+    def seen(self) -> Seen:
+        good = [seconds for status, seconds in self.answers if status == 200]
+        others: dict[str, int] = {}
+        for status, _ in self.answers:
+            if status not in (200, 503):
+                others[str(status)] = others.get(str(status), 0) + 1
+        refused = [seconds for status, seconds in self.answers if status == 503]
+        late = sum(seconds > DEADLINE_SECONDS + 0.05 for seconds in good)
+        return Seen(good, refused, late, others, len(self._busy) + self.lost_connections)
+
+
+def requests_of(kind: str) -> list[bytes]:
+    """Requests that are searched: one user's mixture of interests, or 64 users in a batch."""
+    users = user_ids()
+    if kind == "single":
+        bodies = [{"user": user, "k": 300, "strategy": "mixture", "explain": True} for user in users[:200]]
+        return [request_bytes("POST", "/recommend", json.dumps(body).encode()) for body in bodies]
+    batches = [{"users": users[start : start + 64], "k": 100, "strategy": "mixture"} for start in range(0, 256, 64)]
+    return [request_bytes("POST", "/recommend:batch", json.dumps(body).encode()) for body in batches]
+
+
+def generate() -> None:
+    """In a process of its own: one phase, told on standard input, answered on standard output."""
+    phase = json.loads(sys.argv[2])
+    os.sched_setaffinity(0, {phase["core"]})
+
+    async def work() -> dict[str, object]:
+        generator = Generator(phase["port"], requests_of(phase["kind"]))
+        if phase["rate"] is None:
+            await generator.closed_loop(phase["clients"], phase["seconds"])
+        else:
+            await generator.open_loop(phase["rate"], phase["seconds"])
+        await generator.settle(20)
+        seen = generator.seen()
+        return {name: getattr(seen, name) for name in seen.__slots__}
+
+    sys.stdout.write(json.dumps(uvloop.run(work())))
+
+
+class Measured:
+    """A service on a core of its own, and runs against it."""
+
+    def __init__(self, scratch: Path) -> None:
+        bundles = scratch / "bundles"
+        write_toy_bundle(bundles, "v1")
+        publish(bundles, "v1")
+        cores = sorted(os.sched_getaffinity(0))
+        self._own, self._generators = cores[0], cores[-1]
+        self.service = ServiceProcess(bundles, TWHIN_TIMEOUT_MS="2000", TWHIN_ACCESS_LOG="none").wait_until_ready()
+        self._process = psutil.Process(self.service.process.pid)
+        for thread in self._process.threads():
+            os.sched_setaffinity(thread.id, {self._own})
+
+    def run(self, kind: str, seconds: float, *, rate: float | None = None, clients: int = 8) -> tuple[Seen, float]:
+        """One phase, and the CPU seconds that the service spent on it."""
+        phase = {
+            "port": self.service.port, "kind": kind, "seconds": seconds, "rate": rate, "clients": clients,
+            "core": self._generators,
+        }  # fmt: skip
+        before = sum(self._process.cpu_times()[:2])
+        done = subprocess.run(
+            [sys.executable, "-m", "faults.overload", "generate", json.dumps(phase)],
+            capture_output=True, text=True, check=True, timeout=seconds + 90,
+        )  # fmt: skip
+        return Seen(**json.loads(done.stdout)), sum(self._process.cpu_times()[:2]) - before
+
+
+def percentile_ms(seconds: Sequence[float], percent: float) -> float:
+    """A percentile in milliseconds, 0 of nothing."""
+    return 1000 * float(np.percentile(seconds, percent)) if seconds else 0.0
+
+
+def run(scratch: Path, seed: int, long: bool) -> Iterator[Outcome]:
+    """Single requests and batches at 3 and 10 times the capacity."""
+    seconds = 60.0 if long else 10.0
+    measured = Measured(scratch)
+    try:
+        for kind in KINDS:
+            measured.run(kind, 1.0)
+            calm, cpu = measured.run(kind, 4.0, clients=4)
+            capacity, by_cpu = len(calm.good) / 4.0, len(calm.good) / cpu
+            usual = percentile_ms(measured.run(kind, 2.0, clients=1)[0].good, 99)
+            for factor in (3, 10):
+                seen, cpu = measured.run(kind, seconds, rate=factor * capacity)
+                after = percentile_ms(measured.run(kind, 2.0, clients=1)[0].good, 99)
+                share, no = len(seen.good) / cpu / by_cpu, percentile_ms(seen.refused, 99)
+                what = f"{kind} at {factor} × {capacity:.0f} a second"
+                yield Outcome(f"{what}: good answers a CPU second, of those at capacity", f"{share:.0%}", share >= 0.9)
+                yield Outcome(
+                    f"{what}: 503 at p99 (client's clock)",
+                    f"{no:.1f} ms ({percentile_ms(seen.refused, 50):.1f} at the median)",
+                    no <= 10,
+                )
+                others = ", ".join(f"{count} × {status}" for status, count in seen.others.items())
+                yield Outcome(
+                    f"{what}: no 200 after its deadline, every request answered",
+                    f"{len(seen.good)} × 200 (p99 {percentile_ms(seen.good, 99):.0f} ms), {len(seen.refused)} × 503, "
+                    f"{others or 'no others'}; {seen.late} late, {seen.unanswered} unanswered",
+                    seen.late == 0 and seen.unanswered == 0,
+                )
+                yield Outcome(
+                    f"{what}: p99 right after it, one client",
+                    f"{after:.0f} ms; before {usual:.0f} ms",
+                    after <= max(2 * usual, usual + 20),
+                )
+    finally:
+        measured.service.stop()
+
+
+if __name__ == "__main__" and sys.argv[1:2] == ["generate"]:
+    generate()

@@ -1,0 +1,56 @@
+"""Who is let in: as many requests at once as are answered soon. The others hear at once that there is no room.
+
+How many that is depends on what they ask for, so it is not counted but measured: every answer says how long it was in
+the making here. Is that too long, fewer are let in; is it short, more. What a request waits for others (Redis, a
+client that sends slowly) is not waited here, and changes nothing.
+"""
+
+import time
+
+# Answers are to be made within this time, an eighth of the usual deadline.
+TARGET_SECONDS = 0.25
+# How often the limit follows what was seen.
+PERIOD_SECONDS = 0.1
+# So many are always let in: enough for the search thread and the event loop to have something to do.
+FEWEST = 8
+
+
+class Admission:
+    """Counts the requests between their arrival and their answer. Belongs to one event loop."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._limit = float(most)
+        self._seconds, self._answers = 0.0, 0
+        self._until = 0.0
+        self._elsewhere = 0.0
+        self.lag = 0.0  # how late the event loop comes to what has arrived, in seconds
+        self.arrived = 0  # whole, let in, and not begun
+        self.inflight = 0  # begun, and whole: one whose body is still arriving is neither
+
+    def arrival(self) -> float:
+        """When what is read now has arrived, by the monotonic clock: it has waited for the loop."""
+        return time.monotonic() - self.lag
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another."""
+        return self.arrived + self.inflight >= self._limit
+
+    def waited_elsewhere(self, seconds: float) -> None:
+        """Note that a request has waited so long for others."""
+        self._elsewhere += seconds
+
+    def answered(self, seconds: float) -> None:
+        """Note that an answer was in the making for so long."""
+        self._seconds += seconds
+        self._answers += 1
+        now = time.monotonic()
+        if now < self._until:
+            return
+        mean = (self._seconds - self._elsewhere) / self._answers
+        if mean > TARGET_SECONDS:
+            self._limit = min(self._most, max(FEWEST, min(self._limit, self.arrived + self.inflight) * 0.8))
+        elif mean < TARGET_SECONDS / 2:
+            self._limit = min(self._most, self._limit * 1.05 + 1)
+        self._seconds, self._elsewhere, self._answers, self._until = 0.0, 0.0, 0, now + PERIOD_SECONDS

@@ -36,12 +36,12 @@ def _relative(labels: Labels, losses: Values, weights: Values) -> float:
 
 def roc_auc(labels: Labels, scores: Values, weights: Values) -> float:
     """The chance that a positive scores above a negative, ties counting half."""
-    return _Thresholds(labels, scores).roc_auc(weights)
+    return _roc_auc(*_Thresholds(labels, scores).masses(weights))
 
 
 def pr_auc(labels: Labels, scores: Values, weights: Values) -> float:
     """Average precision: Σ over thresholds of precision times the gain in recall; equal scores are one threshold."""
-    return _Thresholds(labels, scores).pr_auc(weights)
+    return _pr_auc(*_Thresholds(labels, scores).masses(weights))
 
 
 def mean_average_precision(users: Users, labels: Labels, scores: Values) -> dict[int, float]:
@@ -61,22 +61,23 @@ class _Thresholds:
         self._labels = labels
         _, self._group = np.unique(scores, return_inverse=True)
 
-    def roc_auc(self, weights: Values) -> float:
-        positive, negative = self._masses(weights)
-        below = np.cumsum(negative) - negative
-        return float(np.sum(positive * (below + negative / 2.0)) / (positive.sum() * negative.sum()))
-
-    def pr_auc(self, weights: Values) -> float:
-        positive, negative = (mass[::-1] for mass in self._masses(weights))
-        above = np.cumsum(positive)
-        precision = above / np.maximum(above + np.cumsum(negative), 1e-12)
-        return float(np.sum(precision * positive) / positive.sum())
-
-    def _masses(self, weights: Values) -> tuple[Masses, Masses]:
+    def masses(self, weights: Values) -> tuple[Masses, Masses]:
         """The weight of positives and of negatives at each distinct score, ascending."""
         everything: Masses = np.bincount(self._group, weights=weights).astype(np.float64)
         positive: Masses = np.bincount(self._group, weights=weights * self._labels).astype(np.float64)
         return positive, everything - positive
+
+
+def _roc_auc(positive: Masses, negative: Masses) -> float:
+    below = np.cumsum(negative) - negative
+    return float(np.sum(positive * (below + negative / 2.0)) / (positive.sum() * negative.sum()))
+
+
+def _pr_auc(positive: Masses, negative: Masses) -> float:
+    falling = positive[::-1]
+    above = np.cumsum(falling)
+    precision = above / np.maximum(above + np.cumsum(negative[::-1]), 1e-12)
+    return float(np.sum(precision * falling) / falling.sum())
 
 
 def measure(
@@ -94,11 +95,12 @@ def measure(
     draws = []
     for times in (everyone, *resamplings):
         weights, total = times[owner], times[judged].sum()
+        positive, negative = thresholds.masses(weights)
         draws.append(
             (
                 _relative(labels, losses, weights),
-                thresholds.roc_auc(weights),
-                thresholds.pr_auc(weights),
+                _roc_auc(positive, negative),
+                _pr_auc(positive, negative),
                 float(per_user[judged] @ times[judged] / total) if total else float("nan"),
             )
         )

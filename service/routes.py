@@ -28,7 +28,7 @@ class Route:
     handler: Handler
     summary: str
     tag: str
-    scope: Scope = "read"
+    scope: Scope = field(kw_only=True)
     request: type[msgspec.Struct] | None = None
     answer: type[msgspec.Struct] | None = None
     example: Mapping[str, Any] | None = None
@@ -124,6 +124,7 @@ RECOMMEND = (
         recommend.recommend,
         "Candidates for a user, or for inline engagements",
         "recommend",
+        scope="read",
         request=recommend_types.RecommendBody,
         answer=recommend_types.RecommendAnswer,
         example=ASKED,
@@ -134,6 +135,7 @@ RECOMMEND = (
         recommend.recommend,
         "The same under its versioned path",
         "recommend",
+        scope="read",
         request=recommend_types.RecommendBody,
         answer=recommend_types.RecommendAnswer,
         example=ASKED,
@@ -144,6 +146,7 @@ RECOMMEND = (
         recommend.recommend_user,
         "The same, with the user in the path",
         "recommend",
+        scope="read",
         answer=recommend_types.RecommendAnswer,
         query=RECOMMEND_QUERY,
     ),
@@ -153,6 +156,7 @@ RECOMMEND = (
         recommend.recommend_user,
         "The same under its versioned path",
         "recommend",
+        scope="read",
         answer=recommend_types.RecommendAnswer,
         query=RECOMMEND_QUERY,
     ),
@@ -162,6 +166,7 @@ RECOMMEND = (
         recommend.recommend_batch,
         "Candidates for many users, each with its own status",
         "recommend",
+        scope="read",
         request=recommend_types.BatchBody,
         answer=recommend_types.BatchAnswer,
         example={"users": ["42", "43"], "k": 3},
@@ -172,6 +177,7 @@ RECOMMEND = (
         users.interests,
         "The interests of a user",
         "recommend",
+        scope="read",
         answer=recommend_types.InterestsAnswer,
         query={"relation": "the relation examples are taken from", "user_type": "the type of the user", "space": SPACE},
     ),
@@ -184,6 +190,7 @@ LOOKUPS = (
         lookups.embeddings,
         "Vectors of many entities",
         "look-ups",
+        scope="read",
         request=lookup_types.EmbeddingsBody,
         answer=lookup_types.EmbeddingsAnswer,
         example={"type": "user", "ids": ["42", "43"], "encoding": "base64"},
@@ -196,6 +203,7 @@ LOOKUPS = (
         lookups.embedding,
         "The vector of one entity",
         "look-ups",
+        scope="read",
         answer=lookup_types.EmbeddingAnswer,
         query={"encoding": "json or base64", "version": VERSION, "space": SPACE},
         statuses=(404, 406),
@@ -207,6 +215,7 @@ LOOKUPS = (
         lookups.features,
         "PQ-decoded vectors, or their codes, of many entities",
         "look-ups",
+        scope="read",
         request=lookup_types.FeaturesBody,
         answer=lookup_types.FeaturesAnswer,
         example={"type": "user", "ids": ["42"], "representation": "codes", "encoding": "base64"},
@@ -219,6 +228,7 @@ LOOKUPS = (
         lookups.codebook,
         "The codebook, for clients that decode for themselves",
         "look-ups",
+        scope="read",
         answer=lookup_types.CodebookAnswer,
         query={"version": VERSION, "space": SPACE},
         statuses=(304, 404),
@@ -229,6 +239,7 @@ LOOKUPS = (
         similar.similar,
         "Nearest entities to an entity or a vector",
         "look-ups",
+        scope="read",
         request=lookup_types.SimilarBody,
         answer=lookup_types.SimilarAnswer,
         example={"type": "user", "id": "42", "k": 3},
@@ -240,6 +251,7 @@ LOOKUPS = (
         similar.score,
         "Scores of given pairs under a relation",
         "look-ups",
+        scope="read",
         request=lookup_types.ScoreBody,
         answer=lookup_types.ScoreAnswer,
         example={"pairs": [{"source": "42", "target": "43"}]},
@@ -280,10 +292,11 @@ OPERATION = (
         operation.exposition,
         "Prometheus metrics",
         "operation",
+        scope="read",
         media=("text/plain",),
         probe=True,
     ),
-    Route("GET", "/v1/info", operation.info, "What is served, and within which limits", "operation"),
+    Route("GET", "/v1/info", operation.info, "What is served, and within which limits", "operation", scope="read"),
     Route("GET", "/admin/v1/versions", admin.versions, "The versions on disk", "admin", scope="admin", statuses=(404,)),
     Route(
         "POST",

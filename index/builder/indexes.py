@@ -97,5 +97,7 @@ def _factory(spec: IndexSpec, projection: FittedProjection) -> str:
             return f"IVF{spec.lists},SQ8"
         case "ivf_pq":
             return f"IVF{spec.lists},PQ{parts}x4fsr"
-        case _:
+        case "pq":
             return f"PQ{parts}x4fs"
+        case other:
+            raise ValueError(f"{other} is no index of FAISS's")

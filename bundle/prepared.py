@@ -33,6 +33,8 @@ COMMIT_FILE = "graph.json"
 MOST_HELD_OUT = 0.5
 Part = Literal["edges", "valid", "test"]
 PARTS: tuple[Part, ...] = ("edges", "valid", "test")
+_COLUMN_TYPES: dict[str, type[np.generic]] = {"src": np.int32, "dst": np.int32, "weight": np.float32, "time": np.int64}
+_AGAIN = "Delete {path} and run the same `twhin train` again."
 RowArray = Int32[npt.NDArray[np.int32], " _"]
 
 
@@ -238,9 +240,6 @@ def read_record(path: Path) -> GraphRecord:
     return record
 
 
-_AGAIN = "Delete {path} and run the same `twhin train` again."
-
-
 def id_files(path: Path, entity: str, kind: IdKind) -> list[Path]:
     """The files that hold the ids of one entity type, in the order in which their arrays make the table."""
     suffixes = [".npy"] if kind == "int64" else [".offsets.npy", ".utf8.npy"]
@@ -313,9 +312,6 @@ def _held_out(path: Path, part: Part, index: int, count: int) -> Edges:
 
 def _column(path: Path, part: Part, index: int, column: str, count: int) -> AnyArray:
     return _array(part_file(path, part, index, column), _COLUMN_TYPES[column], count)
-
-
-_COLUMN_TYPES: dict[str, type[np.generic]] = {"src": np.int32, "dst": np.int32, "weight": np.float32, "time": np.int64}
 
 
 def _array(file: Path, dtype: type[np.generic], count: int) -> AnyArray:

@@ -82,14 +82,14 @@ class _SpaceReader:
         if (listed.dtype, listed.shape) != (array.dtype.str, array.shape):
             raise BundleInvalid(
                 f"{self._root / file} is {array.dtype.str} {array.shape}; the manifest lists {listed.dtype} "
-                f"{listed.shape}. Build or copy the version again."
+                f"{listed.shape}. {AGAIN}"
             )
         if array.dtype != np.dtype(dtype) or not fits:
             wanted = "×".join("any" if size is None else str(size) for size in shape)
             found = "×".join(str(size) for size in array.shape)
             raise BundleInvalid(
                 f"{self._root / file} is {array.dtype} {found}; the manifest asks for {np.dtype(dtype)} {wanted}. "
-                "Build or copy the version again."
+                f"{AGAIN}"
             )
         return array
 

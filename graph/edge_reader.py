@@ -21,6 +21,13 @@ from graph.schema import RelationSpec
 
 Ids = Any  # int64 ids as a numpy array, string ids as an Arrow LargeBinaryArray
 Convert = Callable[[Any], Any]
+# What to do about a column whose whole type does not fit, by what was expected.
+_TYPE_ADVICE = {
+    columns.INT_ID: "Write the column as integers; a float cannot hold every id. (Text and UUIDs are ids of a type "
+    'with id = "string".)',
+    columns.STRING_ID: "Write the column as text or as integers; a float cannot hold every id.",
+    columns.TIME: "Write the column as integers, dates or timestamps.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +127,6 @@ def _advice(error: BadValue) -> str:
     if error.expected == columns.INT_ID and _is_string_id(error.found):
         return 'Correct the row, or set id = "string" for the entity type.'
     return "Correct or remove the row."
-
-
-_TYPE_ADVICE = {
-    columns.INT_ID: "Write the column as integers; a float cannot hold every id. (Text and UUIDs are ids of a type "
-    'with id = "string".)',
-    columns.STRING_ID: "Write the column as text or as integers; a float cannot hold every id.",
-    columns.TIME: "Write the column as integers, dates or timestamps.",
-}
 
 
 def _is_string_id(value: object) -> bool:

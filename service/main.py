@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.call import ASGIApp
 from service.gateway import Gateway
-from service.openapi import describe
+from service.openapi import SUMMARY, describe
 from service.problems import CONTENT_TYPE, problem_of_status
 from service.routes import PAGES, ROUTES
 from service.runtime import Runtime
@@ -38,15 +38,14 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> ASGIApp:
         redoc_url=None,
         title="twhin",
         version=version("twhin"),
-        summary="Graph embeddings, features and candidates for ranking services",
+        summary=SUMMARY,
         lifespan=lifespan,
         redirect_slashes=False,
         exception_handlers={HTTPException: _framework_problem},
     )
 
     def document() -> dict[str, Any]:
-        described = describe(framework.title, framework.version, framework.summary or "", ROUTES, settings.limits)
-        return described | ({"servers": [{"url": settings.root_path}]} if settings.root_path else {})
+        return describe(settings.limits) | ({"servers": [{"url": settings.root_path}]} if settings.root_path else {})
 
     framework.openapi = document  # type: ignore[method-assign]
     return _with_cors(Gateway(framework, runtime, ROUTES + PAGES), settings)

@@ -5,18 +5,18 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
-from service.call import REPEATED
+from service.call import JSON, REPEATED
 from service.problems import CONTENT_TYPE, TITLES, ProblemDocument
 from service.routes import ROUTES, Route
 from service.settings import Limits
 
 Document = dict[str, Any]
+SUMMARY = "Graph embeddings, features and candidates for ranking services"
 REF = "#/components/schemas/{name}"
 # Where a limit of the settings belongs in the schemas.
 LIMITED = {
@@ -36,17 +36,17 @@ LIMITED = {
 }
 
 
-def describe(title: str, release: str, summary: str, routes: Sequence[Route], limits: Limits) -> Document:
-    """The OpenAPI 3.1 document of `routes` under `limits`."""
+def describe(limits: Limits) -> Document:
+    """The OpenAPI 3.1 document of the service under `limits`."""
     paths: Document = {}
-    for route in routes:
+    for route in ROUTES:
         paths.setdefault(route.label, {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
-        "info": {"title": title, "version": release, "summary": summary},
+        "info": {"title": "twhin", "version": version("twhin"), "summary": SUMMARY},
         "paths": paths,
         "components": {
-            "schemas": _schemas(routes, limits),
+            "schemas": _schemas(limits),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
@@ -56,8 +56,8 @@ def describe(title: str, release: str, summary: str, routes: Sequence[Route], li
     }
 
 
-def _schemas(routes: Sequence[Route], limits: Limits) -> Document:
-    types = [kind for route in routes for kind in (route.request, route.answer) if kind is not None]
+def _schemas(limits: Limits) -> Document:
+    types = [kind for route in ROUTES for kind in (route.request, route.answer) if kind is not None]
     _, schemas = msgspec.json.schema_components([*dict.fromkeys(types), ProblemDocument], ref_template=REF)
     for (schema, name, keyword), limit in LIMITED.items():
         schemas[schema]["properties"][name][keyword] = getattr(limits, limit)
@@ -75,7 +75,7 @@ def _operation(route: Route) -> Document:
     if route.scope == "open":
         operation["security"] = []
     if route.request is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": _media(route.request, route)}}
+        operation["requestBody"] = {"required": True, "content": {JSON: _media(route.request, route)}}
     return operation
 
 
@@ -120,9 +120,7 @@ def _query_schema(name: str) -> Document:
 
 def _responses(route: Route) -> Document:
     schema = {"$ref": REF.format(name=route.answer.__name__)} if route.answer else {"type": "object"}
-    content = {
-        media: {"schema": schema if media == "application/json" else {"type": "string"}} for media in route.media
-    }
+    content = {media: {"schema": schema if media == JSON else {"type": "string"}} for media in route.media}
     responses: Document = {"200": {"description": "The answer", "content": content}}
     if route.patient:
         text = "It goes on; /admin/v1/versions shows it as `change` until it is done, and why if it fails"
@@ -149,9 +147,7 @@ def _statuses(route: Route) -> set[int]:
 
 def main() -> None:
     """Write the document under the default limits to standard output."""
-    summary = "Graph embeddings, features and candidates for ranking services"
-    document = describe("twhin", version("twhin"), summary, ROUTES, Limits())
-    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(describe(Limits()), indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

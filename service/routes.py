@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -34,7 +34,7 @@ class Route:
     example: Mapping[str, Any] | None = None
     query: Mapping[str, str] = field(default_factory=dict)
     statuses: tuple[int, ...] = ()
-    media: tuple[str, ...] = ("application/json",)
+    media: tuple[str, ...] = (JSON,)
     patient: bool = False  # keeps to the request's deadline itself, as what it began outlasts that
     probe: bool = False
 
@@ -102,7 +102,6 @@ class RouteTable:
 VERSION = "an older version that is still kept"
 SPACE = "the embedding space; the version's first one by default"
 VECTORS = (JSON, OCTETS)
-ASKED = {"user": "42", "k": 3, "exclude": ["7"], "explain": True}
 
 RECOMMEND_QUERY = {
     "k": "how many candidates",
@@ -117,49 +116,38 @@ RECOMMEND_QUERY = {
     "space": SPACE,
 }
 
+
+def _versioned(route: Route) -> Route:
+    """The same operation under its versioned path."""
+    return replace(route, path=f"/v1{route.path}", summary="The same under its versioned path")
+
+
+RECOMMEND_BODY = Route(
+    "POST",
+    "/recommend",
+    recommend.recommend,
+    "Candidates for a user, or for inline engagements",
+    "recommend",
+    scope="read",
+    request=recommend_types.RecommendBody,
+    answer=recommend_types.RecommendAnswer,
+    example={"user": "42", "k": 3, "exclude": ["7"], "explain": True},
+)
+RECOMMEND_USER = Route(
+    "GET",
+    "/recommend/{user:path}",
+    recommend.recommend_user,
+    "The same, with the user in the path",
+    "recommend",
+    scope="read",
+    answer=recommend_types.RecommendAnswer,
+    query=RECOMMEND_QUERY,
+)
 RECOMMEND = (
-    Route(
-        "POST",
-        "/recommend",
-        recommend.recommend,
-        "Candidates for a user, or for inline engagements",
-        "recommend",
-        scope="read",
-        request=recommend_types.RecommendBody,
-        answer=recommend_types.RecommendAnswer,
-        example=ASKED,
-    ),
-    Route(
-        "POST",
-        "/v1/recommend",
-        recommend.recommend,
-        "The same under its versioned path",
-        "recommend",
-        scope="read",
-        request=recommend_types.RecommendBody,
-        answer=recommend_types.RecommendAnswer,
-        example=ASKED,
-    ),
-    Route(
-        "GET",
-        "/recommend/{user:path}",
-        recommend.recommend_user,
-        "The same, with the user in the path",
-        "recommend",
-        scope="read",
-        answer=recommend_types.RecommendAnswer,
-        query=RECOMMEND_QUERY,
-    ),
-    Route(
-        "GET",
-        "/v1/recommend/{user:path}",
-        recommend.recommend_user,
-        "The same under its versioned path",
-        "recommend",
-        scope="read",
-        answer=recommend_types.RecommendAnswer,
-        query=RECOMMEND_QUERY,
-    ),
+    RECOMMEND_BODY,
+    _versioned(RECOMMEND_BODY),
+    RECOMMEND_USER,
+    _versioned(RECOMMEND_USER),
     Route(
         "POST",
         "/recommend:batch",

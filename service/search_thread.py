@@ -70,7 +70,7 @@ class SearchThread:
     async def search(self, loaded: Loaded, plans: list[Plan], deadline: float) -> tuple[list[Slate], bool]:
         """The slates of `plans`, and whether they were searched less deep than usual. Raises Problem 503 when full.
 
-        `deadline` is in the event loop's time.
+        `deadline` is by the monotonic clock.
         """
         job = Job(loaded, plans, self._loop.create_future(), deadline)
         with self._place_for(job, len(plans)):
@@ -124,7 +124,7 @@ class SearchThread:
                 self._answer(jobs)
             for task in wanted:
                 if isinstance(task, Errand):
-                    self._loop.call_soon_threadsafe(_done(task))
+                    self._loop.call_soon_threadsafe(_run_errand(task))
 
     def _gather(self) -> tuple[bool, list[Job | Errand]]:
         """Whether to go on afterwards, and what waits: as much as is searched together, one task at least."""
@@ -146,14 +146,15 @@ class SearchThread:
 
     def _too_late(self, task: Job | Errand) -> bool:
         """Nobody waits for this answer any more."""
-        return task.future.cancelled() or self._loop.time() > task.deadline
+        # Not the loop's own time, which stands still while it works.
+        return task.future.cancelled() or time.monotonic() > task.deadline
 
     def _answer(self, jobs: Sequence[Job]) -> None:
         started = time.perf_counter()
         self._shallower(jobs, time.monotonic() - min(job.placed for job in jobs))
         done: list[Callable[[], None]] = []
         for group in _by_version(jobs):
-            done += _searched(group)
+            done += _search(group)
         self._metrics.searched.observe(time.perf_counter() - started)
         self._metrics.together.observe(len(jobs))
         self._loop.call_soon_threadsafe(_run_all, done)
@@ -184,7 +185,7 @@ def _by_version(jobs: Sequence[Job]) -> list[list[Job]]:
     return list(groups.values())
 
 
-def _searched(jobs: Sequence[Job]) -> list[Callable[[], None]]:
+def _search(jobs: Sequence[Job]) -> list[Callable[[], None]]:
     """Search the plans of all `jobs` together. Returns what the event loop must do with the answers."""
     plans = [plan for job in jobs for plan in job.plans]
     try:
@@ -194,7 +195,8 @@ def _searched(jobs: Sequence[Job]) -> list[Callable[[], None]]:
     return [_found(job.future, [next(slates) for _ in job.plans]) for job in jobs]
 
 
-def _done(errand: Errand) -> Callable[[], None]:
+def _run_errand(errand: Errand) -> Callable[[], None]:
+    """Do the errand. Returns what the event loop must do with what it found."""
     try:
         return _found(errand.future, errand.work())
     except Exception as error:

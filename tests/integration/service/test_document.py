@@ -44,7 +44,7 @@ def test_the_committed_document_is_what_the_service_says(client: httpx.Client) -
 
 
 def test_limits_are_in_the_document() -> None:
-    small = describe("t", "1", "s", ROUTES, Limits(k_max=7, lookup_max=3))
+    small = describe(Limits(k_max=7, lookup_max=3))
     assert small["components"]["schemas"]["RecommendBody"]["properties"]["k"]["maximum"] == 7
     assert small["components"]["schemas"]["EmbeddingsBody"]["properties"]["ids"]["maxItems"] == 3
 

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int32, Int64
 
+_NONE = np.empty(0, dtype=np.int32)
+
 
 @dataclass(frozen=True, slots=True)
 class Csr:
@@ -42,9 +44,6 @@ class Csr:
     def transposed(self, n_columns: int) -> "Csr":
         """The same edges grouped by their other end, without weights."""
         return csr_from_pairs(self.indices, np.repeat(np.arange(len(self), dtype=np.int32), self.degrees()), n_columns)
-
-
-_NONE = np.empty(0, dtype=np.int32)
 
 
 def empty_csr(n_rows: int) -> Csr:

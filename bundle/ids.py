@@ -21,6 +21,8 @@ IdKind = Literal["int64", "string"]
 MAX_INT_ID = 2**63 - 1
 MAX_STRING_ID_BYTES = 256
 ABSENT = -1
+# Strings of one table that are looked up in another at a time.
+_MATCHED_AT_ONCE = 2**16
 _CANONICAL_INT = re.compile(r"(?:0|[1-9][0-9]{0,18})\Z", re.ASCII)
 
 
@@ -166,9 +168,6 @@ def string_ids(externals: Sequence[str]) -> StringIds:
         raise BundleInvalid("string ids must be distinct")
     offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
     return StringIds(offsets, np.frombuffer(b"".join(encoded), dtype=np.uint8))
-
-
-_MATCHED_AT_ONCE = 2**16
 
 
 def matching_rows(ids: IdTable, others: IdTable) -> Int64[npt.NDArray[np.int64], " n"]:

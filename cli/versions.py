@@ -15,6 +15,21 @@ if TYPE_CHECKING:
 
     from bundle.manifest import Manifest
 
+# What `show` has of many relations, and of the figures of a strategy; --all has the others.
+MOST_RELATIONS = 10
+MEASURED = ("recall@10", "recall@50")
+# Keys of what matters most, in the order in which it is shown.
+FIRST = (
+    r"\.default\.(relation|user_type|candidate_type)$",
+    r"\.auto$",
+    r"\.auto_newcomer$",
+    r"^evaluation\.gates\.",
+    r"\.recall\.",
+    r"\.recall@10$",
+)
+# The numbers of learnt networks, which --json has.
+NETWORK = re.compile(r"\.rescoring\.(mean|scale|hidden|bias|out)\.")
+
 app = typer.Typer(
     help="Look at the versions in a bundles directory, check them, remove old ones.", no_args_is_help=True
 )
@@ -78,7 +93,8 @@ def show(
 
     if version is not None:
         manifest = read_manifest(path_of(bundles, version))
-        rows = _every_fact(manifest) if everything else list(_in_short(manifest))
+        facts = _facts(manifest)
+        rows = [(key, facts[key]) for key in _for_people(facts)] if everything else list(_in_short(manifest))
         emit(manifest, as_json, lambda: table(f"Version {manifest.version}", ("what", "value"), rows))
         return
     current = current_version(bundles)
@@ -176,10 +192,6 @@ def _summary(manifest: "Manifest") -> dict[str, object]:
     }
 
 
-MOST_RELATIONS = 10
-MEASURED = ("recall@10", "recall@50")
-
-
 def _in_short(manifest: "Manifest") -> "Iterator[tuple[str, object]]":
     """What a version holds, where it comes from and what it was measured to do, a line each."""
     megabytes = sum(entry.size_bytes for entry in manifest.files.values()) / 1e6
@@ -209,22 +221,6 @@ def _in_short(manifest: "Manifest") -> "Iterator[tuple[str, object]]":
         for name, measured in rows.items():
             figures = [f"{metric} {measured[metric]:.3f}" for metric in MEASURED if metric in measured]
             yield f"{kind} {name}", ", ".join(figures)
-
-
-def _every_fact(manifest: "Manifest") -> list[tuple[str, object]]:
-    facts = _facts(manifest)
-    return [(key, facts[key]) for key in _for_people(facts)]
-
-
-FIRST = (
-    r"\.default\.(relation|user_type|candidate_type)$",
-    r"\.auto$",
-    r"\.auto_newcomer$",
-    r"^evaluation\.gates\.",
-    r"\.recall\.",
-    r"\.recall@10$",
-)
-NETWORK = re.compile(r"\.rescoring\.(mean|scale|hidden|bias|out)\.")
 
 
 def _for_people(keys: "Iterable[str]") -> list[str]:

@@ -1,8 +1,7 @@
 """Second pass: ids become rows; self-loops and repeats go; what is left is split and written."""
 
-import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,10 +120,10 @@ class Assembler:
         Raises EdgeFileError when only self-loops are there, GraphFileError when the split leaves no training edge.
         """
         name = entry.spec.name
-        with _scratch(self.work / "entry") as directory:
+        with tempfile.TemporaryDirectory(prefix="entry-", dir=self.work) as directory:
             with self.progress.stage(f"finding rows of {name}", spooled.count, "edges") as stage:
-                kept, drops = self._deduplicate(entry, spooled, directory, stage)
-            parts = _parts(directory, entry.spec, kept, split)
+                kept, drops = self._deduplicate(entry, spooled, Path(directory), stage)
+            parts = _parts(Path(directory), entry.spec, kept, split)
             with self.progress.stage(f"writing {name}", kept.count, "edges") as stage:
                 self._write_all(entry, kept, parts, stage)
         for relation in range(len(entry.names)):
@@ -146,7 +145,9 @@ class Assembler:
         self, entry: Entry, spooled: SpooledEdges, directory: Path, stage: Stage
     ) -> tuple[_KeptEdges, DropCounts]:
         src, dst, relation = (RawColumn(directory / name, np.int32) for name in ("src", "dst", "relation"))
-        deduplicator = Deduplicator(directory, self._kind(entry.spec), spooled.count, len(entry.names))
+        spec = entry.spec
+        kind = EdgeKind(spec.source == spec.target, spec.symmetric, len(self.tables[spec.target]))
+        deduplicator = Deduplicator(directory, kind, spooled.count, len(entry.names))
         for edges in self._rows(entry, spooled):
             deduplicator.add(edges)
             src.append(edges.src)
@@ -157,9 +158,6 @@ class Assembler:
         time = None if spooled.time is None else spooled.time.mapped()
         kept = _KeptEdges(src, dst, relation, deduplicator.keep(weight, time), weight, time)
         return kept, DropCounts(deduplicator.duplicates, deduplicator.self_loops)
-
-    def _kind(self, spec: RelationSpec) -> EdgeKind:
-        return EdgeKind(spec.source == spec.target, spec.symmetric, len(self.tables[spec.target]))
 
     def _write_all(self, entry: Entry, kept: _KeptEdges, parts: Parts | None, stage: Stage) -> None:
         start = 0
@@ -214,12 +212,3 @@ def _parts(directory: Path, spec: RelationSpec, kept: _KeptEdges, split: SplitSp
             'to train on. Lower split.fraction or split by "random".'
         )
     return parts
-
-
-@contextmanager
-def _scratch(directory: Path) -> Iterator[Path]:
-    directory.mkdir(parents=True)
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory)

@@ -59,10 +59,19 @@ class EdgeKind:
         return first.astype(np.uint64) * np.uint64(self.targets) + second.astype(np.uint64)
 
 
-def bucket_of(keys: UInt64[npt.NDArray[np.uint64], " n"], buckets: int) -> UInt64[npt.NDArray[np.uint64], " n"]:
-    """Which of `buckets` each key belongs to, spread evenly whatever the keys look like."""
-    numbers: npt.NDArray[np.uint64] = ((keys * _SPREAD) >> np.uint64(32)) % np.uint64(buckets)
-    return numbers
+def deal(keys: UInt64[npt.NDArray[np.uint64], " n"], buckets: int) -> Iterator[Any]:
+    """Which of the keys go to each bucket, in order: equal keys to one, and all spread evenly whatever they look like.
+
+    Selections of an array: a slice, or positions.
+    """
+    if buckets == 1:
+        yield slice(None)
+        return
+    # As few bytes as hold a bucket's number: short integers are sorted in one pass.
+    numbers = (((keys * _SPREAD) >> np.uint64(32)) % np.uint64(buckets)).astype(np.min_scalar_type(buckets - 1))
+    order = np.argsort(numbers, kind="stable")
+    ends = np.cumsum(np.bincount(numbers, minlength=buckets))
+    yield from np.split(order, ends[:-1])
 
 
 @dataclass(slots=True)
@@ -101,14 +110,14 @@ class Deduplicator:
         buckets = min(max(-(-self.expected // BUCKET_EDGES), 1), MAX_BUCKETS)
         self.self_loops = np.zeros(self.relations, dtype=np.int64)
         self.duplicates = np.zeros(self.relations, dtype=np.int64)
-        self._buckets = [self._bucket(i) for i in range(buckets)]
-
-    def _bucket(self, i: int) -> _Bucket:
-        return _Bucket(
-            RawColumn(self.directory / f"{i}.positions", np.int64),
-            RawColumn(self.directory / f"{i}.keys", np.uint64),
-            RawColumn(self.directory / f"{i}.relations", np.int32),
-        )
+        self._buckets = [
+            _Bucket(
+                RawColumn(self.directory / f"{i}.positions", np.int64),
+                RawColumn(self.directory / f"{i}.keys", np.uint64),
+                RawColumn(self.directory / f"{i}.relations", np.int32),
+            )
+            for i in range(buckets)
+        ]
 
     def add(self, edges: RowEdges) -> None:
         """Take the next batch."""
@@ -117,20 +126,11 @@ class Deduplicator:
         proper = np.flatnonzero(~loops)
         keys = self.kind.keys(edges)[proper]
         relation = edges.relation[proper]
-        for bucket, members in self._deal(keys):
+        for bucket, members in zip(self._buckets, deal(keys, len(self._buckets)), strict=True):
             bucket.positions.append(proper[members] + self.count)
             bucket.keys.append(keys[members])
             bucket.relations.append(relation[members])
         self.count += len(edges)
-
-    def _deal(self, keys: UInt64[npt.NDArray[np.uint64], " n"]) -> Iterator[tuple[_Bucket, Any]]:
-        if len(self._buckets) == 1:
-            yield self._buckets[0], slice(None)
-            return
-        numbers = bucket_of(keys, len(self._buckets)).astype(np.uint8)
-        order = np.argsort(numbers, kind="stable")
-        ends = np.cumsum(np.bincount(numbers, minlength=len(self._buckets)))
-        yield from zip(self._buckets, np.split(order, ends[:-1]), strict=True)
 
     def keep(
         self,

@@ -10,7 +10,7 @@ from jaxtyping import Int32, UInt64
 
 from bundle.prepared import Edges, PreparedGraph, PreparedRelation
 from bundle.progress import SILENT, Progress
-from graph.dedupe import BUCKET_EDGES, bucket_of
+from graph.dedupe import BUCKET_EDGES, deal
 from graph.held_out import HeldOut, chunks, held_out_counts, pair_keys
 from graph.prepare import prepare
 from graph.schema import read_graph_file
@@ -177,24 +177,21 @@ def _reciprocity(relation: PreparedRelation, parts: tuple[Edges, ...], work: Pat
     edges = sum(len(part) for part in parts)
     if edges == 0:
         return None
-    buckets = _deal(parts, edges, work)
+    buckets = _pair_buckets(parts, edges, work)
     returned = sum(_returned(np.concatenate(list(bucket.batches()))) for bucket in buckets if len(bucket))
     for bucket in buckets:
         bucket.path.unlink(missing_ok=True)
     return returned / edges
 
 
-def _deal(parts: tuple[Edges, ...], edges: int, work: Path) -> list[RawColumn]:
+def _pair_buckets(parts: tuple[Edges, ...], edges: int, work: Path) -> list[RawColumn]:
     """Deal the edges into buckets by a hash of the unordered pair, so that an edge and its reverse meet in memory."""
     count = -(-edges // BUCKET_EDGES)
     buckets = [RawColumn(work / f"pairs.{i}", np.uint64) for i in range(count)]
     for part in parts:
         for src, dst in chunks(part):
             keys = pair_keys(src, dst, symmetric=False)
-            numbers = bucket_of(pair_keys(src, dst, symmetric=True), count)
-            order = np.argsort(numbers, kind="stable")
-            ends = np.cumsum(np.bincount(numbers.astype(np.int64), minlength=count))
-            for bucket, members in zip(buckets, np.split(order, ends[:-1]), strict=True):
+            for bucket, members in zip(buckets, deal(pair_keys(src, dst, symmetric=True), count), strict=True):
                 bucket.append(keys[members])
     return buckets
 

@@ -3,7 +3,7 @@
 Files are streamed. What is imported is left as it stands: repeats and self-loops go when the graph is prepared.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from bundle.disk import write_text
 from bundle.errors import EdgeFileError, UsageError
 from bundle.ids import IdKind, parse_int_id
-from bundle.progress import SILENT, Progress, Stage
+from bundle.progress import SILENT, Progress
 from graph.edge_file import EdgeFile
 from graph.edge_reader import EdgeBatch, EdgeReader
 from graph.files import open_edge_file
@@ -256,17 +256,12 @@ def _convert(files: Sequence[EdgeFile], spec: RelationSpec, kind: IdKind, path: 
             pq.ParquetWriter(partial, _schema(spec, kind), compression="zstd") as writer,
             progress.stage(f"importing {path.stem}", total, "B") as stage,
         ):
-            count = sum(_write(writer, batch) for batch in _all(reader, files, stage))
+            count = sum(_write(writer, batch) for file in files for batch in reader.file_batches(file, stage))
         if count == 0:
             raise EdgeFileError(f"{files[0].path}: no edge in it. Give the file with the edges.")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _all(reader: EdgeReader, files: Sequence[EdgeFile], stage: Stage) -> Iterator[EdgeBatch]:
-    for file in files:
-        yield from reader.file_batches(file, stage)
 
 
 def _schema(spec: RelationSpec, kind: IdKind) -> Any:

@@ -153,8 +153,10 @@ def generate(out: Path, n_users: int = 20_000, seed: int = 1, ids: IdKind = "int
     ads = catalogue(rng, _communities(rng, max(n_users // 50, COMMUNITIES)))
     _write_edges(out / "follows.parquet", follows(rng, interests, users), ("user", "user"), ids, None)
     likes = engagements(rng, interests, items, _power_law_degrees(rng, n_users, least=5, most=300))
-    _write_edges(out / "likes.parquet", likes, ("user", "item"), ids, _times(rng, len(likes)))
-    clicks = engagements(rng, interests, ads, _click_counts(rng, n_users))
+    times = _FIRST_TIME + rng.integers(_DAYS * _DAY, size=len(likes))
+    _write_edges(out / "likes.parquet", likes, ("user", "item"), ids, times)
+    n_clicks = np.where(rng.random(n_users) < _CLICKING_SHARE, rng.geometric(0.4, n_users), 0).astype(np.int64)
+    clicks = engagements(rng, interests, ads, n_clicks)
     _write_edges(out / "clicks_ad.parquet", clicks, ("user", "ad"), ids, None)
     save_array(out / "interests.npy", interests.matrix())
     _write_planted(out / "planted.parquet", {"user": users, "item": items, "ad": ads}, ids)
@@ -231,14 +233,6 @@ def _power_law_degrees(
 ) -> Int64[npt.NDArray[np.int64], " n"]:
     """Degrees with p(d) falling as d^-2.3 from `least` to `most`."""
     return np.minimum(least * (1.0 - rng.random(count)) ** (-1 / 1.3), most).astype(np.int64)
-
-
-def _click_counts(rng: np.random.Generator, n_users: int) -> Int64[npt.NDArray[np.int64], " n"]:
-    return np.where(rng.random(n_users) < _CLICKING_SHARE, rng.geometric(0.4, n_users), 0).astype(np.int64)
-
-
-def _times(rng: np.random.Generator, count: int) -> Int64[npt.NDArray[np.int64], " e"]:
-    return _FIRST_TIME + rng.integers(_DAYS * _DAY, size=count)
 
 
 def _write_edges(

@@ -72,11 +72,21 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def _n_negatives(config: TrainConfig) -> int:
+    """Negatives that each edge is compared with."""
+    return config.negatives_in_batch + config.negatives_uniform + config.negatives_prevalence
+
+
+def _table_bytes(rows: int, config: TrainConfig) -> int:
+    """Vectors and optimiser state of `rows` entities, and the vectors that `l2_previous` holds them to."""
+    copies = 2 if config.l2_previous else 1
+    return rows * (config.dim * copies + 1) * 4
+
+
 def footprint(prepared: PreparedGraph, config: TrainConfig) -> Footprint:
     """What training this graph with these settings needs; `process` is measured now."""
     rows = sum(entity.count for entity in prepared.entities)
-    copies = 2 if config.l2_previous else 1
-    negatives = config.negatives_in_batch + config.negatives_uniform + config.negatives_prevalence
+    negatives = _n_negatives(config)
     buffers = (2 * config.chunk + 3 * negatives) * (config.chunks_per_update + 1) * config.dim * 4 + negatives * 256
     relations = len(prepared.relations) * 2 * config.dim * 4
     edges = sum(training_edges(relation) for relation in prepared.relations)
@@ -86,7 +96,7 @@ def footprint(prepared: PreparedGraph, config: TrainConfig) -> Footprint:
         process=resident_bytes(),
         fixed=config.thread_count * (buffers + relations) + 3 * relations + WORK_BYTES,
         row_maps=rows * ROW_MAP_BYTES,
-        tables=rows * (config.dim * copies + 1) * 4,
+        tables=_table_bytes(rows, config),
         offsets=sum((counts[source] + counts[target]) * OFFSET_BYTES for source, target in groups),
         edges=edges * EDGE_BYTES,
         sorting=edges * SORTING_BYTES,
@@ -120,12 +130,11 @@ def device_need(prepared: PreparedGraph, config: TrainConfig, partitions: int) -
     """Bytes on the device at the most: two partitions that train, one on its way, one bucket, one update."""
     rows = sum(entity.count for entity in prepared.entities)
     edges = sum(training_edges(relation) for relation in prepared.relations)
-    tables = rows * (config.dim * (2 if config.l2_previous else 1) + 1) * 4
-    negatives = config.negatives_in_batch + config.negatives_uniform + config.negatives_prevalence
+    negatives = _n_negatives(config)
     gradients = 4 * (2 * config.chunk + negatives) * config.dim * 4
     update = config.chunks_per_update * (2 * gradients + config.chunk * negatives * PAIR_BYTES)
     uneven = UNEVEN if partitions > 1 else 1.0
-    held = tables * min(3, partitions) / partitions
+    held = _table_bytes(rows, config) * min(3, partitions) / partitions
     return int(uneven * (held + edges * DEVICE_EDGE_BYTES / partitions**2) + update)
 
 

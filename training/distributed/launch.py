@@ -19,7 +19,9 @@ from training.config import TrainConfig, relation_weights
 from training.distributed.messages import LOST, Message, Task, receive
 from training.memory import resident_bytes
 
+# What the other trainers have, once one has failed, to say what they know.
 GRACE_SECONDS = 5.0
+RESUME = "The last checkpoint is intact: go on with --resume."
 
 
 @dataclass(slots=True)
@@ -101,9 +103,6 @@ def train_together(
     if done is None or done.end is None:
         raise RunError(f"The trainers ended without a result. {RESUME}")
     return done.end, done.backend
-
-
-RESUME = "The last checkpoint is intact: go on with --resume."
 
 
 def _worker_main(task: Task, meeting_point: str, rank: int, pipe: Connection) -> None:

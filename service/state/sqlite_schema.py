@@ -14,29 +14,35 @@ from service.state.events import Event, Outcome, edges_of_groups
 
 # `users` is kept by triggers, whoever writes: how many events a user has, and a stamp that no two states of a user
 # share, by which a cache knows whether it is still right.
-SCHEMA = """
-BEGIN IMMEDIATE;
+SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS events (
     user_type TEXT NOT NULL, user TEXT NOT NULL, id TEXT NOT NULL, action TEXT NOT NULL, relation TEXT NOT NULL,
     target_type TEXT NOT NULL, target TEXT NOT NULL, at REAL NOT NULL, received REAL NOT NULL,
     PRIMARY KEY (user_type, user, id)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS users (
+) WITHOUT ROWID
+""",
+    """
+CREATE TABLE users (
     user_type TEXT NOT NULL, user TEXT NOT NULL, events INTEGER NOT NULL, stamp INTEGER NOT NULL,
     PRIMARY KEY (user_type, user)
-) WITHOUT ROWID;
-CREATE TRIGGER IF NOT EXISTS event_stored AFTER INSERT ON events BEGIN
+) WITHOUT ROWID
+""",
+    """
+CREATE TRIGGER event_stored AFTER INSERT ON events BEGIN
     INSERT INTO users VALUES (new.user_type, new.user, 1, random())
     ON CONFLICT DO UPDATE SET events = events + 1, stamp = random();
-END;
-CREATE TRIGGER IF NOT EXISTS event_removed AFTER DELETE ON events BEGIN
+END
+""",
+    """
+CREATE TRIGGER event_removed AFTER DELETE ON events BEGIN
     UPDATE users SET events = events - 1, stamp = random() WHERE user_type = old.user_type AND user = old.user;
     DELETE FROM users WHERE user_type = old.user_type AND user = old.user AND events = 0;
-END;
-INSERT INTO users SELECT user_type, user, count(*), random() FROM events GROUP BY user_type, user;
-PRAGMA user_version = 1;
-COMMIT;
-"""
+END
+""",
+    "INSERT INTO users SELECT user_type, user, count(*), random() FROM events GROUP BY user_type, user",
+    "PRAGMA user_version = 1",
+)
 # The values of user_version. An erasure leaves its mark until the last byte is gone, whoever has to finish it.
 EARLIER, IN_ORDER, ROWS_REMOVED, FILE_REWRITTEN = range(4)
 
@@ -82,7 +88,10 @@ def connect(path: Path) -> sqlite3.Connection:
         # FULL: a commit is on the disk when it returns, not only in the operating system.
         connection.execute("PRAGMA synchronous = FULL")
         if version_of(connection) == EARLIER:
-            connection.executescript(SCHEMA)
+            with transaction(connection, "BEGIN IMMEDIATE"):
+                if version_of(connection) == EARLIER:  # another process may have been first
+                    for statement in SCHEMA:
+                        connection.execute(statement)
     except (sqlite3.Error, OSError) as error:
         raise StateError(
             f"{path} cannot be opened as the store of live engagements: {error}. Set TWHIN_STATE to a file in a "

@@ -4,8 +4,10 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -89,9 +91,9 @@ async def test_what_another_process_stores_and_erases_is_seen_at_once(tmp_path: 
         assert await one.edges_of("user", "1") == live_edges(again)
 
 
-async def test_a_file_of_an_earlier_release_is_taken_over(tmp_path: Path) -> None:
-    path = tmp_path / "events.db"
+def _of_an_earlier_release(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as earlier:
+        earlier.execute("PRAGMA journal_mode = WAL")
         earlier.execute(
             "CREATE TABLE events (user_type TEXT NOT NULL, user TEXT NOT NULL, id TEXT NOT NULL, action TEXT NOT NULL,"
             " relation TEXT NOT NULL, target_type TEXT NOT NULL, target TEXT NOT NULL, at REAL NOT NULL,"
@@ -101,6 +103,25 @@ async def test_a_file_of_an_earlier_release_is_taken_over(tmp_path: Path) -> Non
             "INSERT INTO events VALUES ('user', '1', ?, 'add', 'follows', 'user', ?, 0, 0)",
             [(f"1-e{number}", str(number)) for number in range(3)],
         )
+
+
+def test_a_file_of_an_earlier_release_is_taken_over_by_many_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    _of_an_earlier_release(path)
+    together = Barrier(8)
+
+    def size(_: int) -> int:
+        together.wait()
+        with closing(schema.connect(path)) as connection:
+            return schema.size_and_stamp(connection, ("user", "1"))[0]
+
+    with ThreadPoolExecutor(together.parties) as threads:
+        assert list(threads.map(size, range(together.parties))) == [3] * together.parties
+
+
+async def test_a_file_of_an_earlier_release_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    _of_an_earlier_release(path)
     async with _open(path, most=4) as store:
         assert (await store.edges_of("user", "1")).added == {"follows": ("0", "1", "2")}
         assert await store.append([_event("1", 2), _event("1", 3), _event("1", 4)]) == ["duplicate", "stored", "full"]

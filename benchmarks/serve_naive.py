@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from bundle.reader import open_bundle
 from bundle.versions import current_path
 from index.search.open import open_searcher
-from recommend.mixtures import allocate
+from recommend.mixtures import split
 from recommend.plan import make_plan
 from recommend.types import NO_LIVE_EDGES, RecommendRequest
 
@@ -73,7 +73,7 @@ def recommend(query: Query) -> Answer:
     taken: set[int] = set()
     found: list[Candidate] = []
     shares = plan.modes.shares if len(plan.modes) else np.ones(1, dtype=np.float32)
-    for mode, (one, budget) in enumerate(zip(hits, allocate(shares, query.k).tolist(), strict=True)):
+    for mode, (one, budget) in enumerate(zip(hits, split(shares.tolist(), query.k), strict=True)):
         fresh = [
             (row, score) for row, score in zip(one.rows.tolist(), one.scores.tolist(), strict=True) if row not in taken
         ]

@@ -7,7 +7,10 @@ from bundle.errors import UsageError
 from bundle.ids import IdKind
 
 MANIFEST = "manifest.json"
-PART_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"  # of a space, an entity type, a strategy: safe in a file name
+# Of a space, an entity type, a strategy: safe in a file name.
+PART_NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
+# What stands for a cluster in the query that its candidate list answers.
+ListQuery = Literal["centroid", "medoid"]
 
 
 def relation_number(position: int) -> str:
@@ -57,9 +60,7 @@ class SpaceLayout:
     def mixtures(self, part: Literal["indptr", "clusters", "weights"]) -> str:
         return f"{self.root}/mixtures/{part}.npy"
 
-    def candidate_list(
-        self, entity_type: str, query: Literal["centroid", "medoid"], part: Literal["rows", "scores"]
-    ) -> str:
+    def candidate_list(self, entity_type: str, query: ListQuery, part: Literal["rows", "scores"]) -> str:
         return f"{self.root}/lists/{entity_type}.{query}.{part}.npy"
 
     def pq(self, entity_type: str, part: Literal["codebooks", "codes", "rotation", "golden"]) -> str:

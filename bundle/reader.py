@@ -5,7 +5,7 @@ digests, which need every byte, are checked by `bundle.verify` before publishing
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +14,13 @@ from bundle.csr import Csr
 from bundle.disk import read_plain
 from bundle.errors import BundleAltered, BundleIncomplete, BundleInvalid, BundleNotFound
 from bundle.ids import IdTable, IntIds, StringIds
-from bundle.layout import MANIFEST, SpaceLayout
+from bundle.layout import MANIFEST, ListQuery, SpaceLayout
 from bundle.manifest import Manifest, SpaceEntry, parse_manifest
 from bundle.pq import CODEWORDS, ProductQuantizer
 from bundle.space import Bundle, CandidateLists, Clusters, EntityTable, Relation, Space
 from bundle.verify import check_files, refusing
 
-QUERIES: tuple[Literal["centroid"], Literal["medoid"]] = ("centroid", "medoid")
+QUERIES: tuple[ListQuery, ...] = ("centroid", "medoid")
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -167,7 +167,7 @@ class _SpaceReader:
             lists=self._lists(),
         )
 
-    def _lists(self) -> dict[tuple[str, Literal["centroid", "medoid"]], CandidateLists]:
+    def _lists(self) -> dict[tuple[str, ListQuery], CandidateLists]:
         lists = {}
         for name in self._entry.indexes:
             for query in QUERIES:

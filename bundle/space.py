@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ from jaxtyping import Float32, Int32, Int64, UInt8
 from bundle.csr import Csr
 from bundle.errors import QueryError
 from bundle.ids import IdTable
+from bundle.layout import ListQuery
 from bundle.manifest import Manifest, RelationEntry, SpaceEntry
 from bundle.pq import ProductQuantizer
 
@@ -75,7 +75,7 @@ class Clusters:
     assignment: Mapping[str, Int32[npt.NDArray[np.int32], " n"]]
     mixtures: Csr  # rows: entities of `mixture_type`; indices: clusters, heaviest first; weights: shares
     mixture_type: str
-    lists: Mapping[tuple[str, Literal["centroid", "medoid"]], CandidateLists]
+    lists: Mapping[tuple[str, ListQuery], CandidateLists]
 
 
 @dataclass(frozen=True, slots=True)

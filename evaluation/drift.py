@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int64
 
 from bundle.errors import UsageError
 from bundle.ids import matching_rows
-from bundle.progress import Progress, SilentProgress
+from bundle.progress import SILENT, Progress
 from bundle.records import Record
 from bundle.trained import TrainedTable, open_trained
 
@@ -74,15 +74,12 @@ class Common:
     removed: int
 
 
-def evaluate_drift(
-    old: Path, new: Path, *, k: int = 10, seed: int = 1, progress: Progress | None = None
-) -> DriftReport:
+def evaluate_drift(old: Path, new: Path, *, k: int = 10, seed: int = 1, progress: Progress = SILENT) -> DriftReport:
     """Compare two run directories or versions by external id.
 
     Neighbourhoods are those of 1,000 sampled entities a type. Raises UsageError when the dimensions differ or nothing
     is common, RunError or BundleError for a directory that cannot be read.
     """
-    progress = progress or SilentProgress()
     before, after = open_trained(old, progress), open_trained(new, progress)
     if before.dim != after.dim:
         raise UsageError(f"{old} has {before.dim} dimensions, {new} has {after.dim}: they cannot be compared.")

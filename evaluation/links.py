@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64, Int64
 from bundle.csr import csr_from_pairs
 from bundle.errors import UsageError
 from bundle.prepared import PreparedGraph, PreparedRelation
-from bundle.progress import Progress, SilentProgress
+from bundle.progress import SILENT, Progress
 from bundle.records import Record
 from bundle.run import Run, open_run
 
@@ -96,7 +96,7 @@ def evaluate_links(
     max_edges: int | None = None,
     seed: int = 1,
     without_self: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> LinkReport:
     """Rank every held-out edge's true target among all entities of its type by eq. 1, and likewise its source.
 
@@ -106,7 +106,6 @@ def evaluate_links(
     bounded: at most 64 MiB of scores at once.
     Raises RunIncomplete or RunError for a bad run directory, UsageError when no edge was held out.
     """
-    progress = progress or SilentProgress()
     run = open_run(run_dir, progress)
     relations = [relation for relation in run.graph.relations if len(_held_out(relation, part)[0])]
     if not relations:

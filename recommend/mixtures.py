@@ -2,7 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int32, Int64, Shaped
+from jaxtyping import Float32, Int32
 
 
 def mixture_of(
@@ -25,19 +25,13 @@ def mixture_of(
     return distinct[top].astype(np.int32), (counts[top] / total).astype(np.float32)
 
 
-def allocate(
-    weights: Shaped[npt.NDArray[np.floating], " modes"], n_candidates: int
-) -> Int64[npt.NDArray[np.int64], " modes"]:
+def split(weights: list[float], n_candidates: int) -> list[int]:
     """Split `n_candidates` among interests in proportion to `weights`, which need not sum to one.
 
     Largest-remainder rounding: the parts sum exactly to `n_candidates`, none is a whole candidate away
     from its exact share, and equal remainders go to the heavier, then to the earlier interest.
+    In plain numbers: for the handful of interests of one user several times as fast as arrays.
     """
-    return np.array(split(weights.tolist(), n_candidates), dtype=np.int64)
-
-
-def split(weights: list[float], n_candidates: int) -> list[int]:
-    """`allocate` in plain numbers: for the handful of interests of one user several times as fast as arrays."""
     if len(weights) == 1:
         return [n_candidates]
     total = sum(weights)

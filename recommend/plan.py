@@ -1,13 +1,12 @@
 """From a request to a plan: which version of the question is answered, with which queries, without whom."""
 
-from typing import Literal
-
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int32
 
 from bundle.errors import QueryError
+from bundle.layout import ListQuery
 from bundle.manifest import QueryWeights, Strategy
 from bundle.space import CandidateLists, Relation, Space
 from bundle.strategies import default_strategies
@@ -24,11 +23,12 @@ from recommend.types import (
     RecommendRequest,
 )
 
-ListQuery = Literal["centroid", "medoid"]
-
-STANDARD = default_strategies()  # what a version that does not say otherwise means by these names
-UNMEASURED = "mixture"  # what `auto` means where nothing was measured
-UNNAMED = "unnamed"  # a strategy that was given itself, not by its name
+# What a version that does not say otherwise means by these names.
+STANDARD = default_strategies()
+# What `auto` means where nothing was measured.
+UNMEASURED = "mixture"
+# The name of a strategy that was given itself.
+UNNAMED = "unnamed"
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -170,7 +170,7 @@ def _plan(
     k: int,
     depth: int | None = None,
 ) -> Plan:
-    """Plan for a profile: move the weights of absent terms, build the queries or find the stored lists."""
+    """Plan for a profile: move the weights of absent terms, find the stored lists where they answer."""
     asked = strategy.weights
     used = None if strategy.merge == "popular" else effective_weights(asked, profile, profile.modes)
     modes, lists, fallback = NO_MODES, None, None

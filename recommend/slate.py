@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int32
 
+from bundle.layout import ListQuery
 from bundle.space import CandidateLists
 from index.search.protocol import Hits
 from recommend.merge import Draw, RankedList, draw, interleaved
-from recommend.plan import ListQuery, Plan, list_query
+from recommend.plan import Plan, list_query
 from recommend.popular import popular_picks
 from recommend.profile import NOBODY
 from recommend.rescoring import rescored

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bundle.layout import ListQuery
 from bundle.space import Bundle
-from recommend.plan import ListQuery
 
 # Longer than the largest share of a slate of 50, with room for whom the user follows already.
 HEAD_LENGTH = 96

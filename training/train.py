@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bundle.disk import full_disk_named, replacing
 from bundle.prepared import PreparedGraph, check_rows
-from bundle.progress import Progress, SilentProgress
+from bundle.progress import SILENT, Progress
 from training.checkpoint import MAKE_ROOM, RunKey
 from training.config import TrainConfig
 from training.distributed.group import SoloGroup
@@ -37,7 +37,7 @@ def train(
     *,
     warm_start: Path | None = None,
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> RunSummary:
     """Train `prepared` and write the run directory `run_dir`; `run.json` is written last.
 
@@ -56,7 +56,7 @@ def train(
             done = found.finished
             return RunSummary(run_dir, done.epochs, done.edges_seen, done.final_loss or 0.0, 0.0, 0.0, "")
         check_rows(prepared)  # the kernel reads and writes wherever a row leads
-        started, checkpoint, progress = time.perf_counter(), found.checkpoint, progress or SilentProgress()
+        started, checkpoint = time.perf_counter(), found.checkpoint
         _bring_graph(prepared, run_dir)
         if config.devices > 1:
             end, backend = train_together(prepared, run_dir, config, warm_start, checkpoint is not None, progress)

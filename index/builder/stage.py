@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Int64
 from bundle.arrays import map_array
 from bundle.csr import Csr
 from bundle.errors import RunError
-from bundle.layout import SpaceLayout
+from bundle.layout import ListQuery, SpaceLayout
 from bundle.manifest import ClustersEntry, CompressionEntry, DefaultQuery, EntityEntry, RelationEntry
 from bundle.prepared import id_files
 from bundle.run import Run
@@ -208,12 +208,12 @@ class SpaceStage:
             of_type = clustering.medoid_types == position
             medoids[of_type] = self.run.vectors[name][clustering.medoid_rows[of_type]]
         embeddings, length = self.run.vectors[entity_type], self.config.clusters.list_length
-        centroid = candidate_lists(clustering.centroids, embeddings, length)
-        self.writer.array(self.layout.candidate_list(entity_type, "centroid", "rows"), centroid.rows)
-        self.writer.array(self.layout.candidate_list(entity_type, "centroid", "scores"), centroid.scores)
-        medoid = candidate_lists(medoids, embeddings, length)
-        self.writer.array(self.layout.candidate_list(entity_type, "medoid", "rows"), medoid.rows)
-        self.writer.array(self.layout.candidate_list(entity_type, "medoid", "scores"), medoid.scores)
+        queries: dict[ListQuery, Float32[npt.NDArray[np.float32], "clusters d"]]
+        queries = {"centroid": clustering.centroids, "medoid": medoids}
+        for query, vectors in queries.items():
+            found = candidate_lists(vectors, embeddings, length)
+            self.writer.array(self.layout.candidate_list(entity_type, query, "rows"), found.rows)
+            self.writer.array(self.layout.candidate_list(entity_type, query, "scores"), found.scores)
 
     def compression(self, entity_type: str) -> CompressionEntry:
         """The codes of one type, with golden vectors for other decoders."""

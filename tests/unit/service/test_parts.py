@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from bundle.errors import ConfigError
 from bundle.ids import IntIds, parse_int_id
 from recommend.merge import RankedList, draw, interleaved
-from recommend.mixtures import allocate
+from recommend.mixtures import split
 from recommend.recommender import Recommender
 from recommend.types import LIST, RecommendRequest
 from service.logs import JsonLines
@@ -87,9 +87,9 @@ def test_a_drawn_slate_is_distinct_full_and_proportional(weights: list[float], k
     draws = draw(lists, weights, k)
     picks = interleaved(lists, draws, range(len(weights)))
     assert len(set(picks.rows)) == len(picks) == min(k, len({row for one in rows for row in one}))
-    budgets = allocate(np.array(weights), k)
-    if length and all(budget <= length - k for budget in budgets.tolist()):  # nobody can run dry
-        assert [len(one.positions) for one in draws] == budgets.tolist()
+    budgets = split(weights, k)
+    if length and all(budget <= length - k for budget in budgets):  # nobody can run dry
+        assert [len(one.positions) for one in draws] == budgets
 
 
 @given(

@@ -121,17 +121,21 @@ class TextEdgeFile:
             check_utf8=False,
         )
         with TextBlocks(stream.file) as blocks, pa.csv.open_csv(blocks, read, parse, convert) as reader:
+            rows = 0
             for batch in reader:
                 if blocks.zeros:
                     self._refuse_zero_bytes()
+                rows += batch.num_rows
                 consumed = stream.consumed()
                 stage.advance(consumed - done)
                 done = consumed
                 yield batch
             if blocks.zeros:
                 self._refuse_zero_bytes()
-            if self._quotes and blocks.quotes % 2:
+            several_lines = rows + (self.columns is None) < blocks.lines  # some record has, or a line is blank
+            if self._quotes and (blocks.quotes % 2 or (blocks.quotes and several_lines)):
                 self._refuse_open_quote()
+                self._refuse_text_after_quote()
 
     def _refuse_zero_bytes(self) -> None:
         """pyarrow looks for delimiters in several bytes at once, and sees none that follows a zero byte among them."""
@@ -163,7 +167,7 @@ class TextEdgeFile:
     def _refuse_open_quote(self) -> None:
         """A quote that is never closed makes one field of the rest of the file, so edges would be missing.
 
-        Where quotes are odd in number, one may also stand within a field that is not quoted, where it means nothing:
+        One may also stand within a field that is not quoted, where it means nothing, so counting them does not tell:
         a line that is put after the last one is a record of its own then, and else part of the field.
         """
         mark = "\0"
@@ -175,6 +179,27 @@ class TextEdgeFile:
                 f"{self.path}, line {line}: a field is quoted to the end of the file: "
                 f"{quoted(fields[-1].removesuffix(mark))}. Close the quote, or double one that is part of a value."
             )
+
+    def _refuse_text_after_quote(self) -> None:
+        """A quote that is never closed ends where the next one begins (`"5 inch`, lines later `"7 inch`): the edges
+        between would be missing. There text follows what closes a field, which in one line does no harm.
+        """
+        line = 1
+        with self._lines() as lines:
+            reader = csv.reader(lines, delimiter=self.delimiter, strict=True)
+            while True:
+                try:
+                    next(reader)
+                except StopIteration:
+                    return
+                except csv.Error:
+                    if reader.line_num > line:
+                        raise EdgeFileError(
+                            f"{self.path}, line {line}: a quoted field goes on to line {reader.line_num}, where text "
+                            "follows its closing quote. Close the quote where the field ends, or double one that is "
+                            "part of a value."
+                        ) from None
+                line = reader.line_num + 1
 
     def _too_long(self, line: int) -> EdgeFileError:
         reason = f"a line is longer than {BLOCK_BYTES} bytes, or a quote is not closed"
@@ -202,8 +227,7 @@ class TextEdgeFile:
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self._quotes else csv.QUOTE_NONE
         line = 1
         try:
-            binary = io.BufferedReader(TextBlocks(self.opener().file))
-            with io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+            with self._lines() as text:
                 lines = text if end is None else (line for part in (text, (end,)) for line in part)
                 reader = csv.reader(lines, delimiter=self.delimiter, quoting=quoting)
                 for fields in reader:
@@ -214,3 +238,7 @@ class TextEdgeFile:
             raise self._too_long(line) from error
         except _UNREADABLE as error:
             raise self._unreadable(error) from error
+
+    def _lines(self) -> io.TextIOWrapper:
+        binary = io.BufferedReader(TextBlocks(self.opener().file))
+        return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")

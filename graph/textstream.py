@@ -47,7 +47,8 @@ class TextBlocks(io.RawIOBase):
     """
 
     def __init__(self, file: io.BufferedIOBase) -> None:
-        self.quotes, self.zeros = 0, False  # so far: the number of quotes, and whether there is a zero byte
+        self.quotes, self.lines, self.zeros = 0, 0, False  # so far: how many, and whether there is a zero byte
+        self._line_begins = True
         self._file = file
         self._rest = file.read(2)
         self._decoder: codecs.IncrementalDecoder | None = None
@@ -70,6 +71,11 @@ class TextBlocks(io.RawIOBase):
             else:
                 block += following
         self.zeros = self.zeros or b"\0" in block
+        if block:
+            ends = block.count(b"\n") + (block.count(b"\r") - block.count(b"\r\n") if b"\r" in block else 0)
+            ended = block.endswith((b"\n", b"\r"))
+            self.lines += self._line_begins + ends - ended
+            self._line_begins = ended
         if b'"' in block:
             self.quotes += int(np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == _QUOTE))
         return block

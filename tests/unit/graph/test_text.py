@@ -159,6 +159,16 @@ FAULTS: dict[str, tuple[str, bytes, str]] = {
         b'src,dst,text\n1,2,"5"" pipe"\n3,4,"oops\n5,6,fine\n',
         r"line 3: a field is quoted to the end of the file: 'oops\\n5,6,fine\\n'\. Close the quote",
     ),
+    "unclosed quote after one that is no quote": (
+        "e.csv",
+        b'src,dst,text\n1,2,5" pipe\n3,4,"oops\n5,6,fine',
+        r"line 3: a field is quoted to the end of the file: 'oops\\n5,6,fine'\. Close the quote",
+    ),
+    "two unclosed quotes": (
+        "e.csv",
+        b'src,dst,text\n1,2,5" pipe"\n3,4,"7 inch\n5,6,fine\n7,8,"9 inch\n1,8,fine',
+        r"line 3: a quoted field goes on to line 5, where text follows its closing quote\. Close the quote",
+    ),
     "unclosed quote in a long file": (
         "e.csv",
         b'src,dst,text\n1,2,"oops\n' + b"5,6,fine\n" * 300_000,

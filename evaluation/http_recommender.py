@@ -2,8 +2,8 @@
 
 import http.client
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -18,8 +18,10 @@ from bundle.prepared import PreparedGraph
 from evaluation.follow import Offer
 from recommend.protocol import Lists, Users
 
+Found = TypeVar("Found")
 TIMEOUT_S = 30.0
-MOST_NAMED = 1000  # engagements or followers in one request: the service's own limit
+# Engagements or followers in one request: the service's own limit.
+MOST_NAMED = 1000
 
 
 class HttpRecommender:
@@ -43,17 +45,9 @@ class HttpRecommender:
 
     def offer(self) -> Offer:
         """What the service offers in its version's first space. The next question connects anew."""
-        info: Any = self._call("GET", "/v1/info", None)
+        offer = self._call("GET", "/v1/info", None, _offer_in)
         self.close()  # whoever finds another graph there asks nothing more
-        space = next(iter(info["spaces"].values()))
-        return Offer(
-            version=str(info["version"]),
-            graph_digest=str(info["lineage"]["graph_digest"]),
-            relation=str(space["default"]["relation"]),
-            strategies=tuple(space["strategies"]),
-            auto=str(space["auto"]),
-            auto_newcomer=space.get("auto_newcomer"),
-        )
+        return offer
 
     def for_users(self, users: Users, strategy: Strategy | str, k: int, *, relation: str) -> Lists:
         """See `RowRecommender`. Raises UsageError for a strategy that is given itself: a service knows names."""
@@ -80,18 +74,16 @@ class HttpRecommender:
     ) -> Int64[npt.NDArray[np.int64], " _"]:
         if isinstance(strategy, Strategy):
             raise UsageError("A service answers by the name of a strategy. Name one of its own.")
-        answer = self._call("POST", "/recommend", {**whom, "k": k, "strategy": strategy, "relation": relation})
-        candidates = answer["candidates"]
-        if not isinstance(candidates, list):
-            raise UsageError("The service's answer has no list of candidates. Is it another release?")
-        rows = self._candidates(relation).rows([candidate["id"] for candidate in candidates])
+        body = {**whom, "k": k, "strategy": strategy, "relation": relation}
+        rows = self._candidates(relation).rows(self._call("POST", "/recommend", body, _candidates_in))
         if (rows < 0).any():
             raise UsageError(
                 "The service knows entities that the run does not: name the run its version was built from."
             )
         return rows
 
-    def _call(self, method: str, path: str, body: object) -> dict[str, object]:
+    def _call(self, method: str, path: str, body: object, read: Callable[[Any], Found]) -> Found:
+        """What `read` finds in the answer. Raises UsageError where there is none, or one that is not twhin's."""
         text = None if body is None else json.dumps(body)
         try:
             try:
@@ -102,13 +94,35 @@ class HttpRecommender:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise UsageError(f"The service at {self._connection.host} does not answer: {error}.") from error
         if status != 200:
-            raise UsageError(f"The service refused {path} with {status}: {answer.get('detail')}.")
-        return answer
+            detail = answer.get("detail") if isinstance(answer, dict) else None
+            raise UsageError(f"The service refused {path} with {status}: {detail or 'it does not say why'}.")
+        try:
+            return read(answer)
+        except (AttributeError, LookupError, StopIteration, TypeError) as error:
+            raise UsageError(
+                f"What answers {path} at {self._connection.host} is no twhin of this release. Correct the URL."
+            ) from error
 
-    def _exchange(self, method: str, path: str, text: str | None) -> tuple[int, dict[str, object]]:
+    def _exchange(self, method: str, path: str, text: str | None) -> tuple[int, Any]:
         self._connection.request(method, path, text, {"content-type": "application/json"})
         response = self._connection.getresponse()
         return response.status, json.loads(response.read())
+
+
+def _offer_in(info: Any) -> Offer:
+    space = next(iter(info["spaces"].values()))
+    return Offer(
+        version=str(info["version"]),
+        graph_digest=str(info["lineage"]["graph_digest"]),
+        relation=str(space["default"]["relation"]),
+        strategies=tuple(space["strategies"]),
+        auto=str(space["auto"]),
+        auto_newcomer=space.get("auto_newcomer"),
+    )
+
+
+def _candidates_in(answer: Any) -> list[str]:
+    return [str(candidate["id"]) for candidate in answer["candidates"]]
 
 
 def _named(ids: IdTable, rows: Int32[npt.NDArray[np.int32], " n"]) -> list[str]:

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -84,6 +86,29 @@ def test_a_service_that_refuses_or_is_not_there_is_named(remote: HttpRecommender
         HttpRecommender("http://127.0.0.1:9", graph).for_users(np.array([0]), "auto", 3, relation="follows")
     with pytest.raises(UsageError, match="no http URL"):
         HttpRecommender("ftp://nowhere", graph)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"), [(200, b'{"hello": 1}'), (200, b"[1]"), (200, b"null"), (404, b'"no"'), (200, b"<html>")]
+)
+def test_another_service_at_that_place_is_no_traceback(graph: PreparedGraph, status: int, answer: bytes) -> None:
+    class Another(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_POST = do_GET  # noqa: N815 (the name that http.server looks for)
+
+    with HTTPServer(("127.0.0.1", 0), Another) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with closing(HttpRecommender(f"http://127.0.0.1:{server.server_port}", graph)) as asked:
+            with pytest.raises(UsageError):
+                asked.offer()
+            with pytest.raises(UsageError):
+                asked.for_users(np.array([0]), "auto", 3, relation="follows")
+        server.shutdown()
 
 
 def test_a_connection_that_the_service_closed_is_opened_again(bundles: Path, graph: PreparedGraph) -> None:

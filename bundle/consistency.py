@@ -17,9 +17,12 @@ from bundle.ids import MAX_STRING_ID_BYTES, IdTable, IntIds, StringIds
 from bundle.layout import SpaceLayout
 from bundle.space import Bundle, Space
 
-BLOCK = 1 << 20  # entries looked at together: temporary arrays stay at some megabytes
-SHARE_TOLERANCE = 1e-3  # of the sum of a user's shares, which are float32
-GOLDEN_TOLERANCE = 1e-3  # of decoded vectors, relative to their largest coordinate
+# Entries looked at together: temporary arrays stay at some megabytes.
+BLOCK = 1 << 20
+# How far the sum of a user's shares, which are float32, may be from 1.
+SHARE_TOLERANCE = 1e-3
+# How far decoded vectors may be off, relative to their largest coordinate.
+GOLDEN_TOLERANCE = 1e-3
 
 Faults = Iterator[tuple[str, str]]  # a file of the version, and what is wrong in it
 

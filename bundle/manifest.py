@@ -23,7 +23,8 @@ from bundle.records import Record, first_error
 FORMAT_VERSION = 1
 # A path in the version: no part begins with a dot, so none leads out of it.
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
-MAX_COUNT = 2**53  # what every JSON reader takes as it stands, and more than any array can have
+# What every JSON reader takes as it stands, and more than any array can have.
+MAX_COUNT = 2**53
 VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
 
 PartName = Annotated[str, Field(pattern=PART_NAME)]

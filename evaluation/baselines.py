@@ -18,8 +18,10 @@ Users = Int64[npt.NDArray[np.int64], " users"]
 Scores = Float32[npt.NDArray[np.float32], "users targets"]
 Score = Callable[[Users], Scores]
 
-CHUNK_FLOATS = 1 << 24  # of dense scores held at a time: 64 MiB
-ALWAYS_FIRST = np.float32(1 << 20)  # above any number of paths, and small enough that float32 still counts them
+# Dense scores that are held at a time: 64 MiB.
+CHUNK_FLOATS = 1 << 24
+# Above any number of paths, and small enough that float32 still counts them.
+ALWAYS_FIRST = np.float32(1 << 20)
 
 
 @dataclass(frozen=True, slots=True)

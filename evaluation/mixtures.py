@@ -22,7 +22,8 @@ from recommend.protocol import Users
 from recommend.recommender import Recommender
 
 MODES = (3, 10)
-SEVERAL = 2.0  # interests that count, from which a user has several
+# Interests that count, from which a user has several.
+SEVERAL = 2.0
 SINGLES = ("unimodal", "fold_in", "blend")
 
 Recluster = Callable[[int], Space]

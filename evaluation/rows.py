@@ -27,7 +27,8 @@ from evaluation.task import FollowTask, slack, without_known
 from recommend.protocol import Lists, RowRecommender
 
 CUTS = (10, 20, 50)
-TOP = 10  # candidates that diversity, coverage and popularity look at
+# Candidates that diversity, coverage and popularity look at.
+TOP = 10
 DEGREE_BUCKETS = ((1, 2), (3, 9), (10, 29), (30, 99), (100, None))
 Vectors = Float32[npt.NDArray[np.float32], "targets d"]
 PerUser = Float64[npt.NDArray[np.float64], " users"]

@@ -10,6 +10,7 @@ from jaxtyping import Int64
 from bundle.space import Relation
 from recommend.types import NO_MODE, NO_PICKS, POPULAR, Exclusions, Picks
 
+# Candidates that are compared with the exclusions at a time: a slate seldom needs more.
 CHUNK = 256
 
 

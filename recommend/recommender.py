@@ -18,7 +18,9 @@ from recommend.slate import popular_slate, slate_from_hits, slate_from_lists
 from recommend.stored_lists import HEADS_KEPT, Encode, read_head
 from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
 
+# Plans of an evaluation that are searched in one call.
 PLANS_AT_ONCE = 256
+# Plans with fewer exclusions than this are searched together, whatever the number: see `_together`.
 EXCLUDED_STEP = 64
 
 

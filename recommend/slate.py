@@ -20,7 +20,9 @@ from recommend.types import LIST, NO_MODE, NO_MODES, NO_PICKS, SEARCH, Fallback,
 # The head of a list, by space, candidate type, which of the lists, cluster, and the weight of its scores.
 HeadOf = Callable[[str, str, ListQuery, int, float], ListHead]
 
+# Candidates of a stored list that are read beyond a mode's share: about as many as a user follows of one cluster.
 LIST_MARGIN = 24
+# Of users with more followers than this only the most popular ones get the bonus of following back.
 MAX_FOLLOWERS_SCORED = 4096
 
 
@@ -89,7 +91,6 @@ def _popular(plan: Plan, picks: Picks) -> Picks:
 def _stored_lists(plan: Plan, lists: CandidateLists, head_of: HeadOf) -> Iterator[list[RankedList]]:
     """The modes' lists: first as much as should do, then the whole."""
     length = lists.rows.shape[1]
-    # The heaviest mode's share of the slate and some excluded ones.
     reach = int(plan.k * float(plan.modes.shares[0])) + LIST_MARGIN
     if reach <= HEAD_LENGTH:
         yield _list_heads(plan, length, head_of)

@@ -22,6 +22,7 @@ Rows: TypeAlias = Int64[npt.NDArray[np.int64], " n"]
 
 AUTO = "auto"
 NO_MODE = -1
+# Up to FEW rows are compared one by one, which is faster than a set; from MANY on a look-up is worth remembering.
 FEW, MANY = 8, 256
 
 # How far down the ladder an answer had to go: the deepest rung that was used.

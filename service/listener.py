@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from bundle.errors import UsageError
 
-SO_ATTACH_FILTER = 26  # Linux, asm-generic/socket.h; Python has no name for it
+# Linux's, from asm-generic/socket.h; Python has no name for it.
+SO_ATTACH_FILTER = 26
 SYN, SYN_OR_ACK, FLAGS_OFFSET = 0x02, 0x12, 13
 # A classic BPF program over the TCP header of what arrives: (code, jump if true, jump if false, operand).
 DROP_OPENING = (

@@ -24,7 +24,8 @@ from prometheus_client.utils import floatToGoString
 
 # Some 600 values of 160 bytes are in use; a version that is swapped in adds two or three.
 REGION_BYTES = 1 << 20
-USED, LIVE, BEAT = 0, 1, 2  # the words of a region's header
+# The words of a region's header.
+USED, LIVE, BEAT = 0, 1, 2
 HEADER_BYTES = 24
 GAUGES: dict[str, Callable[[Iterable[float]], float]] = {"livemin": min, "livemax": max, "livesum": sum}
 

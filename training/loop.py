@@ -24,9 +24,12 @@ from training.model import Relations
 from training.partition import BucketId
 from training.partition_buffer import PartitionBuffer
 
+# A span is what a backend trains in one call: how long it should take, and the most chunks it may have.
 SPAN_SECONDS = 0.25
-REPORT_SECONDS = 5.0
 LONGEST_SPAN = 2**24
+# Between two lines of metrics.
+REPORT_SECONDS = 5.0
+# Edges.
 COUNTED_AT_ONCE = 2**18
 
 

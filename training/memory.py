@@ -18,19 +18,25 @@ MIB = 2**20
 # Bytes on the host. WORK_BYTES: blocks of edges being sorted into buckets, of vectors being written, and what the heap
 # cannot give back.
 WORK_BYTES = 24 * MIB
-ROW_MAP_BYTES = 6  # where a row lies: its partition and its place in it
-EDGE_BYTES = 28  # an edge while its bucket is in memory: five columns, a weight, and its place in the order
-SORTING_BYTES = 64  # an edge while its bucket is sorted and indexed
-OFFSET_BYTES = 8  # a row of a bucket, for each group of edges: where its neighbours start, from both ends
+# Where a row lies: its partition and its place in it.
+ROW_MAP_BYTES = 6
+# An edge while its bucket is in memory: five columns, a weight, and its place in the order.
+EDGE_BYTES = 28
+# An edge while its bucket is sorted and indexed.
+SORTING_BYTES = 64
+# A row of a bucket, for each group of edges: where its neighbours start, from both ends.
+OFFSET_BYTES = 8
 
 # Bytes on the device. An edge of a bucket: five columns of 4, two sorted keys of 8, and as much again to sort them.
 # A pair, of an edge and a negative of its chunk: scores, their slopes and copies, the key that is looked up, its place.
 DEVICE_EDGE_BYTES = 64
 PAIR_BYTES = 48
-UNEVEN = 1.2  # hashing makes some partitions and buckets larger than others
+# Hashing makes some partitions and buckets larger than others.
+UNEVEN = 1.2
 
 LARGE_BLOCK = MIB
-M_MMAP_THRESHOLD = -3  # as in malloc.h
+# As in malloc.h.
+M_MMAP_THRESHOLD = -3
 
 
 @dataclass(frozen=True, slots=True)

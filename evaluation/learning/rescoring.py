@@ -17,7 +17,8 @@ from recommend.rescoring import FEATURES, features_of
 
 POOL = 300
 HIDDEN = 16
-NEGATIVES = 100  # of a pool, that teach
+# Candidates of a pool that teach what is wrong.
+NEGATIVES = 100
 L2 = 1e-4
 Rows = Integer[npt.NDArray[np.integer], " _"]
 

@@ -17,7 +17,8 @@ Vectors = Float32[npt.NDArray[np.float32], "_ d"]
 Model = Literal["logistic", "mlp"]
 HIDDEN = 64
 UPDATES = 600
-PATIENCE = 40  # passes without a better one, and learning ends
+# Passes without a better one, and learning ends.
+PATIENCE = 40
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from evaluation.ranking.examples import (
 )
 from evaluation.ranking.models import Labelled, Vectors
 
-HELD_BACK = 0.2  # of the users, to measure on, when there is no file to test with
+# The share of the users that is measured on, when there is no file to test with.
+HELD_BACK = 0.2
 HELD_OUT: tuple[Literal["valid", "test"], ...] = ("valid", "test")  # to learn from, to measure on
 Say = Callable[[str], None]
 Sides = tuple[Vectors | None, Vectors | None]

@@ -44,7 +44,8 @@ GREY = ("#6b6b6b", "#a8a8a8")
 # Marks by turns, so that nothing is told apart by its colour alone and more series than colours still differ.
 MARKS = ("circle", "square", "triangle", "diamond", "down", "bar")
 DASHES = ("6 3", "2 3", "8 3 2 3", "1 4", "10 4", "4 2")
-DODGE = 1.8  # pixels between the same point of two series, so that their intervals can be told apart
+# Pixels between the same point of two series, so that their intervals can be told apart.
+DODGE = 1.8
 
 
 @dataclass(frozen=True, slots=True)

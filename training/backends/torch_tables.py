@@ -19,7 +19,8 @@ from training.checkpoint import PartitionStore, Tables
 from training.model import EmbeddingTable
 
 STAGING_BYTES = 2**25
-SHARE = 0.9  # of the free device memory; the rest is for torch's allocator and the libraries' own buffers
+# The part of the free device memory that is used; the rest is for torch's allocator and the libraries' own buffers.
+SHARE = 0.9
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Sequence
 
-from bundle.errors import TwhinError
 from service.call import ASGIApp, Call, ClientGone, Message, Receive, Reply, Scope, Send, new_request_id
 from service.metrics import RouteMetrics
 from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, overloaded, problem_of
@@ -108,7 +107,7 @@ class Gateway:
         except ClientGone:
             raise
         except Exception as error:
-            problem = _as_problem(error)
+            problem = problem_of(error)
             if problem.code == "internal":  # for the log and not for the client
                 log.error("internal error", exc_info=error, extra={"request_id": call.request_id, "route": call.route})
                 problem = Problem("internal", "the error is in the log under this request_id")
@@ -235,9 +234,3 @@ class _Sender:
         headers += [(name.encode(), value.encode()) for name, value in reply.headers.items()]
         await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": reply.body})
-
-
-def _as_problem(error: Exception) -> Problem:
-    if isinstance(error, Problem):
-        return error
-    return problem_of(error) if isinstance(error, TwhinError) else Problem("internal", "unexpected")

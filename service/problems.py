@@ -130,8 +130,14 @@ def not_ready(detail: str) -> Problem:
     return Problem("not_ready", detail, headers={"retry-after": "2"})
 
 
-def problem_of(error: TwhinError) -> Problem:
-    """The problem document of an error raised by the parts below. What a bundle error says is for the operator."""
+def problem_of(error: Exception) -> Problem:
+    """The problem document of an error: a problem already, of the parts below, or any other, which is internal. What a
+    bundle error says is for the operator.
+    """
+    if isinstance(error, Problem):
+        return error
+    if not isinstance(error, TwhinError):
+        return Problem("internal", "unexpected")
     if isinstance(error, BundleNotFound):
         return Problem(error.code, "that version is not kept here; /v1/info lists the ones that are")
     if isinstance(error, BundleError):

@@ -20,7 +20,7 @@ class RedisAddress:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
-    tls_options: Mapping[str, str] = field(default_factory=dict)
+    tls_options: Mapping[str, str | bool] = field(default_factory=dict)
 
 
 def redis_address(url: str) -> RedisAddress:
@@ -49,7 +49,16 @@ def redis_address(url: str) -> RedisAddress:
     tls = parts.scheme == "rediss"
     if not set(options) <= set(TLS_OPTIONS if tls else ()):
         raise _unfit(f"its options may be db and, after rediss://, {', '.join(TLS_OPTIONS)}")
-    return RedisAddress(parts.hostname, port or 6379, None, database, user, password, tls, options)
+    return RedisAddress(parts.hostname, port or 6379, None, database, user, password, tls, _tls_options(options))
+
+
+def _tls_options(options: Mapping[str, str]) -> dict[str, str | bool]:
+    if options.get("ssl_cert_reqs", "required") not in ("none", "optional", "required"):
+        raise _unfit("ssl_cert_reqs is none, optional or required")
+    check = options.get("ssl_check_hostname")
+    if check not in (None, "true", "false"):
+        raise _unfit("ssl_check_hostname is true or false")
+    return {**options} if check is None else {**options, "ssl_check_hostname": check == "true"}
 
 
 def _database(text: str) -> int:

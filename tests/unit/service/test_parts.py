@@ -120,6 +120,7 @@ def test_settings_survive_the_way_to_a_worker() -> None:
         ("redis://:p%2Fw%40@h/", RedisAddress("h", password="p/w@")),
         ("redis://u:p@ss@h?db=3", RedisAddress("h", database=3, user="u", password="p@ss")),
         ("rediss://h?ssl_cert_reqs=none", RedisAddress("h", tls=True, tls_options={"ssl_cert_reqs": "none"})),
+        ("rediss://h?ssl_check_hostname=false", RedisAddress("h", tls=True, tls_options={"ssl_check_hostname": False})),
         ("unix://:p@/run/redis.sock?db=1", RedisAddress(path="/run/redis.sock", database=1, password="p")),
     ],
 )
@@ -129,7 +130,18 @@ def test_a_redis_url_says_where_it_is(url: str, address: RedisAddress) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["h:6379", "http://h", "redis://", "redis://h/x", "redis://h/0?timeout=1", "unix://", "redis://h:x"]
+    "url",
+    [
+        "h:6379",
+        "http://h",
+        "redis://",
+        "redis://h/x",
+        "redis://h/0?timeout=1",
+        "unix://",
+        "redis://h:x",
+        "rediss://h?ssl_cert_reqs=x",
+        "rediss://h?ssl_check_hostname=x",
+    ],
 )
 def test_what_is_no_redis_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):

@@ -105,16 +105,14 @@ def _twitter(files: Sequence[Path], out: Path, progress: Progress, form: Twitter
         dst=form.target_column,
         time="time_chunk",
     )
-    _convert([_twitter_file(file) for file in files], spec, "int64", out / f"{form.relation}.parquet", progress)
-    return TWITTER_TOML.format(title=form.title, target=form.target, relation=form.relation)
-
-
-def _twitter_file(file: Path) -> EdgeFile:
-    return (
+    tables = [
         TextEdgeFile(file, CSV_DELIMITERS, None, zip_opener(file))
         if file.suffix.lower() == ".zip"
         else open_edge_file(file, None)
-    )
+        for file in files
+    ]
+    _convert(tables, spec, "int64", out / f"{form.relation}.parquet", progress)
+    return TWITTER_TOML.format(title=form.title, target=form.target, relation=form.relation)
 
 
 SNAP_TOML = """# Imported from {names}.

@@ -164,16 +164,13 @@ class StringSpool:
         """The distinct strings of consecutive batches put together, with the number of each batch."""
         parts: list[Any] = []
         for lengths, utf8 in zip(self.lengths.batches(), self.utf8.batches(), strict=True):
-            parts.append(string_array(_offsets_of(lengths), utf8))
+            offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
+            parts.append(string_array(offsets, utf8))
             if sum(len(part) for part in parts) >= LOOKUP_STRINGS:
                 yield pa.concat_arrays(parts), [len(part) for part in parts]
                 parts = []
         if parts:
             yield pa.concat_arrays(parts), [len(part) for part in parts]
-
-
-def _offsets_of(lengths: AnyArray) -> Int64[npt.NDArray[np.int64], " n_plus_1"]:
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
 def string_array(

@@ -139,6 +139,7 @@ class _SpaceFaults:
 
 
 def id_faults(files: tuple[str, ...], ids: IdTable) -> Faults:
+    """Ids that a binary search would miss, or that are no ids; `files` are those of the table's arrays."""
     if isinstance(ids, IntIds):
         for block in _blocks(ids.values):
             if block[0] < 0 or np.any(block[1:] <= block[:-1]):
@@ -190,6 +191,7 @@ def _only_at_row_starts(indptr: npt.NDArray[np.int64], positions: npt.NDArray[np
 
 
 def range_faults(file: str, numbers: AnyArray, stop: int) -> Faults:
+    """A number of the array in `file` that is below 0, or not below `stop`."""
     if any(block.min() < 0 or block.max() >= stop for block in _blocks(numbers)):
         yield file, f"holds a number outside 0 to {stop - 1}"
 

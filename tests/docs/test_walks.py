@@ -54,6 +54,7 @@ def commands_of_the_readme() -> list[str]:
     return [line.split(" #")[0].strip() for line in lines if line.startswith("twhin ")]
 
 
+@pytest.mark.timeout(900)
 def test_the_readme_s_commands_work_word_for_word_in_their_order(folder: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     commands = commands_of_the_readme()
@@ -65,7 +66,7 @@ def test_the_readme_s_commands_work_word_for_word_in_their_order(folder: Path) -
             served.append(_serve_and_ask(folder, [*words, "--port", str(free_port())], environment))
             continue
         done = subprocess.run(
-            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
     assert served == [10]

@@ -61,6 +61,7 @@ def _copy(*names: str, source: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_image_s_environment_serves_without_torch(installed: Path, tmp_path: Path) -> None:
     listed = subprocess.run([installed / "bin/pip", "list"], capture_output=True, text=True, check=True).stdout.lower()
     assert "fastapi" in listed

@@ -219,7 +219,11 @@ class HttpProtocol(HttpToolsProtocol):
             raise ValueError("addressed to two")  # to the parser, which takes it for a fault of the head
         self._due = None
         self._in_body = self.transport.client_is_sending = True
-        super().on_headers_complete()
+        try:
+            super().on_headers_complete()
+        except (httptools.HttpParserError, ValueError):  # what is asked for is no path: no request has begun
+            self._in_body = False
+            raise
         if self.expect_100_continue:
             # Who gets an answer instead of "100 Continue" may send the body or not: its next bytes could be anything.
             self.cycle.keep_alive = False

@@ -195,6 +195,15 @@ def test_a_refusal_is_a_problem_and_waits_for_the_answers_before_it(connection: 
     assert connection.answer()[0] == 0
 
 
+@pytest.mark.parametrize("head", [b"CONNECT localhost:1 HTTP/1.1", b"GET /%b HTTP/1.1" % (b"1" * 65_536)])
+@pytest.mark.parametrize("before", [0, 1, 5])
+def test_what_asks_for_no_path_is_refused_after_the_answers_before_it(
+    connection: _Connection, head: bytes, before: int
+) -> None:
+    connection.send(_post(b"", BODY) * before + head + b"\r\nhost: localhost\r\n\r\n")
+    assert [connection.answer()[0] for _ in range(before + 2)] == [200] * before + [400, 0]
+
+
 def test_a_fault_in_a_body_whose_turn_has_not_come_waits_too(connection: _Connection) -> None:
     broken = _chunked(b"", BODY).replace(b"\r\n0\r\n", b"\r\nzz\r\n")
     connection.send(_post(b"", BODY) + broken)

@@ -71,6 +71,7 @@ def test_publishing_without_room_changes_nothing(tmp_path: Path) -> None:
         with files_end_at(size_bytes), pytest.raises(DiskFull, match="The disk is full: .* current version stays"):
             publish(bundles, "second")
         assert current_version(bundles) == "toy"
-        assert sorted(path.name for path in bundles.iterdir()) == ["CURRENT", "HISTORY", "LOCK", "second", "toy"]
+        names = {path.name for path in bundles.iterdir()}
+        assert names == {"CURRENT", "HISTORY", "LOCK", "SHA256SUMS", "second", "toy"}
     publish(bundles, "second")
     assert current_version(bundles) == "second"

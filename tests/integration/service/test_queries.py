@@ -139,6 +139,7 @@ def test_one_impossible_event_stops_no_other(client: httpx.Client) -> None:
     wrong = [{"user": ""}, {"target": "x" * 300}, {"id": ""}, {"id": "i" * 65}, {"action": "hate"}, {"at": -1}]
     wrong += [{"relation": ""}, {"space": ""}, {"relation": "r" * 300}, {"at": 1e300}, {"user": "007"}]
     events = [good, *({**good, "id": f"e{at}", **fault} for at, fault in enumerate(wrong))]
+    client.delete(f"/v1/users/{USERS[7]}/engagements")  # what other tests have stored of this user
     answer = client.post("/v1/engagements", content=json.dumps({"events": events})).json()
     assert [item["status"] for item in answer["results"]] == ["stored", *["invalid"] * len(wrong)]
     assert client.delete(f"/v1/users/{USERS[7]}/engagements").json()["removed"] == 1

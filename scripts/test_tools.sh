@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The tests use a real Redis server and a real browser: make sure that both are there to start.
+# The tests use a real Redis server, a real browser and curl: make sure that they are there.
 set -euo pipefail
 
 missing=()
+command -v curl >/dev/null || missing+=(curl)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
   missing+=(chromium)

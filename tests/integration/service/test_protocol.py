@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import io
 import json
-import shutil
 import socket
 import subprocess
 import time
@@ -306,7 +305,6 @@ def test_clients_of_python(url: str) -> None:
             assert len(answer.json()["candidates"]) == 3
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize(
     "options", [["--http2"], ["--http1.1"], ["--http1.0"], ["--http2", "-H", "Expect: 100-continue"]]
 )

@@ -4,13 +4,14 @@
 #   docker run --read-only --tmpfs /tmp -v "$PWD/bundles:/bundles" -v twhin-state:/state -p 127.0.0.1:8000:8000 twhin
 
 FROM python:3.12-slim-bookworm AS build
-# hnswlib has no wheels and is compiled here, for any x86-64 machine and not for the one that builds.
+# The engine and hnswlib, which has no wheels, are compiled here, for any x86-64 machine and not for the one that builds.
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 ENV HNSWLIB_NO_NATIVE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/twhin
 WORKDIR /src
-COPY pyproject.toml requirements.lock README.md LICENSE twhin_command.py ./
+COPY pyproject.toml hatch_build.py requirements.lock README.md LICENSE twhin_command.py ./
 COPY bundle bundle
+COPY engine engine
 COPY graph graph
 COPY index index
 COPY recommend recommend

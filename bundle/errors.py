@@ -3,7 +3,8 @@
 TwhinError
 ├── UsageError                 arguments or settings that cannot work          exit 2
 │   ├── ConfigError            a configuration file with an unknown or bad key
-│   └── KernelUnavailable      the compiled training step cannot be built here
+│   ├── KernelUnavailable      the compiled training step cannot be built here
+│   └── EngineUnavailable      nor the compiled engine
 ├── GraphError                 the user's graph files                           exit 3
 │   ├── GraphFileError         graph.toml itself
 │   └── EdgeFileError          an edge file: file, row, column, what was found
@@ -54,6 +55,12 @@ class KernelUnavailable(UsageError):
     """The compiled training step cannot be compiled, kept or loaded on this machine."""
 
     code = "kernel_unavailable"
+
+
+class EngineUnavailable(UsageError):
+    """The compiled engine is not built, cannot be compiled or loaded here, or is switched off."""
+
+    code = "engine_unavailable"
 
 
 class GraphError(TwhinError):

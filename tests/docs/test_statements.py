@@ -72,7 +72,7 @@ def test_every_environment_variable_in_the_pages_is_read_somewhere() -> None:
     known = {f"TWHIN_{name.upper()}" for name in [*Settings.model_fields, *Limits.model_fields]}
     sources = "".join(
         path.read_text()
-        for name in ("cli", "service", "training", "scripts")
+        for name in ("cli", "engine", "service", "training", "scripts")
         for path in (ROOT / name).rglob("*.*")
         if path.suffix in (".py", ".sh")
     )

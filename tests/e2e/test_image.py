@@ -66,6 +66,9 @@ def test_the_image_s_environment_serves_without_torch(installed: Path, tmp_path:
     listed = subprocess.run([installed / "bin/pip", "list"], capture_output=True, text=True, check=True).stdout.lower()
     assert "fastapi" in listed
     assert not re.search(r"^(torch|pyarrow|scipy)\b", listed, re.MULTILINE)
+    says = [installed / "bin/python", "-c", "import engine; print(engine.why_unavailable())"]
+    bare = {"PATH": "", "XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}  # no compiler, no cache
+    assert subprocess.run(says, cwd=tmp_path, env=bare, capture_output=True, text=True, check=True).stdout == "None\n"
     write_toy_bundle(tmp_path / "bundles", "v1")
     publish(tmp_path / "bundles", "v1")
     port = free_port()

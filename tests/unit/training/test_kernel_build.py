@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import KernelUnavailable
+from engine.build import find_compiler, temporary_cache, user_cache
 from training.backends.choose import make_backend
-from training.backends.kernel.build import find_compiler, load_kernel, temporary_cache, user_cache
+from training.backends.kernel.build import load_kernel
 from training.config import TrainConfig
 
 ROOT = Path(__file__).parents[3]

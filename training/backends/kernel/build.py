@@ -1,49 +1,17 @@
 """Compile `step.cpp` and its headers for this processor and one dimension, once, into the user's cache directory."""
 
 import ctypes
-import errno
 import hashlib
-import os
 import platform
-import shutil
-import stat
 import subprocess
 import tempfile
 from pathlib import Path
 
 from bundle.errors import KernelUnavailable
+from engine.build import find_compiler, temporary_cache, user_cache
 
 SOURCE = Path(__file__).with_name("step.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC")
-COMPILERS = ("c++", "g++", "clang++")
-
-
-def find_compiler() -> str | None:
-    """The C++ compiler: `$CXX` when set, else the first known one on the path, else None."""
-    named = os.environ.get("CXX")
-    return shutil.which(named) if named else next(filter(None, map(shutil.which, COMPILERS)), None)
-
-
-def user_cache() -> Path:
-    """Where compiled kernels are kept: `$XDG_CACHE_HOME/twhin`, by default `~/.cache/twhin`.
-
-    Raises RuntimeError for a user without a home: no `HOME`, no entry in the list of users, as in many containers.
-    """
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "twhin"
-
-
-def temporary_cache() -> Path:
-    """This user's own directory below the temporary one, for whom has no home or may not write there.
-
-    Raises OSError when it is another's, who could put code into it for us to run.
-    """
-    path = Path(tempfile.gettempdir()) / f"twhin-{os.getuid()}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(errno.EPERM, "it is not this user's alone", str(path))
-    return path
 
 
 def load_kernel(padded_dim: int) -> ctypes.CDLL:

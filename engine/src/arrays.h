@@ -1,0 +1,21 @@
+// The arrays that cross from Python: contiguous, borrowed, never owned. A one-dimensional one is a std::span.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace twhin {
+
+struct Half {  // an IEEE 754 binary16, as bits
+  std::uint16_t bits;
+};
+
+template <class T>
+struct Matrix {  // row after row; empty for None
+  T* data = nullptr;
+  std::size_t rows = 0, columns = 0;
+
+  std::span<T> row(std::size_t i) const { return {data + i * columns, columns}; }
+};
+
+}  // namespace twhin

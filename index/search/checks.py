@@ -8,6 +8,7 @@ import numpy.typing as npt
 from jaxtyping import Float32, Integer
 
 from bundle.errors import QueryError
+from index.search.eligible import Bitmap, check_bitmap
 from index.search.protocol import Hits
 from index.search.ranking import NO_ROWS, Matrix, Rows
 
@@ -35,14 +36,17 @@ class CheckedSearcher(ABC):
         *,
         depth: int | None = None,
         exclude: Sequence[Integer[npt.NDArray[np.integer], " _"]] | None = None,
+        eligible: Bitmap | None = None,
     ) -> list[Hits]:
         """See `Searcher.search`."""
         queries = check_query(queries, k, self.width)
         if exclude is not None and len(exclude) != len(queries):
             raise QueryError("give one exclusion list a query, or none.")
-        if self.size == 0 or len(queries) == 0:
+        if eligible is not None:
+            eligible = check_bitmap(eligible, self.size)
+        if self.size == 0 or len(queries) == 0 or (eligible is not None and not eligible.any()):
             return [Hits(np.empty(0, np.int32), np.empty(0, np.float32)) for _ in queries]
-        return self._search(queries, k, depth, [NO_ROWS] * len(queries) if exclude is None else exclude)
+        return self._search(queries, k, depth, [NO_ROWS] * len(queries) if exclude is None else exclude, eligible)
 
     @abstractmethod
     def _search(
@@ -51,8 +55,9 @@ class CheckedSearcher(ABC):
         k: int,
         depth: int | None,
         exclude: Sequence[Rows],
+        eligible: Bitmap | None,
     ) -> list[Hits]:
-        """The answers to queries that are checked, over an index that has rows."""
+        """The answers to queries and by a bitmap that are checked, over an index that has rows to give."""
 
 
 def check_query(queries: npt.NDArray[np.floating], k: int, width: int) -> Float32[npt.NDArray[np.float32], "q width"]:

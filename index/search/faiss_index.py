@@ -10,6 +10,7 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
 from bundle.errors import BundleInvalid
+from index.search.eligible import Bitmap
 from index.search.projection import QueryProjection
 
 
@@ -43,13 +44,29 @@ class FaissSource:
         return labels
 
 
-def _parameters(index: Any, ivf: Any, depth: int) -> Any:
+class FaissLists(FaissSource):
+    """Candidates from inverted lists, whose scan tests each row's bit: what is not eligible costs nothing else."""
+
+    def eligible_candidates(
+        self, queries: Float32[npt.NDArray[np.float32], "q width"], n_candidates: int, depth: int, eligible: Bitmap
+    ) -> Int64[npt.NDArray[np.int64], "q found"]:
+        """See `SelectingSource`."""
+        faiss.omp_set_num_threads(1)
+        mapped = self._projection.of_queries(queries)
+        # FAISS keeps the address alone: `eligible` is the caller's until the search is over.
+        selector = faiss.IDSelectorBitmap(self._index.ntotal, faiss.swig_ptr(eligible))
+        parameters = _parameters(self._index, self._ivf, depth, selector)
+        labels: npt.NDArray[np.int64] = self._index.search(mapped, n_candidates, params=parameters)[1]
+        return labels
+
+
+def _parameters(index: Any, ivf: Any, depth: int, selector: Any = None) -> Any:
     """What FAISS reads `depth` from, and never writes: threads share it."""
     if isinstance(index, faiss.IndexHNSW):
         return faiss.SearchParametersHNSW(efSearch=depth)
     if ivf is None:
         return None
-    parameters = faiss.SearchParametersIVF(nprobe=min(depth, ivf.nlist))
+    parameters = faiss.SearchParametersIVF(nprobe=min(depth, ivf.nlist), sel=selector)
     if isinstance(index, faiss.IndexPreTransform):
         return faiss.SearchParametersPreTransform(index_params=parameters)
     return parameters
@@ -67,4 +84,6 @@ def read_faiss(path: Path, projection: QueryProjection, size: int) -> FaissSourc
             f"{path} has {index.ntotal} rows of {index.d}; the version has {size} of {projection.held}. "
             "Build the version again."
         )
-    return FaissSource(index, projection)
+    return (
+        FaissSource(index, projection) if faiss.try_extract_index_ivf(index) is None else FaissLists(index, projection)
+    )

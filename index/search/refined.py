@@ -10,6 +10,7 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
 from index.search.checks import CheckedSearcher
+from index.search.eligible import Bitmap, count_of, has
 from index.search.exact import ExactSearcher, Queries
 from index.search.protocol import Hits
 from index.search.ranking import Matrix, Query, Rows, inside, ranked
@@ -20,6 +21,8 @@ WIDER_DEPTH = 4
 WIDER_ROUNDS = 3
 # Above one row wanted in so many, a scan of all rows takes no longer than a search.
 SCAN_SHARE = 8
+# A search that finds less than this share of the candidates it should among eligible rows looked in the wrong place.
+ENOUGH = 0.5
 
 
 @runtime_checkable
@@ -33,11 +36,24 @@ class CandidateSource(Protocol):
         ...
 
 
+@runtime_checkable
+class SelectingSource(CandidateSource, Protocol):
+    """A source that tests the bits of a bitmap while it searches."""
+
+    def eligible_candidates(
+        self, queries: Float32[npt.NDArray[np.float32], "q width"], n_candidates: int, depth: int, eligible: Bitmap
+    ) -> Int64[npt.NDArray[np.int64], "q found"]:
+        """As `candidates`, of the rows whose bit is set alone."""
+        ...
+
+
 class RefinedSearcher(CheckedSearcher):
     """Scores a source's candidates exactly from the mapped vectors and drops the excluded ones.
 
-    When too few are left it asks the source for more, and in the end scans every row: an answer is short
-    only when nothing else is eligible. `refine` is how many candidates are scored for each one wanted.
+    When too few are left it asks the source for more, and in the end scans every row: an answer is short only when
+    nothing else is eligible. Where a bitmap keeps few rows these are scanned at once; else the source looks deeper, in
+    the proportion in which the bitmap thins out what it finds. `refine` is how many candidates are scored for each one
+    wanted.
 
     Recall was measured on `recall_at` rows (None: nobody says). Whoever wants fewer gets the best of as many
     candidates, because compressed scores order the first few worse than the first hundred; whoever wants more of a
@@ -63,14 +79,40 @@ class RefinedSearcher(CheckedSearcher):
         self._exact = ExactSearcher(vectors)
         self._scratch = threading.local()
 
-    def _search(self, queries: Queries, k: int, depth: int | None, exclude: Sequence[Rows]) -> list[Hits]:
+    def _search(
+        self, queries: Queries, k: int, depth: int | None, exclude: Sequence[Rows], eligible: Bitmap | None
+    ) -> list[Hits]:
         depth = self._measured_depth(k) if depth is None else max(1, depth)
-        longest = min(max(map(len, exclude)), FIRST_EXCLUDED)
-        found = self._source.candidates(queries, self._wanted(k, longest), depth)
+        wanted = self._wanted(k, min(max(map(len, exclude)), FIRST_EXCLUDED))
+        if eligible is not None:
+            return self._search_among(eligible, queries, k, wanted, depth, exclude)
+        found = self._source.candidates(queries, wanted, depth)
         return [
             self._answer(query, k, rows, candidates, depth)
             for query, rows, candidates in zip(queries, exclude, found, strict=True)
         ]
+
+    def _search_among(
+        self, eligible: Bitmap, queries: Queries, k: int, wanted: int, depth: int, exclude: Sequence[Rows]
+    ) -> list[Hits]:
+        """The same among eligible rows: whoever wants `wanted` of them looks at `thinning` times as many rows."""
+        n_eligible = count_of(eligible)
+        thinning = self.size / n_eligible
+        if wanted * thinning * SCAN_SHARE >= n_eligible:
+            return self._exact.search(queries, k, exclude=exclude, eligible=eligible)
+        depth = math.ceil(depth * thinning)
+        if isinstance(self._source, SelectingSource):
+            found = self._source.eligible_candidates(queries, wanted, depth, eligible)
+        else:
+            found = self._source.candidates(queries, math.ceil(wanted * thinning), depth)
+        hits = []
+        for query, rows, candidates in zip(queries, exclude, found, strict=True):
+            kept = self._kept(candidates, rows, eligible)
+            if len(kept) < max(k, ENOUGH * wanted):
+                hits += self._exact.search(query[np.newaxis], k, exclude=[rows], eligible=eligible)
+            else:
+                hits.append(ranked(self._vectors, query, kept, k))
+        return hits
 
     def _measured_depth(self, k: int) -> int:
         """The depth at which `k` rows are found as well as those that recall was measured on."""
@@ -82,32 +124,34 @@ class RefinedSearcher(CheckedSearcher):
         return min(self.size, math.ceil(max(k, self._recall_at or 0) * self._refine) + n_excluded)
 
     def _answer(self, query: Query, k: int, excluded: Rows, candidates: Rows, depth: int) -> Hits:
-        eligible = self._eligible(candidates, excluded)
-        if len(eligible) >= k:
-            return ranked(self._vectors, query, eligible, k)
+        kept = self._kept(candidates, excluded)
+        if len(kept) >= k:
+            return ranked(self._vectors, query, kept, k)
         gone = inside(excluded, self.size)
         k = min(k, self.size - len(gone))
         if k == 0:
             return Hits(np.empty(0, np.int32), np.empty(0, np.float32))
-        return self._look_wider(query, k, gone, eligible, depth)
+        return self._look_wider(query, k, gone, kept, depth)
 
-    def _look_wider(self, query: Query, k: int, gone: Rows, eligible: Rows, depth: int) -> Hits:
+    def _look_wider(self, query: Query, k: int, gone: Rows, kept: Rows, depth: int) -> Hits:
         """Ask for more, and deeper, until `k` are eligible; scan every row when a search would be no cheaper."""
         wanted = self._wanted(k, len(gone))
         for _ in range(WIDER_ROUNDS if wanted * SCAN_SHARE < self.size else 0):
-            if len(eligible) >= k:
+            if len(kept) >= k:
                 break
             depth *= WIDER_DEPTH
-            eligible = self._eligible(self._source.candidates(query[np.newaxis], wanted, depth)[0], gone)
-        if len(eligible) < k:
+            kept = self._kept(self._source.candidates(query[np.newaxis], wanted, depth)[0], gone)
+        if len(kept) < k:
             return self._exact.search(query[np.newaxis], k, exclude=[gone])[0]
-        return ranked(self._vectors, query, eligible, k)
+        return ranked(self._vectors, query, kept, k)
 
-    def _eligible(self, candidates: Rows, excluded: Rows) -> Rows:
-        """The candidates that are rows and not excluded, ascending, by a mask that each thread keeps."""
+    def _kept(self, candidates: Rows, excluded: Rows, eligible: Bitmap | None = None) -> Rows:
+        """The candidates that are rows, eligible and not excluded, ascending, by a mask that each thread keeps."""
         rows = np.sort(candidates)
         if rows[0] < 0 or rows[-1] >= self.size:
             rows = rows[(rows >= 0) & (rows < self.size)]
+        if eligible is not None:
+            rows = rows[has(eligible, rows)]
         if len(excluded) == 0:
             return rows
         mask = self._mask()

@@ -195,3 +195,68 @@ def test_many_equal_vectors_are_all_found(kind: str, open_kind: Opener) -> None:
 def test_vectors_of_zeros_answer_in_full(kind: str, open_kind: Opener) -> None:
     zeros = np.zeros((200, WIDTH), dtype=np.float32)
     assert len(open_kind(kind, zeros).search(zeros[:1], 150)[0].rows) == 150
+
+
+def bitmap_of(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """The packed bitmap of a mask, made bit by bit."""
+    packed = np.zeros((len(mask) + 7) // 8, dtype=np.uint8)
+    for row in np.flatnonzero(mask).tolist():
+        packed[row >> 3] |= 1 << (row & 7)
+    return packed
+
+
+SHARES = [0.8, 0.5, 0.1, 0.01, 0.001]
+
+
+@pytest.fixture(params=["scattered", "by direction"])
+def order(request: pytest.FixtureRequest, vectors: Vectors) -> npt.NDArray[np.float64]:
+    """A number for every row, by which the eligible ones are drawn: by chance, or those that lie one way."""
+    if request.param == "scattered":
+        return np.random.default_rng(7).random(N)
+    return vectors[:, 0].argsort().argsort() / N
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_among_eligible_rows_it_finds_nearly_all_of_the_best(
+    searcher: Searcher, vectors: Vectors, queries: Vectors, order: npt.NDArray[np.float64], share: float
+) -> None:
+    mask = order < share
+    rows = np.flatnonzero(mask)
+    best = [rows[np.argsort(-(vectors[rows] @ query), kind="stable")[:K]] for query in queries]
+    found = [hits.rows for hits in searcher.search(queries, K, eligible=bitmap_of(mask))]
+    assert all(len(one) == min(K, len(rows)) and mask[one].all() for one in found)
+    assert np.mean([len(np.intersect1d(*pair)) / len(pair[1]) for pair in zip(found, best, strict=True)]) > 0.95
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_eligible_and_excluded_rows_together_leave_the_difference_in_full(
+    searcher: Searcher, queries: Vectors, order: npt.NDArray[np.float64], share: float
+) -> None:
+    mask = order < share
+    gone = np.concatenate([np.flatnonzero(mask)[::2], [-1, N + 3]])
+    hits = searcher.search(queries[:2], N, eligible=bitmap_of(mask), exclude=[gone, gone[:0]])
+    assert np.sort(hits[0].rows).tolist() == np.flatnonzero(mask)[1::2].tolist()
+    assert np.sort(hits[1].rows).tolist() == np.flatnonzero(mask).tolist()
+
+
+def test_with_every_row_eligible_the_answer_is_the_same(searcher: Searcher, queries: Vectors) -> None:
+    everything = bitmap_of(np.ones(N, dtype=bool))
+    pairs = zip(searcher.search(queries, K, eligible=everything), searcher.search(queries, K), strict=True)
+    assert all(same(*pair) for pair in pairs)
+
+
+def test_nobody_eligible_gives_nothing(searcher: Searcher, queries: Vectors) -> None:
+    hits = searcher.search(queries, K, eligible=np.zeros((N + 7) // 8, dtype=np.uint8))
+    assert [len(one.rows) for one in hits] == [0] * len(queries)
+
+
+@pytest.mark.parametrize("size", [0, N // 8 - 1, N // 8 + 1, N])
+def test_a_bitmap_of_another_size_is_refused(searcher: Searcher, queries: Vectors, size: int) -> None:
+    with pytest.raises(QueryError, match="bitmap"):
+        searcher.search(queries, K, eligible=np.ones(size, dtype=np.uint8))
+
+
+def test_a_bitmap_with_bits_past_the_last_row_is_refused(open_kind: Opener) -> None:
+    vectors = clustered(13, np.random.default_rng(6))
+    with pytest.raises(QueryError, match="past the last"):
+        open_kind("exact", vectors).search(vectors[:1], 3, eligible=np.full(2, 255, dtype=np.uint8))

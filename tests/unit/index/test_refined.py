@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from index.search.eligible import pack, rows_of
 from index.search.refined import RefinedSearcher
 
 N, WIDTH = 1000, 4
@@ -87,3 +88,48 @@ def test_every_k_is_asked_as_recall_was_measured(
     assert (source.wanted[0], source.depths[0]) == (wanted, depth)
     searcher.search(query, k, depth=7)  # whoever names a depth gets that one
     assert 7 in source.depths
+
+
+class Selecting(Shallow):
+    """One that tests the bitmap itself."""
+
+    def eligible_candidates(
+        self, queries: npt.NDArray[np.float32], n_candidates: int, depth: int, eligible: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.int64]:
+        rows = rows_of(eligible)
+        self.depths.append(depth)
+        self.wanted.append(n_candidates)
+        return rows[np.argsort(-(queries @ self._vectors[rows].T), axis=1)[:, :n_candidates]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [pytest.param(Shallow, 20, id="asks for more"), pytest.param(Selecting, 10, id="leaves it to the source")],
+)
+def test_a_bitmap_that_keeps_half_deepens_the_search_twofold(
+    vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32], kind: type[Shallow], wanted: int
+) -> None:
+    source, eligible = kind(vectors), np.arange(N) % 2 == 0
+    hits = RefinedSearcher(vectors, source, depth=50).search(query, 10, eligible=pack(eligible))[0]
+    assert hits.rows.tolist() == [row for row in best(vectors, query, N) if eligible[row]][:10]
+    assert (source.depths, source.wanted) == ([100], [wanted])
+
+
+def test_a_bitmap_that_keeps_few_is_scanned_at_once(
+    vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32]
+) -> None:
+    source, eligible = Shallow(vectors), np.arange(N) % 5 == 0
+    hits = RefinedSearcher(vectors, source, depth=50).search(query, 10, eligible=pack(eligible))[0]
+    assert hits.rows.tolist() == [row for row in best(vectors, query, N) if eligible[row]][:10]
+    assert source.depths == []
+
+
+def test_a_search_that_comes_upon_few_eligible_rows_ends_in_a_scan_of_them(
+    vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32]
+) -> None:
+    eligible = np.ones(N, dtype=bool)
+    eligible[best(vectors, query, N // 2)] = False  # the nearer half
+    source = Shallow(vectors)
+    hits = RefinedSearcher(vectors, source, depth=50).search(query, 10, eligible=pack(eligible))[0]
+    assert hits.rows.tolist() == best(vectors, query, N)[N // 2 : N // 2 + 10]
+    assert len(source.depths) == 1

@@ -1,0 +1,65 @@
+// `ivf4`, a searcher by inner product: inverted lists of 4-bit codes, read from a mapped file. docs/indexes.md has the
+// picture, docs/bundle-format.md the file.
+//
+// One object is made when a version opens. It borrows the file, the map of queries and the vectors, is never changed, and
+// answers from any number of threads at once; what a search needs beside it belongs to the thread and is kept.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "arrays.h"
+
+namespace twhin {
+
+struct Hit {
+  float score;  // the exact inner product
+  std::int32_t row;
+};
+
+struct Ask {  // what is wanted for one query
+  std::size_t k = 1;
+  // A list is looked into when a row that stands out of it by so many standard deviations would be among the best k.
+  float depth = 4.0F;
+  // A row is scored exactly when, were its code wrong by so many standard deviations, it would be among the best k.
+  float refine = 2.0F;
+  const std::uint8_t* eligible = nullptr;   // bit i & 7 of byte i >> 3: row i may be answered; nullptr: all may
+  std::span<const std::int32_t> excluded{};  // rows that may not; unknown and repeated ones do no harm
+};
+
+class Ivf4 {
+ public:
+  static constexpr const char* kName = "engine.ivf4";
+
+  // `file` is aligned to 64 bytes; `query_map` is width × held; `vectors` are the exact ones, n × width.
+  // Throws std::invalid_argument for a file that is none, is cut, or does not fit the others.
+  Ivf4(std::span<const std::uint8_t> file, Matrix<const float> query_map, Matrix<const float> vectors);
+
+  std::size_t size() const noexcept { return vectors_.rows; }
+  std::size_t width() const noexcept { return vectors_.columns; }
+
+  // The best rows for one query of `width` finite floats, best first, equal scores by ascending row. Fewer than k only
+  // when no others are eligible. `hits` has room for k. Returns how many were found.
+  std::size_t search(const float* query, const Ask& ask, Hit* hits) const;
+
+  // The same for several queries, `hits[i]` and `found[i]` for query i: equal to the answers one by one, but the queries
+  // share the reading of the lists.
+  void search(Matrix<const float> queries, std::span<const Ask> asks, std::span<Hit* const> hits,
+              std::span<std::size_t> found) const;
+
+ private:
+  struct Scratch;
+  struct File {  // where its parts are; nothing of it is trusted beyond what the constructor has checked
+    std::size_t rows = 0, held = 0, lists = 0, blocks = 0;
+    const float *lowest = nullptr, *step = nullptr;    // of the centroids' 8-bit codes, by column
+    const float *scale = nullptr, *variance = nullptr;  // of the residuals' 4-bit codes, and of the residuals
+    const float* spread = nullptr;                      // of a list: its standard deviation over that of all
+    const std::uint32_t* first_block = nullptr;         // lists + 1
+    const std::uint8_t *centroids = nullptr, *codes = nullptr;
+  };
+
+  File file_;
+  Matrix<const float> query_map_, vectors_;
+};
+
+}  // namespace twhin

@@ -5,17 +5,18 @@ exist, ids that a binary search finds, offsets that ascend, weights that are sha
 """
 
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from bundle.arrays import AnyArray, forget_pages, map_array
+from bundle.attributes import Attribute, Labels, Scalars, parts_of, scalar_faults
 from bundle.csr import Csr
 from bundle.errors import BundleInvalid
 from bundle.ids import MAX_STRING_ID_BYTES, IdTable, IntIds, StringIds
 from bundle.layout import SpaceLayout
-from bundle.space import Bundle, Space
+from bundle.space import Bundle, EntityTable, Space
 
 # Entries looked at together: temporary arrays stay at some megabytes.
 BLOCK = 1 << 20
@@ -54,6 +55,7 @@ class _SpaceFaults:
         layout = self._layout
         for name, table in self._space.entities.items():
             yield from id_faults(layout.ids(name, table.ids.kind), table.ids)
+            yield from self._attributes(name, table)
             golden = layout.pq(name, "golden")
             if table.quantizer is None or table.codes is None or golden not in self._bundle.manifest.files:
                 continue
@@ -64,6 +66,11 @@ class _SpaceFaults:
                 GOLDEN_TOLERANCE * largest
             ):
                 yield golden, "holds other vectors than the codes decode to"
+
+    def _attributes(self, name: str, table: EntityTable) -> Faults:
+        for number, attribute in enumerate(table.attributes.values()):
+            files = {part: self._layout.attribute(name, number, part) for part in parts_of(attribute.kind)}
+            yield from attribute_faults(files, attribute)
 
     def _relations(self) -> Faults:
         for relation in self._space.relations.values():
@@ -157,6 +164,29 @@ def id_faults(files: tuple[str, ...], ids: IdTable) -> Faults:
                 yield files[1], "does not hold ids that ascend by their bytes"
             if not _all_utf8(parts):
                 yield files[1], "holds an id that is not UTF-8"
+
+
+def attribute_faults(files: Mapping[str, str], attribute: Attribute) -> Faults:
+    """What is wrong in an attribute; `files` maps its parts to their names."""
+    if isinstance(attribute, Scalars):
+        yield from ((files[part], fault) for part, fault in scalar_faults(attribute))
+    elif isinstance(attribute, Labels):
+        yield from _ending_faults(files["offsets"], attribute.offsets, len(attribute.utf8))
+        if not _all_utf8([attribute.utf8.tobytes()]):
+            yield files["utf8"], "holds a label that is not UTF-8"
+    else:
+        vocabulary, codes = attribute.vocabulary, attribute.codes
+        yield from _ending_faults(files["offsets"], vocabulary.offsets, len(vocabulary.utf8))
+        yield from id_faults((files["offsets"], files["utf8"]), vocabulary)
+        yield from _ending_faults(files["indptr"], codes.indptr, len(codes.indices))
+        yield from _csr_faults((files["indptr"], files["codes"], ""), codes, len(vocabulary))
+
+
+def _ending_faults(file: str, offsets: npt.NDArray[np.int64], n_entries: int) -> Faults:
+    if not len(offsets) or offsets[-1] != n_entries:
+        yield file, f"does not end at {n_entries}, the number of entries"
+    else:
+        yield from _offset_faults(file, offsets)
 
 
 def _all_utf8(parts: Iterable[bytes]) -> bool:

@@ -33,6 +33,9 @@ class SpaceLayout:
         base = f"{self.root}/ids/{entity_type}"
         return (f"{base}.npy",) if kind == "int64" else (f"{base}.offsets.npy", f"{base}.utf8.npy")
 
+    def attribute(self, entity_type: str, number: int, part: str) -> str:
+        return f"{self.root}/attributes/{entity_type}/{number:03d}.{part}.npy"
+
     def vectors(self, entity_type: str) -> str:
         return f"{self.root}/vectors/{entity_type}.npy"
 

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from bundle.attributes import AttributeEntry
 from bundle.errors import BundleFormatUnsupported, BundleInvalid
 from bundle.ids import IdKind
 from bundle.layout import PART_NAME
@@ -70,6 +71,7 @@ class EntityEntry(Model):
     name: PartName
     id: IdKind
     count: Count
+    attributes: tuple[AttributeEntry, ...] = ()
 
 
 class RelationEntry(Model):
@@ -307,6 +309,9 @@ def _contradictions(space: SpaceEntry) -> Iterator[str]:
         yield f"default.relation is {space.default.relation!a:.80}, which is no relation of the space"
     elif (chosen.source, chosen.target) != (space.default.user_type, space.default.candidate_type):
         yield "default.relation does not lead from default.user_type to default.candidate_type"
+    for entity in space.entities:
+        if len({attribute.name for attribute in entity.attributes}) < len(entity.attributes):
+            yield f"two attributes of {entity.name!r} have one name"
     if space.columns[:1] != ("embedding",) or len(set(space.columns)) < len(space.columns):
         yield "columns does not begin with the embedding, or has one twice"
     if any(space.dim % entry.subquantizers for entry in space.compression.values()):

@@ -7,6 +7,7 @@ Layout, under one directory (`graph.json` is written last: a directory without i
     ids/<type>.offsets.npy, ids/<type>.utf8.npy      string ids, ascending by bytes
     edges/<iii>.src.npy .dst.npy                     int32 rows: the training edges of relation iii
     edges/<iii>.weight.npy, edges/<iii>.time.npy     float32, int64: only where the relation has them
+    attributes/<type>/<iii>.<part>.npy               attribute iii of a type that has any (`bundle.attributes`)
     valid/<iii>.src.npy .dst.npy, test/<iii>.…       held-out edges; absent when there are none
 """
 
@@ -20,6 +21,7 @@ from jaxtyping import Float32, Int32, Int64
 from pydantic import Field, ValidationError
 
 from bundle.arrays import AnyArray, forget_pages, map_array
+from bundle.attributes import Attribute, AttributeEntry, open_attribute
 from bundle.consistency import id_faults, range_faults
 from bundle.disk import read_plain
 from bundle.errors import BundleError, RunError, RunIncomplete, UsageError
@@ -39,11 +41,16 @@ RowArray = Int32[npt.NDArray[np.int32], " _"]
 
 
 class EntityRecord(StrictRecord):
-    """One entity type in `graph.json`."""
+    """One entity type in `graph.json`; `described` entities have attributes, and as many rows of the files as
+    `attributes_of_others` says name entities that no edge has.
+    """
 
     name: str = Field(pattern=PART_NAME)
     id: IdKind
     count: int = Field(ge=0)
+    attributes: list[AttributeEntry] = []
+    described: int = Field(default=0, ge=0)
+    attributes_of_others: int = Field(default=0, ge=0)
 
 
 class RelationRecord(StrictRecord):
@@ -94,6 +101,9 @@ class EntityTable:
 
     name: str
     ids: IdTable
+    attributes: tuple[tuple[AttributeEntry, Attribute], ...] = ()
+    described: int = 0
+    attributes_of_others: int = 0
 
     @property
     def count(self) -> int:
@@ -176,11 +186,16 @@ class PreparedGraph:
         raise UsageError(f"{self.path} has no relation {name!a:.80}; it has: {known}.")
 
     def warnings(self) -> tuple[str, ...]:
-        """What makes figures measured on the held-out edges mean less than they seem to, one line each."""
+        """What was left out, and what makes figures measured on the held-out edges mean less than they seem to."""
         held_out = sum(len(relation.valid) + len(relation.test) for relation in self.relations)
         trained = sum(relation.held_out_trained or 0 for relation in self.relations)
         unseen = sum(relation.held_out_unseen or 0 for relation in self.relations)
-        lines = []
+        lines = [
+            f"{entity.attributes_of_others:,} rows with attributes of {entity.name} name entities that no edge has: "
+            "they are left out."
+            for entity in self.entities
+            if entity.attributes_of_others
+        ]
         if trained:
             lines.append(
                 f"{trained:,} of {held_out:,} held-out edges are training edges as well: figures measured on them "
@@ -246,6 +261,11 @@ def id_files(path: Path, entity: str, kind: IdKind) -> list[Path]:
     return [path / "ids" / f"{entity}{suffix}" for suffix in suffixes]
 
 
+def attribute_file(path: Path, entity: str, number: int, part: str) -> Path:
+    """The file of one part of one attribute, for example `attributes/item/003.values.npy`."""
+    return path / "attributes" / entity / f"{number:03d}.{part}.npy"
+
+
 def part_file(path: Path, part: Part, relation: int, column: str) -> Path:
     """The file of one column of one relation's edges, for example `edges/003.src.npy`."""
     return path / part / f"{relation:03d}.{column}.npy"
@@ -273,11 +293,24 @@ def check_ids(graph: PreparedGraph) -> None:
 
 
 def _open_entity(path: Path, record: EntityRecord) -> EntityTable:
+    attributes = tuple((entry, _attribute(path, record, i)) for i, entry in enumerate(record.attributes))
+    return EntityTable(record.name, _ids(path, record), attributes, record.described, record.attributes_of_others)
+
+
+def _ids(path: Path, record: EntityRecord) -> IdTable:
     files = id_files(path, record.name, record.id)
     if record.id == "int64":
-        return EntityTable(record.name, IntIds(_array(files[0], np.int64, record.count)))
+        return IntIds(_array(files[0], np.int64, record.count))
     offsets = _array(files[0], np.int64, record.count + 1)
-    return EntityTable(record.name, StringIds(offsets, _array(files[1], np.uint8, int(offsets[-1]))))
+    return StringIds(offsets, _array(files[1], np.uint8, int(offsets[-1])))
+
+
+def _attribute(path: Path, record: EntityRecord, number: int) -> Attribute:
+    return open_attribute(
+        record.attributes[number].kind,
+        record.count,
+        lambda part, dtype, count: _array(attribute_file(path, record.name, number, part), dtype, count),
+    )
 
 
 def _open_relation(path: Path, index: int, record: RelationRecord) -> PreparedRelation:
@@ -314,9 +347,9 @@ def _column(path: Path, part: Part, index: int, column: str, count: int) -> AnyA
     return _array(part_file(path, part, index, column), _COLUMN_TYPES[column], count)
 
 
-def _array(file: Path, dtype: type[np.generic], count: int) -> AnyArray:
+def _array(file: Path, dtype: type[np.generic], count: int | None) -> AnyArray:
     array = map_array(file)
-    if array.dtype != dtype or array.shape != (count,):
+    if array.dtype != dtype or array.shape != (len(array) if count is None else count,):
         raise RunError(
             f"{file} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {(count,)}. "
             "Delete the graph directory and prepare it again."

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bundle.arrays import AGAIN, AnyArray, map_array
+from bundle.attributes import Attribute, open_attribute
 from bundle.csr import Csr
 from bundle.disk import read_plain
 from bundle.errors import BundleAltered, BundleIncomplete, BundleInvalid, BundleNotFound
@@ -97,7 +98,19 @@ class _SpaceReader:
         count = self._counts[name]
         vectors = self._array(self._layout.vectors(name), np.float32, count, self._entry.width)
         quantizer, codes = self._quantizer(name, count)
-        return EntityTable(name, self._ids(name, count), vectors, self._entry.dim, quantizer, codes)
+        ids, attributes = self._ids(name, count), self._attributes(name, count)
+        return EntityTable(name, ids, vectors, self._entry.dim, quantizer, codes, attributes)
+
+    def _attributes(self, name: str, count: int) -> dict[str, Attribute]:
+        entries = next(entity.attributes for entity in self._entry.entities if entity.name == name)
+        opened = {}
+        for number, entry in enumerate(entries):
+
+            def array(part: str, dtype: Any, *shape: int | None, number: int = number) -> AnyArray:
+                return self._array(self._layout.attribute(name, number, part), dtype, *shape)
+
+            opened[entry.name] = open_attribute(entry.kind, count, array)
+        return opened
 
     def _ids(self, name: str, count: int) -> IdTable:
         kind = next(entity.id for entity in self._entry.entities if entity.name == name)

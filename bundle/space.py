@@ -1,13 +1,14 @@
 """One embedding space in memory: mapped arrays behind names, everything a request needs to read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int32, Int64, UInt8
 
+from bundle.attributes import Attribute, Labels
 from bundle.csr import Csr
 from bundle.errors import QueryError
 from bundle.ids import IdTable
@@ -28,9 +29,17 @@ class EntityTable:
     dim: int
     quantizer: ProductQuantizer | None = None
     codes: UInt8[npt.NDArray[np.uint8], "n parts"] | None = None
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def label(self, row: int) -> str | None:
+        """What the entity of `row` is called, where its type has labels and it has one."""
+        for attribute in self.attributes.values():
+            if isinstance(attribute, Labels):
+                return attribute.text(row) or None
+        return None
 
     @property
     def embeddings(self) -> Float32[npt.NDArray[np.float32], "n dim"]:

@@ -50,7 +50,7 @@ def int_ids(column: Any) -> Int64[npt.NDArray[np.int64], " n"]:
         column = _whole(column, INT_ID)
     if pa.types.is_integer(column.type):
         return _refuse_first(_integers(column), column, INT_ID)
-    if not _is_text(column.type):
+    if not is_text(column.type):
         raise BadValue(None, _type_name(column), INT_ID)
     text = column.cast(pa.large_binary())
     sound = _first(_not_canonical(text))
@@ -73,7 +73,7 @@ def string_ids(column: Any) -> Any:
         column = column.cast(pa.large_string())
     if pa.types.is_fixed_size_binary(column.type):
         column = _uuid_text(column) if column.type.byte_width == _UUID_BYTES else column.cast(pa.large_binary())
-    if not _is_text(column.type):
+    if not is_text(column.type):
         raise BadValue(None, _type_name(column), STRING_ID)
     text = column.cast(pa.large_binary())
     lengths = np.diff(_offsets(text))
@@ -89,7 +89,7 @@ def weights(column: Any) -> Float64[npt.NDArray[np.float64], " n"]:
     column = _present(column, WEIGHT)
     if pa.types.is_boolean(column.type):
         raise BadValue(None, _type_name(column), WEIGHT)
-    values = _floats(column, WEIGHT)
+    values = floats(column, WEIGHT)
     bad = ~((values >= 0) & (values <= _MAX_FLOAT)) | ((values > 0) & (values < _MIN_FLOAT))
     if bad.any():
         row = int(bad.argmax())
@@ -100,7 +100,7 @@ def weights(column: Any) -> Float64[npt.NDArray[np.float64], " n"]:
 
 def numbers(column: Any) -> Float32[npt.NDArray[np.float32], " n"]:
     """The column as numbers of 32 bits; false and true are 0 and 1. Raises BadValue."""
-    values = _floats(_present(column, NUMBER), NUMBER)
+    values = floats(_present(column, NUMBER), NUMBER)
     bad = ~(np.abs(values) <= _MAX_FLOAT)
     if bad.any():
         raise BadValue(int(bad.argmax()), float(values[bad.argmax()]), NUMBER)
@@ -110,10 +110,10 @@ def numbers(column: Any) -> Float32[npt.NDArray[np.float32], " n"]:
 def labels(column: Any) -> Bool[npt.NDArray[np.bool_], " n"]:
     """The column as labels: 0 and 1, or false and true. Raises BadValue."""
     column = _present(column, LABEL)
-    if _is_text(column.type):
+    if is_text(column.type):
         text = pc.ascii_lower(_cast(column.cast(pa.large_binary()), pa.large_string(), LABEL))
         column = pc.if_else(pc.equal(text, "true"), "1", pc.if_else(pc.equal(text, "false"), "0", text))
-    values = _floats(column, LABEL)
+    values = floats(column, LABEL)
     bad = (values != 0) & (values != 1)
     if bad.any():
         raise BadValue(int(bad.argmax()), float(values[bad.argmax()]), LABEL)
@@ -134,7 +134,7 @@ def times(column: Any) -> Int64[npt.NDArray[np.int64], " n"]:
         return np.floor_divide(_integers(column.cast(pa.int64())), _UNITS[column.type.unit])
     if pa.types.is_decimal(kind):
         column = _whole(column, TIME)
-    if _is_text(kind):
+    if is_text(kind):
         return _times_of_text(_cast(column.cast(pa.large_binary()), pa.large_string(), TIME))
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(kind)):
         raise BadValue(None, _type_name(column), TIME)
@@ -219,9 +219,9 @@ def _uuid_text(column: Any) -> Any:
     )
 
 
-def _floats(column: Any, expected: str) -> Float64[npt.NDArray[np.float64], " n"]:
+def floats(column: Any, expected: str) -> Float64[npt.NDArray[np.float64], " n"]:
     kind = column.type
-    if _is_text(kind):
+    if is_text(kind):
         column = _cast(column.cast(pa.large_binary()), pa.large_string(), expected)
     elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         column = column.cast(pa.float64(), safe=False)  # beyond 2^53 the last digits do not matter
@@ -294,7 +294,7 @@ def _casts(column: Any, kind: Any) -> bool:
     return True
 
 
-def _is_text(kind: Any) -> bool:
+def is_text(kind: Any) -> bool:
     tests: tuple[Callable[[Any], bool], ...] = (
         pa.types.is_string,
         pa.types.is_large_string,

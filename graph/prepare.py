@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bundle.arrays import AnyArray
+from bundle.attributes import arrays_of
 from bundle.disk import full_disk_named, locked, make_durable, write_text
 from bundle.errors import GraphFileError, RunError
 from bundle.ids import IdTable, IntIds, StringIds, parse_int_id
@@ -25,6 +26,7 @@ from bundle.prepared import (
     PreparedGraph,
     RelationRecord,
     SplitRecord,
+    attribute_file,
     id_files,
     load_prepared,
     open_prepared,
@@ -32,11 +34,12 @@ from bundle.prepared import (
 )
 from bundle.progress import SILENT, Progress
 from graph.assemble import Assembler, DropCounts, Entry
+from graph.attributes import ReadAttributes, read_attributes
 from graph.held_out import held_out_counts
 from graph.npyfile import ArrayFiles
 from graph.reading import Reading, read_inputs
 from graph.schema import ANY_RELATION, GraphFile, RelationSpec, SplitSpec, read_graph_file
-from graph.source import EdgeInput, find_inputs, is_made_from, source_of, write_source
+from graph.source import AttributeInput, EdgeInput, find_attributes, find_inputs, is_made_from, source_of, write_source
 
 # A column with more values than this holds no relations but, say, ids: the wrong one was named.
 MAX_RELATIONS = 10_000
@@ -54,8 +57,8 @@ def prepare(graph_toml: Path, out_dir: Path, progress: Progress = SILENT, *, may
     it must not be replaced, or when another process prepares it.
     """
     graph = read_graph_file(graph_toml)
-    inputs = find_inputs(graph, graph_toml)
-    source = source_of(graph_toml, inputs)
+    inputs, attributes = find_inputs(graph, graph_toml), find_attributes(graph, graph_toml)
+    source = source_of(graph_toml, [*inputs, *attributes])
     if is_made_from(out_dir, source):
         return load_prepared(out_dir)
     if not may_replace and (out_dir / COMMIT_FILE).exists():
@@ -66,7 +69,7 @@ def prepare(graph_toml: Path, out_dir: Path, progress: Progress = SILENT, *, may
     busy = RunError(f"Another process prepares {out_dir}. Wait for it, or name another directory.")
     lock = out_dir.with_name(out_dir.name + ".lock")
     with locked(lock, busy, remove=True), _partial(out_dir) as partial:
-        record = _write(graph, inputs, partial, progress)
+        record = _write(graph, inputs, attributes, partial, progress)
         write_source(partial, source)
         write_text(partial / COMMIT_FILE, record.model_dump_json(indent=1) + "\n")
     return load_prepared(out_dir)
@@ -98,7 +101,13 @@ def _replace(partial: Path, out_dir: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write(graph: GraphFile, inputs: list[EdgeInput], directory: Path, progress: Progress) -> GraphRecord:
+def _write(
+    graph: GraphFile,
+    inputs: list[EdgeInput],
+    attributes: list[AttributeInput],
+    directory: Path,
+    progress: Progress,
+) -> GraphRecord:
     work = directory / "work"
     work.mkdir()
     files = ArrayFiles(directory)
@@ -106,10 +115,39 @@ def _write(graph: GraphFile, inputs: list[EdgeInput], directory: Path, progress:
     tables = {name: space.table(name) for name, space in reading.spaces.items()}
     for name, table in tables.items():
         _write_ids(files, name, table)
+    read = {one.entity: _write_attributes(graph, one, tables[one.entity], files, progress) for one in attributes}
+    entities = [_entity(name, table, read.get(name)) for name, table in tables.items()]
     entries = _entries(graph, reading)
     drops = _write_edges(graph, reading, entries, Assembler(tables, files, work, progress))
     shutil.rmtree(work)
-    return _record(graph, tables, entries, drops, files)
+    return _record(graph, entities, entries, drops, files)
+
+
+def _write_attributes(
+    graph: GraphFile, given: AttributeInput, table: IdTable, files: ArrayFiles, progress: Progress
+) -> ReadAttributes:
+    with progress.stage(f"reading attributes of {given.entity}", given.size, "B") as stage:
+        read = read_attributes(graph.entities[given.entity], given.paths, table, stage)
+        stage.note(f"{read.described} of {len(table)} described")
+    for number, attribute in enumerate(read.attributes):
+        for part, array in arrays_of(attribute).items():
+            path = attribute_file(files.directory, given.entity, number, part)
+            for start in range(0, max(len(array), 1), _CHUNK):
+                files.append(path, array[start : start + _CHUNK])
+    return read
+
+
+def _entity(name: str, table: IdTable, read: ReadAttributes | None) -> EntityRecord:
+    if read is None:
+        return EntityRecord(name=name, id=table.kind, count=len(table))
+    return EntityRecord(
+        name=name,
+        id=table.kind,
+        count=len(table),
+        attributes=read.entries,
+        described=read.described,
+        attributes_of_others=read.unknown,
+    )
 
 
 def _write_ids(files: ArrayFiles, name: str, table: IdTable) -> None:
@@ -177,7 +215,7 @@ def _write_edges(graph: GraphFile, reading: Reading, entries: list[Entry], assem
 
 def _record(
     graph: GraphFile,
-    tables: dict[str, IdTable],
+    entities: list[EntityRecord],
     entries: list[Entry],
     drops: list[DropCounts],
     files: ArrayFiles,
@@ -190,13 +228,19 @@ def _record(
     record = GraphRecord(
         format_version=FORMAT_VERSION,
         digest="",
-        entities=[EntityRecord(name=name, id=table.kind, count=len(table)) for name, table in tables.items()],
+        entities=entities,
         relations=relations,
         split=_split(graph.split, graph),
     )
-    # The counts of held-out edges follow from the arrays, and earlier releases had none: the digest is without them.
+    # Counts of held-out edges follow from the arrays, and earlier releases had none: the digest is without them. Nor
+    # had they attributes, and of a graph without these it must be as it was.
     countable = {"relations": {"__all__": {"held_out_trained", "held_out_unseen"}}}
-    content = json.dumps([record.model_dump(exclude=countable), files.finish()], sort_keys=True, ensure_ascii=False)
+    fields = record.model_dump(exclude=countable)
+    for entity in fields["entities"]:
+        if not entity["attributes"]:
+            for key in ("attributes", "described", "attributes_of_others"):
+                del entity[key]
+    content = json.dumps([fields, files.finish()], sort_keys=True, ensure_ascii=False)
     counts = held_out_counts(open_prepared(files.directory, record))
     relations = [
         relation.model_copy(update={"held_out_trained": count.trained, "held_out_unseen": count.unseen})

@@ -27,13 +27,23 @@ def _as_tuple(value: object) -> object:
 
 
 Files = Annotated[tuple[Pattern, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+DeclaredKind = Literal["category", "number", "boolean", "timestamp"]
 Columns = Annotated[tuple[ColumnName, ...], BeforeValidator(_as_tuple), Field(min_length=2)]
 
 
 class EntitySpec(StrictRecord):
-    """`[entities.<name>]`: how the entities of one type are named."""
+    """`[entities.<name>]`: how the entities of one type are named, and where their attributes stand.
+
+    `attribute_id` names the column with the ids, `label` the one that is shown; `attribute_types` says what a column
+    is where its values do not, `separator` what stands between the categories of one field of text.
+    """
 
     id: IdKind
+    attributes: Files | None = None
+    attribute_id: ColumnName = "id"
+    attribute_types: dict[ColumnName, DeclaredKind] = {}
+    label: ColumnName | None = None
+    separator: Annotated[str, StringConstraints(min_length=1)] | None = None
 
 
 class RelationSpec(StrictRecord):
@@ -118,10 +128,26 @@ def read_graph_file(path: Path) -> GraphFile:
         graph = GraphFile.model_validate(document)
     except ValidationError as error:
         raise GraphFileError(_explain(path, document, error)) from error
+    _check_attributes(path, graph)
     _check_relations(path, graph)
     _check_used(path, graph)
     _check_split(path, graph)
     return graph
+
+
+def _check_attributes(path: Path, graph: GraphFile) -> None:
+    for name, entity in graph.entities.items():
+        where = f"{path}: entities.{name}"
+        given = sorted(entity.model_fields_set - {"id", "attributes"})
+        if entity.attributes is None and given:
+            raise GraphFileError(
+                f"{where}.{given[0]} says how attributes are read, and there are none. Add attributes."
+            )
+        declared = [*entity.attribute_types, *([entity.label] if entity.label else [])]
+        if entity.attribute_id in declared or len(set(declared)) < len(declared):
+            raise GraphFileError(
+                f"{where}: attribute_id, label and attribute_types name one column twice. Name each column once."
+            )
 
 
 def _check_relations(path: Path, graph: GraphFile) -> None:

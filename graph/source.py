@@ -31,8 +31,22 @@ class EdgeInput:
         return sum(path.stat().st_size for path in self.paths)
 
 
+@dataclass(frozen=True, slots=True)
+class AttributeInput:
+    """The files with the attributes of one entity type."""
+
+    entity: str
+    paths: tuple[Path, ...]
+    repeats: tuple[Path, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all the files."""
+        return sum(path.stat().st_size for path in self.paths)
+
+
 class InputRecord(StrictRecord):
-    """One edge file as it was when it was read."""
+    """One file of edges or attributes as it was when it was read."""
 
     path: str
     size: int
@@ -65,7 +79,17 @@ def find_inputs(graph: GraphFile, graph_toml: Path) -> list[EdgeInput]:
     return inputs
 
 
-def source_of(graph_toml: Path, inputs: list[EdgeInput]) -> SourceRecord:
+def find_attributes(graph: GraphFile, graph_toml: Path) -> list[AttributeInput]:
+    """The files of attributes, by entity type. Raises GraphFileError, EdgeFileError."""
+    inputs = []
+    for name, entity in graph.entities.items():
+        if entity.attributes is not None:
+            files = expand(graph_toml.parent, entity.attributes, f"{graph_toml}: entities.{name}.attributes")
+            inputs.append(AttributeInput(name, files.paths, files.repeats))
+    return inputs
+
+
+def source_of(graph_toml: Path, inputs: Sequence[EdgeInput | AttributeInput]) -> SourceRecord:
     """Sizes and times of change of all inputs as they are now."""
     return SourceRecord(
         format_version=FORMAT_VERSION,

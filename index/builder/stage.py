@@ -8,11 +8,12 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float32, Int64
 
 from bundle.arrays import map_array
+from bundle.attributes import AttributeEntry, arrays_of
 from bundle.csr import Csr
 from bundle.errors import RunError
 from bundle.layout import ListQuery, SpaceLayout
 from bundle.manifest import ClustersEntry, CompressionEntry, DefaultQuery, EntityEntry, RelationEntry
-from bundle.prepared import id_files
+from bundle.prepared import EntityTable, id_files
 from bundle.run import Run
 from bundle.verify import require_finite
 from bundle.writer import BundleWriter
@@ -58,12 +59,22 @@ class SpaceStage:
         return {entity.name: entity.count for entity in self.run.graph.entities}
 
     def ids(self) -> tuple[EntityEntry, ...]:
-        """The id tables, as they are in the run."""
+        """The id tables and attributes, as they are in the run."""
         for entity in self.run.graph.entities:
             names = self.layout.ids(entity.name, entity.ids.kind)
             for name, path in zip(names, id_files(self.run.graph.path, entity.name, entity.ids.kind), strict=True):
                 self.writer.array(name, map_array(path))
-        return tuple(EntityEntry(name=e.name, id=e.ids.kind, count=e.count) for e in self.run.graph.entities)
+        return tuple(
+            EntityEntry(name=e.name, id=e.ids.kind, count=e.count, attributes=self._attributes(e))
+            for e in self.run.graph.entities
+        )
+
+    def _attributes(self, entity: EntityTable) -> tuple[AttributeEntry, ...]:
+        """Write the attributes of one type, as they are in the run."""
+        for number, (_, attribute) in enumerate(entity.attributes):
+            for part, array in arrays_of(attribute).items():
+                self.writer.array(self.layout.attribute(entity.name, number, part), array)
+        return tuple(entry for entry, _ in entity.attributes)
 
     def vectors(self, popularity: Mapping[str, Float32[npt.NDArray[np.float32], " _"]]) -> None:
         """The embeddings with their popularity column, the relation vectors, the optimiser state."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from bundle.attributes import Attribute, AttributeEntry, Categories, Labels, Scalars, arrays_of, concatenated, packed
 from bundle.csr import Csr, csr_from_pairs
 from bundle.ids import MAX_INT_ID, string_ids
 from bundle.layout import SpaceLayout
@@ -62,6 +63,29 @@ def tag_ids() -> list[str]:
     """The hashtags' ids by row."""
     texts = AWKWARD + [f"tag{i}" for i in range(N_TAGS - len(AWKWARD))]
     return sorted(texts, key=lambda text: text.encode())
+
+
+def _categories(of_row: list[list[str]]) -> Categories:
+    """A category attribute from the values of each row."""
+    vocabulary = string_ids(sorted({value for values in of_row for value in values}))
+    pairs = [(row, vocabulary.row(value) or 0) for row, values in enumerate(of_row) for value in values]
+    rows, codes = np.array(pairs, dtype=np.int32).T
+    return Categories(vocabulary, csr_from_pairs(rows, codes, len(of_row)))
+
+
+_ROWS = np.arange(N_USERS)
+ATTRIBUTES: dict[str, dict[str, Attribute]] = {
+    "user": {
+        "country": _categories(
+            [["at", "ch", "de"][row % 3 : row % 3 + 1] if row % 10 else [] for row in range(N_USERS)]
+        ),
+        "speaks": _categories([["de", "en"][row % 2 :] for row in range(N_USERS)]),
+        "age": Scalars("number", 18 + (_ROWS % 50) / 2, packed(_ROWS % 7 != 0)),
+        "joined": Scalars("timestamp", 1_700_000_000 + 86_400 * _ROWS, packed(_ROWS >= 0)),
+        "bot": Scalars("boolean", (_ROWS % 20 == 0).astype(np.uint8), packed(_ROWS % 4 != 3)),
+    },
+    "hashtag": {"title": Labels(*concatenated([f"Tag {row}".encode() if row % 5 else b"" for row in range(N_TAGS)]))},
+}
 
 
 def write_toy_bundle(bundles: Path, version: str, seed: int = 1, recall: float = 1.0) -> Path:
@@ -120,6 +144,10 @@ def _write_entities(
     tags = string_ids(tag_ids())
     writer.array(layout.ids("hashtag", "string")[0], tags.offsets)
     writer.array(layout.ids("hashtag", "string")[1], tags.utf8)
+    for name, attributes in ATTRIBUTES.items():
+        for number, attribute in enumerate(attributes.values()):
+            for part, array in arrays_of(attribute).items():
+                writer.array(layout.attribute(name, number, part), array)
     for name, table in tables.items():
         writer.array(layout.vectors(name), table)
         codebooks = rng.normal(size=(PARTS, 256, DIM // PARTS)).astype(np.float32)
@@ -184,13 +212,17 @@ def _write_mixtures(writer: BundleWriter, layout: SpaceLayout, follows: Csr, ass
     writer.array(layout.mixtures("weights"), np.concatenate([weights for _, weights in mixtures]))
 
 
+def _entries(entity_type: str) -> tuple[AttributeEntry, ...]:
+    return tuple(AttributeEntry(name=name, kind=one.kind) for name, one in ATTRIBUTES[entity_type].items())
+
+
 def _manifest(writer: BundleWriter, version: str, recall: float) -> Manifest:
     compression = CompressionEntry(subquantizers=PARTS, rotated=False, ratio=16.0, mse=0.1, cosine=0.9)
     space = SpaceEntry(
         dim=DIM,
         entities=(
-            EntityEntry(name="user", id="int64", count=N_USERS),
-            EntityEntry(name="hashtag", id="string", count=N_TAGS),
+            EntityEntry(name="user", id="int64", count=N_USERS, attributes=_entries("user")),
+            EntityEntry(name="hashtag", id="string", count=N_TAGS, attributes=_entries("hashtag")),
         ),
         relations=(
             RelationEntry(name="follows", source="user", target="user"),

@@ -1,0 +1,235 @@
+"""The attributes of entities: files with one row an entity, read into arrays over the rows of the type.
+
+Two passes: the first finds what each column is that graph.toml does not declare, the second reads it. Memory grows with
+the entities and their values.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int64
+
+from bundle.attributes import (
+    MAX_NAME_CHARACTERS,
+    SCALARS,
+    Attribute,
+    AttributeEntry,
+    AttributeKind,
+    Categories,
+    Labels,
+    Scalars,
+    concatenated,
+    packed,
+)
+from bundle.csr import Csr
+from bundle.errors import EdgeFileError, GraphFileError
+from bundle.ids import ABSENT, IdTable, IntIds, StringIds, string_ids
+from bundle.progress import SilentStage, Stage
+from graph import columns
+from graph.attribute_columns import CONVERTERS, kinds_of
+from graph.edge_file import EdgeFile, quoted
+from graph.edge_reader import converted
+from graph.files import open_edge_file
+from graph.schema import EntitySpec
+from graph.spool import string_array
+
+Rows = Int64[npt.NDArray[np.int64], " n"]
+
+
+@dataclass(slots=True)
+class ReadAttributes:
+    """The attributes of one entity type; `unknown` rows of the files name entities that no edge has."""
+
+    entries: list[AttributeEntry]
+    attributes: list[Attribute]
+    described: int
+    unknown: int
+
+
+def read_attributes(spec: EntitySpec, paths: Sequence[Path], table: IdTable, stage: Stage) -> ReadAttributes:
+    """Read the attributes of the entities of `table` from `paths`; the stage advances by bytes of the second pass.
+
+    An id of no entity is counted and left out. Raises GraphFileError for a column that graph.toml names and no file
+    has, EdgeFileError naming file, place and column of a value of a wrong type or of an id that is there twice.
+    """
+    files = [open_edge_file(path, None) for path in paths]
+    names = _names(spec, files)
+    kinds = _kinds(spec, files, names)
+    stores = {name: _store(kinds[name], len(table)) for name in names}
+    seen, unknown = np.zeros(len(table), dtype=np.bool_), 0
+    find = _finder(table)
+    convert_id = columns.int_ids if table.kind == "int64" else columns.string_ids
+    for file, first, batch in _batches(files, [spec.attribute_id, *names], stage):
+        ids = converted(file, first, spec.attribute_id, batch.column(spec.attribute_id), convert_id)
+        rows = find(ids)
+        _refuse_repeats(file, first, spec.attribute_id, ids, rows, seen)
+        unknown += int(np.count_nonzero(rows == ABSENT))
+        for name in names:
+            column = _separated(batch.column(name), spec.separator if kinds[name] == "category" else None)
+            stores[name].add(rows, converted(file, first, name, column, CONVERTERS[kinds[name]]))
+    entries = [AttributeEntry(name=name, kind=kinds[name]) for name in names]
+    return ReadAttributes(entries, [stores[name].finish() for name in names], int(np.count_nonzero(seen)), unknown)
+
+
+def _names(spec: EntitySpec, files: Sequence[EdgeFile]) -> list[str]:
+    """The columns that hold attributes: all of the first file but the ids. Every other file must have them too."""
+    present: tuple[str, ...] = next((found for file in files if (found := file.names([spec.attribute_id]))), ())
+    declared = [*spec.attribute_types, *([spec.label] if spec.label else [])]
+    for name in (spec.attribute_id, *declared):
+        if name not in present:
+            listed = ", ".join(quoted(one) for one in present)
+            raise EdgeFileError(
+                f"{files[0].path}: column {name!r} is missing; the file has {listed}. "
+                "Correct the file, or attribute_id, label and attribute_types in graph.toml."
+            )
+    names: list[str] = [name for name in present if name != spec.attribute_id]
+    overlong = next((name for name in names if not 0 < len(name) <= MAX_NAME_CHARACTERS), None)
+    if overlong is not None:
+        raise EdgeFileError(
+            f"{files[0].path}: column {quoted(overlong)}: its name must have 1 to {MAX_NAME_CHARACTERS} characters. "
+            "Rename it."
+        )
+    if not names:
+        raise GraphFileError(f"{files[0].path} has no column beside the ids {spec.attribute_id!r}. Add the attributes.")
+    return names
+
+
+def _kinds(spec: EntitySpec, files: Sequence[EdgeFile], names: Sequence[str]) -> dict[str, AttributeKind]:
+    """What each column is: as declared, or the first kind that all of its values fit."""
+    declared: dict[str, AttributeKind] = {**spec.attribute_types, **({spec.label: "label"} if spec.label else {})}
+    possible: dict[str, list[AttributeKind]] = {name: [] for name in names if name not in declared}
+    for _, _, batch in _batches(files, list(possible), SilentStage()) if possible else ():
+        for name, known in possible.items():
+            fitting = kinds_of(batch.column(name))
+            possible[name] = [kind for kind in fitting if kind in known] if known and fitting else known or fitting
+    # Nothing in common, as a number in one file and a truth value in another, is read as text.
+    return {**declared, **{name: kinds[0] if kinds else "category" for name, kinds in possible.items()}}
+
+
+def _batches(files: Sequence[EdgeFile], wanted: Sequence[str], stage: Stage) -> Iterator[tuple[EdgeFile, int, Any]]:
+    """Each batch of each file, with the number of its first row."""
+    for file in files:
+        first = 0
+        for batch in file.batches(list(wanted), stage):
+            yield file, first, batch
+            first += batch.num_rows
+
+
+def _separated(column: Any, separator: str | None) -> Any:
+    """A column of text as one of lists, cut at `separator`."""
+    if separator is None or not columns.is_text(column.type):
+        return column
+    return pc.split_pattern(column.cast(pa.large_binary()), separator.encode())
+
+
+def _finder(table: IdTable) -> Any:
+    """Maps ids of a batch to rows, `ABSENT` for an id that no entity has."""
+    if isinstance(table, IntIds):
+
+        def find_ints(ids: Rows) -> Rows:
+            places = np.minimum(np.searchsorted(table.values, ids), max(len(table) - 1, 0))
+            return np.where(table.values[places] == ids, places, ABSENT) if len(table) else np.full(len(ids), ABSENT)
+
+        return find_ints
+    if not isinstance(table, StringIds):
+        raise TypeError("ids are integers or strings")
+    known = string_array(table.offsets, table.utf8)
+
+    def find_strings(ids: Any) -> Rows:
+        found = pc.fill_null(pc.index_in(ids, value_set=known), ABSENT)
+        rows: Rows = found.to_numpy(zero_copy_only=False).astype(np.int64)
+        return rows
+
+    return find_strings
+
+
+def _refuse_repeats(file: EdgeFile, first: int, name: str, ids: Any, rows: Rows, seen: npt.NDArray[np.bool_]) -> None:
+    """Mark `rows` as seen. Raises EdgeFileError for an entity that was seen before."""
+    places = np.flatnonzero(rows != ABSENT)
+    here = rows[places]
+    _, earliest = np.unique(here, return_index=True)
+    again = np.ones(len(here), dtype=np.bool_)
+    again[earliest] = False
+    again |= seen[here]
+    if again.any():
+        at = int(places[again.argmax()])
+        found = int(ids[at]) if isinstance(ids, np.ndarray) else ids[at].as_py()
+        raise EdgeFileError(
+            f"{file.path}, {file.place(first + at)}, column {name!r}: found {quoted(found)} a second time, expected "
+            "one row an entity. Remove one of them."
+        )
+    seen[here] = True
+
+
+@dataclass(slots=True)
+class _ScalarStore:
+    kind: Any
+    values: npt.NDArray[Any]
+    present: npt.NDArray[np.bool_]
+
+    def add(self, rows: Rows, column: tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]) -> None:
+        values, present = column
+        kept = present & (rows != ABSENT)
+        self.values[rows[kept]] = values[kept]
+        self.present[rows[kept]] = True
+
+    def finish(self) -> Attribute:
+        return Scalars(self.kind, self.values, packed(self.present))
+
+
+@dataclass(slots=True)
+class _CategoryStore:
+    """(row, value) pairs; a value is a number until all are known, and then its rank."""
+
+    n: int
+    numbers: dict[bytes, int] = field(default_factory=dict)
+    rows: list[Rows] = field(default_factory=list)
+    values: list[Rows] = field(default_factory=list)
+
+    def add(self, rows: Rows, column: tuple[Rows, Any]) -> None:
+        lengths, texts = column
+        encoded = texts.dictionary_encode()
+        numbers = [self.numbers.setdefault(value, len(self.numbers)) for value in encoded.dictionary.to_pylist()]
+        codes = np.array(numbers, dtype=np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
+        owners = np.repeat(rows, lengths)
+        self.rows.append(owners[owners != ABSENT])
+        self.values.append(codes[owners != ABSENT])
+
+    def finish(self) -> Attribute:
+        none = np.empty(0, dtype=np.int64)
+        rows, values = np.concatenate([none, *self.rows]), np.concatenate([none, *self.values])
+        used = np.unique(values)  # of entities that there are
+        spelt = list(self.numbers)
+        ranked = sorted(used.tolist(), key=spelt.__getitem__)
+        rank = np.zeros(len(spelt), dtype=np.int64)
+        rank[ranked] = np.arange(len(ranked))
+        pairs = np.unique(rows * max(len(ranked), 1) + rank[values])
+        owners, codes = np.divmod(pairs, max(len(ranked), 1))
+        indptr = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.bincount(owners, minlength=self.n))])
+        vocabulary = string_ids([spelt[number].decode("utf-8") for number in ranked])
+        return Categories(vocabulary, Csr(indptr.astype(np.int64), codes.astype(np.int32)))
+
+
+@dataclass(slots=True)
+class _LabelStore:
+    texts: list[bytes]
+
+    def add(self, rows: Rows, column: list[bytes]) -> None:
+        for row, text in zip(rows.tolist(), column, strict=True):
+            if row != ABSENT:
+                self.texts[row] = text
+
+    def finish(self) -> Attribute:
+        return Labels(*concatenated(self.texts))
+
+
+def _store(kind: AttributeKind, n: int) -> Any:
+    if kind in SCALARS:
+        return _ScalarStore(kind, np.zeros(n, dtype=SCALARS[kind]), np.zeros(n, dtype=np.bool_))
+    return _CategoryStore(n) if kind == "category" else _LabelStore([b""] * n)

@@ -1,0 +1,224 @@
+"""Attributes of entities: what a column is, what a value becomes, what is refused and where."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bundle.attributes import Categories, Labels, Scalars
+from bundle.errors import EdgeFileError, GraphFileError
+from bundle.prepared import EntityTable, PreparedGraph
+from graph.prepare import prepare
+
+GRAPH = """
+[entities.user]
+id = "int64"
+[entities.item]
+id = "{kind}"
+{more}
+[[relations]]
+name = "likes"
+source = "user"
+target = "item"
+files = "likes.csv"
+"""
+Prepare = Callable[..., PreparedGraph]
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Prepare:
+    """Prepares a graph of the items 10, 20, 30 and 40 with attributes in a file of that name and content."""
+
+    def make(
+        content: str | pa.Table, *, name: str = "items.csv", kind: str = "int64", extra: str = ""
+    ) -> PreparedGraph:
+        (tmp_path / "likes.csv").write_text("src,dst\n1,10\n1,20\n2,30\n2,40\n")
+        if isinstance(content, str):
+            (tmp_path / name).write_text(content)
+        else:
+            pq.write_table(content, tmp_path / name)
+        (tmp_path / "graph.toml").write_text(GRAPH.format(kind=kind, more=f'attributes = "{name}"\n{extra}'))
+        return prepare(tmp_path / "graph.toml", tmp_path / "out")
+
+    return make
+
+
+def values(table: EntityTable, name: str) -> list[Any]:
+    """The attribute of every entity as Python values, None where it has none."""
+    attribute = next(attribute for entry, attribute in table.attributes if entry.name == name)
+    if isinstance(attribute, Scalars):
+        pairs = zip(attribute.values.tolist(), attribute.has().tolist(), strict=True)
+        return [value if there else None for value, there in pairs]
+    if isinstance(attribute, Labels):
+        return [attribute.text(row) or None for row in range(table.count)]
+    assert isinstance(attribute, Categories)
+    return [attribute.vocabulary.externals(attribute.codes.row(row)) for row in range(table.count)]
+
+
+def kinds(table: EntityTable) -> dict[str, str]:
+    return {entry.name: entry.kind for entry, _ in table.attributes}
+
+
+TEXT = (
+    "id,price,new,since,genre,code\n"
+    "30,1.5,true,2026-01-31,rock,007\n"
+    "10,,FALSE,2026-01-31T12:00:00Z,jazz,x\n"
+    "20,3e2,,,,7\n"
+)
+
+
+def test_columns_of_text_are_what_their_values_are(prepared: Prepare) -> None:
+    items = prepared(TEXT).entity("item")
+    assert kinds(items) == {
+        "price": "number",
+        "new": "boolean",
+        "since": "timestamp",
+        "genre": "category",
+        "code": "category",
+    }
+    day = int(datetime(2026, 1, 31, tzinfo=UTC).timestamp())
+    assert values(items, "price") == [None, 300.0, 1.5, None]
+    assert values(items, "new") == [0, None, 1, None]
+    assert values(items, "since") == [day + 12 * 3600, None, day, None]
+    assert values(items, "genre") == [["jazz"], [], ["rock"], []]
+    assert values(items, "code") == [["x"], ["7"], ["007"], []]
+
+
+def test_parquet_says_what_its_columns_are(prepared: Prepare) -> None:
+    table = pa.table(
+        {
+            "id": [20, 10],
+            "price": [1.5, float("nan")],
+            "year": pa.array([None, 1999], type=pa.int16()),
+            "new": [True, None],
+            "since": pa.array([1_500, None], type=pa.timestamp("ms")),
+            "tags": [["b", "a", "b"], None],
+            "kind": pa.array(["x", "y"]).dictionary_encode(),
+        }
+    )
+    items = prepared(table, name="items.parquet").entity("item")
+    assert list(kinds(items).values()) == ["number", "number", "boolean", "timestamp", "category", "category"]
+    assert values(items, "price") == [None, 1.5, None, None]
+    assert values(items, "year") == [1999.0, None, None, None]
+    assert values(items, "new") == [None, 1, None, None]
+    assert values(items, "since") == [None, 1, None, None]
+    assert values(items, "tags") == [[], ["a", "b"], [], []]
+    assert values(items, "kind") == [["y"], ["x"], [], []]
+
+
+def test_json_lines_are_read_too(prepared: Prepare) -> None:
+    lines = '{"id": 10, "price": 2, "genre": "rock"}\n{"id": 20, "genre": null, "price": 2.5}\n'
+    items = prepared(lines, name="items.jsonl").entity("item")
+    assert (values(items, "price"), values(items, "genre")) == ([2.0, 2.5, None, None], [["rock"], [], [], []])
+
+
+def test_declared_kinds_win_over_what_the_values_look_like(prepared: Prepare) -> None:
+    extra = 'attribute_types = { year = "category", at = "timestamp" }\nlabel = "title"'
+    items = prepared("id,year,at,title\n10,1999,5,12\n20,,6,Zwölf\n", extra=extra).entity("item")
+    assert kinds(items) == {"year": "category", "at": "timestamp", "title": "label"}
+    assert values(items, "year") == [["1999"], [], [], []]
+    assert values(items, "at") == [5, 6, None, None]
+    assert values(items, "title") == ["12", "Zwölf", None, None]
+
+
+def test_a_separator_cuts_a_field_into_several_categories(prepared: Prepare) -> None:
+    items = prepared("id,genre\n10,rock|pop\n20,|jazz|\n", extra='separator = "|"').entity("item")
+    assert values(items, "genre") == [["pop", "rock"], ["jazz"], [], []]
+
+
+def test_ids_may_be_strings_and_stand_under_another_name(prepared: Prepare) -> None:
+    items = prepared("key,price\n40,4\n10,1\n", kind="string", extra='attribute_id = "key"').entity("item")
+    assert values(items, "price") == [1.0, None, None, 4.0]
+
+
+def test_ids_of_no_entity_are_counted_and_told(prepared: Prepare) -> None:
+    graph = prepared("id,price\n10,1\n99,2\n5,x\n")
+    assert (graph.entity("item").described, graph.entity("item").attributes_of_others) == (1, 2)
+    assert graph.warnings()[0].startswith("2 rows with attributes of item name entities that no edge has")
+    assert kinds(graph.entity("item")) == {"price": "category"}
+
+
+def test_several_files_are_one_table(prepared: Prepare, tmp_path: Path) -> None:
+    (tmp_path / "items").mkdir()
+    (tmp_path / "items" / "a.csv").write_text("id,price\n10,1\n")
+    (tmp_path / "items" / "b.csv").write_text("price,id\n4,40\n")
+    graph = prepared("id,price\n20,1\n", extra="").entity("item")
+    assert values(graph, "price") == [None, 1.0, None, None]
+    (tmp_path / "graph.toml").write_text(GRAPH.format(kind="int64", more='attributes = ["items", "items.csv"]'))
+    items = prepare(tmp_path / "graph.toml", tmp_path / "both").entity("item")
+    assert values(items, "price") == [1.0, 1.0, None, 4.0]
+
+
+REFUSED = {
+    "twice in one batch": (
+        "id,price\n10,1\n20,1\n10,2\n",
+        "",
+        r"items\.csv, line 4, column 'id': found 10 a second time",
+    ),
+    "no number": ("id,price\n10,1\n\n20,cheap\n", 'attribute_types = { price = "number" }', r"line 4, column 'price'"),
+    "no truth": ("id,new\n10,2\n", 'attribute_types = { new = "boolean" }', "expected true or false"),
+    "no time": ("id,at\n10,soon\n", 'attribute_types = { at = "timestamp" }', "line 2, column 'at': found 'soon'"),
+    "no id": ("id,at\nx,1\n", "", "line 2, column 'id': found 'x'"),
+    "long category": (f"id,genre\n10,{'x' * 257}\n", "", "at most 256 bytes"),
+    "missing id column": ("key,at\n10,1\n", "", "column 'id' is missing; the file has 'key', 'at'"),
+    "missing label": ("id,at\n10,1\n", 'label = "title"', "column 'title' is missing"),
+    "only ids": ("id\n10\n", "", "no column beside the ids"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_fault_is_named_with_its_place(prepared: Prepare, name: str) -> None:
+    content, extra, expected = REFUSED[name]
+    with pytest.raises((EdgeFileError, GraphFileError), match=expected):
+        prepared(content, extra=extra)
+
+
+def test_an_id_in_two_files_is_refused(prepared: Prepare, tmp_path: Path) -> None:
+    (tmp_path / "more.csv").write_text("id,price\n40,1\n20,2\n")
+    prepared("id,price\n20,1\n")
+    (tmp_path / "graph.toml").write_text(GRAPH.format(kind="int64", more='attributes = ["items.csv", "more.csv"]'))
+    with pytest.raises(EdgeFileError, match=r"more\.csv, line 3, column 'id': found 20 a second time"):
+        prepare(tmp_path / "graph.toml", tmp_path / "both")
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        pytest.param('label = "title"', "entities.item.label says how attributes are read", id="no files"),
+        pytest.param('attributes = "a.csv"\nlabel = "id"', "name one column twice", id="the ids as label"),
+        pytest.param('attributes = "a.csv"\nattribute_types = { x = "text" }', "attribute_types", id="unknown kind"),
+        pytest.param('attributes = "no.csv"', "no.csv", id="no such file"),
+    ],
+)
+def test_graph_toml_is_checked(tmp_path: Path, more: str, expected: str) -> None:
+    (tmp_path / "likes.csv").write_text("src,dst\n1,10\n")
+    (tmp_path / "graph.toml").write_text(GRAPH.format(kind="int64", more=more))
+    with pytest.raises((GraphFileError, EdgeFileError), match=expected):
+        prepare(tmp_path / "graph.toml", tmp_path / "out")
+
+
+def test_a_graph_without_attributes_keeps_its_digest_and_one_with_them_has_another(
+    prepared: Prepare, tmp_path: Path
+) -> None:
+    with_attributes = prepared("id,price\n10,1\n").digest
+    changed = prepared("id,price\n10,2\n").digest
+    (tmp_path / "graph.toml").write_text(GRAPH.format(kind="int64", more=""))
+    plain = prepare(tmp_path / "graph.toml", tmp_path / "plain").digest
+    # What the release before attributes wrote for this graph.
+    assert plain == "1a4c9c27dc3af058505ca6842fb798dca6c9ccfb574164d3a2b80707defa094f"
+    assert len({with_attributes, changed, plain}) == 3
+
+
+def test_batches_do_not_matter(prepared: Prepare) -> None:
+    n = 200_000  # several blocks of text
+    rows = "".join(f"{1000 + i},{i},g{i % 7}\n" for i in range(n))
+    items = prepared("id,price,genre\n" + rows + "10,5,g1\n40,6,last\n").entity("item")
+    assert values(items, "price") == [5.0, None, None, 6.0]
+    assert values(items, "genre") == [["g1"], [], [], ["last"]]
+    assert items.attributes_of_others == n
+    assert np.array_equal(items.attributes[0][1].present, [0b1001])  # type: ignore[union-attr]

@@ -49,6 +49,17 @@ Feature = Literal[  # what each is: recommend/rescoring.py
     "out_degree",
     "user_out_degree",
     "user_in_degree",
+    "followed_by_targets",  # these and the following: recommend/paths.py
+    "followed_by_followers",
+    "following_targets",
+    "following_followers",
+    "damped_followed_by_targets",
+    "damped_followed_by_followers",
+    "damped_following_targets",
+    "damped_following_followers",
+    "walk",
+    "root_walk",
+    "other_relations",
 ]
 
 

@@ -2,7 +2,7 @@
 
 One inner product finds a few hundred candidates among all; those few can afford a score that costs more. Every
 feature is arithmetic on the vectors and degrees of the user, of those at the other end of the user's edges,
-and of the candidate. No edge of a candidate is read: this is no walk over friends of friends.
+and of the candidate, or counts the short paths between user and candidate (`recommend/paths.py`).
 
 For a user u and a candidate t the features are:
 
@@ -21,6 +21,8 @@ in_degree              ln(1 + edges to t)
 out_degree             ln(1 + edges from t), 0 when t is of another type than u
 user_out_degree        ln(1 + edges from u)
 user_in_degree         ln(1 + edges to u)
+the numbers of paths   ln(1 + n)
+damped paths, walks    ln(1 + 1000 x)
 """
 
 from dataclasses import dataclass
@@ -34,11 +36,17 @@ from jaxtyping import Bool, Float32, Integer
 from bundle.manifest import Feature, Rescoring
 from bundle.space import Relation, Space
 from recommend.merge import RankedList
+from recommend.paths import path_features
 from recommend.plan import Plan
 from recommend.profile import Profile
 from recommend.types import in_sorted
 
 FEATURES: tuple[Feature, ...] = get_args(Feature)
+# Where the inputs begin that count paths; a network of an earlier release has none of them.
+FIRST_PATH = FEATURES.index("followed_by_targets")
+N_COUNTS = 4
+# Damped paths and walks end where a thousandth is little.
+FINEST = np.float32(1000.0)
 MOST_NEIGHBOURS = 512
 TINY = np.float32(1e-6)
 Vectors = Float32[npt.NDArray[np.float32], "n d"]
@@ -65,18 +73,25 @@ def rescored(plan: Plan, rescoring: Rescoring, ranked: RankedList) -> RankedList
     if not ranked.rows or not len(plan.profile.targets):
         return ranked
     rows = np.array(ranked.rows, dtype=np.int64)
-    scores = network_scores(rescoring, features_of(plan.space, plan.relation, plan.profile, rows))
+    with_paths = any(FEATURES.index(name) >= FIRST_PATH for name in rescoring.features)
+    inputs = features_of(plan.space, plan.relation, plan.profile, rows, with_paths=with_paths)
+    scores = network_scores(rescoring, inputs)
     order = np.lexsort((rows, -scores))
     return ranked._replace(rows=rows[order].tolist(), scores=scores[order].tolist())
 
 
 def features_of(
-    space: Space, relation: Relation, profile: Profile, candidates: Rows
+    space: Space, relation: Relation, profile: Profile, candidates: Rows, *, with_paths: bool = True
 ) -> Float32[npt.NDArray[np.float32], "n features"]:
-    """Every feature of `FEATURES`, a row for each candidate of the user of `profile`."""
+    """Every feature of `FEATURES`, a row for each candidate of the user of `profile`; 0 for paths without them."""
     followers = profile.followers(relation)
     subject = make_subject(space, relation, profile.vector, profile.targets, followers)
-    return candidate_features(space, relation, subject, candidates, in_sorted(candidates, followers))
+    features = candidate_features(space, relation, subject, candidates, in_sorted(candidates, followers))
+    if with_paths:
+        paths = path_features(space, relation, profile, candidates)
+        paths[N_COUNTS:] *= FINEST
+        features[:, FIRST_PATH:] = np.log1p(paths).T
+    return features
 
 
 def make_subject(
@@ -107,7 +122,7 @@ def candidate_features(
     candidates: Rows,
     reciprocal: Bool[npt.NDArray[np.bool_], " n"],
 ) -> Float32[npt.NDArray[np.float32], "n features"]:
-    """Every feature of `FEATURES`, a row for each candidate; `reciprocal` marks those with an edge to u."""
+    """Every feature of `FEATURES` but those of paths, which are 0; `reciprocal` marks those with an edge to u."""
     vectors = space.entities[relation.entry.target].embeddings[candidates]
     lengths = _lengths(vectors)
     queries = np.concatenate([[subject.vector, relation.forward], subject.targets, subject.followers])

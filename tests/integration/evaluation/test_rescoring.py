@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from bundle.manifest import QueryWeights, Rescoring, Strategy
+from bundle.manifest import Feature, QueryWeights, Rescoring, Strategy
 from bundle.space import Space
+from recommend.profile import profile_of_row
 from recommend.recommender import Recommender
-from recommend.rescoring import FEATURES, candidate_features, make_subject, network_scores
+from recommend.rescoring import FEATURES, FIRST_PATH, candidate_features, features_of, make_subject, network_scores
+from recommend.types import NO_LIVE_EDGES
 from tests.support.toy import item_row, user_row
 
 USER, FOLLOWEE, FOLLOWER, STRANGER = (user_row(user) for user in ("105", "106", "104", "205"))
@@ -120,3 +122,32 @@ def test_the_service_searches_further_than_it_answers(recommender: Recommender) 
     rows = recommender.for_users(np.array([USER]), strategy, 3, relation="follows")[0]
     assert rows[0] == FOLLOWER
     assert len(rows) == 3
+
+
+def test_paths_are_counted_for_a_network_that_asks_for_them(space: Space) -> None:
+    relation = space.relation("follows")
+    profile = profile_of_row(space, relation, USER, NO_LIVE_EDGES, n_modes=0)
+    # In a ring of followees whom my followee follows is two steps away, and nobody else is.
+    after = int(relation.targets.row(FOLLOWEE)[0])
+    candidates = np.array([after, FOLLOWER, STRANGER])
+    features = features_of(space, relation, profile, candidates)
+    assert column(features, "followed_by_targets") == pytest.approx([np.log(2), 0.0, 0.0])
+    assert column(features, "damped_followed_by_targets") == pytest.approx([np.log(1001.0), 0.0, 0.0], rel=1e-5)
+    without = features_of(space, relation, profile, candidates, with_paths=False)
+    assert not without[:, FIRST_PATH:].any()
+    assert np.array_equal(without[:, :FIRST_PATH], features[:, :FIRST_PATH])
+
+
+@pytest.mark.parametrize("name", ["followed_by_targets", "walk"])
+def test_the_service_orders_its_candidates_by_paths(recommender: Recommender, name: Feature) -> None:
+    network = by_reciprocity(1.0).model_copy(update={"features": (name,), "pool": 40})
+    strategy = Strategy(merge="single", weights=QueryWeights(user=-1.0), rescoring=network)
+    relation = "follows" if name != "walk" else "likes"
+    rows = recommender.for_users(np.array([USER]), strategy, 3, relation=relation)[0]
+    space = recommender.bundle.space()
+    chosen = space.relation(relation)
+    profile = profile_of_row(space, chosen, USER, NO_LIVE_EDGES, n_modes=0)
+    everyone = np.setdiff1d(np.arange(len(chosen.sources)), [*profile.targets, *([USER] if name != "walk" else [])])
+    best = column(features_of(space, chosen, profile, everyone), name).max()
+    assert best > 0
+    assert column(features_of(space, chosen, profile, rows[:1]), name)[0] == pytest.approx(best)

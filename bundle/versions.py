@@ -3,6 +3,7 @@
 BUNDLES/<version>/     immutable
 BUNDLES/CURRENT        one line: the published version; replaced atomically
 BUNDLES/HISTORY        the published versions in order, oldest first, one a line: what `rollback` walks back
+BUNDLES/TIMELINE       when CURRENT became what: see `bundle.timeline`
 BUNDLES/SHA256SUMS     the digest that each manifest had when it was published, as `sha256sum -c` reads it
 BUNDLES/LOCK           held by whoever publishes or prunes
 BUNDLES/.building-…    a version in the making; .lock-… beside it is held by its builder
@@ -22,6 +23,7 @@ from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, Gate, Manifest
 from bundle.reader import open_bundle, read_manifest
 from bundle.space import Bundle
+from bundle.timeline import Publication, read_timeline, write_down
 from bundle.verify import digest_of, refusing, verify_bundle
 from bundle.writer import STAGING_LOCK_PREFIX, STAGING_PREFIX, lock_staging, unlock_staging
 
@@ -129,9 +131,29 @@ def publish(
             _write_sums(bundles, sums | {version: digest})
         # CURRENT alone decides. HISTORY comes after it, so that it never has a version that was not current.
         history = _history(bundles)
+        _write_down_current(bundles)
         _write_lines(bundles / CURRENT, [version])
         _write_lines(bundles / HISTORY, history if history[-1:] == [version] else [*history, version])
+        _write_down_current(bundles)
         return manifest
+
+
+def timeline(bundles: Path) -> list[Publication]:
+    """Which version was published when, oldest first, with the current one also where a kill kept it from being written
+    down. What was published before there was such a record is not in it.
+    """
+    written, current = read_timeline(bundles), published(bundles)
+    if current is None or (written and written[-1].version == current[0]):
+        return written
+    at = current[1] // 1000 / 1e6  # to the microsecond, as it is written
+    return [*written, Publication(at, current[0])]
+
+
+def _write_down_current(bundles: Path) -> None:
+    """Bring TIMELINE up to CURRENT: before a change, as a kill may have come between the two, and after it."""
+    written, now = read_timeline(bundles), timeline(bundles)
+    for publication in now[len(written) :]:
+        write_down(bundles, publication)
 
 
 def version_before_current(bundles: Path) -> str:
@@ -156,8 +178,10 @@ def rollback(bundles: Path, expected: str | None = None) -> str:
         previous = open_version(bundles, version)
         verify_bundle(previous)
         # Here HISTORY comes first: whoever is killed between the two finds the current version added to it again.
+        _write_down_current(bundles)
         _write_lines(bundles / HISTORY, history)
         _write_lines(bundles / CURRENT, [previous.version])
+        _write_down_current(bundles)
         return previous.version
 
 

@@ -19,7 +19,7 @@ from bundle.verify import digest_of, require_finite
 STAGING_PREFIX = ".building-"
 STAGING_LOCK_PREFIX = ".lock-"
 # Files of the directory of versions, and the words by which the command means a version without its name.
-RESERVED = frozenset({"CURRENT", "HISTORY", "LOCK", "SHA256SUMS", "current", "latest"})
+RESERVED = frozenset({"CURRENT", "HISTORY", "LOCK", "SHA256SUMS", "TIMELINE", "current", "latest"})
 
 
 class BundleWriter:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from service.call import JSON, REPEATED
-from service.problems import CONTENT_TYPE, TITLES, ProblemDocument
+from service.problems import CONTENT_TYPE, STATUS, TITLES, ProblemDocument
 from service.routes import ROUTES, Route
 from service.settings import Limits
 
@@ -61,6 +61,8 @@ def _schemas(limits: Limits) -> Document:
     _, schemas = msgspec.json.schema_components([*dict.fromkeys(types), ProblemDocument], ref_template=REF)
     for (schema, name, keyword), limit in LIMITED.items():
         schemas[schema]["properties"][name][keyword] = getattr(limits, limit)
+    # Every code and its status, for clients that are generated from this.
+    schemas[ProblemDocument.__name__]["x-codes"] = dict(STATUS)
     return schemas
 
 
@@ -109,7 +111,7 @@ def _parameters(route: Route) -> list[Document]:
 
 
 def _query_schema(name: str) -> Document:
-    if name in ("k", "modes"):
+    if name in ("k", "modes", "limit"):
         return {"type": "integer", "minimum": 1}
     if name in REPEATED:
         return {"type": "array", "items": {"type": "string"}}

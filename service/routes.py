@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 
-from service.api import admin, engagements, lookups, operation, pages, recommend, similar, users
+from service.api import admin, engagements, entities, lookups, operation, pages, recommend, similar, users
 from service.auth import Scope
 from service.call import JSON, OCTETS, Call, Reply
 from service.settings import Settings
 from service.wire import engagements as engagement_types
 from service.wire import lookups as lookup_types
 from service.wire import recommend as recommend_types
+from service.wire import versions as version_types
 
 Handler = Callable[[Call], Awaitable[Reply]]
 NO_IDS: Mapping[str, str] = {}
@@ -222,6 +223,22 @@ LOOKUPS = (
         statuses=(304, 404),
     ),
     Route(
+        "GET",
+        "/v1/entities/{type}",
+        entities.entities,
+        "The ids of a type, page by page",
+        "look-ups",
+        scope="read",
+        answer=lookup_types.EntitiesAnswer,
+        query={
+            "limit": "how many ids at most",
+            "cursor": "the `next` of the page before; the version stays that page's",
+            "version": VERSION,
+            "space": SPACE,
+        },
+        statuses=(404,),
+    ),
+    Route(
         "POST",
         "/v1/similar",
         similar.similar,
@@ -285,6 +302,15 @@ OPERATION = (
         probe=True,
     ),
     Route("GET", "/v1/info", operation.info, "What is served, and within which limits", "operation", scope="read"),
+    Route(
+        "GET",
+        "/v1/versions",
+        entities.versions,
+        "Which version was published when",
+        "operation",
+        scope="read",
+        answer=version_types.VersionsAnswer,
+    ),
     Route("GET", "/admin/v1/versions", admin.versions, "The versions on disk", "admin", scope="admin", statuses=(404,)),
     Route(
         "POST",

@@ -58,10 +58,13 @@ async def features(call: Call) -> Reply:
     codes = gather(table.codes, rows)
     vectors = codes if body.representation == "codes" else table.quantizer.decode(codes)
     vectors[rows == ABSENT] = 0
+    codebook = etag_of(bundle, space, table)
     if octets:
-        return octets_reply(vectors, rows, bundle.version)
+        reply = octets_reply(vectors, rows, bundle.version)
+        reply.headers["x-twhin-codebook"] = codebook
+        return reply
     items = items_of(ids, vectors, rows, body.encoding)
-    head = {"representation": body.representation, "dim": vectors.shape[1], "codebook": etag_of(bundle, space, table)}
+    head = {"representation": body.representation, "dim": vectors.shape[1], "codebook": codebook}
     return json_reply({**_head(call, bundle, space, table), **head, **_counts(items), "items": items})
 
 

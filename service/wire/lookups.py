@@ -91,6 +91,18 @@ class CodebookAnswer(Answer):
     rotation: str | None
 
 
+class EntitiesAnswer(Answer):
+    """Ids of one type in the order of the version's rows, of `count` in all. `next` is the cursor of the page that
+    follows, null on the last one.
+    """
+
+    type: str
+    space: str
+    count: int
+    ids: list[str]
+    next: str | None
+
+
 class SimilarBody(Request):
     """Neighbours of an entity (`type` and `id`) or of a `vector`, among the entities of `candidate_type`."""
 

@@ -144,6 +144,15 @@ OPEN = [
     _open("codebook", "GET /v1/codebooks/item?version=" + VERSION),
     _open("codebook-unknown", "GET /v1/codebooks/nonsense"),
     _open("codebook-not-modified", "GET /v1/codebooks/item", if_none_match='"52f9f1defbfce9037b9e24a93346c40a"'),
+    _open("entities", "GET /v1/entities/item?limit=3"),
+    _open("entities-next", f"GET /v1/entities/item?limit=3&cursor=38.{VERSION}"),
+    _open("entities-numbers", "GET /v1/entities/user?limit=2&version=" + VERSION),
+    _open("entities-past", f"GET /v1/entities/item?limit=3&cursor=40.{VERSION}"),
+    _open("entities-limit", "GET /v1/entities/item?limit=11"),
+    _open("entities-cursor", "GET /v1/entities/item?cursor=nonsense"),
+    _open("entities-cursor-version", f"GET /v1/entities/item?cursor=3.other&version={VERSION}"),
+    _open("entities-gone", "GET /v1/entities/item?cursor=3.other"),
+    _open("entities-type-unknown", "GET /v1/entities/nonsense"),
     _open("similar", "POST /v1/similar", {"type": "item", "id": "jazz-00", "k": 3}),
     _open("similar-vector", "POST /v1/similar", {"vector": [1.0] + [0.0] * 7, "candidate_type": "item", "k": 2}),
     _open("similar-both", "POST /v1/similar", {"vector": [1.0] * 8, "type": "item", "id": "jazz-00"}),
@@ -171,6 +180,7 @@ OPEN = [
     _open("startupz", "GET /startupz"),
     _open("metrics", "GET /metrics"),
     _open("info", "GET /v1/info"),
+    _open("versions", "GET /v1/versions"),
     _open("docs", "GET /docs"),
     _open("openapi", "GET /openapi.json"),
     _open("ui", "GET /ui"),
@@ -274,7 +284,7 @@ def _body(request: Request, content_type: str | None, content: bytes) -> str:
             f"{line}\n" for line in text.splitlines() if line.startswith("# TYPE") and "_created" not in line
         )
     text = re.sub(r'("request_id":")[0-9a-f]{12}-[0-9a-f]+"', r'\1made-up"', text)
-    return re.sub(r'("(?:uptime_seconds|load_seconds|release)":)("[^"]*"|[0-9.]+)', r"\1…", text) + "\n"
+    return re.sub(r'("(?:uptime_seconds|load_seconds|release|at)":)("[^"]*"|[0-9.]+)', r"\1…", text) + "\n"
 
 
 def main() -> None:

@@ -21,9 +21,18 @@ PATHS = {
     "/v1/users/{id}/engagements": f"/v1/users/{USERS[5]}/engagements",
     "/v1/embeddings/{type}/{id}": f"/v1/embeddings/user/{USERS[5]}",
     "/v1/codebooks/{type}": "/v1/codebooks/user",
+    "/v1/entities/{type}": "/v1/entities/user",
 }
 VALUES = {"k": "5", "modes": "2", "explain": "true", "exclude_seen": "true", "strategy": "auto", "encoding": "json"}
-VALUES |= {"relation": "follows", "candidate_type": "user", "user_type": "user", "version": "v1", "space": "main"}
+VALUES |= {
+    "relation": "follows",
+    "candidate_type": "user",
+    "user_type": "user",
+    "version": "v1",
+    "space": "main",
+    "limit": "7",
+    "cursor": "5.v1",
+}
 ASKED = [route for route in ROUTES if route.query]
 
 

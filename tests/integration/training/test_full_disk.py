@@ -72,6 +72,6 @@ def test_publishing_without_room_changes_nothing(tmp_path: Path) -> None:
             publish(bundles, "second")
         assert current_version(bundles) == "toy"
         names = {path.name for path in bundles.iterdir()}
-        assert names == {"CURRENT", "HISTORY", "LOCK", "SHA256SUMS", "second", "toy"}
+        assert names == {"CURRENT", "HISTORY", "LOCK", "SHA256SUMS", "TIMELINE", "second", "toy"}
     publish(bundles, "second")
     assert current_version(bundles) == "second"

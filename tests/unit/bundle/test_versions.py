@@ -15,6 +15,7 @@ from bundle.errors import (
 )
 from bundle.manifest import Gate, Manifest
 from bundle.reader import read_manifest
+from bundle.timeline import TIMELINE, read_timeline
 from bundle.versions import (
     CURRENT,
     HISTORY,
@@ -27,6 +28,7 @@ from bundle.versions import (
     prune,
     publish,
     rollback,
+    timeline,
 )
 from bundle.writer import STAGING_PREFIX, BundleWriter
 
@@ -228,3 +230,53 @@ def test_where_current_is_lost_the_history_says_what_to_serve(
     damage(tmp_path / CURRENT)
     assert current_version(tmp_path) not in ("one", "two")
     assert earlier_versions(tmp_path) == ["two", "one"]
+
+
+def test_the_timeline_tells_when_which_version_was_published(tmp_path: Path, write: Write) -> None:
+    changed = []
+    for name in ("one", "two"):
+        write(name)
+        publish(tmp_path, name)
+        changed.append((tmp_path / CURRENT).stat().st_mtime)
+    publish(tmp_path, "two")  # no change
+    rollback(tmp_path)
+    changed.append((tmp_path / CURRENT).stat().st_mtime)
+    told = timeline(tmp_path)
+    assert [one.version for one in told] == ["one", "two", "one"]
+    assert [one.at for one in told] == pytest.approx(changed, abs=1e-5)
+    assert read_timeline(tmp_path) == told
+
+
+def test_a_directory_of_an_earlier_release_has_a_timeline_from_its_current_version_on(
+    tmp_path: Path, write: Write
+) -> None:
+    for name in ("one", "two", "three"):
+        write(name)
+        publish(tmp_path, name)
+    (tmp_path / TIMELINE).unlink()
+    os.utime(tmp_path / CURRENT, ns=(1_700_000_000_500_000_000,) * 2)
+    assert timeline(tmp_path) == [(1_700_000_000.5, "three")]
+    publish(tmp_path, "one")
+    assert [one.version for one in read_timeline(tmp_path)] == ["three", "one"]
+    assert read_timeline(tmp_path)[0].at == 1_700_000_000.5
+
+
+def test_what_a_kill_kept_from_the_timeline_is_written_down_by_the_next_change(tmp_path: Path, write: Write) -> None:
+    for name in ("one", "two", "three"):
+        write(name)
+    publish(tmp_path, "one")
+    publish(tmp_path, "two")
+    whole = (tmp_path / TIMELINE).read_bytes()
+    expected = read_timeline(tmp_path)
+    for cut in range(whole.index(b"\n") + 1, len(whole)):
+        (tmp_path / TIMELINE).write_bytes(whole[:cut])
+        assert timeline(tmp_path) == expected
+    publish(tmp_path, "three")
+    assert [one.version for one in read_timeline(tmp_path)] == ["one", "two", "three"]
+    assert read_timeline(tmp_path)[:2] == expected
+
+
+def test_times_of_the_timeline_never_fall_though_a_clock_was_put_back(tmp_path: Path) -> None:
+    lines = ["2026-01-02T00:00:00.000000Z one", "nonsense", "2026-01-01T00:00:00.000000Z two"]
+    (tmp_path / TIMELINE).write_text("\n".join(lines) + "\n")
+    assert read_timeline(tmp_path) == [(1_767_312_000.0, "one"), (1_767_312_000.0, "two")]

@@ -54,3 +54,4 @@ fi
 
 say "Installing the pinned dependencies"
 pip install -q -c requirements.lock -e '.[train,load,otel]' --group dev --group bench
+pip install -q -c requirements.lock -e client

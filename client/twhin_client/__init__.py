@@ -1,0 +1,41 @@
+"""A client of the twhin service, and a reader of versions on disk."""
+
+from twhin_client.aio import AsyncClient
+from twhin_client.client import Client
+from twhin_client.errors import (
+    AccessRefused,
+    AnswerUnreadable,
+    CodebookMismatch,
+    Conflict,
+    NotFound,
+    Problem,
+    RequestRefused,
+    ServiceFailed,
+    TwhinError,
+    Unavailable,
+    Unprocessable,
+    Unreachable,
+)
+from twhin_client.features import FeatureDecoder
+from twhin_client.shared import UserResult
+from twhin_client.vectors import Vectors
+
+__all__ = [
+    "AccessRefused",
+    "AnswerUnreadable",
+    "AsyncClient",
+    "Client",
+    "CodebookMismatch",
+    "Conflict",
+    "FeatureDecoder",
+    "NotFound",
+    "Problem",
+    "RequestRefused",
+    "ServiceFailed",
+    "TwhinError",
+    "Unavailable",
+    "Unprocessable",
+    "Unreachable",
+    "UserResult",
+    "Vectors",
+]

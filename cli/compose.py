@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from evaluation.ranking.examples import ExampleFile
     from index.builder.version import Assess
     from recommend.recommender import Recommender
+    from training.search import Judge
+
+# What a trial of a search is judged by: enough edges to tell settings apart, few enough that training takes the time.
+JUDGED_EDGES_MIN, JUDGED_EDGES_MAX = 500, 5_000
+JUDGED_SCORES = 2 * 10**9
 
 
 def open_recommender(path: Path) -> "Recommender":
@@ -29,6 +34,20 @@ def assessor(run: Path, seed: int, progress: "Progress") -> "Assess":
     from evaluation.learning.assess import assess
 
     return lambda staged: assess(open_recommender(staged), open_graph(run), seed, progress=progress)
+
+
+def judge_of_links(prepared: "PreparedGraph", seed: int) -> "tuple[Judge, int]":
+    """What a search for settings asks of each trial, the filtered MRR of validation edges, and of how many of them."""
+    from evaluation.links import evaluate_links
+
+    candidates = max(entity.count for entity in prepared.entities)
+    held_out = sum(len(relation.valid) for relation in prepared.relations)
+    most = min(held_out, JUDGED_EDGES_MAX, max(JUDGED_EDGES_MIN, JUDGED_SCORES // (2 * candidates)))
+
+    def judge(run: Path) -> float:
+        return evaluate_links(run, part="valid", max_edges_in_all=most, seed=seed).overall.mrr
+
+    return judge, most
 
 
 def read_examples(path: Path) -> "ExampleFile":

@@ -13,7 +13,7 @@ import typer
 from bundle.disk import is_full
 from bundle.errors import TwhinError, UsageError
 from bundle.release import code_revision, release
-from cli import build, data, demo, evaluate, recommend, serve, train, versions
+from cli import build, data, demo, evaluate, recommend, serve, train, tune, versions
 from cli.output import fail, line
 
 SYSTEM, INTERRUPTED = 6, 130
@@ -55,6 +55,7 @@ def options(
 
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
+app.command("tune")(tune.tune)
 app.command("train")(train.train)
 app.command("build")(build.build)
 app.command("publish")(versions.publish)

@@ -1,13 +1,15 @@
 """Settings given by `--config FILE` and `--set key=value`, merged before they are checked."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import typer
 
 from bundle.errors import ConfigError
+from training.presets import Preset
 
 ConfigOption = Annotated[
     Path | None,
@@ -21,9 +23,19 @@ SetOption = Annotated[
 ]
 
 
-def merged(config: Path | None, overrides: Sequence[str] | None) -> dict[str, object]:
-    """The settings of the file with the overrides on top. Raises ConfigError for what is no TOML."""
-    settings = {} if config is None else _read(config)
+PresetOption = Annotated[
+    Preset | None,
+    typer.Option("--preset", help="Settings for a kind of graph, under those of --config and --set."),
+]
+
+
+def merged(
+    config: Path | None, overrides: Sequence[str] | None, preset: Mapping[str, object] = MappingProxyType({})
+) -> dict[str, object]:
+    """The settings of the preset, those of the file over them and the overrides on top. Raises ConfigError for what is
+    no TOML."""
+    settings = dict(preset)
+    _merge(settings, {} if config is None else _read(config))
     for item in overrides or ():
         _merge(settings, _parse(item))
     return settings

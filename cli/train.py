@@ -8,7 +8,8 @@ import typer
 from bundle.errors import ConfigError
 from cli.output import JsonFlag, counted, emit, line, next_command, table
 from cli.progress import progress, readable, say
-from cli.settings import ConfigOption, SetOption, merged
+from cli.settings import ConfigOption, PresetOption, SetOption, merged
+from training.presets import SETTINGS, Preset
 
 if TYPE_CHECKING:
     from bundle.prepared import PreparedGraph
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 def train(
     graph: Annotated[Path, typer.Argument(help="The graph file, graph.toml.", metavar="GRAPH.toml")],
     run: Annotated[Path, typer.Option("--run", help="Directory for the run; made if missing.", metavar="DIR")],
+    preset: PresetOption = None,
     config: ConfigOption = None,
     settings: SetOption = None,
     warm_start: Annotated[
@@ -49,7 +51,7 @@ def train(
     from bundle.trained import open_trained
     from training.train import train as run_training
 
-    chosen = _settings(run if resume else None, config, settings, memory, devices)
+    chosen = _settings(run if resume else None, preset, config, settings, memory, devices)
     _require_room(chosen)
     if warm_start is not None:
         open_trained(warm_start)  # a wrong name is told before minutes of reading
@@ -70,13 +72,18 @@ def train(
 
 
 def _settings(
-    resumed: Path | None, config: Path | None, settings: list[str] | None, memory: str | None, devices: int | None
+    resumed: Path | None,
+    preset: Preset | None,
+    config: Path | None,
+    settings: list[str] | None,
+    memory: str | None,
+    devices: int | None,
 ) -> "TrainConfig":
     """What was given, over the settings of the run that is gone on with."""
     from training.config import parse_config
     from training.resume import earlier_settings
 
-    given = merged(config, settings)
+    given = merged(config, settings, {} if preset is None else SETTINGS[preset])
     if memory is not None:
         given |= parse_config({"memory": memory}, "--memory").model_dump(include={"memory"})
     if devices is not None:

@@ -94,6 +94,7 @@ def evaluate_links(
     *,
     part: Part = "test",
     max_edges: int | None = None,
+    max_edges_in_all: int | None = None,
     seed: int = 1,
     without_self: bool = False,
     progress: Progress = SILENT,
@@ -101,9 +102,9 @@ def evaluate_links(
     """Rank every held-out edge's true target among all entities of its type by eq. 1, and likewise its source.
 
     Known edges of any part are removed from the candidates, the asked one excepted. `max_edges` takes a sample of
-    that many edges a relation. `without_self` takes the asked entity from its own candidates: no edge leads from an
-    entity to itself, and by a dot product most are nearest to themselves; published protocols leave it in. Memory is
-    bounded: at most 64 MiB of scores at once.
+    that many edges a relation, `max_edges_in_all` one of that many of all relations. `without_self` takes the asked
+    entity from its own candidates: no edge leads from an entity to itself, and by a dot product most are nearest to
+    themselves; published protocols leave it in. Memory is bounded: at most 64 MiB of scores at once.
     Raises RunIncomplete or RunError for a bad run directory, UsageError when no edge was held out.
     """
     run = open_run(run_dir, progress)
@@ -111,12 +112,23 @@ def evaluate_links(
     if not relations:
         raise UsageError(f"{run_dir} has no {part} edges. Add a [split] to graph.toml and train again.")
     rng = np.random.default_rng(seed)
+    counts = _sample_sizes([len(_held_out(relation, part)[0]) for relation in relations], max_edges_in_all, rng)
     by_relation: dict[str, dict[Direction, Ranks]] = {}
     with progress.stage("link prediction", len(relations), "relations") as stage:
-        for relation in relations:
-            by_relation[relation.name] = _rank_relation(run, relation, part, max_edges, without_self, rng)
+        for relation, count in zip(relations, counts, strict=True):
+            most = count if max_edges is None else min(count, max_edges)
+            if most:
+                by_relation[relation.name] = _rank_relation(run, relation, part, most, without_self, rng)
             stage.advance()
     return _report(part, by_relation)
+
+
+def _sample_sizes(held_out: list[int], in_all: int | None, rng: np.random.Generator) -> list[int]:
+    """How many edges of each relation a sample of all has, drawn without replacement."""
+    if in_all is None or in_all >= sum(held_out):
+        return held_out
+    drawn: list[int] = rng.multivariate_hypergeometric(held_out, in_all).tolist()
+    return drawn
 
 
 def mean_ranks(
@@ -199,12 +211,12 @@ def _rank_relation(
     run: Run,
     relation: PreparedRelation,
     part: Part,
-    max_edges: int | None,
+    max_edges: int,
     without_self: bool,
     rng: np.random.Generator,
 ) -> dict[Direction, Ranks]:
     src, dst = _held_out(relation, part)
-    if max_edges is not None and len(src) > max_edges:
+    if len(src) > max_edges:
         sample = rng.choice(len(src), max_edges, replace=False)
         src, dst = src[sample], dst[sample]
     by_source, by_target = known_neighbours(relation, run.graph, loops=without_self)

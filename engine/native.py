@@ -1,8 +1,23 @@
 """What the compiled library offers, as Python sees it. Every function releases the GIL; handles are opaque."""
 
-from typing import Protocol
+from typing import Any, NewType, Protocol, TypeAlias, runtime_checkable
+
+# Arrays by what they hold, of any library: whatever fulfils the buffer protocol.
+Floats: TypeAlias = Any  # float32
+Doubles: TypeAlias = Any  # float64
+Ints: TypeAlias = Any  # int32
+Longs: TypeAlias = Any  # int64
+Bytes: TypeAlias = Any  # uint8
+# Handles: each keeps alive what it was made from.
+Ids = NewType("Ids", object)
+Entities = NewType("Entities", object)
+Relation = NewType("Relation", object)
+Space = NewType("Space", object)
+Strategy = NewType("Strategy", object)
+Shape = NewType("Shape", object)
 
 
+@runtime_checkable
 class Native(Protocol):
     """The functions of `engine/src`, by name. Arrays are C-contiguous; a wrong one is a TypeError or ValueError."""
 
@@ -16,4 +31,130 @@ class Native(Protocol):
 
     def set_level(self, name: bytes, /) -> None:
         """Use another one from now on. Raises ValueError for one that is unknown or that this processor lacks."""
+        ...
+
+    def number_ids(self, values: Longs, /) -> Ids:
+        """Ids that are numbers 0 to 2^63 - 1, ascending."""
+        ...
+
+    def text_ids(self, offsets: Longs, utf8: Bytes, /) -> Ids:
+        """Ids that are texts, ascending by bytes: number i is `utf8[offsets[i]:offsets[i + 1]]`."""
+        ...
+
+    def find_id(self, ids: Ids, external: bytes, /) -> int:
+        """The row of an id in UTF-8, -1 where there is none."""
+        ...
+
+    def entities(self, ids: Ids, vectors: Floats, dim: int, assignment: Ints | None, /) -> Entities:
+        """The entities of one type: `vectors` n x width, the embedding in the first `dim` columns; clusters or -1."""
+        ...
+
+    def relation(
+        self,
+        source: Entities,
+        target: Entities,
+        forward: Floats,
+        targets_indptr: Longs,
+        targets: Ints,
+        weights: Floats | None,
+        sources_indptr: Longs,
+        sources: Ints,
+        popular: Ints,
+        counts: float,
+        counts_weights: int,
+        /,
+    ) -> Relation:
+        """A relation: its vector, edges by source (with weights) and by target, its targets by falling in-degree."""
+        ...
+
+    def space(
+        self,
+        centroids: Floats,
+        medoids: Floats,
+        mixture_type: Entities,
+        mixtures_indptr: Longs,
+        clusters: Ints,
+        shares: Floats,
+        modes: int,
+        /,
+    ) -> Space:
+        """The clusters of a space, the vector of each one's medoid, and the mixtures of one type over them."""
+        ...
+
+    def add_relation(self, space: Space, relation: Relation, /) -> None:
+        """Give a space its next relation, numbered from 0. Whoever holds the space holds the relation too."""
+        ...
+
+    def strategy(
+        self,
+        merge: int,
+        mode_vector: int,
+        weights: Doubles,
+        list_rows: Ints | None,
+        list_scores: Floats | None,
+        pool: int,
+        network: Floats | None,
+        bias: Floats | None,
+        out: Floats | None,
+        /,
+    ) -> Strategy:
+        """A strategy: ways by number (`recommend/compiled.py`), six weights, stored lists, a network that rescores."""
+        ...
+
+    def shape(self, before_id: bytes, before_score: bytes, before_mode: bytes, after: bytes, /) -> Shape:
+        """What stands around the id, the score and the mode of a candidate in JSON."""
+        ...
+
+    def begin(
+        self,
+        space: Space,
+        relation: Relation,
+        strategy: Strategy,
+        shape: Shape,
+        user: int,
+        k: int,
+        modes: int,
+        flags: int,
+        edges: Longs | None,
+        unwanted: Longs | None,
+        followers: Longs | None,
+        queries: Floats,
+        /,
+    ) -> bytes:
+        """A reply (see `src/request.cpp`): the answer where no search is needed; else `queries` are written."""
+        ...
+
+    def finish(
+        self,
+        space: Space,
+        relation: Relation,
+        strategy: Strategy,
+        shape: Shape,
+        user: int,
+        k: int,
+        modes: int,
+        flags: int,
+        edges: Longs | None,
+        unwanted: Longs | None,
+        followers: Longs | None,
+        queries: Floats,
+        rows: Ints,
+        scores: Floats,
+        ends: Longs,
+        /,
+    ) -> bytes:
+        """A reply: the answer from `rows` and `scores`, those of query i ending before `ends[i]`."""
+        ...
+
+    def features(
+        self,
+        relation: Relation,
+        vector: Floats | None,
+        targets: Ints,
+        followers: Ints,
+        candidates: Ints,
+        out: Floats,
+        /,
+    ) -> None:
+        """The rescoring's features, a row for each candidate. Raises ValueError for rows that are not there."""
         ...

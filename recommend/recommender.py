@@ -1,22 +1,29 @@
 """The recommender: one loaded version, its searchers, and answers for one user or for thousands."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
+from jaxtyping import Integer
 
 from bundle.csr import Csr
 from bundle.errors import QueryError
 from bundle.manifest import Strategy
 from bundle.space import Bundle, Space
+from engine import available
 from index.search.protocol import Hits, Searcher
+from recommend.compiled import Compiled, Pieces, Question, Served
 from recommend.plan import Plan, make_plan, plan_newcomer, plan_user
 from recommend.protocol import Lists, Users
+from recommend.queries import Queries
 from recommend.slate import popular_slate, slate_from_hits, slate_from_lists
 from recommend.stored_lists import HEADS_KEPT, Encode, read_head
 from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
+
+Excluded = Integer[npt.NDArray[np.integer], " _"]
 
 # Plans of an evaluation that are searched in one call.
 PLANS_AT_ONCE = 256
@@ -28,13 +35,19 @@ class Recommender:
     """Answers from one version. Keeps nothing of a request; safe to share between threads.
 
     `searchers` are keyed by space and candidate type. `encode` makes of a stored candidate what the asker's answers
-    show; without it slates have rows and scores alone.
+    show; without it slates have rows and scores alone. `pieces` are what stands around the parts of a candidate there:
+    with them `ask` lets the engine answer, where there is one.
     """
 
     def __init__(
-        self, bundle: Bundle, searchers: Mapping[tuple[str, str], Searcher], encode: Encode | None = None
+        self,
+        bundle: Bundle,
+        searchers: Mapping[tuple[str, str], Searcher],
+        encode: Encode | None = None,
+        pieces: Pieces | None = None,
     ) -> None:
         self.bundle = bundle
+        self._compiled = Compiled(bundle, pieces, frozenset(searchers)) if pieces and available() else None
         self._searchers = searchers
         self._head_of = lru_cache(maxsize=HEADS_KEPT)(partial(read_head, bundle, encode))
 
@@ -42,6 +55,25 @@ class Recommender:
         """The candidates for one user. Raises QueryError for a request that this version cannot answer."""
         plan = self.plan(request, live)
         return self.at_once(plan) or self.search([plan])[0]
+
+    def ask(
+        self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES, *, explain: bool = False
+    ) -> Slate | Served | Plan | Question:
+        """The answer, where no search is needed, else what to give to `search`. `explain`: it is to be a `Slate`.
+
+        Raises QueryError for a request that this version cannot answer.
+        """
+        found = None if self._compiled is None or explain else self._compiled.ask(request, live)
+        if found is not None:
+            return found
+        plan = self.plan(request, live)
+        return self.at_once(plan) or plan
+
+    def answers(self, asked: Sequence[Plan | Question]) -> list[Slate | Served]:
+        """The answers to what `ask` left to be searched, in order."""
+        slates = iter(self.search([one for one in asked if isinstance(one, Plan)]))
+        served = iter(self._answer_questions([one for one in asked if isinstance(one, Question)]))
+        return [next(slates) if isinstance(one, Plan) else next(served) for one in asked]
 
     def for_users(self, users: Users, strategy: Strategy | str, k: int, *, relation: str) -> Lists:
         """See `RowRecommender`: rows of the version's first space. The path of `recommend`, searched in batches."""
@@ -80,12 +112,20 @@ class Recommender:
 
     def search(self, plans: Sequence[Plan]) -> list[Slate]:
         """The answers to several plans, with one call of a searcher for all that it can take together."""
-        slates: list[Slate | None] = [None] * len(plans)
-        for positions in _together(plans):
-            group = [plans[position] for position in positions]
-            for position, slate in zip(positions, self._search_group(group), strict=True):
-                slates[position] = slate
-        return [slate for slate in slates if slate is not None]
+        queries = [plan.queries() for plan in plans]
+        excluded = [plan.exclusions.rows() for plan in plans]
+        found = self._hits(plans, queries, excluded)
+        return [slate_from_hits(plan, self.bundle.version, hits) for plan, hits in zip(plans, found, strict=True)]
+
+    def _answer_questions(self, asked: Sequence[Question]) -> list[Slate | Served]:
+        if not asked or self._compiled is None:
+            return []
+        found = self._hits(asked, [one.queries for one in asked], [one.excluded for one in asked])
+        answers = [self._compiled.answer(one, hits) for one, hits in zip(asked, found, strict=True)]
+        return [
+            self.search([self.plan(one.request, one.live)])[0] if answer is None else answer
+            for one, answer in zip(asked, answers, strict=True)
+        ]
 
     def searcher(self, space: str, candidate_type: str) -> Searcher:
         """The searcher over one type. Raises QueryError when the version has no index for it."""
@@ -95,18 +135,25 @@ class Recommender:
             known = ", ".join(sorted(name for owner, name in self._searchers if owner == space))
             raise QueryError(f"this version has no index of that type in this space; it has: {known}") from None
 
-    def _search_group(self, plans: Sequence[Plan]) -> Iterator[Slate]:
-        first = plans[0]
-        searcher = self.searcher(first.space.name, first.candidate_type)
-        queries = [plan.queries() for plan in plans]
-        excluded = [plan.exclusions.rows() for plan in plans]
-        each = [rows for rows, asked in zip(excluded, queries, strict=True) for _ in asked]
-        hits: list[Hits] = searcher.search(np.concatenate(queries), first.reach, depth=first.depth, exclude=each)
-        start = 0
-        for plan, asked in zip(plans, queries, strict=True):
-            stop = start + len(asked)
-            yield slate_from_hits(plan, self.bundle.version, hits[start:stop])
-            start = stop
+    def _hits(
+        self, asked: Sequence[Plan | Question], queries: Sequence[Queries], excluded: Sequence[Excluded]
+    ) -> list[list[Hits]]:
+        """What is found for each of the queries of each plan."""
+        found: list[list[Hits]] = [[] for _ in asked]
+        for group in _together(asked, excluded):
+            first = asked[group[0]]
+            each = [excluded[position] for position in group for _ in queries[position]]
+            hits = iter(
+                self.searcher(first.space.name, first.candidate_type).search(
+                    np.concatenate([queries[position] for position in group]),
+                    first.reach,
+                    depth=first.depth,
+                    exclude=each,
+                )
+            )
+            for position in group:
+                found[position] = list(islice(hits, len(queries[position])))
+        return found
 
     def _rows(self, plans: Iterable[Plan]) -> Lists:
         """The rows of each plan's slate, in order; some hundred plans are searched together."""
@@ -118,15 +165,14 @@ class Recommender:
         return rows
 
 
-def _together(plans: Sequence[Plan]) -> list[list[int]]:
+def _together(asked: Sequence[Plan | Question], excluded: Sequence[Excluded]) -> list[list[int]]:
     """Positions of the plans that one call of one searcher can answer.
 
     A searcher looks as far for all queries of a call as the one with the most exclusions needs, so users with
     very many are searched apart from those with few.
     """
     groups: dict[tuple[str, str, int, int | None, int], list[int]] = {}
-    for position, plan in enumerate(plans):
-        excluded = (len(plan.exclusions.seen) + len(plan.exclusions.others)) // EXCLUDED_STEP
-        key = (plan.space.name, plan.candidate_type, plan.reach, plan.depth, excluded.bit_length())
-        groups.setdefault(key, []).append(position)
+    for position, (plan, rows) in enumerate(zip(asked, excluded, strict=True)):
+        step = (len(rows) // EXCLUDED_STEP).bit_length()
+        groups.setdefault((plan.space.name, plan.candidate_type, plan.reach, plan.depth, step), []).append(position)
     return list(groups.values())

@@ -168,14 +168,14 @@ def network_scores(
     rescoring: Rescoring, features: Float32[npt.NDArray[np.float32], "n features"]
 ) -> Float32[npt.NDArray[np.float32], " n"]:
     """The network's score of each candidate: `out · max(0, W x + b)` with x its standardised features."""
-    matrix, bias, out = _network(rescoring)
+    matrix, bias, out = network_arrays(rescoring)
     active = np.maximum(features @ matrix + bias, np.float32(0.0))
     scores: npt.NDArray[np.float32] = active @ out
     return scores
 
 
 @lru_cache(maxsize=64)
-def _network(
+def network_arrays(
     rescoring: Rescoring,
 ) -> tuple[
     Float32[npt.NDArray[np.float32], "features hidden"],

@@ -17,6 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from index.search.protocol import Hits
+from recommend.compiled import Question, Served
 from recommend.plan import Plan
 from recommend.types import Slate
 from service.admission import TARGET_SECONDS
@@ -25,6 +26,8 @@ from service.problems import overloaded
 from service.versions.loaded import Loaded
 
 Found = TypeVar("Found")
+Asked = Plan | Question
+Answer = Slate | Served
 
 
 @dataclass(slots=True)
@@ -32,8 +35,8 @@ class Job:
     """Plans of one request, all of one version, and where the slates go."""
 
     loaded: Loaded
-    plans: list[Plan]
-    future: "asyncio.Future[list[Slate]]"
+    plans: list[Asked]
+    future: "asyncio.Future[list[Answer]]"
     deadline: float
     reduced: bool = False
     placed: float = field(default_factory=time.monotonic)
@@ -67,8 +70,8 @@ class SearchThread:
         self._thread = threading.Thread(target=self._run, name="twhin-search", daemon=True)
         self._thread.start()
 
-    async def search(self, loaded: Loaded, plans: list[Plan], deadline: float) -> tuple[list[Slate], bool]:
-        """The slates of `plans`, and whether they were searched less deep than usual. Raises Problem 503 when full.
+    async def search(self, loaded: Loaded, plans: list[Asked], deadline: float) -> tuple[list[Answer], bool]:
+        """The answers to `plans`, and whether they were searched less deep than usual. Raises Problem 503 when full.
 
         `deadline` is by the monotonic clock.
         """
@@ -172,7 +175,7 @@ class SearchThread:
             job.plans = [with_share_of_depth(plan, quality) for plan in job.plans]
 
 
-def with_share_of_depth(plan: Plan, share: float) -> Plan:
+def with_share_of_depth(plan: Asked, share: float) -> Asked:
     """The plan with less depth than asked for or measured, whatever k is: for inverted lists k is no depth."""
     depth = plan.depth or plan.space.entry.indexes[plan.candidate_type].depth
     return msgspec.structs.replace(plan, depth=max(1, int(depth * share)))
@@ -189,10 +192,10 @@ def _search(jobs: Sequence[Job]) -> list[Callable[[], None]]:
     """Search the plans of all `jobs` together. Returns what the event loop must do with the answers."""
     plans = [plan for job in jobs for plan in job.plans]
     try:
-        slates = iter(jobs[0].loaded.recommender.search(plans))
+        answers = iter(jobs[0].loaded.recommender.answers(plans))
     except Exception as error:
         return [_failed(job.future, error) for job in jobs]
-    return [_found(job.future, [next(slates) for _ in job.plans]) for job in jobs]
+    return [_found(job.future, [next(answers) for _ in job.plans]) for job in jobs]
 
 
 def _run_errand(errand: Errand) -> Callable[[], None]:

@@ -7,14 +7,15 @@ import msgspec
 
 from bundle.errors import QueryError
 from bundle.space import Space
+from recommend.compiled import Served
 from recommend.types import Slate
 from service.wire.common import ItemError
 from service.wire.recommend import BatchItem, Candidate, Explanation, Mode, RecommendAnswer, Why
 
 
-def answer_of(slate: Slate, degraded: Sequence[str], request_id: str, *, explain: bool) -> RecommendAnswer:
+def answer_of(slate: Slate | Served, degraded: Sequence[str], request_id: str, *, explain: bool) -> RecommendAnswer:
     """The answer to one request."""
-    extra = {"explain": _explanation(slate)} if explain else {}
+    extra = {"explain": _explanation(slate)} if explain and isinstance(slate, Slate) else {}
     return RecommendAnswer(
         version=slate.version,
         request_id=request_id,
@@ -27,7 +28,7 @@ def answer_of(slate: Slate, degraded: Sequence[str], request_id: str, *, explain
     )
 
 
-def batch_item(user: str, result: Slate | QueryError, degraded: Sequence[str]) -> BatchItem:
+def batch_item(user: str, result: Slate | Served | QueryError, degraded: Sequence[str]) -> BatchItem:
     """One user of a batch."""
     if isinstance(result, QueryError):
         return BatchItem(user=user, status="invalid", error=ItemError(result.code, str(result)))
@@ -42,12 +43,14 @@ def batch_item(user: str, result: Slate | QueryError, degraded: Sequence[str]) -
     )
 
 
-def _flags(slate: Slate, degraded: Sequence[str]) -> list[str]:
+def _flags(slate: Slate | Served, degraded: Sequence[str]) -> list[str]:
     return [*degraded, "short"] if slate.short else list(degraded)
 
 
-def _candidates(slate: Slate, *, explain: bool) -> Any:
+def _candidates(slate: Slate | Served, *, explain: bool) -> Any:
     """A list of `Candidate`, or the JSON of one where that is at hand: the encoder copies it as it is."""
+    if isinstance(slate, Served):
+        return msgspec.Raw(slate.candidates)
     if slate.picks.encoded and not explain:
         return msgspec.Raw(b"[%b]" % b",".join(slate.picks.encoded))
     clusters = [*slate.modes.clusters.tolist(), None]  # the last is NO_MODE's

@@ -8,11 +8,13 @@ import msgspec
 from bundle.errors import QueryError
 from bundle.ids import ABSENT
 from bundle.space import EntityTable, Space
-from recommend.plan import Plan, choose_relation
+from recommend.compiled import Served
+from recommend.plan import choose_relation
 from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
 from service.api.answers import answer_of, batch_item
 from service.call import Call, Reply
 from service.problems import invalid, problem_of_decoding
+from service.search_thread import Answer, Asked
 from service.settings import Limits
 from service.versions.loaded import Loaded
 from service.wire.common import MAX_ID_CHARACTERS, is_id, text_of, texts_of
@@ -42,21 +44,21 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     request = request_of(body, None if body.user is None else text_of(body.user), space)
     degraded: list[str] = []
     live = await call.runtime.live(choose_relation(space, request).entry.source, request.user, degraded)
-    plan = loaded.recommender.plan(request, live)
-    slate = loaded.recommender.at_once(plan) or (await _search(call, loaded, [plan], degraded))[0]
+    asked = loaded.recommender.ask(request, live, explain=body.explain)
+    slate = asked if isinstance(asked, Slate | Served) else (await _search(call, loaded, [asked], degraded))[0]
     _count(call, slate)
     return Reply(_encode(answer_of(slate, degraded, call.request_id, explain=body.explain)))
 
 
-async def _search(call: Call, loaded: Loaded, plans: list[Plan], degraded: list[str]) -> list[Slate]:
-    """The slates of `plans`, in order, by the search thread."""
+async def _search(call: Call, loaded: Loaded, plans: list[Asked], degraded: list[str]) -> list[Answer]:
+    """The answers to `plans`, in order, by the search thread."""
     slates, reduced = await call.runtime.search.search(loaded, plans, call.deadline)
     if reduced:
         degraded.append("reduced_depth")
     return slates
 
 
-def _count(call: Call, slate: Slate) -> None:
+def _count(call: Call, slate: Answer) -> None:
     if slate.fallback is not None:
         call.runtime.metrics.fallback(slate.fallback)
     if slate.short:
@@ -74,14 +76,15 @@ async def recommend_batch(call: Call) -> Reply:
     users = texts_of(body.users)
     degraded: list[str] = []
     # At once: one user after the other, a store at a distance would be asked as many round trips as there are users.
-    asked = (_plan(call, loaded, request_of(body, user, space), space, degraded) for user in users)
-    plans = await asyncio.gather(*asked)
-    good = [plan for plan in plans if isinstance(plan, Plan)]
-    slates = iter(await _slates(call, loaded, good, degraded))
-    items = [
-        batch_item(user, plan if isinstance(plan, QueryError) else next(slates), degraded)
-        for user, plan in zip(users, plans, strict=True)
-    ]
+    asking = (_ask(call, loaded, request_of(body, user, space), space, degraded) for user in users)
+    asked = await asyncio.gather(*asking)
+    waiting = [one for one in asked if isinstance(one, Asked)]
+    searched = iter(await _search(call, loaded, waiting, degraded) if waiting else [])
+    answers = [next(searched) if isinstance(one, Asked) else one for one in asked]
+    for one in answers:
+        if not isinstance(one, QueryError):
+            _count(call, one)
+    items = [batch_item(user, one, degraded) for user, one in zip(users, answers, strict=True)]
     ok = sum(item.status == "ok" for item in items)
     answer = BatchAnswer(
         version=loaded.version, request_id=call.request_id, results=items, ok=ok, failed=len(items) - ok
@@ -89,27 +92,16 @@ async def recommend_batch(call: Call) -> Reply:
     return Reply(_encode(answer))
 
 
-async def _slates(call: Call, loaded: Loaded, plans: Sequence[Plan], degraded: list[str]) -> list[Slate]:
-    """The slates of `plans`, in order: merged at once where they can be, the others searched together."""
-    at_once = [loaded.recommender.at_once(plan) for plan in plans]
-    waiting = [plan for plan, slate in zip(plans, at_once, strict=True) if slate is None]
-    searched = iter(await _search(call, loaded, waiting, degraded) if waiting else [])
-    slates = [next(searched) if slate is None else slate for slate in at_once]
-    for slate in slates:
-        _count(call, slate)
-    return slates
-
-
-async def _plan(
+async def _ask(
     call: Call, loaded: Loaded, request: RecommendRequest, space: Space, degraded: list[str]
-) -> Plan | QueryError:
+) -> Asked | Answer | QueryError:
     if not is_id(request.user or ""):
         return QueryError(f"user is no id: it has 1 to {MAX_ID_CHARACTERS} characters")
     unavailable: list[str] = []
     live = await call.runtime.live(choose_relation(space, request).entry.source, request.user, unavailable)
     degraded += [flag for flag in unavailable if flag not in degraded]
     try:
-        return loaded.recommender.plan(request, live)
+        return loaded.recommender.ask(request, live)
     except QueryError as error:
         return error
 

@@ -16,9 +16,11 @@ from index.search.exact import ExactSearcher
 from index.search.open import open_searchers
 from index.search.probe import probe_bundle
 from index.search.protocol import Searcher
+from recommend.compiled import Question
+from recommend.plan import Plan
 from recommend.recommender import Recommender
 from recommend.types import AUTO, RecommendRequest, Slate
-from service.encoded_lists import encode_candidate
+from service.encoded_lists import encode_candidate, pieces_of_candidate
 from service.settings import Settings
 
 SELF_TEST_K = 20
@@ -60,7 +62,7 @@ def load(
             verify_bundle(bundle, advance)
             probe_bundle(bundle)
         searchers = open_searchers(bundle)
-        recommender = Recommender(bundle, searchers, encode_candidate)
+        recommender = Recommender(bundle, searchers, encode_candidate, pieces_of_candidate())
         recall = _self_test(bundle, searchers, settings)
         _warm_up(recommender, settings.warm_up_queries)
     return Loaded(bundle, recommender, recall, time.perf_counter() - started)
@@ -109,12 +111,15 @@ def _warm_up(recommender: Recommender, n_queries: int) -> None:
         if not len(users) or space.entry.default.candidate_type not in space.entry.indexes:
             continue
         each = min(n_queries, QUERIES_BY_STRATEGY)
-        asked = {AUTO: n_queries} | dict.fromkeys(space.entry.strategies, each)
-        for strategy, count in asked.items():
+        wanted = {AUTO: n_queries} | dict.fromkeys(space.entry.strategies, each)
+        for strategy, count in wanted.items():
             for row in rng.integers(0, len(users), count).tolist():
                 user = users.ids.external(row)
                 request = RecommendRequest(user=user, k=SELF_TEST_K, space=space.name, strategy=strategy)
                 _require_sound(recommender.bundle, recommender.recommend(request))
+                asked = recommender.ask(request)  # what clients will get, where the engine answers
+                if isinstance(asked, Plan | Question):
+                    recommender.answers([asked])
 
 
 def _require_sound(bundle: Bundle, slate: Slate) -> None:

@@ -1,0 +1,181 @@
+// The steps of recommend/slate.py over the engine's plan.
+#include "answer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+namespace twhin {
+namespace {
+
+constexpr std::size_t kMostFollowers = 4096;  // of more only the most popular get the bonus of following back
+
+bool better(float score, std::int32_t row, float other_score, std::int32_t other_row) {
+  return score != other_score ? score > other_score : row < other_row;
+}
+
+float product(std::span<const float> a, std::span<const float> b) {
+  constexpr std::size_t kSums = 16;  // side by side, so that the compiler may take several at once
+  float sums[kSums] = {}, sum = 0;
+  std::size_t i = 0;
+  for (; i + kSums <= a.size(); i += kSums)
+    for (std::size_t j = 0; j < kSums; ++j) sums[j] += a[i + j] * b[i + j];
+  for (; i < a.size(); ++i) sum += a[i] * b[i];
+  for (const float part : sums) sum += part;
+  return sum;
+}
+
+}  // namespace
+
+Outcome Answer::begin(Matrix<float> queries) {
+  slate_.clear();
+  fallback_ = plan.fallback;
+  if (plan.popular) return fill_up() ? Outcome::answered : Outcome::not_covered;
+  if (plan.stored && from_lists()) return fill_up() ? Outcome::answered : Outcome::not_covered;
+  plan.build_queries(queries);
+  return Outcome::search;
+}
+
+Outcome Answer::finish(Matrix<const float> queries, std::span<const std::int32_t> rows, std::span<const float> scores,
+                       std::span<const std::int64_t> ends) {
+  if (ends.size() != plan.query_count() || queries.rows < ends.size() || rows.size() != scores.size() ||
+      queries.columns != plan.relation->target->vectors.columns)
+    throw std::invalid_argument("the searcher's answers do not fit the queries");
+  slate_.clear();
+  fallback_ = plan.stored && plan.fallback == Fallback::none ? Fallback::deeper_search : plan.fallback;
+  lists_.clear();
+  std::int64_t begin = 0;
+  for (const std::int64_t end : ends) {
+    if (end < begin || static_cast<std::size_t>(end) > rows.size()) throw std::invalid_argument("an answer has no end");
+    const auto from = static_cast<std::size_t>(begin), count = static_cast<std::size_t>(end - begin);
+    lists_.push_back({rows.subspan(from, count), scores.subspan(from, count)});
+    begin = end;
+  }
+  const auto size = static_cast<std::uint32_t>(plan.relation->target->size());
+  if (std::any_of(rows.begin(), rows.end(), [&](std::int32_t row) { return static_cast<std::uint32_t>(row) >= size; }))
+    throw std::invalid_argument("the searcher found a row that is not there");
+  add_followers(queries);
+  if (plan.strategy->pool && !plan.targets.empty())
+    for (std::size_t list = 0; list < lists_.size(); ++list) rescore(list);
+  merge();
+  return fill_up() ? Outcome::answered : Outcome::not_covered;
+}
+
+// The stored lists of the plan's modes; false when exclusions leave them too short to fill the slate.
+bool Answer::from_lists() {
+  const Strategy& strategy = *plan.strategy;
+  lists_.clear();
+  for (const Mode& mode : plan.modes) {
+    const auto cluster = static_cast<std::size_t>(mode.cluster);
+    if (cluster >= strategy.list_rows.rows) return false;
+    lists_.push_back({strategy.list_rows.row(cluster), strategy.list_scores.row(cluster), static_cast<float>(plan.weights.mode)});
+  }
+  if (plan.weights.reciprocity > 0 && !plan.followers.empty()) {
+    queries_.resize(plan.query_count() * plan.relation->target->vectors.columns);
+    const Matrix<float> queries{queries_.data(), plan.query_count(), plan.relation->target->vectors.columns};
+    plan.build_queries(queries);
+    add_followers({queries.data, queries.rows, queries.columns});
+  }
+  merge();
+  if (slate_.size() == plan.request.k) return true;
+  put_back();
+  return false;
+}
+
+void Answer::put_back() {
+  for (const Pick& pick : slate_) plan.unwanted().clear(static_cast<std::size_t>(pick.row));
+  slate_.clear();
+}
+
+void Answer::merge() {
+  shares_.clear();
+  for (const Mode& mode : plan.modes) shares_.push_back(mode.share);
+  if (shares_.empty()) shares_.push_back(1.0f);
+  merger_.merge(lists_, shares_, plan.request.k, plan.unwanted(), slate_);
+}
+
+// Popular candidates for the places that are left. False when the stored ones do not do.
+bool Answer::fill_up() {
+  const Relation& relation = *plan.relation;
+  const std::size_t eligible = relation.target->size() - plan.excluded.size();
+  const std::size_t wanted = std::min(plan.request.k, eligible), before = slate_.size();
+  for (const std::int32_t row : relation.popular) {
+    if (slate_.size() >= wanted) break;
+    const auto at = static_cast<std::size_t>(row);
+    if (at >= relation.target->size() || plan.unwanted().test_and_set(at)) continue;
+    slate_.push_back({row, static_cast<float>(std::log1p(static_cast<double>(relation.sources.degree(at)))), -1});
+  }
+  if (slate_.size() > before && plan.strategy->merge != Merge::popular) fallback_ = Fallback::popular;
+  const bool done = slate_.size() >= wanted;
+  for (const Pick& pick : slate_) plan.unwanted().clear(static_cast<std::size_t>(pick.row));
+  return done;
+}
+
+Answer::Owned& Answer::owned(std::size_t list) {
+  if (owned_.size() < lists_.size()) owned_.resize(lists_.size());
+  return owned_[list];
+}
+
+// Eligible candidates that have an edge of the relation to the user, ascending; of very many the most popular.
+void Answer::eligible_followers() {
+  followers_.clear();
+  for (const std::int32_t row : plan.followers)
+    if (plan.keeps(row)) followers_.push_back(row);
+  if (followers_.size() <= kMostFollowers) return;
+  std::stable_sort(followers_.begin(), followers_.end(), [&](std::int32_t a, std::int32_t b) {
+    return plan.relation->sources.degree(static_cast<std::size_t>(a)) > plan.relation->sources.degree(static_cast<std::size_t>(b));
+  });
+  followers_.resize(kMostFollowers);
+  std::sort(followers_.begin(), followers_.end());
+}
+
+// Where following back counts, the followers join every list and the bonus reorders it.
+void Answer::add_followers(Matrix<const float> queries) {
+  if (plan.weights.reciprocity <= 0 || plan.followers.empty()) return;
+  eligible_followers();
+  if (followers_.empty()) return;
+  for (std::size_t list = 0; list < lists_.size(); ++list) add_followers_to(list, queries.row(list));
+}
+
+void Answer::add_followers_to(std::size_t list, std::span<const float> query) {
+  const auto bonus = static_cast<float>(plan.weights.reciprocity);
+  scored_.clear();
+  for (const std::int32_t row : followers_)
+    scored_.push_back({row, product(plan.relation->target->vectors.row(static_cast<std::size_t>(row)), query) + bonus});
+  std::sort(scored_.begin(), scored_.end(),
+            [](const Scored& a, const Scored& b) { return better(a.score, a.row, b.score, b.row); });
+  const RankedList found = lists_[list];
+  Owned& merged = owned(list);
+  merged.rows.clear(), merged.scores.clear();
+  auto follower = scored_.begin();
+  std::size_t at = 0;
+  while (merged.rows.size() < plan.reach() && (at < found.rows.size() || follower != scored_.end())) {
+    if (at < found.rows.size() && std::binary_search(followers_.begin(), followers_.end(), found.rows[at])) {
+      ++at;
+      continue;
+    }
+    const bool from_list = at < found.rows.size() &&
+        (follower == scored_.end() || better(found.factor * found.scores[at], found.rows[at], follower->score, follower->row));
+    merged.rows.push_back(from_list ? found.rows[at] : follower->row);
+    merged.scores.push_back(from_list ? found.factor * found.scores[at] : follower->score);
+    from_list ? void(++at) : void(++follower);
+  }
+  lists_[list] = {merged.rows, merged.scores};
+}
+
+// The candidates by the network's score, best first; equal scores by row.
+void Answer::rescore(std::size_t list) {
+  const RankedList found = lists_[list];
+  scores_.resize(found.rows.size());
+  rescorer_.score(*plan.relation, plan.strategy->network, plan.vector(), plan.targets, plan.followers, found.rows, scores_);
+  scored_.clear();
+  for (std::size_t i = 0; i < found.rows.size(); ++i) scored_.push_back({found.rows[i], scores_[i]});
+  std::sort(scored_.begin(), scored_.end(),
+            [](const Scored& a, const Scored& b) { return better(a.score, a.row, b.score, b.row); });
+  Owned& ordered = owned(list);
+  ordered.rows.resize(scored_.size()), ordered.scores.resize(scored_.size());
+  for (std::size_t i = 0; i < scored_.size(); ++i) ordered.rows[i] = scored_[i].row, ordered.scores[i] = scored_[i].score;
+  lists_[list] = {ordered.rows, ordered.scores};
+}
+
+}  // namespace twhin

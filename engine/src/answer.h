@@ -1,0 +1,67 @@
+// From candidates to an answer: who follows the user, rescoring, merging, filling up with the popular, JSON.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "merge.h"
+#include "plan.h"
+#include "rescoring.h"
+
+namespace twhin {
+
+// What a candidate is written like: what stands before its id, its score and its mode, and after it.
+struct Shape {
+  static constexpr const char* kName = "twhin.Shape";
+  std::string_view before_id, before_score, before_mode, after;
+};
+
+enum class Outcome : std::uint8_t { answered, search, not_covered };
+
+class Answer {  // one for each thread: its buffers outlast a request
+ public:
+  Plan plan;
+
+  // From the stored lists or popularity where they do; else the queries are in `queries` and the searcher's turn has come.
+  Outcome begin(Matrix<float> queries);
+  // From what the searcher found for each query: rows and scores of all, one query after another, up to `ends`.
+  Outcome finish(Matrix<const float> queries, std::span<const std::int32_t> rows, std::span<const float> scores,
+                 std::span<const std::int64_t> ends);
+
+  bool short_of_k() const { return slate_.size() < plan.request.k; }
+  Fallback fallback() const { return fallback_; }
+  std::string json(const Shape& shape) const;
+
+ private:
+  struct Scored {
+    std::int32_t row;
+    float score;
+  };
+  struct Owned {  // a list that is not another's memory
+    std::vector<std::int32_t> rows;
+    std::vector<float> scores;
+  };
+  bool from_lists();
+  bool fill_up();
+  void add_followers(Matrix<const float> queries);
+  void eligible_followers();
+  void add_followers_to(std::size_t list, std::span<const float> query);
+  void rescore(std::size_t list);
+  void merge();
+  void put_back();
+  Owned& owned(std::size_t list);
+
+  Rescorer rescorer_;
+  Merger merger_;
+  Fallback fallback_ = Fallback::none;
+  std::vector<RankedList> lists_;
+  std::vector<Owned> owned_;
+  std::vector<float> shares_, queries_, scores_;
+  std::vector<std::int32_t> followers_;
+  std::vector<Scored> scored_;
+  std::vector<Pick> slate_;
+};
+
+}  // namespace twhin

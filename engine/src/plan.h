@@ -1,0 +1,78 @@
+// From a request to a plan: the user's targets, interests and exclusions, and the query vectors; as recommend/plan.py, profile.py
+// and queries.py make them.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "bitmap.h"
+#include "strategy.h"
+
+namespace twhin {
+
+enum class Fallback : std::uint8_t { none, deeper_search, fold_in, user_vector, popular };
+
+struct Mode {
+  std::int32_t cluster;
+  float share;
+};
+
+struct Evidence {  // an entity that stands for the user
+  const Entities* of;
+  std::int32_t row;
+};
+
+// Everything that is known before a searcher is asked. Its buffers outlast a request: one for each thread.
+class Plan {
+ public:
+  const Space* space = nullptr;
+  const Relation* relation = nullptr;
+  const Strategy* strategy = nullptr;
+  Request request;
+
+  Weights weights;         // after those of absent terms have moved
+  bool popular = false;    // nothing is known of the user, or nothing is asked for but popularity
+  bool stored = false;     // the modes' stored lists may answer
+  Fallback fallback = Fallback::none;
+  std::vector<std::int32_t> targets, followers;  // ascending
+  std::vector<Mode> modes;                       // heaviest first
+  std::vector<std::int32_t> excluded;            // distinct rows; `unwanted` has the same
+
+  void make(const Space& space, const Relation& relation, const Strategy& strategy, const Request& request);
+  void forget();  // clears `unwanted`: after every request
+
+  bool known() const { return request.user >= 0; }
+  std::size_t reach() const { return std::max(request.k, strategy->pool); }
+  std::size_t query_count() const { return std::max<std::size_t>(1, modes.size()); }
+  std::span<const float> vector() const;
+  bool keeps(std::int32_t row) const { return !unwanted_.test(static_cast<std::size_t>(row)); }
+  Bitmap& unwanted() { return unwanted_; }  // excluded rows, and whatever a merge has taken
+
+  // Writes query_count() rows of the target's width.
+  void build_queries(Matrix<float> out);
+
+ private:
+  void current_targets(const Relation& of, std::vector<std::int32_t>& out);
+  void find_evidence();
+  void find_modes();
+  void count_clusters(const Relation& of);
+  void heaviest_clusters(std::size_t wanted);
+  void find_followers();
+  void exclude();
+  void move_weights();
+  void add_mean(std::span<float> to, double weight) const;
+  void add_personal(std::size_t mode, std::span<float> to) const;
+  void add_mode(std::size_t mode, std::span<float> to) const;
+
+  struct Counted {
+    std::int32_t cluster;
+    double count;
+  };
+  std::vector<Evidence> evidence_;
+  std::vector<std::int32_t> others_, live_;
+  std::vector<Counted> counted_;
+  mutable std::vector<float> mean_;
+  Bitmap unwanted_;
+};
+
+}  // namespace twhin

@@ -1,0 +1,109 @@
+// The entry points of a request: a plan, what is known at once, and the answer to what a searcher found.
+//
+// A reply is twelve bytes and what follows: how it ended (Outcome), the rung that was needed (Fallback), whether fewer than k are
+// eligible, a byte of nothing, and in 32 bits each how many rows are excluded and how many queries there are; then the candidates'
+// JSON, or the excluded rows.
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+
+#include "answer.h"
+#include "binding.h"
+
+namespace twhin {
+namespace {
+
+constexpr std::int64_t kExcludeSeen = 1, kChanged = 2;
+constexpr std::size_t kHead = 12;
+
+Answer& of_this_thread() {
+  static thread_local Answer answer;
+  return answer;
+}
+
+Request request_of(std::int64_t user, std::int64_t k, std::int64_t modes, std::int64_t flags,
+                   Matrix<const std::int64_t> edges, std::span<const std::int64_t> unwanted,
+                   std::span<const std::int64_t> followers) {
+  if (k < 1 || modes < 0) throw std::invalid_argument("at least one candidate is wanted, of no mode or more");
+  if (edges.rows && edges.columns != 3) throw std::invalid_argument("an edge is a relation, an effect and a row");
+  return {user, static_cast<std::size_t>(k), static_cast<std::size_t>(modes), (flags & kExcludeSeen) != 0,
+          (flags & kChanged) != 0, edges, unwanted, followers};
+}
+
+std::string reply(const Answer& answer, Outcome outcome, const Shape& shape) {
+  std::string text = outcome == Outcome::answered ? answer.json(shape) : std::string();
+  const auto& excluded = answer.plan.excluded;
+  if (outcome == Outcome::search)
+    text.assign(reinterpret_cast<const char*>(excluded.data()), excluded.size() * sizeof excluded[0]);
+  char head[kHead] = {static_cast<char>(outcome), static_cast<char>(answer.fallback()), answer.short_of_k(), 0};
+  const std::uint32_t counts[] = {static_cast<std::uint32_t>(excluded.size()),
+                                  static_cast<std::uint32_t>(answer.plan.query_count())};
+  std::memcpy(head + 4, counts, sizeof counts);
+  text.insert(0, head, kHead);
+  return text;
+}
+
+// Forgets the request's bits however it ends.
+class Planned {
+ public:
+  Planned(Answer& answer, const Space& space, const Relation& relation, const Strategy& strategy, const Request& request)
+      : answer_(answer) {
+    answer.plan.make(space, relation, strategy, request);
+  }
+  ~Planned() { answer_.plan.forget(); }
+  Planned(const Planned&) = delete;
+  Planned& operator=(const Planned&) = delete;
+
+ private:
+  Answer& answer_;
+};
+
+std::unique_ptr<Shape> shape(std::span<const std::uint8_t> before_id, std::span<const std::uint8_t> before_score,
+                             std::span<const std::uint8_t> before_mode, std::span<const std::uint8_t> after) {
+  const auto text = [](std::span<const std::uint8_t> bytes) {
+    return std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  };
+  return std::make_unique<Shape>(Shape{text(before_id), text(before_score), text(before_mode), text(after)});
+}
+
+std::string begin(const Space& space, const Relation& relation, const Strategy& strategy, const Shape& shape,
+                  std::int64_t user, std::int64_t k, std::int64_t modes, std::int64_t flags,
+                  Matrix<const std::int64_t> edges, std::span<const std::int64_t> unwanted,
+                  std::span<const std::int64_t> followers, Matrix<float> queries) {
+  Answer& answer = of_this_thread();
+  const Planned planned(answer, space, relation, strategy, request_of(user, k, modes, flags, edges, unwanted, followers));
+  return reply(answer, answer.begin(queries), shape);
+}
+
+std::string finish(const Space& space, const Relation& relation, const Strategy& strategy, const Shape& shape,
+                   std::int64_t user, std::int64_t k, std::int64_t modes, std::int64_t flags,
+                   Matrix<const std::int64_t> edges, std::span<const std::int64_t> unwanted,
+                   std::span<const std::int64_t> followers, Matrix<const float> queries, std::span<const std::int32_t> rows,
+                   std::span<const float> scores, std::span<const std::int64_t> ends) {
+  Answer& answer = of_this_thread();
+  const Planned planned(answer, space, relation, strategy, request_of(user, k, modes, flags, edges, unwanted, followers));
+  return reply(answer, answer.finish(queries, rows, scores, ends), shape);
+}
+
+void features(const Relation& relation, std::span<const float> vector, std::span<const std::int32_t> targets,
+              std::span<const std::int32_t> followers, std::span<const std::int32_t> candidates, Matrix<float> out) {
+  const auto inside = [&](std::span<const std::int32_t> rows) {
+    for (const std::int32_t row : rows)
+      if (row < 0 || static_cast<std::size_t>(row) >= relation.target->size()) return false;
+    return true;
+  };
+  if (!inside(targets) || !inside(followers) || !inside(candidates)) throw std::invalid_argument("a row is not there");
+  if (!vector.empty() && vector.size() != relation.target->dim) throw std::invalid_argument("the vector is of another length");
+  if (out.rows != candidates.size() || out.columns != kFeatures) throw std::invalid_argument("the features do not fit");
+  static thread_local Rescorer rescorer;
+  rescorer.features(relation, vector, targets, followers, candidates, out);
+}
+
+}  // namespace
+
+TWHIN_EXPORT(shape, shape, "What a candidate is written like.");
+TWHIN_EXPORT(begin, begin, "The answer that stored lists or popularity give at once, or the queries to search by.");
+TWHIN_EXPORT(finish, finish, "The answer from what was found for each query.");
+TWHIN_EXPORT(features, features, "The rescoring's features of some candidates of a user.");
+
+}  // namespace twhin

@@ -1,0 +1,188 @@
+// Gathering a user's side and the candidates', block by block, and handing them to the kernel of this processor.
+#include "rescoring.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <stdexcept>
+
+#include "level.h"
+#if TWHIN_X86
+#include <immintrin.h>
+#endif
+
+namespace twhin {
+namespace {
+
+constexpr float kTiny = 1e-6f, kLowest = -std::numeric_limits<float>::infinity();
+
+struct Kernel {
+  std::size_t block;
+  void (*features)(const Subject&, const Block&);
+  void (*network)(const Network&, const Block&, float* scores);
+};
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors are handed over between functions that are always inlined
+#pragma GCC diagnostic ignored "-Wuninitialized"  // in the compiler's own headers
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#if TWHIN_X86
+namespace avx512 {
+#define TWHIN_TARGET TWHIN_AVX512
+#define TWHIN_LANES 16
+#include "lanes.h"
+#include "rescoring_kernel.h"
+#undef TWHIN_INLINE
+#undef TWHIN_TARGET
+#undef TWHIN_LANES
+}  // namespace avx512
+
+namespace avx2 {
+#define TWHIN_TARGET TWHIN_AVX2
+#define TWHIN_LANES 8
+#include "lanes.h"
+#include "rescoring_kernel.h"
+#undef TWHIN_INLINE
+#undef TWHIN_TARGET
+#undef TWHIN_LANES
+}  // namespace avx2
+#endif
+
+namespace plain {
+#define TWHIN_TARGET
+#define TWHIN_LANES 4
+#include "lanes.h"
+#include "rescoring_kernel.h"
+#undef TWHIN_INLINE
+#undef TWHIN_TARGET
+#undef TWHIN_LANES
+}  // namespace plain
+#pragma GCC diagnostic pop
+
+const Kernel& kernel() {
+#if TWHIN_X86
+  if (level() == Level::avx512) return avx512::kKernel;
+  if (level() == Level::avx2) return avx2::kKernel;
+#endif
+  return plain::kKernel;
+}
+
+float length_of(std::span<const float> vector) {
+  float sum = 0;
+  for (const float value : vector) sum += value * value;
+  return std::max(std::sqrt(sum), kTiny);
+}
+
+}  // namespace
+
+std::span<const std::int32_t> Rescorer::sampled(std::span<const std::int32_t> rows, std::vector<std::int32_t>& kept) {
+  if (rows.size() <= kMostNeighbours) return rows;
+  const double step = static_cast<double>(rows.size() - 1) / (kMostNeighbours - 1);
+  kept.resize(kMostNeighbours);
+  for (std::size_t i = 0; i + 1 < kMostNeighbours; ++i) kept[i] = rows[static_cast<std::size_t>(static_cast<double>(i) * step)];
+  kept.back() = rows.back();
+  return kept;
+}
+
+// Copies embeddings behind those that the subject has, and notes their lengths.
+void Rescorer::gather(const Relation& relation, std::span<const std::int32_t> rows, std::size_t first) {
+  const std::size_t dim = subject_.dim;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const auto vector = relation.target->embedding(static_cast<std::size_t>(rows[i]));
+    std::copy(vector.begin(), vector.end(), subject_.vectors.begin() + static_cast<std::ptrdiff_t>((first + i) * dim));
+    subject_.inverse_lengths[first - 2 + i] = 1.0f / length_of(vector);
+  }
+}
+
+void Rescorer::prepare(const Relation& relation, std::span<const float> vector, std::span<const std::int32_t> targets,
+                       std::span<const std::int32_t> followers) {
+  const auto some = sampled(targets, some_targets_), others = sampled(followers, some_followers_);
+  Subject& user = subject_;
+  user.dim = relation.target->dim, user.targets = some.size(), user.followers = others.size();
+  user.log_out_degree = std::log1p(static_cast<float>(targets.size()));
+  user.log_in_degree = std::log1p(static_cast<float>(followers.size()));
+  user.vectors.resize(user.queries() * user.dim);
+  user.inverse_lengths.resize(some.size() + others.size());
+  user.shares.resize(some.size());
+  gather(relation, some, 2);
+  gather(relation, others, 2 + some.size());
+  float sum = 0;
+  for (std::size_t i = 0; i < some.size(); ++i) {
+    const auto degree = static_cast<float>(relation.sources.degree(static_cast<std::size_t>(some[i])));
+    sum += user.shares[i] = 1.0f / std::sqrt(1.0f + degree);
+  }
+  for (float& share : user.shares) share /= sum;
+  std::copy(relation.forward.begin(), relation.forward.end(), user.vectors.begin() + static_cast<std::ptrdiff_t>(user.dim));
+  if (!vector.empty()) {
+    std::copy(vector.begin(), vector.end(), user.vectors.begin());
+    return;
+  }
+  // Without a vector the fold-in stands for the user: zeros of nothing.
+  std::fill_n(user.vectors.begin(), user.dim, 0.0f);
+  const float share = 1.0f / static_cast<float>(std::max<std::size_t>(1, some.size()));
+  for (std::size_t i = 0; i < some.size(); ++i)
+    for (std::size_t d = 0; d < user.dim; ++d) user.vectors[d] += user.vectors[(2 + i) * user.dim + d];
+  for (std::size_t d = 0; d < user.dim; ++d) user.vectors[d] *= share;
+}
+
+// The candidates from `first` on; the last block is filled up with its last candidate.
+void Rescorer::fill(const Relation& relation, std::span<const std::int32_t> candidates, std::size_t first,
+                    std::size_t size) {
+  for (std::size_t i = 0; i < size; ++i) {
+    const auto row = static_cast<std::size_t>(candidates[std::min(first + i, candidates.size() - 1)]);
+    block_.rows[i] = relation.target->embedding(row).data();
+    block_.reciprocal[i] = reciprocal_.test(row) ? 1.0f : 0.0f;
+    block_.in_degree[i] = static_cast<float>(relation.sources.degree(row));
+    block_.out_degree[i] = relation.within_one_type() ? static_cast<float>(relation.targets.degree(row)) : 0.0f;
+  }
+  for (std::size_t i = first + size; i < std::min(first + 2 * size, candidates.size()); ++i) {
+    const auto next = relation.target->embedding(static_cast<std::size_t>(candidates[i]));
+    for (std::size_t d = 0; d < next.size(); d += 16) __builtin_prefetch(next.data() + d);
+  }
+}
+
+// Calls `each` with the kernel, the first candidate of a block and how many it has, when the block's features are made.
+template <class Each>
+void Rescorer::for_each_block(const Relation& relation, std::span<const float> vector, std::span<const std::int32_t> targets,
+                              std::span<const std::int32_t> followers, std::span<const std::int32_t> candidates,
+                              Each each) {
+  if (candidates.empty()) return;
+  const Kernel& with = kernel();
+  prepare(relation, vector, targets, followers);
+  columns_.resize(subject_.dim * with.block);
+  products_.resize(subject_.queries() * with.block);
+  features_.resize(kFeatures * with.block);
+  block_.dim = subject_.dim;
+  block_.columns = columns_.data(), block_.products = products_.data(), block_.features = features_.data();
+  reciprocal_.reserve(relation.target->size());
+  for (const std::int32_t row : followers) reciprocal_.set(static_cast<std::size_t>(row));
+  for (std::size_t first = 0; first < candidates.size(); first += with.block) {
+    fill(relation, candidates, first, with.block);
+    with.features(subject_, block_);
+    each(with, first, std::min(with.block, candidates.size() - first));
+  }
+  for (const std::int32_t row : followers) reciprocal_.clear(static_cast<std::size_t>(row));
+}
+
+void Rescorer::features(const Relation& relation, std::span<const float> vector, std::span<const std::int32_t> targets,
+                        std::span<const std::int32_t> followers, std::span<const std::int32_t> candidates,
+                        Matrix<float> out) {
+  for_each_block(relation, vector, targets, followers, candidates, [&](const Kernel& with, std::size_t first, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i)
+      for (std::size_t f = 0; f < kFeatures; ++f) out.row(first + i)[f] = block_.features[f * with.block + i];
+  });
+}
+
+void Rescorer::score(const Relation& relation, const Network& network, std::span<const float> vector,
+                     std::span<const std::int32_t> targets, std::span<const std::int32_t> followers,
+                     std::span<const std::int32_t> candidates, std::span<float> scores) {
+  float of_block[kMostBlock];
+  for_each_block(relation, vector, targets, followers, candidates, [&](const Kernel& with, std::size_t first, std::size_t count) {
+    with.network(network, block_, of_block);
+    std::copy_n(of_block, count, scores.begin() + static_cast<std::ptrdiff_t>(first));
+  });
+}
+
+}  // namespace twhin

@@ -1,0 +1,79 @@
+// Rescoring: a small network over products of a user's side with each candidate, as recommend/rescoring.py defines them.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "arrays.h"
+#include "bitmap.h"
+#include "space.h"
+
+namespace twhin {
+
+// In the order of `Feature` in bundle/manifest.py.
+enum Feature : std::size_t {
+  kUser, kFoldIn, kDampedFoldIn, kFollowers, kRelation, kLength, kNearestTarget, kThreeNearestTargets, kSoftNearestTarget,
+  kNearestFollower, kReciprocity, kInDegree, kOutDegree, kUserOutDegree, kUserInDegree, kFeatures
+};
+
+constexpr std::size_t kMostNeighbours = 512;  // of more on either side an even sample stands for all
+constexpr std::size_t kMostBlock = 32;        // candidates that a kernel takes at a time
+
+struct Network {  // out · max(0, x·weights + bias), with one row of weights for each feature
+  static constexpr const char* kName = "twhin.Network";
+  std::size_t hidden = 0;
+  Matrix<const float> weights;
+  std::span<const float> bias, out;
+};
+
+// The user as the features see them. Vectors lie row after row: the user's, the relation's, the targets', the followers'.
+struct Subject {
+  std::size_t dim = 0, targets = 0, followers = 0;
+  std::vector<float> vectors;
+  std::vector<float> shares;           // of each target in the damped mean; they sum to 1
+  std::vector<float> inverse_lengths;  // of the targets, then of the followers
+  float log_out_degree = 0, log_in_degree = 0;
+
+  std::size_t queries() const { return 2 + targets + followers; }
+};
+
+struct Block {  // candidates side by side: what a kernel reads of each, and the features it makes
+  std::size_t dim = 0;
+  const float* rows[kMostBlock];
+  float reciprocal[kMostBlock], in_degree[kMostBlock], out_degree[kMostBlock];
+  float* columns;   // dim × block
+  float* products;  // queries × block
+  float* features;  // kFeatures × block
+};
+
+class Rescorer {  // its buffers outlast a call: one for each thread
+ public:
+  // Scores of `candidates` for a user by the relation. `vector` is the user's, empty for one whom training does not know;
+  // `targets` and `followers` ascend. Rows must lie inside the tables.
+  void score(const Relation& relation, const Network& network, std::span<const float> vector,
+             std::span<const std::int32_t> targets, std::span<const std::int32_t> followers,
+             std::span<const std::int32_t> candidates, std::span<float> scores);
+
+  // The features alone, a row for each candidate.
+  void features(const Relation& relation, std::span<const float> vector, std::span<const std::int32_t> targets,
+                std::span<const std::int32_t> followers, std::span<const std::int32_t> candidates, Matrix<float> out);
+
+ private:
+  void prepare(const Relation& relation, std::span<const float> vector, std::span<const std::int32_t> targets,
+               std::span<const std::int32_t> followers);
+  void gather(const Relation& relation, std::span<const std::int32_t> rows, std::size_t first);
+  void fill(const Relation& relation, std::span<const std::int32_t> candidates, std::size_t first, std::size_t size);
+  template <class Each>
+  void for_each_block(const Relation& relation, std::span<const float> vector, std::span<const std::int32_t> targets,
+                      std::span<const std::int32_t> followers, std::span<const std::int32_t> candidates, Each each);
+  std::span<const std::int32_t> sampled(std::span<const std::int32_t> rows, std::vector<std::int32_t>& kept);
+
+  Subject subject_;
+  Block block_;
+  Bitmap reciprocal_;
+  std::vector<float> columns_, products_, features_;
+  std::vector<std::int32_t> some_targets_, some_followers_;
+};
+
+}  // namespace twhin

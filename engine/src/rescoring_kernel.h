@@ -1,0 +1,148 @@
+// The features of a block of candidates and the network's scores, for one instruction set. Lanes are candidates, two vectors of
+// them a block: what follows from one candidate's many products is then arithmetic between vectors, never within one.
+
+constexpr std::size_t kBlock = 2 * kLanes;
+constexpr std::size_t kQueriesAtOnce = 6;  // with two vectors of candidates: twelve sums, which fit sixteen registers
+
+TWHIN_INLINE Floats load(const float* from) {
+  Floats value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+TWHIN_INLINE void store(float* to, Floats value) { std::memcpy(to, &value, sizeof value); }
+
+// Rows become columns, four rows and four columns at a time.
+TWHIN_TARGET void transpose(const Block& block) {
+  for (std::size_t c = 0; c < kBlock; c += 4) {
+    const float* const* rows = block.rows + c;
+    std::size_t d = 0;
+    for (; d + 4 <= block.dim; d += 4) {
+      Quad a, b, x, y;
+      std::memcpy(&a, rows[0] + d, 16), std::memcpy(&b, rows[1] + d, 16);
+      std::memcpy(&x, rows[2] + d, 16), std::memcpy(&y, rows[3] + d, 16);
+      const Quad ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), xy = __builtin_shufflevector(x, y, 0, 4, 1, 5);
+      const Quad ba = __builtin_shufflevector(a, b, 2, 6, 3, 7), yx = __builtin_shufflevector(x, y, 2, 6, 3, 7);
+      const Quad out[4] = {__builtin_shufflevector(ab, xy, 0, 1, 4, 5), __builtin_shufflevector(ab, xy, 2, 3, 6, 7),
+                           __builtin_shufflevector(ba, yx, 0, 1, 4, 5), __builtin_shufflevector(ba, yx, 2, 3, 6, 7)};
+      for (std::size_t i = 0; i < 4; ++i) std::memcpy(block.columns + (d + i) * kBlock + c, &out[i], 16);
+    }
+    for (; d < block.dim; ++d)
+      for (std::size_t i = 0; i < 4; ++i) block.columns[d * kBlock + c + i] = rows[i][d];
+  }
+}
+
+// Products of N vectors of the user's side with every candidate of the block.
+template <std::size_t N>
+TWHIN_INLINE void multiply_some(const float* vectors, const Block& block, float* products) {
+  Floats sums[N][2];
+  for (auto& sum : sums) sum[0] = sum[1] = Floats{};
+  for (std::size_t d = 0; d < block.dim; ++d) {
+    const Floats left = load(block.columns + d * kBlock), right = load(block.columns + d * kBlock + kLanes);
+    for (std::size_t q = 0; q < N; ++q) {
+      const Floats value = all(vectors[q * block.dim + d]);
+      sums[q][0] = fused(value, left, sums[q][0]);
+      sums[q][1] = fused(value, right, sums[q][1]);
+    }
+  }
+  for (std::size_t q = 0; q < N; ++q) {
+    store(products + q * kBlock, sums[q][0]);
+    store(products + q * kBlock + kLanes, sums[q][1]);
+  }
+}
+
+TWHIN_TARGET void multiply(const Subject& subject, const Block& block) {
+  const std::size_t n = subject.queries();
+  const float* vectors = subject.vectors.data();
+  std::size_t q = 0;
+  for (; q + kQueriesAtOnce <= n; q += kQueriesAtOnce)
+    multiply_some<kQueriesAtOnce>(vectors + q * block.dim, block, block.products + q * kBlock);
+  for (; q < n; ++q) multiply_some<1>(vectors + q * block.dim, block, block.products + q * kBlock);
+}
+
+TWHIN_INLINE Floats length_of(const Block& block, std::size_t side) {
+  Floats sum{};
+  for (std::size_t d = 0; d < block.dim; ++d) {
+    const Floats value = load(block.columns + d * kBlock + side);
+    sum = fused(value, value, sum);
+  }
+  return larger(root(sum), all(kTiny));
+}
+
+TWHIN_INLINE Floats product(const Block& block, std::size_t query, std::size_t side) {
+  return load(block.products + query * kBlock + side);
+}
+
+// Means, the three nearest and the soft maximum over the targets.
+TWHIN_TARGET void to_targets(const Subject& subject, const Block& block, std::size_t side, Floats length, float* out) {
+  Floats sum{}, damped{}, peak = all(kLowest), first = peak, second = peak, third = peak;
+  for (std::size_t t = 0; t < subject.targets; ++t) {
+    const Floats value = product(block, 2 + t, side), cosine = value * subject.inverse_lengths[t];
+    sum += value;
+    damped = fused(value, all(subject.shares[t]), damped);
+    peak = larger(peak, value);
+    const Floats below = smaller(first, cosine), under = smaller(second, below);
+    first = larger(first, cosine), second = larger(second, below), third = larger(third, under);
+  }
+  Floats soft{};
+  for (std::size_t t = 0; t < subject.targets; ++t) soft += exponential(product(block, 2 + t, side) - peak);
+  const auto n = static_cast<float>(subject.targets);
+  Floats nearest = first;
+  if (subject.targets > 1) nearest += second;
+  if (subject.targets > 2) nearest += third;
+  store(out + kFoldIn * kBlock, sum / n);
+  store(out + kDampedFoldIn * kBlock, damped);
+  store(out + kNearestTarget * kBlock, first / length);
+  store(out + kThreeNearestTargets * kBlock, nearest / std::min(3.0f, n) / length);
+  store(out + kSoftNearestTarget * kBlock, peak + logarithm(soft / n));
+}
+
+TWHIN_TARGET void to_followers(const Subject& subject, const Block& block, std::size_t side, Floats length, float* out) {
+  Floats sum{}, nearest = all(kLowest);
+  for (std::size_t f = 0; f < subject.followers; ++f) {
+    const Floats value = product(block, 2 + subject.targets + f, side);
+    sum += value;
+    nearest = larger(nearest, value * subject.inverse_lengths[subject.targets + f]);
+  }
+  store(out + kFollowers * kBlock, sum / static_cast<float>(subject.followers));
+  store(out + kNearestFollower * kBlock, nearest / length);
+}
+
+// Every feature of the block: kFeatures rows of it.
+TWHIN_TARGET void features(const Subject& subject, const Block& block) {
+  transpose(block);
+  multiply(subject, block);
+  for (std::size_t side = 0; side < kBlock; side += kLanes) {
+    float* out = block.features + side;
+    const Floats length = length_of(block, side);
+    store(out + kUser * kBlock, product(block, 0, side));
+    store(out + kRelation * kBlock, product(block, 1, side));
+    store(out + kLength * kBlock, length);
+    for (const std::size_t feature : {kFoldIn, kDampedFoldIn, kFollowers, kNearestTarget, kThreeNearestTargets,
+                                      kSoftNearestTarget, kNearestFollower})
+      store(out + feature * kBlock, Floats{});
+    if (subject.targets) to_targets(subject, block, side, length, out);
+    if (subject.followers) to_followers(subject, block, side, length, out);
+    store(out + kReciprocity * kBlock, load(block.reciprocal + side));
+    store(out + kInDegree * kBlock, logarithm(load(block.in_degree + side) + 1.0f));
+    store(out + kOutDegree * kBlock, logarithm(load(block.out_degree + side) + 1.0f));
+    store(out + kUserOutDegree * kBlock, all(subject.log_out_degree));
+    store(out + kUserInDegree * kBlock, all(subject.log_in_degree));
+  }
+}
+
+// The network's score of every candidate of the block.
+TWHIN_TARGET void network(const Network& network, const Block& block, float* scores) {
+  for (std::size_t side = 0; side < kBlock; side += kLanes) {
+    Floats score{};
+    for (std::size_t h = 0; h < network.hidden; ++h) {
+      Floats unit = all(network.bias[h]);
+      for (std::size_t f = 0; f < kFeatures; ++f)
+        unit = fused(load(block.features + f * kBlock + side), all(network.weights.row(f)[h]), unit);
+      score = fused(larger(unit, Floats{}), all(network.out[h]), score);
+    }
+    store(scores + side, score);
+  }
+}
+
+constexpr Kernel kKernel = {kBlock, &features, &network};

@@ -1,0 +1,82 @@
+// Making handles of what a version holds. Shapes are checked here, so that whoever reads by them need not.
+#include "space.h"
+
+#include <memory>
+#include <stdexcept>
+
+#include "binding.h"
+#include "strategy.h"
+
+namespace twhin {
+namespace {
+
+void require(bool holds, const char* otherwise) {
+  if (!holds) throw std::invalid_argument(otherwise);
+}
+
+std::unique_ptr<Entities> entities(const Ids& ids, Matrix<const float> vectors, std::int64_t dim,
+                                   std::span<const std::int32_t> assignment) {
+  require(ids.size() == vectors.rows, "there are not as many ids as vectors");
+  require(dim > 0 && static_cast<std::size_t>(dim) <= vectors.columns, "the embedding has more columns than the vectors");
+  require(assignment.empty() || assignment.size() == vectors.rows, "there are not as many clusters as vectors");
+  return std::make_unique<Entities>(Entities{&ids, vectors, static_cast<std::size_t>(dim), assignment});
+}
+
+std::unique_ptr<Relation> relation(const Entities& source, const Entities& target, std::span<const float> forward,
+                                   std::span<const std::int64_t> targets_indptr, std::span<const std::int32_t> targets,
+                                   std::span<const float> weights, std::span<const std::int64_t> sources_indptr,
+                                   std::span<const std::int32_t> sources, std::span<const std::int32_t> popular,
+                                   double counts, std::int64_t counts_weights) {
+  require(source.dim == target.dim && forward.size() == target.dim, "the relation's vectors are of several lengths");
+  require(targets_indptr.size() == source.size() + 1 && sources_indptr.size() == target.size() + 1,
+          "the edges are not those of as many entities");
+  require(weights.empty() || weights.size() == targets.size(), "there are not as many weights as edges");
+  return std::make_unique<Relation>(Relation{&source, &target, forward, {targets_indptr, targets}, {sources_indptr, sources},
+                                             weights, popular, counts, counts_weights != 0});
+}
+
+std::unique_ptr<Space> space(Matrix<const float> centroids, Matrix<const float> medoids, const Entities& mixture_type,
+                             std::span<const std::int64_t> mixtures_indptr, std::span<const std::int32_t> clusters,
+                             std::span<const float> shares, std::int64_t modes) {
+  require(centroids.columns == mixture_type.dim, "the centroids are of another length than the embeddings");
+  require(medoids.rows == centroids.rows && medoids.columns == centroids.columns, "a medoid for each centroid is wanted");
+  require(mixtures_indptr.size() == mixture_type.size() + 1 && shares.size() == clusters.size(), "the mixtures do not fit");
+  require(modes > 0, "a user has one mode at least");
+  auto made = std::make_unique<Space>();
+  made->centroids = centroids, made->medoids = medoids, made->mixture_type = &mixture_type;
+  made->mixtures = {mixtures_indptr, clusters}, made->shares = shares, made->modes = static_cast<std::size_t>(modes);
+  return made;
+}
+
+void add_relation(Space& space, const Relation& relation) {
+  require(relation.target->dim == space.centroids.columns, "the relation is of another length than the centroids");
+  space.relations.push_back(&relation);
+}
+
+std::unique_ptr<Strategy> strategy(std::int64_t merge, std::int64_t mode_vector, std::span<const double> weights,
+                                   Matrix<const std::int32_t> list_rows, Matrix<const float> list_scores,
+                                   std::int64_t pool, Matrix<const float> network, std::span<const float> bias,
+                                   std::span<const float> out) {
+  require(merge >= 0 && merge <= 2 && mode_vector >= 0 && mode_vector <= 2, "there is no such way of merging, or of modes");
+  require(weights.size() == 6, "a query has six weights");
+  require(list_rows.rows == list_scores.rows && list_rows.columns == list_scores.columns, "a score for each row is wanted");
+  require(pool >= 0 && (pool == 0) == (network.rows == 0), "a pool and a network belong together");
+  require(network.rows == 0 || network.rows == kFeatures, "the network is for other features");
+  require(bias.size() == network.columns && out.size() == network.columns, "the network's arrays do not fit");
+  auto made = std::make_unique<Strategy>();
+  made->merge = static_cast<Merge>(merge), made->mode_vector = static_cast<ModeVector>(mode_vector);
+  made->weights = {weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]};
+  made->list_rows = list_rows, made->list_scores = list_scores;
+  made->pool = static_cast<std::size_t>(pool), made->network = {network.columns, network, bias, out};
+  return made;
+}
+
+}  // namespace
+
+TWHIN_EXPORT(entities, entities, "Ids, vectors and clusters of one type.");
+TWHIN_EXPORT(relation, relation, "A relation's vector and its edges both ways.");
+TWHIN_EXPORT(space, space, "The clusters of a space and its users' mixtures.");
+TWHIN_EXPORT(add_relation, add_relation, "Give a space its next relation, which has to outlive it.");
+TWHIN_EXPORT(strategy, strategy, "Weights, stored lists and network of a strategy.");
+
+}  // namespace twhin

@@ -1,0 +1,50 @@
+// What a version opens for the engine: entities, relations and the clusters of a space. Everything is borrowed from mapped files.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "arrays.h"
+#include "csr.h"
+#include "ids.h"
+
+namespace twhin {
+
+struct Entities {  // of one type
+  static constexpr const char* kName = "twhin.Entities";
+  const Ids* ids = nullptr;
+  Matrix<const float> vectors;  // the embedding first, then the target's other columns
+  std::size_t dim = 0;
+  std::span<const std::int32_t> assignment;  // a cluster for each row, -1 outside of all; empty for a type that has none
+
+  std::size_t size() const { return vectors.rows; }
+  std::span<const float> embedding(std::size_t row) const { return vectors.row(row).first(dim); }
+  std::int32_t cluster_of(std::size_t row) const { return assignment.empty() ? -1 : assignment[row]; }
+};
+
+struct Relation {
+  static constexpr const char* kName = "twhin.Relation";
+  const Entities* source = nullptr;
+  const Entities* target = nullptr;
+  std::span<const float> forward;        // added to a source when targets are ranked
+  Csr targets, sources;                  // training edges, ascending in a row
+  std::span<const float> weights;        // of `targets`, in step; empty: all 1
+  std::span<const std::int32_t> popular;  // targets by falling in-degree
+  double counts = 1.0;                   // what an engagement counts in a mixture
+  bool counts_weights = false;           // whether times the edge's own weight
+
+  bool within_one_type() const { return source == target; }
+};
+
+struct Space {
+  static constexpr const char* kName = "twhin.Space";
+  std::vector<const Relation*> relations;
+  Matrix<const float> centroids, medoids;
+  const Entities* mixture_type = nullptr;
+  Csr mixtures;                     // clusters of an entity of that type, heaviest first
+  std::span<const float> shares;    // in step with `mixtures.indices`
+  std::size_t modes = 0;            // that any user has at most
+};
+
+}  // namespace twhin

@@ -1,0 +1,280 @@
+"""Requests answered by the compiled engine: a version as it sees it, and the two calls that make an answer.
+
+The functions of `plan`, `slate`, `merge` and `rescoring` are the judge of what comes out, and answer what is not
+covered here: requests to be explained, types without an index, answers that need more popular candidates than are stored,
+everything where there is no engine.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int32, Int64
+
+import engine
+from bundle.errors import QueryError
+from bundle.ids import IntIds, StringIds
+from bundle.manifest import Strategy
+from bundle.space import Bundle, EntityTable, Relation, Space
+from engine.native import Entities, Ids, Native, Shape
+from engine.native import Relation as RelationHandle
+from engine.native import Space as SpaceHandle
+from engine.native import Strategy as StrategyHandle
+from index.search.protocol import Hits
+from recommend.plan import choose_relation, choose_strategy, list_query, modes_wanted
+from recommend.profile import known_rows
+from recommend.queries import medoid_vectors
+from recommend.rescoring import network_arrays
+from recommend.types import Fallback, LiveEdges, Modes, RecommendRequest
+
+# What the engine numbers, in its order: Merge, ModeVector (strategy.h), Fallback (plan.h), Outcome (answer.h).
+MERGES = ("single", "proportional", "popular")
+MODE_VECTORS = ("personal", "centroid", "medoid")
+FALLBACKS: tuple[Fallback | None, ...] = (None, "deeper_search", "fold_in", "user_vector", "popular")
+ANSWERED, SEARCH = 0, 1
+EXCLUDE_SEEN, CHANGED = 1, 2
+TERMS = ("user", "fold_in", "mode", "relation", "popularity", "reciprocity")
+# What comes before a reply's content: see request.cpp.
+HEAD = 12
+
+Pieces = tuple[bytes, bytes, bytes, bytes]
+
+
+class Arguments(NamedTuple):
+    """What both calls are told of a request."""
+
+    space: SpaceHandle
+    relation: RelationHandle
+    strategy: StrategyHandle
+    shape: Shape
+    user: int
+    k: int
+    modes: int
+    flags: int
+    edges: npt.NDArray[np.int64] | None
+    unwanted: npt.NDArray[np.int64] | None
+    followers: npt.NDArray[np.int64] | None
+
+
+class Served(msgspec.Struct, frozen=True):
+    """An answer as JSON: the candidates are an array; the rest is as in `Slate`."""
+
+    version: str
+    candidates: memoryview
+    strategy: str
+    known: bool
+    fallback: Fallback | None
+    short: bool
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What has to be searched: a plan of the engine's. `arguments` ask it once more, when the searcher has answered."""
+
+    request: RecommendRequest
+    live: LiveEdges
+    space: Space
+    candidate_type: str
+    strategy: str
+    reach: int
+    depth: int | None
+    known: bool
+    queries: Float32[npt.NDArray[np.float32], "q width"]
+    excluded: Int32[npt.NDArray[np.int32], " n"]
+    arguments: Arguments
+
+
+class _OneSpace:
+    """The handles of one space."""
+
+    def __init__(self, native: Native, space: Space) -> None:
+        self._native, self._space = native, space
+        self.ids = {name: _ids(native, table) for name, table in space.entities.items()}
+        entities = {name: self._entities(table) for name, table in space.entities.items()}
+        self.relations = {name: self._relation(one, entities) for name, one in space.relations.items()}
+        self.handle = self._open(entities[space.clusters.mixture_type])
+        for handle in self.relations.values():
+            native.add_relation(self.handle, handle)
+        self._strategies: dict[tuple[str, str], StrategyHandle] = {}
+
+    def _entities(self, table: EntityTable) -> Entities:
+        assignment = self._space.clusters.assignment.get(table.name)
+        return self._native.entities(self.ids[table.name], table.vectors, table.dim, assignment)
+
+    def _relation(self, one: Relation, entities: Mapping[str, Entities]) -> RelationHandle:
+        counting = self._space.entry.clusters
+        return self._native.relation(
+            entities[one.entry.source],
+            entities[one.entry.target],
+            one.forward,
+            one.targets.indptr,
+            one.targets.indices,
+            one.targets.weights,
+            one.sources.indptr,
+            one.sources.indices,
+            one.popular,
+            counting.relation_weights.get(one.entry.name, 1.0),
+            int(counting.edge_weights),
+        )
+
+    def _open(self, mixture_type: Entities) -> SpaceHandle:
+        clusters = self._space.clusters
+        every = np.arange(len(clusters.centroids), dtype=np.int32)
+        medoids = medoid_vectors(self._space, Modes(every, np.ones(len(every), dtype=np.float32)))
+        stored = clusters.mixtures
+        shares = np.ones(len(stored.indices), dtype=np.float32) if stored.weights is None else stored.weights
+        return self._native.space(
+            clusters.centroids,
+            medoids,
+            mixture_type,
+            stored.indptr,
+            stored.indices,
+            shares,
+            self._space.entry.clusters.modes,
+        )
+
+    def strategy(self, name: str, strategy: Strategy, target: str) -> StrategyHandle:
+        """The handle of a strategy for candidates of type `target`, made when it is first asked for."""
+        handle = self._strategies.get((name, target))
+        if handle is None:
+            handle = self._strategies[name, target] = self._make(strategy, target)
+        return handle
+
+    def _make(self, strategy: Strategy, target: str) -> StrategyHandle:
+        lists = self._space.clusters.lists.get((target, list_query(strategy))) if strategy.precomputed else None
+        network = None if strategy.rescoring is None else network_arrays(strategy.rescoring)
+        return self._native.strategy(
+            MERGES.index(strategy.merge),
+            MODE_VECTORS.index(strategy.mode_vector or "personal"),
+            np.array([getattr(strategy.weights, term) for term in TERMS], dtype=np.float64),
+            None if lists is None else lists.rows,
+            None if lists is None else lists.scores,
+            0 if strategy.rescoring is None else strategy.rescoring.pool,
+            *((None, None, None) if network is None else network),
+        )
+
+
+def _ids(native: Native, table: EntityTable) -> Ids:
+    if isinstance(table.ids, StringIds):
+        return native.text_ids(table.ids.offsets, table.ids.utf8)
+    assert isinstance(table.ids, IntIds)  # noqa: S101 - there are two kinds
+    return native.number_ids(table.ids.values)
+
+
+class Compiled:
+    """A version as the engine sees it. Keeps nothing of a request; safe to share between threads.
+
+    `pieces` are what stands before a candidate's id, score and mode, and after it. `searched` are the space and type of
+    the candidates that there is a searcher for.
+    """
+
+    def __init__(self, bundle: Bundle, pieces: Pieces, searched: frozenset[tuple[str, str]]) -> None:
+        """Raises EngineUnavailable."""
+        self._native = engine.native()
+        self._version, self._searched, self._bundle = bundle.version, searched, bundle
+        self._spaces = {name: _OneSpace(self._native, space) for name, space in bundle.spaces.items()}
+        self._shape: Shape = self._native.shape(*pieces)
+
+    def ask(self, request: RecommendRequest, live: LiveEdges) -> Served | Question | None:
+        """The answer, or what has to be searched for it; None where the engine does not cover it. Raises QueryError."""
+        space = self._bundle.space(request.space)
+        relation = choose_relation(space, request)
+        entry = relation.entry
+        if (space.name, entry.target) not in self._searched or request.k < 1:
+            return None
+        if request.followers and entry.source != entry.target:
+            raise QueryError("followers fits a relation between entities of one type; this one has two")
+        opened = self._spaces[space.name]
+        user = self._row(opened.ids[entry.source], request.user)
+        name, strategy = choose_strategy(space, relation, request.strategy, None if user < 0 else user)
+        n_modes = modes_wanted(space, strategy, request.modes)
+        edges = live.merged(request.engagements)
+        queries = np.empty((max(1, n_modes), space.entry.width), dtype=np.float32)
+        arguments = Arguments(
+            opened.handle,
+            opened.relations[entry.name],
+            opened.strategy(name, strategy, entry.target),
+            self._shape,
+            user,
+            request.k,
+            n_modes,
+            request.exclude_seen * EXCLUDE_SEEN + _changed(space, edges) * CHANGED,
+            _edge_rows(space, edges) if edges else None,
+            _unwanted(space, relation, edges, request.exclude),
+            _known(space, entry.source, request.followers) if request.followers else None,
+        )
+        reply = self._native.begin(*arguments, queries)
+        if reply[0] == ANSWERED:
+            return self._served(reply, name, user)
+        if reply[0] != SEARCH:
+            return None
+        n_queries = int.from_bytes(reply[8:12], "little")
+        pool = 0 if strategy.rescoring is None else strategy.rescoring.pool
+        return Question(
+            request=request,
+            live=live,
+            space=space,
+            candidate_type=entry.target,
+            strategy=name,
+            reach=max(request.k, pool),
+            depth=request.depth,
+            known=user >= 0,
+            queries=queries[:n_queries],
+            excluded=np.frombuffer(reply, dtype=np.int32, offset=HEAD),
+            arguments=arguments,
+        )
+
+    def answer(self, question: Question, hits: Sequence[Hits]) -> Served | None:
+        """The answer from what was found for each of the question's queries; None where that is not covered."""
+        if len(hits) == 1:
+            rows, scores = hits[0]
+        else:
+            rows, scores = np.concatenate([one.rows for one in hits]), np.concatenate([one.scores for one in hits])
+        ends = np.cumsum([len(one.rows) for one in hits], dtype=np.int64)
+        reply = self._native.finish(*question.arguments, question.queries, rows, scores, ends)
+        return self._served(reply, question.strategy, 0 if question.known else -1) if reply[0] == ANSWERED else None
+
+    def _served(self, reply: bytes, strategy: str, user: int) -> Served:
+        return Served(self._version, memoryview(reply)[HEAD:], strategy, user >= 0, FALLBACKS[reply[1]], bool(reply[2]))
+
+    def _row(self, ids: Ids, user: str | None) -> int:
+        if user is None:
+            return -1
+        try:
+            return self._native.find_id(ids, user.encode())
+        except UnicodeEncodeError:  # a lone surrogate is no text, so nobody has it as an id
+            return -1
+
+
+def _changed(space: Space, live: LiveEdges) -> bool:
+    """Whether what the user did since can have changed the interests."""
+    return bool(live) and any(name in space.relations for name in (*live.added, *live.removed))
+
+
+def _edge_rows(space: Space, live: LiveEdges) -> Int64[npt.NDArray[np.int64], "n 3"]:
+    """The live edges that this version knows both ends of: the relation's position, 1 added or 0 removed, the row."""
+    parts = [np.empty((0, 3), dtype=np.int64)]
+    for group, added in ((live.added, 1), (live.removed, 0)):
+        for name in group:
+            relation = space.relations.get(name)
+            if relation is None:
+                continue
+            rows = live.rows("added" if added else "removed", name, space.entities[relation.entry.target].ids)
+            parts.append(np.column_stack([np.full_like(rows, relation.position), np.full_like(rows, added), rows]))
+    return np.concatenate(parts)
+
+
+def _unwanted(
+    space: Space, relation: Relation, live: LiveEdges, exclude: tuple[str, ...]
+) -> Int64[npt.NDArray[np.int64], " n"] | None:
+    """Rows that the request or the user has ruled out."""
+    target = relation.entry.target
+    parts = [_known(space, target, exclude)] if exclude else []
+    if target in live.blocked:
+        parts.append(live.rows("blocked", target, space.entities[target].ids))
+    return np.concatenate(parts) if parts else None
+
+
+def _known(space: Space, entity_type: str, ids: tuple[str, ...]) -> Int64[npt.NDArray[np.int64], " n"]:
+    return known_rows(space.entities[entity_type].ids.rows(ids))

@@ -1,0 +1,317 @@
+"""What the engine answers is what the recommender's Python answers: candidates, words, and scores to 1e-5."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import engine
+from bundle.csr import csr_from_pairs
+from bundle.errors import QueryError
+from bundle.ids import string_ids
+from bundle.manifest import QueryWeights, RelationEntry, Rescoring, Strategy
+from bundle.reader import open_bundle
+from bundle.space import Bundle, EntityTable, Relation, Space
+from index.search.open import exact_searchers
+from recommend.compiled import Question, Served
+from recommend.plan import Plan, strategies_of
+from recommend.recommender import Recommender
+from recommend.rescoring import FEATURES, candidate_features, make_subject
+from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate, in_sorted
+from service.encoded_lists import encode_candidate, pieces_of_candidate
+from service.wire.recommend import Candidate
+from tests.support.service_bundle import N_TAGS, N_USERS, user_ids, write_toy_bundle
+
+USERS = user_ids()
+LEVELS = ("plain", "avx2", "avx512")
+HOSTILE = ['"', "\\", '\\"', "\x00", "\x1f\n\r\t\b\f", "</script>", "\u2028", "😀", "a" * 256, "'", "{}", ",", "/"]
+TAGS = sorted(HOSTILE + [f"tag{i}" for i in range(N_TAGS - len(HOSTILE))], key=lambda text: text.encode())
+# Of these users some have no edges to follow by, some none at all, one has very many.
+NO_FOLLOWS, NOTHING, BUSY = range(6), range(6, 9), 9
+
+
+def _network(seed: int, hidden: int = 16) -> Rescoring:
+    rng, width = np.random.default_rng(seed), len(FEATURES)
+    return Rescoring(
+        pool=60,
+        features=FEATURES,
+        mean=tuple(rng.normal(size=width).tolist()),
+        scale=tuple(rng.uniform(0.2, 1.0, width).tolist()),
+        hidden=tuple(tuple(row) for row in (0.3 * rng.normal(size=(hidden, width))).tolist()),
+        bias=tuple(rng.normal(size=hidden).tolist()),
+        out=tuple((0.3 * rng.normal(size=hidden)).tolist()),
+    )
+
+
+BLEND = QueryWeights(user=0.3, fold_in=0.7, relation=1.0, popularity=0.2, reciprocity=0.5)
+MODES = QueryWeights(mode=1.0, reciprocity=0.4)
+STRATEGIES = {
+    "rescored": Strategy(merge="single", weights=BLEND, rescoring=_network(1)),
+    "user_alone": Strategy(merge="single", weights=QueryWeights(user=1.0)),
+    "lists_and_followers": Strategy(merge="proportional", mode_vector="centroid", modes=4, weights=MODES),
+    "medoids_searched": Strategy(
+        merge="proportional", mode_vector="medoid", modes=4, weights=QueryWeights(mode=0.5, user=0.5, relation=1.0)
+    ),
+    "everything": Strategy(
+        merge="proportional",
+        mode_vector="personal",
+        modes=4,
+        weights=QueryWeights(user=0.2, fold_in=0.3, mode=0.5, relation=1, popularity=0.1, reciprocity=0.3),
+    ),
+    "several_rescored": Strategy(merge="proportional", mode_vector="personal", weights=MODES, rescoring=_network(2)),
+}
+
+
+def _with_edges(relation: Relation, n_sources: int, n_targets: int) -> Relation:
+    """Without the edges of those who have none, and with very many of one: more than a sample holds."""
+    sources = np.repeat(np.arange(n_sources, dtype=np.int32), relation.targets.degrees())
+    targets, weights = relation.targets.indices, relation.targets.weights
+    idle = range(NO_FOLLOWS.start, NOTHING.stop) if relation.entry.name == "follows" else NOTHING
+    kept = ~np.isin(sources, idle) & (sources != BUSY)
+    many = np.setdiff1d(np.arange(n_targets, dtype=np.int32), [BUSY])[: n_targets - 20]
+    sources = np.concatenate([sources[kept], np.full(len(many), BUSY, dtype=np.int32)])
+    targets = np.concatenate([targets[kept], many])
+    weights = None if weights is None else np.concatenate([weights[kept], np.ones(len(many), dtype=np.float32)])
+    back = csr_from_pairs(targets, sources, n_targets)
+    popular = np.argsort(-back.degrees(), kind="stable")[: len(relation.popular)].astype(np.int32)
+    forth = csr_from_pairs(sources, targets, n_sources, weights)
+    return replace(relation, targets=forth, sources=back, popular=popular)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The services' toy version with hostile ids, users of every kind, and more strategies."""
+    bundle = open_bundle(write_toy_bundle(tmp_path_factory.mktemp("bundles"), "v1"))
+    space = bundle.space()
+    sizes = {"user": N_USERS, "hashtag": N_TAGS}
+    relations = {
+        name: _with_edges(one, sizes[one.entry.source], sizes[one.entry.target])
+        for name, one in space.relations.items()
+    }
+    counting = space.entry.clusters.model_copy(update={"relation_weights": {"follows": 0.5}, "edge_weights": True})
+    entry = space.entry.model_copy(
+        update={"strategies": {**space.entry.strategies, **STRATEGIES}, "clusters": counting, "auto": "rescored"}
+    )
+    entities = {**space.entities, "hashtag": replace(space.entities["hashtag"], ids=string_ids(TAGS))}
+    changed = replace(space, entry=entry, relations=relations, entities=entities)
+    return replace(bundle, spaces={space.name: changed})
+
+
+@pytest.fixture(scope="module")
+def space(toy: Bundle) -> Space:
+    return toy.space()
+
+
+@pytest.fixture(scope="module")
+def recommender(toy: Bundle) -> Recommender:
+    return Recommender(toy, exact_searchers(toy), encode_candidate, pieces_of_candidate())
+
+
+@pytest.fixture(params=LEVELS)
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set that this processor has."""
+    native = engine.native()
+    before, wanted = native.level(), request.param
+    if LEVELS.index(wanted) > LEVELS.index(native.best_level().decode()):
+        pytest.skip(f"this processor has no {wanted}")
+    native.set_level(wanted.encode())
+    yield wanted
+    native.set_level(before)
+
+
+def _compiled(recommender: Recommender, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES) -> Served | Slate:
+    asked = recommender.ask(request, live)
+    return recommender.answers([asked])[0] if isinstance(asked, Plan | Question) else asked
+
+
+def _require_same(recommender: Recommender, answer: Served | Slate, judge: Slate) -> None:
+    """Raise AssertionError unless both say the same; candidates whose scores are within 1e-5 may change places."""
+    facts = ("version", "strategy", "known", "fallback", "short")
+    assert [getattr(answer, fact) for fact in facts] == [getattr(judge, fact) for fact in facts]
+    if isinstance(answer, Slate):
+        assert list(answer.picks) == list(judge.picks)
+        return
+    found = json.loads(bytes(answer.candidates))
+    clusters = [*judge.modes.clusters.tolist(), None]
+    expected = [
+        {"id": external, "score": score, "mode": clusters[mode]}
+        for external, score, mode in zip(judge.ids(), judge.picks.scores, judge.picks.modes, strict=True)
+    ]
+    scores = [one["score"] for one in expected]
+    assert [one["score"] for one in found] == pytest.approx(scores, rel=1e-5, abs=1e-5)
+    close = np.abs(np.subtract.outer(scores, scores)) <= 2e-5 * (1 + np.abs(np.array(scores)))
+    for i, (one, other) in enumerate(zip(found, expected, strict=True)):
+        if (one["id"], one["mode"]) != (other["id"], other["mode"]):
+            assert close[i].sum() > 1, f"place {i} has {one} instead of {other}"
+
+
+def _check(
+    recommender: Recommender, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES, *, covered: bool | None = None
+) -> None:
+    judge = recommender.recommend(request, live)
+    answer = _compiled(recommender, request, live)
+    if covered is not None:
+        assert isinstance(answer, Served) == covered
+    _require_same(recommender, answer, judge)
+
+
+@pytest.mark.parametrize("relation", ["follows", "uses"])
+@pytest.mark.parametrize("user", [0, 7, BUSY, 50, N_USERS - 1, None])
+def test_every_strategy_answers_alike(recommender: Recommender, space: Space, user: int | None, relation: str) -> None:
+    external = "nobody" if user is None else USERS[user]
+    for name in ("auto", *strategies_of(space)):
+        for k in (1, 7, 20):
+            request = RecommendRequest(user=external, k=k, strategy=name, relation=relation)
+            # Of the toy's popular candidates, a hundred are stored: too few for somebody who has seen most of them.
+            _check(recommender, request, covered=None if user == BUSY else True)
+
+
+@pytest.mark.parametrize("fields", [
+    {"k": 500},
+    {"k": 50, "exclude": tuple(USERS)},
+    {"k": 50, "exclude": (*USERS[10:390], "nobody", "007", "")},
+    {"k": 30, "exclude_seen": False},
+    {"k": 30, "modes": 1},
+    {"k": 30, "modes": 99},
+    {"k": 30, "followers": tuple(USERS[20:80])},
+    {"k": 30, "depth": 3},
+    {"k": 30, "user": None, "engagements": LiveEdges(added={"follows": (USERS[30], USERS[31], "nobody")})},
+    {"k": 30, "user": None, "engagements": LiveEdges(added={"uses": (TAGS[3],)}), "followers": (USERS[40],)},
+    {"k": 30, "user": "\ud800"},
+    {"k": 30, "user": "0050"},
+    {"k": 30, "user": str(2**63)},
+    {"k": 30, "user": str(2**64 + 5)},
+    {"k": 30, "user": ""},
+    {"k": 30, "user": "-1"},
+])  # fmt: skip
+def test_edge_cases_are_answered_alike(recommender: Recommender, space: Space, fields: dict[str, Any]) -> None:
+    for name in ("auto", *strategies_of(space)):
+        _check(recommender, RecommendRequest(**{"user": USERS[50], "strategy": name, **fields}))
+
+
+@pytest.mark.parametrize("live", [
+    LiveEdges(added={"follows": tuple(USERS[100:140])}),
+    LiveEdges(removed={"follows": tuple(USERS)}),
+    LiveEdges(added={"follows": (USERS[3],)}, removed={"follows": (USERS[3],), "uses": tuple(TAGS)}),
+    LiveEdges(added={"uses": tuple(TAGS[:9])}, blocked={"user": tuple(USERS[60:90]), "hashtag": (TAGS[0],)}),
+    LiveEdges(added={"of another version": ("1",)}),
+    LiveEdges(blocked={"user": ("nobody", USERS[1])}),
+])  # fmt: skip
+def test_live_engagements_count_alike(recommender: Recommender, space: Space, live: LiveEdges) -> None:
+    for name in ("auto", *strategies_of(space)):
+        for user in (0, 7, 50):
+            for relation in ("follows", "uses"):
+                _check(recommender, RecommendRequest(user=USERS[user], k=25, strategy=name, relation=relation), live)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_requests_are_answered_alike(recommender: Recommender, space: Space, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+
+    def some(pool: list[str], most: int) -> tuple[str, ...]:
+        return tuple(rng.choice(pool, int(rng.integers(0, most))).tolist())
+
+    for _ in range(40):
+        relation = str(rng.choice(["follows", "uses"]))
+        targets = USERS if relation == "follows" else TAGS
+        request = RecommendRequest(
+            user=None if rng.random() < 0.1 else str(rng.choice([*USERS, "nobody"])),
+            engagements=LiveEdges(added={"follows": some(USERS, 5)} if rng.random() < 0.3 else {}),
+            k=int(rng.integers(1, 90)),
+            relation=relation,
+            strategy=str(rng.choice(["auto", *strategies_of(space)])),
+            modes=int(rng.integers(1, 7)) if rng.random() < 0.5 else None,
+            exclude=some(targets, 60) if rng.random() < 0.5 else (),
+            exclude_seen=bool(rng.random() < 0.8),
+            followers=some(USERS, 30) if relation == "follows" and rng.random() < 0.3 else (),
+        )
+        live = LiveEdges(
+            added={"follows": some(USERS, 20), "uses": some(TAGS, 6)} if rng.random() < 0.4 else {},
+            removed={"follows": some(USERS, 200)} if rng.random() < 0.3 else {},
+            blocked={"user": some(USERS, 40)} if rng.random() < 0.3 else {},
+        )
+        _check(recommender, request, live)
+
+
+def test_many_are_answered_as_one_alone(recommender: Recommender, space: Space) -> None:
+    requests = [
+        RecommendRequest(user=USERS[user], k=10 + user % 3, strategy=name)
+        for user in range(0, N_USERS, 40)
+        for name in strategies_of(space)
+    ]
+    asked = [recommender.ask(request) for request in requests]
+    waiting = [one for one in asked if isinstance(one, Plan | Question)]
+    searched = iter(recommender.answers(waiting))
+    together = [next(searched) if isinstance(one, Plan | Question) else one for one in asked]
+    for request, answer in zip(requests, together, strict=True):
+        _require_same(recommender, answer, recommender.recommend(request))
+
+
+def test_what_cannot_be_asked_is_refused_in_the_same_words(recommender: Recommender) -> None:
+    for fields in (
+        {"relation": "nonsense"},
+        {"space": "nonsense"},
+        {"strategy": "nonsense"},
+        {"relation": "uses", "followers": ("1",)},
+        {"candidate_type": "nonsense"},
+        {"k": 0},
+    ):
+        request = RecommendRequest(user=USERS[5], **fields)  # type: ignore[arg-type]
+        with pytest.raises(QueryError) as judge:
+            recommender.recommend(request)
+        with pytest.raises(QueryError) as error:
+            recommender.ask(request)
+        assert str(error.value) == str(judge.value)
+
+
+def test_what_is_to_be_explained_takes_the_path_in_python(recommender: Recommender) -> None:
+    asked = recommender.ask(RecommendRequest(user=USERS[50]), explain=True)
+    assert isinstance(asked, Plan | Slate)
+
+
+def test_candidates_are_written_as_the_service_writes_them(recommender: Recommender, space: Space) -> None:
+    answer = _compiled(recommender, RecommendRequest(user=USERS[7], k=N_TAGS, strategy="popular", relation="uses"))
+    assert isinstance(answer, Served)
+    found = json.loads(bytes(answer.candidates))
+    ours = b"[" + b",".join(encode_candidate(one["id"], one["score"], 0) for one in found) + b"]"
+    assert bytes(answer.candidates) == ours.replace(b'"mode":0', b'"mode":null')
+    assert {one["id"] for one in found} == set(TAGS)
+    assert set(found[0]) == set(Candidate.__struct_fields__) - {"why"}
+
+
+@pytest.mark.parametrize("n_followers", [0, 1, 2, 17, 600])
+@pytest.mark.parametrize("n_targets", [0, 1, 2, 3, 21, 600])
+def test_features_are_those_of_the_definition(level: str, space: Space, n_targets: int, n_followers: int) -> None:
+    rng = np.random.default_rng(n_targets + n_followers)
+    dim, n = 19, 700  # no multiple of any register
+    vectors = rng.normal(size=(n, dim + 1)).astype(np.float32)
+    vectors[5] = 0.0  # a length of nothing
+    edges = rng.integers(0, n, (2, 4000)).astype(np.int32)
+    relation, handle = _relation(vectors, edges, dim)
+    small = replace(space, entities={"node": EntityTable("node", string_ids(["x"]), vectors, dim)})
+    targets = np.sort(rng.choice(n, n_targets, replace=False)).astype(np.int32)
+    followers = np.sort(rng.choice(n, n_followers, replace=False)).astype(np.int32)
+    candidates = rng.permutation(n)[:333].astype(np.int32)
+    for vector in (vectors[3, :dim].copy(), None):
+        subject = make_subject(small, relation, vector, targets.astype(np.int64), followers)
+        wanted = candidate_features(small, relation, subject, candidates, in_sorted(candidates, followers))
+        found = np.full((len(candidates), len(FEATURES)), np.nan, dtype=np.float32)
+        engine.native().features(handle, vector, targets, followers, candidates, found)
+        np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
+
+
+def _relation(vectors: Any, edges: Any, dim: int) -> tuple[Relation, Any]:
+    """A relation among the rows of `vectors`, by the pairs of `edges`: for Python, and the engine's handle."""
+    n, native = len(vectors), engine.native()
+    forth = csr_from_pairs(edges[0], edges[1], n, distinct=True)
+    back = forth.transposed(n)
+    forward, popular = np.ones(dim, dtype=np.float32), np.arange(0, dtype=np.int32)
+    entry = RelationEntry(name="r", source="node", target="node")
+    table = native.entities(native.number_ids(np.arange(n)), vectors, dim, None)
+    handle = native.relation(
+        table, table, forward, forth.indptr, forth.indices, None, back.indptr, back.indices, popular, 1.0, 0
+    )
+    return Relation(entry, 0, forward, forward, forth, back, popular), handle

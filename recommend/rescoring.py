@@ -73,11 +73,16 @@ def rescored(plan: Plan, rescoring: Rescoring, ranked: RankedList) -> RankedList
     if not ranked.rows or not len(plan.profile.targets):
         return ranked
     rows = np.array(ranked.rows, dtype=np.int64)
-    with_paths = any(FEATURES.index(name) >= FIRST_PATH for name in rescoring.features)
-    inputs = features_of(plan.space, plan.relation, plan.profile, rows, with_paths=with_paths)
+    inputs = features_of(plan.space, plan.relation, plan.profile, rows, with_paths=counts_paths(rescoring))
     scores = network_scores(rescoring, inputs)
     order = np.lexsort((rows, -scores))
     return ranked._replace(rows=rows[order].tolist(), scores=scores[order].tolist())
+
+
+@lru_cache(maxsize=64)
+def counts_paths(rescoring: Rescoring) -> bool:
+    """Whether the network has an input that counts paths."""
+    return any(FEATURES.index(name) >= FIRST_PATH for name in rescoring.features)
 
 
 def features_of(

@@ -14,7 +14,8 @@ namespace twhin {
 // In the order of `Feature` in bundle/manifest.py.
 enum Feature : std::size_t {
   kUser, kFoldIn, kDampedFoldIn, kFollowers, kRelation, kLength, kNearestTarget, kThreeNearestTargets, kSoftNearestTarget,
-  kNearestFollower, kReciprocity, kInDegree, kOutDegree, kUserOutDegree, kUserInDegree, kFeatures
+  kNearestFollower, kReciprocity, kInDegree, kOutDegree, kUserOutDegree, kUserInDegree, kFirstPath,
+  kFeatures = kFirstPath + 11  // the paths of recommend/paths.py, which are 0 here
 };
 
 constexpr std::size_t kMostNeighbours = 512;  // of more on either side an even sample stands for all

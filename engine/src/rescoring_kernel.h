@@ -128,6 +128,7 @@ TWHIN_TARGET void features(const Subject& subject, const Block& block) {
     store(out + kOutDegree * kBlock, logarithm(load(block.out_degree + side) + 1.0f));
     store(out + kUserOutDegree * kBlock, all(subject.log_out_degree));
     store(out + kUserInDegree * kBlock, all(subject.log_in_degree));
+    for (std::size_t f = kFirstPath; f < kFeatures; ++f) store(out + f * kBlock, Floats{});
   }
 }
 

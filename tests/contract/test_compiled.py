@@ -19,7 +19,7 @@ from index.search.open import exact_searchers
 from recommend.compiled import Question, Served
 from recommend.plan import Plan, strategies_of
 from recommend.recommender import Recommender
-from recommend.rescoring import FEATURES, candidate_features, make_subject
+from recommend.rescoring import FEATURES, FIRST_PATH, candidate_features, make_subject
 from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate, in_sorted
 from service.encoded_lists import encode_candidate, pieces_of_candidate
 from service.wire.recommend import Candidate
@@ -34,10 +34,10 @@ NO_FOLLOWS, NOTHING, BUSY = range(6), range(6, 9), 9
 
 
 def _network(seed: int, hidden: int = 16) -> Rescoring:
-    rng, width = np.random.default_rng(seed), len(FEATURES)
+    rng, width = np.random.default_rng(seed), FIRST_PATH
     return Rescoring(
         pool=60,
-        features=FEATURES,
+        features=FEATURES[:width],
         mean=tuple(rng.normal(size=width).tolist()),
         scale=tuple(rng.uniform(0.2, 1.0, width).tolist()),
         hidden=tuple(tuple(row) for row in (0.3 * rng.normal(size=(hidden, width))).tolist()),

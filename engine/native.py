@@ -62,6 +62,7 @@ class Native(Protocol):
         popular: Ints,
         counts: float,
         counts_weights: int,
+        symmetric: int,
         /,
     ) -> Relation:
         """A relation: its vector, edges by source (with weights) and by target, its targets by falling in-degree."""
@@ -83,6 +84,10 @@ class Native(Protocol):
 
     def add_relation(self, space: Space, relation: Relation, /) -> None:
         """Give a space its next relation, numbered from 0. Whoever holds the space holds the relation too."""
+        ...
+
+    def find_ways(self, space: Space, relation: Relation, /) -> None:
+        """Find a relation's paths of two edges over others; called when the space has all of them."""
         ...
 
     def strategy(
@@ -149,6 +154,7 @@ class Native(Protocol):
     def features(
         self,
         relation: Relation,
+        row: int,
         vector: Floats | None,
         targets: Ints,
         followers: Ints,
@@ -156,5 +162,8 @@ class Native(Protocol):
         out: Floats,
         /,
     ) -> None:
-        """The rescoring's features, a row for each candidate. Raises ValueError for rows that are not there."""
+        """The rescoring's features, a row for each candidate; `row` is the user's, -1 for one unknown to training.
+
+        Raises ValueError for rows that are not there.
+        """
         ...

@@ -1,8 +1,8 @@
 """Requests answered by the compiled engine: a version as it sees it, and the two calls that make an answer.
 
 The functions of `plan`, `slate`, `merge` and `rescoring` are the judge of what comes out, and answer what is not
-covered here: requests to be explained, types without an index, networks that count paths, answers that need more
-popular candidates than are stored, everything where there is no engine.
+covered here: requests to be explained, types without an index, answers that need more popular candidates than are
+stored, everything where there is no engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from index.search.protocol import Hits
 from recommend.plan import choose_relation, choose_strategy, list_query, modes_wanted
 from recommend.profile import known_rows
 from recommend.queries import medoid_vectors
-from recommend.rescoring import counts_paths, network_arrays
+from recommend.rescoring import network_arrays
 from recommend.types import Fallback, LiveEdges, Modes, RecommendRequest
 
 # What the engine numbers, in its order: Merge, ModeVector (strategy.h), Fallback (plan.h), Outcome (answer.h).
@@ -96,6 +96,8 @@ class _OneSpace:
         self.handle = self._open(entities[space.clusters.mixture_type])
         for handle in self.relations.values():
             native.add_relation(self.handle, handle)
+        for handle in self.relations.values():
+            native.find_ways(self.handle, handle)
         self._strategies: dict[tuple[str, str], StrategyHandle] = {}
 
     def _entities(self, table: EntityTable) -> Entities:
@@ -116,6 +118,7 @@ class _OneSpace:
             one.popular,
             counting.relation_weights.get(one.entry.name, 1.0),
             int(counting.edge_weights),
+            int(one.entry.symmetric),
         )
 
     def _open(self, mixture_type: Entities) -> SpaceHandle:
@@ -188,8 +191,6 @@ class Compiled:
         opened = self._spaces[space.name]
         user = self._row(opened.ids[entry.source], request.user)
         name, strategy = choose_strategy(space, relation, request.strategy, None if user < 0 else user)
-        if strategy.rescoring is not None and counts_paths(strategy.rescoring):
-            return None
         n_modes = modes_wanted(space, strategy, request.modes)
         edges = live.merged(request.engagements)
         queries = np.empty((max(1, n_modes), space.entry.width), dtype=np.float32)

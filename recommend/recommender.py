@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Integer
+from jaxtyping import Float32, Integer
 
 from bundle.csr import Csr
 from bundle.errors import QueryError
@@ -18,11 +18,12 @@ from index.search.protocol import Hits, Searcher
 from recommend.compiled import Compiled, Pieces, Question, Served
 from recommend.plan import Plan, make_plan, plan_newcomer, plan_user
 from recommend.protocol import Lists, Users
-from recommend.queries import Queries
 from recommend.slate import popular_slate, slate_from_hits, slate_from_lists
 from recommend.stored_lists import HEADS_KEPT, Encode, read_head
 from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
 
+# No bound names: several are taken together.
+Batch = Float32[npt.NDArray[np.float32], "_ width"]
 Excluded = Integer[npt.NDArray[np.integer], " _"]
 
 # Plans of an evaluation that are searched in one call.
@@ -136,7 +137,7 @@ class Recommender:
             raise QueryError(f"this version has no index of that type in this space; it has: {known}") from None
 
     def _hits(
-        self, asked: Sequence[Plan | Question], queries: Sequence[Queries], excluded: Sequence[Excluded]
+        self, asked: Sequence[Plan | Question], queries: Sequence[Batch], excluded: Sequence[Excluded]
     ) -> list[list[Hits]]:
         """What is found for each of the queries of each plan."""
         found: list[list[Hits]] = [[] for _ in asked]

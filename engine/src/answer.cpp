@@ -167,7 +167,8 @@ void Answer::add_followers_to(std::size_t list, std::span<const float> query) {
 void Answer::rescore(std::size_t list) {
   const RankedList found = lists_[list];
   scores_.resize(found.rows.size());
-  rescorer_.score(*plan.relation, plan.strategy->network, plan.vector(), plan.targets, plan.followers, found.rows, scores_);
+  const User user{plan.request.user, plan.vector(), plan.targets, plan.followers};
+  rescorer_.score(*plan.relation, plan.strategy->network, user, found.rows, scores_);
   scored_.clear();
   for (std::size_t i = 0; i < found.rows.size(); ++i) scored_.push_back({found.rows[i], scores_[i]});
   std::sort(scored_.begin(), scored_.end(),

@@ -85,8 +85,9 @@ std::string finish(const Space& space, const Relation& relation, const Strategy&
   return reply(answer, answer.finish(queries, rows, scores, ends), shape);
 }
 
-void features(const Relation& relation, std::span<const float> vector, std::span<const std::int32_t> targets,
-              std::span<const std::int32_t> followers, std::span<const std::int32_t> candidates, Matrix<float> out) {
+void features(const Relation& relation, std::int64_t row, std::span<const float> vector,
+              std::span<const std::int32_t> targets, std::span<const std::int32_t> followers,
+              std::span<const std::int32_t> candidates, Matrix<float> out) {
   const auto inside = [&](std::span<const std::int32_t> rows) {
     for (const std::int32_t row : rows)
       if (row < 0 || static_cast<std::size_t>(row) >= relation.target->size()) return false;
@@ -96,7 +97,7 @@ void features(const Relation& relation, std::span<const float> vector, std::span
   if (!vector.empty() && vector.size() != relation.target->dim) throw std::invalid_argument("the vector is of another length");
   if (out.rows != candidates.size() || out.columns != kFeatures) throw std::invalid_argument("the features do not fit");
   static thread_local Rescorer rescorer;
-  rescorer.features(relation, vector, targets, followers, candidates, out);
+  rescorer.features(relation, {row, vector, targets, followers}, candidates, out);
 }
 
 }  // namespace

@@ -17,6 +17,7 @@ namespace twhin {
 namespace {
 
 constexpr float kTiny = 1e-6f, kLowest = -std::numeric_limits<float>::infinity();
+constexpr float kFinest = 1000.0f;  // damped paths and walks end where a thousandth is little
 
 struct Kernel {
   std::size_t block;
@@ -96,13 +97,12 @@ void Rescorer::gather(const Relation& relation, std::span<const std::int32_t> ro
   }
 }
 
-void Rescorer::prepare(const Relation& relation, std::span<const float> vector, std::span<const std::int32_t> targets,
-                       std::span<const std::int32_t> followers) {
-  const auto some = sampled(targets, some_targets_), others = sampled(followers, some_followers_);
+void Rescorer::prepare(const Relation& relation, const User& of) {
+  const auto some = sampled(of.targets, some_targets_), others = sampled(of.followers, some_followers_);
   Subject& user = subject_;
   user.dim = relation.target->dim, user.targets = some.size(), user.followers = others.size();
-  user.log_out_degree = std::log1p(static_cast<float>(targets.size()));
-  user.log_in_degree = std::log1p(static_cast<float>(followers.size()));
+  user.log_out_degree = std::log1p(static_cast<float>(of.targets.size()));
+  user.log_in_degree = std::log1p(static_cast<float>(of.followers.size()));
   user.vectors.resize(user.queries() * user.dim);
   user.inverse_lengths.resize(some.size() + others.size());
   user.shares.resize(some.size());
@@ -115,8 +115,8 @@ void Rescorer::prepare(const Relation& relation, std::span<const float> vector, 
   }
   for (float& share : user.shares) share /= sum;
   std::copy(relation.forward.begin(), relation.forward.end(), user.vectors.begin() + static_cast<std::ptrdiff_t>(user.dim));
-  if (!vector.empty()) {
-    std::copy(vector.begin(), vector.end(), user.vectors.begin());
+  if (!of.vector.empty()) {
+    std::copy(of.vector.begin(), of.vector.end(), user.vectors.begin());
     return;
   }
   // Without a vector the fold-in stands for the user: zeros of nothing.
@@ -136,6 +136,8 @@ void Rescorer::fill(const Relation& relation, std::span<const std::int32_t> cand
     block_.reciprocal[i] = reciprocal_.test(row) ? 1.0f : 0.0f;
     block_.in_degree[i] = static_cast<float>(relation.sources.degree(row));
     block_.out_degree[i] = relation.within_one_type() ? static_cast<float>(relation.targets.degree(row)) : 0.0f;
+    for (std::size_t path = 0; path < kPaths; ++path)
+      block_.paths[path][i] = with_paths_ ? paths_.value(path, std::min(first + i, candidates.size() - 1)) : 0.0f;
   }
   for (std::size_t i = first + size; i < std::min(first + 2 * size, candidates.size()); ++i) {
     const auto next = relation.target->embedding(static_cast<std::size_t>(candidates[i]));
@@ -145,44 +147,44 @@ void Rescorer::fill(const Relation& relation, std::span<const std::int32_t> cand
 
 // Calls `each` with the kernel, the first candidate of a block and how many it has, when the block's features are made.
 template <class Each>
-void Rescorer::for_each_block(const Relation& relation, std::span<const float> vector, std::span<const std::int32_t> targets,
-                              std::span<const std::int32_t> followers, std::span<const std::int32_t> candidates,
-                              Each each) {
+void Rescorer::for_each_block(const Relation& relation, const User& user, std::span<const std::int32_t> candidates,
+                              bool with_paths, Each each) {
   if (candidates.empty()) return;
   const Kernel& with = kernel();
-  prepare(relation, vector, targets, followers);
+  prepare(relation, user);
+  with_paths_ = with_paths;
+  if (with_paths) paths_.count(relation, user.row, user.targets, user.followers, candidates);
   columns_.resize(subject_.dim * with.block);
   products_.resize(subject_.queries() * with.block);
   features_.resize(kFeatures * with.block);
   block_.dim = subject_.dim;
   block_.columns = columns_.data(), block_.products = products_.data(), block_.features = features_.data();
   reciprocal_.reserve(relation.target->size());
-  for (const std::int32_t row : followers) reciprocal_.set(static_cast<std::size_t>(row));
+  for (const std::int32_t row : user.followers) reciprocal_.set(static_cast<std::size_t>(row));
   for (std::size_t first = 0; first < candidates.size(); first += with.block) {
     fill(relation, candidates, first, with.block);
     with.features(subject_, block_);
     each(with, first, std::min(with.block, candidates.size() - first));
   }
-  for (const std::int32_t row : followers) reciprocal_.clear(static_cast<std::size_t>(row));
+  for (const std::int32_t row : user.followers) reciprocal_.clear(static_cast<std::size_t>(row));
 }
 
-void Rescorer::features(const Relation& relation, std::span<const float> vector, std::span<const std::int32_t> targets,
-                        std::span<const std::int32_t> followers, std::span<const std::int32_t> candidates,
+void Rescorer::features(const Relation& relation, const User& user, std::span<const std::int32_t> candidates,
                         Matrix<float> out) {
-  for_each_block(relation, vector, targets, followers, candidates, [&](const Kernel& with, std::size_t first, std::size_t count) {
+  for_each_block(relation, user, candidates, true, [&](const Kernel& with, std::size_t first, std::size_t count) {
     for (std::size_t i = 0; i < count; ++i)
       for (std::size_t f = 0; f < kFeatures; ++f) out.row(first + i)[f] = block_.features[f * with.block + i];
   });
 }
 
-void Rescorer::score(const Relation& relation, const Network& network, std::span<const float> vector,
-                     std::span<const std::int32_t> targets, std::span<const std::int32_t> followers,
+void Rescorer::score(const Relation& relation, const Network& network, const User& user,
                      std::span<const std::int32_t> candidates, std::span<float> scores) {
   float of_block[kMostBlock];
-  for_each_block(relation, vector, targets, followers, candidates, [&](const Kernel& with, std::size_t first, std::size_t count) {
+  const auto each = [&](const Kernel& with, std::size_t first, std::size_t count) {
     with.network(network, block_, of_block);
     std::copy_n(of_block, count, scores.begin() + static_cast<std::ptrdiff_t>(first));
-  });
+  };
+  for_each_block(relation, user, candidates, network.counts_paths, each);
 }
 
 }  // namespace twhin

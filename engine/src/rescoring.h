@@ -7,6 +7,7 @@
 
 #include "arrays.h"
 #include "bitmap.h"
+#include "paths.h"
 #include "space.h"
 
 namespace twhin {
@@ -15,7 +16,7 @@ namespace twhin {
 enum Feature : std::size_t {
   kUser, kFoldIn, kDampedFoldIn, kFollowers, kRelation, kLength, kNearestTarget, kThreeNearestTargets, kSoftNearestTarget,
   kNearestFollower, kReciprocity, kInDegree, kOutDegree, kUserOutDegree, kUserInDegree, kFirstPath,
-  kFeatures = kFirstPath + 11  // the paths of recommend/paths.py, which are 0 here
+  kFeatures = kFirstPath + kPaths
 };
 
 constexpr std::size_t kMostNeighbours = 512;  // of more on either side an even sample stands for all
@@ -26,6 +27,13 @@ struct Network {  // out · max(0, x·weights + bias), with one row of weights f
   std::size_t hidden = 0;
   Matrix<const float> weights;
   std::span<const float> bias, out;
+  bool counts_paths = false;
+};
+
+struct User {  // of whom the candidates are
+  std::int64_t row = -1;          // -1: unknown to training
+  std::span<const float> vector;  // empty for one who is unknown
+  std::span<const std::int32_t> targets, followers;  // ascending; inside the tables
 };
 
 // The user as the features see them. Vectors lie row after row: the user's, the relation's, the targets', the followers'.
@@ -43,6 +51,7 @@ struct Block {  // candidates side by side: what a kernel reads of each, and the
   std::size_t dim = 0;
   const float* rows[kMostBlock];
   float reciprocal[kMostBlock], in_degree[kMostBlock], out_degree[kMostBlock];
+  float paths[kPaths][kMostBlock];
   float* columns;   // dim × block
   float* products;  // queries × block
   float* features;  // kFeatures × block
@@ -50,29 +59,27 @@ struct Block {  // candidates side by side: what a kernel reads of each, and the
 
 class Rescorer {  // its buffers outlast a call: one for each thread
  public:
-  // Scores of `candidates` for a user by the relation. `vector` is the user's, empty for one whom training does not know;
-  // `targets` and `followers` ascend. Rows must lie inside the tables.
-  void score(const Relation& relation, const Network& network, std::span<const float> vector,
-             std::span<const std::int32_t> targets, std::span<const std::int32_t> followers,
-             std::span<const std::int32_t> candidates, std::span<float> scores);
+  // Scores of distinct candidates for a user by the relation. Rows must lie inside the tables.
+  void score(const Relation& relation, const Network& network, const User& user, std::span<const std::int32_t> candidates,
+             std::span<float> scores);
 
   // The features alone, a row for each candidate.
-  void features(const Relation& relation, std::span<const float> vector, std::span<const std::int32_t> targets,
-                std::span<const std::int32_t> followers, std::span<const std::int32_t> candidates, Matrix<float> out);
+  void features(const Relation& relation, const User& user, std::span<const std::int32_t> candidates, Matrix<float> out);
 
  private:
-  void prepare(const Relation& relation, std::span<const float> vector, std::span<const std::int32_t> targets,
-               std::span<const std::int32_t> followers);
+  void prepare(const Relation& relation, const User& user);
   void gather(const Relation& relation, std::span<const std::int32_t> rows, std::size_t first);
   void fill(const Relation& relation, std::span<const std::int32_t> candidates, std::size_t first, std::size_t size);
   template <class Each>
-  void for_each_block(const Relation& relation, std::span<const float> vector, std::span<const std::int32_t> targets,
-                      std::span<const std::int32_t> followers, std::span<const std::int32_t> candidates, Each each);
+  void for_each_block(const Relation& relation, const User& user, std::span<const std::int32_t> candidates,
+                      bool with_paths, Each each);
   std::span<const std::int32_t> sampled(std::span<const std::int32_t> rows, std::vector<std::int32_t>& kept);
 
   Subject subject_;
   Block block_;
   Bitmap reciprocal_;
+  PathCounter paths_;
+  bool with_paths_ = false;
   std::vector<float> columns_, products_, features_;
   std::vector<std::int32_t> some_targets_, some_followers_;
 };

@@ -128,7 +128,10 @@ TWHIN_TARGET void features(const Subject& subject, const Block& block) {
     store(out + kOutDegree * kBlock, logarithm(load(block.out_degree + side) + 1.0f));
     store(out + kUserOutDegree * kBlock, all(subject.log_out_degree));
     store(out + kUserInDegree * kBlock, all(subject.log_in_degree));
-    for (std::size_t f = kFirstPath; f < kFeatures; ++f) store(out + f * kBlock, Floats{});
+    for (std::size_t path = 0; path < kPaths; ++path) {
+      const Floats value = load(block.paths[path] + side) * (path < kPathCounts ? 1.0f : kFinest);
+      store(out + (kFirstPath + path) * kBlock, logarithm(value + 1.0f));
+    }
   }
 }
 

@@ -26,13 +26,13 @@ std::unique_ptr<Relation> relation(const Entities& source, const Entities& targe
                                    std::span<const std::int64_t> targets_indptr, std::span<const std::int32_t> targets,
                                    std::span<const float> weights, std::span<const std::int64_t> sources_indptr,
                                    std::span<const std::int32_t> sources, std::span<const std::int32_t> popular,
-                                   double counts, std::int64_t counts_weights) {
+                                   double counts, std::int64_t counts_weights, std::int64_t symmetric) {
   require(source.dim == target.dim && forward.size() == target.dim, "the relation's vectors are of several lengths");
   require(targets_indptr.size() == source.size() + 1 && sources_indptr.size() == target.size() + 1,
           "the edges are not those of as many entities");
   require(weights.empty() || weights.size() == targets.size(), "there are not as many weights as edges");
   return std::make_unique<Relation>(Relation{&source, &target, forward, {targets_indptr, targets}, {sources_indptr, sources},
-                                             weights, popular, counts, counts_weights != 0});
+                                             weights, popular, counts, counts_weights != 0, symmetric != 0, {}});
 }
 
 std::unique_ptr<Space> space(Matrix<const float> centroids, Matrix<const float> medoids, const Entities& mixture_type,
@@ -68,6 +68,8 @@ std::unique_ptr<Strategy> strategy(std::int64_t merge, std::int64_t mode_vector,
   made->weights = {weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]};
   made->list_rows = list_rows, made->list_scores = list_scores;
   made->pool = static_cast<std::size_t>(pool), made->network = {network.columns, network, bias, out};
+  for (std::size_t f = kFirstPath; f < network.rows; ++f)
+    for (const float weight : network.row(f)) made->network.counts_paths |= weight != 0;
   return made;
 }
 

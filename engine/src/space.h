@@ -23,6 +23,11 @@ struct Entities {  // of one type
   std::int32_t cluster_of(std::size_t row) const { return assignment.empty() ? -1 : assignment[row]; }
 };
 
+struct Way {  // the adjacencies of two steps, from a user on to candidates
+  const Csr* first;
+  const Csr* second;
+};
+
 struct Relation {
   static constexpr const char* kName = "twhin.Relation";
   const Entities* source = nullptr;
@@ -33,6 +38,8 @@ struct Relation {
   std::span<const std::int32_t> popular;  // targets by falling in-degree
   double counts = 1.0;                   // what an engagement counts in a mixture
   bool counts_weights = false;           // whether times the edge's own weight
+  bool symmetric = false;                // has each edge in both directions
+  std::vector<Way> ways = {};            // over other relations, from its source to its target
 
   bool within_one_type() const { return source == target; }
 };

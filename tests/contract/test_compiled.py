@@ -18,9 +18,10 @@ from bundle.space import Bundle, EntityTable, Relation, Space
 from index.search.open import exact_searchers
 from recommend.compiled import Question, Served
 from recommend.plan import Plan, strategies_of
+from recommend.profile import Profile
 from recommend.recommender import Recommender
-from recommend.rescoring import FEATURES, FIRST_PATH, candidate_features, make_subject
-from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate, in_sorted
+from recommend.rescoring import FEATURES, features_of
+from recommend.types import NO_LIVE_EDGES, NO_MODES, LiveEdges, RecommendRequest, Slate
 from service.encoded_lists import encode_candidate, pieces_of_candidate
 from service.wire.recommend import Candidate
 from tests.support.service_bundle import N_TAGS, N_USERS, user_ids, write_toy_bundle
@@ -34,10 +35,10 @@ NO_FOLLOWS, NOTHING, BUSY = range(6), range(6, 9), 9
 
 
 def _network(seed: int, hidden: int = 16) -> Rescoring:
-    rng, width = np.random.default_rng(seed), FIRST_PATH
+    rng, width = np.random.default_rng(seed), len(FEATURES)
     return Rescoring(
         pool=60,
-        features=FEATURES[:width],
+        features=FEATURES,
         mean=tuple(rng.normal(size=width).tolist()),
         scale=tuple(rng.uniform(0.2, 1.0, width).tolist()),
         hidden=tuple(tuple(row) for row in (0.3 * rng.normal(size=(hidden, width))).tolist()),
@@ -286,20 +287,24 @@ def test_candidates_are_written_as_the_service_writes_them(recommender: Recommen
 @pytest.mark.parametrize("n_targets", [0, 1, 2, 3, 21, 600])
 def test_features_are_those_of_the_definition(level: str, space: Space, n_targets: int, n_followers: int) -> None:
     rng = np.random.default_rng(n_targets + n_followers)
-    dim, n = 19, 700  # no multiple of any register
+    dim, n = 19, 900  # no multiple of any register
     vectors = rng.normal(size=(n, dim + 1)).astype(np.float32)
     vectors[5] = 0.0  # a length of nothing
-    edges = rng.integers(0, n, (2, 4000)).astype(np.int32)
+    # Some have hundreds of edges: of their lists and their candidates' only a part is read.
+    edges = (n * rng.random((2, 60_000)) ** ((2,), (3,))).astype(np.int32)
     relation, handle = _relation(vectors, edges, dim)
-    small = replace(space, entities={"node": EntityTable("node", string_ids(["x"]), vectors, dim)})
-    targets = np.sort(rng.choice(n, n_targets, replace=False)).astype(np.int32)
-    followers = np.sort(rng.choice(n, n_followers, replace=False)).astype(np.int32)
+    small = replace(
+        space, entities={"node": EntityTable("node", string_ids(["x"]), vectors, dim)}, relations={"r": relation}
+    )
+    targets = np.sort(rng.choice(n, n_targets, replace=False))
+    followers = np.sort(rng.choice(n, n_followers, replace=False))
     candidates = rng.permutation(n)[:333].astype(np.int32)
     for vector in (vectors[3, :dim].copy(), None):
-        subject = make_subject(small, relation, vector, targets.astype(np.int64), followers)
-        wanted = candidate_features(small, relation, subject, candidates, in_sorted(candidates, followers))
+        profile = Profile(small, None, vector, targets, ((relation, targets),), NO_MODES, followers)
+        wanted = features_of(small, relation, profile, candidates)
         found = np.full((len(candidates), len(FEATURES)), np.nan, dtype=np.float32)
-        engine.native().features(handle, vector, targets, followers, candidates, found)
+        known = targets.astype(np.int32), followers.astype(np.int32)
+        engine.native().features(handle, -1, vector, *known, candidates, found)
         np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
 
 
@@ -312,6 +317,6 @@ def _relation(vectors: Any, edges: Any, dim: int) -> tuple[Relation, Any]:
     entry = RelationEntry(name="r", source="node", target="node")
     table = native.entities(native.number_ids(np.arange(n)), vectors, dim, None)
     handle = native.relation(
-        table, table, forward, forth.indptr, forth.indices, None, back.indptr, back.indices, popular, 1.0, 0
+        table, table, forward, forth.indptr, forth.indices, None, back.indptr, back.indices, popular, 1.0, 0, 0
     )
     return Relation(entry, 0, forward, forward, forth, back, popular), handle

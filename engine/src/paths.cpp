@@ -1,0 +1,159 @@
+// Reading the lists of a user's neighbours, and those of the candidates, once each.
+#include "paths.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "binding.h"
+
+namespace twhin {
+namespace {
+
+void fetch(std::span<const std::int32_t> list) {  // the beginning: the processor fetches what follows by itself
+  for (std::size_t i = 0; i < std::min<std::size_t>(list.size(), 64); i += 16) __builtin_prefetch(list.data() + i);
+}
+
+}  // namespace
+
+// Those of `rows` whose lists are read: all, or the ones with the shortest, kMostRead entries together.
+std::span<const std::int32_t> PathCounter::shortest(const Csr& lists, std::span<const std::int32_t> rows) {
+  const auto length = [&](std::int32_t row) { return lists.row(static_cast<std::size_t>(row)).size(); };
+  std::size_t total = 0;
+  for (const std::int32_t row : rows) total += length(row);
+  if (total <= kMostRead) return rows;
+  order_.resize(rows.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) order_[i] = static_cast<std::int32_t>(i);
+  std::stable_sort(order_.begin(), order_.end(), [&](std::int32_t a, std::int32_t b) {
+    return length(rows[static_cast<std::size_t>(a)]) < length(rows[static_cast<std::size_t>(b)]);
+  });
+  chosen_.clear();
+  total = 0;
+  for (const std::int32_t i : order_) {
+    total += length(rows[static_cast<std::size_t>(i)]);
+    if (total > kMostRead) break;
+    chosen_.push_back(rows[static_cast<std::size_t>(i)]);
+  }
+  return chosen_;
+}
+
+// How many lists of the middles hold each candidate (unless `counts` is null), and the sum of one over these lists' lengths.
+void PathCounter::two_steps(const Csr& second, std::span<const std::int32_t> middles, float* counts, float* damped) {
+  const auto some = shortest(second, middles);
+  for (std::size_t i = 0; i < some.size(); ++i) {
+    if (i + 2 < some.size()) fetch(second.row(static_cast<std::size_t>(some[i + 2])));
+    const auto list = second.row(static_cast<std::size_t>(some[i]));
+    const float share = 1.0f / static_cast<float>(list.size());
+    for (const std::int32_t row : list) {
+      if (!wanted_.holds(row) || !wanted_.test(static_cast<std::size_t>(row))) continue;
+      const auto place = static_cast<std::size_t>(slots_[static_cast<std::size_t>(row)]);
+      if (counts) counts[place] += 1.0f;
+      damped[place] += share;
+    }
+  }
+}
+
+// Two steps of the walk, u→i←v: what comes to each v, divided by the edges among which v's walkers choose the third.
+void PathCounter::walk_back(const Relation& relation, std::span<const std::int32_t> targets) {
+  masses_.resize(std::max(masses_.size(), relation.source->size()));
+  touched_.clear();
+  const auto some = shortest(relation.sources, targets);
+  for (std::size_t i = 0; i < some.size(); ++i) {
+    if (i + 2 < some.size()) fetch(relation.sources.row(static_cast<std::size_t>(some[i + 2])));
+    const auto list = relation.sources.row(static_cast<std::size_t>(some[i]));
+    const float share = 1.0f / static_cast<float>(std::max<std::size_t>(list.size(), 1)), root = std::sqrt(share);
+    for (const std::int32_t row : list) {
+      if (row < 0 || static_cast<std::size_t>(row) >= relation.source->size()) continue;
+      Mass& mass = masses_[static_cast<std::size_t>(row)];
+      if (mass.plain == 0) touched_.push_back(row);
+      mass.plain += share, mass.root += root;
+    }
+  }
+  for (const std::int32_t row : touched_) {
+    const auto degree = static_cast<float>(std::max<std::int64_t>(relation.targets.degree(static_cast<std::size_t>(row)), 1));
+    Mass& mass = masses_[static_cast<std::size_t>(row)];
+    mass.plain /= degree, mass.root /= std::sqrt(degree);
+  }
+}
+
+// The third step, v→t, of as many of t's sources as are read.
+void PathCounter::walk_on(const Relation& relation, std::span<const std::int32_t> candidates) {
+  const std::size_t size = relation.source->size();
+  for (std::size_t c = 0; c < candidates.size(); ++c) {
+    if (c + 2 < candidates.size()) fetch(relation.sources.row(static_cast<std::size_t>(candidates[c + 2])));
+    const auto list = relation.sources.row(static_cast<std::size_t>(candidates[c]));
+    const std::size_t read = std::min(list.size(), kMostSources);
+    const double share = static_cast<double>(list.size()) / static_cast<double>(std::max<std::size_t>(read, 1));
+    Mass sum{0, 0};
+    for (std::size_t i = 0; i < read; ++i) {
+      const std::size_t at = read == list.size() ? i : static_cast<std::size_t>(static_cast<double>(i) * share);
+      const auto row = static_cast<std::size_t>(static_cast<std::uint32_t>(list[at]));
+      if (row >= size) continue;
+      sum.plain += masses_[row].plain, sum.root += masses_[row].root;
+    }
+    values(8)[c] = sum.plain * static_cast<float>(share);
+    values(9)[c] = sum.root * static_cast<float>(share);
+  }
+  for (const std::int32_t row : touched_) masses_[static_cast<std::size_t>(row)] = {0, 0};
+}
+
+void PathCounter::count(const Relation& relation, std::int64_t user, std::span<const std::int32_t> targets,
+                        std::span<const std::int32_t> followers, std::span<const std::int32_t> candidates) {
+  const std::size_t size = relation.target->size();
+  candidates_ = candidates.size();
+  values_.assign(kPaths * candidates_, 0.0f);
+  wanted_.reserve(size);
+  slots_.resize(std::max(slots_.size(), size));
+  for (std::size_t c = 0; c < candidates.size(); ++c) {
+    wanted_.set(static_cast<std::size_t>(candidates[c]));
+    slots_[static_cast<std::size_t>(candidates[c])] = static_cast<std::int32_t>(c);
+  }
+  if (relation.within_one_type()) {
+    two_steps(relation.targets, targets, values(0).data(), values(4).data());
+    two_steps(relation.targets, followers, values(1).data(), values(5).data());
+    two_steps(relation.sources, targets, values(2).data(), values(6).data());
+    two_steps(relation.sources, followers, values(3).data(), values(7).data());
+  }
+  if (user >= 0)
+    for (const Way& way : relation.ways)
+      two_steps(*way.second, way.first->row(static_cast<std::size_t>(user)), nullptr, values(10).data());
+  for (const std::int32_t row : candidates) wanted_.clear(static_cast<std::size_t>(row));
+  walk_back(relation, targets);
+  walk_on(relation, candidates);
+}
+
+namespace {
+
+struct Step {  // an edge of a relation, along it or against it
+  const Entities* to;
+  bool along;
+  const Relation* by;
+};
+
+std::vector<Step> steps_from(const Space& space, const Entities* type) {
+  std::vector<Step> steps;
+  for (const Relation* relation : space.relations) {
+    if (relation->source == type) steps.push_back({relation->target, true, relation});
+    if (relation->target == type && !relation->symmetric) steps.push_back({relation->source, false, relation});
+  }
+  return steps;
+}
+
+// The ways from a user over other relations: a step, and another that is found from the candidate's end.
+void find_ways(const Space& space, Relation& relation) {
+  relation.ways.clear();
+  const auto last = steps_from(space, relation.target);
+  for (const Step& first : steps_from(space, relation.source))
+    for (const Step& turned : last) {
+      if (relation.ways.size() == kMostWays) return;
+      if (first.to != turned.to || (first.by == &relation && turned.by == &relation)) continue;
+      relation.ways.push_back({first.along ? &first.by->targets : &first.by->sources,
+                               turned.along ? &turned.by->sources : &turned.by->targets});
+    }
+}
+
+}  // namespace
+
+TWHIN_EXPORT(find_ways, find_ways, "Find the paths of two edges of a relation over others, when a space has them all.");
+
+}  // namespace twhin

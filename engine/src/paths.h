@@ -1,0 +1,45 @@
+// Exact counts of the paths of two edges between a user and candidates, and walks of three: recommend/paths.py has the definition.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "bitmap.h"
+#include "space.h"
+
+namespace twhin {
+
+constexpr std::size_t kPaths = 11;
+constexpr std::size_t kPathCounts = 4;         // of the paths; the others are damped, or walks
+constexpr std::size_t kMostRead = 1 << 15;     // entries of lists that are read for each side of a user
+constexpr std::size_t kMostSources = 256;      // of a candidate's sources, in an even sample
+constexpr std::size_t kMostWays = 16;          // over other relations
+
+class PathCounter {  // its buffers outlast a request: one for each thread
+ public:
+  // Counts for distinct candidates that are inside the target's table; `targets` and `followers` ascend and are inside theirs.
+  void count(const Relation& relation, std::int64_t user, std::span<const std::int32_t> targets,
+             std::span<const std::int32_t> followers, std::span<const std::int32_t> candidates);
+
+  float value(std::size_t path, std::size_t candidate) const { return values_[path * candidates_ + candidate]; }
+
+ private:
+  struct Mass {  // of walkers that stand at an entity, and the same by the roots of the steps' shares
+    float plain, root;
+  };
+  std::span<float> values(std::size_t path) { return {values_.data() + path * candidates_, candidates_}; }
+  std::span<const std::int32_t> shortest(const Csr& lists, std::span<const std::int32_t> rows);
+  void two_steps(const Csr& second, std::span<const std::int32_t> middles, float* counts, float* damped);
+  void walk_back(const Relation& relation, std::span<const std::int32_t> targets);
+  void walk_on(const Relation& relation, std::span<const std::int32_t> candidates);
+
+  std::size_t candidates_ = 0;
+  std::vector<float> values_;
+  Bitmap wanted_;
+  std::vector<std::int32_t> slots_;  // the place of a wanted row among the candidates
+  std::vector<Mass> masses_;         // zeros between requests
+  std::vector<std::int32_t> touched_, chosen_, order_;
+};
+
+}  // namespace twhin

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from bundle.reader import open_bundle
 from bundle.versions import current_path
 from index.search.open import open_searcher
+from recommend.filters import FilterCache
 from recommend.mixtures import split
 from recommend.plan import make_plan
 from recommend.types import NO_LIVE_EDGES, RecommendRequest
@@ -67,7 +68,7 @@ async def trivial() -> Response:
 def recommend(query: Query) -> Answer:
     """The same queries as the service's, searched one after another and merged in Python."""
     request = RecommendRequest(user=query.user, k=query.k, strategy=query.strategy, modes=query.modes)
-    plan = make_plan(space, request, NO_LIVE_EDGES)
+    plan = make_plan(space, request, NO_LIVE_EDGES, FilterCache())
     excluded = plan.exclusions.rows()
     hits = [searcher.search(one[None], query.k, exclude=[excluded])[0] for one in plan.queries()]
     taken: set[int] = set()

@@ -12,6 +12,7 @@ label       offsets int64 [n + 1], utf8: one text an entity, empty where it has 
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -120,6 +121,15 @@ def packed(mask: Bool[npt.NDArray[np.bool_], " n"]) -> UInt8[npt.NDArray[np.uint
     """A mask as a packed bitmap."""
     bits: npt.NDArray[np.uint8] = np.packbits(mask, bitorder="little")
     return bits
+
+
+def seconds_of(text: str) -> float | None:
+    """A date, perhaps with a time of day, as seconds since 1970; without a zone one of UTC. None for other text."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def concatenated(texts: list[bytes]) -> tuple[Int64[npt.NDArray[np.int64], " n_plus_1"], Any]:

@@ -23,7 +23,8 @@ TwhinError
 │   ├── BundlesReadOnly        versions may be read here but not published
 │   └── BundlesBusy            another process is publishing
 ├── QueryError                 a search that cannot be run                      HTTP 422
-│   └── EntityUnknown                                                           HTTP 404
+│   ├── EntityUnknown                                                           HTTP 404
+│   └── FilterInvalid          a filter that does not fit the version's attributes
 └── StateError                 the store of live engagements                    HTTP 503, exit 6
 
 A message says what was found, what was expected and what to do. The HTTP status of each code is set
@@ -179,6 +180,16 @@ class EntityUnknown(QueryError):
     """The id is not in this version."""
 
     code = "entity_not_found"
+
+
+class FilterInvalid(QueryError):
+    """A filter names an attribute that is not there, or compares it with a value of a wrong type, at `pointer`."""
+
+    code = "filter_invalid"
+
+    def __init__(self, pointer: str, message: str) -> None:
+        super().__init__(message)
+        self.pointer = pointer
 
 
 class StateError(TwhinError):

@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bundle.errors import UsageError
 from cli.output import JsonFlag, emit, line, printable, table
 from cli.versions import BundlesOption, path_of
 
 if TYPE_CHECKING:
+    from recommend.filters import Filter
     from recommend.types import Slate
 
 
@@ -18,6 +20,10 @@ def recommend(
     strategy: Annotated[str, typer.Option(help="A strategy of the version; auto is its default.")] = "auto",
     relation: Annotated[
         str | None, typer.Option(help="The relation to rank by; the version's default otherwise.")
+    ] = None,
+    condition: Annotated[
+        str | None,
+        typer.Option("--filter", help='Which candidates are allowed, as JSON: \'{"attribute": "price", "lt": 20}\'.'),
     ] = None,
     version: Annotated[str, typer.Option(help="A version's name, `latest` or `current`.")] = "current",
     explain: Annotated[
@@ -30,9 +36,21 @@ def recommend(
     from recommend.types import RecommendRequest
 
     path = path_of(bundles, version)
-    request = RecommendRequest(user=user, k=k, strategy=strategy, relation=relation)
+    request = RecommendRequest(user=user, k=k, strategy=strategy, relation=relation, filter=_filter_of(condition))
     slate = open_recommender(path).recommend(request)
     emit(_answer(user, slate, explain), as_json, lambda: _show(user, slate, explain))
+
+
+def _filter_of(text: str | None) -> "Filter | None":
+    """The filter that `text` spells. Raises UsageError."""
+    import msgspec
+
+    from recommend.filters import Filter
+
+    try:
+        return None if text is None else msgspec.json.decode(text, type=Filter)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UsageError(f"--filter: {error}. docs/recommending.md shows what it takes.") from error
 
 
 def _answer(user: str, slate: "Slate", explain: bool) -> dict[str, object]:

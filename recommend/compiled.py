@@ -1,8 +1,8 @@
 """Requests answered by the compiled engine: a version as it sees it, and the two calls that make an answer.
 
 The functions of `plan`, `slate`, `merge` and `rescoring` are the judge of what comes out, and answer what is not
-covered here: requests to be explained, types without an index, answers that need more popular candidates than are
-stored, everything where there is no engine.
+covered here: requests with a filter or to be explained, types without an index, answers that need more popular
+candidates than are stored, everything where there is no engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -83,6 +83,7 @@ class Question(msgspec.Struct, frozen=True):
     queries: Float32[npt.NDArray[np.float32], "q width"]
     excluded: Int32[npt.NDArray[np.int32], " n"]
     arguments: Arguments
+    eligible: None = None  # requests with a filter are not the engine's
 
 
 class _OneSpace:

@@ -10,6 +10,8 @@ from bundle.layout import ListQuery
 from bundle.manifest import QueryWeights, Strategy
 from bundle.space import CandidateLists, Relation, Space
 from bundle.strategies import default_strategies
+from index.search.eligible import Bitmap
+from recommend.filters import FilterCache
 from recommend.profile import Profile, known_rows, profile_of_newcomer, profile_of_row, row_of
 from recommend.queries import Queries, build_queries, effective_weights
 from recommend.types import (
@@ -53,6 +55,11 @@ class Plan(msgspec.Struct, frozen=True):
         return self.relation.entry.target
 
     @property
+    def eligible(self) -> Bitmap | None:
+        """The rows that the request's filter keeps."""
+        return self.exclusions.eligible
+
+    @property
     def reach(self) -> int:
         """How many candidates a query looks for: k, or as many as the strategy rescores."""
         rescoring = self.strategy.rescoring
@@ -70,7 +77,7 @@ def strategies_of(space: Space) -> dict[str, Strategy]:
     return {**STANDARD, **space.entry.strategies}
 
 
-def make_plan(space: Space, request: RecommendRequest, live: LiveEdges) -> Plan:
+def make_plan(space: Space, request: RecommendRequest, live: LiveEdges, filters: FilterCache) -> Plan:
     """Plan the answer to `request` in `space`. Raises QueryError for a name this space has not, or k < 1."""
     if request.k < 1:
         raise QueryError(f"k is {request.k}; it must be at least 1")
@@ -83,6 +90,10 @@ def make_plan(space: Space, request: RecommendRequest, live: LiveEdges) -> Plan:
     n_modes = modes_wanted(space, strategy, request.modes)
     profile = profile_of_row(space, relation, row, edges, n_modes, request.followers)
     exclusions = _exclusions(space, relation, profile, edges, request.exclude, request.exclude_seen)
+    if request.filter is not None:
+        candidates = space.entities[relation.entry.target]
+        eligible = filters.bitmap(space, relation, candidates, request.filter)
+        exclusions = msgspec.structs.replace(exclusions, eligible=eligible)
     return _plan(space, relation, profile, exclusions, name, strategy, request.k, request.depth)
 
 

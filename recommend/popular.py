@@ -8,6 +8,7 @@ import numpy.typing as npt
 from jaxtyping import Int64
 
 from bundle.space import Relation
+from index.search.eligible import rows_of
 from recommend.types import NO_MODE, NO_PICKS, POPULAR, Exclusions, Picks
 
 # Candidates that are compared with the exclusions at a time: a slate seldom needs more.
@@ -35,7 +36,8 @@ def _eligible(relation: Relation, exclusions: Exclusions) -> Iterator[int]:
     yield from _kept(relation.popular.astype(np.int64), exclusions)
     if len(relation.popular) < len(relation.sources):
         degrees = relation.sources.degrees()
-        rest = np.setdiff1d(np.arange(len(degrees)), relation.popular)
+        eligible = np.arange(len(degrees)) if exclusions.eligible is None else rows_of(exclusions.eligible)
+        rest = np.setdiff1d(eligible, relation.popular)
         yield from _kept(rest[np.argsort(-degrees[rest], kind="stable")], exclusions)
 
 

@@ -16,6 +16,7 @@ from bundle.space import Bundle, Space
 from engine import available
 from index.search.protocol import Hits, Searcher
 from recommend.compiled import Compiled, Pieces, Question, Served
+from recommend.filters import FilterCache
 from recommend.plan import Plan, make_plan, plan_newcomer, plan_user
 from recommend.protocol import Lists, Users
 from recommend.slate import popular_slate, slate_from_hits, slate_from_lists
@@ -33,7 +34,7 @@ EXCLUDED_STEP = 64
 
 
 class Recommender:
-    """Answers from one version. Keeps nothing of a request; safe to share between threads.
+    """Answers from one version. Keeps nothing of a request but what its filter came to; safe to share between threads.
 
     `searchers` are keyed by space and candidate type. `encode` makes of a stored candidate what the asker's answers
     show; without it slates have rows and scores alone. `pieces` are what stands around the parts of a candidate there:
@@ -50,6 +51,7 @@ class Recommender:
         self.bundle = bundle
         self._compiled = Compiled(bundle, pieces, frozenset(searchers)) if pieces and available() else None
         self._searchers = searchers
+        self.filters = FilterCache()
         self._head_of = lru_cache(maxsize=HEADS_KEPT)(partial(read_head, bundle, encode))
 
     def recommend(self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES) -> Slate:
@@ -64,7 +66,8 @@ class Recommender:
 
         Raises QueryError for a request that this version cannot answer.
         """
-        found = None if self._compiled is None or explain else self._compiled.ask(request, live)
+        plain = request.filter is None and not explain
+        found = self._compiled.ask(request, live) if self._compiled is not None and plain else None
         if found is not None:
             return found
         plan = self.plan(request, live)
@@ -100,7 +103,7 @@ class Recommender:
 
     def plan(self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES) -> Plan:
         """What will be looked for; cheap. Raises QueryError, so that `search` need not."""
-        plan = make_plan(self.bundle.space(request.space), request, live)
+        plan = make_plan(self.bundle.space(request.space), request, live, self.filters)
         if not plan.popular:
             self.searcher(plan.space.name, plan.candidate_type)
         return plan
@@ -150,6 +153,7 @@ class Recommender:
                     first.reach,
                     depth=first.depth,
                     exclude=each,
+                    eligible=first.eligible,
                 )
             )
             for position in group:
@@ -172,8 +176,9 @@ def _together(asked: Sequence[Plan | Question], excluded: Sequence[Excluded]) ->
     A searcher looks as far for all queries of a call as the one with the most exclusions needs, so users with
     very many are searched apart from those with few.
     """
-    groups: dict[tuple[str, str, int, int | None, int], list[int]] = {}
+    groups: dict[tuple[str, str, int, int | None, int, int], list[int]] = {}
     for position, (plan, rows) in enumerate(zip(asked, excluded, strict=True)):
         step = (len(rows) // EXCLUDED_STEP).bit_length()
-        groups.setdefault((plan.space.name, plan.candidate_type, plan.reach, plan.depth, step), []).append(position)
+        key = (plan.space.name, plan.candidate_type, plan.reach, plan.depth, step, id(plan.eligible))
+        groups.setdefault(key, []).append(position)
     return list(groups.values())

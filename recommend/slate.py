@@ -83,7 +83,7 @@ def _slate(
 
 def _popular(plan: Plan, picks: Picks) -> Picks:
     """Popular candidates for the places that are left, none if everyone eligible is in the slate already."""
-    eligible = len(plan.space.entities[plan.candidate_type]) - plan.exclusions.count()
+    eligible = plan.exclusions.left_of(len(plan.space.entities[plan.candidate_type]))
     missing = min(plan.k, eligible) - len(picks)
     return popular_picks(plan.relation, plan.exclusions, max(0, missing), frozenset(picks.rows))
 

@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float32, Int32, Int64, Integer
 from bundle.ids import ABSENT, IdTable
 from bundle.manifest import QueryWeights
 from bundle.space import Space
+from index.search.eligible import Bitmap, count_of, has
+from recommend.filters import Filter
 
 Rows: TypeAlias = Int64[npt.NDArray[np.int64], " n"]
 
@@ -90,7 +92,7 @@ class RecommendRequest(msgspec.Struct, frozen=True):
 
     `engagements` are edges of this request alone: they represent a user nobody has seen, or add to one
     who is known. `followers` have an edge of the relation to the user, besides those that training knows. `depth`
-    overrides how far the searcher looks.
+    overrides how far the searcher looks. `filter` says which candidates are allowed.
     """
 
     user: str | None = None
@@ -106,6 +108,7 @@ class RecommendRequest(msgspec.Struct, frozen=True):
     exclude_seen: bool = True
     depth: int | None = None
     followers: tuple[str, ...] = ()
+    filter: Filter | None = None
 
 
 class Picks(msgspec.Struct, frozen=True):
@@ -167,14 +170,19 @@ NO_MODES = Modes(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
 
 
 class Exclusions(msgspec.Struct, frozen=True):
-    """Rows that must not be in the answer: `seen` ascending (often a long mapped row), `others` a few more."""
+    """Rows that must not be in the answer: `seen` ascending (often a long mapped row), `others` a few more, and where
+    the request has a filter all that its bitmap does not keep.
+    """
 
     seen: Int64[npt.NDArray[np.int64], " seen"]
     others: tuple[int, ...]
+    eligible: Bitmap | None = None
 
     def keeps(self, rows: Integer[npt.NDArray[np.integer], " n"]) -> Bool[npt.NDArray[np.bool_], " n"]:
         """True for each of `rows` that may be in the answer."""
         kept = ~in_sorted(rows, self.seen)
+        if self.eligible is not None:
+            kept &= has(self.eligible, rows)
         if len(self.others) > FEW:
             return kept & ~np.isin(rows, self.others)
         for row in self.others:
@@ -183,18 +191,25 @@ class Exclusions(msgspec.Struct, frozen=True):
 
     def among(self, columns: Iterable[Sequence[int]]) -> set[int]:
         """Those of them that are in `columns`; where they are few simply all of them, which is faster."""
-        if len(self.seen) <= MANY:
+        if len(self.seen) <= MANY and self.eligible is None:
             return {*self.seen.tolist(), *self.others}
         rows = np.fromiter(chain.from_iterable(columns), dtype=np.int64)
         return set(rows[~self.keeps(rows)].tolist())
 
     def rows(self) -> Int64[npt.NDArray[np.int64], " n"]:
-        """All of them, perhaps one of them twice, in no order."""
+        """Those that are listed, perhaps one of them twice, in no order: a search gets the bitmap beside them."""
         return np.concatenate([self.seen, np.array(self.others, dtype=np.int64)])
 
     def count(self) -> int:
-        """How many different rows they are."""
+        """How many different rows are listed."""
         return len(np.unique(self.rows()))
+
+    def left_of(self, n: int) -> int:
+        """How many of `n` rows may be in the answer."""
+        if self.eligible is None:
+            return n - self.count()
+        listed = np.unique(self.rows())
+        return count_of(self.eligible) - int(np.count_nonzero(has(self.eligible, listed)))
 
 
 def in_sorted(

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from bundle.errors import BundleError, BundleNotFound, StateError, TwhinError
+from bundle.errors import BundleError, BundleNotFound, FilterInvalid, StateError, TwhinError
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -33,6 +33,7 @@ STATUS: Mapping[str, int] = {
     "host_unknown": 421,
     "invalid": 422,
     "query_invalid": 422,
+    "filter_invalid": 422,
     "head_too_large": 431,
     "internal": 500,
     "overloaded": 503,
@@ -142,6 +143,8 @@ def problem_of(error: Exception) -> Problem:
         return Problem(error.code, "that version is not kept here; /v1/info lists the ones that are")
     if isinstance(error, BundleError):
         return Problem(error.code, "that version cannot be served; /v1/info and the log say why")
+    if isinstance(error, FilterInvalid):
+        return Problem(error.code, str(error), (Violation(error.pointer, str(error)),))
     if isinstance(error, StateError):
         return Problem(error.code, str(error), headers={"retry-after": "1"})
     return Problem(error.code if error.code in STATUS else "internal", str(error))
@@ -153,21 +156,23 @@ def problem_of_status(status: int) -> Problem:
     return Problem(code or "internal", "no such path" if status == 404 else TITLES.get(status, "error"))
 
 
-def problem_of_decoding(error: Exception, body: type) -> Problem:
-    """What is wrong with a body that msgspec refused as a `body`, without a word of the body itself."""
+def problem_of_decoding(error: Exception, body: type, at: str = "") -> Problem:
+    """What is wrong with a body that msgspec refused as a `body`, without a word of the body itself; `at` is where in a
+    request it stands.
+    """
     if not isinstance(error, msgspec.ValidationError):
-        return Problem("malformed", "the body must be one JSON document in UTF-8")
+        return Problem("malformed", f"{at or 'the body'} must be one JSON document in UTF-8")
     text, _, path = str(error).partition(" - at `")
     if text.startswith("Object contains unknown field"):
         text = f"an unknown field; there are: {', '.join(_fields_at(path, body))}"
     elif text.startswith("Invalid"):
         text = "not one of the values allowed here"
-    return invalid(_pointer(path.rstrip("`")), text)
+    return invalid(at + _pointer(path.rstrip("`")), text)
 
 
 def _fields_at(path: str, body: type) -> list[str]:
     """The fields of `body`, or of the objects in its list that `path` leads into, as in `$.pairs[0]`."""
-    name = path.partition(".")[2].partition("[")[0]
+    name = path.partition(".")[2].partition("[")[0].partition(".")[0]
     for field in msgspec.structs.fields(body):
         if field.encode_name == name:
             body = _struct_in(field.type) or body

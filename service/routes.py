@@ -113,6 +113,7 @@ RECOMMEND_QUERY = {
     "modes": "how many interests at most",
     "exclude": "ids to leave out; given again they add up, and one value may list several, comma separated",
     "exclude_seen": "false lets already followed entities back in",
+    "filter": "which candidates are allowed, as JSON",
     "explain": "true shows where each candidate came from",
     "space": SPACE,
 }

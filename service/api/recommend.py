@@ -7,8 +7,10 @@ import msgspec
 
 from bundle.errors import QueryError
 from bundle.ids import ABSENT
-from bundle.space import EntityTable, Space
+from bundle.space import EntityTable, Relation, Space
+from index.search.eligible import Bitmap
 from recommend.compiled import Served
+from recommend.filters import Filter
 from recommend.plan import choose_relation
 from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
 from service.api.answers import answer_of, batch_item
@@ -22,6 +24,7 @@ from service.wire.recommend import BatchAnswer, BatchBody, Engagement, Recommend
 
 _body = msgspec.json.Decoder(RecommendBody)
 _batch = msgspec.json.Decoder(BatchBody)
+_filter = msgspec.json.Decoder(Filter)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -43,11 +46,25 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     space = loaded.bundle.space(body.space)
     request = request_of(body, None if body.user is None else text_of(body.user), space)
     degraded: list[str] = []
-    live = await call.runtime.live(choose_relation(space, request).entry.source, request.user, degraded)
+    relation = choose_relation(space, request)
+    await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
+    live = await call.runtime.live(relation.entry.source, request.user, degraded)
     asked = loaded.recommender.ask(request, live, explain=body.explain)
     slate = asked if isinstance(asked, Slate | Served) else (await _search(call, loaded, [asked], degraded))[0]
     _count(call, slate)
     return Reply(_encode(answer_of(slate, degraded, call.request_id, explain=body.explain)))
+
+
+async def compiled(
+    loaded: Loaded, space: Space, relation: Relation | None, table: EntityTable, condition: Filter | None
+) -> Bitmap | None:
+    """The bitmap of a filter, made beside the event loop where it is not at hand. Raises FilterInvalid."""
+    filters = loaded.recommender.filters
+    if condition is None:
+        return None
+    if filters.holds(space, relation, table, condition):
+        return filters.bitmap(space, relation, table, condition)
+    return await asyncio.to_thread(filters.bitmap, space, relation, table, condition)
 
 
 async def _search(call: Call, loaded: Loaded, plans: list[Asked], degraded: list[str]) -> list[Answer]:
@@ -75,6 +92,9 @@ async def recommend_batch(call: Call) -> Reply:
     space = loaded.bundle.space(body.space)
     users = texts_of(body.users)
     degraded: list[str] = []
+    if body.filter is not None:
+        relation = choose_relation(space, request_of(body, None, space))
+        await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
     # At once: one user after the other, a store at a distance would be asked as many round trips as there are users.
     asking = (_ask(call, loaded, request_of(body, user, space), space, degraded) for user in users)
     asked = await asyncio.gather(*asking)
@@ -134,6 +154,7 @@ def request_of(body: RecommendBody | BatchBody, user: str | None, space: Space) 
         exclude=tuple(texts_of(body.exclude)),
         exclude_seen=body.exclude_seen,
         followers=tuple(texts_of(body.followers)) if isinstance(body, RecommendBody) else (),
+        filter=body.filter,
     )
 
 
@@ -149,16 +170,28 @@ def _edges_of(engagements: Sequence[Engagement], default: str) -> LiveEdges:
 
 def _body_of_query(call: Call) -> RecommendBody:
     """The query parameters as a body: numbers and truth values are spelt as in JSON."""
+    given = call.query()
+    condition = given.pop("filter", None)
     try:
-        body = msgspec.convert({**call.query(), "user": call.ids["user"]}, RecommendBody, strict=False)
+        body = msgspec.convert({**given, "user": call.ids["user"]}, RecommendBody, strict=False)
     except msgspec.ValidationError as error:
         raise problem_of_decoding(error, RecommendBody) from None
+    if condition is not None:
+        body.filter = _filter_of(condition)
     excluded = call.values("exclude")
     if excluded:
         space = call.runtime.versions.serving().bundle.space(body.space)
         relation = choose_relation(space, request_of(body, None, space))
         body.exclude = _ids_named(space.entities[relation.entry.target], excluded)
     return body
+
+
+def _filter_of(text: str) -> Filter:
+    """The filter that a parameter holds as JSON."""
+    try:
+        return _filter.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise problem_of_decoding(error, Filter, "/filter") from None
 
 
 def _ids_named(table: EntityTable, values: list[str]) -> list[str | int]:

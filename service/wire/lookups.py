@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from recommend.filters import Filter
 from service.wire.common import Answer, AnyId, Encoding, Id, Name, Request
 from service.wire.recommend import Count
 
@@ -112,6 +113,7 @@ class SimilarBody(Request):
     candidate_type: Name | None = None
     k: Count = 20
     exclude: list[AnyId] = []
+    filter: Filter | None = None
     space: Name | None = None
 
 

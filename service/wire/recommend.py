@@ -4,6 +4,7 @@ from typing import Annotated
 
 import msgspec
 
+from recommend.filters import Filter
 from service.wire.common import Answer, AnyId, Id, ItemError, Name, Request
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -19,7 +20,8 @@ class Engagement(Request):
 class RecommendBody(Request):
     """Who is asked for, what is wanted, and what is not. `user`, inline `engagements`, or both.
 
-    `followers` already have an edge of the relation to the user: of somebody new only the client knows them.
+    `followers` already have an edge of the relation to the user: of somebody new only the client knows them. `filter`
+    says which candidates are allowed.
     """
 
     user: Id | None = None
@@ -34,6 +36,7 @@ class RecommendBody(Request):
     exclude: list[AnyId] = []
     exclude_seen: bool = True
     explain: bool = False
+    filter: Filter | None = None
     space: Name | None = None
 
 
@@ -102,6 +105,7 @@ class BatchBody(Request):
     modes: Count | None = None
     exclude: list[AnyId] = []
     exclude_seen: bool = True
+    filter: Filter | None = None
     space: Name | None = None
 
 

@@ -70,6 +70,8 @@ def _empty(name: str, ask: str, body: Any = None) -> Request:
 
 
 EVENT = {"id": "e-1", "user": "101", "target": "jazz-07", "at": 1_700_000_000}
+FILTER = {"min_in_degree": 3, "not": {"ids": ["jazz-06", "jazz-05"]}}
+NONSENSE = {"attribute": "nonsense", "is": 1}
 OPEN = [
     _open("recommend", "POST /recommend", {"user": "101", "k": 3}),
     _open("recommend-v1", "POST /v1/recommend", {"user": "101", "k": 3}),
@@ -85,6 +87,9 @@ OPEN = [
     _open("recommend-excluding", "POST /recommend", {"user": "101", "k": 3, "exclude": ["jazz-06"]}),
     _open("recommend-seen", "POST /recommend", {"user": "101", "k": 3, "exclude_seen": False}),
     _open("recommend-short", "POST /recommend", {"user": "101", "k": 40}),
+    _open("recommend-filtered", "POST /recommend", {"user": "101", "k": 3, "filter": FILTER}),
+    _open("recommend-filter-unknown", "POST /recommend", {"user": "101", "filter": {"all": [NONSENSE]}}),
+    _open("recommend-filter-field", "POST /recommend", {"user": "101", "filter": {"not": {"nonsense": 1}}}),
     _open("recommend-nobody", "POST /recommend", {}),
     _open("recommend-k-0", "POST /recommend", {"user": "101", "k": 0}),
     _open("recommend-k-2000", "POST /recommend", {"user": "101", "k": 2000}),

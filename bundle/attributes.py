@@ -10,9 +10,9 @@ category    offsets, utf8: the distinct values, ascending by bytes; indptr int64
 label       offsets int64 [n + 1], utf8: one text an entity, empty where it has none
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -30,6 +30,9 @@ KINDS: tuple[AttributeKind, ...] = get_args(AttributeKind)
 ScalarKind = Literal["number", "boolean", "timestamp"]
 SCALARS: dict[str, type[np.generic]] = {"number": np.float64, "boolean": np.uint8, "timestamp": np.int64}
 MAX_NAME_CHARACTERS = 256
+_MOMENT = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?)\d*(?: ?(?:Z|UTC|([+-])(\d\d):?(\d\d)))?)?", re.ASCII
+)
 # Maps a part of an attribute, its dtype and its shape (None: any) to the array.
 Open = Callable[..., AnyArray]
 
@@ -125,11 +128,16 @@ def packed(mask: Bool[npt.NDArray[np.bool_], " n"]) -> UInt8[npt.NDArray[np.uint
 
 def seconds_of(text: str) -> float | None:
     """A date, perhaps with a time of day, as seconds since 1970; without a zone one of UTC. None for other text."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+    parts = _MOMENT.fullmatch(text)
+    if parts is None:
         return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    date, time, sign, hours, minutes = parts.groups()
+    try:
+        moment = np.datetime64(f"{date}T{time or '00:00'}").astype("datetime64[ms]")
+    except ValueError:  # the 31st of February
+        return None
+    east = 0 if sign is None else (3600 * int(hours) + 60 * int(minutes)) * (1 if sign == "+" else -1)
+    return int(moment.astype(np.int64)) / 1000 - east
 
 
 def concatenated(texts: list[bytes]) -> tuple[Int64[npt.NDArray[np.int64], " n_plus_1"], Any]:

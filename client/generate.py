@@ -9,6 +9,7 @@ fields are passed over, and a field that the first release did not have (`baseli
 
 import argparse
 import json
+import keyword
 import re
 import subprocess
 import sys
@@ -217,6 +218,8 @@ def types(document: Schema, baseline: Mapping[str, list[str]]) -> str:
     lines += [f"__all__ = {json.dumps(sorted(schemas))}"]
     for name in _in_order(schemas):
         options = "kw_only=True, omit_defaults=True" if name in bodies else "kw_only=True, frozen=True"
+        renamed = {f"{field}_": field for field in schemas[name]["properties"] if keyword.iskeyword(field)}
+        options += f", rename={json.dumps(renamed)}" if renamed else ""
         lines += [
             "",
             "",
@@ -228,13 +231,14 @@ def types(document: Schema, baseline: Mapping[str, list[str]]) -> str:
 
 
 def _in_order(schemas: Schemas) -> list[str]:
-    """The names, a schema after those that it refers to."""
+    """The names, a schema after those that it refers to; one may refer to itself."""
     ordered: dict[str, None] = {}
 
     def place(name: str) -> None:
         if name not in ordered:
             for reference in _references(schemas[name]):
-                place(reference.rpartition("/")[2])
+                if (target := reference.rpartition("/")[2]) != name:
+                    place(target)
             ordered[name] = None
 
     for name in schemas:
@@ -244,15 +248,19 @@ def _in_order(schemas: Schemas) -> list[str]:
 
 def _fields(name: str, schema: Schema, sending: bool, baseline: Mapping[str, list[str]]) -> Iterator[str]:
     for field, about in schema["properties"].items():
+        python = f"{field}_" if keyword.iskeyword(field) else field
         kind = _python(about, sending=sending)
+        itself = re.search(rf"\b{name}\b", kind) is not None
+        if itself:
+            kind = f'"{_optional(kind) if sending else kind}"'
         if field in schema["required"] and (sending or field in baseline.get(name, schema["required"])):
-            yield f"    {field}: {kind}"
+            yield f"    {python}: {kind}"
         elif sending:
-            yield f"    {field}: {_optional(kind)} = None"
+            yield f"    {python}: {kind if itself else _optional(kind)} = None"
         elif "default" in about and field not in schema["required"]:
-            yield f"    {field}: {kind} = {about['default']!r}"
+            yield f"    {python}: {kind} = {about['default']!r}"
         else:
-            yield f"    {field}: {kind} | msgspec.UnsetType = msgspec.UNSET"
+            yield f"    {python}: {kind} | msgspec.UnsetType = msgspec.UNSET"
 
 
 def _docstring(text: str, indent: str = "    ") -> str:

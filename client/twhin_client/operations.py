@@ -64,6 +64,7 @@ class SyncOperations:
         exclude: Iterable[str | int] | None = None,
         exclude_seen: bool | None = None,
         explain: bool | None = None,
+        filter: types.Filter | Mapping[str, Any] | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
@@ -85,6 +86,7 @@ class SyncOperations:
                 exclude=exclude,
                 exclude_seen=exclude_seen,
                 explain=explain,
+                filter=filter,
                 space=space,
             ),
             timeout,
@@ -103,6 +105,7 @@ class SyncOperations:
         modes: int | None = None,
         exclude: Iterable[str | int] | None = None,
         exclude_seen: bool | None = None,
+        filter: str | None = None,
         explain: bool | None = None,
         space: str | None = None,
         timeout: float | None = None,
@@ -111,8 +114,9 @@ class SyncOperations:
         how they are found; auto by default. `relation`: the relation they are ranked by. `candidate_type`:
         the type of the candidates. `user_type`: the type of the user. `modes`: how many interests at most.
         `exclude`: ids to leave out; given again they add up, and one value may list several, comma separated.
-        `exclude_seen`: false lets already followed entities back in. `explain`: true shows where each
-        candidate came from. `space`: the embedding space; the version's first one by default.
+        `exclude_seen`: false lets already followed entities back in. `filter`: which candidates are allowed,
+        as JSON. `explain`: true shows where each candidate came from. `space`: the embedding space; the
+        version's first one by default.
         """
         answer: types.RecommendAnswer = self._call(
             RECOMMEND_USER,
@@ -126,6 +130,7 @@ class SyncOperations:
                 "modes": modes,
                 "exclude": exclude,
                 "exclude_seen": exclude_seen,
+                "filter": filter,
                 "explain": explain,
                 "space": space,
             },
@@ -146,6 +151,7 @@ class SyncOperations:
         modes: int | None = None,
         exclude: Iterable[str | int] | None = None,
         exclude_seen: bool | None = None,
+        filter: types.Filter | Mapping[str, Any] | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.BatchAnswer:
@@ -164,6 +170,7 @@ class SyncOperations:
                 modes=modes,
                 exclude=exclude,
                 exclude_seen=exclude_seen,
+                filter=filter,
                 space=space,
             ),
             timeout,
@@ -286,6 +293,7 @@ class SyncOperations:
         candidate_type: str | None = None,
         k: int | None = None,
         exclude: Iterable[str | int] | None = None,
+        filter: types.Filter | Mapping[str, Any] | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.SimilarAnswer:
@@ -295,7 +303,14 @@ class SyncOperations:
             (),
             None,
             types.SimilarBody(
-                type=type, id=id, vector=vector, candidate_type=candidate_type, k=k, exclude=exclude, space=space
+                type=type,
+                id=id,
+                vector=vector,
+                candidate_type=candidate_type,
+                k=k,
+                exclude=exclude,
+                filter=filter,
+                space=space,
             ),
             timeout,
         )
@@ -409,6 +424,7 @@ class AsyncOperations:
         exclude: Iterable[str | int] | None = None,
         exclude_seen: bool | None = None,
         explain: bool | None = None,
+        filter: types.Filter | Mapping[str, Any] | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
@@ -430,6 +446,7 @@ class AsyncOperations:
                 exclude=exclude,
                 exclude_seen=exclude_seen,
                 explain=explain,
+                filter=filter,
                 space=space,
             ),
             timeout,
@@ -448,6 +465,7 @@ class AsyncOperations:
         modes: int | None = None,
         exclude: Iterable[str | int] | None = None,
         exclude_seen: bool | None = None,
+        filter: str | None = None,
         explain: bool | None = None,
         space: str | None = None,
         timeout: float | None = None,
@@ -456,8 +474,9 @@ class AsyncOperations:
         how they are found; auto by default. `relation`: the relation they are ranked by. `candidate_type`:
         the type of the candidates. `user_type`: the type of the user. `modes`: how many interests at most.
         `exclude`: ids to leave out; given again they add up, and one value may list several, comma separated.
-        `exclude_seen`: false lets already followed entities back in. `explain`: true shows where each
-        candidate came from. `space`: the embedding space; the version's first one by default.
+        `exclude_seen`: false lets already followed entities back in. `filter`: which candidates are allowed,
+        as JSON. `explain`: true shows where each candidate came from. `space`: the embedding space; the
+        version's first one by default.
         """
         answer: types.RecommendAnswer = await self._call(
             RECOMMEND_USER,
@@ -471,6 +490,7 @@ class AsyncOperations:
                 "modes": modes,
                 "exclude": exclude,
                 "exclude_seen": exclude_seen,
+                "filter": filter,
                 "explain": explain,
                 "space": space,
             },
@@ -491,6 +511,7 @@ class AsyncOperations:
         modes: int | None = None,
         exclude: Iterable[str | int] | None = None,
         exclude_seen: bool | None = None,
+        filter: types.Filter | Mapping[str, Any] | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.BatchAnswer:
@@ -509,6 +530,7 @@ class AsyncOperations:
                 modes=modes,
                 exclude=exclude,
                 exclude_seen=exclude_seen,
+                filter=filter,
                 space=space,
             ),
             timeout,
@@ -631,6 +653,7 @@ class AsyncOperations:
         candidate_type: str | None = None,
         k: int | None = None,
         exclude: Iterable[str | int] | None = None,
+        filter: types.Filter | Mapping[str, Any] | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.SimilarAnswer:
@@ -640,7 +663,14 @@ class AsyncOperations:
             (),
             None,
             types.SimilarBody(
-                type=type, id=id, vector=vector, candidate_type=candidate_type, k=k, exclude=exclude, space=space
+                type=type,
+                id=id,
+                vector=vector,
+                candidate_type=candidate_type,
+                k=k,
+                exclude=exclude,
+                filter=filter,
+                space=space,
             ),
             timeout,
         )

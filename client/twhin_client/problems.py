@@ -24,6 +24,7 @@ __all__ = [
     "BundlesReadOnly",
     "DeadlineExceeded",
     "EntityNotFound",
+    "FilterInvalid",
     "Forbidden",
     "GateRefused",
     "HeadTooLarge",
@@ -172,6 +173,12 @@ class QueryInvalid(Unprocessable):
     code = "query_invalid"
 
 
+class FilterInvalid(Unprocessable):
+    """Status 422, code `filter_invalid`."""
+
+    code = "filter_invalid"
+
+
 class HeadTooLarge(RequestRefused):
     """Status 431, code `head_too_large`."""
 
@@ -231,6 +238,7 @@ BY_CODE: Mapping[str, type[Problem]] = {
     "host_unknown": HostUnknown,
     "invalid": Invalid,
     "query_invalid": QueryInvalid,
+    "filter_invalid": FilterInvalid,
     "head_too_large": HeadTooLarge,
     "internal": Internal,
     "overloaded": Overloaded,

@@ -24,6 +24,7 @@ __all__ = [
     "Explanation",
     "FeaturesAnswer",
     "FeaturesBody",
+    "Filter",
     "ForgottenAnswer",
     "Interest",
     "InterestsAnswer",
@@ -56,9 +57,34 @@ class Engagement(msgspec.Struct, kw_only=True, omit_defaults=True):
     relation: str | None = None
 
 
+class Filter(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"not_": "not", "is_": "is", "in_": "in"}):
+    """A condition on candidates; all that it says must hold. `all`, `any` and `not` combine conditions.
+    `attribute` names what `is`, `in`, `gt`, `gte`, `lt`, `lte` and `exists` compare: of several categories
+    one is enough. `ids` are the only ones allowed. `newer_than` compares the time attribute (`attribute`
+    where there are several), `min_in_degree` the edges of `relation`, by default the one asked for.
+    """
+
+    all: "Iterable[Filter | Mapping[str, Any]] | None" = None
+    any: "Iterable[Filter | Mapping[str, Any]] | None" = None
+    not_: "Filter | Mapping[str, Any] | None" = None
+    attribute: str | None = None
+    is_: str | int | float | bool | None = None
+    in_: Iterable[str | int | float | bool] | None = None
+    gt: str | int | float | None = None
+    gte: str | int | float | None = None
+    lt: str | int | float | None = None
+    lte: str | int | float | None = None
+    exists: bool | None = None
+    ids: Iterable[str | int] | None = None
+    newer_than: str | int | float | None = None
+    min_in_degree: int | None = None
+    relation: str | None = None
+
+
 class RecommendBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Who is asked for, what is wanted, and what is not. `user`, inline `engagements`, or both. `followers`
-    already have an edge of the relation to the user: of somebody new only the client knows them.
+    already have an edge of the relation to the user: of somebody new only the client knows them. `filter`
+    says which candidates are allowed.
     """
 
     user: str | int | None = None
@@ -73,6 +99,7 @@ class RecommendBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     exclude: Iterable[str | int] | None = None
     exclude_seen: bool | None = None
     explain: bool | None = None
+    filter: Filter | Mapping[str, Any] | None = None
     space: str | None = None
 
 
@@ -142,6 +169,7 @@ class BatchBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     modes: int | None = None
     exclude: Iterable[str | int] | None = None
     exclude_seen: bool | None = None
+    filter: Filter | Mapping[str, Any] | None = None
     space: str | None = None
 
 
@@ -312,6 +340,7 @@ class SimilarBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     candidate_type: str | None = None
     k: int | None = None
     exclude: Iterable[str | int] | None = None
+    filter: Filter | Mapping[str, Any] | None = None
     space: str | None = None
 
 

@@ -6,7 +6,26 @@ export interface Engagement {
   relation?: string | null;
 }
 
-/** Who is asked for, what is wanted, and what is not. `user`, inline `engagements`, or both. `followers` already have an edge of the relation to the user: of somebody new only the client knows them. */
+/** A condition on candidates; all that it says must hold. `all`, `any` and `not` combine conditions. `attribute` names what `is`, `in`, `gt`, `gte`, `lt`, `lte` and `exists` compare: of several categories one is enough. `ids` are the only ones allowed. `newer_than` compares the time attribute (`attribute` where there are several), `min_in_degree` the edges of `relation`, by default the one asked for. */
+export interface Filter {
+  all?: Array<Filter> | null;
+  any?: Array<Filter> | null;
+  not?: Filter | null;
+  attribute?: string | null;
+  is?: string | number | boolean | null;
+  in?: Array<string | number | boolean> | null;
+  gt?: string | number | null;
+  gte?: string | number | null;
+  lt?: string | number | null;
+  lte?: string | number | null;
+  exists?: boolean | null;
+  ids?: Array<string | number> | null;
+  newer_than?: string | number | null;
+  min_in_degree?: number | null;
+  relation?: string | null;
+}
+
+/** Who is asked for, what is wanted, and what is not. `user`, inline `engagements`, or both. `followers` already have an edge of the relation to the user: of somebody new only the client knows them. `filter` says which candidates are allowed. */
 export interface RecommendBody {
   user?: string | number | null;
   engagements?: Array<Engagement>;
@@ -20,6 +39,7 @@ export interface RecommendBody {
   exclude?: Array<string | number>;
   exclude_seen?: boolean;
   explain?: boolean;
+  filter?: Filter | null;
   space?: string | null;
 }
 
@@ -79,6 +99,7 @@ export interface BatchBody {
   modes?: number | null;
   exclude?: Array<string | number>;
   exclude_seen?: boolean;
+  filter?: Filter | null;
   space?: string | null;
 }
 
@@ -230,6 +251,7 @@ export interface SimilarBody {
   candidate_type?: string | null;
   k?: number;
   exclude?: Array<string | number>;
+  filter?: Filter | null;
   space?: string | null;
 }
 
@@ -373,6 +395,7 @@ export type ProblemCode =
   | "host_unknown"
   | "invalid"
   | "query_invalid"
+  | "filter_invalid"
   | "head_too_large"
   | "internal"
   | "overloaded"
@@ -395,7 +418,7 @@ export interface Operations {
   recommend_user: {
     method: "GET";
     path: "/v1/recommend/{user}";
-    parameters: { user: string; k?: number; strategy?: string; relation?: string; candidate_type?: string; user_type?: string; modes?: number; exclude?: Array<string | number>; exclude_seen?: boolean; explain?: boolean; space?: string };
+    parameters: { user: string; k?: number; strategy?: string; relation?: string; candidate_type?: string; user_type?: string; modes?: number; exclude?: Array<string | number>; exclude_seen?: boolean; filter?: string; explain?: boolean; space?: string };
     body: undefined;
     answer: RecommendAnswer;
   };

@@ -127,7 +127,13 @@ def test_a_date_is_a_time_of_utc(space: Space) -> None:
     moment = datetime(2024, 3, 1, tzinfo=UTC)
     expected = compiled(space, {"attribute": "joined", "gte": int(moment.timestamp())})
     assert 0 < len(expected) < N_USERS
-    for text in ("2024-03-01", "2024-03-01T00:00:00Z", "2024-03-01T01:00:00+01:00"):
+    for text in (
+        "2024-03-01",
+        "2024-03-01T00:00:00Z",
+        "2024-03-01 00:00 UTC",
+        "2024-03-01T01:00:00.000000+01:00",
+        "2024-02-29T22:30:00 -0130",
+    ):
         assert compiled(space, {"attribute": "joined", "gte": text}) == expected
 
 
@@ -151,6 +157,7 @@ REFUSED = {
     "a range of truth": ({"attribute": "bot", "lt": 1}, "/filter/lt"),
     "a number for truth": ({"attribute": "bot", "is": 1}, "/filter/is"),
     "no date": ({"attribute": "joined", "lt": "yesterday"}, "/filter/lt"),
+    "no such day": ({"attribute": "joined", "lt": "2026-02-31"}, "/filter/lt"),
     "no time": ({"newer_than": "soon"}, "/filter/newer_than"),
     "newer than of a number": ({"newer_than": 1, "attribute": "age"}, "/filter/attribute"),
     "an attribute alone": ({"attribute": "age"}, "/filter/attribute"),

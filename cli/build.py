@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from bundle.manifest import Manifest
     from index.builder.choose import Trial
+    from index.builder.filtered import FilteredSearch
     from index.builder.searchers import ChosenSearcher
     from index.builder.version import BuiltVersion
 
@@ -87,6 +88,8 @@ def _show(built: "BuiltVersion", bundles: Path) -> None:
             for trial in sorted(worth_telling, key=lambda trial: trial.measurement.recall)
         ]
         table(f"Searchers of {each.entity_type}: {recall_in_words(each)}", columns, rows)
+        if each.filtered is not None:
+            line(filtered_in_words(each.filtered))
     for words in defaults_in_words(built.manifest):
         line(words)
     name = built.manifest.version
@@ -98,6 +101,12 @@ def recall_in_words(chosen: "ChosenSearcher") -> str:
     gate, error = chosen.gate, chosen.judgement.standard_error
     margin = gate.measured - gate.floor
     return f"{gate.metric} is {gate.measured:.4f} ± {error:.4f}, floor {gate.floor:g}, margin {margin:+.4f}"
+
+
+def filtered_in_words(filtered: "FilteredSearch") -> str:
+    """Recall and CPU time of a query under filters that keep few."""
+    parts = [f"{share:.1%}: {recall:.3f}, {filtered.cpu_us[share]:.0f} µs" for share, recall in filtered.recall.items()]
+    return f"Under filters that keep so many rows, recall among them and CPU time of a query: {'; '.join(parts)}."
 
 
 def defaults_in_words(manifest: "Manifest") -> "Iterator[str]":

@@ -20,6 +20,7 @@ from bundle.writer import BundleWriter
 from index.builder.choose import Trial, choose, deeper, undecided
 from index.builder.config import BuildConfig
 from index.builder.devices import Device
+from index.builder.filtered import FilteredSearch, measure_filtered
 from index.builder.indexes import write_index
 from index.builder.measure import Measurement, Truth, find_truth, measure
 from index.builder.queries import RealQueries
@@ -39,7 +40,8 @@ MORE_QUERIES = 3
 class ChosenSearcher:
     """The searcher that a version ships for one type, the gate it must pass, and everything that was tried.
 
-    `missed` are the trials that were chosen before it and missed the floor when they were judged.
+    `missed` are the trials that were chosen before it and missed the floor when they were judged; `filtered` is what it
+    finds among eligible rows, None where it is exact.
     """
 
     entity_type: str
@@ -49,6 +51,12 @@ class ChosenSearcher:
     trials: tuple[Trial, ...]
     trial: Trial
     missed: tuple[Trial, ...]
+    filtered: FilteredSearch | None
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """What must be reached without a filter, and with one."""
+        return (self.gate,) if self.filtered is None else (self.gate, self.filtered.gate(self.gate.metric))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +93,26 @@ class SearcherStage:
                 "bytes_per_vector": round(best.bytes_per_vector, 1),
             }
         )
+        filtered = self._filtered(entry, vectors, draw)
+        if filtered is not None:
+            among = {f"{metric} among {share:.1%}": round(value, 4) for share, value in filtered.recall.items()}
+            parameters = {**entry.parameters, "filter_depth": filtered.filter_depth}
+            entry = entry.model_copy(update={"recall": {**entry.recall, **among}, "parameters": parameters})
         gate = Gate(metric=f"{metric} of {entity_type}", floor=index.target_recall, measured=judgement.recall)
         missed = tuple(trial for trial, _ in judgements if trial is not best)
-        return ChosenSearcher(entity_type, entry, gate, judgement, tuple(trials), best, missed)
+        return ChosenSearcher(entity_type, entry, gate, judgement, tuple(trials), best, missed, filtered)
+
+    def _filtered(self, entry: IndexEntry, vectors: Vectors, draw: Draw) -> FilteredSearch | None:
+        """What the kept searcher finds among eligible rows."""
+        if entry.file is None:
+            return None
+        path, rng = self.writer.path(entry.file), np.random.default_rng(self.config.seed)
+
+        def opened(filter_depth: float) -> Searcher:
+            parameters = {**entry.parameters, "filter_depth": filter_depth}
+            return read_searcher(path, entry.model_copy(update={"parameters": parameters}), vectors)
+
+        return measure_filtered(opened, vectors, draw(self.config.index.queries), self.config.index.recall_at, rng)
 
     def _keep(self, entity_type: str, spec: IndexSpec, directory: Path) -> str | None:
         """Move the chosen file to its place in the version; None for an exact search, which needs none."""

@@ -77,7 +77,7 @@ def build_version(
             ),
             spaces={space: entry},
             files=writer.files,
-            evaluation=Evaluation(gates=tuple(each.gate for each in chosen)),
+            evaluation=Evaluation(gates=tuple(gate for each in chosen for gate in each.gates)),
         )
         if assess is not None:
             writer.stage(manifest)

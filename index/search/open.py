@@ -67,6 +67,7 @@ def read_searcher(path: Path, entry: IndexEntry, vectors: Matrix) -> Searcher:
         refine=float(entry.parameters.get("refine", 1.0)),
         recall_at=int(entry.parameters.get("recall_at", 0)) or None,  # versions from before do not say
         depth_in_rows=entry.kind in DEPTH_IN_ROWS,
+        filter_depth=float(entry.parameters.get("filter_depth", 1.0)),
     )
 
 

@@ -17,6 +17,8 @@ from twhin_client.errors import (
     Unreachable,
 )
 from twhin_client.features import FeatureDecoder
+from twhin_client.history import History, ServedVectors, history
+from twhin_client.local import Entities, Space, Version, open
 from twhin_client.shared import UserResult
 from twhin_client.vectors import Vectors
 
@@ -27,15 +29,22 @@ __all__ = [
     "Client",
     "CodebookMismatch",
     "Conflict",
+    "Entities",
     "FeatureDecoder",
+    "History",
     "NotFound",
     "Problem",
     "RequestRefused",
+    "ServedVectors",
     "ServiceFailed",
+    "Space",
     "TwhinError",
     "Unavailable",
     "Unprocessable",
     "Unreachable",
     "UserResult",
     "Vectors",
+    "Version",
+    "history",
+    "open",
 ]

@@ -25,7 +25,8 @@ TwhinError
 ├── QueryError                 a search that cannot be run                      HTTP 422
 │   ├── EntityUnknown                                                           HTTP 404
 │   └── FilterInvalid          a filter that does not fit the version's attributes
-└── StateError                 the store of live engagements                    HTTP 503, exit 6
+├── StateError                 the store of live engagements                    HTTP 503, exit 6
+└── StorageError               a store of versions or of edge files             exit 6
 
 A message says what was found, what was expected and what to do. The HTTP status of each code is set
 in one place, `service/problems.py`; the exit status here.
@@ -196,4 +197,11 @@ class StateError(TwhinError):
     """The store of live engagements did not take or give the data."""
 
     code = "state_unavailable"
+    exit_status = 6
+
+
+class StorageError(TwhinError):
+    """An object store does not answer, or refuses."""
+
+    code = "storage_unavailable"
     exit_status = 6

@@ -8,6 +8,7 @@ BUNDLES/SHA256SUMS     the digest that each manifest had when it was published, 
 BUNDLES/LOCK           held by whoever publishes or prunes
 BUNDLES/.building-…    a version in the making; .lock-… beside it is held by its builder
 BUNDLES/.removing-…    a version on its way out
+BUNDLES/.pulling-…     a version on its way in from an object store; .pulling.lock beside it is held by the puller
 """
 
 import re
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bundle.disk import NotPlain, full_disk_named, locked, make_durable, read_plain, write_text
+from bundle.disk import NotPlain, full_disk_named, lock_file, locked, make_durable, read_plain, write_text
 from bundle.errors import BundleAltered, BundleError, BundleInvalid, BundleNotFound, BundlesBusy, GateRefused
 from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, Gate, Manifest
@@ -33,6 +34,7 @@ LOCK = "LOCK"
 SUMS = "SHA256SUMS"
 _SUM = re.compile(rf"(?P<digest>[0-9a-f]{{64}})  (?P<version>[^/]+)/{re.escape(MANIFEST)}", re.ASCII)
 REMOVING_PREFIX = ".removing-"
+PULLING_PREFIX, PULL_LOCK = ".pulling-", ".pulling.lock"
 Judge = Callable[[Manifest, Manifest | None], list[Gate]]
 
 
@@ -129,13 +131,45 @@ def publish(
         sums = _read_sums(bundles)
         if sums.get(version) != (digest := digest_of(bundle.path / MANIFEST)):
             _write_sums(bundles, sums | {version: digest})
-        # CURRENT alone decides. HISTORY comes after it, so that it never has a version that was not current.
-        history = _history(bundles)
-        _write_down_current(bundles)
-        _write_lines(bundles / CURRENT, [version])
-        _write_lines(bundles / HISTORY, history if history[-1:] == [version] else [*history, version])
-        _write_down_current(bundles)
+        _make_current(bundles, version)
         return manifest
+
+
+def adopt(bundles: Path, version: str, manifest_digest: str, manifest: str | None = None) -> bool:
+    """Make a version that was published elsewhere, with this digest of its manifest, the current one here.
+
+    `manifest` takes the place of the one that is here: the same files, forced through the gates since. False when it is
+    the current one already. Raises BundleError when it cannot be opened, BundlesBusy when another process publishes.
+    """
+    with _changing(bundles):
+        sums = _read_sums(bundles)
+        if current_version(bundles) == version and sums.get(version) == manifest_digest:
+            return False
+        if manifest is not None:
+            _replace_manifest(version_path(bundles, version), manifest)
+            sums.pop(version, None)
+        _open_named(version_path(bundles, version))
+        if sums.get(version) != manifest_digest:
+            _write_sums(bundles, sums | {version: manifest_digest})
+        _make_current(bundles, version)
+        return True
+
+
+def _replace_manifest(path: Path, text: str) -> None:
+    bundles = path.parent
+    # The old manifest's digest goes first, so that a kill before the new one is written down leaves nothing altered.
+    _write_sums(bundles, {name: sum_ for name, sum_ in _read_sums(bundles).items() if name != path.name})
+    # By way of the directory of versions: what a kill left inside the version would be one file too many.
+    write_text(path / MANIFEST, text, bundles / f"{MANIFEST}.partial")
+
+
+def _make_current(bundles: Path, version: str) -> None:
+    # CURRENT alone decides. HISTORY comes after it, so that it never has a version that was not current.
+    history = _history(bundles)
+    _write_down_current(bundles)
+    _write_lines(bundles / CURRENT, [version])
+    _write_lines(bundles / HISTORY, history if history[-1:] == [version] else [*history, version])
+    _write_down_current(bundles)
 
 
 def timeline(bundles: Path) -> list[Publication]:
@@ -210,7 +244,20 @@ def _remove_leftovers(bundles: Path) -> list[str]:
     leaving = list(bundles.glob(f"{REMOVING_PREFIX}*"))
     for path in leaving:
         shutil.rmtree(path)
-    return [path.name for path in leaving] + [path.name for path in _staged(bundles) if _remove_staged(path)]
+    built = [path.name for path in _staged(bundles) if _remove_staged(path)]
+    return [*(path.name for path in leaving), *built, *_remove_pulled(bundles)]
+
+
+def _remove_pulled(bundles: Path) -> list[str]:
+    """Remove what a puller was bringing when it died, unless one lives."""
+    pulled = list(bundles.glob(f"{PULLING_PREFIX}*"))
+    lock = lock_file(bundles / PULL_LOCK) if pulled else None
+    if lock is None:
+        return []
+    with lock:
+        for path in pulled:
+            shutil.rmtree(path)
+    return [path.name for path in pulled]
 
 
 def _staged(bundles: Path) -> list[Path]:
@@ -241,7 +288,17 @@ def _active(bundles: Path, version: str) -> Manifest | None:
 
 def _through_the_gates(bundle: Bundle, gates: list[Gate], force_reason: str | None) -> Manifest:
     """Let the version pass or refuse it; a forced passage is written into the manifest."""
-    manifest = bundle.manifest
+    manifest = through_the_gates(bundle.manifest, gates, force_reason)
+    if manifest is not bundle.manifest:
+        _replace_manifest(bundle.path, manifest.model_dump_json(indent=1))
+    return manifest
+
+
+def through_the_gates(manifest: Manifest, gates: list[Gate], force_reason: str | None) -> Manifest:
+    """The manifest itself when all gates let it pass, one with the reason when it is forced through them.
+
+    Raises GateRefused.
+    """
     failed = [gate for gate in gates if not gate.passed and gate.forced is None]
     if not failed:
         return manifest
@@ -257,13 +314,7 @@ def _through_the_gates(bundle: Bundle, gates: list[Gate], force_reason: str | No
         if gate in failed or gate in manifest.evaluation.gates
     )
     evaluation = manifest.evaluation.model_copy(update={"gates": passed_or_forced})
-    forced = manifest.model_copy(update={"evaluation": evaluation})
-    # The old manifest's digest goes first, so that a kill before the new one is written down leaves nothing altered.
-    _write_sums(bundle.path.parent, {k: v for k, v in _read_sums(bundle.path.parent).items() if k != bundle.version})
-    # By way of the directory of versions: what a kill left inside the version would be one file too many.
-    partial = bundle.path.parent / f"{MANIFEST}.partial"
-    write_text(bundle.path / MANIFEST, forced.model_dump_json(indent=1), partial)
-    return forced
+    return manifest.model_copy(update={"evaluation": evaluation})
 
 
 def _history(bundles: Path) -> list[str]:

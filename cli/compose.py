@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 from bundle.errors import EdgeFileError, UsageError
 
 if TYPE_CHECKING:
+    from bundle.manifest import Manifest
     from bundle.prepared import PreparedGraph
     from bundle.progress import Progress
+    from bundle.space import Bundle
+    from bundle.versions import Judge as JudgeVersion
     from evaluation.ranking.examples import ExampleFile
     from index.builder.version import Assess
     from recommend.recommender import Recommender
+    from storage.files import StoredFile
     from training.search import Judge
 
 # What a trial of a search is judged by: enough edges to tell settings apart, few enough that training takes the time.
@@ -50,15 +54,66 @@ def judge_of_links(prepared: "PreparedGraph", seed: int) -> "tuple[Judge, int]":
     return judge, most
 
 
-def read_examples(path: Path) -> "ExampleFile":
-    """Labelled examples, read as edge files are. Raises UsageError naming the file, the place and what was expected."""
-    from evaluation.ranking.examples import ExampleFile
-    from graph.labelled import read_labelled
+def read_examples(name: Path | str) -> "ExampleFile":
+    """Labelled examples, read as edge files are, from a path or a URL of a store.
 
-    try:
-        return ExampleFile(path, *read_labelled(path))
-    except EdgeFileError as error:
-        raise UsageError(str(error)) from error
+    Raises UsageError naming the file, the place and what was expected, StorageError.
+    """
+    from evaluation.ranking.examples import ExampleFile
+    from graph.files import local
+    from graph.labelled import read_labelled
+    from storage.address import is_url
+
+    with local(_stored(str(name)) if is_url(str(name)) else Path(name)) as path:
+        try:
+            return ExampleFile(path, *read_labelled(path))
+        except EdgeFileError as error:
+            raise UsageError(str(error).replace(str(path), str(name))) from error
+
+
+def _stored(url: str) -> "StoredFile":
+    from storage.files import find_file
+
+    return find_file(url)
+
+
+def publish_in_store(
+    url: str, bundles: Path, version: str, force: str | None, judge: "JudgeVersion", progress: "Progress"
+) -> "Manifest":
+    """Check a version of `bundles`, copy it to the store and make it the published one there."""
+    from hashlib import sha256
+
+    from bundle.disk import read_plain
+    from bundle.layout import MANIFEST
+    from bundle.versions import through_the_gates
+    from storage.layout import read_current, read_manifest
+    from storage.push import publish
+    from storage.push import push as push_version
+    from storage.store import open_store
+
+    store = open_store(url)
+    before = read_current(store)  # whoever publishes from here on is not overwritten
+    bundle = open_checked(bundles, version, progress)
+    own = read_plain(bundle.path / MANIFEST)
+    active = None if before is None or before.version == version else read_manifest(store, before.version)[0]
+    gates = [*bundle.manifest.evaluation.gates, *judge(bundle.manifest, active)]
+    manifest = through_the_gates(bundle.manifest, gates, force)
+    forced = None if manifest is bundle.manifest else manifest.model_dump_json(indent=1).encode()
+    push_version(store, bundle, forced, progress)
+    publish(store, version, sha256(forced or own).hexdigest(), before)
+    return manifest
+
+
+def open_checked(bundles: Path, version: str, progress: "Progress") -> "Bundle":
+    """A version of `bundles`, every byte of which was compared with its digest."""
+    from bundle.verify import verify_bundle
+    from bundle.versions import open_version
+
+    bundle = open_version(bundles, version)
+    total = sum(entry.size_bytes for entry in bundle.manifest.files.values())
+    with progress.stage("checking digests", total, "B") as stage:
+        verify_bundle(bundle, advance=stage.advance)
+    return bundle
 
 
 def require_same_graph(graph: "PreparedGraph", digest: str, what: str) -> None:

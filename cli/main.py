@@ -13,12 +13,13 @@ import typer
 from bundle.disk import is_full
 from bundle.errors import TwhinError, UsageError
 from bundle.release import code_revision, release
-from cli import build, data, demo, evaluate, recommend, serve, train, tune, versions
+from cli import build, data, demo, evaluate, recommend, serve, storage, train, tune, versions
 from cli.output import fail, line
 
 SYSTEM, INTERRUPTED = 6, 130
-# What the extra `train` of the package adds, by the name it is imported by. A serving install goes without.
+# What the extras of the package add, by the name it is imported by. A serving install goes without.
 TRAIN_EXTRA = ("psutil", "pyarrow", "scipy", "torch")
+EXTRAS = {**dict.fromkeys(TRAIN_EXTRA, "train"), "obstore": "storage"}
 
 app = typer.Typer(
     name="twhin",
@@ -63,6 +64,8 @@ app.command("rollback")(versions.rollback)
 app.command("serve")(serve.serve)
 app.command("recommend")(recommend.recommend)
 app.add_typer(evaluate.app, name="evaluate")
+versions.app.command("push")(storage.push)
+versions.app.command("pull")(storage.pull)
 app.add_typer(versions.app, name="bundle")
 
 
@@ -76,9 +79,10 @@ def main() -> None:
         sys.exit(error.exit_status)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
-        if library not in TRAIN_EXTRA:
+        if library not in EXTRAS:
             raise
-        words = f"This command needs {library}, which an install for serving leaves out: install twhin[train]."
+        extra = EXTRAS[library]
+        words = f"This command needs {library}, which an install for serving leaves out: install twhin[{extra}]."
         fail(words, UsageError.code, as_json)
         sys.exit(UsageError.exit_status)
     except OSError as error:

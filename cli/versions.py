@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bundle.errors import BundleError
+from cli.compose import publish_in_store
 from cli.output import JsonFlag, emit, line, table
 from cli.progress import progress
 
@@ -41,6 +42,12 @@ VersionArgument = Annotated[str, typer.Argument(help="A version's name, as `twhi
 def publish(
     version: Annotated[str, typer.Argument(help="A version's name, or `latest` for the newest one built.")],
     bundles: BundlesOption,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", help="Publish in this object store in place of DIR: s3://, gs:// or az://.", metavar="URL"
+        ),
+    ] = None,
     force: Annotated[
         str | None,
         typer.Option("--force", help="Publish although a gate refuses; the reason is kept.", metavar="REASON"),
@@ -68,8 +75,12 @@ def publish(
     path = version_path(bundles, name)
     with refusing(path):
         probe_bundle(open_bundle(path))
-    manifest = publish_version(bundles, name, force_reason=force, judge=partial(compare, tolerance=tolerance))
-    emit(_summary(manifest), as_json, lambda: line(f"Published {name}: it is what {bundles} serves now."))
+    judge = partial(compare, tolerance=tolerance)
+    if to is None:
+        manifest = publish_version(bundles, name, force_reason=force, judge=judge)
+    else:
+        manifest = publish_in_store(to, bundles, name, force, judge, progress())
+    emit(_summary(manifest), as_json, lambda: line(f"Published {name}: it is what {to or bundles} serves now."))
 
 
 def rollback(bundles: BundlesOption, as_json: JsonFlag = False) -> None:

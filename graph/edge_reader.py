@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from bundle.progress import Stage
 from graph import columns
 from graph.columns import BadValue
 from graph.edge_file import EdgeFile, quoted
-from graph.files import open_edge_file
+from graph.files import InputFile, local, open_edge_file
 from graph.schema import RelationSpec
 
 Ids = Any  # int64 ids as a numpy array, string ids as an Arrow LargeBinaryArray
@@ -53,16 +52,17 @@ class EdgeReader:
     target: IdKind
     held_out: bool = False
 
-    def batches(self, paths: Sequence[Path], stage: Stage) -> Iterator[EdgeBatch]:
+    def batches(self, paths: Sequence[InputFile], stage: Stage) -> Iterator[EdgeBatch]:
         """The edges of all files, in order; the stage advances by bytes.
 
         Raises EdgeFileError naming file, row, column, what was found and what to do.
         """
         total = 0
-        for path in paths:
-            for batch in self.file_batches(open_edge_file(path, self.spec.columns), stage):
-                total += len(batch)
-                yield batch
+        for file in paths:
+            with local(file) as path:
+                for batch in self.file_batches(open_edge_file(path, self.spec.columns), stage):
+                    total += len(batch)
+                    yield batch
         if total == 0:
             names = ", ".join(str(path) for path in paths)
             raise EdgeFileError(

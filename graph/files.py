@@ -1,17 +1,23 @@
 """Which files a relation's edges stand in, and what sort each is by its ending."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-from bundle.errors import EdgeFileError, GraphFileError
+from bundle.errors import EdgeFileError, GraphFileError, UsageError
 from graph.edge_file import EdgeFile
 from graph.jsonlines import JsonLinesEdgeFile
 from graph.parquet import ParquetEdgeFile
 from graph.partitions import PartitionedEdgeFile, partition_values
 from graph.text import CSV_DELIMITERS, TSV_DELIMITERS, TextEdgeFile
 from graph.textstream import CODECS, file_opener
+from storage.address import is_url
+
+if TYPE_CHECKING:
+    from storage.files import StoredFile
 
 _GLOB_CHARACTERS = frozenset("*?[")
 _PARQUET = (".parquet", ".pq")
@@ -21,16 +27,21 @@ _TEXT = {".csv": CSV_DELIMITERS, ".tsv": TSV_DELIMITERS}
 _TABLE_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 
 
+# A file here, or one in an object store that is brought here while it is read.
+InputFile: TypeAlias = "Path | StoredFile"
+
+
 @dataclass(frozen=True, slots=True)
 class FileList:
     """The files to read, in order; `repeats` are further names by which one of them was reached."""
 
-    paths: tuple[Path, ...]
-    repeats: tuple[Path, ...]
+    paths: tuple[InputFile, ...]
+    repeats: tuple[InputFile, ...]
 
 
 def expand(base: Path, patterns: Sequence[str], key: str) -> FileList:
-    """The files that `patterns` name, relative to `base`: files, folders, globs; of one pattern in the order of names.
+    """The files that `patterns` name: files, folders, globs relative to `base`, or URLs of a store; of one pattern in
+    the order of names.
 
     A folder stands for all files in it and below, without those whose names begin with a dot or an underscore. A part
     of a path that exists as it stands is no glob. A file that is reached twice, by a link or by two patterns, is listed
@@ -38,9 +49,14 @@ def expand(base: Path, patterns: Sequence[str], key: str) -> FileList:
 
     Raises GraphFileError for a pattern that matches nothing, EdgeFileError for what is no file or cannot be read.
     """
-    paths: dict[tuple[int, int], Path] = {}
-    repeats: dict[Path, None] = {}
+    paths: dict[object, InputFile] = {}
+    repeats: dict[InputFile, None] = {}
     for pattern in patterns:
+        if is_url(pattern):
+            for stored in _stored(pattern, key):
+                if paths.setdefault(str(stored), stored) is not stored:
+                    repeats[stored] = None
+            continue
         try:
             matches = sorted((file for match in _matches(base, pattern) for file in _files(match, key)), key=str)
         except OSError as error:
@@ -56,6 +72,40 @@ def expand(base: Path, patterns: Sequence[str], key: str) -> FileList:
             else:
                 paths[identity] = path
     return FileList(tuple(paths.values()), tuple(repeats))
+
+
+def _stored(pattern: str, key: str) -> "list[StoredFile]":
+    """The files in a store that a URL names. Raises GraphFileError, StorageError."""
+    from storage.files import find_files
+
+    try:
+        found = find_files(pattern, _TABLE_LOGS)
+    except UsageError as error:
+        raise GraphFileError(f"{key}: {error}") from error
+    if not found:
+        raise GraphFileError(f"{key}: {pattern!r} leads to no file. Correct it.")
+    return found
+
+
+def input_status(file: InputFile) -> tuple[int, int]:
+    """Bytes, and the time of the last change in ns."""
+    if isinstance(file, Path):
+        status = file.stat()
+        return status.st_size, status.st_mtime_ns
+    return file.size, file.modified_ns
+
+
+@contextmanager
+def local(file: InputFile) -> Iterator[Path]:
+    """The file, brought here when it is in a store. What is said of it then names it by its URL."""
+    if isinstance(file, Path):
+        yield file
+        return
+    with file.local() as path:
+        try:
+            yield path
+        except (EdgeFileError, GraphFileError) as error:
+            raise type(error)(str(error).replace(str(path), str(file))) from error
 
 
 def _matches(base: Path, pattern: str) -> set[Path]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ from bundle.prepared import (
 from bundle.progress import SILENT, Progress
 from graph.assemble import Assembler, DropCounts, Entry
 from graph.attributes import ReadAttributes, read_attributes
+from graph.files import local
 from graph.held_out import held_out_counts
 from graph.npyfile import ArrayFiles
 from graph.reading import Reading, read_inputs
@@ -126,8 +127,9 @@ def _write(
 def _write_attributes(
     graph: GraphFile, given: AttributeInput, table: IdTable, files: ArrayFiles, progress: Progress
 ) -> ReadAttributes:
-    with progress.stage(f"reading attributes of {given.entity}", given.size, "B") as stage:
-        read = read_attributes(graph.entities[given.entity], given.paths, table, stage)
+    with ExitStack() as held, progress.stage(f"reading attributes of {given.entity}", given.size, "B") as stage:
+        paths = [held.enter_context(local(file)) for file in given.paths]
+        read = read_attributes(graph.entities[given.entity], paths, table, stage)
         stage.note(f"{read.described} of {len(table)} described")
     for number, attribute in enumerate(read.attributes):
         for part, array in arrays_of(attribute).items():

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from bundle.disk import read_plain, write_text
 from bundle.prepared import COMMIT_FILE, FORMAT_VERSION, Part
 from bundle.records import StrictRecord
-from graph.files import expand
+from graph.files import InputFile, expand, input_status
 from graph.schema import FileSplit, GraphFile
 
 SOURCE_FILE = "source.json"
@@ -22,13 +22,13 @@ class EdgeInput:
 
     position: int
     part: Part
-    paths: tuple[Path, ...]
-    repeats: tuple[Path, ...]  # further names of some of them, by which they are not read again
+    paths: tuple[InputFile, ...]
+    repeats: tuple[InputFile, ...]  # further names of some of them, by which they are not read again
 
     @property
     def size(self) -> int:
         """Bytes of all the files."""
-        return sum(path.stat().st_size for path in self.paths)
+        return sum(input_status(path)[0] for path in self.paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class AttributeInput:
     """The files with the attributes of one entity type."""
 
     entity: str
-    paths: tuple[Path, ...]
-    repeats: tuple[Path, ...]
+    paths: tuple[InputFile, ...]
+    repeats: tuple[InputFile, ...]
 
     @property
     def size(self) -> int:
         """Bytes of all the files."""
-        return sum(path.stat().st_size for path in self.paths)
+        return sum(input_status(path)[0] for path in self.paths)
 
 
 class InputRecord(StrictRecord):
@@ -98,10 +98,10 @@ def source_of(graph_toml: Path, inputs: Sequence[EdgeInput | AttributeInput]) ->
     )
 
 
-def _input(base: Path, path: Path) -> InputRecord:
-    status = path.stat()
-    name = path.relative_to(base) if path.is_relative_to(base) else path
-    return InputRecord(path=str(name), size=status.st_size, mtime_ns=status.st_mtime_ns)
+def _input(base: Path, file: InputFile) -> InputRecord:
+    size, mtime_ns = input_status(file)
+    name = file.relative_to(base) if isinstance(file, Path) and file.is_relative_to(base) else file
+    return InputRecord(path=str(name), size=size, mtime_ns=mtime_ns)
 
 
 def write_source(directory: Path, source: SourceRecord) -> None:

@@ -22,15 +22,16 @@ AlsoOption = Annotated[
     typer.Option("--also", help="A further version whose vectors are tried, of another space.", metavar="DIR/VERSION"),
 ]
 ExamplesOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--examples",
         help="Labelled examples: a file as those of edges, with user, item, label (0 or 1) and any other numbers.",
-        metavar="FILE",
+        metavar="FILE|URL",
     ),
 ]
 TestOption = Annotated[
-    Path | None, typer.Option("--test", help="Examples to measure on; a fifth of the users otherwise.", metavar="FILE")
+    str | None,
+    typer.Option("--test", help="Examples to measure on; a fifth of the users otherwise.", metavar="FILE|URL"),
 ]
 HeldOutOption = Annotated[
     Path | None,
@@ -70,8 +71,8 @@ def ranking(
 def measure_ranking(
     version: Path,
     also: "Sequence[Path]" = (),
-    examples: Path | None = None,
-    test: Path | None = None,
+    examples: Path | str | None = None,
+    test: Path | str | None = None,
     run: Path | None = None,
     relation: str | None = None,
     seed: int = 1,

@@ -18,6 +18,7 @@ class FaultProxy:
         self._target_port = target_port
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self._thread.start()
@@ -43,10 +44,13 @@ class FaultProxy:
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         if self._server is not None:
             self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
         self._loop.run_until_complete(asyncio.sleep(0.05))
         self._loop.close()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         if self.mode == "refuse":
             writer.close()
             return
@@ -55,10 +59,12 @@ class FaultProxy:
         except OSError:
             writer.close()
             return
+        self._writers.add(upstream_writer)
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(
                 self._pump(reader, upstream_writer, replies=False), self._pump(upstream_reader, writer, replies=True)
             )
+        self._writers -= {writer, upstream_writer}
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool) -> None:
         try:

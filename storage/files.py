@@ -1,0 +1,103 @@
+"""Edge files in a store: found by a URL with wildcards, and brought to a temporary file while they are read."""
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from bundle.errors import UsageError
+from storage.address import checked_url
+from storage.store import Listed, Store, open_store
+
+_WILD = re.compile(r"[*[]")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """An object as it was when it was found: its size in bytes and the time of its last change in ns."""
+
+    store: Store
+    name: str
+    size: int
+    modified_ns: int
+
+    def __str__(self) -> str:
+        return f"{self.store.url}/{self.name}"
+
+    @contextmanager
+    def local(self) -> Iterator[Path]:
+        """The file, below a temporary directory in folders of the object's own names: some are columns.
+
+        It takes its size in the directory for temporary files ($TMPDIR). Raises StorageError, and UsageError when the
+        object has changed.
+        """
+        with tempfile.TemporaryDirectory(prefix="twhin-") as directory:
+            path = Path(directory).joinpath(*str(self).replace("://", "/").split("/"))
+            path.parent.mkdir(parents=True)
+            size = 0
+            try:
+                with path.open("wb") as file:
+                    for part in self.store.parts(self.name, self.size):
+                        size += file.write(part)
+            except FileNotFoundError:
+                size = -1
+            if size != self.size:
+                raise UsageError(f"{self} changed while it was read. Run it again when nobody writes to it.")
+            yield path
+
+
+def find_files(pattern: str, tables: Mapping[str, str]) -> list[StoredFile]:
+    """The objects that a URL stands for, in the order of their names: one, all below a folder, or those that match.
+
+    `*` and `[...]` stay within a folder, `**` is any number of folders. Below a folder, names of which a part begins
+    with a dot or an underscore are left out. `tables` names logs by which a folder is a table and no set of files.
+    Raises UsageError for a bad URL and for a table, StorageError.
+    """
+    scheme, rest = checked_url(pattern).split("://")
+    bucket, *parts = rest.split("/")
+    fixed = next((i for i, part in enumerate(parts) if _WILD.search(part)), max(0, len(parts) - 1))
+    store = open_store(f"{scheme}://{'/'.join([bucket, *parts[:fixed]])}")
+    wanted = parts[fixed:]
+    if len(wanted) == 1 and not _WILD.search(wanted[0]):
+        one = store.stat(wanted[0])
+        found = store.listed(wanted[0]) if one is None else [one]
+    else:
+        found = [each for each in store.listed() if _matches(each.name.split("/"), wanted)]
+    found = [each for each in found if not each.name.endswith("/")]  # what browsers of stores put there for a folder
+    _refuse_tables(pattern, found, tables)
+    return [StoredFile(store, *each) for each in found if _is_shown(each.name.split("/")[len(wanted) :])]
+
+
+def find_file(url: str) -> StoredFile:
+    """The one object that a URL stands for. Raises UsageError when it leads to none or to several, StorageError."""
+    found = find_files(url, {})
+    if len(found) != 1:
+        raise UsageError(f"{checked_url(url)} leads to {len(found)} files. Name one.")
+    return found[0]
+
+
+def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether a name matches, itself or a folder above it."""
+    if not wanted:
+        return True
+    if wanted[0] == "**":
+        return any(_matches(parts[i:], wanted[1:]) and _is_shown(parts[:i]) for i in range(len(parts) + 1))
+    if not parts or (parts[0].startswith(".") and not wanted[0].startswith(".")):
+        return False
+    return fnmatchcase(parts[0], wanted[0]) and _matches(parts[1:], wanted[1:])
+
+
+def _is_shown(parts: Sequence[str]) -> bool:
+    return not any(part.startswith((".", "_")) for part in parts)
+
+
+def _refuse_tables(pattern: str, found: Sequence[Listed], tables: Mapping[str, str]) -> None:
+    for log, kind in tables.items():
+        if any(log in each.name.split("/") for each in found):
+            raise UsageError(
+                f"{pattern} leads to a {kind} table, whose folder may hold files of rows that were deleted since. "
+                "Export the table to Parquet files and name those."
+            )

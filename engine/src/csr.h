@@ -21,6 +21,8 @@ struct Csr {  // row i is indices[indptr[i] .. indptr[i + 1])
     return end > begin ? indices.subspan(begin, end - begin) : std::span<const std::int32_t>{};
   }
 
+  void fetch_ends(std::size_t row) const { __builtin_prefetch(indptr.data() + std::min(row, rows())); }
+
   std::int64_t degree(std::size_t row) const { return row < rows() ? indptr[row + 1] - indptr[row] : 0; }
 
  private:

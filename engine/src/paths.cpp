@@ -20,6 +20,7 @@ void fetch(std::span<const std::int32_t> list) {  // the beginning: the processo
 std::span<const std::int32_t> PathCounter::shortest(const Csr& lists, std::span<const std::int32_t> rows) {
   const auto length = [&](std::int32_t row) { return lists.row(static_cast<std::size_t>(row)).size(); };
   std::size_t total = 0;
+  for (const std::int32_t row : rows) lists.fetch_ends(static_cast<std::size_t>(row));
   for (const std::int32_t row : rows) total += length(row);
   if (total <= kMostRead) return rows;
   order_.resize(rows.size());
@@ -80,19 +81,29 @@ void PathCounter::walk_back(const Relation& relation, std::span<const std::int32
 void PathCounter::walk_on(const Relation& relation, std::span<const std::int32_t> candidates) {
   const std::size_t size = relation.source->size();
   for (std::size_t c = 0; c < candidates.size(); ++c) {
-    if (c + 2 < candidates.size()) fetch(relation.sources.row(static_cast<std::size_t>(candidates[c + 2])));
+    if (c + 8 < candidates.size()) relation.sources.fetch_ends(static_cast<std::size_t>(candidates[c + 8]));
+    if (c + 3 < candidates.size()) fetch(relation.sources.row(static_cast<std::size_t>(candidates[c + 3])));
     const auto list = relation.sources.row(static_cast<std::size_t>(candidates[c]));
     const std::size_t read = std::min(list.size(), kMostSources);
     const double share = static_cast<double>(list.size()) / static_cast<double>(std::max<std::size_t>(read, 1));
-    Mass sum{0, 0};
-    for (std::size_t i = 0; i < read; ++i) {
-      const std::size_t at = read == list.size() ? i : static_cast<std::size_t>(static_cast<double>(i) * share);
+    constexpr std::size_t kSums = 4;  // so that one sum need not wait for the one before
+    Mass sums[kSums] = {};
+    const auto add = [&](std::size_t i, std::size_t at) {
       const auto row = static_cast<std::size_t>(static_cast<std::uint32_t>(list[at]));
-      if (row >= size) continue;
-      sum.plain += masses_[row].plain, sum.root += masses_[row].root;
+      if (row >= size) return;
+      sums[i % kSums].plain += masses_[row].plain, sums[i % kSums].root += masses_[row].root;
+    };
+    if (read == list.size()) {
+      std::size_t i = 0;
+      for (; i + kSums <= read; i += kSums)
+        for (std::size_t j = 0; j < kSums; ++j) add(j, i + j);
+      for (; i < read; ++i) add(i, i);
+    } else {
+      for (std::size_t i = 0; i < read; i += kSums)  // read is a multiple of it here
+        for (std::size_t j = 0; j < kSums; ++j) add(j, static_cast<std::size_t>(static_cast<double>(i + j) * share));
     }
-    values(8)[c] = sum.plain * static_cast<float>(share);
-    values(9)[c] = sum.root * static_cast<float>(share);
+    values(8)[c] = (sums[0].plain + sums[1].plain + sums[2].plain + sums[3].plain) * static_cast<float>(share);
+    values(9)[c] = (sums[0].root + sums[1].root + sums[2].root + sums[3].root) * static_cast<float>(share);
   }
   for (const std::int32_t row : touched_) masses_[static_cast<std::size_t>(row)] = {0, 0};
 }
@@ -104,6 +115,10 @@ void PathCounter::count(const Relation& relation, std::int64_t user, std::span<c
   values_.assign(kPaths * candidates_, 0.0f);
   wanted_.reserve(size);
   slots_.resize(std::max(slots_.size(), size));
+  for (const std::int32_t row : candidates) {
+    relation.sources.fetch_ends(static_cast<std::size_t>(row));
+    __builtin_prefetch(&slots_[static_cast<std::size_t>(row)], 1);
+  }
   for (std::size_t c = 0; c < candidates.size(); ++c) {
     wanted_.set(static_cast<std::size_t>(candidates[c]));
     slots_[static_cast<std::size_t>(candidates[c])] = static_cast<std::int32_t>(c);

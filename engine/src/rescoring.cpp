@@ -136,11 +136,14 @@ void Rescorer::fill(const Relation& relation, std::span<const std::int32_t> cand
     block_.reciprocal[i] = reciprocal_.test(row) ? 1.0f : 0.0f;
     block_.in_degree[i] = static_cast<float>(relation.sources.degree(row));
     block_.out_degree[i] = relation.within_one_type() ? static_cast<float>(relation.targets.degree(row)) : 0.0f;
-    for (std::size_t path = 0; path < kPaths; ++path)
-      block_.paths[path][i] = with_paths_ ? paths_.value(path, std::min(first + i, candidates.size() - 1)) : 0.0f;
   }
+  for (std::size_t path = 0; path < kPaths; ++path)
+    for (std::size_t i = 0; i < size; ++i)
+      block_.paths[path][i] = with_paths_ ? paths_.value(path, std::min(first + i, candidates.size() - 1)) : 0.0f;
   for (std::size_t i = first + size; i < std::min(first + 2 * size, candidates.size()); ++i) {
-    const auto next = relation.target->embedding(static_cast<std::size_t>(candidates[i]));
+    const auto row = static_cast<std::size_t>(candidates[i]);
+    const auto next = relation.target->embedding(row);
+    relation.sources.fetch_ends(row), relation.targets.fetch_ends(row);
     for (std::size_t d = 0; d < next.size(); d += 16) __builtin_prefetch(next.data() + d);
   }
 }

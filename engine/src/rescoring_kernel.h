@@ -15,7 +15,8 @@ TWHIN_INLINE void store(float* to, Floats value) { std::memcpy(to, &value, sizeo
 // Rows become columns, four rows and four columns at a time.
 TWHIN_TARGET void transpose(const Block& block) {
   for (std::size_t c = 0; c < kBlock; c += 4) {
-    const float* const* rows = block.rows + c;
+    const float* const rows[4] = {block.rows[c], block.rows[c + 1], block.rows[c + 2], block.rows[c + 3]};
+    float* const columns = block.columns + c;
     std::size_t d = 0;
     for (; d + 4 <= block.dim; d += 4) {
       Quad a, b, x, y;
@@ -25,10 +26,10 @@ TWHIN_TARGET void transpose(const Block& block) {
       const Quad ba = __builtin_shufflevector(a, b, 2, 6, 3, 7), yx = __builtin_shufflevector(x, y, 2, 6, 3, 7);
       const Quad out[4] = {__builtin_shufflevector(ab, xy, 0, 1, 4, 5), __builtin_shufflevector(ab, xy, 2, 3, 6, 7),
                            __builtin_shufflevector(ba, yx, 0, 1, 4, 5), __builtin_shufflevector(ba, yx, 2, 3, 6, 7)};
-      for (std::size_t i = 0; i < 4; ++i) std::memcpy(block.columns + (d + i) * kBlock + c, &out[i], 16);
+      for (std::size_t i = 0; i < 4; ++i) std::memcpy(columns + (d + i) * kBlock, &out[i], 16);
     }
     for (; d < block.dim; ++d)
-      for (std::size_t i = 0; i < 4; ++i) block.columns[d * kBlock + c + i] = rows[i][d];
+      for (std::size_t i = 0; i < 4; ++i) columns[d * kBlock + i] = rows[i][d];
   }
 }
 
@@ -37,10 +38,12 @@ template <std::size_t N>
 TWHIN_INLINE void multiply_some(const float* vectors, const Block& block, float* products) {
   Floats sums[N][2];
   for (auto& sum : sums) sum[0] = sum[1] = Floats{};
-  for (std::size_t d = 0; d < block.dim; ++d) {
-    const Floats left = load(block.columns + d * kBlock), right = load(block.columns + d * kBlock + kLanes);
+  const std::size_t dim = block.dim;
+  const float* column = block.columns;
+  for (std::size_t d = 0; d < dim; ++d, column += kBlock) {
+    const Floats left = load(column), right = load(column + kLanes);
     for (std::size_t q = 0; q < N; ++q) {
-      const Floats value = all(vectors[q * block.dim + d]);
+      const Floats value = all(vectors[q * dim + d]);
       sums[q][0] = fused(value, left, sums[q][0]);
       sums[q][1] = fused(value, right, sums[q][1]);
     }
@@ -57,16 +60,26 @@ TWHIN_TARGET void multiply(const Subject& subject, const Block& block) {
   std::size_t q = 0;
   for (; q + kQueriesAtOnce <= n; q += kQueriesAtOnce)
     multiply_some<kQueriesAtOnce>(vectors + q * block.dim, block, block.products + q * kBlock);
-  for (; q < n; ++q) multiply_some<1>(vectors + q * block.dim, block, block.products + q * kBlock);
+  vectors += q * block.dim;
+  float* const products = block.products + q * kBlock;
+  switch (n - q) {
+    case 5: return multiply_some<5>(vectors, block, products);
+    case 4: return multiply_some<4>(vectors, block, products);
+    case 3: return multiply_some<3>(vectors, block, products);
+    case 2: return multiply_some<2>(vectors, block, products);
+    case 1: return multiply_some<1>(vectors, block, products);
+  }
 }
 
 TWHIN_INLINE Floats length_of(const Block& block, std::size_t side) {
-  Floats sum{};
-  for (std::size_t d = 0; d < block.dim; ++d) {
-    const Floats value = load(block.columns + d * kBlock + side);
-    sum = fused(value, value, sum);
+  Floats sum{}, other{};  // two, so that one need not wait for the other
+  std::size_t d = 0;
+  for (; d + 2 <= block.dim; d += 2) {
+    const Floats value = load(block.columns + d * kBlock + side), next = load(block.columns + (d + 1) * kBlock + side);
+    sum = fused(value, value, sum), other = fused(next, next, other);
   }
-  return larger(root(sum), all(kTiny));
+  if (d < block.dim) sum = fused(load(block.columns + d * kBlock + side), load(block.columns + d * kBlock + side), sum);
+  return larger(root(sum + other), all(kTiny));
 }
 
 TWHIN_INLINE Floats product(const Block& block, std::size_t query, std::size_t side) {

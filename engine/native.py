@@ -123,6 +123,7 @@ class Native(Protocol):
         edges: Longs | None,
         unwanted: Longs | None,
         followers: Longs | None,
+        eligible: Bytes | None,
         queries: Floats,
         /,
     ) -> bytes:
@@ -142,6 +143,7 @@ class Native(Protocol):
         edges: Longs | None,
         unwanted: Longs | None,
         followers: Longs | None,
+        eligible: Bytes | None,
         queries: Floats,
         rows: Ints,
         scores: Floats,

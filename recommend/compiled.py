@@ -1,8 +1,8 @@
 """Requests answered by the compiled engine: a version as it sees it, and the two calls that make an answer.
 
 The functions of `plan`, `slate`, `merge` and `rescoring` are the judge of what comes out, and answer what is not
-covered here: requests with a filter or to be explained, types without an index, answers that need more popular
-candidates than are stored, everything where there is no engine.
+covered here: requests to be explained, types without an index, answers that need more popular candidates than are
+stored, everything where there is no engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,9 @@ from engine.native import Entities, Ids, Native, Shape
 from engine.native import Relation as RelationHandle
 from engine.native import Space as SpaceHandle
 from engine.native import Strategy as StrategyHandle
+from index.search.eligible import Bitmap
 from index.search.protocol import Hits
+from recommend.filters import FilterCache
 from recommend.plan import choose_relation, choose_strategy, list_query, modes_wanted
 from recommend.profile import known_rows
 from recommend.queries import medoid_vectors
@@ -56,6 +58,7 @@ class Arguments(NamedTuple):
     edges: npt.NDArray[np.int64] | None
     unwanted: npt.NDArray[np.int64] | None
     followers: npt.NDArray[np.int64] | None
+    eligible: Bitmap | None
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -83,7 +86,11 @@ class Question(msgspec.Struct, frozen=True):
     queries: Float32[npt.NDArray[np.float32], "q width"]
     excluded: Int32[npt.NDArray[np.int32], " n"]
     arguments: Arguments
-    eligible: None = None  # requests with a filter are not the engine's
+
+    @property
+    def eligible(self) -> Bitmap | None:
+        """The rows that the request's filter keeps."""
+        return self.arguments.eligible
 
 
 class _OneSpace:
@@ -180,7 +187,7 @@ class Compiled:
         self._spaces = {name: _OneSpace(self._native, space) for name, space in bundle.spaces.items()}
         self._shape: Shape = self._native.shape(*pieces)
 
-    def ask(self, request: RecommendRequest, live: LiveEdges) -> Served | Question | None:
+    def ask(self, request: RecommendRequest, live: LiveEdges, filters: FilterCache) -> Served | Question | None:
         """The answer, or what has to be searched for it; None where the engine does not cover it. Raises QueryError."""
         space = self._bundle.space(request.space)
         relation = choose_relation(space, request)
@@ -193,7 +200,7 @@ class Compiled:
         user = self._row(opened.ids[entry.source], request.user)
         name, strategy = choose_strategy(space, relation, request.strategy, None if user < 0 else user)
         n_modes = modes_wanted(space, strategy, request.modes)
-        edges = live.merged(request.engagements)
+        edges, kept = live.merged(request.engagements), request.filter
         queries = np.empty((max(1, n_modes), space.entry.width), dtype=np.float32)
         arguments = Arguments(
             opened.handle,
@@ -207,6 +214,7 @@ class Compiled:
             _edge_rows(space, edges) if edges else None,
             _unwanted(space, relation, edges, request.exclude),
             _known(space, entry.source, request.followers) if request.followers else None,
+            None if kept is None else filters.bitmap(space, relation, space.entities[entry.target], kept),
         )
         reply = self._native.begin(*arguments, queries)
         if reply[0] == ANSWERED:

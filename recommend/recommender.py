@@ -66,8 +66,7 @@ class Recommender:
 
         Raises QueryError for a request that this version cannot answer.
         """
-        plain = request.filter is None and not explain
-        found = self._compiled.ask(request, live) if self._compiled is not None and plain else None
+        found = None if self._compiled is None or explain else self._compiled.ask(request, live, self.filters)
         if found is not None:
             return found
         plan = self.plan(request, live)

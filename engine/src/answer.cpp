@@ -83,7 +83,7 @@ bool Answer::from_lists() {
 }
 
 void Answer::put_back() {
-  for (const Pick& pick : slate_) plan.unwanted().clear(static_cast<std::size_t>(pick.row));
+  for (const Pick& pick : slate_) plan.unwanted().remove(static_cast<std::size_t>(pick.row));
   slate_.clear();
 }
 
@@ -97,17 +97,17 @@ void Answer::merge() {
 // Popular candidates for the places that are left. False when the stored ones do not do.
 bool Answer::fill_up() {
   const Relation& relation = *plan.relation;
-  const std::size_t eligible = relation.target->size() - plan.excluded.size();
-  const std::size_t wanted = std::min(plan.request.k, eligible), before = slate_.size();
+  const std::size_t before = slate_.size();
+  const std::size_t wanted = before < plan.request.k ? std::min(plan.request.k, plan.left()) : before;
   for (const std::int32_t row : relation.popular) {
     if (slate_.size() >= wanted) break;
     const auto at = static_cast<std::size_t>(row);
-    if (at >= relation.target->size() || plan.unwanted().test_and_set(at)) continue;
+    if (at >= relation.target->size() || !plan.unwanted().take(at)) continue;
     slate_.push_back({row, static_cast<float>(std::log1p(static_cast<double>(relation.sources.degree(at)))), -1});
   }
   if (slate_.size() > before && plan.strategy->merge != Merge::popular) fallback_ = Fallback::popular;
   const bool done = slate_.size() >= wanted;
-  for (const Pick& pick : slate_) plan.unwanted().clear(static_cast<std::size_t>(pick.row));
+  for (const Pick& pick : slate_) plan.unwanted().remove(static_cast<std::size_t>(pick.row));
   return done;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace twhin {
@@ -25,6 +26,28 @@ class Bitmap {
  private:
   std::vector<std::uint64_t> words_;
   std::size_t rows_ = 0;
+};
+
+// Rows that an answer must not have: those that were added, and all that a filter's bitmap does not keep.
+class Unwanted {
+ public:
+  // `eligible` is empty, or has ⌈rows / 8⌉ bytes: bit i & 7 of byte i >> 3 says whether row i may be answered.
+  void begin(std::size_t rows, std::span<const std::uint8_t> eligible) {
+    added_.reserve(rows);
+    eligible_ = eligible;
+  }
+  bool holds(std::int64_t row) const { return added_.holds(row); }
+  bool eligible(std::size_t row) const { return eligible_.empty() || (eligible_[row >> 3] >> (row & 7) & 1); }
+  bool has(std::size_t row) const { return added_.test(row) || !eligible(row); }
+  // Adds a row; whether it was there.
+  bool add(std::size_t row) { return added_.test_and_set(row); }
+  // Adds a row unless it is unwanted; whether it was wanted.
+  bool take(std::size_t row) { return eligible(row) && !added_.test_and_set(row); }
+  void remove(std::size_t row) { added_.clear(row); }
+
+ private:
+  Bitmap added_;
+  std::span<const std::uint8_t> eligible_;
 };
 
 }  // namespace twhin

@@ -27,11 +27,11 @@ void Merger::split(std::span<const float> shares, std::size_t k) {
   for (std::size_t i = 0; i < std::min(left, order_.size()); ++i) ++readers_[order_[i]].budget;
 }
 
-void Merger::take(const RankedList& list, std::size_t mode, Bitmap& taken) {
+void Merger::take(const RankedList& list, std::size_t mode, Unwanted& taken) {
   Reader& reader = readers_[mode];
   while (reader.budget && reader.next < list.rows.size()) {
     const std::size_t at = reader.next++;
-    if (!taken.holds(list.rows[at]) || taken.test_and_set(static_cast<std::size_t>(list.rows[at]))) continue;
+    if (!taken.holds(list.rows[at]) || !taken.take(static_cast<std::size_t>(list.rows[at]))) continue;
     drawn_[mode].push_back({list.rows[at], list.factor * list.scores[at], static_cast<std::int32_t>(mode)});
     --reader.budget;
   }
@@ -39,7 +39,7 @@ void Merger::take(const RankedList& list, std::size_t mode, Bitmap& taken) {
 
 // Each round splits the places that are left among the modes that are not dry. A round ends with every place taken or with one
 // more mode dry, so there are no more rounds than modes.
-void Merger::draw(std::span<const RankedList> lists, std::span<const float> shares, std::size_t k, Bitmap& taken) {
+void Merger::draw(std::span<const RankedList> lists, std::span<const float> shares, std::size_t k, Unwanted& taken) {
   readers_.assign(lists.size(), {});
   if (drawn_.size() < lists.size()) drawn_.resize(lists.size());
   for (std::size_t mode = 0; mode < lists.size(); ++mode) drawn_[mode].clear();
@@ -75,7 +75,7 @@ void Merger::alternate(std::vector<Pick>& slate) {
     for (const Pick& pick : drawn_[mode]) slate[order_[number++]] = pick;
 }
 
-void Merger::merge(std::span<const RankedList> lists, std::span<const float> shares, std::size_t k, Bitmap& taken,
+void Merger::merge(std::span<const RankedList> lists, std::span<const float> shares, std::size_t k, Unwanted& taken,
                    std::vector<Pick>& slate) {
   draw(lists, shares, k, taken);
   if (lists.size() > 1) return alternate(slate);

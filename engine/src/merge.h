@@ -23,9 +23,9 @@ struct Pick {
 
 class Merger {
  public:
-  // Takes up to k candidates whose bit is clear in proportion to `shares`, sets their bits, and appends them to `slate` in the
+  // Takes up to k candidates that are wanted in proportion to `shares`, of which none is wanted again, and appends them to `slate` in the
   // order in which the modes alternate. A candidate in several lists goes to the first mode that reaches it.
-  void merge(std::span<const RankedList> lists, std::span<const float> shares, std::size_t k, Bitmap& taken,
+  void merge(std::span<const RankedList> lists, std::span<const float> shares, std::size_t k, Unwanted& taken,
              std::vector<Pick>& slate);
 
  private:
@@ -38,8 +38,8 @@ class Merger {
     std::size_t number;  // among all that were drawn, mode after mode
   };
   void split(std::span<const float> shares, std::size_t k);
-  void draw(std::span<const RankedList> lists, std::span<const float> shares, std::size_t k, Bitmap& taken);
-  void take(const RankedList& list, std::size_t mode, Bitmap& taken);
+  void draw(std::span<const RankedList> lists, std::span<const float> shares, std::size_t k, Unwanted& taken);
+  void take(const RankedList& list, std::size_t mode, Unwanted& taken);
   void alternate(std::vector<Pick>& slate);
 
   std::vector<Reader> readers_;

@@ -2,6 +2,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <bit>
 #include <stdexcept>
 
 namespace twhin {
@@ -33,7 +34,7 @@ void Plan::make(const Space& of, const Relation& by, const Strategy& with, const
 }
 
 void Plan::forget() {
-  for (const std::int32_t row : excluded) unwanted_.clear(static_cast<std::size_t>(row));
+  for (const std::int32_t row : excluded) unwanted_.remove(static_cast<std::size_t>(row));
   excluded.clear();
 }
 
@@ -149,16 +150,24 @@ void Plan::heaviest_clusters(std::size_t wanted) {
 // Whom the answer must not have: the user's targets, who was named, and the user.
 void Plan::exclude() {
   const std::size_t size = relation->target->size();
-  unwanted_.reserve(size);
+  unwanted_.begin(size, request.eligible);
   excluded.clear();
   const auto add = [&](std::int64_t row) {
-    if (inside(row, size) && !unwanted_.test_and_set(static_cast<std::size_t>(row)))
+    if (inside(row, size) && !unwanted_.add(static_cast<std::size_t>(row)))
       excluded.push_back(static_cast<std::int32_t>(row));
   };
   if (request.exclude_seen)
     for (const std::int32_t row : targets) add(row);
   for (const std::int64_t row : request.unwanted) add(row);
   if (relation->within_one_type() && known()) add(request.user);
+}
+
+std::size_t Plan::left() const {
+  if (request.eligible.empty()) return relation->target->size() - excluded.size();
+  std::size_t count = 0;
+  for (const std::uint8_t byte : request.eligible) count += static_cast<std::size_t>(std::popcount(byte));
+  for (const std::int32_t row : excluded) count -= unwanted_.eligible(static_cast<std::size_t>(row));
+  return count;
 }
 
 // Where a term has nothing to stand on, its weight moves: see recommend/queries.py.

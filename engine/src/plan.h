@@ -45,8 +45,9 @@ class Plan {
   std::size_t reach() const { return std::max(request.k, strategy->pool); }
   std::size_t query_count() const { return std::max<std::size_t>(1, modes.size()); }
   std::span<const float> vector() const;
-  bool keeps(std::int32_t row) const { return !unwanted_.test(static_cast<std::size_t>(row)); }
-  Bitmap& unwanted() { return unwanted_; }  // excluded rows, and whatever a merge has taken
+  bool keeps(std::int32_t row) const { return !unwanted_.has(static_cast<std::size_t>(row)); }
+  std::size_t left() const;  // how many rows may be in the answer
+  Unwanted& unwanted() { return unwanted_; }  // excluded rows, and whatever a merge has taken
 
   // Writes query_count() rows of the target's width.
   void build_queries(Matrix<float> out);
@@ -72,7 +73,7 @@ class Plan {
   std::vector<std::int32_t> others_, live_;
   std::vector<Counted> counted_;
   mutable std::vector<float> mean_;
-  Bitmap unwanted_;
+  Unwanted unwanted_;
 };
 
 }  // namespace twhin

@@ -23,11 +23,13 @@ Answer& of_this_thread() {
 
 Request request_of(std::int64_t user, std::int64_t k, std::int64_t modes, std::int64_t flags,
                    Matrix<const std::int64_t> edges, std::span<const std::int64_t> unwanted,
-                   std::span<const std::int64_t> followers) {
+                   std::span<const std::int64_t> followers, std::span<const std::uint8_t> eligible, const Relation& relation) {
+  if (!eligible.empty() && eligible.size() != (relation.target->size() + 7) / 8)
+    throw std::invalid_argument("the filter is for another number of candidates");
   if (k < 1 || modes < 0) throw std::invalid_argument("at least one candidate is wanted, of no mode or more");
   if (edges.rows && edges.columns != 3) throw std::invalid_argument("an edge is a relation, an effect and a row");
   return {user, static_cast<std::size_t>(k), static_cast<std::size_t>(modes), (flags & kExcludeSeen) != 0,
-          (flags & kChanged) != 0, edges, unwanted, followers};
+          (flags & kChanged) != 0, edges, unwanted, followers, eligible};
 }
 
 std::string reply(const Answer& answer, Outcome outcome, const Shape& shape) {
@@ -69,19 +71,22 @@ std::unique_ptr<Shape> shape(std::span<const std::uint8_t> before_id, std::span<
 std::string begin(const Space& space, const Relation& relation, const Strategy& strategy, const Shape& shape,
                   std::int64_t user, std::int64_t k, std::int64_t modes, std::int64_t flags,
                   Matrix<const std::int64_t> edges, std::span<const std::int64_t> unwanted,
-                  std::span<const std::int64_t> followers, Matrix<float> queries) {
+                  std::span<const std::int64_t> followers, std::span<const std::uint8_t> eligible, Matrix<float> queries) {
   Answer& answer = of_this_thread();
-  const Planned planned(answer, space, relation, strategy, request_of(user, k, modes, flags, edges, unwanted, followers));
+  const Planned planned(answer, space, relation, strategy,
+                        request_of(user, k, modes, flags, edges, unwanted, followers, eligible, relation));
   return reply(answer, answer.begin(queries), shape);
 }
 
 std::string finish(const Space& space, const Relation& relation, const Strategy& strategy, const Shape& shape,
                    std::int64_t user, std::int64_t k, std::int64_t modes, std::int64_t flags,
                    Matrix<const std::int64_t> edges, std::span<const std::int64_t> unwanted,
-                   std::span<const std::int64_t> followers, Matrix<const float> queries, std::span<const std::int32_t> rows,
-                   std::span<const float> scores, std::span<const std::int64_t> ends) {
+                   std::span<const std::int64_t> followers, std::span<const std::uint8_t> eligible,
+                   Matrix<const float> queries, std::span<const std::int32_t> rows, std::span<const float> scores,
+                   std::span<const std::int64_t> ends) {
   Answer& answer = of_this_thread();
-  const Planned planned(answer, space, relation, strategy, request_of(user, k, modes, flags, edges, unwanted, followers));
+  const Planned planned(answer, space, relation, strategy,
+                        request_of(user, k, modes, flags, edges, unwanted, followers, eligible, relation));
   return reply(answer, answer.finish(queries, rows, scores, ends), shape);
 }
 

@@ -35,6 +35,7 @@ struct Request {
   Matrix<const std::int64_t> edges;          // live ones: the relation's number, 1 added or 0 removed, the target's row
   std::span<const std::int64_t> unwanted;    // rows that the answer must not have
   std::span<const std::int64_t> followers;   // with an edge to the user, besides those that training knows
+  std::span<const std::uint8_t> eligible = {};  // a filter's bitmap (see Unwanted); empty: there is none
 };
 
 }  // namespace twhin

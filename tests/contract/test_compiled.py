@@ -17,6 +17,7 @@ from bundle.reader import open_bundle
 from bundle.space import Bundle, EntityTable, Relation, Space
 from index.search.open import exact_searchers
 from recommend.compiled import Question, Served
+from recommend.filters import Filter
 from recommend.plan import Plan, strategies_of
 from recommend.profile import Profile
 from recommend.recommender import Recommender
@@ -179,6 +180,10 @@ def test_every_strategy_answers_alike(recommender: Recommender, space: Space, us
     {"k": 30, "modes": 99},
     {"k": 30, "followers": tuple(USERS[20:80])},
     {"k": 30, "depth": 3},
+    {"k": 30, "filter": Filter(ids=tuple(USERS[100:110]))},
+    {"k": 30, "filter": Filter(ids=()), "exclude": tuple(USERS[:5])},
+    {"k": 30, "filter": Filter(min_in_degree=12)},
+    {"k": 30, "filter": Filter(not_=Filter(ids=tuple(USERS[::2])))},
     {"k": 30, "user": None, "engagements": LiveEdges(added={"follows": (USERS[30], USERS[31], "nobody")})},
     {"k": 30, "user": None, "engagements": LiveEdges(added={"uses": (TAGS[3],)}), "followers": (USERS[40],)},
     {"k": 30, "user": "\ud800"},
@@ -227,6 +232,7 @@ def test_random_requests_are_answered_alike(recommender: Recommender, space: Spa
             modes=int(rng.integers(1, 7)) if rng.random() < 0.5 else None,
             exclude=some(targets, 60) if rng.random() < 0.5 else (),
             exclude_seen=bool(rng.random() < 0.8),
+            filter=Filter(ids=some(targets, len(targets))) if rng.random() < 0.3 else None,
             followers=some(USERS, 30) if relation == "follows" and rng.random() < 0.3 else (),
         )
         live = LiveEdges(

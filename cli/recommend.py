@@ -27,7 +27,7 @@ def recommend(
     ] = None,
     version: Annotated[str, typer.Option(help="A version's name, `latest` or `current`.")] = "current",
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show each candidate's interest, rank and source.")
+        bool, typer.Option("--explain", help="Show each candidate's interest, rank, source and reasons.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -36,7 +36,9 @@ def recommend(
     from recommend.types import RecommendRequest
 
     path = path_of(bundles, version)
-    request = RecommendRequest(user=user, k=k, strategy=strategy, relation=relation, filter=_filter_of(condition))
+    request = RecommendRequest(
+        user=user, k=k, strategy=strategy, relation=relation, filter=_filter_of(condition), explain=explain
+    )
     slate = open_recommender(path).recommend(request)
     emit(_answer(user, slate, explain), as_json, lambda: _show(user, slate, explain))
 
@@ -66,20 +68,44 @@ def _answer(user: str, slate: "Slate", explain: bool) -> dict[str, object]:
 
 
 def _columns(explain: bool) -> tuple[str, ...]:
-    return ("id", "score", "mode", "cluster", "share", "rank", "source") if explain else ("id", "score", "mode")
+    return (
+        ("id", "score", "mode", "cluster", "share", "rank", "source", "because") if explain else ("id", "score", "mode")
+    )
 
 
 def _rows(slate: "Slate", explain: bool) -> list[list[object]]:
     rows: list[list[object]] = []
-    for external, pick in zip(slate.ids(), slate.picks, strict=True):
+    for at, (external, pick) in enumerate(zip(slate.ids(), slate.picks, strict=True)):
         mode = pick.mode if pick.mode >= 0 else None
         row: list[object] = [external, pick.score, mode]
         if explain:
             cluster = None if mode is None else int(slate.modes.clusters[mode])
             share = None if mode is None else float(slate.modes.shares[mode])
-            row += [cluster, share, pick.rank, pick.source]
+            row += [cluster, share, pick.rank, pick.source, _because(slate, at)]
         rows.append(row)
     return rows
+
+
+def _because(slate: "Slate", at: int) -> str:
+    """The reasons of the candidate at place `at`, in words: `near a, b (62%); 3 whom you follow (c) follow it`."""
+    parts = []
+    for reason in slate.reasons[at]:
+        names = ", ".join(_name_of(slate, one.entity_type, one.row) for one in reason.because)
+        words = {
+            "near": f"near {names}",
+            "followed_by": f"{reason.count} by {reason.via}: {names}" if reason.via else "those whom the user follows",
+            "follows_you": "has an edge to the user",
+            "near_followers": "near who follows the user",
+            "taste": "near the user's own vector",
+            "popular": "popular",
+        }[reason.kind]
+        parts.append(f"{words} ({reason.share:.0%})" if reason.share >= 0.005 else words)
+    return "; ".join(parts)
+
+
+def _name_of(slate: "Slate", entity_type: str, row: int) -> str:
+    table = slate.space.entities[entity_type]
+    return table.label(row) or table.ids.external(row)
 
 
 def _show(user: str, slate: "Slate", explain: bool) -> None:

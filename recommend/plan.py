@@ -12,7 +12,7 @@ from bundle.space import CandidateLists, Relation, Space
 from bundle.strategies import default_strategies
 from index.search.eligible import Bitmap
 from recommend.filters import FilterCache
-from recommend.profile import Profile, known_rows, profile_of_newcomer, profile_of_row, row_of
+from recommend.profile import Profile, current_targets, known_rows, profile_of_newcomer, profile_of_row, row_of
 from recommend.queries import Queries, build_queries, effective_weights
 from recommend.types import (
     AUTO,
@@ -23,6 +23,7 @@ from recommend.types import (
     LiveEdges,
     Modes,
     RecommendRequest,
+    Rows,
 )
 
 # What a version that does not say otherwise means by these names.
@@ -34,7 +35,10 @@ UNNAMED = "unnamed"
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Everything that is known before a searcher is asked. With `popular` nobody needs to be."""
+    """Everything that is known before a searcher is asked. With `popular` nobody needs to be.
+
+    `own` is what the user engages with by every relation, where reasons are asked for.
+    """
 
     space: Space
     relation: Relation
@@ -49,6 +53,8 @@ class Plan(msgspec.Struct, frozen=True):
     popular: bool
     lists: CandidateLists | None = None
     fallback: Fallback | None = None
+    explain: bool = False
+    own: tuple[tuple[Relation, Rows], ...] = ()
 
     @property
     def candidate_type(self) -> str:
@@ -94,7 +100,16 @@ def make_plan(space: Space, request: RecommendRequest, live: LiveEdges, filters:
         candidates = space.entities[relation.entry.target]
         eligible = filters.bitmap(space, relation, candidates, request.filter)
         exclusions = msgspec.structs.replace(exclusions, eligible=eligible)
-    return _plan(space, relation, profile, exclusions, name, strategy, request.k, request.depth)
+    plan = _plan(space, relation, profile, exclusions, name, strategy, request.k, request.depth)
+    return _with_own(plan, row, edges) if request.explain else plan
+
+
+def _with_own(plan: Plan, row: int | None, live: LiveEdges) -> Plan:
+    """The plan with what its answer is to be explained by."""
+    source = plan.relation.entry.source
+    relations = [one for one in plan.space.relations.values() if one.entry.source == source]
+    own = tuple((one, current_targets(plan.space, one, row, live)) for one in relations)
+    return msgspec.structs.replace(plan, explain=True, own=own)
 
 
 def plan_user(space: Space, relation: Relation, row: int, strategy: Strategy | str, k: int) -> Plan:

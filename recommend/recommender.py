@@ -59,14 +59,13 @@ class Recommender:
         plan = self.plan(request, live)
         return self.at_once(plan) or self.search([plan])[0]
 
-    def ask(
-        self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES, *, explain: bool = False
-    ) -> Slate | Served | Plan | Question:
-        """The answer, where no search is needed, else what to give to `search`. `explain`: it is to be a `Slate`.
+    def ask(self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES) -> Slate | Served | Plan | Question:
+        """The answer, where no search is needed, else what to give to `search`; a `Slate` where it is to be explained.
 
         Raises QueryError for a request that this version cannot answer.
         """
-        found = None if self._compiled is None or explain else self._compiled.ask(request, live, self.filters)
+        plain = not request.explain
+        found = self._compiled.ask(request, live, self.filters) if self._compiled is not None and plain else None
         if found is not None:
             return found
         plan = self.plan(request, live)

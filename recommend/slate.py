@@ -13,6 +13,7 @@ from recommend.merge import Draw, RankedList, draw, interleaved
 from recommend.plan import Plan, list_query
 from recommend.popular import popular_picks
 from recommend.profile import NOBODY
+from recommend.reasons import reasons_of
 from recommend.rescoring import rescored
 from recommend.stored_lists import HEAD_LENGTH, ListHead
 from recommend.types import LIST, NO_MODE, NO_MODES, NO_PICKS, SEARCH, Fallback, Modes, Picks, Slate, in_sorted
@@ -78,6 +79,7 @@ def _slate(
         known=plan.profile.row is not None,
         fallback=fallback,
         short=len(picks) < plan.k,
+        reasons=reasons_of(plan, picks) if plan.explain else (),
     )
 
 

@@ -29,6 +29,8 @@ FEW, MANY = 8, 256
 
 # How far down the ladder an answer had to go: the deepest rung that was used.
 Fallback = Literal["deeper_search", "fold_in", "user_vector", "popular"]
+# What speaks for a candidate: recommend/reasons.py.
+ReasonKind = Literal["near", "followed_by", "follows_you", "near_followers", "taste", "popular"]
 # Where a candidate comes from; a slate holds positions in this tuple.
 SOURCES = ("list", "search", "reciprocal", "popular")
 LIST, SEARCH, RECIPROCAL, POPULAR = range(4)
@@ -92,7 +94,8 @@ class RecommendRequest(msgspec.Struct, frozen=True):
 
     `engagements` are edges of this request alone: they represent a user nobody has seen, or add to one
     who is known. `followers` have an edge of the relation to the user, besides those that training knows. `depth`
-    overrides how far the searcher looks. `filter` says which candidates are allowed.
+    overrides how far the searcher looks. `filter` says which candidates are allowed. `explain` asks for
+    reasons.
     """
 
     user: str | None = None
@@ -109,6 +112,7 @@ class RecommendRequest(msgspec.Struct, frozen=True):
     depth: int | None = None
     followers: tuple[str, ...] = ()
     filter: Filter | None = None
+    explain: bool = False
 
 
 class Picks(msgspec.Struct, frozen=True):
@@ -223,11 +227,29 @@ def in_sorted(
     return present
 
 
+class Engaged(NamedTuple):
+    """One of the user's engagements, and its share of a candidate's score."""
+
+    entity_type: str
+    row: int
+    share: float
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """One reason for a candidate: its share of the score, engagements by name, of how many, by which relation."""
+
+    kind: ReasonKind
+    share: float
+    because: tuple[Engaged, ...] = ()
+    count: int = 0
+    via: str | None = None
+
+
 class Slate(msgspec.Struct, frozen=True):
     """The answer, best first. In a mixture the modes alternate so that every prefix keeps their proportions.
 
     `known` says whether training knows the user, `fallback` that the strategy alone could not answer, `short` that
-    fewer than k are eligible.
+    fewer than k are eligible. `reasons` are those of each candidate, where they were asked for.
     """
 
     space: Space
@@ -242,6 +264,7 @@ class Slate(msgspec.Struct, frozen=True):
     known: bool
     fallback: Fallback | None = None
     short: bool = False
+    reasons: tuple[tuple[Reason, ...], ...] = ()
 
     @property
     def rows(self) -> Int64[npt.NDArray[np.int64], " n"]:

@@ -14,6 +14,7 @@ __all__ = [
     "EmbeddingAnswer",
     "EmbeddingsAnswer",
     "EmbeddingsBody",
+    "Engaged",
     "Engagement",
     "EngagementEvent",
     "EngagementsAnswer",
@@ -34,6 +35,7 @@ __all__ = [
     "Pair",
     "ProblemDocument",
     "PublishedVersion",
+    "Reason",
     "RecommendAnswer",
     "RecommendBody",
     "ScoreAnswer",
@@ -103,12 +105,37 @@ class RecommendBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     space: str | None = None
 
 
+class Engaged(msgspec.Struct, kw_only=True, frozen=True):
+    """One of the user's engagements, and its share of the candidate's score."""
+
+    type: str
+    id: str
+    share: float
+    label: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Reason(msgspec.Struct, kw_only=True, frozen=True):
+    """What speaks for a candidate, and its share of the score. `because` are some of the user's own engagements:
+    for `near` those nearest, for `followed_by` some of the `count` whom the user follows by the relation
+    `via`.
+    """
+
+    kind: str
+    share: float
+    because: list[Engaged] = []
+    count: int | msgspec.UnsetType = msgspec.UNSET
+    via: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class Why(msgspec.Struct, kw_only=True, frozen=True):
-    """How a candidate came here: its rank and score in the list of its mode, and which kind of list that was."""
+    """How a candidate came here: its rank and score in the list of its mode, which kind of list that was, and
+    what speaks for it, the weightiest first.
+    """
 
     rank: int
     score: float
     source: str
+    reasons: list[Reason] = []
 
 
 class Candidate(msgspec.Struct, kw_only=True, frozen=True):
@@ -118,6 +145,7 @@ class Candidate(msgspec.Struct, kw_only=True, frozen=True):
     score: float
     mode: int | None
     why: Why | msgspec.UnsetType = msgspec.UNSET
+    label: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Mode(msgspec.Struct, kw_only=True, frozen=True):

@@ -43,11 +43,29 @@ export interface RecommendBody {
   space?: string | null;
 }
 
-/** How a candidate came here: its rank and score in the list of its mode, and which kind of list that was. */
+/** One of the user's engagements, and its share of the candidate's score. */
+export interface Engaged {
+  type: string;
+  id: string;
+  share: number;
+  label?: string;
+}
+
+/** What speaks for a candidate, and its share of the score. `because` are some of the user's own engagements: for `near` those nearest, for `followed_by` some of the `count` whom the user follows by the relation `via`. */
+export interface Reason {
+  kind: string;
+  share: number;
+  because?: Array<Engaged>;
+  count?: number;
+  via?: string;
+}
+
+/** How a candidate came here: its rank and score in the list of its mode, which kind of list that was, and what speaks for it, the weightiest first. */
 export interface Why {
   rank: number;
   score: number;
   source: string;
+  reasons?: Array<Reason>;
 }
 
 /** One candidate. `mode` is the cluster that chose it; null where no interest did. */
@@ -56,6 +74,7 @@ export interface Candidate {
   score: number;
   mode: number | null;
   why?: Why;
+  label?: string;
 }
 
 /** One interest: its cluster, its share, the entity at its centre, and how many candidates it gave. */

@@ -8,9 +8,10 @@ import msgspec
 from bundle.errors import QueryError
 from bundle.space import Space
 from recommend.compiled import Served
+from recommend.types import Reason as SlateReason
 from recommend.types import Slate
 from service.wire.common import ItemError
-from service.wire.recommend import BatchItem, Candidate, Explanation, Mode, RecommendAnswer, Why
+from service.wire.recommend import BatchItem, Candidate, Engaged, Explanation, Mode, Reason, RecommendAnswer, Why
 
 
 def answer_of(slate: Slate | Served, degraded: Sequence[str], request_id: str, *, explain: bool) -> RecommendAnswer:
@@ -58,7 +59,21 @@ def _candidates(slate: Slate | Served, *, explain: bool) -> Any:
     columns = (slate.ids(), slate.picks.scores, modes)
     if not explain:
         return list(map(Candidate, *columns))
-    return list(map(Candidate, *columns, [Why(pick.rank, pick.score, pick.source) for pick in slate.picks]))
+    whys = [
+        Why(pick.rank, pick.score, pick.source, [_reason(slate.space, one) for one in reasons])
+        for pick, reasons in zip(slate.picks, slate.reasons, strict=True)
+    ]
+    table = slate.space.entities[slate.candidate_type]
+    return list(map(Candidate, *columns, whys, [table.label(row) or msgspec.UNSET for row in slate.picks.rows]))
+
+
+def _reason(space: Space, reason: SlateReason) -> Reason:
+    because = [
+        Engaged(one.entity_type, table.ids.external(one.row), one.share, table.label(one.row) or msgspec.UNSET)
+        for one in reason.because
+        for table in [space.entities[one.entity_type]]
+    ]
+    return Reason(reason.kind, reason.share, because, reason.count or msgspec.UNSET, reason.via or msgspec.UNSET)
 
 
 def _explanation(slate: Slate) -> Explanation:

@@ -49,7 +49,7 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     relation = choose_relation(space, request)
     await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
     live = await call.runtime.live(relation.entry.source, request.user, degraded)
-    asked = loaded.recommender.ask(request, live, explain=body.explain)
+    asked = loaded.recommender.ask(request, live)
     slate = asked if isinstance(asked, Slate | Served) else (await _search(call, loaded, [asked], degraded))[0]
     _count(call, slate)
     return Reply(_encode(answer_of(slate, degraded, call.request_id, explain=body.explain)))
@@ -155,6 +155,7 @@ def request_of(body: RecommendBody | BatchBody, user: str | None, space: Space) 
         exclude_seen=body.exclude_seen,
         followers=tuple(texts_of(body.followers)) if isinstance(body, RecommendBody) else (),
         filter=body.filter,
+        explain=isinstance(body, RecommendBody) and body.explain,
     )
 
 

@@ -50,12 +50,36 @@ class Mode(msgspec.Struct, frozen=True):
     candidates: int
 
 
+class Engaged(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One of the user's engagements, and its share of the candidate's score."""
+
+    type: str
+    id: str
+    share: float
+    label: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What speaks for a candidate, and its share of the score. `because` are some of the user's own engagements: for
+    `near` those nearest, for `followed_by` some of the `count` whom the user follows by the relation `via`.
+    """
+
+    kind: str
+    share: float
+    because: list[Engaged] = []
+    count: int | msgspec.UnsetType = msgspec.UNSET
+    via: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class Why(msgspec.Struct, frozen=True):
-    """How a candidate came here: its rank and score in the list of its mode, and which kind of list that was."""
+    """How a candidate came here: its rank and score in the list of its mode, which kind of list that was, and what
+    speaks for it, the weightiest first.
+    """
 
     rank: int
     score: float
     source: str
+    reasons: list[Reason] = []
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -65,6 +89,7 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     score: float
     mode: int | None
     why: Why | msgspec.UnsetType = msgspec.UNSET
+    label: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Explanation(msgspec.Struct, frozen=True):

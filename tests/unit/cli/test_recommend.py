@@ -31,3 +31,25 @@ def test_it_says_whether_the_version_knows_the_user(bundles: Path, user: str, kn
     assert answer["known"] is known
     assert len(answer["candidates"]) == 5
     assert (f"does not know {user}" in asked(user, "--bundles", bundles)) is not known
+
+
+def test_a_filter_keeps_whom_it_names_and_a_fault_in_it_is_told(bundles: Path) -> None:
+    condition = '{"attribute": "bot", "is": true}'
+    answer = json.loads(asked(user_ids()[5], "--bundles", bundles, "--json", "--filter", condition))
+    bots = {user_ids()[row] for row in range(0, 400, 20)}
+    assert 15 <= len(answer["candidates"]) <= len(bots)
+    assert {one["id"] for one in answer["candidates"]} <= bots
+    for wrong, words in (
+        ("{", "--filter"),
+        ('{"x": 1}', "--filter"),
+        ('{"attribute": "x", "is": 1}', "no such attribute"),
+    ):
+        done = CliRunner().invoke(app, ["recommend", user_ids()[5], "--bundles", str(bundles), "--filter", wrong])
+        assert done.exit_code == 2
+        assert words in done.stderr
+
+
+def test_explained_candidates_say_because_of_what(bundles: Path) -> None:
+    answer = json.loads(asked(user_ids()[5], "--bundles", bundles, "--json", "--explain", "-k", 5))
+    assert all("near " in one["because"] for one in answer["candidates"])
+    assert any(" by follows: " in one["because"] for one in answer["candidates"])

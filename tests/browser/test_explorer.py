@@ -11,7 +11,7 @@ from tests.support.browser import Page, browser
 from tests.support.servers import running
 from tests.support.toy import JAZZ_LOVERS, LOVERS_OF_BOTH, build_toy
 
-CANDIDATES = "[...document.querySelectorAll('#candidates tr')].map(row => row.cells[1].innerText)"
+CANDIDATES = "[...document.querySelectorAll('#candidates tr')].map(row => row.cells[1].querySelector('a').innerText)"
 HOW = "document.getElementById('how').innerText"
 ANSWERED = "!document.getElementById('answer').hidden"
 NEIGHBOURS = "!document.getElementById('neighbours').hidden"
@@ -51,6 +51,9 @@ def test_a_user_s_interests_and_candidates_are_shown(page: Page, url: str) -> No
     assert "100.0% · cluster" in interests
     own = interests.partition("of the user's own: ")[2].split(", ")
     assert {*own} <= {f"jazz-{i:02d}" for i in range(6)}
+    because = page.evaluate("document.querySelector('#candidates .why').innerText")
+    named = because.removeprefix("because near ").partition(";")[0].rpartition(" ")[0]
+    assert {*named.split(", ")} <= {f"jazz-{i:02d}" for i in range(6)}
 
 
 def test_the_strategy_that_answered_is_named(page: Page, url: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from bundle.errors import TwhinError
 from bundle.versions import publish
 from cli.main import app
 from tests.support.service_bundle import user_ids, write_toy_bundle
@@ -45,8 +46,9 @@ def test_a_filter_keeps_whom_it_names_and_a_fault_in_it_is_told(bundles: Path) -
         ('{"attribute": "x", "is": 1}', "no such attribute"),
     ):
         done = CliRunner().invoke(app, ["recommend", user_ids()[5], "--bundles", str(bundles), "--filter", wrong])
-        assert done.exit_code == 2
-        assert words in done.stderr
+        assert isinstance(done.exception, TwhinError)
+        assert done.exception.exit_status == 2
+        assert words in str(done.exception)
 
 
 def test_explained_candidates_say_because_of_what(bundles: Path) -> None:

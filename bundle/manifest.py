@@ -158,7 +158,7 @@ class Strategy(Model):
 class IndexEntry(Model):
     """The searcher of one candidate type: what it is, its file, its default depth, what it was measured to do."""
 
-    kind: Literal["exact", "hnsw", "ivf_sq8", "ivf_pq", "pq"]
+    kind: Literal["exact", "hnsw", "ivf4", "ivf_sq8", "ivf_pq", "pq"]
     file: FileName | None = None
     parameters: dict[str, int | float | str | bool] = {}
     depth: Positive

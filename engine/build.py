@@ -27,7 +27,17 @@ SOURCES = PACKAGE / "src"
 COMPILERS = ("c++", "g++", "clang++")
 # One build serves every processor of an architecture: faster instructions are chosen when it runs (src/level.h).
 # Products and sums are not fused, so that every level rounds alike.
-COMPILE = ("-O3", "-std=c++20", "-fPIC", "-pthread", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra")
+COMPILE = (
+    "-O3",
+    "-std=c++20",
+    "-fPIC",
+    "-pthread",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-Wall",
+    "-Wextra",
+)
 LINK = {
     # The image's last stage need not have the compiler's runtime.
     "linux": ("-shared", "-pthread", "-static-libstdc++", "-static-libgcc", "-Wl,-O1", "-Wl,--exclude-libs,ALL"),

@@ -7,8 +7,10 @@ Floats: TypeAlias = Any  # float32
 Doubles: TypeAlias = Any  # float64
 Ints: TypeAlias = Any  # int32
 Longs: TypeAlias = Any  # int64
+Uints: TypeAlias = Any  # uint32
 Bytes: TypeAlias = Any  # uint8
 # Handles: each keeps alive what it was made from.
+Ivf4 = NewType("Ivf4", object)
 Ids = NewType("Ids", object)
 Entities = NewType("Entities", object)
 Relation = NewType("Relation", object)
@@ -167,5 +169,69 @@ class Native(Protocol):
         """The rescoring's features, a row for each candidate; `row` is the user's, -1 for one unknown to training.
 
         Raises ValueError for rows that are not there.
+        """
+        ...
+
+    def ivf4_open(self, file: Bytes, query_map: Floats, vectors: Floats, /) -> Ivf4:
+        """An index over the bytes of a mapped file, the map of queries [width, held] and the exact vectors [n, width].
+
+        It keeps the three arrays alive. Raises ValueError for a file that is none or does not fit. It is `Ivf4` of
+        `engine/src/ivf4.h` for other functions of the engine.
+        """
+        ...
+
+    def ivf4_search(
+        self,
+        index: Ivf4,
+        queries: Floats,
+        depth: float,
+        refine: float,
+        excluded: Ints | None,
+        ends: Longs | None,
+        eligible: Bytes | None,
+        rows: Ints,
+        scores: Floats,
+        found: Longs,
+        /,
+    ) -> None:
+        """The best rows for float32 queries [q, width] into int32 rows [q, k], float32 scores [q, k], int64 found [q].
+
+        `depth` and `refine` in standard deviations; int32 `excluded`, of query i up to int64 `ends[i]`; `eligible` is a
+        bitmap of all. Raises ValueError for NaN, Inf and sizes that do not fit.
+        """
+        ...
+
+    def ivf4_kmeans(self, rows: Floats, centroids: Floats, iterations: int, threads: int, /) -> None:
+        """Lloyd's k-means over float32 rows [n, held], from the first centroids [lists, held], in place."""
+        ...
+
+    def ivf4_pack(self, centroids: Floats, codes: Bytes, lowest: Floats, step: Floats, /) -> None:
+        """Centroids [lists, held] into the codes, lowest values and steps that the file keeps."""
+        ...
+
+    def ivf4_nearest(
+        self, codes: Bytes, lowest: Floats, step: Floats, n_lists: int, rows: Floats, lists: Ints, threads: int, /
+    ) -> None:
+        """The list of the nearest centroid for every float32 row [n, held], into int32 lists [n]."""
+        ...
+
+    def ivf4_slots(self, lists: Ints, next_slot: Uints, slots: Uints, /) -> None:
+        """The next free slot of each row's list into uint32 slots [n]; uint32 next_slot [lists] moves on."""
+        ...
+
+    def ivf4_encode(
+        self,
+        file: Bytes,
+        rows: Floats,
+        lists: Ints,
+        slots: Uints,
+        first_row: int,
+        squares: Floats,
+        threads: int,
+        /,
+    ) -> None:
+        """Codes of rows [n, held] from `first_row` on into the bytes of a file that has its parts before the blocks.
+
+        Their squared distances from the decoded centroids into float32 squares [n].
         """
         ...

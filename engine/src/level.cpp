@@ -5,8 +5,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "binding.h"
-
 namespace twhin {
 namespace {
 
@@ -45,24 +43,5 @@ void set_level(Level wanted) {
 }
 
 std::string_view name_of(Level level) noexcept { return kNames[static_cast<int>(level)]; }
-
-namespace {
-
-void set_level_by_name(std::span<const std::uint8_t> name) {
-  const std::string_view text(reinterpret_cast<const char*>(name.data()), name.size());
-  for (int i = 0; i < 3; ++i) {
-    if (text == kNames[i]) return set_level(static_cast<Level>(i));
-  }
-  throw std::invalid_argument("there is no such instruction set; it has: off, plain, avx2, avx512");
-}
-
-std::string current_name() { return std::string(name_of(level())); }
-std::string best_name() { return std::string(name_of(best_level())); }
-
-}  // namespace
-
-TWHIN_EXPORT(level, current_name, "The instruction set in use.");
-TWHIN_EXPORT(best_level, best_name, "The best instruction set of this processor.");
-TWHIN_EXPORT(set_level, set_level_by_name, "Use another instruction set.");
 
 }  // namespace twhin

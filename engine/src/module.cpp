@@ -1,7 +1,9 @@
-// The Python module: whatever the other files have exported.
+// The Python module: whatever the other files have exported, and the switch of instruction sets.
+#include <string>
 #include <vector>
 
 #include "binding.h"
+#include "level.h"
 
 namespace twhin::python {
 namespace {
@@ -19,6 +21,28 @@ void add(const char* name, Function function, const char* doc) {
 }
 
 }  // namespace twhin::python
+
+namespace twhin {
+namespace {
+
+void set_level_by_name(std::span<const std::uint8_t> name) {
+  const std::string_view text(reinterpret_cast<const char*>(name.data()), name.size());
+  for (const Level known : {Level::plain, Level::avx2, Level::avx512}) {
+    if (text == name_of(known)) return set_level(known);
+  }
+  throw std::invalid_argument("there is no such instruction set; it has: off, plain, avx2, avx512");
+}
+
+std::string current_name() { return std::string(name_of(level())); }
+std::string best_name() { return std::string(name_of(best_level())); }
+
+}  // namespace
+
+TWHIN_EXPORT(level, current_name, "The instruction set in use.");
+TWHIN_EXPORT(best_level, best_name, "The best instruction set of this processor.");
+TWHIN_EXPORT(set_level, set_level_by_name, "Use another instruction set.");
+
+}  // namespace twhin
 
 extern "C" __attribute__((visibility("default"))) PyObject* PyInit__native() {
   static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "engine._native", "The compiled engine.", -1,

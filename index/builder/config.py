@@ -19,7 +19,7 @@ from bundle.records import Record, first_error
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 # A sum of weighted edges stays far from the end of float64 on either side.
 Weight = Annotated[float, Field(ge=0.0, le=1e9)]
-IndexKind = Literal["exact", "hnsw", "ivf_sq8", "ivf_pq", "pq"]
+IndexKind = Literal["exact", "hnsw", "ivf4", "ivf_sq8", "ivf_pq", "pq"]
 
 
 class Section(Record):

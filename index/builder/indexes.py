@@ -1,5 +1,6 @@
-"""Writing the file of one searcher with hnswlib or FAISS, as its spec says."""
+"""Writing the file of one searcher, as its spec says: by hnswlib, by FAISS or by the engine."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bundle.arrays import save_array
 from bundle.disk import require_written
 from index.builder.devices import Device
 from index.builder.fit_projection import STEP, FittedProjection, fit_projection
+from index.builder.ivf4 import write_ivf4
 from index.builder.sample import sample
 from index.builder.spec import IndexSpec
 from index.search.projection import projection_file
@@ -37,6 +39,8 @@ def write_index(
     save_array(projection_file(path), projection.for_queries)
     if spec.cagra:
         _save(_cagra(spec, vectors, projection), path)
+    elif spec.kind == "ivf4":
+        write_ivf4(path, vectors, projection, lists=spec.lists, seed=seed, threads=threads or os.cpu_count() or 1)
     elif spec.kind == "hnsw":
         _write_hnsw(spec, vectors, projection, path, seed, threads)
     else:

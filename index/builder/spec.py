@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import engine
 from bundle.manifest import IndexEntry
 from index.builder.config import IndexConfig, IndexKind
 
@@ -18,7 +19,11 @@ IVF_SHARES = (64, 32, 16, 8, 4, 2)
 IVF_PQ_REFINES = (1.5, 2.0, 3.0)
 PQ_DEPTHS = (150, 250, 500, 1000)
 # Rows that share an inverted list: 4-bit codes are scanned so fast that longer lists, which miss less, pay.
-ROWS_A_LIST = {"ivf_sq8": 128, "ivf_pq": 512}
+# A compiled scan has no fixed price a list, and short lists fit their rows better.
+ROWS_A_LIST = {"ivf4": 64, "ivf_sq8": 128, "ivf_pq": 512}
+# Standard deviations, in hundredths, that a list's best row is given above its centroid, and those of a code's error.
+IVF4_DEPTHS = (300, 350, 400, 450, 500, 600)
+IVF4_REFINES = (2.5, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class IndexSpec:
     @property
     def extension(self) -> str:
         """Which library reads the file."""
-        return "hnsw" if self.kind == "hnsw" and not self.cagra else "faiss"
+        return "ivf4" if self.kind == "ivf4" else "hnsw" if self.kind == "hnsw" and not self.cagra else "faiss"
 
     @property
     def file_name(self) -> str:
@@ -84,7 +89,8 @@ def specs_for(n: int, config: IndexConfig, *, with_hnsw: bool, cagra: bool = Fal
     """
     if config.kind == "auto" and n <= SMALL_TYPE:
         return [EXACT]
-    swept = ("exact", "pq", "ivf_pq", "ivf_sq8", *(("hnsw",) if with_hnsw else ()))
+    compiled = ("ivf4",) if engine.available() else ()
+    swept = ("exact", *compiled, "pq", "ivf_pq", "ivf_sq8", *(("hnsw",) if with_hnsw else ()))
     kinds = swept if config.kind == "auto" else (config.kind,)
     specs = [spec for kind in kinds for spec in _specs_of_kind(kind, n, config)]
     return [replace(spec, cagra=cagra and spec.kind == "hnsw") for spec in specs]
@@ -107,6 +113,13 @@ def _specs_of_kind(kind: IndexKind, n: int, config: IndexConfig) -> list[IndexSp
         case "pq":
             codes = IndexSpec("pq", depth=0, refine=config.refine or 1.0, popularity_scale=scale, subquantizers=parts)
             return [replace(codes, depth=depth) for depth in _fixed_or(config.depth, PQ_DEPTHS)]
+        case "ivf4":
+            nibbles = IndexSpec("ivf4", depth=0, popularity_scale=scale, lists=_lists("ivf4", n, config))
+            return [
+                replace(nibbles, depth=depth, refine=refine)
+                for refine in _fixed_or(config.refine, IVF4_REFINES)
+                for depth in _fixed_or(config.depth, IVF4_DEPTHS)
+            ]
         case "ivf_sq8":
             bytes_in_lists = IndexSpec(
                 "ivf_sq8",

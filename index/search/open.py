@@ -9,12 +9,13 @@ from bundle.verify import check_digests
 from index.search.exact import ExactSearcher
 from index.search.faiss_index import read_faiss
 from index.search.hnsw import read_hnsw
+from index.search.ivf4 import read_ivf4
 from index.search.projection import QueryProjection, projection_file, read_projection
 from index.search.protocol import Searcher
 from index.search.ranking import Matrix
 from index.search.refined import CandidateSource, RefinedSearcher
 
-HNSWLIB_SUFFIX = ".hnsw"
+HNSWLIB_SUFFIX, ENGINE_SUFFIX = ".hnsw", ".ivf4"
 # Kinds whose depth is a number of rows and not of inverted lists.
 DEPTH_IN_ROWS = ("hnsw", "pq")
 
@@ -59,7 +60,10 @@ def read_searcher(path: Path, entry: IndexEntry, vectors: Matrix) -> Searcher:
     """The searcher in the file at `path`, which is one that this process may trust. Raises BundleInvalid."""
     if entry.kind == "exact":
         return ExactSearcher(vectors)
-    source = read_source(path, read_projection(path, entry, int(vectors.shape[1])), len(vectors))
+    projection = read_projection(path, entry, int(vectors.shape[1]))
+    if path.suffix == ENGINE_SUFFIX:
+        return read_ivf4(path, entry, projection, vectors)
+    source = read_source(path, projection, len(vectors))
     return RefinedSearcher(
         vectors,
         source,

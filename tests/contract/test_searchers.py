@@ -20,6 +20,7 @@ WIDTH = DIM + 1  # the last column stands for popularity
 SPECS = {
     "exact": IndexSpec("exact", depth=1),
     "hnsw": IndexSpec("hnsw", depth=200, popularity_scale=0.3, links=16, build_depth=100),
+    "ivf4": IndexSpec("ivf4", depth=450, refine=4.0, popularity_scale=0.3, lists=32),
     "ivf_sq8": IndexSpec("ivf_sq8", depth=12, refine=1.5, popularity_scale=0.3, lists=32),
     "ivf_pq": IndexSpec("ivf_pq", depth=12, refine=8.0, popularity_scale=0.3, lists=32),
     "pq": IndexSpec("pq", depth=600, popularity_scale=0.3),
@@ -191,7 +192,7 @@ def test_many_equal_vectors_are_all_found(kind: str, open_kind: Opener) -> None:
     assert top.tolist() == sorted(top.tolist())
 
 
-@pytest.mark.parametrize("kind", ["exact", "hnsw", "ivf_sq8"])
+@pytest.mark.parametrize("kind", ["exact", "hnsw", "ivf4", "ivf_sq8"])
 def test_vectors_of_zeros_answer_in_full(kind: str, open_kind: Opener) -> None:
     zeros = np.zeros((200, WIDTH), dtype=np.float32)
     assert len(open_kind(kind, zeros).search(zeros[:1], 150)[0].rows) == 150

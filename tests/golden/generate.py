@@ -4,7 +4,7 @@
 
 The bundle it writes is committed and loaded by a test for ever, so that no later release forgets how to read it.
 It is the toy of `tests/support/toy.py` and one more type, `tag`: enough vectors for a rotation, a symmetric
-relation, an index file of hnswlib and one of FAISS.
+relation, and the index files of hnswlib, of FAISS and of the engine.
 """
 
 import json
@@ -35,6 +35,12 @@ CONFIGS = {
         index=IndexConfig(kind="ivf_sq8", ivf_lists=2, depth=2, queries=20),
         compression=CompressionConfig(subquantizers=1),
     ),
+    "format-1-ivf4": BuildConfig(
+        clusters=ClusterConfig(count=2, list_length=20),
+        mixtures=MixtureConfig(modes=2),
+        index=IndexConfig(kind="ivf4", ivf_lists=4, depth=600, refine=4.0, queries=20),
+        compression=CompressionConfig(subquantizers=1),
+    ),
 }
 
 
@@ -43,6 +49,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         run = add_tags(write_toy_run(Path(name) / "run"))
         for version, config in CONFIGS.items():
+            if (HERE / version).exists():  # committed once, never written again
+                continue
             shutil.rmtree(HERE / version, ignore_errors=True)
             manifest = build_version(run, Path(name) / "bundles", config, version=version).manifest
             shutil.move(Path(name) / "bundles" / version, HERE / version)

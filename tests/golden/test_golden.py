@@ -17,7 +17,7 @@ from index.search.probe import probe_bundle
 from tests.support.toy import ITEMS, JAZZ_LOVERS, LOVERS_OF_BOTH, USERS, item_row, user_row
 
 HERE = Path(__file__).resolve().parent
-GOLDEN = ["format-1-hnsw", "format-1-faiss"]
+GOLDEN = ["format-1-hnsw", "format-1-faiss", "format-1-ivf4"]
 FILES = [(name, file) for name in GOLDEN for file in read_manifest(HERE / name).files]
 
 

@@ -59,7 +59,7 @@ def stage(tmp_path: Path) -> Iterator[SearcherStage]:
 
 def test_one_that_is_good_enough_is_kept_with_its_map(stage: SearcherStage, vectors: Rows) -> None:
     chosen = stage.build("item", vectors, draw(0.3), with_hnsw=True)
-    assert {trial.spec.kind for trial in chosen.trials} == {"exact", "pq", "ivf_pq", "ivf_sq8", "hnsw"}
+    assert {trial.spec.kind for trial in chosen.trials} == {"exact", "ivf4", "pq", "ivf_pq", "ivf_sq8", "hnsw"}
     assert chosen.gate.passed
     file = chosen.entry.file
     assert file is not None

@@ -15,6 +15,7 @@ from index.search.probe import IndexFile, index_file, probe
 ROWS, WIDTH = 500, 9
 SPECS = {
     "hnsw": IndexSpec("hnsw", depth=50, links=8, build_depth=50),
+    "ivf4": IndexSpec("ivf4", depth=400, refine=2.0, lists=8),
     "ivf_sq8": IndexSpec("ivf_sq8", depth=4, lists=8),
     "ivf_pq": IndexSpec("ivf_pq", depth=4, lists=8),
     "pq": IndexSpec("pq", depth=100),

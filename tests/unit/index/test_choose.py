@@ -82,7 +82,7 @@ def test_small_types_are_searched_exactly() -> None:
 @pytest.mark.parametrize("n", [SMALL_TYPE + 1, 100_000, 50_000_000])
 def test_larger_types_try_every_kind(n: int) -> None:
     specs = specs_for(n, IndexConfig(), with_hnsw=True)
-    assert {spec.kind for spec in specs} == {"exact", "pq", "ivf_pq", "ivf_sq8", "hnsw"}
+    assert {spec.kind for spec in specs} == {"exact", "ivf4", "pq", "ivf_pq", "ivf_sq8", "hnsw"}
     assert all(spec.lists <= n // 39 and spec.depth <= max(spec.lists, 1000) for spec in specs)
 
 

@@ -30,7 +30,7 @@ def test_a_name_that_the_run_does_not_have_is_refused(tmp_path: Path, settings: 
     assert not list((tmp_path / "bundles").glob("*"))
 
 
-@pytest.mark.parametrize("kind", ["ivf_sq8", "ivf_pq"])
+@pytest.mark.parametrize("kind", ["ivf4", "ivf_sq8", "ivf_pq"])
 def test_a_small_type_has_specs_for_every_kind(kind: str) -> None:
     config = IndexConfig.model_validate({"kind": kind, "depth": 64})
     assert specs_for(300, config, with_hnsw=False)

@@ -1,0 +1,67 @@
+// The inner loops, once for each instruction set. All sets give the same bits: sums of integers are exact, and sums of
+// floats are taken in sixteen lanes in one order, products rounded before they are added.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "arrays.h"
+#include "level.h"
+
+namespace twhin {
+
+constexpr std::size_t kLanes = 16;  // rows of a block; lists of a group; partial sums of a product
+
+struct Scan {  // some blocks of one list, and what a query makes of them
+  const std::uint8_t* blocks;     // a block: groups × 64 bytes of codes, 16 rows
+  std::size_t n_blocks, groups;   // a group: 8 columns
+  const std::int32_t* query;      // 2 × groups words of four int8
+  float base, delta, threshold;   // score = base + delta · Σ query · code; kept above the threshold
+  std::uint32_t n_rows;           // rows from here on are none: padding, or a damaged file
+  const std::uint8_t* next;       // what will be read after it
+};
+
+struct Nearest {  // sixteen centroids at a time, their codes four columns together
+  const std::uint8_t* codes;
+  std::size_t n_groups, quads;
+  const float* bias;  // score = delta · Σ row · code + bias
+};
+
+struct Kernels {
+  // out[j] = Σ query[i] · map[i][j], columns a multiple of 16.
+  void (*map)(const float* query, Matrix<const float> map, float* out);
+  // sums[l] = Σ query · code over the columns of centroid l.
+  void (*coarse)(const std::uint8_t* codes, std::size_t n_groups, std::size_t quads, const std::int32_t* query,
+                 std::int32_t* sums);
+  // Of four rows at once the centroid of the highest score, the first of equals.
+  void (*nearest4)(const Nearest& among, const std::int32_t* const rows[4], const float delta[4], std::int32_t best[4]);
+  // Appends what scores above the threshold; returns how many, at most 16 × n_blocks, for which there is room.
+  std::size_t (*scan)(const Scan& scan, float* scores, std::uint32_t* rows);
+  float (*dot)(const float* a, const float* b, std::size_t n);
+  // The k-th largest of n values, 1 ≤ k ≤ n. `values` is reordered; `spare` has room for n + 16, both are written past n.
+  float (*kth_largest)(float* values, float* spare, std::size_t n, std::size_t k);
+  // Keeps the pairs of at least `threshold` in order; returns how many.
+  std::size_t (*keep)(float* scores, std::uint32_t* rows, std::size_t n, float threshold);
+  // The places of the values of at least `threshold`, ascending; `out` has room for n + 16.
+  std::size_t (*places)(const float* values, std::size_t n, float threshold, std::uint32_t* out);
+};
+
+extern const Kernels kPlainKernels, kAvx2Kernels, kAvx512Kernels;
+
+inline const Kernels& kernels() noexcept {
+#if TWHIN_X86
+  if (level() == Level::avx512) return kAvx512Kernels;
+  if (level() == Level::avx2) return kAvx2Kernels;
+#endif
+  return kPlainKernels;
+}
+
+// The sum of sixteen lanes, halves onto halves.
+inline float folded(const float lanes[kLanes]) noexcept {
+  float sum[kLanes];
+  for (std::size_t i = 0; i < 8; ++i) sum[i] = lanes[i] + lanes[i + 8];
+  for (std::size_t i = 0; i < 4; ++i) sum[i] = sum[i] + sum[i + 4];
+  for (std::size_t i = 0; i < 2; ++i) sum[i] = sum[i] + sum[i + 2];
+  return sum[0] + sum[1];
+}
+
+}  // namespace twhin

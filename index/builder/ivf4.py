@@ -1,0 +1,123 @@
+"""Writing the file of an `ivf4` index, by the compiled engine: k-means, every row's list, 4-bit codes of the residuals.
+
+Rows are read in blocks, twice, so what is held in memory is the sample, four bytes a row and the file itself. The same
+rows and seed give the same file, whatever the threads and the processor. docs/bundle-format.md describes it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int32
+
+from engine import native
+from index.builder.fit_projection import FittedProjection
+from index.builder.sample import sample
+from index.search.ivf4_file import MAGIC, ROWS_A_BLOCK, layout
+
+Vectors = Float32[npt.NDArray[np.float32], "n width"]
+SAMPLE_A_LIST = 32
+ITERATIONS = 8
+BLOCK_ROWS = 1 << 16
+TINY = float(np.finfo(np.float32).tiny)
+# Codes reach so many standard deviations of a column's residuals to either side: for the least squared error of sixteen
+# equal steps on a normal distribution.
+CLIP = 2.51
+
+
+def write_ivf4(
+    path: Path, vectors: Vectors, projection: FittedProjection, *, lists: int, seed: int, threads: int
+) -> None:
+    """Write the index of `vectors`, held in the columns of `projection`, in `lists` inverted lists."""
+    rng = np.random.default_rng(seed)
+    drawn = projection.of_vectors(sample(vectors, SAMPLE_A_LIST * lists, rng))
+    centroids = np.ascontiguousarray(drawn[rng.choice(len(drawn), lists, replace=False)])
+    native().ivf4_kmeans(drawn, centroids, ITERATIONS, threads)
+    packed = _Packed(centroids)
+    variance = _variance(drawn, packed, threads)
+    list_of = np.empty(len(vectors), dtype=np.int32)
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        packed.nearest(projection.of_vectors(vectors[part]), list_of[part], threads)
+    _write(path, vectors, projection, packed, variance, list_of, threads)
+
+
+class _Packed:
+    """Centroids in 8 bits a column, as a search reads them."""
+
+    def __init__(self, centroids: Float32[npt.NDArray[np.float32], "lists held"]) -> None:
+        self.lists, self.held = centroids.shape
+        self.codes = np.empty(-(-self.lists // ROWS_A_BLOCK) * ROWS_A_BLOCK * self.held, dtype=np.uint8)
+        self.lowest, self.step = (np.empty(self.held, dtype=np.float32) for _ in range(2))
+        native().ivf4_pack(centroids, self.codes, self.lowest, self.step)
+
+    def nearest(self, rows: Vectors, out: Int32[npt.NDArray[np.int32], " n"], threads: int) -> None:
+        """The list of each row, into `out`."""
+        native().ivf4_nearest(self.codes, self.lowest, self.step, self.lists, np.ascontiguousarray(rows), out, threads)
+
+    def decoded(self) -> Float32[npt.NDArray[np.float32], "lists held"]:
+        """The centroids again."""
+        side_by_side = self.codes.reshape(-1, self.held // 4, ROWS_A_BLOCK, 4).transpose(0, 2, 1, 3)
+        return self.lowest + self.step * side_by_side.reshape(-1, self.held)[: self.lists].astype(np.float32)
+
+
+def _variance(drawn: Vectors, packed: _Packed, threads: int) -> Float32[npt.NDArray[np.float32], " held"]:
+    """The mean square of the residuals in every column."""
+    lists = np.empty(len(drawn), dtype=np.int32)
+    packed.nearest(drawn, lists, threads)
+    centroids, squares = packed.decoded(), np.zeros(packed.held)
+    for start in range(0, len(drawn), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        residuals = (drawn[part] - centroids[lists[part]]).astype(np.float64)
+        squares += np.einsum("ij,ij->j", residuals, residuals)
+    return (squares / max(1, len(drawn))).astype(np.float32)
+
+
+def _write(
+    path: Path,
+    vectors: Vectors,
+    projection: FittedProjection,
+    packed: _Packed,
+    variance: Float32[npt.NDArray[np.float32], " held"],
+    list_of: Int32[npt.NDArray[np.int32], " n"],
+    threads: int,
+) -> None:
+    counts = np.bincount(list_of, minlength=packed.lists)
+    first_block = np.concatenate([[0], np.cumsum(-(-counts // ROWS_A_BLOCK))]).astype(np.uint32)
+    blocks = int(first_block[-1])
+    at = layout(packed.held, packed.lists, blocks)
+    file = np.zeros(at["end"], dtype=np.uint8)
+    header = np.array([len(vectors), packed.held, packed.lists, blocks], dtype="<u8")
+    _put(file, 0, np.frombuffer(MAGIC, dtype=np.uint8))
+    _put(file, len(MAGIC), header)
+    scale = (CLIP * 2 / 15 * np.sqrt(variance)).astype(np.float32)
+    named = {"lowest": packed.lowest, "step": packed.step, "scale": scale, "variance": variance}
+    for name, values in (named | {"first_block": first_block, "centroids": packed.codes}).items():
+        _put(file, at[name], values)
+    if blocks:
+        file[at["blocks"] :].reshape(blocks, -1)[:, -4 * ROWS_A_BLOCK :] = 255  # no row: what fills a list's last block
+    squares, next_slot = np.zeros(packed.lists), first_block[:-1] * np.uint32(ROWS_A_BLOCK)
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        rows = np.ascontiguousarray(projection.of_vectors(vectors[start : start + BLOCK_ROWS]))
+        lists, slots = list_of[start : start + BLOCK_ROWS], np.empty(len(rows), dtype=np.uint32)
+        native().ivf4_slots(lists, next_slot, slots)
+        square = np.empty(len(rows), dtype=np.float32)
+        native().ivf4_encode(file, rows, lists, slots, start, square, threads)
+        squares += np.bincount(lists, weights=square, minlength=packed.lists)
+    _put(file, at["spread"], _spread(squares, counts, variance))
+    with path.open("wb") as made:
+        made.write(file.data)
+
+
+def _spread(
+    squares: npt.NDArray[np.float64], counts: npt.NDArray[np.integer], variance: npt.NDArray[np.float32]
+) -> Float32[npt.NDArray[np.float32], " lists"]:
+    """A list's standard deviation about its centroid, in units of that of all rows."""
+    mean = squares / np.maximum(counts, 1)
+    spread: npt.NDArray[np.float32] = np.sqrt(mean / max(float(variance.sum()), TINY)).astype(np.float32)
+    return spread
+
+
+def _put(file: npt.NDArray[np.uint8], offset: int, values: npt.NDArray[np.generic]) -> None:
+    data = np.frombuffer(values.tobytes(), dtype=np.uint8)
+    file[offset : offset + len(data)] = data

@@ -1,0 +1,120 @@
+"""`ivf4`: inverted lists of 4-bit codes, searched by the compiled engine in one call."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Integer
+
+import engine
+from bundle.errors import BundleInvalid, QueryError
+from bundle.manifest import IndexEntry
+from index.search.checks import CheckedSearcher
+from index.search.eligible import Bitmap, count_of
+from index.search.exact import ExactSearcher
+from index.search.ivf4_file import Ivf4Source, map_ivf4
+from index.search.projection import QueryProjection
+from index.search.protocol import Hits, Searcher
+from index.search.ranking import Matrix, Rows
+from index.search.refined import RefinedSearcher
+
+# What the manifest calls depth is a whole number: of hundredths of a standard deviation.
+DEPTH_UNIT = 100.0
+# So few eligible rows are scored exactly in less time than lists are looked through for them.
+FEW_ELIGIBLE = 1024
+# Without the engine so many candidates are scored exactly for each row wanted.
+REFERENCE_REFINE = 4.0
+
+
+def read_ivf4(path: Path, entry: IndexEntry, projection: QueryProjection, vectors: Matrix) -> Searcher:
+    """The searcher over the file at `path`; without an engine one in NumPy. Raises BundleInvalid."""
+    if not engine.available():
+        source = Ivf4Source(map_ivf4(path, len(vectors), projection.held), projection)
+        recall_at = int(entry.parameters.get("recall_at", 0)) or None
+        return RefinedSearcher(vectors, source, depth=entry.depth, refine=REFERENCE_REFINE, recall_at=recall_at)
+    return Ivf4Searcher(vectors, path, projection, depth=entry.depth, refine=float(entry.parameters.get("refine", 1.0)))
+
+
+class Ivf4Searcher(CheckedSearcher):
+    """Looks into the lists whose best row may be among the k best, and scores exactly what its code leaves in doubt.
+
+    Which lists those are follows from the k-th best score found so far, so that `depth` holds for any k, and for few
+    eligible rows as for many. `handle` is the engine's own, for callers in C++ (`engine/src/ivf4.h`).
+    """
+
+    def __init__(self, vectors: Matrix, path: Path, projection: QueryProjection, *, depth: int, refine: float) -> None:
+        vectors = np.ascontiguousarray(vectors)
+        super().__init__(vectors)
+        self.depth = depth
+        self.refine = refine
+        self._exact = ExactSearcher(vectors)
+        self._engine = engine.native()
+        try:
+            file = np.memmap(path, dtype=np.uint8, mode="r")
+            self.handle = self._engine.ivf4_open(file, np.ascontiguousarray(projection.for_queries), vectors)
+        except ValueError as error:  # also an empty file's
+            raise BundleInvalid(
+                f"{path} is no ivf4 index of these vectors: {error}. Build the version again."
+            ) from error
+
+    def search(
+        self,
+        queries: Float32[npt.NDArray[np.float32], "q width"],
+        k: int,
+        *,
+        depth: int | None = None,
+        exclude: Sequence[Integer[npt.NDArray[np.integer], " _"]] | None = None,
+        eligible: Bitmap | None = None,
+    ) -> list[Hits]:
+        """See `Searcher.search`. The plain case is left to the engine's own checks, which take no time."""
+        if exclude is None and eligible is None and 0 < k <= len(self._vectors) and queries.dtype == np.float32:
+            try:
+                return self._answers(queries, k, depth, None, None, None)
+            except (TypeError, ValueError, BufferError):
+                pass  # whatever is wrong, or only lies otherwise in memory: looked at below
+        return super().search(queries, k, depth=depth, exclude=exclude, eligible=eligible)
+
+    def _search(
+        self,
+        queries: Float32[npt.NDArray[np.float32], "q width"],
+        k: int,
+        depth: int | None,
+        exclude: Sequence[Rows],
+        eligible: Bitmap | None,
+    ) -> list[Hits]:
+        if eligible is not None and count_of(eligible) <= FEW_ELIGIBLE:
+            return self._exact.search(queries, k, exclude=exclude, eligible=eligible)
+        excluded, ends = _joined(exclude)
+        try:
+            return self._answers(queries, min(k, self.size), depth, excluded, ends, eligible)
+        except ValueError as error:
+            raise QueryError(f"the search cannot be run: {error}.") from error
+
+    def _answers(
+        self,
+        queries: npt.NDArray[np.float32],
+        k: int,
+        depth: int | None,
+        excluded: npt.NDArray[np.int32] | None,
+        ends: npt.NDArray[np.int64] | None,
+        eligible: Bitmap | None,
+    ) -> list[Hits]:
+        n = len(queries)
+        rows, scores = np.empty((n, k), dtype=np.int32), np.empty((n, k), dtype=np.float32)
+        found = np.empty(n, dtype=np.int64)
+        deviations = (self.depth if depth is None else max(1, depth)) / DEPTH_UNIT
+        self._engine.ivf4_search(
+            self.handle, queries, deviations, self.refine, excluded, ends, eligible, rows, scores, found
+        )
+        return [Hits(rows[i, :count], scores[i, :count]) for i, count in enumerate(found.tolist())]
+
+
+def _joined(exclude: Sequence[Rows]) -> tuple[npt.NDArray[np.int32] | None, npt.NDArray[np.int64] | None]:
+    """The lists one after the other, and where each ends; nothing when all are empty."""
+    if not any(map(len, exclude)):
+        return None, None
+    ends = np.cumsum([len(rows) for rows in exclude], dtype=np.int64)
+    joined = np.concatenate(exclude)
+    # What int32 cannot hold is no row.
+    return np.where((joined >= 0) & (joined < 1 << 31), joined, -1).astype(np.int32), ends

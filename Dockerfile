@@ -19,6 +19,7 @@ COPY service service
 COPY cli cli
 COPY training training
 COPY evaluation evaluation
+COPY export export
 RUN /opt/twhin/bin/pip install -c requirements.lock .
 
 FROM python:3.12-slim-bookworm

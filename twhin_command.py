@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-PACKAGES = ("bundle", "graph", "training", "index", "recommend", "evaluation", "service", "cli")
+PACKAGES = ("bundle", "graph", "training", "index", "recommend", "evaluation", "export", "service", "cli")
 USAGE = 2
 
 

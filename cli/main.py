@@ -13,7 +13,7 @@ import typer
 from bundle.disk import is_full
 from bundle.errors import TwhinError, UsageError
 from bundle.release import code_revision, release
-from cli import build, data, demo, evaluate, recommend, serve, storage, train, tune, versions
+from cli import build, data, demo, evaluate, export, recommend, serve, storage, train, tune, versions
 from cli.output import fail, line
 
 SYSTEM, INTERRUPTED = 6, 130
@@ -63,6 +63,7 @@ app.command("publish")(versions.publish)
 app.command("rollback")(versions.rollback)
 app.command("serve")(serve.serve)
 app.command("recommend")(recommend.recommend)
+app.command("export")(export.export)
 app.add_typer(evaluate.app, name="evaluate")
 versions.app.command("push")(storage.push)
 versions.app.command("pull")(storage.pull)

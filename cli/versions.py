@@ -1,4 +1,4 @@
-"""`twhin publish`, `twhin rollback` and `twhin bundle show|verify|diff|prune`."""
+"""`twhin publish`, `twhin rollback` and `twhin bundle show|verify|diff|history|prune`."""
 
 import re
 from pathlib import Path
@@ -148,6 +148,28 @@ def diff(bundles: BundlesOption, old: VersionArgument, new: VersionArgument, as_
     told = _for_people(str(row["what"]) for row in changed)
     rows = [[key, facts_before.get(key), facts_after.get(key)] for key in told]
     emit({"changed": changed}, as_json, lambda: table("Changes", ("what", before.version, after.version), rows))
+
+
+@app.command()
+def history(bundles: BundlesOption, as_json: JsonFlag = False) -> None:
+    """Which version was published when, oldest first: what examples of a ranker are joined by."""
+    from datetime import UTC, datetime
+
+    from bundle.versions import list_versions, timeline
+
+    kept = set(list_versions(bundles))
+    told = [
+        {
+            "published": datetime.fromtimestamp(one.at, UTC).isoformat(timespec="seconds"),
+            "at": one.at,
+            "version": one.version,
+            "kept": one.version in kept,
+        }
+        for one in timeline(bundles)
+    ]
+    columns = ("published", "version", "kept")
+    rows = [[row[name] for name in columns] for row in told]
+    emit({"history": told}, as_json, lambda: table(f"Publications in {bundles}", columns, rows))
 
 
 @app.command()

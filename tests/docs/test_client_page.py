@@ -41,4 +41,6 @@ def test_the_python_of_the_page_runs_from_top_to_bottom(
             exec(compile(text, f"client.md:{block.line}", "exec"), names)  # noqa: S102 - the page is ours
     assert "entity_not_found 404" in printed.getvalue()
     assert "/k\n" in printed.getvalue()
+    assert names["served"].versions == [None, "v2"]  # type: ignore[attr-defined]
+    assert names["inputs"].shape == (2, 33)  # type: ignore[attr-defined]
     names["client"].close()  # type: ignore[attr-defined]

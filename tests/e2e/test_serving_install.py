@@ -90,6 +90,7 @@ def test_what_needs_the_extra_says_so_in_one_line(python: Path, tmp_path: Path) 
         ("data", "generate", "generated"),
         ("demo", "--dir", "demo", "--no-serve"),
         ("build", "run", "--bundles", "bundles"),
+        ("export", "v1", "--bundles", "bundles", "--out", "exported"),
         ("evaluate", "follow", "--run", "run", "--bundles", "bundles"),
         ("evaluate", "mixtures", "--run", "run", "--bundles", "bundles"),
         ("evaluate", "ranking", "--bundles", "bundles", "--examples", "examples.csv"),

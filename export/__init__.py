@@ -1,0 +1,1 @@
+"""A version in the formats of others: Parquet, .npy, safetensors, the Embedding Projector, Feast."""

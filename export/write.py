@@ -1,0 +1,62 @@
+"""Writing an export: a new directory that appears whole or not at all."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from bundle.disk import full_disk_named, make_durable
+from bundle.errors import UsageError
+from bundle.progress import Progress, Stage
+from export.table import ExportedTable
+
+Format = Literal["parquet", "npy", "safetensors", "projector", "feast"]
+Writer = Callable[[ExportedTable, Path, Stage], list[Path]]
+
+
+def export(tables: Sequence[ExportedTable], to: Format, out: Path, progress: Progress) -> list[Path]:
+    """Write `tables` into the new directory `out`. Returns the files. Raises UsageError when `out` has files already,
+    DiskFull when there is no room.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is there already. Give --out a new directory.")
+    staging = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    write = _writer(to)
+    try:
+        with full_disk_named(out, "Make room and run it again."):
+            staging.mkdir(parents=True)
+            files = _write_all(tables, write, staging, progress)
+            if out.is_dir():
+                out.rmdir()
+            staging.rename(out)
+            make_durable(out.parent)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return [out / path.name for path in dict.fromkeys(files)]
+
+
+def _write_all(tables: Sequence[ExportedTable], write: Writer, staging: Path, progress: Progress) -> list[Path]:
+    files = []
+    for table in tables:
+        with progress.stage(f"Exporting {table.name}", len(table), "rows") as stage:
+            files += write(table, staging, stage)
+    for path in dict.fromkeys(files):
+        make_durable(path)
+    return files
+
+
+def _writer(to: Format) -> Writer:
+    """The writer of a format, imported when it is asked for: two of them need pyarrow."""
+    if to == "parquet":
+        from export.parquet import write
+    elif to == "feast":
+        from export.feast import write
+    elif to == "projector":
+        from export.projector import write
+    elif to == "npy":
+        from export.arrays import write_npy as write
+    else:
+        from export.arrays import write_safetensors as write
+    return write

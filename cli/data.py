@@ -1,13 +1,15 @@
-"""`twhin data generate|import|describe`: graphs to try, graphs from public files, what a graph holds."""
+"""`twhin data generate|import|describe|export-engagements`: graphs to try, from public files, from what users did."""
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.output import JsonFlag, emit, line, next_command
+from cli.output import JsonFlag, counted, emit, line, next_command
 from cli.progress import progress
+from cli.versions import BundlesOption
 
 app = typer.Typer(help="Make, import and describe graphs.", no_args_is_help=True)
 
@@ -81,3 +83,43 @@ def describe(
 
     answer = describe_graph(graph, progress())
     emit(answer, as_json, lambda: line(str(answer)))
+
+
+@app.command("export-engagements")
+def export_engagements(
+    bundles: BundlesOption,
+    out: Annotated[Path, typer.Option("--out", help="Directory for the files; a new one.", metavar="DIR")],
+    state: Annotated[
+        Path | None, typer.Option(help="SQLite file of live engagements; default: TWHIN_STATE, as the service.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write what users did while a service ran as edge files, for the next training: a Parquet file a relation.
+
+    The store is the service's own, by the same settings (TWHIN_STATE, TWHIN_REDIS_URL); the service may run meanwhile.
+    """
+    from bundle.reader import read_manifest
+    from bundle.versions import current_path
+    from cli.serve import service_settings
+    from export.engagements import file_name, write_engagements
+    from export.write import appearing
+    from service.state.dump import stored_events
+
+    settings = service_settings(bundles, None, None)
+    if state is not None:
+        settings = settings.model_copy(update={"state": state, "redis_url": None, "redis_url_file": None})
+    spaces = read_manifest(current_path(bundles)).spaces.values()
+    kinds = {entity.name: entity.id for space in spaces for entity in space.entities}
+    with appearing(out) as staging, progress().stage("Exporting engagements", None, "events") as stage:
+        counts = write_engagements(stored_events(settings), kinds, staging, stage.advance)
+    files = {relation: out / f"{file_name(relation)}.parquet" for relation in counts.edges}
+    answer = {**asdict(counts), "files": files}
+
+    def show() -> None:
+        line(f"Exported {counted(counts.events, 'event')} to {out}.")
+        for relation, n in counts.edges.items():
+            line(f"  {relation}: {counted(n, 'edge')}; add {str(files[relation])!r} to its `files` in graph.toml")
+        if counts.removed or counts.blocked:
+            line(f"  {counts.removed:,} removed and {counts.blocked:,} blocked stay with the store, which hides them.")
+
+    emit(answer, as_json, show)

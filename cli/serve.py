@@ -40,7 +40,7 @@ def run_service(
     """Start the service and stay until it is stopped. What keeps it from starting is raised before it listens."""
     from service.serve import serve as run
 
-    run(_settings(bundles, redis, redis_file), host=host, port=port, workers=workers)
+    run(service_settings(bundles, redis, redis_file), host=host, port=port, workers=workers)
 
 
 def require_free(host: str, port: int) -> None:
@@ -51,7 +51,7 @@ def require_free(host: str, port: int) -> None:
         listener.close()
 
 
-def _settings(bundles: Path, redis: str | None, redis_file: Path | None) -> "Settings":
+def service_settings(bundles: Path, redis: str | None, redis_file: Path | None) -> "Settings":
     from pydantic import ValidationError
 
     from bundle.records import first_error

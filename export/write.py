@@ -1,7 +1,8 @@
 """Writing an export: a new directory that appears whole or not at all."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -18,15 +19,25 @@ def export(tables: Sequence[ExportedTable], to: Format, out: Path, progress: Pro
     """Write `tables` into the new directory `out`. Returns the files. Raises UsageError when `out` has files already,
     DiskFull when there is no room.
     """
+    write = _writer(to)
+    with appearing(out) as staging:
+        files = _write_all(tables, write, staging, progress)
+    return [out / path.name for path in dict.fromkeys(files)]
+
+
+@contextmanager
+def appearing(out: Path) -> Iterator[Path]:
+    """A directory to write into, which becomes `out` at the end and is gone after an error. Raises as `export`."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already. Give --out a new directory.")
     staging = out.with_name(f"{out.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
-    write = _writer(to)
     try:
         with full_disk_named(out, "Make room and run it again."):
             staging.mkdir(parents=True)
-            files = _write_all(tables, write, staging, progress)
+            yield staging
+            for path in staging.iterdir():
+                make_durable(path)
             if out.is_dir():
                 out.rmdir()
             staging.rename(out)
@@ -34,7 +45,6 @@ def export(tables: Sequence[ExportedTable], to: Format, out: Path, progress: Pro
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    return [out / path.name for path in dict.fromkeys(files)]
 
 
 def _write_all(tables: Sequence[ExportedTable], write: Writer, staging: Path, progress: Progress) -> list[Path]:
@@ -42,8 +52,6 @@ def _write_all(tables: Sequence[ExportedTable], write: Writer, staging: Path, pr
     for table in tables:
         with progress.stage(f"Exporting {table.name}", len(table), "rows") as stage:
             files += write(table, staging, stage)
-    for path in dict.fromkeys(files):
-        make_durable(path)
     return files
 
 

@@ -1,0 +1,96 @@
+"""What users did while a service ran becomes edge files of the next training, from either store."""
+
+from pathlib import Path
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from bundle.errors import StateError
+from cli.main import app
+from export.engagements import file_name
+from graph.prepare import prepare
+from service.settings import Settings
+from service.state.dump import stored_events
+from tests.integration.service.conftest import Start
+from tests.support.servers import RedisServer
+from tests.support.service_bundle import tag_ids, user_ids
+
+USERS, TAGS = user_ids(), tag_ids()
+EVENTS = [
+    {"id": "a", "user": USERS[1], "target": USERS[2], "at": 1_700_000_000},
+    {"id": "b", "user": USERS[1], "target": USERS[3], "at": 1_700_000_001},
+    {"id": "c", "user": USERS[1], "target": USERS[3], "at": 1_700_000_009, "action": "remove"},
+    {"id": "d", "user": USERS[1], "target": USERS[4], "at": 1_700_000_002, "action": "block"},
+    {"id": "a", "user": USERS[5], "target": "a/b", "relation": "uses", "at": 1_700_000_003.5},
+    {"id": "e", "user": USERS[1], "target": USERS[2], "at": 1_700_000_004},
+    {"id": "f", "user": "17", "target": "18", "at": 1_700_000_005},
+]
+EDGES = {(USERS[1], USERS[2], 1_700_000_004), ("17", "18", 1_700_000_005)}
+
+
+def post(client: httpx.Client) -> None:
+    assert client.post("/v1/engagements", json={"events": EVENTS}).json()["stored"] == len(EVENTS)
+
+
+def exported(bundles: Path, out: Path, *arguments: str, **environment: str) -> str:
+    command = ["data", "export-engagements", "--bundles", str(bundles), "--out", str(out), *arguments]
+    done = CliRunner().invoke(app, command, env=environment, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def check(out: Path) -> None:
+    follows = pq.read_table(out / "follows.parquet").to_pylist()
+    assert {(str(row["src"]), str(row["dst"]), row["time"]) for row in follows} == EDGES
+    assert pq.read_table(out / "uses.parquet").to_pylist() == [
+        {"src": int(USERS[5]), "dst": "a/b", "time": 1_700_000_003}
+    ]
+    events = pq.read_table(out / "events.parquet").to_pylist()
+    assert sorted((row["user"], row["id"]) for row in events) == sorted((one["user"], one["id"]) for one in EVENTS)
+
+
+def test_the_embedded_store_is_written_as_edge_files_that_a_training_reads(
+    start: Start, bundles: Path, tmp_path: Path
+) -> None:
+    post(start())
+    told = exported(bundles, tmp_path / "out")
+    assert "7 events" in told
+    assert "1 removed and 1 blocked" in told
+    check(tmp_path / "out")
+    (tmp_path / "graph.toml").write_text(
+        '[entities.user]\nid = "int64"\n[entities.hashtag]\nid = "string"\n'
+        '[[relations]]\nname = "follows"\nsource = "user"\ntarget = "user"\n'
+        'files = ["out/follows.parquet"]\ntime = "time"\n'
+        '[[relations]]\nname = "uses"\nsource = "user"\ntarget = "hashtag"\nfiles = ["out/uses.parquet"]\n'
+    )
+    graph = prepare(tmp_path / "graph.toml", tmp_path / "prepared")
+    assert [len(relation.train.src) for relation in graph.relations] == [2, 1]
+
+
+def test_a_shared_store_is_written_alike(
+    start: Start, bundles: Path, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    post(start(redis_url=redis_server.url, redis_prefix="a[b]*", redis_write_timeout_ms=5000))
+    environment = {"TWHIN_REDIS_URL": redis_server.url, "TWHIN_REDIS_PREFIX": "a[b]*"}
+    exported(bundles, tmp_path / "out", **environment)
+    check(tmp_path / "out")
+    assert list(stored_events(Settings(bundles=bundles, redis_url=redis_server.url, redis_prefix="other"))) == []
+
+
+def test_a_store_that_is_not_there_or_is_none_is_told(bundles: Path, tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="is not there"):
+        list(stored_events(Settings(bundles=bundles)))
+    (tmp_path / "no.db").write_text("no database" * 1000)
+    with pytest.raises(StateError, match="cannot be read"):
+        list(stored_events(Settings(bundles=bundles, state=tmp_path / "no.db")))
+    with pytest.raises(StateError, match="cannot be read"):
+        list(stored_events(Settings(bundles=bundles, redis_url="redis://:secret@127.0.0.1:9/0")))
+
+
+def test_a_relation_s_name_is_a_file_s_whatever_signs_it_has() -> None:
+    names = ["follows", "events", "a/b", "a_b", "../x", "ü"]
+    files = [file_name(name) for name in names]
+    assert len({*files, "events"}) == len(names) + 1
+    assert all("/" not in name and not name.startswith(".") for name in files)

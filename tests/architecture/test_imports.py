@@ -12,7 +12,19 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("bundle", "engine", "storage", "graph", "training", "index", "recommend", "evaluation", "export", "service", "cli")
+PACKAGES = (
+    "bundle",
+    "engine",
+    "storage",
+    "graph",
+    "training",
+    "index",
+    "recommend",
+    "evaluation",
+    "export",
+    "service",
+    "cli",
+)
 
 # A line that no floor allows, and where: each must break a contract of pyproject.toml.
 FORBIDDEN = (

@@ -4,7 +4,7 @@ It is written last and is the version's commit. `docs/bundle-format.md` is the n
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import (
@@ -21,7 +21,9 @@ from bundle.ids import IdKind
 from bundle.layout import PART_NAME
 from bundle.records import Record, first_error
 
-FORMAT_VERSION = 1
+# What is written. Version 1 has learnt strategies for its default relation alone.
+FORMAT_VERSION = 2
+READ_VERSIONS = (1, 2)
 # A path in the version: no part begins with a dot, so none leads out of it.
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 # What every JSON reader takes as it stands, and more than any array can have.
@@ -204,8 +206,24 @@ class DefaultQuery(Model):
     candidate_type: PartName
 
 
+class RelationStrategies(Model):
+    """How a relation besides the default one is answered: its own strategies, and the best of them.
+
+    `fallback` says why nothing was learnt for it, where that is so.
+    """
+
+    strategies: dict[PartName, Strategy]
+    auto: PartName
+    auto_newcomer: PartName | None = None
+    fallback: str | None = None
+
+
 class SpaceEntry(Model):
-    """One embedding space: self-contained, with its own ids, vectors, clusters and indexes."""
+    """One embedding space: self-contained, with its own ids, vectors, clusters and indexes.
+
+    `strategies`, `auto`, `auto_newcomer` and `fallback` are those of the default relation; the other relations stand in
+    `relation_strategies`, which versions of format 1 have not.
+    """
 
     dim: Positive
     columns: tuple[Literal["embedding", "popularity"], ...] = ("embedding", "popularity")
@@ -218,6 +236,19 @@ class SpaceEntry(Model):
     strategies: dict[PartName, Strategy]
     auto: PartName
     auto_newcomer: PartName | None = None  # `auto` for users unknown to training; absent: the same
+    fallback: str | None = None
+    relation_strategies: dict[str, RelationStrategies] = {}
+
+    def answers(self, relation: str) -> RelationStrategies | None:
+        """How a relation is answered; None for one that the version says nothing of."""
+        if relation == self.default.relation:
+            return RelationStrategies(
+                strategies=self.strategies,
+                auto=self.auto,
+                auto_newcomer=self.auto_newcomer,
+                fallback=self.fallback,
+            )
+        return self.relation_strategies.get(relation)
 
     @property
     def width(self) -> int:
@@ -248,25 +279,44 @@ class Gate(Model):
         return self.measured >= self.floor
 
 
-class Evaluation(Model):
-    """What was measured on this version before its manifest was written.
+class Measured(Model):
+    """What was measured of one relation: strategies and baselines by name.
 
     `newcomers` are the strategies again, for users shown with a few engagements alone, half of them with followers.
     """
 
-    gates: tuple[Gate, ...] = ()
     strategies: dict[str, dict[str, float]] = {}
     baselines: dict[str, dict[str, float]] = {}
     newcomers: dict[str, dict[str, float]] = {}
 
 
-class Assessment(NamedTuple):
-    """What a build learns about its staged version: measurements, the strategies to ship, the best of them."""
+class Evaluation(Measured):
+    """What was measured on this version before its manifest was written: of its default relation, and by name of the
+    `relations` besides.
+    """
 
-    evaluation: Evaluation
+    gates: tuple[Gate, ...] = ()
+    relations: dict[str, Measured] = {}
+
+    def of(self, relation: str, default: str) -> Measured:
+        """What was measured of `relation`; nothing where nothing was."""
+        return self if relation == default else self.relations.get(relation, Measured())
+
+
+class Assessment(NamedTuple):
+    """What a build learns about one relation of its staged version: measurements and what they must reach, the
+    strategies to ship, the best of them.
+    """
+
+    measured: Measured
+    gates: tuple[Gate, ...]
     strategies: dict[str, Strategy]
     auto: str
     auto_newcomer: str | None
+
+
+# By name of the relation: what was learnt, or in a sentence why nothing was.
+Assessments = Mapping[str, Assessment | str]
 
 
 class Manifest(Model):
@@ -288,9 +338,9 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
         stamp = _FormatStamp.model_validate_json(text)
     except ValidationError as error:
         raise BundleInvalid(f"{where} is not a manifest. Build or copy the version again.") from error
-    if stamp.format_version != FORMAT_VERSION:
+    if stamp.format_version not in READ_VERSIONS:
         raise BundleFormatUnsupported(
-            f"{where} is bundle format {stamp.format_version}; this release reads format {FORMAT_VERSION}. "
+            f"{where} is bundle format {stamp.format_version}; this release reads formats up to {FORMAT_VERSION}. "
             "Serve it with a newer release, or build the version again."
         )
     try:
@@ -331,12 +381,21 @@ def _contradictions(space: SpaceEntry) -> Iterator[str]:
 
 
 def _strategy_faults(space: SpaceEntry) -> Iterator[str]:
-    for key, name in (("auto", space.auto), ("auto_newcomer", space.auto_newcomer)):
-        if name is not None and name not in space.strategies:
-            yield f"{key} is {name!r}, which is no strategy of the space"
-    for name, strategy in space.strategies.items():
+    yield from _choice_faults("", space, "the space")
+    relations = {relation.name for relation in space.relations}
+    for relation, own in space.relation_strategies.items():
+        if relation not in relations or relation == space.default.relation:
+            yield f"relation_strategies has {relation!a:.80}, which is no relation of the space besides the default"
+        yield from _choice_faults(f"relation_strategies.{relation}.", own, "the relation")
+
+
+def _choice_faults(where: str, chosen: SpaceEntry | RelationStrategies, of: str) -> Iterator[str]:
+    for key, name in (("auto", chosen.auto), ("auto_newcomer", chosen.auto_newcomer)):
+        if name is not None and name not in chosen.strategies:
+            yield f"{where}{key} is {name!r}, which is no strategy of {of}"
+    for name, strategy in chosen.strategies.items():
         if strategy.merge != "popular" and not any(strategy.weights.model_dump(exclude={"reciprocity"}).values()):
-            yield f"strategies.{name} has no weight but 0, so that every candidate would be as good"
+            yield f"{where}strategies.{name} has no weight but 0, so that every candidate would be as good"
 
 
 class _FormatStamp(Record, extra="ignore"):

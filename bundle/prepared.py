@@ -77,12 +77,17 @@ class RelationRecord(StrictRecord):
 
 
 class SplitRecord(StrictRecord):
-    """How the held-out edges were chosen; `relation` is the name in the graph file, perhaps `*`."""
+    """How the held-out edges were chosen; `relation` is the name in the graph file, perhaps `*`, or a list of them."""
 
-    relation: str
+    relation: str | list[str]
     by: Literal["random", "time", "files"]
     fraction: float | None
     seed: int | None
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """The names of what is split, in the order of the graph file's split."""
+        return (self.relation,) if isinstance(self.relation, str) else tuple(self.relation)
 
 
 class GraphRecord(StrictRecord):
@@ -210,14 +215,15 @@ class PreparedGraph:
         return tuple(lines)
 
     def split_relation(self) -> PreparedRelation:
-        """The relation whose edges were held out. Raises UsageError when the graph was prepared without a split."""
+        """The first relation with test edges. Raises UsageError when the graph was prepared without a split."""
         held_out = [relation for relation in self.relations if len(relation.test)]
         if self.split is None or not held_out:
             raise UsageError(
                 f"{self.path} holds no test edges, so there is nothing to measure against. "
                 "Add a [split] to graph.toml and train again."
             )
-        return held_out[0]
+        first = {name: place for place, name in enumerate(self.split.relations)}
+        return min(held_out, key=lambda relation: first.get(relation.name, 0))
 
 
 def load_prepared(path: Path) -> PreparedGraph:

@@ -15,6 +15,9 @@ FOLD_IN = QueryWeights(fold_in=1.0, relation=1.0)
 BLEND = QueryWeights(user=0.3, fold_in=0.7, relation=1.0, popularity=0.3)
 # What learning starts from: its first candidates have to hold those who follow the user.
 FIRST_GUESS = BLEND.model_copy(update={"reciprocity": 1.5})
+# What following back adds where nothing was learnt and a good part of the edges is returned.
+FOLLOWERS_BONUS = 1.0
+RECIPROCAL_SHARE = 0.1
 # The paper searches by a mode's vector alone, which is a target already: no θr. A personal mode is a mean of the
 # user's own targets inside the cluster and is translated like a fold-in.
 STORED_MODE = QueryWeights(mode=1.0)
@@ -36,6 +39,14 @@ def default_strategies(modes: int = MODES) -> dict[str, Strategy]:
         "mixture_medoid": Strategy(merge="proportional", mode_vector="medoid", modes=modes, weights=STORED_MODE),
         "popular": Strategy(merge="popular"),
     }
+
+
+def unlearnt_blend(returned_share: float) -> Strategy:
+    """What answers by default where nothing was learnt: the blend, with a bonus for those who follow the user where so
+    many of the relation's edges are returned that following back is likely.
+    """
+    bonus = FOLLOWERS_BONUS if returned_share >= RECIPROCAL_SHARE else 0.0
+    return Strategy(merge="single", weights=BLEND.model_copy(update={"reciprocity": bonus}))
 
 
 def mixture_blend(weights: QueryWeights) -> QueryWeights:

@@ -13,7 +13,7 @@ from cli.versions import BundlesOption
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bundle.manifest import Manifest
+    from bundle.manifest import Manifest, Measured, RelationStrategies
     from index.builder.choose import Trial
     from index.builder.filtered import FilteredSearch
     from index.builder.searchers import ChosenSearcher
@@ -27,13 +27,14 @@ def build(
     settings: SetOption = None,
     version: Annotated[str | None, typer.Option(help="Name of the version; time and digest by default.")] = None,
     space: Annotated[str, typer.Option(help="Name of the embedding space.")] = "default",
+    quick: Annotated[bool, typer.Option("--quick", help="Learn and measure no strategies: minutes sooner.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Build a version from a run: clusters, mixtures, codebooks, indexes, and what they measure.
 
     The version is complete when its name is printed; it is served once it is published.
     """
-    built = build_assessed(run, bundles, merged(config, settings), str(config or "--set"), version, space)
+    built = build_assessed(run, bundles, merged(config, settings), str(config or "--set"), version, space, quick=quick)
     name = built.manifest.version
     say(f"Built on the {built.device}.")
     for warning in built.warnings:
@@ -110,17 +111,28 @@ def filtered_in_words(filtered: "FilteredSearch") -> str:
 
 
 def defaults_in_words(manifest: "Manifest") -> "Iterator[str]":
-    """Which strategy answers by default, whom, and its recall@10 on the users that chose it."""
-    space, evaluation = next(iter(manifest.spaces.values())), manifest.evaluation
+    """Which strategy answers by default, relation by relation, whom, and its recall@10 on the users that chose it."""
+    space = next(iter(manifest.spaces.values()))
+    for relation in (space.default.relation, *space.relation_strategies):
+        answers = space.answers(relation)
+        if answers is not None:
+            measured = manifest.evaluation.of(relation, space.default.relation)
+            yield from _default_in_words(relation, answers, measured)
+
+
+def _default_in_words(relation: str, answers: "RelationStrategies", measured: "Measured") -> "Iterator[str]":
+    if answers.fallback is not None:
+        yield f"{relation}: {answers.auto} by default, not learnt: {answers.fallback}."
+        return
     defaults = (
-        (space.auto, "users in training", evaluation.strategies),
-        (space.auto_newcomer, "newcomers", evaluation.newcomers),
+        (answers.auto, "users in training", measured.strategies),
+        (answers.auto_newcomer, "newcomers", measured.newcomers),
     )
-    for strategy, whom, measured in defaults:
-        recall = measured.get(strategy or "", {}).get("recall@10")
+    for strategy, whom, rows in defaults:
+        recall = rows.get(strategy or "", {}).get("recall@10")
         if strategy is not None:
             known = "not measured" if recall is None else f"recall@10 on validation edges is {recall:.4f}"
-            yield f"Default for {whom}: {strategy}; {known}."
+            yield f"{relation}: {strategy} by default for {whom}; {known}."
 
 
 def build_assessed(
@@ -130,12 +142,14 @@ def build_assessed(
     where: str = "the settings",
     version: str | None = None,
     space: str = "default",
+    *,
+    quick: bool = False,
 ) -> "BuiltVersion":
-    """Build a version from a run and measure its strategies. Raises RunError, ConfigError."""
+    """Build a version from a run and, unless `quick`, learn its strategies. Raises RunError, ConfigError."""
     from cli.compose import assessor
     from index.builder.config import parse_config
     from index.builder.version import build_version
 
     config = parse_config(settings, where)
-    assess = assessor(run, config.seed, progress())
+    assess = None if quick else assessor(run, config.seed, progress())
     return build_version(run, bundles, config, version=version, space=space, assess=assess, progress=progress())

@@ -32,12 +32,13 @@ def open_recommender(path: Path) -> "Recommender":
     return Recommender(bundle, open_searchers(bundle))
 
 
-def assessor(run: Path, seed: int, progress: "Progress") -> "Assess":
-    """What a build calls on its staged version: learn weights and measure strategies on the run's validation edges."""
+def assessor(run: Path, seed: int, progress: "Progress | None" = None) -> "Assess":
+    """What a build calls on its staged version: learn on the run's validation edges, relation by relation."""
+    from bundle.progress import SILENT
     from bundle.run import open_graph
     from evaluation.learning.assess import assess
 
-    return lambda staged: assess(open_recommender(staged), open_graph(run), seed, progress=progress)
+    return lambda staged: assess(open_recommender(staged), open_graph(run), seed, progress=progress or SILENT)
 
 
 def judge_of_links(prepared: "PreparedGraph", seed: int) -> "tuple[Judge, int]":

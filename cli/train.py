@@ -12,7 +12,7 @@ from cli.settings import ConfigOption, PresetOption, SetOption, merged
 from training.presets import SETTINGS, Preset
 
 if TYPE_CHECKING:
-    from bundle.prepared import PreparedGraph
+    from bundle.prepared import PreparedGraph, PreparedRelation
     from training.config import TrainConfig
 
 
@@ -114,9 +114,8 @@ def _prepare(graph: Path, run: Path) -> "PreparedGraph":
     finished = (run / RUN_FILE).exists()
     prepared = prepare(graph, run / GRAPH_DIRECTORY, progress(), may_replace=not finished)
     for relation in prepared.relations[:20]:
-        held_out = f", {len(relation.valid):,} for validation, {len(relation.test):,} for the test"
         say(
-            f"  {relation.name}: {len(relation.train):,} edges to train{held_out if len(relation.test) else ''}"
+            f"  {relation.name}: {len(relation.train):,} edges to train{_held_out(relation)}"
             f" ({relation.duplicates:,} duplicates and {relation.self_loops:,} self-loops left out)"
         )
     if len(prepared.relations) > 20:
@@ -124,6 +123,15 @@ def _prepare(graph: Path, run: Path) -> "PreparedGraph":
     for warning in prepared.warnings():
         say(f"  {warning}")
     return prepared
+
+
+def _held_out(relation: "PreparedRelation") -> str:
+    """What a relation's training goes without, and what for."""
+    if len(relation.test):
+        return f", {len(relation.valid):,} for validation, {len(relation.test):,} for the test"
+    if len(relation.valid):
+        return f", {len(relation.valid):,} held out to learn what answers best"
+    return ""
 
 
 def _plan(prepared: "PreparedGraph", config: "TrainConfig", as_json: bool) -> None:

@@ -14,7 +14,7 @@ from cli.progress import progress
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bundle.manifest import Manifest
+    from bundle.manifest import Manifest, SpaceEntry
 
 # What `show` has of many relations, and of the figures of a strategy; --all has the others.
 MOST_RELATIONS = 10
@@ -236,16 +236,15 @@ def _in_short(manifest: "Manifest") -> "Iterator[tuple[str, object]]":
         forced = f"; published nevertheless: {gate.forced}" if gate.forced else ""
         yield f"gate {gate.metric}", f"{gate.measured:.3f}, floor {gate.floor:g}{forced}"
     for name, space in manifest.spaces.items():
-        of, default = f" of {name}" if len(manifest.spaces) > 1 else "", space.default
-        yield f"default{of}", f"{default.relation}: {default.user_type} to {default.candidate_type}, by {space.auto}"
-        if space.auto_newcomer is not None:
-            yield f"default for newcomers{of}", f"by {space.auto_newcomer}"
+        of = f" of {name}" if len(manifest.spaces) > 1 else ""
+        yield from _default_of(space, of)
         for entity in space.entities:
             index = space.indexes.get(entity.name)
             searched = "not searched" if index is None else f"{index.kind}, depth {index.depth}"
             yield f"type {entity.name}{of}", f"{entity.count:,} entities, {space.dim} dimensions; {searched}"
         for relation in space.relations[:MOST_RELATIONS]:
-            yield f"relation {relation.name}{of}", f"{relation.source} to {relation.target}, {relation.edges:,} edges"
+            what = f"{relation.source} to {relation.target}, {relation.edges:,} edges"
+            yield f"relation {relation.name}{of}", what + _answered(space, relation.name)
         if len(space.relations) > MOST_RELATIONS:
             yield f"relations{of}", f"{len(space.relations)} in all; --all lists them"
         yield f"clusters{of}", f"{space.clusters.count:,} of {', '.join(space.clusters.types)}"
@@ -254,6 +253,24 @@ def _in_short(manifest: "Manifest") -> "Iterator[tuple[str, object]]":
         for name, measured in rows.items():
             figures = [f"{metric} {measured[metric]:.3f}" for metric in MEASURED if metric in measured]
             yield f"{kind} {name}", ", ".join(figures)
+
+
+def _default_of(space: "SpaceEntry", of: str) -> "Iterator[tuple[str, object]]":
+    default = space.default
+    yield f"default{of}", f"{default.relation}: {default.user_type} to {default.candidate_type}, by {space.auto}"
+    if space.auto_newcomer is not None:
+        yield f"default for newcomers{of}", f"by {space.auto_newcomer}"
+    if space.fallback is not None:
+        yield f"default not learnt{of}", space.fallback
+
+
+def _answered(space: "SpaceEntry", relation: str) -> str:
+    """How a relation besides the default one is answered, and why so where nothing was learnt."""
+    own = space.relation_strategies.get(relation)
+    if own is None:
+        return ""
+    newcomers = f" ({own.auto_newcomer} for newcomers)" if own.auto_newcomer is not None else ""
+    return f"; by {own.auto}{newcomers}" + (f", not learnt: {own.fallback}" if own.fallback else "")
 
 
 def _for_people(keys: "Iterable[str]") -> list[str]:

@@ -22,6 +22,12 @@ Score = Callable[[Users], Scores]
 CHUNK_FLOATS = 1 << 24
 # Above any number of paths, and small enough that float32 still counts them.
 ALWAYS_FIRST = np.float32(1 << 20)
+# Of RP3β: the power of in-degree, and what following the user adds. Chosen on validation edges: docs/experiments.md.
+BETA = 0.3
+FOLLOWERS_SHARE = 0.2
+# Of EASE: the regulariser, and targets beyond which its dense inverse takes too long.
+EASE_L2 = 200.0
+MOST_EASE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,8 @@ class Baseline:
 
 def baselines(task: FollowTask, rng: np.random.Generator) -> list[Baseline]:
     """Every baseline that the task's relation allows, the unavailable ones with the reason."""
-    return [*quick_baselines(task, rng), als(task, matrix(task.train, task.n_targets))]
+    follows = matrix(task.train, task.n_targets)
+    return [*quick_baselines(task, rng), ease(follows), als(task, follows)]
 
 
 def quick_baselines(task: FollowTask, rng: np.random.Generator) -> list[Baseline]:
@@ -47,6 +54,10 @@ def quick_baselines(task: FollowTask, rng: np.random.Generator) -> list[Baseline
         methods.append(Baseline("followees_of_followees", paths(follows)))
         methods.append(Baseline("reciprocate_first", reciprocate_first(follows)))
     methods.append(Baseline("item_knn", item_knn(follows)))
+    methods.append(Baseline("user_knn", user_knn(follows)))
+    methods.append(Baseline("rp3b", rp3b(follows)))
+    if task.same_type:
+        methods.append(Baseline("rp3b_followers", rp3b(follows, followers=FOLLOWERS_SHARE)))
     return methods
 
 
@@ -82,6 +93,52 @@ def item_knn(follows: sparse.csr_array) -> Score:
     scaled = (follows @ sparse.diags_array(1.0 / np.sqrt(degrees))).tocsr()
     followers = scaled.T.tocsr()
     return lambda users: _dense(follows[users] @ followers @ scaled)
+
+
+def user_knn(follows: sparse.csr_array) -> Score:
+    """User-based collaborative filtering: the sum over all users of their cosine with the user, `N A Aᵀ N A`, where the
+    candidate is among their targets; N = diag(1 / √out-degree).
+    """
+    degrees = np.maximum(np.asarray(follows.sum(axis=1)).ravel(), 1.0).astype(np.float32)
+    scaled = (sparse.diags_array(1.0 / np.sqrt(degrees)) @ follows).tocsr()
+    sources = scaled.T.tocsr()
+    return lambda users: _dense(scaled[users] @ sources @ follows)
+
+
+def rp3b(follows: sparse.csr_array, *, beta: float = BETA, followers: float = 0.0) -> Score:
+    """RP3β (Paudel et al., 2017): a walk u→i←v→t of three random steps, its probability over in-degree(t)^β.
+
+    With `followers`, those who follow the user get that share of the user's best score besides.
+    """
+    out, into = (np.maximum(np.asarray(follows.sum(axis=axis)).ravel(), 1.0) for axis in (1, 0))
+    first = (sparse.diags_array(1.0 / out) @ follows).tocsr().astype(np.float32)
+    back = (sparse.diags_array(1.0 / into) @ follows.T).tocsr().astype(np.float32)
+    damping = (into**-beta).astype(np.float32)
+    back_edges = follows.T.tocsr()
+
+    def score(users: Users) -> Scores:
+        scores = _dense(first[users] @ back @ first) * damping
+        if followers:
+            best = scores.max(axis=1, keepdims=True)
+            scores += np.float32(followers) * best * _dense(back_edges[users])
+        return scores
+
+    return score
+
+
+def ease(follows: sparse.csr_array, *, l2: float = EASE_L2) -> Baseline:
+    """EASE (Steck, 2019): the item-item regression `B = I − P / diag(P)`, P = (AᵀA + λI)⁻¹; a dense inverse, so that
+    it is left out where there are more than MOST_EASE targets.
+    """
+    n_targets = follows.shape[1]
+    if n_targets > MOST_EASE:
+        return Baseline("ease", None, f"{n_targets:,} targets are more than {MOST_EASE:,}")
+    gram = np.asarray((follows.T @ follows).toarray(), dtype=np.float32)
+    gram[np.diag_indices(n_targets)] += np.float32(l2)
+    inverse = np.linalg.inv(gram)
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0.0)
+    return Baseline("ease", lambda users: np.asarray(follows[users] @ weights, dtype=np.float32))
 
 
 def als(task: FollowTask, follows: sparse.csr_array, *, factors: int = 128, iterations: int = 15) -> Baseline:

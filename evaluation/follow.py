@@ -1,6 +1,6 @@
 """Whom to follow: every strategy of a version beside the simple baselines, on the same held-out edges."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,41 +13,41 @@ from evaluation.baselines import Baseline, baselines
 from evaluation.newcomers import NewcomerRow, newcomer_rows
 from evaluation.rows import Row, Vectors, baseline_row, strategy_row
 from evaluation.task import FollowTask, also_trained, follow_task
-from recommend.plan import UNMEASURED, strategies_of
+from recommend.plan import auto_under, strategies_of
 from recommend.protocol import RowRecommender
 from recommend.recommender import Recommender
 from recommend.types import AUTO
 
 
-class Offer(NamedTuple):
-    """What a version or a service offers: the graph it comes from, its default relation, its strategies' names, and
-    which of them answer users and newcomers by default.
+class RelationOffer(NamedTuple):
+    """How a relation can be asked for: the names of its strategies, and which of them answer users and newcomers by
+    default.
     """
 
-    version: str
-    graph_digest: str
-    relation: str
     strategies: tuple[str, ...]
     auto: str
     auto_newcomer: str | None
 
-    def auto_under(self, relation: str) -> str:
-        """The strategy that `auto` stands for under a relation: nothing was measured on another than the default."""
-        return self.auto if relation == self.relation else UNMEASURED
+
+class Offer(NamedTuple):
+    """What a version or a service offers: the graph it comes from, its default relation, all its relations."""
+
+    version: str
+    graph_digest: str
+    relation: str
+    relations: Mapping[str, RelationOffer]
 
 
 def offer_of(recommender: Recommender) -> Offer:
     """What an opened version offers in its first space."""
     manifest = recommender.bundle.manifest
     space = recommender.bundle.space()
-    return Offer(
-        version=manifest.version,
-        graph_digest=manifest.lineage.graph_digest,
-        relation=space.entry.default.relation,
-        strategies=tuple(strategies_of(space)),
-        auto=space.entry.auto,
-        auto_newcomer=space.entry.auto_newcomer,
-    )
+    relations = {}
+    for name in space.relations:
+        own = space.entry.answers(name)
+        newcomer = None if own is None else own.auto_newcomer
+        relations[name] = RelationOffer(tuple(strategies_of(space, name)), auto_under(space, name), newcomer)
+    return Offer(manifest.version, manifest.lineage.graph_digest, space.entry.default.relation, relations)
 
 
 class FollowReport(Record):
@@ -85,42 +85,52 @@ def evaluate_follow(
     recommender: RowRecommender,
     offer: Offer,
     *,
+    relation: str | None = None,
     held_out: Literal["test", "valid"] = "test",
     users: int = 2000,
     seed: int = 1,
     progress: Progress = SILENT,
 ) -> FollowReport:
     """Ask a recommender by every strategy of its `offer` for a sample of the users with held-out edges in `run`, and
-    for users with few engagements, as newcomers too. Raises UsageError when the run holds out nothing.
+    for users with few engagements, as newcomers too.
+
+    Of `relation`, by default the version's own where that has held-out edges, else the first that has. Raises
+    UsageError when the run holds out nothing.
     """
     rng = np.random.default_rng(seed)
-    task = follow_task(run.graph, held_out, rng, n_users=users)
+    task = follow_task(run.graph, held_out, rng, relation=relation or _measurable(run, offer, held_out), n_users=users)
     vectors = run.vectors[run.graph.relation(task.relation).target]
     methods = baselines(task, np.random.default_rng(seed))
-    auto = offer.auto_under(task.relation)
+    answers = offer.relations[task.relation]
     report = follow_report(
         task,
         recommender,
-        offer.strategies,
+        answers.strategies,
         methods,
         vectors,
         held_out=held_out,
-        auto=auto,
+        auto=answers.auto,
         seed=seed,
         progress=progress,
     )
     newcomers = newcomer_rows(task, recommender, AUTO, vectors, rng, progress=progress)
-    relation = run.graph.relation(task.relation)
+    measured = run.graph.relation(task.relation)
     return report.model_copy(
         update={
             "version": offer.version,
             "newcomers": newcomers,
-            "auto_newcomer": offer.auto_newcomer,
-            "held_out_edges": len(relation.part(held_out)),
-            "also_trained": also_trained(relation, held_out),
-            "unseen_share": relation.unseen_share,
+            "auto_newcomer": answers.auto_newcomer,
+            "held_out_edges": len(measured.part(held_out)),
+            "also_trained": also_trained(measured, held_out),
+            "unseen_share": measured.unseen_share,
         }
     )
+
+
+def _measurable(run: Run, offer: Offer, held_out: Literal["test", "valid"]) -> str:
+    if held_out == "valid" or len(run.graph.relation(offer.relation).test):
+        return offer.relation
+    return run.graph.split_relation().name
 
 
 def follow_report(

@@ -15,7 +15,7 @@ from bundle.errors import UsageError
 from bundle.ids import IdTable
 from bundle.manifest import Strategy
 from bundle.prepared import PreparedGraph
-from evaluation.follow import Offer
+from evaluation.follow import Offer, RelationOffer
 from recommend.protocol import Lists, Users
 
 Found = TypeVar("Found")
@@ -115,9 +115,12 @@ def _offer_in(info: Any) -> Offer:
         version=str(info["version"]),
         graph_digest=str(info["lineage"]["graph_digest"]),
         relation=str(space["default"]["relation"]),
-        strategies=tuple(space["strategies"]),
-        auto=str(space["auto"]),
-        auto_newcomer=space.get("auto_newcomer"),
+        relations={
+            str(relation["name"]): RelationOffer(
+                tuple(relation["strategies"]), str(relation["auto"]), relation["auto_newcomer"]
+            )
+            for relation in space["relations"]
+        },
     )
 
 

@@ -16,8 +16,8 @@ from bundle.progress import Progress, Stage
 from graph.dedupe import Deduplicator, EdgeKind, RowEdges
 from graph.npyfile import ArrayFiles
 from graph.reading import SpooledEdges
-from graph.schema import FileSplit, RandomSplit, RelationSpec, SplitSpec
-from graph.split import TEST, TRAIN, VALID, Parts, random_parts, time_parts
+from graph.schema import FileSplit, RandomSplit, RelationSpec, SplitSpec, ValidationSpec
+from graph.split import TEST, TRAIN, VALID, Parts, random_parts, time_parts, validation_parts
 from graph.spool import AnyArray, RawColumn
 
 # Edges whose times are read at a time.
@@ -114,8 +114,8 @@ class Assembler:
         for edges in self._rows(entry, spooled):
             self._write(entry, spooled.input.part, _Batch(edges, None, None))
 
-    def training(self, entry: Entry, spooled: SpooledEdges, split: SplitSpec | None) -> DropCounts:
-        """Write an entry's training edges, and those that `split` (None: not of this entry) holds out.
+    def training(self, entry: Entry, spooled: SpooledEdges, split: SplitSpec | ValidationSpec) -> DropCounts:
+        """Write an entry's training edges, and those that `split` holds out.
 
         Raises EdgeFileError when only self-loops are there, GraphFileError when the split leaves no training edge.
         """
@@ -194,15 +194,17 @@ class Assembler:
             self.files.append(part_file(self.files.directory, part, index, name), values)
 
 
-def _parts(directory: Path, spec: RelationSpec, kept: _KeptEdges, split: SplitSpec | None) -> Parts | None:
+def _parts(directory: Path, spec: RelationSpec, kept: _KeptEdges, split: SplitSpec | ValidationSpec) -> Parts | None:
     count = kept.count
     if count == 0:
         raise EdgeFileError(
             f"Relation {spec.name!r}: each of its edges joins an entity to itself. Self-loops are left out, "
             "so nothing remains. Check the columns src and dst, or remove the relation."
         )
-    if split is None or isinstance(split, FileSplit):
+    if isinstance(split, FileSplit):
         return None
+    if isinstance(split, ValidationSpec):
+        return validation_parts(directory, count, split.fraction, split.seed)
     if isinstance(split, RandomSplit):
         return random_parts(directory, count, split.fraction, split.seed)
     parts = time_parts(directory, kept.times, count, split.fraction)

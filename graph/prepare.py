@@ -208,7 +208,7 @@ def _write_edges(graph: GraphFile, reading: Reading, entries: list[Entry], assem
     for spooled in reading.spooled:
         position = spooled.input.position
         if spooled.input.part == "edges":
-            split = graph.split if graph.split_relation == position else None
+            split = graph.split if graph.split is not None and position in graph.split_relations else graph.validation
             drops.append(assembler.training(entries[position], spooled, split))
         else:
             assembler.held_out(entries[position], spooled)
@@ -273,8 +273,9 @@ def _relation(entry: Entry, i: int, drops: DropCounts, files: ArrayFiles) -> Rel
 def _split(split: SplitSpec | None, graph: GraphFile) -> SplitRecord | None:
     if split is None:
         return None
+    names = [graph.relations[position].name for position in graph.split_relations]
     return SplitRecord(
-        relation=graph.relations[graph.split_relation or 0].name,
+        relation=names[0] if len(names) == 1 else names,
         by=split.by,
         fraction=None if split.by == "files" else split.fraction,
         seed=split.seed if split.by == "random" else None,

@@ -26,6 +26,7 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 Files = Annotated[tuple[Pattern, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 DeclaredKind = Literal["category", "number", "boolean", "timestamp"]
 Columns = Annotated[tuple[ColumnName, ...], BeforeValidator(_as_tuple), Field(min_length=2)]
@@ -68,19 +69,19 @@ class RelationSpec(StrictRecord):
 
 
 class RandomSplit(StrictRecord):
-    """Hold out `fraction` of one relation's edges at random for test, and half as many for validation."""
+    """Hold out `fraction` of each relation's edges at random for test, and half as many for validation."""
 
     by: Literal["random"]
-    relation: str | None = None
+    relation: Names | None = None
     fraction: float = Field(default=0.1, gt=0, le=0.5)
     seed: int = Field(default=1, ge=0)
 
 
 class TimeSplit(StrictRecord):
-    """Hold out the last `fraction` of one relation's edges by time for test, the ones before for validation."""
+    """Hold out the last `fraction` of each relation's edges by time for test, the ones before for validation."""
 
     by: Literal["time"]
-    relation: str | None = None
+    relation: Names | None = None
     fraction: float = Field(default=0.1, gt=0, le=0.5)
 
 
@@ -88,12 +89,19 @@ class FileSplit(StrictRecord):
     """The held-out edges stand in files of their own, in the same form as the relation's."""
 
     by: Literal["files"]
-    relation: str | None = None
+    relation: Names | None = None
     valid: Files | None = None
     test: Files
 
 
 SplitSpec = Annotated[RandomSplit | TimeSplit | FileSplit, Field(discriminator="by")]
+
+
+class ValidationSpec(StrictRecord):
+    """`[validation]`: the slice of every relation without a split that is held out to learn from how to answer."""
+
+    fraction: float = Field(default=0.02, ge=0, le=0.5)
+    seed: int = Field(default=1, ge=0)
 
 
 class GraphFile(StrictRecord):
@@ -102,15 +110,17 @@ class GraphFile(StrictRecord):
     entities: dict[TypeName, EntitySpec] = Field(min_length=1)
     relations: Annotated[tuple[RelationSpec, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
     split: SplitSpec | None = None
+    validation: ValidationSpec = ValidationSpec()
 
     @property
-    def split_relation(self) -> int | None:
-        """The position in `relations` of the one that the split is about; None without a split."""
+    def split_relations(self) -> tuple[int, ...]:
+        """The positions in `relations` of those that the split is about: all of them where it names none."""
         if self.split is None:
-            return None
+            return ()
         if self.split.relation is None:
-            return 0
-        return [relation.name for relation in self.relations].index(self.split.relation)
+            return tuple(range(len(self.relations)))
+        names = [relation.name for relation in self.relations]
+        return tuple(names.index(name) for name in self.split.relation)
 
 
 def read_graph_file(path: Path) -> GraphFile:
@@ -206,22 +216,26 @@ def _check_columns(where: str, relation: RelationSpec) -> None:
 
 
 def _check_split(path: Path, graph: GraphFile) -> None:
-    if graph.split is None:
+    split, names = graph.split, [relation.name for relation in graph.relations]
+    if split is None:
         return
-    names = [relation.name for relation in graph.relations]
-    if graph.split.relation is None and len(names) > 1:
+    for name in split.relation or ():
+        if name not in names:
+            raise GraphFileError(
+                f"{path}: split.relation: {name!r} is no relation of this file. Name one of {_listed(names)}."
+            )
+        if split.relation is not None and split.relation.count(name) > 1:
+            raise GraphFileError(f"{path}: split.relation: {name!r} is listed twice. Remove one of them.")
+    if split.by == "files" and len(graph.split_relations) > 1:
         raise GraphFileError(
-            f"{path}: split.relation is missing and there are {len(names)} relations. Name one of {_listed(names)}."
+            f'{path}: split.by = "files" is a split of one relation, and split.relation names '
+            f"{'several' if split.relation else f'none of the {len(names)} there are'}. Name one of {_listed(names)}."
         )
-    if graph.split.relation is not None and graph.split.relation not in names:
+    untimed = [names[position] for position in graph.split_relations if graph.relations[position].time is None]
+    if split.by == "time" and untimed:
         raise GraphFileError(
-            f"{path}: split.relation: {graph.split.relation!r} is no relation of this file. "
-            f"Name one of {_listed(names)}."
-        )
-    if graph.split.by == "time" and graph.relations[graph.split_relation or 0].time is None:
-        raise GraphFileError(
-            f'{path}: split.by = "time", but relation {names[graph.split_relation or 0]!r} has no time column. '
-            'Add time = "<column>" to the relation or split by "random".'
+            f'{path}: split.by = "time", but relation {untimed[0]!r} has no time column. '
+            'Add time = "<column>" to the relation, leave it out of split.relation, or split by "random".'
         )
 
 
@@ -265,6 +279,8 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         return list(EntitySpec.model_fields)
     if location[0] == "relations":
         return list(RelationSpec.model_fields)
+    if location[0] == "validation":
+        return list(ValidationSpec.model_fields)
     if location[0] != "split":
         return list(GraphFile.model_fields)
     kinds: dict[int | str, type[StrictRecord]] = {"random": RandomSplit, "time": TimeSplit, "files": FileSplit}

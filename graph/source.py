@@ -72,7 +72,7 @@ def find_inputs(graph: GraphFile, graph_toml: Path) -> list[EdgeInput]:
     for i, relation in enumerate(graph.relations):
         add(i, "edges", relation.files, f"relations[{i}] ({relation.name}).files")
     if isinstance(graph.split, FileSplit):
-        position = graph.split_relation or 0
+        position = graph.split_relations[0]
         if graph.split.valid is not None:
             add(position, "valid", graph.split.valid, "split.valid")
         add(position, "test", graph.split.test, "split.test")

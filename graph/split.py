@@ -1,4 +1,4 @@
-"""Which edges are held out: at random, or the last by time."""
+"""Which edges are held out: at random, or the last by time; a small slice to learn from where no split is asked for."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +11,9 @@ from graph.spool import scratch_array
 
 # The part of an edge, as `Parts` holds it.
 TRAIN, VALID, TEST = 0, 1, 2
+# Of the slice that is held out to learn from; what a build learns asks some thousand users.
+SLICE_LEAST, SLICE_MOST = 500, 50_000
+SMALL = 1000
 # Places of the permutation that are made or read at a time.
 _CHUNK = 1 << 20
 # A pass over the times narrows the range that holds a rank by this factor: four passes for 64 bits.
@@ -35,6 +38,25 @@ def random_parts(directory: Path, count: int, fraction: float, seed: int) -> Par
     _set(parts, order[:test], TEST)
     _set(parts, order[test : test + valid], VALID)
     return parts
+
+
+def validation_parts(directory: Path, count: int, fraction: float, seed: int) -> Parts | None:
+    """The part of each of `count` edges in file order, TRAIN or VALID, at random; None where none is held out."""
+    held_out = slice_size(count, fraction)
+    if not held_out:
+        return None
+    parts: Parts = scratch_array(directory / "parts", np.uint8, count)
+    _set(parts, np.random.default_rng(seed).choice(count, held_out, replace=False, shuffle=False), VALID)
+    return parts
+
+
+def slice_size(count: int, fraction: float) -> int:
+    """How many of `count` edges are held out to learn from: `fraction` of them, but at least SLICE_LEAST as far as that
+    is no more than a tenth, and at most SLICE_MOST; of fewer than SMALL none.
+    """
+    if count < SMALL or fraction == 0:
+        return 0
+    return min(max(int(fraction * count), min(SLICE_LEAST, count // 10)), SLICE_MOST)
 
 
 def _set(parts: Parts, places: npt.NDArray[np.int64], part: int) -> None:

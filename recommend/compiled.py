@@ -16,7 +16,7 @@ from jaxtyping import Float32, Int32, Int64
 import engine
 from bundle.errors import QueryError
 from bundle.ids import IntIds, StringIds
-from bundle.manifest import Strategy
+from bundle.manifest import RelationEntry, Strategy
 from bundle.space import Bundle, EntityTable, Relation, Space
 from engine.native import Entities, Ids, Native, Shape
 from engine.native import Relation as RelationHandle
@@ -145,11 +145,11 @@ class _OneSpace:
             self._space.entry.clusters.modes,
         )
 
-    def strategy(self, name: str, strategy: Strategy, target: str) -> StrategyHandle:
-        """The handle of a strategy for candidates of type `target`, made when it is first asked for."""
-        handle = self._strategies.get((name, target))
+    def strategy(self, name: str, strategy: Strategy, relation: RelationEntry) -> StrategyHandle:
+        """The handle of a relation's strategy, made when it is first asked for; each relation has its own by a name."""
+        handle = self._strategies.get((name, relation.name))
         if handle is None:
-            handle = self._strategies[name, target] = self._make(strategy, target)
+            handle = self._strategies[name, relation.name] = self._make(strategy, relation.target)
         return handle
 
     def _make(self, strategy: Strategy, target: str) -> StrategyHandle:
@@ -205,7 +205,7 @@ class Compiled:
         arguments = Arguments(
             opened.handle,
             opened.relations[entry.name],
-            opened.strategy(name, strategy, entry.target),
+            opened.strategy(name, strategy, entry),
             self._shape,
             user,
             request.k,

@@ -28,7 +28,7 @@ from recommend.types import (
 
 # What a version that does not say otherwise means by these names.
 STANDARD = default_strategies()
-# What `auto` means where nothing was measured.
+# What `auto` means for a relation that a version of an earlier release says nothing of.
 UNMEASURED = "mixture"
 # The name of a strategy that was given itself.
 UNNAMED = "unnamed"
@@ -78,9 +78,26 @@ class Plan(msgspec.Struct, frozen=True):
         )
 
 
-def strategies_of(space: Space) -> dict[str, Strategy]:
-    """The strategies a request may name: the standard ones, then the bundle's own, which win."""
-    return {**STANDARD, **space.entry.strategies}
+def strategies_of(space: Space, relation: str | None = None) -> dict[str, Strategy]:
+    """The strategies a request may name under a relation, by default the version's: the standard ones, then the
+    relation's own, which win.
+    """
+    return {**STANDARD, **_own_strategies(space, relation or space.entry.default.relation)}
+
+
+def _own_strategies(space: Space, relation: str) -> dict[str, Strategy]:
+    """What the version ships for a relation; a version of an earlier release has one set for all."""
+    own = space.entry.relation_strategies.get(relation)
+    return space.entry.strategies if own is None else own.strategies
+
+
+def auto_under(space: Space, relation: str, known: bool = True) -> str:
+    """The strategy that `auto` stands for under a relation, for users `known` to training or not."""
+    entry = space.entry
+    own = entry if relation == entry.default.relation else entry.relation_strategies.get(relation)
+    if own is None:
+        return UNMEASURED
+    return own.auto if known or own.auto_newcomer is None else own.auto_newcomer
 
 
 def make_plan(space: Space, request: RecommendRequest, live: LiveEdges, filters: FilterCache) -> Plan:
@@ -140,20 +157,16 @@ def plan_newcomer(
 def choose_strategy(space: Space, relation: Relation, asked: Strategy | str, row: int | None) -> tuple[str, Strategy]:
     """The strategy that is meant, and its name, for the user of `row` (None: unknown to training).
 
-    `auto` is the version's default, or its default for people whom training does not know. Both were learnt and
-    measured on the default relation; on another one their weights can be worse than none. Raises QueryError for a
-    name that is neither the version's nor a standard one.
+    `auto` is the relation's default, or its default for people whom training does not know. Raises QueryError for a
+    name that is neither the relation's nor a standard one.
     """
     if isinstance(asked, Strategy):
         return UNNAMED, asked
-    name = asked
-    if asked == AUTO:
-        entry = space.entry
-        measured = entry.auto if row is not None or entry.auto_newcomer is None else entry.auto_newcomer
-        name = measured if relation.entry.name == entry.default.relation else UNMEASURED
-    strategy = space.entry.strategies.get(name) or STANDARD.get(name)
+    under = relation.entry.name
+    name = auto_under(space, under, known=row is not None) if asked == AUTO else asked
+    strategy = _own_strategies(space, under).get(name) or STANDARD.get(name)
     if strategy is None:
-        raise QueryError(f"no such strategy; there are: {', '.join([AUTO, *strategies_of(space)])}")
+        raise QueryError(f"no such strategy; there are: {', '.join([AUTO, *strategies_of(space, under)])}")
     return name, strategy
 
 

@@ -28,6 +28,9 @@ def follow(
     url: Annotated[
         str | None, typer.Option("--url", help="Measure a running service instead, such as http://127.0.0.1:8000.")
     ] = None,
+    relation: Annotated[
+        str | None, typer.Option("--relation", help="Which relation; the version's default one if not said.")
+    ] = None,
     part: Annotated[Part, typer.Option(help="Which held-out edges the lists should contain.")] = Part.test,
     users: Annotated[int, typer.Option(help="How many users to ask for.", min=1)] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the sample of users.", min=0)] = 1,
@@ -41,14 +44,20 @@ def follow(
     if (bundles is None) == (url is None):
         raise UsageError("Name what to measure: --bundles DIR for a version, or --url URL for a running service.")
     path = None if bundles is None else path_of(bundles, version)
-    measured = measure_follow(run, path, url, part, users, seed)
-    asked = {"part": part.value, "users": users, "seed": seed}
+    measured = measure_follow(run, path, url, part, users, seed, relation)
+    asked = {"relation": measured.relation, "part": part.value, "users": users, "seed": seed}
     write(report, "Whom to follow", asked, run=run, version=path, service=url, follow=measured)
     emit(measured, as_json, lambda: _show(measured))
 
 
 def measure_follow(
-    run: Path, version: Path | None, url: str | None, part: Part, users: int, seed: int
+    run: Path,
+    version: Path | None,
+    url: str | None,
+    part: Part,
+    users: int,
+    seed: int,
+    relation: str | None = None,
 ) -> "FollowReport":
     """Measure the version in a directory, or what the service at `url` serves, on the run's held-out edges."""
     from bundle.run import open_run
@@ -65,7 +74,16 @@ def measure_follow(
         service = HttpRecommender(str(url), opened.graph)
         recommender, offer, what = service, service.offer(), f"What {url} serves"
     require_same_graph(opened.graph, offer.graph_digest, what)
-    return evaluate_follow(opened, recommender, offer, held_out=part.value, users=users, seed=seed, progress=progress())
+    return evaluate_follow(
+        opened,
+        recommender,
+        offer,
+        relation=relation,
+        held_out=part.value,
+        users=users,
+        seed=seed,
+        progress=progress(),
+    )
 
 
 def _show(report: "FollowReport") -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.errors import UsageError
-from bundle.manifest import Assessment, Evaluation, Gate, QueryWeights, Rescoring, Strategy
+from bundle.manifest import Assessment, Gate, Measured, QueryWeights, Rescoring, Strategy
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT, Progress, Stage
 from bundle.space import Space
-from bundle.strategies import FIRST_GUESS, mixture_blend
+from bundle.strategies import FIRST_GUESS, default_strategies, mixture_blend
 from evaluation.baselines import quick_baselines
 from evaluation.learning.compare import JUDGED_BY, USERS
 from evaluation.learning.evidence import (
@@ -30,64 +30,83 @@ from evaluation.learning.weights import learn_weights
 from evaluation.rows import Row, baseline_row, newcomer_row, strategy_row, vectors_under
 from evaluation.task import FollowTask, follow_task
 from recommend.profile import Profile
-from recommend.protocol import Lists
+from recommend.protocol import Lists, Users
 from recommend.recommender import Recommender
 
 LEARNING_STEPS = 4
 LEARN_USERS = 8000
+# Five weights need fewer teachers than a network.
+WEIGHT_USERS = 2000
 JUDGE_USERS = 1000
 # Newcomers are alike: fewer of them teach and judge.
 NEW_LEARN_USERS, NEW_JUDGE_USERS = 6000, 500
 NEW_KNOWN = (1, 3, 5, 10)
-BASELINES = ("popularity", "followees_of_followees", "reciprocate_first", "item_knn")
+# With fewer users half of them would judge by chance.
+FEWEST_USERS = 10
+# Of graphs with hundreds of relations those with the most validation edges are learnt.
+MOST_RELATIONS = 8
+BASELINES = ("popularity", "followees_of_followees", "reciprocate_first", "item_knn", "rp3b", "rp3b_followers")
 KEPT = (*JUDGED_BY, "recall@20", "ndcg@10", "mrr", "diversity@10", "coverage@10", "gini@10")
 
 
 def assess(
-    recommender: Recommender,
-    graph: PreparedGraph,
-    seed: int,
-    *,
-    relation: str | None = None,
-    progress: Progress = SILENT,
-) -> Assessment | None:
-    """Learn weights, measure strategies and baselines, choose `auto`.
+    recommender: Recommender, graph: PreparedGraph, seed: int, *, progress: Progress = SILENT
+) -> dict[str, Assessment | str]:
+    """Learn for every relation how it is answered best, or say why that cannot be learnt; by the relation's name.
 
-    None when fewer than two users have both a validation edge and a training edge: nothing can be learnt and judged.
+    At most MOST_RELATIONS are learnt, the default one first, then those with the most validation edges.
+    """
+    default = recommender.bundle.space().entry.default.relation
+    by_evidence = sorted(graph.relations, key=lambda one: (one.name != default, -len(one.valid)))
+    found: dict[str, Assessment | str] = {}
+    for place, relation in enumerate(by_evidence):
+        if place < MOST_RELATIONS or not len(relation.valid):
+            found[relation.name] = assess_relation(recommender, graph, relation.name, seed, progress=progress)
+        else:
+            found[relation.name] = f"{MOST_RELATIONS} relations have more validation edges, and no more are learnt"
+    return found
+
+
+def assess_relation(
+    recommender: Recommender, graph: PreparedGraph, relation: str, seed: int, *, progress: Progress = SILENT
+) -> Assessment | str:
+    """Learn weights, measure strategies and baselines, choose `auto`; or in a sentence why that cannot be.
 
     One half of the users with validation edges teaches the weights, the other half judges the strategies. Then both
     halves again, as newcomers: known by a few engagements alone, every other one by their followers too.
     """
     space = recommender.bundle.space()
-    name = relation or space.entry.default.relation
-    if not len(graph.relation(name).valid):
-        return None
+    if not len(graph.relation(relation).valid):
+        return "it has no validation edges"
     rng = np.random.default_rng(seed)
     try:
-        everyone = follow_task(graph, "valid", rng, relation=name, n_users=LEARN_USERS + JUDGE_USERS, min_known=1)
-    except UsageError:  # nobody with a validation edge has a training edge too
-        return None
-    if len(everyone.users) < 2:
-        return None
+        everyone = follow_task(graph, "valid", rng, relation=relation, n_users=LEARN_USERS + JUDGE_USERS, min_known=1)
+    except UsageError:
+        return "nobody has both a validation edge and a training edge"
+    if len(everyone.users) < FEWEST_USERS:
+        return f"{len(everyone.users)} users have both a validation edge and a training edge, {FEWEST_USERS} are needed"
+    default = relation == space.entry.default.relation
+    of = "" if default else f" of {relation}"
     teachers, judges = _halves(everyone, rng)
     bench = _Bench(recommender, judges, rng)
-    with progress.stage("Learning strategies", 2 * LEARNING_STEPS, "steps") as bar:
-        learnt = with_learnt(space.entry.strategies, *_learn_for_users(recommender, teachers, rng, bar))
+    shipped = default_strategies(space.entry.clusters.modes)
+    with progress.stage(f"Learning strategies{of}", 2 * LEARNING_STEPS, "steps") as bar:
+        learnt = with_learnt(shipped, *_learn_for_users(recommender, teachers, rng, bar))
         newcomer = _learn_for_newcomers(recommender, teachers, rng, bar)
     strategies = learnt if newcomer is None else {**learnt, "newcomer": newcomer}
-    with progress.stage("Measuring strategies", 2 * len(strategies), "measurements") as bar:
+    with progress.stage(f"Measuring strategies{of}", 2 * len(strategies), "measurements") as bar:
         rows, newcomer_rows = bench.users(strategies, bar), bench.newcomers(strategies, bar)
-    references = bench.baselines(progress)
+    references = bench.baselines(progress, of)
     gate_floor = popularity_floor(rows, references)
     auto = max((row for row in rows if row.mean("recall@10") >= gate_floor), key=judged)
-    evaluation = Evaluation(
-        gates=(popularity_gate(auto, gate_floor),),
+    measured = Measured(
         strategies={row.name: kept(row) for row in rows},
         baselines={row.name: kept(row) for row in references},
         newcomers={row.name: kept(row) for row in newcomer_rows},
     )
     auto_newcomer = max(newcomer_rows, key=judged).name if newcomer_rows else None
-    return Assessment(evaluation, strategies, auto.name, auto_newcomer)
+    gate = popularity_gate(auto, gate_floor, "" if default else f"{relation}: ")
+    return Assessment(measured, (gate,), strategies, auto.name, auto_newcomer)
 
 
 def _learn_for_users(
@@ -96,10 +115,10 @@ def _learn_for_users(
     space, relation = recommender.bundle.space(), teachers.relation
     profiles = profiles_of_users(space, teachers)
 
-    def pools(weights: QueryWeights) -> Lists:
-        """The candidates of a query with these weights."""
+    def pools(weights: QueryWeights, some: Users) -> Lists:
+        """The candidates of a query with these weights, for the teachers at the places `some`."""
         strategy = Strategy(merge="single", weights=weights)
-        return recommender.for_users(teachers.users, strategy, POOL, relation=relation)
+        return recommender.for_users(teachers.users[some], strategy, POOL, relation=relation)
 
     return _learn(space, teachers, profiles, pools, rng, bar, "users")
 
@@ -116,11 +135,12 @@ def _learn_for_newcomers(
     followers = followers_of(teachers, rng.random(len(teachers.users)) < 0.5)
     profiles = profiles_of_newcomers(space, task.relation, engagements, followers)
 
-    def pools(weights: QueryWeights) -> Lists:
+    def pools(weights: QueryWeights, some: Users) -> Lists:
         """The candidates of a query with these weights, less those that are hidden: neither right nor wrong."""
         strategy = Strategy(merge="single", weights=weights)
-        lists = recommender.for_newcomers(engagements, followers, strategy, POOL, relation=task.relation)
-        pairs = zip(teachers.users.tolist(), lists, strict=True)
+        told = engagements.take(some), followers.take(some)
+        lists = recommender.for_newcomers(*told, strategy, POOL, relation=task.relation)
+        pairs = zip(teachers.users[some].tolist(), lists, strict=True)
         return [rows[~np.isin(rows, teachers.known(user))] for user, rows in pairs]
 
     weights, rescoring = _learn(space, teachers, profiles, pools, rng, bar, "newcomers")
@@ -131,20 +151,22 @@ def _learn(
     space: Space,
     teachers: FollowTask,
     profiles: Sequence[Profile],
-    pools: Callable[[QueryWeights], Lists],
+    pools: Callable[[QueryWeights, Users], Lists],
     rng: np.random.Generator,
     bar: Stage,
     whom: str,
 ) -> tuple[QueryWeights, Rescoring | None]:
     """Weights from the candidates of a first guess, then a network from the candidates of these weights."""
-    bar.note(f"finding candidates for {len(teachers.users):,} {whom}")
-    candidates = pools(FIRST_GUESS)
+    some = np.sort(rng.permutation(len(teachers.users))[:WEIGHT_USERS])
+    bar.note(f"finding candidates for {len(some):,} {whom}")
+    candidates = pools(FIRST_GUESS, some)
     bar.advance()
     bar.note(f"learning weights for {whom}")
-    weights = learn_weights(space, teachers, profiles, candidates)
+    some_teachers = teachers.of_users(teachers.users[some])
+    weights = learn_weights(space, some_teachers, [profiles[i] for i in some.tolist()], candidates)
     bar.advance()
-    bar.note(f"finding candidates for {whom} by these weights")
-    candidates = pools(weights)
+    bar.note(f"finding candidates for {len(teachers.users):,} {whom} by these weights")
+    candidates = pools(weights, np.arange(len(teachers.users)))
     bar.advance()
     bar.note(f"learning to rescore for {whom}")
     rescoring = learn_rescoring(space, teachers, profiles, candidates, rng)
@@ -198,11 +220,11 @@ class _Bench:
             bar.advance()
         return rows
 
-    def baselines(self, progress: Progress) -> list[Row]:
+    def baselines(self, progress: Progress, of: str) -> list[Row]:
         """The baselines that take no training, on the judges."""
         chosen = [baseline for baseline in quick_baselines(self.judges, self.rng) if baseline.name in BASELINES]
         rows = []
-        with progress.stage("Measuring baselines", len(chosen), "baselines") as bar:
+        with progress.stage(f"Measuring baselines{of}", len(chosen), "baselines") as bar:
             for baseline in chosen:
                 rows.append(baseline_row(self.judges, baseline, self._vectors, None))
                 bar.advance()
@@ -236,9 +258,10 @@ def popularity_floor(rows: Sequence[Row], references: Sequence[Row]) -> float:
     return min(row.mean("recall@10") for row in popularity)
 
 
-def popularity_gate(auto: Row, floor: float) -> Gate:
-    """A version that popularity beats is not fit to publish."""
-    return Gate(metric=f"{auto.name} recall@10 against popularity", floor=floor, measured=auto.mean("recall@10"))
+def popularity_gate(auto: Row, floor: float, relation: str = "") -> Gate:
+    """A version that popularity beats is not fit to publish. `relation` begins the gate's name."""
+    name = f"{relation}{auto.name} recall@10 against popularity"
+    return Gate(metric=name, floor=floor, measured=auto.mean("recall@10"))
 
 
 def _halves(task: FollowTask, rng: np.random.Generator) -> tuple[FollowTask, FollowTask]:

@@ -4,6 +4,7 @@ Of two manifests and nothing else, so that publishing needs none of the librarie
 """
 
 import math
+from collections.abc import Iterator
 
 from bundle.manifest import Gate, Manifest
 
@@ -19,19 +20,28 @@ def compare(new: Manifest, active: Manifest | None, tolerance: float) -> list[Ga
     """Gates that refuse a version whose default answers got worse than the active one's by more than `tolerance`.
 
     `tolerance` is relative: 0.05 allows recall to fall by a twentieth, besides what two samples of users differ by
-    chance. Nothing to compare, no gates: the first version, one built without validation edges, or one whose default
-    is another relation, of which recall is another thing.
+    chance. Of each relation that both have measured; nothing to compare, no gates: the first version, one built without
+    validation edges, or a relation that only one of them knows.
     """
-    if active is None or _default_relation(new) != _default_relation(active):
+    if active is None:
         return []
-    ours, theirs = _of_auto(new), _of_auto(active)
-    shared = [metric for metric in JUDGED_BY if metric in ours and metric in theirs]
+    ours, theirs, default = _of_auto(new), _of_auto(active), _default_relation(new)
     gates = []
-    for metric in shared:
-        chance = CHANCE * math.hypot(_standard_error(ours, metric), _standard_error(theirs, metric))
-        floor = max(0.0, theirs[metric] * (1.0 - tolerance) - chance)
-        gates.append(Gate(metric=f"{metric} against version {active.version}", floor=floor, measured=ours[metric]))
-    return gates
+    for relation in ours.keys() & theirs.keys():
+        of = "" if relation == default else f"{relation}: "
+        gates += [
+            gate.model_copy(update={"metric": f"{of}{gate.metric} against version {active.version}"})
+            for gate in _gates(ours[relation], theirs[relation], tolerance)
+        ]
+    return sorted(gates, key=lambda gate: gate.metric)
+
+
+def _gates(ours: dict[str, float], theirs: dict[str, float], tolerance: float) -> Iterator[Gate]:
+    for metric in JUDGED_BY:
+        if metric in ours and metric in theirs:
+            chance = CHANCE * math.hypot(_standard_error(ours, metric), _standard_error(theirs, metric))
+            floor = max(0.0, theirs[metric] * (1.0 - tolerance) - chance)
+            yield Gate(metric=metric, floor=floor, measured=ours[metric])
 
 
 def _standard_error(measured: dict[str, float], metric: str) -> float:
@@ -44,6 +54,13 @@ def _default_relation(manifest: Manifest) -> str:
     return next(iter(manifest.spaces.values())).default.relation
 
 
-def _of_auto(manifest: Manifest) -> dict[str, float]:
-    first = next(iter(manifest.spaces.values()))
-    return manifest.evaluation.strategies.get(first.auto, {})
+def _of_auto(manifest: Manifest) -> dict[str, dict[str, float]]:
+    """What the default of each relation measured."""
+    space = next(iter(manifest.spaces.values()))
+    found = {}
+    for relation in (space.default.relation, *space.relation_strategies):
+        answers = space.answers(relation)
+        rows = manifest.evaluation.of(relation, space.default.relation).strategies
+        if answers is not None and answers.auto in rows:
+            found[relation] = rows[answers.auto]
+    return found

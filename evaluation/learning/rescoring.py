@@ -20,6 +20,8 @@ HIDDEN = 16
 # Candidates of a pool that teach what is wrong.
 NEGATIVES = 100
 L2 = 1e-4
+# More passes fit the teachers, not the judges.
+PASSES = 60
 Rows = Integer[npt.NDArray[np.integer], " _"]
 
 
@@ -59,7 +61,7 @@ def fit_network(examples: Examples, rng: np.random.Generator, *, hidden: int = H
         loss, gradient = _loss(packed, x, examples, hidden)
         return loss + l2 * float(packed @ packed), gradient + 2.0 * l2 * packed
 
-    minimum = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 150, "maxcor": 20})
+    minimum = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": PASSES, "maxcor": 20})
     matrix, bias, out = _unpack(minimum.x, hidden, width)
     return Rescoring(
         pool=POOL,

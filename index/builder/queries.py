@@ -3,7 +3,7 @@
 A random vector has no near neighbours to miss: recall on such queries says nothing about a user's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,11 +44,11 @@ class RealQueries:
 
 @dataclass(frozen=True, slots=True)
 class QueryMaker:
-    """Makes queries from a run. `targets[i]` is relation i by source; `popular` is the type with that column."""
+    """Makes queries from a run. `targets[i]` is relation i by source; `popular` are the types with that column."""
 
     run: Run
     targets: Mapping[int, Csr]
-    popular: str
+    popular: Collection[str]
     centroids: Embeddings
 
     def make(self, entity_type: str, n_queries: int, rng: np.random.Generator) -> RealQueries:
@@ -71,7 +71,7 @@ class QueryMaker:
         positions = [i for i, relation in enumerate(self.run.graph.relations) if relation.target == entity_type]
         if len(positions) > MAX_RELATIONS:
             positions = sorted(rng.choice(positions, MAX_RELATIONS, replace=False).tolist())
-        weight = BLEND.popularity if entity_type == self.popular else 0.0
+        weight = BLEND.popularity if entity_type in self.popular else 0.0
         made: dict[str, list[Queries]] = {"unimodal": [], "fold_in": [], "blend": []}
         for position in positions:
             sources = self._sources(position, max(1, n_queries // 5 // len(positions)), rng)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -13,10 +14,19 @@ import numpy as np
 from bundle.disk import full_disk_named
 from bundle.errors import ConfigError, RunError
 from bundle.layout import SpaceLayout
-from bundle.manifest import Assessment, DefaultQuery, Evaluation, Lineage, Manifest, SpaceEntry
+from bundle.manifest import (
+    Assessment,
+    Assessments,
+    DefaultQuery,
+    Evaluation,
+    Lineage,
+    Manifest,
+    RelationStrategies,
+    SpaceEntry,
+)
 from bundle.progress import SILENT, Progress, Stage
 from bundle.run import Run, open_run
-from bundle.strategies import DEFAULT_AUTO, default_strategies
+from bundle.strategies import DEFAULT_AUTO, default_strategies, unlearnt_blend
 from bundle.writer import BundleWriter
 from index.builder.clusters import Clustering
 from index.builder.config import BuildConfig
@@ -25,7 +35,9 @@ from index.builder.searchers import ChosenSearcher, SearcherStage
 from index.builder.stage import SpaceStage
 from index.search.probe import index_file, probe
 
-Assess = Callable[[Path], Assessment | None]
+Assess = Callable[[Path], Assessments]
+# Why a version has nothing learnt where nobody was asked to learn.
+NOT_ASKED = "it was built without learning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +64,9 @@ def build_version(
 ) -> BuiltVersion:
     """Build a version from the run in `run_dir` into the directory `bundles`.
 
-    `assess` is given the staged version, which can be opened like any other, and answers with what its
-    strategies measured on held-out edges, the strategies to ship and the best of them. Raises RunError
-    for a run that is not whole, ConfigError for settings that do not fit it, DiskFull.
+    `assess` is given the staged version, which can be opened like any other, and answers for each relation with what
+    its strategies measured on held-out edges, the strategies to ship and the best of them, or why there is nothing to
+    learn. Raises RunError for a run that is not whole, ConfigError for settings that do not fit it, DiskFull.
     """
     run = open_run(run_dir, progress)
     device = find_device()
@@ -116,10 +128,27 @@ def _stage_space(stage: SpaceStage, progress: Progress) -> tuple[SpaceEntry, lis
         clusters=clusters,
         compression=compression,
         indexes={each.entity_type: each.entry for each in chosen},
-        strategies=default_strategies(stage.config.mixtures.modes),
-        auto=DEFAULT_AUTO,
+        **_unlearnt(stage),
     )
     return entry, chosen
+
+
+def _unlearnt(stage: SpaceStage) -> dict[str, Any]:
+    """How every relation is answered where nothing was learnt: fields of a space."""
+    strategies = default_strategies(stage.config.mixtures.modes)
+    others = {}
+    for position, relation in enumerate(stage.run.graph.relations):
+        blend = {DEFAULT_AUTO: unlearnt_blend(stage.returned_share(position))}
+        if relation.name == stage.default.relation:
+            strategies |= blend
+        else:
+            others[relation.name] = RelationStrategies(strategies=blend, auto=DEFAULT_AUTO, fallback=NOT_ASKED)
+    return {
+        "strategies": strategies,
+        "auto": DEFAULT_AUTO,
+        "fallback": NOT_ASKED,
+        "relation_strategies": others,
+    }
 
 
 def _choose_searchers(
@@ -160,29 +189,46 @@ def _default_query(run: Run, config: BuildConfig) -> DefaultQuery:
     if name is not None and name not in relations:
         known = ", ".join(list(relations)[:20])
         raise ConfigError(f"default_relation {name!a:.80} is no relation of the run; it has: {known}.")
-    if name is None and run.graph.split is not None and run.graph.split.relation in relations:
-        name = run.graph.split.relation
+    split = () if run.graph.split is None else run.graph.split.relations
+    if name is None and split and split[0] in relations:
+        name = split[0]
     if name is None:
         high = [relation.name for relation in run.graph.relations if relation.coverage == "high"]
         name = (high or list(relations))[0]
     return DefaultQuery(relation=name, user_type=relations[name].source, candidate_type=relations[name].target)
 
 
-def _assessed(manifest: Manifest, space: str, assessment: Assessment | None) -> Manifest:
-    """The manifest with what `assess` measured; the recall gates of the indexes stay."""
-    if assessment is None:
-        return manifest
-    gates = (*manifest.evaluation.gates, *assessment.evaluation.gates)
-    entry = manifest.spaces[space].model_copy(
-        update={
-            "strategies": assessment.strategies,
-            "auto": assessment.auto,
-            "auto_newcomer": assessment.auto_newcomer,
+def _assessed(manifest: Manifest, space: str, assessments: Assessments) -> Manifest:
+    """The manifest with what was learnt and measured of each relation, or why nothing was; gates of indexes stay."""
+    entry, evaluation = manifest.spaces[space], manifest.evaluation
+    for relation, found in assessments.items():
+        entry = _with_answers(entry, relation, found)
+        if isinstance(found, Assessment):
+            evaluation = _with_measured(evaluation, relation, entry.default.relation, found)
+    return manifest.model_copy(update={"spaces": {**manifest.spaces, space: entry}, "evaluation": evaluation})
+
+
+def _with_answers(entry: SpaceEntry, relation: str, found: Assessment | str) -> SpaceEntry:
+    default = relation == entry.default.relation
+    update: dict[str, Any] = {"fallback": found}
+    if isinstance(found, Assessment):
+        update = {
+            "strategies": found.strategies,
+            "auto": found.auto,
+            "auto_newcomer": found.auto_newcomer,
+            "fallback": None,
         }
-    )
-    return manifest.model_copy(
-        update={
-            "spaces": {**manifest.spaces, space: entry},
-            "evaluation": assessment.evaluation.model_copy(update={"gates": gates}),
-        }
-    )
+    if default:
+        return entry.model_copy(update=update)
+    own = entry.relation_strategies[relation].model_copy(update=update)
+    return entry.model_copy(update={"relation_strategies": {**entry.relation_strategies, relation: own}})
+
+
+def _with_measured(evaluation: Evaluation, relation: str, default: str, found: Assessment) -> Evaluation:
+    measured = found.measured
+    update: dict[str, Any] = {"gates": (*evaluation.gates, *found.gates)}
+    if relation == default:
+        update |= {name: getattr(measured, name) for name in type(measured).model_fields}
+    else:
+        update["relations"] = {**evaluation.relations, relation: measured}
+    return evaluation.model_copy(update=update)

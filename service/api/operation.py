@@ -5,8 +5,9 @@ import time
 
 import orjson
 
+from bundle.manifest import RelationEntry
 from bundle.space import Space
-from recommend.plan import strategies_of
+from recommend.plan import auto_under, strategies_of
 from service import metrics
 from service.call import Call, Reply
 from service.problems import Problem, not_ready
@@ -91,15 +92,26 @@ async def info(call: Call) -> Reply:
     return Reply(orjson.dumps(document))
 
 
+def _relation(space: Space, relation: RelationEntry) -> dict[str, object]:
+    own = space.entry.answers(relation.name)
+    return {
+        "name": relation.name,
+        "source": relation.source,
+        "target": relation.target,
+        "edges": relation.edges,
+        "strategies": list(strategies_of(space, relation.name)),
+        "auto": auto_under(space, relation.name),
+        "auto_newcomer": None if own is None else own.auto_newcomer,
+        "fallback": None if own is None else own.fallback,
+    }
+
+
 def _space(space: Space) -> dict[str, object]:
     entry = space.entry
     return {
         "dim": entry.dim,
         "entities": {entity.name: {"id": entity.id, "count": entity.count} for entity in entry.entities},
-        "relations": [
-            {"name": relation.name, "source": relation.source, "target": relation.target, "edges": relation.edges}
-            for relation in entry.relations
-        ],
+        "relations": [_relation(space, relation) for relation in entry.relations],
         "default": entry.default.model_dump(),
         "strategies": {name: strategy.model_dump() for name, strategy in strategies_of(space).items()},
         "auto": entry.auto,

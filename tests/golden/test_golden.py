@@ -142,9 +142,9 @@ def test_an_altered_index_never_reaches_its_library(name: str, copies: Path) -> 
 def test_a_newer_format_is_refused_by_number(golden: Path, copies: Path) -> None:
     manifest = copies / golden.name / MANIFEST
     text = manifest.read_text(encoding="utf-8")
-    manifest.write_text(text.replace('"format_version": 1', '"format_version": 2'), encoding="utf-8")
+    manifest.write_text(text.replace('"format_version": 1', '"format_version": 3'), encoding="utf-8")
     try:
-        with pytest.raises(BundleFormatUnsupported, match="format 2"):
+        with pytest.raises(BundleFormatUnsupported, match="format 3"):
             open_bundle(copies / golden.name)
     finally:
         manifest.write_text(text, encoding="utf-8")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bundle.manifest import Assessment
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT, Progress
 from bundle.run import open_graph
@@ -19,14 +20,16 @@ def graph(toy_directory: Path) -> PreparedGraph:
     return open_graph(toy_directory / "run")
 
 
-def assessed(recommender: Recommender, graph: PreparedGraph, relation: str | None = None, progress: Progress = SILENT):
-    return assess(recommender, graph, seed=1, relation=relation, progress=progress)
+def assessed(recommender: Recommender, graph: PreparedGraph, progress: Progress = SILENT) -> Assessment:
+    found = assess(recommender, graph, seed=1, progress=progress)["likes"]
+    assert isinstance(found, Assessment)
+    return found
 
 
 def test_every_strategy_is_measured_and_the_best_one_is_the_default(
     recommender: Recommender, graph: PreparedGraph
 ) -> None:
-    evaluation, strategies, auto, _ = assessed(recommender, graph)
+    evaluation, _, strategies, auto, _ = assessed(recommender, graph)
     assert set(evaluation.strategies) == set(strategies)
     assert {"blend", "rescored", "mixture_blend", "mixture_centroid", "popular"} <= set(strategies)
     best = max(values["recall@10"] for values in evaluation.strategies.values())
@@ -37,12 +40,12 @@ def test_every_strategy_is_measured_and_the_best_one_is_the_default(
 def test_a_watcher_sees_each_measurement(
     recommender: Recommender, graph: PreparedGraph, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    n = 2 * len(assessed(recommender, graph, progress=LineProgress())[1])  # by name, and as newcomers
+    n = 2 * len(assessed(recommender, graph, progress=LineProgress()).strategies)  # by name, and as newcomers
     assert f"Measuring strategies: {n} of {n} measurements" in capsys.readouterr().err
 
 
 def test_newcomers_have_a_strategy_of_their_own_and_a_default(recommender: Recommender, graph: PreparedGraph) -> None:
-    evaluation, strategies, _, auto_newcomer = assessed(recommender, graph)
+    evaluation, _, strategies, _, auto_newcomer = assessed(recommender, graph)
     weights = strategies["newcomer"].weights
     assert weights.user == 0  # newcomers have no vector
     assert set(evaluation.newcomers) == set(strategies)
@@ -51,18 +54,26 @@ def test_newcomers_have_a_strategy_of_their_own_and_a_default(recommender: Recom
 
 
 def test_the_gate_compares_with_popularity(recommender: Recommender, graph: PreparedGraph) -> None:
-    evaluation, _, auto, _ = assessed(recommender, graph)
-    gate = evaluation.gates[0]
+    evaluation, gates, _, auto, _ = assessed(recommender, graph)
+    gate = gates[0]
     assert gate.measured == pytest.approx(evaluation.strategies[auto]["recall@10"], abs=1e-5)
     assert gate.floor == pytest.approx(evaluation.baselines["popularity"]["recall@10"], abs=1e-5)
 
 
 def test_the_same_seed_learns_the_same_weights(recommender: Recommender, graph: PreparedGraph) -> None:
-    assert assessed(recommender, graph)[1] == assessed(recommender, graph)[1]
+    assert assessed(recommender, graph).strategies == assessed(recommender, graph).strategies
 
 
-def test_without_validation_edges_there_is_no_assessment(recommender: Recommender, graph: PreparedGraph) -> None:
-    assert assessed(recommender, graph, relation="follows") is None
+def test_a_relation_without_validation_edges_says_so(recommender: Recommender, graph: PreparedGraph) -> None:
+    assert assess(recommender, graph, seed=1)["follows"] == "it has no validation edges"
+
+
+def test_a_relation_with_too_few_users_says_so(
+    recommender: Recommender, graph: PreparedGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evaluation.learning.assess.FEWEST_USERS", 21)
+    said = assess(recommender, graph, seed=1)["likes"]
+    assert said == "20 users have both a validation edge and a training edge, 21 are needed"
 
 
 def test_a_task_holds_out_the_validation_edges_of_the_run(graph: PreparedGraph) -> None:

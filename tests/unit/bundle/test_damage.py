@@ -107,8 +107,8 @@ def test_a_damaged_version_is_refused_by_name(
 def test_an_unknown_format_is_named_and_not_misread(write: Write) -> None:
     path = write("one")
     file = path / "manifest.json"
-    file.write_text(file.read_text().replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(BundleFormatUnsupported, match="format 2; this release reads format 1"):
+    file.write_text(file.read_text().replace('"format_version": 2', '"format_version": 3'))
+    with pytest.raises(BundleFormatUnsupported, match="format 3; this release reads formats up to 2"):
         read_manifest(path)
 
 

@@ -15,6 +15,7 @@ from bundle.prepared import Edges, PreparedGraph
 from graph import dedupe, idspace, spool, text
 from graph import prepare as prepare_module
 from graph.prepare import prepare
+from graph.split import slice_size
 
 MakeGraph = Callable[..., Path]
 
@@ -121,6 +122,73 @@ def test_the_earliest_time_of_a_repeat_decides_the_split(tmp_path: Path, follows
         follows("src,dst,t\n" + rows, extra='time = "t"\n[split]\nby = "time"\nfraction = 0.1'), tmp_path / "out"
     )
     assert pairs(graph, "follows", "test") == [("18", "118")]
+
+
+TWO = """
+[entities.user]
+id = "int64"
+[entities.item]
+id = "int64"
+[[relations]]
+name = "follows"
+source = "user"
+target = "user"
+files = "follows.csv"
+[[relations]]
+name = "likes"
+source = "user"
+target = "item"
+files = "likes.csv"
+"""
+
+
+def two_relations(tmp_path: Path, extra: str, edges: int = 2000) -> PreparedGraph:
+    rows = "".join(f"{i % 97},{1000 + i}\n" for i in range(edges))
+    for name in ("follows.csv", "likes.csv"):
+        (tmp_path / name).write_text("src,dst\n" + rows)
+    (tmp_path / "graph.toml").write_text(TWO + extra)
+    return prepare(tmp_path / "graph.toml", tmp_path / "out")
+
+
+def counts(graph: PreparedGraph) -> list[tuple[int, int, int]]:
+    return [(len(one.train), len(one.valid), len(one.test)) for one in graph.relations]
+
+
+def test_every_relation_without_a_split_holds_out_a_slice_to_learn_from(tmp_path: Path) -> None:
+    graph = two_relations(tmp_path, "")
+    assert counts(graph) == [(1800, 200, 0)] * 2  # 500 would be more than a tenth
+    for relation in graph.relations:
+        held_out = set(pairs(graph, relation.name, "valid"))
+        assert held_out.isdisjoint(pairs(graph, relation.name))
+        assert len(held_out | set(pairs(graph, relation.name))) == 2000
+
+
+def test_beside_a_split_the_other_relations_hold_out_their_slice(tmp_path: Path) -> None:
+    graph = two_relations(tmp_path, '[split]\nby = "random"\nrelation = "likes"')
+    assert counts(graph) == [(1800, 200, 0), (1700, 100, 200)]
+    assert graph.split_relation().name == "likes"
+
+
+@pytest.mark.parametrize("relation", ["", 'relation = ["likes", "follows"]'])
+def test_several_relations_are_split_alike(tmp_path: Path, relation: str) -> None:
+    graph = two_relations(tmp_path, f'[split]\nby = "random"\n{relation}')
+    assert counts(graph) == [(1700, 100, 200)] * 2
+    assert graph.split is not None
+    assert graph.split.relations == (("likes", "follows") if relation else ("follows", "likes"))
+    assert graph.split_relation().name == graph.split.relations[0]
+
+
+def test_the_slice_can_be_switched_off_and_small_relations_have_none(tmp_path: Path) -> None:
+    assert counts(two_relations(tmp_path, "[validation]\nfraction = 0")) == [(2000, 0, 0)] * 2
+    assert counts(two_relations(tmp_path, "", edges=999)) == [(999, 0, 0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("edges", "fraction", "held_out"),
+    [(999, 0.02, 0), (1000, 0.02, 100), (20_000, 0.02, 500), (100_000, 0.02, 2000), (10**7, 0.02, 50_000)],
+)
+def test_how_large_a_slice_is(edges: int, fraction: float, held_out: int) -> None:
+    assert slice_size(edges, fraction) == held_out
 
 
 TRIPLES = """

@@ -25,7 +25,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert relation.coverage == "high"
     assert not relation.symmetric
     assert graph.split is None
-    assert graph.split_relation is None
+    assert graph.split_relations == ()
 
 
 def test_files_may_be_a_list(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_files_may_be_a_list(tmp_path: Path) -> None:
 def test_splits(tmp_path: Path, text: str, split: object) -> None:
     graph = read(tmp_path, USER + FOLLOWS + 'time = "when"\n[split]\n' + text)
     assert graph.split == split
-    assert graph.split_relation == 0
+    assert graph.split_relations == (0,)
 
 
 FAULTS = {
@@ -60,10 +60,15 @@ FAULTS = {
     "duplicate relation": (FOLLOWS + FOLLOWS, "a second relation has this name"),
     "wrong type": (FOLLOWS + 'symmetric = "yes"', r"symmetric: found 'yes'"),
     "split of no relation": (FOLLOWS + '[split]\nby = "random"\nrelation = "likes"', "'likes' is no relation"),
-    "ambiguous split": (
-        FOLLOWS + FOLLOWS.replace('"follows"', '"likes"') + '[split]\nby = "random"',
-        "split.relation is missing and there are 2 relations",
+    "split of a relation twice": (
+        FOLLOWS + '[split]\nby = "random"\nrelation = ["follows", "follows"]',
+        "'follows' is listed twice",
     ),
+    "files of many": (
+        FOLLOWS + FOLLOWS.replace('"follows"', '"likes"') + '[split]\nby = "files"\ntest = "t.csv"',
+        "a split of one relation, and split.relation names none of the 2 there are",
+    ),
+    "unknown key of validation": (FOLLOWS + "[validation]\nshare = 0.1", "Known here: 'fraction', 'seed'"),
     "time split without time": (FOLLOWS + '[split]\nby = "time"', "has no time column"),
     "star without column": (FOLLOWS.replace('"follows"', '"*"'), "relation_column belong together"),
     "column without star": (FOLLOWS + 'relation_column = "rel"', "relation_column belong together"),

@@ -75,8 +75,10 @@ class TrainConfig(Record):
     backend: Literal["auto", "compiled", "torch"] = Field(
         "auto", description="the compiled kernel, plain torch, or the first of them that works here"
     )
-    products: Literal["float32", "bfloat16"] = Field(
-        "float32", description="numbers in the torch step's matrix products; tables and sums stay float32"
+    products: Literal["auto", "float32", "int16", "bfloat16"] = Field(
+        "auto",
+        description="numbers that are multiplied: int16 in the kernel, bfloat16 in torch, float32 in both; tables stay "
+        "float32; auto: int16 where the processor has VNNI, else float32",
     )
     device: str = Field("cpu", description="cpu, or a torch device such as cuda or cuda:1")
     devices: int = Field(

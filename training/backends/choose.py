@@ -10,11 +10,13 @@ def make_backend(config: TrainConfig) -> Backend:
 
     Torch is imported only when it is used: the kernel needs neither it nor its memory.
     """
-    by_kernel = config.device == "cpu" and config.products == "float32"
-    if config.backend == "compiled" and not by_kernel:
+    by_kernel = config.device == "cpu" and config.products != "bfloat16"
+    only_kernel = config.backend == "compiled" or config.products == "int16"
+    if only_kernel and (not by_kernel or config.backend == "torch"):
         raise ConfigError(
-            f"backend = 'compiled' runs on the CPU in float32; device is {config.device!r}, products are "
-            f"{config.products!r}. Use 'auto' or 'torch'."
+            f"backend = {config.backend!r}, products = {config.products!r} and device = {config.device!r} do not go "
+            "together: the compiled kernel runs on the CPU in float32 or int16, torch in float32 or bfloat16. Leave "
+            "backend and products at 'auto'."
         )
     if by_kernel and config.backend != "torch":
         from training.backends.compiled import KernelBackend
@@ -22,7 +24,7 @@ def make_backend(config: TrainConfig) -> Backend:
         try:
             return KernelBackend(config, config.thread_count)
         except KernelUnavailable:
-            if config.backend == "compiled":
+            if only_kernel:
                 raise
     from training.backends.torch_backend import TorchBackend
 

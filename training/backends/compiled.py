@@ -64,7 +64,7 @@ class KernelBackend:
 
     def __init__(self, config: TrainConfig, threads: int) -> None:
         self._config = config
-        library = load_kernel(-(-config.dim // LANES) * LANES)
+        library = load_kernel(-(-config.dim // LANES) * LANES, config.products)
         self._run = library.twhin_run
         self._run.argtypes = [ctypes.POINTER(_Work), POINTER, ctypes.POINTER(_Result)]
         self._run.restype = ctypes.c_int32

@@ -17,7 +17,7 @@ from training.chunks import Schedule, chunk_length
 from training.config import TrainConfig
 from training.model import FORWARD, INVERSE, EmbeddingTable
 
-PRODUCTS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRODUCTS = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @runtime_checkable

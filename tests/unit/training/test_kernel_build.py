@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.errors import KernelUnavailable
+from bundle.errors import ConfigError, KernelUnavailable
 from engine.build import find_compiler, temporary_cache, user_cache
 from training.backends.choose import make_backend
 from training.backends.kernel.build import load_kernel
@@ -52,8 +52,10 @@ def test_a_compiler_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_kernel_is_for_the_cpu() -> None:
-    with pytest.raises(Exception, match="runs on the CPU"):
-        make_backend(TrainConfig(backend="compiled", device="cuda"))
+    for settings in ({"backend": "compiled", "device": "cuda"}, {"backend": "torch", "products": "int16"},
+                     {"backend": "compiled", "products": "bfloat16"}):  # fmt: skip
+        with pytest.raises(ConfigError, match="do not go together"):
+            make_backend(TrainConfig.model_validate(settings))
 
 
 LOAD = """

@@ -1,4 +1,4 @@
-// Rows of tables: fetched ahead of time, gathered, looked up among candidates, updated by row-wise Adagrad.
+// Rows of tables: fetched ahead of time, updated by row-wise Adagrad.
 
 #pragma once
 
@@ -13,87 +13,68 @@
 
 namespace {
 
-// Rows that the next chunk will read: fetched a few at a time between blocks of arithmetic, so that memory works meanwhile.
+// Memory that the next chunk will read: fetched a few rows at a time between blocks of arithmetic, so that it works
+// meanwhile.
 class Ahead {
  public:
   void clear() { rows_.clear(), at_ = 0; }
-  void add(const Table& table, const int32_t* ids, int64_t count) {
-    for (int64_t k = 0; k < count; k++) rows_.push_back({&table, ids[k]});
+  void add(const Table& table, int dim, const int32_t* ids, int64_t count) {
+    for (int64_t k = 0; k < count; k++) add(table.vectors + (int64_t)ids[k] * dim, table.accumulator + ids[k]);
   }
+  void add(const float* row, const float* state) { rows_.push_back({row, state}); }
   inline void step(int dim) {
     constexpr size_t ROWS = 3;
     for (const size_t end = std::min(at_ + ROWS, rows_.size()); at_ < end; at_++) {
-      const Row& row = rows_[at_];
-      const char* vector = reinterpret_cast<const char*>(row.table->vectors + (int64_t)row.id * dim);
-      for (int byte = 0; byte < dim * 4; byte += 64) __builtin_prefetch(vector + byte, 1, 2);
-      __builtin_prefetch(row.table->accumulator + row.id, 1, 2);
+      for (int p = 0; p < dim; p += 16) __builtin_prefetch(rows_[at_].row + p, 1, 2);
+      __builtin_prefetch(rows_[at_].state, 1, 2);
     }
   }
 
  private:
   struct Row {
-    const Table* table;
-    int32_t id;
+    const float *row, *state;
   };
   std::vector<Row> rows_;
   size_t at_ = 0;
 };
 
-void gather(const float* table, int dim, const int32_t* ids, int64_t count, float* out) {
-  for (int64_t k = 0; k < count; k++) std::memcpy(out + k * D, table + (int64_t)ids[k] * dim, dim * 4);
-}
-
-// Columns of a candidate list by row: a filter of bits, then a chained hash table, so that scanning a long neighbour list
-// is cheap. Rows are dense numbers, so their low bits serve as the hash.
-class Columns {
+// Gradients of the relation vectors that an update touches, side by side: there may be many relations, few at a time.
+class RelationGradients {
  public:
-  explicit Columns(int64_t most) : next_(most), filter_(1 << (FILTER - 5), 0) {
-    while ((1 << bits_) < 2 * most) bits_++;
-    head_.assign(1 << bits_, -1);
-  }
-  void set(const int32_t* ids, int64_t count) {
-    ids_ = ids;
-    count_ = count;
-    for (int64_t j = count - 1; j >= 0; j--) {
-      filter_[word(ids[j])] |= 1u << (ids[j] & 31);
-      next_[j] = head_[place(ids[j])];
-      head_[place(ids[j])] = (int32_t)j;
+  RelationGradients(int64_t vectors, int64_t most) : slot_(vectors, -1), sums_(std::min(vectors, most) * D) {}
+  bool ready() const { return sums_.data; }
+  float* of(const Work& work, int32_t r) {
+    if (slot_[r] < 0) {
+      slot_[r] = (int32_t)touched_.size();
+      touched_.push_back(r);
+      ::clear(sums_.data + (int64_t)slot_[r] * D, D);
+      for (int p = 0; p < work.dim; p += 16) {  // for the update
+        __builtin_prefetch(work.relations + (int64_t)r * work.dim + p, 1, 2);
+        __builtin_prefetch(work.relation_accumulator + (int64_t)r * work.dim + p, 1, 2);
+      }
     }
+    return sums_.data + (int64_t)slot_[r] * D;
   }
-  void clear() {
-    for (int64_t j = 0; j < count_; j++) filter_[word(ids_[j])] = 0, head_[place(ids_[j])] = -1;
-  }
-  // Visit every column of every id in the list.
-  template <class F>
-  void each(const int32_t* list, int64_t count, F visit) const {
-    int64_t e = 0;
-#if defined(__AVX512F__)
-    const __m512i words = _mm512_set1_epi32((1 << (FILTER - 5)) - 1), low = _mm512_set1_epi32(31), unit = _mm512_set1_epi32(1);
-    for (; e + 16 <= count; e += 16) {  // sixteen look-ups at once
-      const __m512i id = _mm512_loadu_si512(list + e);
-      const __m512i found = _mm512_i32gather_epi32(_mm512_and_si512(_mm512_srli_epi32(id, 5), words), filter_.data(), 4);
-      __mmask16 hits = _mm512_test_epi32_mask(_mm512_srlv_epi32(found, _mm512_and_si512(id, low)), unit);
-      for (; hits; hits &= hits - 1) one(list[e + __builtin_ctz(hits)], visit);
+  void apply(const Work& work) {
+    for (size_t at = 0; at < touched_.size(); at++) {
+      const float* __restrict g = sums_.data + at * D;
+      float* __restrict theta = work.relations + (int64_t)touched_[at] * work.dim;
+      float* __restrict state = work.relation_accumulator + (int64_t)touched_[at] * work.dim;
+      for (int p = 0; p < work.dim; p++) {
+        state[p] += g[p] * g[p];
+        theta[p] -= work.relation_learning_rate * g[p] / (std::sqrt(state[p]) + 1e-10f);
+      }
     }
-#endif
-    for (; e < count; e++) one(list[e], visit);
+    drop();
+  }
+  void drop() {
+    for (int32_t r : touched_) slot_[r] = -1;
+    touched_.clear();
   }
 
  private:
-  static constexpr int FILTER = 17;
-  static uint32_t word(int32_t id) { return ((uint32_t)id >> 5) & ((1u << (FILTER - 5)) - 1); }
-  uint32_t place(int32_t id) const { return (uint32_t)id & ((1u << bits_) - 1); }
-  template <class F>
-  void one(int32_t id, F visit) const {
-    if (!(filter_[word(id)] >> (id & 31) & 1)) return;
-    for (int32_t j = head_[place(id)]; j >= 0; j = next_[j])
-      if (ids_[j] == id) visit(j);
-  }
-  int bits_ = 6;
-  const int32_t* ids_ = nullptr;
-  int64_t count_ = 0;
-  std::vector<int32_t> head_, next_;
-  std::vector<uint32_t> filter_;
+  std::vector<int32_t> slot_, touched_;
+  Buffer sums_;
 };
 
 // The gradient rows of one update, added up by (table, row).

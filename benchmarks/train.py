@@ -1,21 +1,23 @@
-"""The trainer's speed, memory and quality, seeded, beside what this machine's arithmetic and memory can do.
+"""The trainer beside PyTorch-BigGraph in one run, and beside what this machine's arithmetic and memory can do.
 
-    python benchmarks/train.py [--data ../shared/data] [--nodes 1000000 --edges 10000000] [--json FILE]
+    python -m benchmarks.train [--data ../shared/data] [--nodes 1000000 --edges 10000000] [--rounds 2]
+        [--biggraph DIR] [--json FILE]
 
-Rates are edges per second of CPU time in the epochs alone, all threads added up, so other load on the machine
-matters little; what a second thread brings is by the clock, for which the machine should be idle. PyTorch-BigGraph's
-figures were taken on another day on another 2-core machine (fp32 GEMM 85 to 97 GFLOP/s on one thread).
+Both train on one thread, in turns, each in a process of its own. A rate is edges per CPU second of the whole process,
+all its children included, of some epochs less that of fewer: reading, starting and compiling cancel out, and other load
+on the machine matters less than it does to the clock. --biggraph names the environment of PyTorch-BigGraph (see
+benchmarks/train_pbg.py), which is made there where it is missing. For a second thread see benchmarks/train_threads.py.
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -24,40 +26,35 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
+from benchmarks import train_pbg  # noqa: E402
 from bundle.prepared import load_prepared  # noqa: E402
-from bundle.progress import SilentStage, Stage  # noqa: E402
 from training.config import TrainConfig  # noqa: E402
 from training.train import train  # noqa: E402
 
-PBG = {100: 39_000, 1000: 16_000}
-NEGATIVES = {
-    100: {"chunk": 64, "negatives_in_batch": 50, "negatives_uniform": 50},
-    1000: {"chunk": 256, "negatives_in_batch": 200, "negatives_uniform": 800},
-}
-FB15K = {
-    "epochs": 10,
-    "chunk": 64,
-    "negatives_in_batch": 0,
-    "negatives_uniform": 1000,
-    "learning_rate": 0.05,
-    "init_scale": 0.01,
-}
+DIM = 128
+SMALL: dict[str, object] = {"chunk": 64, "negatives_in_batch": 50, "negatives_uniform": 50}
+LARGE: dict[str, object] = {"chunk": 128, "negatives_in_batch": 0, "negatives_uniform": 1000}
+LARGE |= {"learning_rate": 0.05, "init_scale": 0.01}
 
 
-class Watch:
-    """A progress that times the epochs."""
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: a graph, our settings, and which numbers of epochs are compared, theirs and ours."""
 
-    def __init__(self) -> None:
-        self.cpu = self.wall = 0.0
+    graph: str
+    negatives: int
+    settings: dict[str, object]
+    theirs: tuple[int, int]
+    ours: tuple[int, int]
 
-    @contextmanager
-    def stage(self, name: str, total: int | None, unit: str) -> Iterator[Stage]:
-        """Add an epoch's seconds."""
-        cpu, wall = time.process_time(), time.perf_counter()
-        yield SilentStage()
-        if name.startswith("epoch"):
-            self.cpu += time.process_time() - cpu
-            self.wall += time.perf_counter() - wall
+
+CASES = [
+    Case("FB15k-237", 100, SMALL, (1, 3), (1, 9)),
+    Case("FB15k-237", 1000, LARGE, (1, 2), (1, 5)),
+    Case("power law", 100, SMALL, (1, 2), (1, 2)),
+]
+# Quality on FB15k-237: 10 epochs of the second case.
+QUALITY: dict[str, object] = {**LARGE, "epochs": 10}
 
 
 def write_power_law(path: Path, nodes: int, edges: int) -> None:
@@ -85,22 +82,18 @@ def write_power_law(path: Path, nodes: int, edges: int) -> None:
 
 
 def run_case(graph: Path, settings: dict[str, object]) -> dict[str, float]:
-    """Train once in this process; rates of the epochs and the peak of resident memory."""
-    watch = Watch()
+    """Train once in this process; the peak of resident memory, and quality where the graph has test edges."""
+    evaluate = settings.pop("evaluate")
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "graph").symlink_to(graph)
-        prepared = load_prepared(Path(directory) / "graph")
-        summary = train(prepared, Path(directory), TrainConfig.model_validate(settings), progress=watch)
-        result = {
-            "edges_per_cpu_second": summary.edges_seen / watch.cpu,
-            "edges_per_second": summary.edges_seen / watch.wall,
-        }
-        if any(len(relation.test) for relation in prepared.relations):
+        train(load_prepared(Path(directory) / "graph"), Path(directory), TrainConfig.model_validate(settings))
+        result = {"rss_mb": peak_memory()}
+        if evaluate:
             from evaluation.links import evaluate_links
 
             overall = evaluate_links(Path(directory)).overall
             result |= {"mrr": overall.mrr, "hits_at_1": overall.hits_at_1, "hits_at_10": overall.hits_at_10}
-    return result | {"rss_mb": peak_memory()}
+    return result
 
 
 def peak_memory() -> float:
@@ -109,27 +102,75 @@ def peak_memory() -> float:
     return float(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def in_child(graph: Path, settings: dict[str, object]) -> dict[str, float]:
-    """`run_case` in a process of its own, so that its memory is its own."""
-    command = [sys.executable, __file__, "--case", str(graph), json.dumps(settings)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def timed(command: list[str]) -> tuple[float, str]:
+    """CPU seconds of a process with its children, and the last line that it printed."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with tempfile.TemporaryFile("w+") as out:
+        process = subprocess.Popen(command, stdout=out, env=environment)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"{command[:3]} ended with {process.returncode}")
+        out.seek(0)
+        lines = out.read().splitlines()
+    return used.ru_utime + used.ru_stime, lines[-1] if lines else ""
+
+
+def ours(
+    graph: Path, settings: dict[str, object], epochs: int, evaluate: bool = False
+) -> tuple[float, dict[str, float]]:
+    """CPU seconds and what `run_case` found, in a process of its own."""
+    asked = {"threads": 1, **settings, "epochs": epochs, "evaluate": evaluate}
+    seconds, line = timed([sys.executable, __file__, "--case", str(graph), json.dumps(asked)])
+    found: dict[str, float] = json.loads(line)
+    return seconds, found
 
 
 def machine() -> dict[str, float]:
-    """This machine's limits on one thread: fp32 GEMM (GFLOP/s) and copying (GB/s)."""
-    a = np.random.default_rng(1).standard_normal((2048, 2048), dtype=np.float32)
-    block = np.ones(2**27, dtype=np.uint8)
-    copy = np.empty_like(block)
+    """This machine's limits on one thread: fp32 GEMM (GFLOP/s), copying (GB/s), random rows of 512 bytes (GB/s)."""
+    rng = np.random.default_rng(1)
+    a = rng.standard_normal((2048, 2048), dtype=np.float32)
+    block, rows = np.ones(2**27, dtype=np.uint8), rng.integers(0, 2**18, 2**18)
+    copy, table = np.empty_like(block), np.ones((2**18, DIM), dtype=np.float32)
     rates = []
-    for work, size in ((lambda: a @ a, 2 * 2048**3), (lambda: np.copyto(copy, block), 2 * len(block))):
+    works = (
+        (lambda: a @ a, 2 * 2048**3),
+        (lambda: np.copyto(copy, block), 2 * len(block)),
+        (lambda: table[rows], table.nbytes),
+    )
+    for work, size in works:
         work()
         began = time.process_time()
         for _ in range(3):
             work()
         rates.append(3 * size / (time.process_time() - began) / 1e9)
-    return {"gemm_gflops": rates[0], "copy_gbytes": rates[1]}
+    return {"gemm_gflops": rates[0], "copy_gbytes": rates[1], "gather_gbytes": rates[2]}
+
+
+def compare(case: Case, graph: Path, biggraph: Path, rounds: int) -> dict[str, object]:
+    """Both in turns; the median rates over the rounds (edges per CPU second)."""
+    prepared = load_prepared(graph)
+    edges = sum(len(relation.train) for relation in prepared.relations)
+    archive = graph.with_name(f"{graph.name}.npz")
+    if not archive.exists():
+        columns = [(r.train.src, r.train.dst, np.full(len(r.train), i)) for i, r in enumerate(prepared.relations)]
+        src, dst, rel = (np.concatenate(column).astype(np.int64) for column in zip(*columns, strict=True))
+        np.savez(archive, src=src, dst=dst, rel=rel, nodes=prepared.entities[0].count)
+    script = str(Path(__file__).with_name("train_pbg.py"))
+    rates: tuple[list[float], list[float]] = ([], [])
+    memory = 0.0
+    for _ in range(rounds):
+        seconds = [
+            timed([str(biggraph), "-W", "ignore", script, str(archive), str(case.negatives), str(n)])[0]
+            for n in case.theirs
+        ]
+        rates[0].append(edges * (case.theirs[1] - case.theirs[0]) / (seconds[1] - seconds[0]))
+        found = [ours(graph, case.settings, n) for n in case.ours]
+        rates[1].append(edges * (case.ours[1] - case.ours[0]) / (found[1][0] - found[0][0]))
+        memory = max(memory, found[1][1]["rss_mb"])
+    theirs, mine = map(statistics.median, rates)
+    return {"graph": case.graph, "edges": edges, "negatives": case.negatives, "biggraph": theirs, "twhin": mine,
+            "rounds": rates, "times": mine / theirs, "rss_mb": memory}  # fmt: skip
 
 
 def main() -> None:
@@ -138,66 +179,57 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--nodes", type=int, default=1_000_000)
     parser.add_argument("--edges", type=int, default=10_000_000)
-    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--biggraph", type=Path, default=ROOT / ".cache" / "biggraph")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.case:
         print(json.dumps(run_case(Path(asked.case[0]), json.loads(asked.case[1]))))
         return
-    limits = machine()
-    print(f"machine, one thread: GEMM {limits['gemm_gflops']:.0f} GFLOP/s, copy {limits['copy_gbytes']:.1f} GB/s")
-    print("| graph | negatives | threads | edges/CPU-s | × PBG | GFLOP/s | edges/s | MB | MRR | H@1 | H@10 |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    biggraph, limits = train_pbg.environment(asked.biggraph.absolute()), machine()
+    print(
+        f"machine, one thread: GEMM {limits['gemm_gflops']:.0f} GFLOP/s, copy {limits['copy_gbytes']:.1f} GB/s, "
+        f"random rows {limits['gather_gbytes']:.1f} GB/s"
+    )
+    print(
+        "| graph | edges | negatives | PyTorch-BigGraph | twhin | times | GFLOP/s | MB |\n|---|---|---|---|---|---|---|---|"
+    )
     with tempfile.TemporaryDirectory() as directory:
-        rows = power_law_rows(Path(directory), asked) + fb15k_rows(Path(directory), asked.data)
-    second_thread(rows)
+        graphs = graphs_in(Path(directory), asked)
+        rows = [
+            report(compare(case, graphs[case.graph], biggraph, asked.rounds)) for case in CASES if case.graph in graphs
+        ]
+        if "FB15k-237" in graphs:
+            seconds, found = ours(graphs["FB15k-237"], QUALITY, 10, evaluate=True)
+            print(f"FB15k-237, 1,000 negatives, 10 epochs, {seconds:.0f} CPU s with evaluation: {json.dumps(found)}")
+            rows.append({"graph": "FB15k-237", **QUALITY, **found})
     if asked.json:
         asked.json.write_text(json.dumps({"machine": limits, "rows": rows}, indent=1))
 
 
-def power_law_rows(directory: Path, asked: argparse.Namespace) -> list[dict[str, object]]:
-    """Speed and memory on one and on two threads; at 1000 negatives with a tenth of the edges."""
-    rows = []
-    for negatives, shape in NEGATIVES.items():
-        graph, edges = directory / f"power-law-{negatives}", asked.edges * 100 // negatives
-        write_power_law(graph, asked.nodes, edges)
-        for threads in (1, 2):
-            settings: dict[str, object] = {"dim": asked.dim, "epochs": 1, "threads": threads, **shape}
-            name = f"{asked.nodes:,} nodes, {edges:,} edges"
-            rows.append(report(name, negatives, settings, in_child(graph, settings)))
-    return rows
-
-
-def fb15k_rows(directory: Path, data: Path) -> list[dict[str, object]]:
-    """Quality on FB15k-237, where it is at hand."""
-    if not (data / "fb15k-237").is_dir():
-        return []
+def graphs_in(directory: Path, asked: argparse.Namespace) -> dict[str, Path]:
+    """The graphs by name, prepared; FB15k-237 where it is at hand."""
     from graph.prepare import prepare
 
-    graph = prepare(data / "fb15k-237" / "graph.toml", directory / "fb15k").path
-    settings: dict[str, object] = {"threads": 1, **FB15K}
-    return [report("FB15k-237", 1000, settings, in_child(graph, settings))]
+    graphs = {}
+    if (asked.data / "fb15k-237").is_dir():
+        graphs["FB15k-237"] = prepare(asked.data / "fb15k-237" / "graph.toml", directory / "fb15k").path
+    graphs["power law"] = directory / "power-law"
+    write_power_law(graphs["power law"], asked.nodes, asked.edges)
+    return graphs
 
 
-def second_thread(rows: list[dict[str, object]]) -> None:
-    """Print what two threads bring by the clock."""
-    for one, two in zip(rows[:4:2], rows[1:4:2], strict=True):
-        times = float(str(two["edges_per_second"])) / float(str(one["edges_per_second"]))
-        print(f"second thread at {one['negatives']} negatives: {times:.2f} times the edges per second")
-
-
-def report(graph: str, negatives: int, settings: dict[str, object], found: dict[str, float]) -> dict[str, object]:
-    """Print one row and give it as data."""
-    rate = found["edges_per_cpu_second"]
-    flops = rate * 2 * negatives * int(str(settings.get("dim", 128))) * 2 * 3 / 1e9
-    quality = " | ".join(f"{found[name]:.3f}" if name in found else "" for name in ("mrr", "hits_at_1", "hits_at_10"))
+def report(row: dict[str, object]) -> dict[str, object]:
+    """Print one row."""
+    rate, negatives = float(str(row["twhin"])), int(str(row["negatives"]))
+    products = rate * 2 * negatives * DIM * 2 * 3 / 1e9
     print(
-        f"| {graph} | {negatives} | {settings['threads']} | {rate:,.0f} | {rate / PBG[negatives]:.1f} | {flops:.0f} | "
-        f"{found['edges_per_second']:,.0f} | {found['rss_mb']:.0f} | {quality} |",
+        f"| {row['graph']} | {row['edges']:,} | {negatives} | {row['biggraph']:,.0f} | {rate:,.0f} | "
+        f"{row['times']:.1f} | {products:.0f} | {row['rss_mb']:.0f} |",
         flush=True,
     )
-    return {"graph": graph, "negatives": negatives, **settings, **found}
+    return row
 
 
 if __name__ == "__main__":

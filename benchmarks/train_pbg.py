@@ -7,6 +7,9 @@ relation (of several relations one for each direction), 128 floats; its chunks a
 with 50 + 50 negatives, the whole batch with 1,000 uniform ones.
 """
 
+# It is installed in its own environment alone.
+# mypy: disable-error-code="import-not-found,import-untyped,unused-ignore"
+
 import subprocess
 import sys
 import tempfile

@@ -192,9 +192,7 @@ def main() -> None:
         f"machine, one thread: GEMM {limits['gemm_gflops']:.0f} GFLOP/s, copy {limits['copy_gbytes']:.1f} GB/s, "
         f"random rows {limits['gather_gbytes']:.1f} GB/s"
     )
-    print(
-        "| graph | edges | negatives | PyTorch-BigGraph | twhin | times | GFLOP/s | MB |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| graph | edges | negatives | PyTorch-BigGraph | twhin | times | GFLOP/s | MB |\n" + "|---" * 8 + "|")
     with tempfile.TemporaryDirectory() as directory:
         graphs = graphs_in(Path(directory), asked)
         rows = [

@@ -56,9 +56,9 @@ def service_settings(bundles: Path, redis: str | None, redis_file: Path | None) 
 
     from bundle.records import first_error
     from service.settings import Settings
-    from service.state.redis_address import redis_address
+    from service.state.redis_address import redis_addresses
 
-    if redis is not None and redis_address(redis).password is not None:
+    if redis is not None and redis_addresses(redis)[0].password is not None:
         raise UsageError(
             "--redis has a password, and everybody on this machine sees the arguments of a command: "
             "set TWHIN_REDIS_URL, or name a file with the URL by --redis-file."

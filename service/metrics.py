@@ -40,6 +40,7 @@ class RedisMetrics:
             "twhin_redis_breaker_state", "1 while Redis is not asked", registry=registry, multiprocess_mode="livemax"
         )
         self._breaker.set(0)
+        self._open: set[str] = set()
 
     @contextmanager
     def timed(self, operation: str) -> Iterator[None]:
@@ -54,9 +55,10 @@ class RedisMetrics:
         """Count one failure."""
         self._errors.labels(kind=kind).inc()
 
-    def opened(self, is_open: bool) -> None:
-        """Say whether the breaker is open."""
-        self._breaker.set(is_open)
+    def opened(self, is_open: bool, node: str = "") -> None:
+        """Say whether the breaker is open, of this node where there are several."""
+        (self._open.add if is_open else self._open.discard)(node)
+        self._breaker.set(bool(self._open))
 
 
 class VersionMetrics:

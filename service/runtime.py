@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from bundle.errors import StateError
@@ -125,9 +126,11 @@ def open_store(settings: Settings, metrics: Metrics) -> StateStore:
         return SqliteStore(settings.state_path, limit, metrics.shed)
     # Imported where it is asked for: the client is a tenth of what starting the service costs.
     from service.state.redis import RedisStore
+    from service.state.redis_address import redis_addresses
+    from service.state.redis_cluster import RedisCluster
 
-    return RedisStore(
-        url,
+    node = partial(
+        RedisStore,
         prefix=settings.redis_prefix,
         timeout=settings.redis_timeout_ms / 1000,
         write_timeout=settings.redis_write_timeout_ms / 1000,
@@ -137,3 +140,7 @@ def open_store(settings: Settings, metrics: Metrics) -> StateStore:
         metrics=metrics.redis,
         shed=metrics.shed,
     )
+    first, *others = redis_addresses(url)
+    if first.clustered:
+        return RedisCluster((first, *others), node, settings.redis_prefix, settings.redis_retry_seconds)
+    return node(first)

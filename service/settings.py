@@ -7,7 +7,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, Secret
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bundle.errors import ConfigError
-from service.state.redis_address import redis_address
+from service.state.redis_address import redis_addresses
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
@@ -143,7 +143,7 @@ class Settings(BaseSettings):
     def _check_redis_url(self) -> "Settings":
         url = self.shared_store_url()
         if url is not None:
-            redis_address(url)
+            redis_addresses(url)
         return self
 
     def shared_store_url(self) -> str | None:

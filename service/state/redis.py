@@ -20,7 +20,7 @@ from service.metrics import RedisMetrics
 from service.problems import overloaded
 from service.state.edge_cache import EdgeCache, Owner
 from service.state.events import Event, NetEffect, Outcome, live_edges
-from service.state.redis_address import redis_address
+from service.state.redis_address import RedisAddress
 from service.state.redis_link import SOME_USERS_SECONDS, WRONG_TYPE, Lane, RedisLink, Refused
 from service.state.redis_scripts import APPEND, FORGET, FORGET_MENTIONS, READ, SCAN, Command, script
 from service.state.write_queue import Append, QueueFull, WriteQueue
@@ -38,6 +38,8 @@ EVENTS_AT_ONCE = 100
 KEYS_SCANNED = 512
 USERS_AT_ONCE = 16
 REWRITE_AGAIN_SECONDS = 1.0
+# How much of the time that a write may take is spent on waiting for a replica.
+REPLICA_SHARE = 0.6
 
 log = logging.getLogger("twhin.state")
 _decode = msgspec.json.Decoder(list[Event]).decode
@@ -49,11 +51,15 @@ class _MixedUp(StateError):
 
 
 class RedisStore:
-    """Events in the Redis at `url`. Durable as that Redis is: run it with `appendonly yes`."""
+    """Events in the Redis at `address`. Durable as that Redis is: run it with `appendonly yes`.
+
+    As a node of a cluster it holds some of the users, in keys of which both are in one slot. While it is `replicated`
+    nothing counts as stored or erased before a replica has it too.
+    """
 
     def __init__(
         self,
-        url: str,
+        address: RedisAddress,
         *,
         prefix: str,
         timeout: float,
@@ -65,9 +71,11 @@ class RedisStore:
         shed: Callable[[str], None] = lambda reason: None,
     ) -> None:
         """`timeout` is that of one reply to a read, `write_timeout` that of one to a write, in seconds, as is
-        `retry_seconds`; `shed` counts what is refused. Opens no connection yet. Raises ConfigError for a bad URL.
+        `retry_seconds`; `shed` counts what is refused. Opens no connection yet.
         """
-        address = redis_address(url)
+        self.address = address
+        self.replicated = False
+        self._replica_ms = max(1, int(write_timeout * 1000 * REPLICA_SHARE))
         self._prefix = prefix
         self._events_per_user_max = events_per_user_max
         self._metrics = metrics
@@ -184,9 +192,7 @@ class RedisStore:
     async def _write_what_waits(self) -> None:
         while appends := self._queue.take():
             try:
-                replies = await self._link.ask_all(
-                    "write", self._link.patient, [self._append_script(part) for part in appends]
-                )
+                replies = await self._written([self._append_script(part) for part in appends])
             except StateError as error:
                 replies = [error] * len(appends)
             for append, reply in zip(appends, replies, strict=True):
@@ -219,18 +225,30 @@ class RedisStore:
         return await asyncio.shield(self._link.start(self._forget((user_type, user))))
 
     async def _forget(self, owner: Owner) -> int:
+        size = await self.forget_own(owner)
+        await self.forget_mentions(owner)
+        return size
+
+    async def forget_own(self, owner: Owner) -> int:
+        """Remove the user's own events, and tell how many that was. Not to be cancelled."""
+        (size,) = await self._written([script(FORGET, self._keys(owner))])
+        if isinstance(size, StateError):
+            raise size
+        if not isinstance(size, int):
+            raise self._link.no_redis(self._link.patient)
+        return size
+
+    async def forget_mentions(self, owner: Owner) -> None:
+        """Remove the events of others that have the user as their target, and every trace of what was erased from the
+        append-only file. Not to be cancelled."""
         async with self._one_erasure:
-            size = await self._forget_all_about(owner)
+            await self._forget_all_mentions(owner)
         self._cache.clear()  # others may have had the user as their target
         self._rewrite_again = True
         if self._rewriting is None or self._rewriting.done():
             self._rewriting = self._link.start(self._ask_for_a_new_log())
-        return size
 
-    async def _forget_all_about(self, owner: Owner) -> int:
-        size = await self._write(script(FORGET, self._keys(owner)))
-        if not isinstance(size, int):
-            raise self._link.no_redis(self._link.patient)
+    async def _forget_all_mentions(self, owner: Owner) -> None:
         named = msgspec.json.encode({"target_type": owner[0], "target": owner[1]})[1:-1] + b","
         pattern = re.sub(r"([][*?\\])", r"\\\1", self._prefix) + ":events:*"
         cursor = b"0"
@@ -242,18 +260,17 @@ class RedisStore:
                 case _:
                     raise self._link.no_redis(self._link.patient)
             if cursor == b"0":
-                return size
+                return
 
     async def _forget_mentions(self, keys: Sequence[bytes], named: bytes) -> None:
         prefix = f"{self._prefix}:events:".encode()
         both = [(key, f"{self._prefix}:stamp:".encode() + key.removeprefix(prefix)) for key in keys]
+        users = 1 if self.address.clustered else USERS_AT_ONCE  # a script's keys are in one slot
         scripts = [
-            script(
-                FORGET_MENTIONS, tuple(key for pair in both[start : start + USERS_AT_ONCE] for key in pair), (named,)
-            )
-            for start in range(0, len(both), USERS_AT_ONCE)
+            script(FORGET_MENTIONS, tuple(key for pair in both[start : start + users] for key in pair), (named,))
+            for start in range(0, len(both), users)
         ]
-        for reply in await self._link.ask_all("write", self._link.patient, scripts) if scripts else []:
+        for reply in await self._written(scripts) if scripts else []:
             if isinstance(reply, StateError):
                 raise reply
             if not isinstance(reply, int):
@@ -280,6 +297,22 @@ class RedisStore:
                 self._rewrite_again = True  # Redis is away: when it is back
             await asyncio.sleep(REWRITE_AGAIN_SECONDS)
 
+    async def _written(self, commands: Sequence[Command]) -> list[object]:
+        """The replies to commands that write, as of `ask_all`; where there is a replica, once one has it all too."""
+        if not self.replicated:
+            return await self._link.ask_all("write", self._link.patient, commands)
+        wait: Command = ("WAIT", 1, self._replica_ms)
+        *replies, replicas = await self._link.ask_all("write", self._link.patient, [*commands, wait])
+        if isinstance(replicas, int) and replicas > 0:
+            self._link.trouble.end("replication")
+            return replies
+        self._link.trouble.begin("replication", "its replica does not confirm what is written")
+        raise StateError("no replica of the store of live engagements has the write")
+
+    async def slots(self) -> object:
+        """What the node says of who has which slots. Raises StateError."""
+        return await self._link.ask("upkeep", self._link.patient, ("CLUSTER", "SLOTS"))
+
     async def _write(self, command: Command) -> object:
         return await self._link.ask("write", self._link.patient, command)
 
@@ -294,4 +327,6 @@ class RedisStore:
 
     def _keys(self, owner: Owner) -> tuple[str, str]:
         name = ":".join(owner)
+        if self.address.clustered:
+            name = f"{{{name}}}"  # the part that decides on the slot
         return f"{self._prefix}:events:{name}", f"{self._prefix}:stamp:{name}"

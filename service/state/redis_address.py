@@ -1,7 +1,7 @@
-"""Where a Redis is, from its URL. A URL holds a password, so nothing here ever repeats a part of one."""
+"""Where a Redis or the nodes of a cluster are, from a URL. It holds a password, so nothing repeats a part of one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from bundle.errors import ConfigError
@@ -21,6 +21,28 @@ class RedisAddress:
     password: str | None = field(default=None, repr=False)
     tls: bool = False
     tls_options: Mapping[str, str | bool] = field(default_factory=dict)
+    clustered: bool = False
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port."""
+        return self.host, self.port
+
+
+def redis_addresses(url: str) -> tuple[RedisAddress, ...]:
+    """What `url` says: of redis+cluster:// or rediss+cluster:// (TLS) the nodes that it names, else the one Redis.
+
+    Raises ConfigError, which does not say what was found.
+    """
+    scheme, cluster, rest = url.partition("+cluster://")
+    if not cluster or scheme not in ("redis", "rediss"):
+        return (redis_address(url),)
+    head, slash, end = rest.partition("/")
+    credentials, at, hosts = head.rpartition("@")
+    nodes = [redis_address(f"{scheme}://{credentials}{at}{host}{slash}{end}") for host in hosts.split(",")]
+    if any(node.database for node in nodes):
+        raise _unfit("a Redis Cluster has database 0 alone")
+    return tuple(replace(node, clustered=True) for node in nodes)
 
 
 def redis_address(url: str) -> RedisAddress:
@@ -31,7 +53,7 @@ def redis_address(url: str) -> RedisAddress:
     except ValueError:  # its words repeat what was found
         raise _unfit("the part after // is no host and port") from None
     if parts.scheme not in ("redis", "rediss", "unix"):
-        raise _unfit("it must begin with redis://, rediss:// or unix://")
+        raise _unfit("it must begin with redis://, rediss://, redis+cluster://, rediss+cluster:// or unix://")
     # A `/`, `?` or `#` in a password ends the host there: what is read as the host would be the password's beginning.
     if parts.fragment or "@" in parts.path + parts.query:
         raise _unfit("/ ? # and @ in a password are written %2F %3F %23 and %40")

@@ -31,7 +31,8 @@ SOME_USERS_SECONDS = 60.0
 # What Redis says by its first word, in our words. The first are met with some users' keys and not with others'.
 CLUSTER = "it is one node of a Redis Cluster, and other nodes have some of the users"
 WRONG_TYPE = "it holds something else under a user's key"
-SOME_USERS = {**dict.fromkeys(("MOVED", "ASK", "CROSSSLOT", "TRYAGAIN"), CLUSTER), "WRONGTYPE": WRONG_TYPE}
+REDIRECTED = ("MOVED", "ASK", "TRYAGAIN")
+SOME_USERS = {**dict.fromkeys((*REDIRECTED, "CROSSSLOT"), CLUSTER), "WRONGTYPE": WRONG_TYPE}
 ALL_USERS = {
     "CLUSTERDOWN": "it is one node of a Redis Cluster that is down",
     "MASTERDOWN": "it is a replica that has lost its master",
@@ -47,10 +48,11 @@ NO_REDIS = "what answers there is no Redis"
 
 
 class Refused(StateError):
-    """Redis is there and says no, in these `words`."""
+    """Redis is there and says no, in these `words`, of which `sort` is the first."""
 
-    def __init__(self, words: str) -> None:
+    def __init__(self, sort: str, words: str) -> None:
         super().__init__("the store of live engagements refused the operation")
+        self.sort = sort
         self.words = words
 
 
@@ -61,6 +63,7 @@ class Lane:
 
     def __init__(self, name: str, address: RedisAddress, reply_seconds: float, connections: int) -> None:
         self.name = name
+        self.address = address
         self.client = _client(address, reply_seconds, connections)
         self.seconds = REPLIES_MAX * reply_seconds
         self.free = asyncio.Semaphore(connections)
@@ -89,6 +92,8 @@ class RedisLink:
         self._lanes = quick, bulk, patient
         self.trouble = Trouble()
         self._prefix = prefix
+        address = quick.address
+        self._node = f"{address.host}:{address.port}" if address.clustered else ""
         self._metrics = metrics
         self._shed = shed
         for lane in self._lanes:
@@ -164,6 +169,7 @@ class RedisLink:
         """Give up what is under way."""
         for lane in self._lanes:
             await lane.breaker.close()
+        self._metrics.opened(False, self._node)
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
@@ -175,18 +181,20 @@ class RedisLink:
             reply: object = await lane.client.ping()
             if reply != b"PONG":
                 raise ConnectionError
-        self._metrics.opened(any(other.breaker.is_open for other in self._lanes if other is not lane))
+        self._metrics.opened(any(other.breaker.is_open for other in self._lanes if other is not lane), self._node)
         self.trouble.end(f"connection for {lane.name}")
 
     def _refused(self, operation: Operation, error: ResponseError) -> Refused:
         """Redis is there and says no (wrong type, full, read-only): asking again costs nothing."""
-        self._metrics.failed("refused")
         code, words = self._words(error)
+        if self._node and code in REDIRECTED:  # the map of slots is old, and that is no trouble
+            return Refused(code, words)
+        self._metrics.failed("refused")
         if operation != "upkeep":
             lasts = SOME_USERS_SECONDS if code in SOME_USERS else 0.0
             reason = SOME_USERS.get(code) or ALL_USERS.get(code) or f"it refuses: {code}"
             self.trouble.begin(operation, reason, words, lasts=lasts)
-        return Refused(words)
+        return Refused(code, words)
 
     def _unreachable(self, lane: Lane, error: Exception) -> StateError:
         """There is no Redis, or none that can be asked now: open the breaker."""
@@ -204,7 +212,7 @@ class RedisLink:
         return self._trip(lane, "it cannot be reached" if unconnected else NO_REDIS, type(error).__name__)
 
     def _trip(self, lane: Lane, reason: str, words: str) -> StateError:
-        self._metrics.opened(True)
+        self._metrics.opened(True, self._node)
         self.trouble.begin(f"connection for {lane.name}", reason, words)
         lane.breaker.trip()
         return StateError("the store of live engagements is not answering")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -60,9 +60,10 @@ def free_port() -> int:
 class RedisServer:
     """A real redis-server on a free port, which a test may stop, hang and start again."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, options: Sequence[str] = ()) -> None:
         self.port = free_port()
-        self._directory = directory
+        self.directory = directory
+        self._options = options
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -73,8 +74,8 @@ class RedisServer:
     def start(self) -> None:
         """Start it, with its data of before, and wait until it answers."""
         self.process = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
-            + ["--appendonly", "yes", "--appendfsync", "always", "--save", ""],
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
+            + ["--appendonly", "yes", "--appendfsync", "always", "--save", "", *self._options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -14,6 +14,7 @@ import pytest
 from service.metrics import Metrics
 from service.state.events import Event
 from service.state.redis import RedisStore
+from service.state.redis_address import RedisAddress
 from tests.support.fault_proxy import FaultProxy
 from tests.support.servers import RedisServer
 from tests.support.service_bundle import user_ids
@@ -150,7 +151,7 @@ async def test_a_cancelled_request_never_gets_anothers_reply(
 ) -> None:
     """Readers of 50 users are cancelled at random moments; whoever is answered gets their own events."""
     store = RedisStore(
-        f"redis://127.0.0.1:{proxy.port}/0",
+        RedisAddress("127.0.0.1", proxy.port),
         prefix="t",
         timeout=2.0,
         connections=16,

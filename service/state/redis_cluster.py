@@ -1,0 +1,217 @@
+"""The shared store over a Redis Cluster: each user's events on the node that has their slot, asked by itself.
+
+A node that is away is away for its users alone. Which node has which slots is asked of any of them: at first, when one
+sends us elsewhere, and again and again while one does not answer, since a replica may take its place.
+"""
+
+import asyncio
+import binascii
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from bundle.errors import StateError
+from recommend.types import LiveEdges
+from service.state.events import Event, Outcome
+from service.state.redis import RedisStore
+from service.state.redis_address import RedisAddress
+from service.state.redis_link import REDIRECTED, Refused
+
+SLOTS = 16_384
+# An erasure begins again when slots have moved meanwhile: a user may have been looked for at either place too late.
+ERASURES_MAX = 5
+# A node that is gone is let go of when nobody can wait for it any more.
+CLOSED_AFTER_SECONDS = 10.0
+Owner = tuple[str, str]
+Place = tuple[str, int]
+Result = TypeVar("Result")
+
+
+def slot_of(key: bytes) -> int:
+    """The slot of a key: CRC-16 (XMODEM) of what stands between its first braces, or of all of it."""
+    start = key.find(b"{")
+    end = key.find(b"}", start + 1)
+    if start >= 0 and end > start + 1:
+        key = key[start + 1 : end]
+    return binascii.crc_hqx(key, 0) % SLOTS
+
+
+@dataclass(frozen=True, slots=True)
+class SlotMap:
+    """Which of `nodes`, by host and port, has each slot, -1 for none; and which of them have a replica."""
+
+    nodes: tuple[Place, ...]
+    node_of: tuple[int, ...]
+    replicated: tuple[bool, ...]
+
+
+def slot_map(reply: object, asked: str) -> SlotMap:
+    """The answer of the node at the host `asked` to CLUSTER SLOTS. Raises StateError for what is none."""
+    node_of = [-1] * SLOTS
+    nodes: dict[Place, int] = {}
+    replicated: list[bool] = []
+    for row in reply if isinstance(reply, list) else [None]:
+        match row:
+            case [int() as start, int() as end, [host, int() as port, *_], *replicas] if 0 <= start <= end < SLOTS:
+                place = (host.decode() if isinstance(host, bytes) and host else asked), port
+                number = nodes.setdefault(place, len(nodes))
+                replicated[number:] = [bool(replicas)]
+                node_of[start : end + 1] = [number] * (end + 1 - start)
+            case _:
+                raise StateError("the store of live engagements is no Redis Cluster")
+    return SlotMap(tuple(nodes), tuple(node_of), tuple(replicated))
+
+
+class RedisCluster:
+    """Events in a Redis Cluster of which `seeds` are some nodes; `node` makes the store of the users of one."""
+
+    def __init__(
+        self,
+        seeds: Sequence[RedisAddress],
+        node: Callable[[RedisAddress], RedisStore],
+        prefix: str,
+        retry_seconds: float,
+    ) -> None:
+        """Opens no connection yet. `retry_seconds`: about how often the map is asked for while a node is away."""
+        self._make = node
+        self._prefix = prefix
+        self._retry_seconds = retry_seconds
+        self._seeds = tuple(seeds)
+        self._stores = {seed.place: node(seed) for seed in seeds}
+        self._map: SlotMap | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._stale = asyncio.Event()
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def edges_of(self, user_type: str, user: str) -> LiveEdges:
+        return await self._of((user_type, user), lambda store: store.edges_of(user_type, user))
+
+    async def append(self, events: Sequence[Event]) -> list[Outcome]:
+        """Each user's events go to their node; where one does not take them none counts as stored, and the same may be
+        sent again."""
+        by_owner: dict[Owner, list[int]] = {}
+        for position, event in enumerate(events):
+            by_owner.setdefault(event.owner, []).append(position)
+
+        async def of_owner(owner: Owner, positions: list[int]) -> list[Outcome]:
+            mine = [events[position] for position in positions]
+            return await self._of(owner, lambda store: store.append(mine))
+
+        answers = await asyncio.gather(
+            *(of_owner(owner, positions) for owner, positions in by_owner.items()), return_exceptions=True
+        )
+        outcomes: dict[int, Outcome] = {}
+        for positions, answer in zip(by_owner.values(), answers, strict=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            outcomes.update(zip(positions, answer, strict=True))
+        return [outcomes[position] for position in range(len(events))]
+
+    async def forget(self, user_type: str, user: str) -> int:
+        """Takes every node: it is refused while one is away. It goes on when the request has given up, and may be asked
+        for again."""
+        return await asyncio.shield(self._start(self._forget((user_type, user))))
+
+    async def _forget(self, owner: Owner) -> int:
+        size = 0
+        for _ in range(ERASURES_MAX):
+            before = await self._known_map()
+            size += await self._of(owner, lambda store: store.forget_own(owner))
+            try:
+                await asyncio.gather(*(self._stores[node].forget_mentions(owner) for node in before.nodes))
+            except Refused as error:
+                if error.sort not in REDIRECTED:
+                    raise
+            except KeyError:  # a node that is gone
+                pass
+            await self._ask_for_map()
+            if before == self._map:
+                return size
+        raise StateError("the slots of the store of live engagements keep moving")
+
+    async def _of(self, owner: Owner, use: Callable[[RedisStore], Awaitable[Result]]) -> Result:
+        """What the store of the user's node answers; of another node where the first one sends us away."""
+        slot = slot_of(f"{self._prefix}:events:{{{':'.join(owner)}}}".encode())
+        for again in (True, False):
+            known = await self._known_map()
+            number = known.node_of[slot]
+            store = self._stores.get(known.nodes[number]) if number >= 0 else None
+            try:
+                if store is None:
+                    raise StateError("no node of the store of live engagements has this user")
+                return await use(store)
+            except Refused as error:
+                if not again or error.sort not in REDIRECTED:
+                    raise
+                await self._ask_for_map()
+            except StateError:
+                self._stale.set()
+                raise
+        raise AssertionError
+
+    async def _known_map(self) -> SlotMap:
+        if self._watching is None:
+            self._watching = self._start(self._watch())
+        if self._map is None:
+            await self._ask_for_map()
+        if self._map is None:
+            self._stale.set()
+            raise StateError("no node of the store of live engagements answers")
+        return self._map
+
+    async def _watch(self) -> None:
+        """Ask for the map again and again while something is wrong with a node."""
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            await self._ask_for_map()
+            await asyncio.sleep(self._retry_seconds * random.uniform(0.5, 1.5))
+
+    async def _ask_for_map(self) -> None:
+        """Ask for the map, once for all who want it now; the old one stays where nobody answers."""
+        if self._asking is None or self._asking.done():
+            self._asking = self._start(self._ask_some_node())
+        await asyncio.shield(self._asking)
+
+    async def _ask_some_node(self) -> None:
+        for store in random.sample(list(self._stores.values()), len(self._stores)):
+            with contextlib.suppress(StateError):
+                self._use(slot_map(await store.slots(), store.address.host))
+                return
+
+    def _use(self, known: SlotMap) -> None:
+        """Have a store for each node; those of nodes that are gone are closed, the ones we were told of stay."""
+        for (host, port), replicated in zip(known.nodes, known.replicated, strict=True):
+            if (host, port) not in self._stores:
+                self._stores[host, port] = self._make(replace(self._seeds[0], host=host, port=port))
+            self._stores[host, port].replicated = replicated
+        for place in set(self._stores) - {*known.nodes, *(seed.place for seed in self._seeds)}:
+            self._start(self._close_later(self._stores.pop(place)))
+        self._map = known
+
+    async def _close_later(self, store: RedisStore) -> None:
+        try:
+            await asyncio.sleep(CLOSED_AFTER_SECONDS)
+        finally:
+            await store.close()
+
+    def _start(self, work: Any) -> "asyncio.Task[Any]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def close(self) -> None:
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*(store.close() for store in self._stores.values()))
+
+    def describe(self) -> dict[str, str | bool]:
+        """Healthy when every node is that has slots."""
+        nodes = [seed.place for seed in self._seeds] if self._map is None else self._map.nodes
+        told = [self._stores[node].describe() for node in nodes if node in self._stores]
+        return next((each for each in told if not each["healthy"]), told[0])

@@ -1,0 +1,287 @@
+"""A Redis Cluster of three real nodes: every user on one of them, one killed, and nothing lost that was answered."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bundle.errors import ConfigError, StateError
+from service.metrics import Metrics
+from service.state.events import Event
+from service.state.redis import RedisStore
+from service.state.redis_address import RedisAddress, redis_addresses
+from service.state.redis_cluster import SLOTS, RedisCluster, slot_map, slot_of
+from tests.support.redis_cluster import RedisClusterServers
+from tests.support.service_bundle import user_ids
+
+Start = Callable[..., httpx.Client]
+USERS = [f"user-{number}" for number in range(60)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisClusterServers]:
+    """One that all tests use whose nodes are to live."""
+    made = RedisClusterServers(tmp_path_factory.mktemp("cluster"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def servers(whole: RedisClusterServers) -> RedisClusterServers:
+    for node in whole.nodes:
+        node.command("FLUSHALL")
+    return whole
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[RedisClusterServers]:
+    """One of which a node is to be killed."""
+    made = RedisClusterServers(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def with_replica(tmp_path: Path) -> Iterator[RedisClusterServers]:
+    """Its first node has a replica."""
+    made = RedisClusterServers(tmp_path, replicas=1)
+    yield made
+    made.close()
+
+
+def store_of(servers: RedisClusterServers) -> RedisCluster:
+    node = partial(
+        RedisStore, prefix="t", timeout=1.0, write_timeout=1.0, connections=8, retry_seconds=0.1,
+        events_per_user_max=100, metrics=Metrics().redis,
+    )  # fmt: skip
+    return RedisCluster(redis_addresses(servers.url), node, "t", retry_seconds=0.1)
+
+
+@pytest.fixture
+async def store(servers: RedisClusterServers) -> AsyncIterator[RedisCluster]:
+    made = store_of(servers)
+    yield made
+    await made.close()
+
+
+async def until(done: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
+async def read_when_back(store: RedisCluster, users: list[str]) -> dict[str, set[str]]:
+    """Whom each follows, once the store answers for all of them."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return {user: set((await store.edges_of("user", user)).added.get("follows", ())) for user in users}
+        except StateError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+def follow(user: str, target: str = "somebody", number: int = 0) -> Event:
+    return Event(f"{user}-{target}-{number}", "user", user, "add", "follows", "user", target, float(number), 0.0)
+
+
+def node_of(servers: RedisClusterServers, user: str) -> int:
+    """Which of the three nodes has a user: each has a third of the slots."""
+    return min(2, slot_of(f"t:events:{{user:{user}}}".encode()) // (SLOTS // 3))
+
+
+async def test_each_user_is_on_one_node_and_all_nodes_have_some(
+    store: RedisCluster, servers: RedisClusterServers
+) -> None:
+    events = [follow(user, number=number) for number in range(3) for user in USERS]
+    assert await store.append(events) == ["stored"] * len(events)
+    assert await store.append(events) == ["duplicate"] * len(events)
+    for user in USERS:
+        assert (await store.edges_of("user", user)).added == {"follows": ("somebody",)}
+    for number, node in enumerate(servers.nodes):
+        mine = [user for user in USERS if node_of(servers, user) == number]
+        assert mine
+        keys = node.command("KEYS", "*").split()
+        assert sorted(keys) == sorted(f"t:{kind}:{{user:{user}}}" for user in mine for kind in ("events", "stamp"))
+
+
+async def test_a_killed_node_is_away_for_its_users_alone_and_has_lost_nothing_that_was_answered(
+    mortal: RedisClusterServers,
+) -> None:
+    servers, store = mortal, store_of(mortal)
+    acknowledged: dict[str, set[str]] = {user: set() for user in USERS}
+    refused = set()
+
+    async def write(number: int) -> None:
+        for user in USERS:
+            target = f"target-{number}"
+            try:
+                assert await store.append([follow(user, target, number)]) == ["stored"]
+                acknowledged[user].add(target)
+            except StateError:
+                refused.add(user)
+
+    writing = asyncio.gather(*(write(number) for number in range(10)))
+    await until(lambda: sum(map(len, acknowledged.values())) >= 150)
+    servers.nodes[2].kill()
+    await writing
+    dead = {user for user in USERS if node_of(servers, user) == 2}
+    assert refused
+    assert refused <= dead
+    for user in sorted(set(USERS) - dead):
+        assert set((await store.edges_of("user", user)).added.get("follows", ())) == acknowledged[user]
+        assert await store.append([follow(user, "later")]) == ["stored"]
+    for user in sorted(dead):
+        with pytest.raises(StateError):
+            await store.edges_of("user", user)
+    with pytest.raises(StateError):
+        await store.forget("user", min(set(USERS) - dead))
+    assert store.describe()["healthy"] is False
+    servers.nodes[2].start()
+    found = await read_when_back(store, sorted(dead))
+    assert all(acknowledged[user] <= found[user] for user in dead)
+    assert await store.append([follow(user, "later") for user in sorted(dead)]) == ["stored"] * len(dead)
+    assert store.describe() == {"kind": "redis", "healthy": True, "shared": True}
+    await store.close()
+
+
+async def test_a_replica_takes_over_with_everything_that_was_answered(with_replica: RedisClusterServers) -> None:
+    store = store_of(with_replica)
+    acknowledged = []
+    users = [user for user in USERS if node_of(with_replica, user) == 0]
+
+    async def write(user: str) -> None:
+        for number in range(20):
+            try:
+                await store.append([follow(user, f"target-{number}", number)])
+                acknowledged.append((user, f"target-{number}"))
+            except StateError:
+                return
+
+    writing = asyncio.gather(*map(write, users))
+    await until(lambda: len(acknowledged) >= 50)
+    with_replica.nodes[0].kill()
+    await writing
+    found = await read_when_back(store, users)
+    assert len(acknowledged) < 20 * len(users)
+    assert all(target in found[user] for user, target in acknowledged)
+    assert await store.append([follow(user, "later") for user in users]) == ["stored"] * len(users)
+    await store.close()
+
+
+async def test_nothing_counts_as_stored_that_no_replica_has(with_replica: RedisClusterServers) -> None:
+    store = store_of(with_replica)
+    user = next(user for user in USERS if node_of(with_replica, user) == 0)
+    assert await store.append([follow(user)]) == ["stored"]
+    with_replica.replicas[0].kill()
+    with pytest.raises(StateError, match="no replica"):
+        await store.append([follow(user, "another")])
+    assert "replica" in str(store.describe()["reason"])
+    deadline = time.monotonic() + 30
+    while True:  # until the cluster knows that the replica is gone, and none is waited for
+        try:
+            assert await store.append([follow(user, "a third")]) != ["full"]
+            break
+        except StateError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+    await store.close()
+
+
+async def test_whoever_is_erased_is_gone_from_every_node(store: RedisCluster, servers: RedisClusterServers) -> None:
+    erased = USERS[0]
+    await store.append([follow(erased, target) for target in ("a", "b")])
+    await store.append([follow(user, target) for user in USERS[1:] for target in (erased, "stays")])
+    assert await store.forget("user", erased) == 2
+    assert (await store.edges_of("user", erased)).added == {}
+    for user in USERS[1:]:
+        assert (await store.edges_of("user", user)).added == {"follows": ("stays",)}
+    assert await store.forget("user", erased) == 0
+
+    def has_a_trace() -> bool:
+        files = [path for node in servers.nodes for path in node.directory.rglob("*") if path.is_file()]
+        return any(f'"{erased}"'.encode() in path.read_bytes() for path in files)
+
+    deadline = time.monotonic() + 30
+    while has_a_trace():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+
+
+async def test_slots_that_move_are_found_where_they_are(store: RedisCluster, servers: RedisClusterServers) -> None:
+    user = next(user for user in USERS if node_of(servers, user) == 0)
+    await store.append([follow(user)])
+    slot = str(slot_of(f"t:events:{{user:{user}}}".encode()))
+    source, target = servers.nodes[:2]
+    target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", source.command("CLUSTER", "MYID"))
+    source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", target.command("CLUSTER", "MYID"))
+    keys = source.command("CLUSTER", "GETKEYSINSLOT", slot, "10").split()
+    source.command("MIGRATE", "127.0.0.1", str(target.port), "", "0", "5000", "KEYS", *keys)
+    for node in (target, source, servers.nodes[2]):
+        node.command("CLUSTER", "SETSLOT", slot, "NODE", target.command("CLUSTER", "MYID"))
+    assert (await store.edges_of("user", user)).added == {"follows": ("somebody",)}
+    assert await store.append([follow(user, "another")]) == ["stored"]
+    assert await store.forget("user", user) == 2
+
+
+def test_a_service_serves_on_when_a_node_is_killed(start: Start, mortal: RedisClusterServers) -> None:
+    client = start(redis_url=mortal.url, redis_retry_seconds=0.2, redis_timeout_ms=1000, redis_write_timeout_ms=1000)
+    users = user_ids()[:30]
+    for user in users:
+        event = {"events": [{"id": "e", "user": user, "target": users[0]}]}
+        assert client.post("/v1/engagements", content=json.dumps(event)).json()["stored"] == 1
+    mortal.nodes[1].kill()
+    degraded = []
+    for user in users:
+        response = client.post("/recommend", content=json.dumps({"user": user, "k": 5}))
+        assert response.status_code == 200
+        degraded.append(bool(response.json()["degraded"]))
+    assert 0 < sum(degraded) < len(users)
+    assert client.get("/v1/info").json()["state"]["healthy"] is False
+
+
+def test_slots_are_those_of_redis(servers: RedisClusterServers) -> None:
+    assert slot_of(b"123456789") == 0x31C3  # the check of the cluster's specification
+    for key in ("123456789", "foo{bar}", "{bar}foo", "foo{}", "foo{", "a}b{c}{d}", "{{x}}", "foo{}{bar}", "ü{é}"):
+        assert int(servers.nodes[0].command("CLUSTER", "KEYSLOT", key)) == slot_of(key.encode())
+
+
+async def test_braces_in_an_id_do_no_harm(store: RedisCluster) -> None:
+    for user in ("a}b", "{a", "}{", "{}", "ü", "a b", "{x}"):
+        assert await store.append([follow(user)]) == ["stored"]
+        assert (await store.edges_of("user", user)).added == {"follows": ("somebody",)}
+        assert await store.forget("user", user) == 1
+
+
+@pytest.mark.parametrize("row", [None, [0, 1], [0, SLOTS, [b"h", 1]], [5, 1, [b"h", 1]], ["0", 1, [b"h", 1]], b"?"])
+def test_an_answer_that_is_no_map_is_refused(row: object) -> None:
+    fitting = [0, SLOTS - 1, [b"h", 1]]
+    assert slot_map([fitting], "h").nodes == (("h", 1),)
+    for reply in ([row], [fitting, row], row):
+        with pytest.raises(StateError):
+            slot_map(reply, "h")
+
+
+def test_the_url_of_a_cluster_names_nodes() -> None:
+    one, two = redis_addresses("redis+cluster://u:p%2F@a:1,b")
+    assert (one, two) == (
+        RedisAddress("a", 1, user="u", password="p/", clustered=True),
+        RedisAddress("b", 6379, user="u", password="p/", clustered=True),
+    )
+    assert redis_addresses("rediss+cluster://a?ssl_cert_reqs=none")[0].tls
+    assert redis_addresses("redis://a")[0] == RedisAddress("a")
+    for url in (
+        "redis+cluster://a/1",
+        "redis+cluster://",
+        "redis+cluster://a,",
+        "unix+cluster:///a",
+        "redis+cluster://a:x",
+    ):
+        with pytest.raises(ConfigError):
+            redis_addresses(url)

@@ -25,6 +25,12 @@ def recommend(
         str | None,
         typer.Option("--filter", help='Which candidates are allowed, as JSON: \'{"attribute": "price", "lt": 20}\'.'),
     ] = None,
+    diversity: Annotated[
+        float, typer.Option(help="How much candidates alike are avoided, from 0 to 1.", min=0.0, max=1.0)
+    ] = 0.0,
+    max_per_cluster: Annotated[
+        int | None, typer.Option(help="How many candidates of one cluster at most.", min=1)
+    ] = None,
     version: Annotated[str, typer.Option(help="A version's name, `latest` or `current`.")] = "current",
     explain: Annotated[
         bool, typer.Option("--explain", help="Show each candidate's interest, rank, source and reasons.")
@@ -37,7 +43,14 @@ def recommend(
 
     path = path_of(bundles, version)
     request = RecommendRequest(
-        user=user, k=k, strategy=strategy, relation=relation, filter=_filter_of(condition), explain=explain
+        user=user,
+        k=k,
+        strategy=strategy,
+        relation=relation,
+        filter=_filter_of(condition),
+        explain=explain,
+        diversity=diversity,
+        max_per_cluster=max_per_cluster,
     )
     slate = open_recommender(path).recommend(request)
     emit(_answer(user, slate, explain), as_json, lambda: _show(user, slate, explain))

@@ -1,8 +1,8 @@
 """Requests answered by the compiled engine: a version as it sees it, and the two calls that make an answer.
 
 The functions of `plan`, `slate`, `merge` and `rescoring` are the judge of what comes out, and answer what is not
-covered here: requests to be explained, types without an index, answers that need more popular candidates than are
-stored, everything where there is no engine.
+covered here: requests to be explained or varied, types without an index, answers that need more popular candidates than
+are stored, everything where there is no engine.
 """
 
 from collections.abc import Mapping, Sequence

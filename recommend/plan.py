@@ -1,5 +1,7 @@
 """From a request to a plan: which version of the question is answered, with which queries, without whom."""
 
+from typing import NamedTuple
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,7 @@ from bundle.manifest import QueryWeights, Strategy
 from bundle.space import CandidateLists, Relation, Space
 from bundle.strategies import default_strategies
 from index.search.eligible import Bitmap
+from recommend.diversity import pool_of
 from recommend.filters import FilterCache
 from recommend.profile import Profile, current_targets, known_rows, profile_of_newcomer, profile_of_row, row_of
 from recommend.queries import Queries, build_queries, effective_weights
@@ -34,10 +37,19 @@ UNMEASURED = "mixture"
 UNNAMED = "unnamed"
 
 
+class Variety(NamedTuple):
+    """How an answer of `k` is chosen from those that the plan finds."""
+
+    k: int
+    diversity: float
+    max_per_cluster: int | None
+
+
 class Plan(msgspec.Struct, frozen=True):
     """Everything that is known before a searcher is asked. With `popular` nobody needs to be.
 
-    `own` is what the user engages with by every relation, where reasons are asked for.
+    `own` is what the user engages with by every relation, where reasons are asked for. With `variety` `k` is the size
+    of the pool that the answer is chosen from.
     """
 
     space: Space
@@ -55,6 +67,7 @@ class Plan(msgspec.Struct, frozen=True):
     fallback: Fallback | None = None
     explain: bool = False
     own: tuple[tuple[Relation, Rows], ...] = ()
+    variety: Variety | None = None
 
     @property
     def candidate_type(self) -> str:
@@ -117,8 +130,24 @@ def make_plan(space: Space, request: RecommendRequest, live: LiveEdges, filters:
         candidates = space.entities[relation.entry.target]
         eligible = filters.bitmap(space, relation, candidates, request.filter)
         exclusions = msgspec.structs.replace(exclusions, eligible=eligible)
-    plan = _plan(space, relation, profile, exclusions, name, strategy, request.k, request.depth)
+    k = pool_of(request.k) if request.varied else request.k
+    plan = _plan(space, relation, profile, exclusions, name, strategy, k, request.depth)
+    if request.varied:
+        plan = msgspec.structs.replace(plan, variety=_variety(space, relation, request))
     return _with_own(plan, row, edges) if request.explain else plan
+
+
+def _variety(space: Space, relation: Relation, request: RecommendRequest) -> Variety:
+    """Raises QueryError for a share outside 0 to 1, a cap below 1, or one on a type without clusters."""
+    if not 0 <= request.diversity <= 1:
+        raise QueryError("diversity must be from 0 to 1")
+    if request.max_per_cluster is not None:
+        if request.max_per_cluster < 1:
+            raise QueryError("max_per_cluster must be at least 1")
+        if relation.entry.target not in space.clusters.assignment:
+            known = ", ".join(space.clusters.assignment)
+            raise QueryError(f"max_per_cluster needs candidates that were clustered; these were: {known}")
+    return Variety(request.k, request.diversity, request.max_per_cluster)
 
 
 def _with_own(plan: Plan, row: int | None, live: LiveEdges) -> Plan:

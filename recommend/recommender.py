@@ -64,7 +64,7 @@ class Recommender:
 
         Raises QueryError for a request that this version cannot answer.
         """
-        plain = not request.explain
+        plain = not (request.explain or request.varied)
         found = self._compiled.ask(request, live, self.filters) if self._compiled is not None and plain else None
         if found is not None:
             return found

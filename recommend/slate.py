@@ -9,8 +9,9 @@ from jaxtyping import Float32, Int32
 from bundle.layout import ListQuery
 from bundle.space import CandidateLists
 from index.search.protocol import Hits
+from recommend.diversity import diversified
 from recommend.merge import Draw, RankedList, draw, interleaved
-from recommend.plan import Plan, list_query
+from recommend.plan import Plan, Variety, list_query
 from recommend.popular import popular_picks
 from recommend.profile import NOBODY
 from recommend.reasons import reasons_of
@@ -65,7 +66,12 @@ def _slate(
     if len(popular):
         picks = picks.followed_by(popular)
         fallback = fallback if plan.strategy.merge == "popular" else "popular"
-    counts = tuple(len(one.rows) for one in draws)
+    k = plan.k
+    if plan.variety is not None:
+        k, picks = plan.variety.k, _varied(plan, plan.variety, picks)
+        counts = tuple(picks.modes.count(mode) for mode in range(len(draws)))
+    else:
+        counts = tuple(len(one.rows) for one in draws)
     return Slate(
         space=plan.space,
         version=version,
@@ -78,9 +84,18 @@ def _slate(
         exclusions=plan.exclusions,
         known=plan.profile.row is not None,
         fallback=fallback,
-        short=len(picks) < plan.k,
+        short=len(picks) < k,
         reasons=reasons_of(plan, picks) if plan.explain else (),
     )
+
+
+def _varied(plan: Plan, variety: Variety, picks: Picks) -> Picks:
+    """The answer, chosen from the plan's candidates."""
+    rows = np.array(picks.rows, dtype=np.int64)
+    vectors = plan.space.entities[plan.candidate_type].embeddings[rows]
+    assignment = plan.space.clusters.assignment.get(plan.candidate_type)
+    clusters = None if assignment is None else assignment[rows].astype(np.int64)
+    return diversified(picks, vectors, clusters, variety.k, variety.diversity, variety.max_per_cluster)
 
 
 def _popular(plan: Plan, picks: Picks) -> Picks:

@@ -95,7 +95,7 @@ class RecommendRequest(msgspec.Struct, frozen=True):
     `engagements` are edges of this request alone: they represent a user nobody has seen, or add to one
     who is known. `followers` have an edge of the relation to the user, besides those that training knows. `depth`
     overrides how far the searcher looks. `filter` says which candidates are allowed. `explain` asks for
-    reasons.
+    reasons, `diversity` (0 to 1) and `max_per_cluster` for an answer that repeats itself less.
     """
 
     user: str | None = None
@@ -113,6 +113,13 @@ class RecommendRequest(msgspec.Struct, frozen=True):
     followers: tuple[str, ...] = ()
     filter: Filter | None = None
     explain: bool = False
+    diversity: float = 0.0
+    max_per_cluster: int | None = None
+
+    @property
+    def varied(self) -> bool:
+        """Whether the answer is to be chosen from more candidates than it has."""
+        return self.diversity != 0 or self.max_per_cluster is not None
 
 
 class Picks(msgspec.Struct, frozen=True):

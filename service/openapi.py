@@ -111,8 +111,10 @@ def _parameters(route: Route) -> list[Document]:
 
 
 def _query_schema(name: str) -> Document:
-    if name in ("k", "modes", "limit"):
+    if name in ("k", "modes", "limit", "max_per_cluster"):
         return {"type": "integer", "minimum": 1}
+    if name == "diversity":
+        return {"type": "number", "minimum": 0, "maximum": 1}
     if name in REPEATED:
         return {"type": "array", "items": {"type": "string"}}
     if name in ("explain", "exclude_seen"):

@@ -114,6 +114,8 @@ RECOMMEND_QUERY = {
     "exclude": "ids to leave out; given again they add up, and one value may list several, comma separated",
     "exclude_seen": "false lets already followed entities back in",
     "filter": "which candidates are allowed, as JSON",
+    "diversity": "0 to 1: how much candidates alike are avoided",
+    "max_per_cluster": "how many candidates of one cluster at most",
     "explain": "true shows where each candidate came from",
     "space": SPACE,
 }

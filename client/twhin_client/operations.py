@@ -65,6 +65,8 @@ class SyncOperations:
         exclude_seen: bool | None = None,
         explain: bool | None = None,
         filter: types.Filter | Mapping[str, Any] | None = None,
+        diversity: float | None = None,
+        max_per_cluster: int | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
@@ -87,6 +89,8 @@ class SyncOperations:
                 exclude_seen=exclude_seen,
                 explain=explain,
                 filter=filter,
+                diversity=diversity,
+                max_per_cluster=max_per_cluster,
                 space=space,
             ),
             timeout,
@@ -106,6 +110,8 @@ class SyncOperations:
         exclude: Iterable[str | int] | None = None,
         exclude_seen: bool | None = None,
         filter: str | None = None,
+        diversity: float | None = None,
+        max_per_cluster: int | None = None,
         explain: bool | None = None,
         space: str | None = None,
         timeout: float | None = None,
@@ -115,8 +121,9 @@ class SyncOperations:
         the type of the candidates. `user_type`: the type of the user. `modes`: how many interests at most.
         `exclude`: ids to leave out; given again they add up, and one value may list several, comma separated.
         `exclude_seen`: false lets already followed entities back in. `filter`: which candidates are allowed,
-        as JSON. `explain`: true shows where each candidate came from. `space`: the embedding space; the
-        version's first one by default.
+        as JSON. `diversity`: 0 to 1: how much candidates alike are avoided. `max_per_cluster`: how many
+        candidates of one cluster at most. `explain`: true shows where each candidate came from. `space`: the
+        embedding space; the version's first one by default.
         """
         answer: types.RecommendAnswer = self._call(
             RECOMMEND_USER,
@@ -131,6 +138,8 @@ class SyncOperations:
                 "exclude": exclude,
                 "exclude_seen": exclude_seen,
                 "filter": filter,
+                "diversity": diversity,
+                "max_per_cluster": max_per_cluster,
                 "explain": explain,
                 "space": space,
             },
@@ -152,6 +161,8 @@ class SyncOperations:
         exclude: Iterable[str | int] | None = None,
         exclude_seen: bool | None = None,
         filter: types.Filter | Mapping[str, Any] | None = None,
+        diversity: float | None = None,
+        max_per_cluster: int | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.BatchAnswer:
@@ -171,6 +182,8 @@ class SyncOperations:
                 exclude=exclude,
                 exclude_seen=exclude_seen,
                 filter=filter,
+                diversity=diversity,
+                max_per_cluster=max_per_cluster,
                 space=space,
             ),
             timeout,
@@ -425,6 +438,8 @@ class AsyncOperations:
         exclude_seen: bool | None = None,
         explain: bool | None = None,
         filter: types.Filter | Mapping[str, Any] | None = None,
+        diversity: float | None = None,
+        max_per_cluster: int | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
@@ -447,6 +462,8 @@ class AsyncOperations:
                 exclude_seen=exclude_seen,
                 explain=explain,
                 filter=filter,
+                diversity=diversity,
+                max_per_cluster=max_per_cluster,
                 space=space,
             ),
             timeout,
@@ -466,6 +483,8 @@ class AsyncOperations:
         exclude: Iterable[str | int] | None = None,
         exclude_seen: bool | None = None,
         filter: str | None = None,
+        diversity: float | None = None,
+        max_per_cluster: int | None = None,
         explain: bool | None = None,
         space: str | None = None,
         timeout: float | None = None,
@@ -475,8 +494,9 @@ class AsyncOperations:
         the type of the candidates. `user_type`: the type of the user. `modes`: how many interests at most.
         `exclude`: ids to leave out; given again they add up, and one value may list several, comma separated.
         `exclude_seen`: false lets already followed entities back in. `filter`: which candidates are allowed,
-        as JSON. `explain`: true shows where each candidate came from. `space`: the embedding space; the
-        version's first one by default.
+        as JSON. `diversity`: 0 to 1: how much candidates alike are avoided. `max_per_cluster`: how many
+        candidates of one cluster at most. `explain`: true shows where each candidate came from. `space`: the
+        embedding space; the version's first one by default.
         """
         answer: types.RecommendAnswer = await self._call(
             RECOMMEND_USER,
@@ -491,6 +511,8 @@ class AsyncOperations:
                 "exclude": exclude,
                 "exclude_seen": exclude_seen,
                 "filter": filter,
+                "diversity": diversity,
+                "max_per_cluster": max_per_cluster,
                 "explain": explain,
                 "space": space,
             },
@@ -512,6 +534,8 @@ class AsyncOperations:
         exclude: Iterable[str | int] | None = None,
         exclude_seen: bool | None = None,
         filter: types.Filter | Mapping[str, Any] | None = None,
+        diversity: float | None = None,
+        max_per_cluster: int | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.BatchAnswer:
@@ -531,6 +555,8 @@ class AsyncOperations:
                 exclude=exclude,
                 exclude_seen=exclude_seen,
                 filter=filter,
+                diversity=diversity,
+                max_per_cluster=max_per_cluster,
                 space=space,
             ),
             timeout,

@@ -102,6 +102,8 @@ class RecommendBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     exclude_seen: bool | None = None
     explain: bool | None = None
     filter: Filter | Mapping[str, Any] | None = None
+    diversity: float | None = None
+    max_per_cluster: int | None = None
     space: str | None = None
 
 
@@ -198,6 +200,8 @@ class BatchBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     exclude: Iterable[str | int] | None = None
     exclude_seen: bool | None = None
     filter: Filter | Mapping[str, Any] | None = None
+    diversity: float | None = None
+    max_per_cluster: int | None = None
     space: str | None = None
 
 

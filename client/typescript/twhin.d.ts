@@ -40,6 +40,8 @@ export interface RecommendBody {
   exclude_seen?: boolean;
   explain?: boolean;
   filter?: Filter | null;
+  diversity?: number;
+  max_per_cluster?: number | null;
   space?: string | null;
 }
 
@@ -119,6 +121,8 @@ export interface BatchBody {
   exclude?: Array<string | number>;
   exclude_seen?: boolean;
   filter?: Filter | null;
+  diversity?: number;
+  max_per_cluster?: number | null;
   space?: string | null;
 }
 
@@ -437,7 +441,7 @@ export interface Operations {
   recommend_user: {
     method: "GET";
     path: "/v1/recommend/{user}";
-    parameters: { user: string; k?: number; strategy?: string; relation?: string; candidate_type?: string; user_type?: string; modes?: number; exclude?: Array<string | number>; exclude_seen?: boolean; filter?: string; explain?: boolean; space?: string };
+    parameters: { user: string; k?: number; strategy?: string; relation?: string; candidate_type?: string; user_type?: string; modes?: number; exclude?: Array<string | number>; exclude_seen?: boolean; filter?: string; diversity?: string; max_per_cluster?: number; explain?: boolean; space?: string };
     body: undefined;
     answer: RecommendAnswer;
   };

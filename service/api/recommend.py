@@ -155,6 +155,8 @@ def request_of(body: RecommendBody | BatchBody, user: str | None, space: Space) 
         exclude_seen=body.exclude_seen,
         followers=tuple(texts_of(body.followers)) if isinstance(body, RecommendBody) else (),
         filter=body.filter,
+        diversity=body.diversity,
+        max_per_cluster=body.max_per_cluster,
         explain=isinstance(body, RecommendBody) and body.explain,
     )
 

@@ -8,6 +8,7 @@ from recommend.filters import Filter
 from service.wire.common import Answer, AnyId, Id, ItemError, Name, Request
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Engagement(Request):
@@ -37,6 +38,8 @@ class RecommendBody(Request):
     exclude_seen: bool = True
     explain: bool = False
     filter: Filter | None = None
+    diversity: Share = 0.0
+    max_per_cluster: Count | None = None
     space: Name | None = None
 
 
@@ -131,6 +134,8 @@ class BatchBody(Request):
     exclude: list[AnyId] = []
     exclude_seen: bool = True
     filter: Filter | None = None
+    diversity: Share = 0.0
+    max_per_cluster: Count | None = None
     space: Name | None = None
 
 

@@ -90,6 +90,8 @@ OPEN = [
     _open("recommend-filtered", "POST /recommend", {"user": "101", "k": 3, "filter": FILTER}),
     _open("recommend-filter-unknown", "POST /recommend", {"user": "101", "filter": {"all": [NONSENSE]}}),
     _open("recommend-filter-field", "POST /recommend", {"user": "101", "filter": {"not": {"nonsense": 1}}}),
+    _open("recommend-diverse", "POST /recommend", {"user": "301", "k": 4, "diversity": 0.5, "max_per_cluster": 2}),
+    _open("recommend-diversity-2", "POST /recommend", {"user": "301", "diversity": 2}),
     _open("recommend-nobody", "POST /recommend", {}),
     _open("recommend-k-0", "POST /recommend", {"user": "101", "k": 0}),
     _open("recommend-k-2000", "POST /recommend", {"user": "101", "k": 2000}),

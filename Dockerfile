@@ -12,6 +12,7 @@ WORKDIR /src
 COPY pyproject.toml hatch_build.py requirements.lock README.md LICENSE twhin_command.py ./
 COPY bundle bundle
 COPY engine engine
+COPY storage storage
 COPY graph graph
 COPY index index
 COPY recommend recommend
@@ -20,7 +21,8 @@ COPY cli cli
 COPY training training
 COPY evaluation evaluation
 COPY export export
-RUN /opt/twhin/bin/pip install -c requirements.lock .
+# With what `twhin bundle pull` needs, which runs beside the service from the same image.
+RUN /opt/twhin/bin/pip install -c requirements.lock '.[storage]'
 
 FROM python:3.12-slim-bookworm
 LABEL org.opencontainers.image.title="twhin" \

@@ -105,6 +105,14 @@ def test_what_needs_the_extra_says_so_in_one_line(python: Path, tmp_path: Path) 
         assert not any("Traceback" in line for line in before), arguments
 
 
+def test_what_needs_a_store_says_which_extra_that_is(python: Path, tmp_path: Path) -> None:
+    write_toy_bundle(tmp_path / "bundles", "v1")
+    for command in (("bundle", "pull", "s3://b"), ("bundle", "push", "s3://b"), ("publish", "v1", "--to", "s3://b")):
+        end = run(python, tmp_path, *command, "--bundles", "bundles")
+        assert end.returncode == 2, end.stderr
+        assert re.fullmatch(r"twhin: This command needs obstore, .*: install twhin\[storage\]\.\n", end.stderr)
+
+
 def test_serving_and_publishing_work_without_it(python: Path, tmp_path: Path) -> None:
     write_toy_bundle(tmp_path / "bundles", "v1")
     write_toy_bundle(tmp_path / "bundles", "v2")

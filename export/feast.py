@@ -21,10 +21,10 @@ from feast import Entity, FeatureView, Field, FileSource, ValueType
 from feast.types import Array, Float32, Int32, UInt8
 
 '''
-VIEW = """{name} = Entity(name="{name}", join_keys=["{name}_id"], value_type=ValueType.STRING)
-{name}_twhin = FeatureView(
+VIEW = """{variable} = Entity(name="{name}", join_keys=["{name}_id"], value_type=ValueType.STRING)
+{variable}_twhin = FeatureView(
     name="{name}_twhin",
-    entities=[{name}],
+    entities=[{variable}],
     ttl=timedelta(0),
     schema=[{fields}],
     source=FileSource(path="{name}.parquet", timestamp_field="event_timestamp", created_timestamp_column="created"),
@@ -80,11 +80,12 @@ def _definitions(table: ExportedTable, columns: Sequence[str], directory: Path) 
     features, store = directory / "features.py", directory / "feature_store.yaml"
     version = table.bundle.version
     fields = ", ".join(f'Field(name="{name}", dtype={FEAST_TYPES[name]})' for name in columns)
-    name = table.name.replace("-", "_")
+    variable = table.name.replace("-", "_")
     new = not features.exists()
     with features.open("a", encoding="utf-8") as file:
         file.write(
-            (HEAD.format(version=version) if new else "") + VIEW.format(name=name, fields=fields, version=version)
+            (HEAD.format(version=version) if new else "")
+            + VIEW.format(variable=variable, name=table.name, fields=fields, version=version)
         )
     store.write_text(STORE, encoding="utf-8")
     return [features, store]

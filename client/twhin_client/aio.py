@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -112,7 +112,7 @@ class AsyncClient(AsyncOperations):
         concurrency: int = 4,
         timeout: float | None = None,
         **parameters: Any,
-    ) -> AsyncIterator[UserResult]:
+    ) -> AsyncGenerator[UserResult, None]:
         """Candidates for any number of users, in their order: see `Client.recommend_many`."""
         turns = asyncio.Semaphore(concurrency)
         waiting: deque[tuple[list[str], asyncio.Task[Any]]] = deque()

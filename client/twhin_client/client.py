@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -129,7 +129,7 @@ class Client(SyncOperations):
         concurrency: int = 4,
         timeout: float | None = None,
         **parameters: Any,
-    ) -> Iterator[UserResult]:
+    ) -> Generator[UserResult, None, None]:
         """Candidates for any number of users, in their order; `parameters` are those of `recommend_batch`.
 
         No more than `concurrency` batches are under way and as many wait to be taken. A batch that fails for good is

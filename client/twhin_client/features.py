@@ -58,7 +58,7 @@ class FeatureDecoder:
         if codes.ndim != 2 or codes.shape[1] != parts or codes.dtype != np.uint8:
             raise CodebookMismatch(f"codes are uint8 [n, {parts}] for this codebook, not {codes.dtype} {codes.shape}")
         flat = self.codebooks.reshape(parts * codewords, part_dim)
-        # `minimum` is for a codebook of fewer than 256 words; "clip" spares NumPy a checked copy.
+        # A code cannot be out of range, and "clip" spares NumPy a checked copy.
         places = codes + np.arange(0, parts * codewords, codewords, dtype=np.intp)
         rebuilt = flat.take(places.ravel(), axis=0, mode="clip").reshape(len(codes), parts * part_dim)
         return rebuilt if self.rotation is None else rebuilt @ self.rotation

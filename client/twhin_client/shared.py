@@ -66,7 +66,11 @@ class Shared:
         headers: Mapping[str, str] | None,
     ) -> Shared:
         """Raises ValueError for what can never work."""
-        if not url.startswith(("http://", "https://")):
+        try:
+            parsed = httpx.URL(url)
+        except httpx.InvalidURL:
+            parsed = httpx.URL()
+        if parsed.scheme not in ("http", "https") or not parsed.host:
             raise ValueError(f"{url!a:.80} is no http or https URL, such as http://127.0.0.1:8000")
         if timeout <= 0 or retries < 0 or lookup_max < 1:
             raise ValueError("timeout is a number of seconds above 0, retries at least 0, lookup_max at least 1")

@@ -182,8 +182,9 @@ def test_refusals_are_exceptions_of_one_tree(service: str, client: Client) -> No
     assert isinstance(unknown.value, Unprocessable)
     with pytest.raises(TypeError, match="list"):
         client.embeddings("user", "17")
-    with pytest.raises(ValueError, match="no http"):
-        Client("localhost:8000")
+    for url in ("localhost:8000", "http://", "ftp://host", "http://a:b:c", ""):
+        with pytest.raises(ValueError, match="no http"):
+            Client(url)
 
 
 def test_nobody_there_is_told_after_its_retries() -> None:
@@ -219,7 +220,7 @@ async def test_an_awaited_stream_that_is_left_leaves_no_tasks(awaited: AsyncClie
     stream = awaited.recommend_many(USERS, batch=2, concurrency=3, k=1)
     async for _ in stream:
         break
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     assert asyncio.all_tasks() == before
 
 

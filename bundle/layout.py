@@ -69,5 +69,8 @@ class SpaceLayout:
     def pq(self, entity_type: str, part: Literal["codebooks", "codes", "rotation", "golden"]) -> str:
         return f"{self.root}/pq/{entity_type}.{part}.npy"
 
+    def coordinates(self, entity_type: str) -> str:
+        return f"{self.root}/coordinates/{entity_type}.npy"
+
     def index(self, entity_type: str, extension: str) -> str:
         return f"{self.root}/index/{entity_type}.{extension}"

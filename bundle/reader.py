@@ -99,7 +99,9 @@ class _SpaceReader:
         vectors = self._array(self._layout.vectors(name), np.float32, count, self._entry.width)
         quantizer, codes = self._quantizer(name, count)
         ids, attributes = self._ids(name, count), self._attributes(name, count)
-        return EntityTable(name, ids, vectors, self._entry.dim, quantizer, codes, attributes)
+        file = self._layout.coordinates(name)
+        coordinates = self._array(file, np.float32, count, 2) if self._has(file) else None
+        return EntityTable(name, ids, vectors, self._entry.dim, quantizer, codes, attributes, coordinates)
 
     def _attributes(self, name: str, count: int) -> dict[str, Attribute]:
         entries = next(entity.attributes for entity in self._entry.entities if entity.name == name)

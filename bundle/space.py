@@ -21,7 +21,8 @@ Vectors = Float32[npt.NDArray[np.float32], "n width"]
 
 @dataclass(frozen=True, slots=True)
 class EntityTable:
-    """The entities of one type. `vectors` has the embedding first, then the target-side columns."""
+    """The entities of one type. `vectors` has the embedding first, then the target-side columns; `coordinates` are
+    places on the version's map."""
 
     name: str
     ids: IdTable
@@ -30,6 +31,7 @@ class EntityTable:
     quantizer: ProductQuantizer | None = None
     codes: UInt8[npt.NDArray[np.uint8], "n parts"] | None = None
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    coordinates: Float32[npt.NDArray[np.float32], "n 2"] | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)

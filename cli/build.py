@@ -28,13 +28,17 @@ def build(
     version: Annotated[str | None, typer.Option(help="Name of the version; time and digest by default.")] = None,
     space: Annotated[str, typer.Option(help="Name of the embedding space.")] = "default",
     quick: Annotated[bool, typer.Option("--quick", help="Learn and measure no strategies: minutes sooner.")] = False,
+    no_map: Annotated[
+        bool, typer.Option("--no-map", help="Leave out the map of all entities that the studio shows.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Build a version from a run: clusters, mixtures, codebooks, indexes, and what they measure.
 
     The version is complete when its name is printed; it is served once it is published.
     """
-    built = build_assessed(run, bundles, merged(config, settings), str(config or "--set"), version, space, quick=quick)
+    overrides = [*(settings or ()), *(["map.points=0"] if no_map else [])]
+    built = build_assessed(run, bundles, merged(config, overrides), str(config or "--set"), version, space, quick=quick)
     name = built.manifest.version
     say(f"Built on the {built.device}.")
     for warning in built.warnings:

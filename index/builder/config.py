@@ -87,6 +87,12 @@ class CompressionConfig(Section):
     training_vectors: PositiveInt = 32_768
 
 
+class MapConfig(Section):
+    """The map of all entities. `points` are laid out by what is near what, the others beside them; 0: no map."""
+
+    points: NonNegativeInt = 10_000
+
+
 class BuildConfig(Section):
     """All settings of a build. `default_relation` is what `/recommend` ranks by when a request names none."""
 
@@ -97,6 +103,7 @@ class BuildConfig(Section):
     clusters: ClusterConfig = ClusterConfig()
     mixtures: MixtureConfig = MixtureConfig()
     compression: CompressionConfig = CompressionConfig()
+    map: MapConfig = MapConfig()
 
     def digest(self) -> str:
         """SHA-256 of the settings in hexadecimal."""

@@ -14,6 +14,7 @@ from bundle.errors import RunError
 from bundle.layout import ListQuery, SpaceLayout
 from bundle.manifest import ClustersEntry, CompressionEntry, DefaultQuery, EntityEntry, RelationEntry
 from bundle.prepared import EntityTable, id_files
+from bundle.progress import Progress
 from bundle.run import Run
 from bundle.verify import require_finite
 from bundle.writer import BundleWriter
@@ -21,6 +22,7 @@ from index.builder.clocks import clocks, time_warnings
 from index.builder.clusters import Clustering, candidate_lists, cluster
 from index.builder.compression import compress, default_subquantizers
 from index.builder.config import BuildConfig, require_known
+from index.builder.coordinates import STEPS, lay_out
 from index.builder.devices import Device
 from index.builder.edges import stage_edges
 from index.builder.mixtures import Counting, Engagements, build_mixtures
@@ -287,6 +289,14 @@ class SpaceStage:
             mse=compression.mse,
             cosine=compression.cosine,
         )
+
+    def map(self, progress: Progress) -> None:
+        """The place of every entity on one map, unless the settings want none."""
+        points = self.config.map.points
+        if points:
+            with progress.stage("Laying out the map", STEPS, "steps") as stage:
+                for name, places in lay_out(self.run.vectors, points, self.config.seed, stage).items():
+                    self.writer.array(self.layout.coordinates(name), places)
 
     def query_maker(self, clustering: Clustering) -> QueryMaker:
         """Real queries over the staged edges."""

@@ -118,6 +118,7 @@ def _stage_space(stage: SpaceStage, progress: Progress) -> tuple[SpaceEntry, lis
             stage.lists(clustering, name)
             compression[name] = stage.compression(name)
             bar.advance()
+    stage.map(progress)
     with progress.stage("Indexes", len(types), "types") as bar:
         chosen = _choose_searchers(stage, clustering, types, bar)
     entry = SpaceEntry(

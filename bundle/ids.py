@@ -4,6 +4,7 @@ Ids are stored in ascending order, so a look-up is a binary search on a mapped f
 be built when a version is opened.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ Row = NewType("Row", int)
 IdKind = Literal["int64", "string"]
 
 MAX_INT_ID = 2**63 - 1
+MAX_INT_DIGITS = 19
 MAX_STRING_ID_BYTES = 256
 ABSENT = -1
 # Strings of one table that are looked up in another at a time.
@@ -62,6 +64,10 @@ class IdTable(Protocol):
         """The external ids at `rows`."""
         ...
 
+    def beginning_with(self, prefix: str, limit: int) -> list[int]:
+        """The first `limit` rows, in their order, whose external id begins with `prefix`, which is not empty."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class IntIds:
@@ -95,6 +101,20 @@ class IntIds:
 
     def externals(self, rows: npt.NDArray[np.integer]) -> list[str]:
         return list(map(str, self.values[rows].tolist()))
+
+    def beginning_with(self, prefix: str, limit: int) -> list[int]:
+        number = parse_int_id(prefix)
+        rows: list[int] = []
+        # Those with so many digits more lie side by side.
+        for digits in range(MAX_INT_DIGITS - len(prefix) + 1) if number is not None else ():
+            if (digits and number == 0) or len(rows) >= limit:
+                break
+            low = number * 10**digits
+            high = min(low + 10**digits - 1, MAX_INT_ID)
+            if low <= MAX_INT_ID:
+                start, stop = self.values.searchsorted(low), self.values.searchsorted(high, side="right")
+                rows += range(int(start), int(stop))[: limit - len(rows)]
+        return rows
 
 
 def _parse_int_ids(externals: Sequence[str]) -> Int64[npt.NDArray[np.int64], " n"]:
@@ -131,6 +151,11 @@ class StringIds:
             wanted = external.encode("utf-8")
         except UnicodeEncodeError:  # a lone surrogate is no text, so nobody has it as an id
             return None
+        low = self._first_from(wanted)
+        return Row(low) if low < len(self) and self._bytes(low) == wanted else None
+
+    def _first_from(self, wanted: bytes) -> int:
+        """The first row whose id is not below `wanted`."""
         low, high = 0, len(self)
         while low < high:
             middle = (low + high) // 2
@@ -138,7 +163,7 @@ class StringIds:
                 low = middle + 1
             else:
                 high = middle
-        return Row(low) if low < len(self) and self._bytes(low) == wanted else None
+        return low
 
     def rows(self, externals: Sequence[str]) -> Int64[npt.NDArray[np.int64], " n"]:
         found = (self.row(external) for external in externals)
@@ -149,6 +174,15 @@ class StringIds:
 
     def externals(self, rows: npt.NDArray[np.integer]) -> list[str]:
         return [self.external(row) for row in rows.tolist()]
+
+    def beginning_with(self, prefix: str, limit: int) -> list[int]:
+        try:
+            wanted = prefix.encode("utf-8")
+        except UnicodeEncodeError:  # as in `row`
+            return []
+        first = self._first_from(wanted)
+        candidates = range(first, min(first + limit, len(self)))
+        return list(itertools.takewhile(lambda row: self._bytes(row).startswith(wanted), candidates))
 
 
 def int_ids(values: Int64[npt.NDArray[np.int64], " n"]) -> IntIds:

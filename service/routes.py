@@ -7,12 +7,26 @@ from typing import Any
 
 import msgspec
 
-from service.api import admin, engagements, entities, lookups, operation, pages, recommend, similar, users
+from service.api import (
+    admin,
+    engagements,
+    entities,
+    lookups,
+    manifests,
+    operation,
+    pages,
+    places,
+    recommend,
+    search,
+    similar,
+    users,
+)
 from service.auth import Scope
 from service.call import JSON, OCTETS, Call, Reply
 from service.settings import Settings
 from service.wire import engagements as engagement_types
 from service.wire import lookups as lookup_types
+from service.wire import map as map_types
 from service.wire import recommend as recommend_types
 from service.wire import versions as version_types
 
@@ -266,6 +280,67 @@ LOOKUPS = (
     ),
 )
 
+MAP = (
+    Route(
+        "GET",
+        "/v1/map",
+        places.outline,
+        "What the map of all entities has: types and clusters",
+        "map",
+        scope="read",
+        answer=map_types.MapAnswer,
+        query={"version": VERSION, "space": SPACE},
+        statuses=(304, 404),
+    ),
+    Route(
+        "GET",
+        "/v1/map/{type}",
+        places.places,
+        "Places and clusters of all entities of a type, as bytes",
+        "map",
+        scope="read",
+        query={"version": VERSION, "space": SPACE},
+        statuses=(304, 404),
+        media=(OCTETS,),
+    ),
+    Route(
+        "POST",
+        "/v1/map:entities",
+        places.entities,
+        "Ids, places and clusters of entities by id or by row",
+        "map",
+        scope="read",
+        request=map_types.PlacesBody,
+        answer=map_types.PlacesAnswer,
+        example={"type": "user", "ids": ["42"], "rows": [0, 1]},
+        statuses=(404,),
+    ),
+    Route(
+        "GET",
+        "/v1/search",
+        search.search,
+        "Entities whose id begins with a text, or whose label has it",
+        "map",
+        scope="read",
+        answer=map_types.SearchAnswer,
+        query={
+            "q": "the beginning of an id, or a part of a label; popular entities without it",
+            "type": "one entity type; all by default",
+            "k": "how many of each type",
+            "space": SPACE,
+        },
+    ),
+    Route(
+        "GET",
+        "/v1/manifests",
+        manifests.manifests,
+        "The versions on disk and what each was measured to do",
+        "operation",
+        scope="read",
+        answer=map_types.ManifestsAnswer,
+    ),
+)
+
 ENGAGEMENTS = (
     Route(
         "POST",
@@ -337,7 +412,7 @@ OPERATION = (
     ),
 )
 
-ROUTES: tuple[Route, ...] = RECOMMEND + LOOKUPS + ENGAGEMENTS + OPERATION
+ROUTES: tuple[Route, ...] = RECOMMEND + LOOKUPS + MAP + ENGAGEMENTS + OPERATION
 PAGES = (
     Route("GET", "/", pages.root, "Leads to the explorer", "pages", scope="open"),
     Route("GET", "/ui", pages.explorer, "The explorer of users, interests and neighbours", "pages", scope="open"),

@@ -14,6 +14,7 @@ from service.admission import Admission
 from service.auth import Keys
 from service.metrics import Metrics
 from service.origins import Origins
+from service.packed import PackedDocuments
 from service.search_thread import SearchThread
 from service.settings import Settings
 from service.shared_metrics import SharedMetrics
@@ -45,6 +46,7 @@ class Runtime:
         self.started_at = time.time()
         self.draining = False
         self.admission = Admission(settings.limits.concurrency_max)
+        self.packed = PackedDocuments()
         self.arriving_bytes = 0
         self.large_batch = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []

@@ -62,14 +62,17 @@ def lay_out(vectors: Mapping[str, Vectors], points: int, seed: int, stage: Stage
 
 def _middle(vectors: Vectors) -> Float32[npt.NDArray[np.float32], " d"]:
     """The mean vector; zero of none."""
-    return (vectors.sum(axis=0, dtype=np.float64) / max(1, len(vectors))).astype(np.float32)
+    mean: Float32[npt.NDArray[np.float32], " d"]
+    mean = (vectors.sum(axis=0, dtype=np.float64) / max(1, len(vectors))).astype(np.float32)
+    return mean
 
 
 def _directions(vectors: Vectors, middle: Float32[npt.NDArray[np.float32], " d"]) -> Vectors:
     """Unit vectors from `middle`; zero for one that lies there."""
     centred = vectors - middle
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    return np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)
+    unit: Vectors = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)
+    return unit
 
 
 def principal(vectors: Vectors) -> Float64[npt.NDArray[np.float64], "n 2"]:
@@ -123,7 +126,8 @@ def _unit_square(places: Float64[npt.NDArray[np.float64], "n 2"]) -> Places:
         return places.astype(np.float32)
     low, high = places.min(axis=0), places.max(axis=0)
     half = max(float((high - low).max()) / 2, 1e-12)
-    return ((places - (low + high) / 2) / half).astype(np.float32)
+    scaled: Places = ((places - (low + high) / 2) / half).astype(np.float32)
+    return scaled
 
 
 class _Beside:
@@ -143,4 +147,5 @@ class _Beside:
         squared, nearest = self._index.search(directions, BESIDE)
         weights = np.where(nearest >= 0, 1 / np.maximum(squared, 1e-6), 0)
         weights /= weights.sum(axis=1, keepdims=True)
-        return np.einsum("ij,ijk->ik", weights, self._placed[nearest]).astype(np.float32)
+        means: Places = np.einsum("ij,ijk->ik", weights, self._placed[nearest]).astype(np.float32)
+        return means

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from bundle.arrays import map_array
 from bundle.attributes import Attribute, AttributeEntry, Categories, Labels, Scalars, arrays_of, concatenated, packed
 from bundle.csr import Csr, csr_from_pairs
 from bundle.ids import MAX_INT_ID, string_ids
@@ -88,12 +89,21 @@ ATTRIBUTES: dict[str, dict[str, Attribute]] = {
 }
 
 
-def write_toy_bundle(bundles: Path, version: str, seed: int = 1, recall: float = 1.0) -> Path:
+def write_toy_bundle(bundles: Path, version: str, seed: int = 1, recall: float = 1.0, *, places: bool = True) -> Path:
     """Write the version called `version`; another `seed` gives other vectors and edges for the same entities."""
     rng = np.random.default_rng(seed)
     with BundleWriter(bundles, version) as writer:
         _write_space(writer, rng)
+        if places:
+            _write_places(writer)
         return writer.commit(_manifest(writer, version, recall))
+
+
+def _write_places(writer: BundleWriter) -> None:
+    layout = SpaceLayout("main")
+    for name in ("user", "hashtag"):
+        vectors = map_array(writer.path(layout.vectors(name)))
+        writer.array(layout.coordinates(name), np.clip(vectors[:, :2] / 4, -1, 1))
 
 
 def _write_space(writer: BundleWriter, rng: np.random.Generator) -> None:

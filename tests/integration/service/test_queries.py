@@ -22,6 +22,9 @@ PATHS = {
     "/v1/embeddings/{type}/{id}": f"/v1/embeddings/user/{USERS[5]}",
     "/v1/codebooks/{type}": "/v1/codebooks/user",
     "/v1/entities/{type}": "/v1/entities/user",
+    "/v1/map": "/v1/map",
+    "/v1/map/{type}": "/v1/map/user",
+    "/v1/search": "/v1/search",
 }
 VALUES = {"k": "5", "modes": "2", "explain": "true", "exclude_seen": "true", "strategy": "auto", "encoding": "json"}
 VALUES |= {"filter": '{"min_in_degree": 1}', "diversity": "0.5", "max_per_cluster": "2"}
@@ -33,6 +36,8 @@ VALUES |= {
     "space": "main",
     "limit": "7",
     "cursor": "5.v1",
+    "q": "tag",
+    "type": "hashtag",
 }
 ASKED = [route for route in ROUTES if route.query]
 

@@ -1,0 +1,39 @@
+"""Answers that a client may keep: an ETag, 304 where it has them, compressed where it takes that."""
+
+from collections.abc import Callable, Mapping
+
+from service.call import JSON, Call, Reply
+from service.packed import Packed
+
+
+async def packed_reply(
+    call: Call, etag: str, make: Callable[[], bytes], content_type: str = JSON, headers: Mapping[str, str] | None = None
+) -> Reply:
+    """The document called `etag`, compressed where the client takes that; 304 where it has it."""
+    head = {"etag": f'"{etag}"', "cache-control": "private, no-cache", "vary": "accept-encoding", **(headers or {})}
+    if holds(call, etag):
+        return Reply(b"", status=304, headers=head)
+    packed = await call.runtime.packed.get(etag, make)
+    return encoded_reply(call, packed, content_type, head)
+
+
+def encoded_reply(call: Call, packed: Packed, content_type: str, headers: Mapping[str, str]) -> Reply:
+    """A packed document in the coding that the client takes."""
+    if takes_gzip(call.header(b"accept-encoding")):
+        return Reply(packed.gzipped, content_type, headers={**headers, "content-encoding": "gzip"})
+    return Reply(packed.plain, content_type, headers=dict(headers))
+
+
+def holds(call: Call, etag: str) -> bool:
+    """Whether the client has the document of that name already."""
+    return f'"{etag}"' in (call.header(b"if-none-match") or "")
+
+
+def takes_gzip(accepted: str | None) -> bool:
+    """Whether an Accept-Encoding names gzip, or anything, and not with a quality of 0."""
+    for part in (accepted or "").lower().split(","):
+        coding, _, parameters = part.partition(";")
+        if coding.strip() in ("gzip", "*"):
+            quality = parameters.partition("q=")[2].strip()
+            return not quality or quality.strip("0.") != ""
+    return False

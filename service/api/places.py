@@ -1,0 +1,165 @@
+"""GET /v1/map and /v1/map/{type}, POST /v1/map:entities: where every entity lies, and what lies there."""
+
+import hashlib
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from bundle.attributes import Labels
+from bundle.errors import EntityUnknown
+from bundle.ids import ABSENT
+from bundle.layout import SpaceLayout
+from bundle.space import Bundle, EntityTable, Space
+from service.api.answers import medoid_of
+from service.api.caching import packed_reply
+from service.call import OCTETS, Call, Reply
+from service.problems import invalid
+from service.wire import map as wire
+from service.wire.common import texts_of
+from service.wire.recommend import Example
+
+_entities = msgspec.json.Decoder(wire.PlacesBody)
+_encode = msgspec.json.Encoder().encode
+# Places are sent as whole numbers of this many steps from -1 to 1.
+STEPS = 65_535
+
+
+async def outline(call: Call) -> Reply:
+    """The types on the map and the clusters of the version."""
+    bundle, space = await _asked(call)
+
+    def document() -> bytes:
+        # The request's id is no part of a document that is kept.
+        sizes = space.clusters.sizes.tolist()
+        answer = wire.MapAnswer(
+            version=bundle.version,
+            request_id="",
+            space=space.name,
+            types=[
+                wire.MapType(name, len(table), _clusters_of(space, name))
+                for name, table in space.entities.items()
+                if table.coordinates is not None
+            ],
+            clusters=[
+                wire.MapCluster(number, size, Example(*medoid_of(space, number))) for number, size in enumerate(sizes)
+            ],
+        )
+        return _encode(answer)
+
+    return await packed_reply(call, f"{_etag(bundle, space)}-outline", document)
+
+
+async def places(call: Call) -> Reply:
+    """The places of all entities of a type, row by row, then their clusters; 404 when the version has no map."""
+    bundle, space = await _asked(call)
+    table = space.table(call.ids["type"])
+    if table.coordinates is None:
+        raise EntityUnknown("this version was built without a map")
+    headers = {"x-twhin-version": bundle.version, "x-twhin-shape": str(len(table))}
+    make = _packer(space, table)
+    return await packed_reply(call, f"{_etag(bundle, space)}-{table.name}", make, OCTETS, headers)
+
+
+async def entities(call: Call) -> Reply:
+    """Ids, places and clusters of entities by id or by row."""
+    body = call.json(_entities)
+    limit = call.runtime.settings.limits.lookup_max
+    if len(body.ids) + len(body.rows) > limit:
+        raise invalid("/ids", f"at most {limit} ids and rows")
+    bundle = await call.runtime.versions.named(body.version)
+    space = bundle.space(body.space)
+    table = space.table(body.type)
+    ids = texts_of(body.ids)
+    rows = [*table.ids.rows(ids).tolist(), *(row if row < len(table) else ABSENT for row in body.rows)]
+    names: list[str | None] = [*ids, *[None] * len(body.rows)]
+    answer = wire.PlacesAnswer(
+        version=bundle.version,
+        request_id=call.request_id,
+        type=table.name,
+        space=space.name,
+        items=[_item(space, table, row, name) for row, name in zip(rows, names, strict=True)],
+    )
+    return Reply(_encode(answer))
+
+
+async def _asked(call: Call) -> tuple[Bundle, Space]:
+    query = call.query()
+    bundle = await call.runtime.versions.named(query.get("version"))
+    return bundle, bundle.space(query.get("space"))
+
+
+def _etag(bundle: Bundle, space: Space) -> str:
+    """A name for the map of a space that changes when its bytes do: from the digests in the manifest."""
+    layout = SpaceLayout(space.name)
+    files = [layout.clusters("sizes"), layout.mixtures("clusters"), *map(layout.coordinates, space.entities)]
+    digests = [bundle.manifest.files[file].sha256 for file in files if file in bundle.manifest.files]
+    return hashlib.sha256("".join([bundle.version, *digests]).encode()).hexdigest()[:32]
+
+
+def _clusters_of(space: Space, entity_type: str) -> wire.ClusterKind:
+    if entity_type in space.clusters.assignment:
+        return "own"
+    return "heaviest_interest" if entity_type == space.clusters.mixture_type else "unknown"
+
+
+def _clusters(space: Space, table: EntityTable) -> npt.NDArray[np.int32]:
+    """The cluster of each entity of a type, or of a user's heaviest interest; -1 where there is none."""
+    if table.name in space.clusters.assignment:
+        return space.clusters.assignment[table.name]
+    clusters = np.full(len(table), -1, dtype=np.int32)
+    if table.name == space.clusters.mixture_type:
+        mixtures = space.clusters.mixtures
+        some = mixtures.degrees() > 0
+        clusters[some] = mixtures.indices[mixtures.indptr[:-1][some]]
+    return clusters
+
+
+def _packer(space: Space, table: EntityTable) -> Callable[[], bytes]:
+    def pack() -> bytes:
+        coordinates = np.clip((np.asarray(table.coordinates) + 1) * (STEPS / 2), 0, STEPS)
+        return coordinates.round().astype("<u2").tobytes() + _clusters(space, table).astype("<i4").tobytes()
+
+    return pack
+
+
+def _item(space: Space, table: EntityTable, row: int, name: str | None) -> wire.PlacedEntity:
+    if row == ABSENT:
+        return wire.PlacedEntity(name, "not_found")
+    place = None if table.coordinates is None else [round(one, 5) for one in table.coordinates[row].tolist()]
+    return wire.PlacedEntity(
+        id=table.ids.external(row),
+        status="found",
+        row=row,
+        label=label_of(table, row),
+        x=None if place is None else place[0],
+        y=None if place is None else place[1],
+        cluster=_cluster_of(space, table.name, row),
+        in_degree=_in_degree(space, table.name, row),
+    )
+
+
+def _cluster_of(space: Space, entity_type: str, row: int) -> int | None:
+    if entity_type in space.clusters.assignment:
+        return int(space.clusters.assignment[entity_type][row])
+    if entity_type == space.clusters.mixture_type:
+        modes = space.clusters.mixtures.row(row)
+        return int(modes[0]) if len(modes) else None
+    return None
+
+
+def _in_degree(space: Space, entity_type: str, row: int) -> int | None:
+    """Edges that come in under the default relation, or else the first one that leads to the type."""
+    names = [space.entry.default.relation, *space.relations]
+    for name in names:
+        relation = space.relations[name]
+        if relation.entry.target == entity_type:
+            return len(relation.sources.row(row))
+    return None
+
+
+def label_of(table: EntityTable, row: int) -> str | None:
+    """What the entity is called, by the first label of its type that it has."""
+    texts = (one.text(row) for one in table.attributes.values() if isinstance(one, Labels))
+    return next(filter(None, texts), None)

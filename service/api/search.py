@@ -1,0 +1,93 @@
+"""GET /v1/search: entities by the beginning of their id or a part of their label, for boxes that suggest."""
+
+import asyncio
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+
+from bundle.attributes import Labels
+from bundle.space import EntityTable, Space
+from service.api.places import label_of
+from service.call import Call, Reply
+from service.problems import invalid
+from service.wire.common import MAX_ID_CHARACTERS
+from service.wire.map import Match, SearchAnswer
+
+_encode = msgspec.json.Encoder().encode
+PRESET = 8
+MOST = 50
+# Labels are read from the front: so many bytes of them at most, in pieces between which other threads have their turn.
+LABEL_BYTES = 16 << 20
+PIECE = 1 << 20
+
+
+async def search(call: Call) -> Reply:
+    """Entities by `q`: a few binary searches for each type, then a look through at most LABEL_BYTES of its labels."""
+    query = call.query()
+    loaded = call.runtime.versions.serving()
+    space = loaded.bundle.space(query.get("space"))
+    text, k = query.get("q", ""), _count(query.get("k"))
+    if len(text) > MAX_ID_CHARACTERS:
+        raise invalid("/q", f"at most {MAX_ID_CHARACTERS} characters")
+    tables = [space.table(query["type"])] if "type" in query else list(space.entities.values())
+    matches = await asyncio.to_thread(lambda: [one for table in tables for one in _found(space, table, text, k)])
+    answer = SearchAnswer(version=loaded.version, request_id=call.request_id, space=space.name, matches=matches)
+    return Reply(_encode(answer))
+
+
+def _count(text: str | None) -> int:
+    if text is None:
+        return PRESET
+    if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MOST):
+        raise invalid("/k", f"a whole number from 1 to {MOST}")
+    return int(text)
+
+
+def _found(space: Space, table: EntityTable, text: str, k: int) -> list[Match]:
+    rows = dict.fromkeys(_rows(table, text, k) if text else _popular(space, table, k))
+    return [Match(table.name, table.ids.external(row), label_of(table, row)) for row in list(rows)[:k]]
+
+
+def _rows(table: EntityTable, text: str, k: int) -> list[int]:
+    # Texts are compared as they are written; a person who types them seldom holds the shift key.
+    spellings = list(dict.fromkeys([text, text.lower(), text.upper(), text.capitalize(), text.title()]))
+    rows = [row for spelling in spellings for row in table.ids.beginning_with(spelling, k)]
+    for one in table.attributes.values():
+        if isinstance(one, Labels):
+            for spelling in spellings:
+                rows += _labelled(one, spelling, k - len(rows))
+    return rows
+
+
+def _labelled(labels: Labels, text: str, k: int) -> list[int]:
+    """The first `k` rows whose label has `text`."""
+    try:
+        wanted = text.encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate is in no label
+        return []
+    rows: dict[int, None] = {}
+    for place in _places(labels, wanted):
+        if len(rows) >= k:
+            break
+        row = int(np.searchsorted(labels.offsets, place, side="right")) - 1
+        if place + len(wanted) <= labels.offsets[row + 1]:  # not from the end of one label into the next
+            rows[row] = None
+    return list(rows)
+
+
+def _places(labels: Labels, wanted: bytes) -> Iterator[int]:
+    for start in range(0, min(len(labels.utf8), LABEL_BYTES), PIECE):
+        piece = labels.utf8[start : start + PIECE + len(wanted) - 1].tobytes()
+        place = piece.find(wanted)
+        while place >= 0:
+            yield start + place
+            place = piece.find(wanted, place + 1)
+
+
+def _popular(space: Space, table: EntityTable, k: int) -> list[int]:
+    for relation in space.relations.values():
+        if relation.entry.target == table.name and len(relation.popular):
+            rows: list[int] = relation.popular[:k].tolist()
+            return rows
+    return list(range(min(k, len(table))))

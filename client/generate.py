@@ -32,6 +32,7 @@ NAMES = {
     "get_v1_users_id_interests": "interests",
     "get_v1_embeddings_type_id": "embedding",
     "get_v1_codebooks_type": "codebook",
+    "get_v1_map_type": "map_places",
     "delete_v1_users_id_engagements": "delete_engagements",
     "post_admin_v1_versions_version_activate": "admin_activate",
 }
@@ -73,12 +74,13 @@ class Operation(NamedTuple):
     body: str | None
     answer: str | None
     vectors: bool
+    raw: bool
     text: bool
 
     @property
     def asks(self) -> bool:
         """Whether it changes nothing, so that it may be asked twice."""
-        return self.method == "GET" or (self.method == "POST" and self.tag in ("recommend", "look-ups"))
+        return self.method == "GET" or (self.method == "POST" and self.tag in ("recommend", "look-ups", "map"))
 
 
 def operations(document: Schema) -> list[Operation]:
@@ -98,7 +100,7 @@ def _operation(document: Schema, path: str, method: str, about: Schema) -> Opera
     schemas, content = document["components"]["schemas"], about["responses"]["200"]["content"]
     body = about.get("requestBody", {}).get("content", {}).get(JSON, {}).get("schema")
     answer = content.get(JSON, {}).get("schema", {})
-    vectors = OCTETS in content
+    vectors, raw = OCTETS in content and JSON in content, [*content] == [OCTETS]
     name = NAMES.get(about["operationId"]) or _name(path)
     arguments = [_parameter(one) for one in about["parameters"] if one["in"] in ("path", "query")]
     if body is not None:
@@ -115,7 +117,8 @@ def _operation(document: Schema, path: str, method: str, about: Schema) -> Opera
         body=None if body is None else _target(body),
         answer=_target(answer) if "$ref" in answer else None,
         vectors=vectors,
-        text=JSON not in content,
+        raw=raw,
+        text=JSON not in content and not raw,
     )
 
 
@@ -321,9 +324,14 @@ def methods(document: Schema) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _plain_type(one: Operation) -> str:
+    return "ArrayBuffer" if one.raw else "string" if one.text else "Record<string, unknown>"
+
+
 def _constant(one: Operation) -> list[str]:
     answer = f"types.{one.answer}" if one.answer and not one.vectors else "None"
-    extra = "".join([", vectors=True" if one.vectors else "", ", text=True" if one.text else ""])
+    kinds = {"vectors": one.vectors, "raw": one.raw, "text": one.text}
+    extra = "".join(f", {name}=True" for name, is_so in kinds.items() if is_so)
     asks = one.asks or one.method == "DELETE"
     return [
         f'{one.name.upper()} = Operation("{one.name}", "{one.method}", "{one.path}", {answer}, '
@@ -335,9 +343,8 @@ def _method(one: Operation, waits: bool) -> list[str]:
     positional = [argument for argument in one.arguments if argument.required or argument.name == FIRST.get(one.name)]
     named = [argument for argument in one.arguments if argument not in positional]
     parts = ["self", *map(_signature, positional), "*", *map(_signature, named), "timeout: float | None = None"]
-    answer = (
-        "Vectors" if one.vectors else f"types.{one.answer}" if one.answer else "str" if one.text else "dict[str, Any]"
-    )
+    other = "bytes" if one.raw else "str" if one.text else "dict[str, Any]"
+    answer = "Vectors" if one.vectors else f"types.{one.answer}" if one.answer else other
     text = f"{one.summary}: `{one.method} {one.path}`."
     told = [f"`{argument.name}`: {argument.text}." for argument in one.arguments if argument.place == "query"]
     path = "".join(f"{argument.name}, " for argument in one.arguments if argument.place == "path")
@@ -384,7 +391,7 @@ def typescript(document: Schema, baseline: Mapping[str, list[str]]) -> str:
             f'    path: "{one.path}";',
         ]
         lines += [f"    parameters: {_ts_parameters(one)};", f"    body: {one.body or 'undefined'};"]
-        lines += [f"    answer: {one.answer or ('string' if one.text else 'Record<string, unknown>')};", "  };"]
+        lines += [f"    answer: {one.answer or _plain_type(one)};", "  };"]
     return "\n".join([*lines, "}"]) + "\n"
 
 

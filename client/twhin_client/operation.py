@@ -36,7 +36,7 @@ class Operation:
     again where it is not known whether it arrived.
     """
 
-    __slots__ = ("answer", "asks", "decoder", "head", "method", "name", "repeats", "text", "vectors", "tail")
+    __slots__ = ("answer", "asks", "decoder", "head", "method", "name", "raw", "repeats", "text", "vectors", "tail")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Operation:
         asks: bool,
         repeats: bool,
         vectors: bool = False,
+        raw: bool = False,
         text: bool = False,
     ) -> None:
         self.name = name
@@ -58,6 +59,7 @@ class Operation:
         self.asks = asks
         self.repeats = repeats
         self.vectors = vectors
+        self.raw = raw
         self.text = text
         self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(answer or dict[str, Any])
 
@@ -114,6 +116,8 @@ def answer_of(request: Request, status: int, headers: Mapping[str, str], content
     operation = request.operation
     if status >= 400:
         raise problem_of(status, headers, content)
+    if operation.raw:
+        return content
     if operation.text:
         return content.decode("utf-8", errors="replace")
     if operation.vectors:

@@ -19,6 +19,11 @@ CODEBOOK = Operation("codebook", "GET", "/v1/codebooks/{type}", types.CodebookAn
 ENTITIES = Operation("entities", "GET", "/v1/entities/{type}", types.EntitiesAnswer, asks=True, repeats=True)
 SIMILAR = Operation("similar", "POST", "/v1/similar", types.SimilarAnswer, asks=True, repeats=True)
 SCORE = Operation("score", "POST", "/v1/score", types.ScoreAnswer, asks=True, repeats=True)
+MAP = Operation("map", "GET", "/v1/map", types.MapAnswer, asks=True, repeats=True)
+MAP_PLACES = Operation("map_places", "GET", "/v1/map/{type}", None, asks=True, repeats=True, raw=True)
+MAP_ENTITIES = Operation("map_entities", "POST", "/v1/map:entities", types.PlacesAnswer, asks=True, repeats=True)
+SEARCH = Operation("search", "GET", "/v1/search", types.SearchAnswer, asks=True, repeats=True)
+MANIFESTS = Operation("manifests", "GET", "/v1/manifests", types.ManifestsAnswer, asks=True, repeats=True)
 ENGAGEMENTS = Operation("engagements", "POST", "/v1/engagements", types.EngagementsAnswer, asks=False, repeats=True)
 DELETE_ENGAGEMENTS = Operation(
     "delete_engagements", "DELETE", "/v1/users/{id}/engagements", types.ForgottenAnswer, asks=False, repeats=True
@@ -341,6 +346,67 @@ class SyncOperations:
         answer: types.ScoreAnswer = self._call(
             SCORE, (), None, types.ScoreBody(pairs=pairs, relation=relation, space=space), timeout
         )
+        return answer
+
+    def map(
+        self, *, version: str | None = None, space: str | None = None, timeout: float | None = None
+    ) -> types.MapAnswer:
+        """What the map of all entities has: types and clusters: `GET /v1/map`. `version`: an older version that
+        is still kept. `space`: the embedding space; the version's first one by default.
+        """
+        answer: types.MapAnswer = self._call(MAP, (), {"version": version, "space": space}, None, timeout)
+        return answer
+
+    def map_places(
+        self, type: str | int, *, version: str | None = None, space: str | None = None, timeout: float | None = None
+    ) -> bytes:
+        """Places and clusters of all entities of a type, as bytes: `GET /v1/map/{type}`. `version`: an older
+        version that is still kept. `space`: the embedding space; the version's first one by default.
+        """
+        answer: bytes = self._call(MAP_PLACES, (type,), {"version": version, "space": space}, None, timeout)
+        return answer
+
+    def map_entities(
+        self,
+        type: str,
+        *,
+        ids: Iterable[str | int] | None = None,
+        rows: Iterable[int] | None = None,
+        version: str | None = None,
+        space: str | None = None,
+        timeout: float | None = None,
+    ) -> types.PlacesAnswer:
+        """Ids, places and clusters of entities by id or by row: `POST /v1/map:entities`."""
+        answer: types.PlacesAnswer = self._call(
+            MAP_ENTITIES,
+            (),
+            None,
+            types.PlacesBody(type=type, ids=ids, rows=rows, version=version, space=space),
+            timeout,
+        )
+        return answer
+
+    def search(
+        self,
+        *,
+        q: str | None = None,
+        type: str | None = None,
+        k: int | None = None,
+        space: str | None = None,
+        timeout: float | None = None,
+    ) -> types.SearchAnswer:
+        """Entities whose id begins with a text, or whose label has it: `GET /v1/search`. `q`: the beginning of
+        an id, or a part of a label; popular entities without it. `type`: one entity type; all by default.
+        `k`: how many of each type. `space`: the embedding space; the version's first one by default.
+        """
+        answer: types.SearchAnswer = self._call(
+            SEARCH, (), {"q": q, "type": type, "k": k, "space": space}, None, timeout
+        )
+        return answer
+
+    def manifests(self, *, timeout: float | None = None) -> types.ManifestsAnswer:
+        """The versions on disk and what each was measured to do: `GET /v1/manifests`."""
+        answer: types.ManifestsAnswer = self._call(MANIFESTS, (), None, None, timeout)
         return answer
 
     def engagements(
@@ -714,6 +780,67 @@ class AsyncOperations:
         answer: types.ScoreAnswer = await self._call(
             SCORE, (), None, types.ScoreBody(pairs=pairs, relation=relation, space=space), timeout
         )
+        return answer
+
+    async def map(
+        self, *, version: str | None = None, space: str | None = None, timeout: float | None = None
+    ) -> types.MapAnswer:
+        """What the map of all entities has: types and clusters: `GET /v1/map`. `version`: an older version that
+        is still kept. `space`: the embedding space; the version's first one by default.
+        """
+        answer: types.MapAnswer = await self._call(MAP, (), {"version": version, "space": space}, None, timeout)
+        return answer
+
+    async def map_places(
+        self, type: str | int, *, version: str | None = None, space: str | None = None, timeout: float | None = None
+    ) -> bytes:
+        """Places and clusters of all entities of a type, as bytes: `GET /v1/map/{type}`. `version`: an older
+        version that is still kept. `space`: the embedding space; the version's first one by default.
+        """
+        answer: bytes = await self._call(MAP_PLACES, (type,), {"version": version, "space": space}, None, timeout)
+        return answer
+
+    async def map_entities(
+        self,
+        type: str,
+        *,
+        ids: Iterable[str | int] | None = None,
+        rows: Iterable[int] | None = None,
+        version: str | None = None,
+        space: str | None = None,
+        timeout: float | None = None,
+    ) -> types.PlacesAnswer:
+        """Ids, places and clusters of entities by id or by row: `POST /v1/map:entities`."""
+        answer: types.PlacesAnswer = await self._call(
+            MAP_ENTITIES,
+            (),
+            None,
+            types.PlacesBody(type=type, ids=ids, rows=rows, version=version, space=space),
+            timeout,
+        )
+        return answer
+
+    async def search(
+        self,
+        *,
+        q: str | None = None,
+        type: str | None = None,
+        k: int | None = None,
+        space: str | None = None,
+        timeout: float | None = None,
+    ) -> types.SearchAnswer:
+        """Entities whose id begins with a text, or whose label has it: `GET /v1/search`. `q`: the beginning of
+        an id, or a part of a label; popular entities without it. `type`: one entity type; all by default.
+        `k`: how many of each type. `space`: the embedding space; the version's first one by default.
+        """
+        answer: types.SearchAnswer = await self._call(
+            SEARCH, (), {"q": q, "type": type, "k": k, "space": space}, None, timeout
+        )
+        return answer
+
+    async def manifests(self, *, timeout: float | None = None) -> types.ManifestsAnswer:
+        """The versions on disk and what each was measured to do: `GET /v1/manifests`."""
+        answer: types.ManifestsAnswer = await self._call(MANIFESTS, (), None, None, timeout)
         return answer
 
     async def engagements(

@@ -96,7 +96,13 @@ class Shared:
 
     def kind(self, request: Request) -> dict[str, str]:
         """The headers that depend on the operation."""
-        accept = OCTETS_TYPE if request.operation.vectors else "*/*" if request.operation.text else JSON_TYPE
+        accept = (
+            OCTETS_TYPE
+            if request.operation.vectors or request.operation.raw
+            else "*/*"
+            if request.operation.text
+            else JSON_TYPE
+        )
         return {"accept": accept} if request.content is None else {"accept": accept, "content-type": JSON_TYPE}
 
     def attempts(self, request: Request, timeout: float | None, now: float) -> Attempts:

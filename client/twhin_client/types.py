@@ -30,9 +30,18 @@ __all__ = [
     "Interest",
     "InterestsAnswer",
     "ItemError",
+    "ManifestItem",
+    "ManifestsAnswer",
+    "MapAnswer",
+    "MapCluster",
+    "MapType",
+    "Match",
     "Mode",
     "Neighbour",
     "Pair",
+    "PlacedEntity",
+    "PlacesAnswer",
+    "PlacesBody",
     "ProblemDocument",
     "PublishedVersion",
     "Reason",
@@ -41,6 +50,7 @@ __all__ = [
     "ScoreAnswer",
     "ScoreBody",
     "ScoreItem",
+    "SearchAnswer",
     "SimilarAnswer",
     "SimilarBody",
     "VectorItem",
@@ -423,6 +433,112 @@ class ScoreAnswer(msgspec.Struct, kw_only=True, frozen=True):
     relation: str
     space: str
     items: list[ScoreItem]
+    version: str
+    request_id: str
+
+
+class MapType(msgspec.Struct, kw_only=True, frozen=True):
+    """One entity type of the map. `clusters` says what an entity's cluster is: its own, its heaviest interest,
+    or unknown.
+    """
+
+    type: str
+    count: int
+    clusters: str
+
+
+class MapCluster(msgspec.Struct, kw_only=True, frozen=True):
+    """One cluster: its members, and the entity at its centre."""
+
+    cluster: int
+    size: int
+    medoid: Example
+
+
+class MapAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """What the map has: `/v1/map/{type}` has the places of each type. `types` is empty without a map."""
+
+    space: str
+    types: list[MapType]
+    clusters: list[MapCluster]
+    version: str
+    request_id: str
+
+
+class PlacesBody(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Entities of one type by `ids`, by `rows` (their positions in `/v1/map/{type}` of the same version), or
+    both.
+    """
+
+    type: str
+    ids: Iterable[str | int] | None = None
+    rows: Iterable[int] | None = None
+    version: str | None = None
+    space: str | None = None
+
+
+class PlacedEntity(msgspec.Struct, kw_only=True, frozen=True):
+    """One entity: its row, its place on the map where there is one, its edges that come in under the default
+    relation of its type. `id` alone for an unknown one.
+    """
+
+    id: str | None
+    status: str
+    row: int | None = None
+    label: str | None = None
+    x: float | None = None
+    y: float | None = None
+    cluster: int | None = None
+    in_degree: int | None = None
+
+
+class PlacesAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """One item for each id, then for each row, in the order asked."""
+
+    type: str
+    space: str
+    items: list[PlacedEntity]
+    version: str
+    request_id: str
+
+
+class Match(msgspec.Struct, kw_only=True, frozen=True):
+    """An entity whose id begins with what was asked, or whose label has it."""
+
+    type: str
+    id: str
+    label: str | None = None
+
+
+class SearchAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """At most `k` entities of each type: those whose id begins with `q`, then those with `q` in their label."""
+
+    space: str
+    matches: list[Match]
+    version: str
+    request_id: str
+
+
+class ManifestItem(msgspec.Struct, kw_only=True, frozen=True):
+    """One version on disk, from its manifest; `fault` alone where that cannot be read."""
+
+    version: str
+    serving: bool
+    published: bool
+    refused: str | None = None
+    fault: str | None = None
+    created: str | None = None
+    parent: str | None = None
+    size_bytes: int | None = None
+    code_revision: str | None = None
+    evaluation: dict[str, Any] | None = None
+    spaces: dict[str, Any] | None = None
+
+
+class ManifestsAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """The versions on disk, newest first, at most fifty; what each was measured to do."""
+
+    versions: list[ManifestItem]
     version: str
     request_id: str
 

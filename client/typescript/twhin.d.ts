@@ -323,6 +323,96 @@ export interface ScoreAnswer {
   request_id: string;
 }
 
+/** One entity type of the map. `clusters` says what an entity's cluster is: its own, its heaviest interest, or unknown. */
+export interface MapType {
+  type: string;
+  count: number;
+  clusters: "heaviest_interest" | "own" | "unknown" | (string & {});
+}
+
+/** One cluster: its members, and the entity at its centre. */
+export interface MapCluster {
+  cluster: number;
+  size: number;
+  medoid: Example;
+}
+
+/** What the map has: `/v1/map/{type}` has the places of each type. `types` is empty without a map. */
+export interface MapAnswer {
+  space: string;
+  types: Array<MapType>;
+  clusters: Array<MapCluster>;
+  version: string;
+  request_id: string;
+}
+
+/** Entities of one type by `ids`, by `rows` (their positions in `/v1/map/{type}` of the same version), or both. */
+export interface PlacesBody {
+  type: string;
+  ids?: Array<string | number>;
+  rows?: Array<number>;
+  version?: string | null;
+  space?: string | null;
+}
+
+/** One entity: its row, its place on the map where there is one, its edges that come in under the default relation of its type. `id` alone for an unknown one. */
+export interface PlacedEntity {
+  id: string | null;
+  status: "found" | "not_found" | (string & {});
+  row?: number | null;
+  label?: string | null;
+  x?: number | null;
+  y?: number | null;
+  cluster?: number | null;
+  in_degree?: number | null;
+}
+
+/** One item for each id, then for each row, in the order asked. */
+export interface PlacesAnswer {
+  type: string;
+  space: string;
+  items: Array<PlacedEntity>;
+  version: string;
+  request_id: string;
+}
+
+/** An entity whose id begins with what was asked, or whose label has it. */
+export interface Match {
+  type: string;
+  id: string;
+  label?: string | null;
+}
+
+/** At most `k` entities of each type: those whose id begins with `q`, then those with `q` in their label. */
+export interface SearchAnswer {
+  space: string;
+  matches: Array<Match>;
+  version: string;
+  request_id: string;
+}
+
+/** One version on disk, from its manifest; `fault` alone where that cannot be read. */
+export interface ManifestItem {
+  version: string;
+  serving: boolean;
+  published: boolean;
+  refused?: string | null;
+  fault?: string | null;
+  created?: string | null;
+  parent?: string | null;
+  size_bytes?: number | null;
+  code_revision?: string | null;
+  evaluation?: unknown | null;
+  spaces?: unknown | null;
+}
+
+/** The versions on disk, newest first, at most fifty; what each was measured to do. */
+export interface ManifestsAnswer {
+  versions: Array<ManifestItem>;
+  version: string;
+  request_id: string;
+}
+
 /** One thing a user did. `add` makes an edge (follow, like, …), `remove` undoes it (unfollow); `block` hides the target from the user's candidates. The same `id` of the same user counts once, so retries are safe. What cannot be stored is told of each event by itself. */
 export interface EngagementEvent {
   user: string | number;
@@ -516,6 +606,46 @@ export interface Operations {
     parameters: {};
     body: ScoreBody;
     answer: ScoreAnswer;
+  };
+  /** What the map of all entities has: types and clusters */
+  map: {
+    method: "GET";
+    path: "/v1/map";
+    parameters: { version?: string; space?: string };
+    body: undefined;
+    answer: MapAnswer;
+  };
+  /** Places and clusters of all entities of a type, as bytes */
+  map_places: {
+    method: "GET";
+    path: "/v1/map/{type}";
+    parameters: { type: string; version?: string; space?: string };
+    body: undefined;
+    answer: ArrayBuffer;
+  };
+  /** Ids, places and clusters of entities by id or by row */
+  map_entities: {
+    method: "POST";
+    path: "/v1/map:entities";
+    parameters: {};
+    body: PlacesBody;
+    answer: PlacesAnswer;
+  };
+  /** Entities whose id begins with a text, or whose label has it */
+  search: {
+    method: "GET";
+    path: "/v1/search";
+    parameters: { q?: string; type?: string; k?: number; space?: string };
+    body: undefined;
+    answer: SearchAnswer;
+  };
+  /** The versions on disk and what each was measured to do */
+  manifests: {
+    method: "GET";
+    path: "/v1/manifests";
+    parameters: {};
+    body: undefined;
+    answer: ManifestsAnswer;
   };
   /** Store what users did; durable when answered */
   engagements: {

@@ -104,6 +104,11 @@ def test_awkward_ids_stand_in_a_path(client: Client, tag: str) -> None:
     np.testing.assert_array_equal(client.embedding("hashtag", tag).values, client.embeddings("hashtag", [tag]).values)
 
 
+def test_the_map_comes_as_bytes_and_its_entities_as_types(client: Client) -> None:
+    assert len(client.map_places("user")) == 8 * N_USERS
+    assert client.map_entities("user", ids=[USERS[5]]).items[0].row == 5
+
+
 def test_ids_are_listed_page_by_page_each_once_and_in_order(client: Client) -> None:
     assert list(client.ids("user")) == USERS
     pages, cursor = [], None

@@ -41,6 +41,8 @@ JUDGE_USERS = 1000
 # Newcomers are alike: fewer of them teach and judge.
 NEW_LEARN_USERS, NEW_JUDGE_USERS = 6000, 500
 NEW_KNOWN = (1, 3, 5, 10)
+# Up to so many users, more teachers still teach much more.
+FEW_USERS = 4000
 # With fewer users half of them would judge by chance.
 FEWEST_USERS = 10
 # Of graphs with hundreds of relations those with the most validation edges are learnt.
@@ -73,7 +75,8 @@ def assess_relation(
     """Learn weights, measure strategies and baselines, choose `auto`; or in a sentence why that cannot be.
 
     One half of the users with validation edges teaches the weights, the other half judges the strategies. Then both
-    halves again, as newcomers: known by a few engagements alone, every other one by their followers too.
+    halves again, as newcomers: known by a few engagements alone, every other one by their followers too. Of FEW_USERS
+    no half may be lost to judging: what is shipped is learnt again from all of them, as it was judged.
     """
     space = recommender.bundle.space()
     if not len(graph.relation(relation).valid):
@@ -89,11 +92,8 @@ def assess_relation(
     of = "" if default else f" of {relation}"
     teachers, judges = _halves(everyone, rng)
     bench = _Bench(recommender, judges, rng)
-    shipped = default_strategies(space.entry.clusters.modes)
     with progress.stage(f"Learning strategies{of}", 2 * LEARNING_STEPS, "steps") as bar:
-        learnt = with_learnt(shipped, *_learn_for_users(recommender, teachers, rng, bar))
-        newcomer = _learn_for_newcomers(recommender, teachers, rng, bar)
-    strategies = learnt if newcomer is None else {**learnt, "newcomer": newcomer}
+        strategies = _learnt(recommender, teachers, rng, bar)
     with progress.stage(f"Measuring strategies{of}", 2 * len(strategies), "measurements") as bar:
         rows, newcomer_rows = bench.users(strategies, bar), bench.newcomers(strategies, bar)
     references = bench.baselines(progress, of)
@@ -105,8 +105,21 @@ def assess_relation(
         newcomers={row.name: kept(row) for row in newcomer_rows},
     )
     auto_newcomer = max(newcomer_rows, key=judged).name if newcomer_rows else None
+    if len(everyone.users) <= FEW_USERS:
+        with progress.stage(f"Learning from all users{of}", 2 * LEARNING_STEPS, "steps") as bar:
+            strategies |= _learnt(recommender, everyone, rng, bar)
     gate = popularity_gate(auto, gate_floor, "" if default else f"{relation}: ")
     return Assessment(measured, (gate,), strategies, auto.name, auto_newcomer)
+
+
+def _learnt(
+    recommender: Recommender, teachers: FollowTask, rng: np.random.Generator, bar: Stage
+) -> dict[str, Strategy]:
+    """The strategies of a build, and those that the teachers teach."""
+    shipped = default_strategies(recommender.bundle.space().entry.clusters.modes)
+    learnt = with_learnt(shipped, *_learn_for_users(recommender, teachers, rng, bar))
+    newcomer = _learn_for_newcomers(recommender, teachers, rng, bar)
+    return learnt if newcomer is None else {**learnt, "newcomer": newcomer}
 
 
 def _learn_for_users(

@@ -19,7 +19,8 @@ POOL = 300
 HIDDEN = 16
 # Candidates of a pool that teach what is wrong.
 NEGATIVES = 100
-L2 = 1e-4
+# Spread over the pools that teach: a few hundred pools are fitted too closely by what thousands need.
+L2 = 3.5
 # More passes fit the teachers, not the judges.
 PASSES = 60
 Rows = Integer[npt.NDArray[np.integer], " _"]
@@ -47,8 +48,11 @@ def _thinned(pool: Rows, relevant: Rows, rng: np.random.Generator) -> Rows:
     return kept
 
 
-def fit_network(examples: Examples, rng: np.random.Generator, *, hidden: int = HIDDEN, l2: float = L2) -> Rescoring:
-    """Minimise the ranking loss of a network of one hidden layer of `hidden` units by L-BFGS."""
+def fit_network(examples: Examples, rng: np.random.Generator, *, hidden: int = HIDDEN) -> Rescoring:
+    """Minimise the ranking loss of a network of one hidden layer of `hidden` units by L-BFGS, with L2 over the number
+    of pools as weight decay.
+    """
+    l2 = L2 / (len(examples.starts) - 1)
     mean, deviation = examples.features.mean(axis=0), examples.features.std(axis=0)
     scale = np.where(deviation > 1e-6, 1.0 / np.maximum(deviation, 1e-6), 0.0).astype(np.float32)
     x = (examples.features - mean) * scale

@@ -30,6 +30,8 @@ from index.builder.queries import QueryMaker
 from index.builder.smoothing import Smoothing, smooth
 
 POPULAR = 10_000
+# Share of the users with edges who may go without interests before the types that they touch are clustered too.
+MOST_WITHOUT_MODES = 0.1
 # Edges whose reverse is looked for: a share of a tenth is then known to within .013.
 RETURNED_SAMPLE = 2000
 BLOCK_ROWS = 1 << 16
@@ -168,7 +170,7 @@ class SpaceStage:
 
     def clusters(self) -> Clustering:
         """The one k-means and its medoids."""
-        types = self.config.clusters.types or (self.default.candidate_type,)
+        types = self.config.clusters.types or self._default_types()
         require_known("clusters.types", types, self.run.vectors)
         clustering = cluster(self.run.vectors, types, self.config.clusters, self.config.seed, self.device)
         self.writer.array(self.layout.clusters("centroids"), clustering.centroids)
@@ -210,11 +212,21 @@ class SpaceStage:
             users_without_modes=int((self._users_with_edges() & ~with_modes).sum()),
         )
 
-    def _users_with_edges(self) -> Bool[npt.NDArray[np.bool_], " users"]:
-        """Who has a training edge of any relation from the default user type."""
+    def _default_types(self) -> tuple[str, ...]:
+        """The default candidate type; where many users touch other types alone, all that users touch."""
+        own = self.default.candidate_type
+        engaged = self._users_with_edges()
+        alone = engaged & ~self._users_with_edges(own)
+        if alone.sum() <= MOST_WITHOUT_MODES * engaged.sum():
+            return (own,)
+        touched = {one.target for one in self.run.graph.relations if one.source == self.default.user_type}
+        return (own, *sorted(touched - {own}))
+
+    def _users_with_edges(self, target: str | None = None) -> Bool[npt.NDArray[np.bool_], " users"]:
+        """Who has a training edge of any relation from the default user type, or of any that leads to `target`."""
         engaged = np.zeros(self.counts[self.default.user_type], dtype=np.bool_)
         for position, relation in enumerate(self.run.graph.relations):
-            if relation.source == self.default.user_type:
+            if relation.source == self.default.user_type and target in (None, relation.target):
                 engaged |= np.diff(map_array(self.writer.path(self.layout.edges(position, "targets")[0]))) > 0
         return engaged
 

@@ -21,7 +21,8 @@ from evaluation.task import follow_task
 from graph.prepare import prepare
 from index.builder.config import parse_config as build_config
 from index.builder.version import build_version
-from recommend.types import AUTO
+from recommend.interests import interests_of
+from recommend.types import AUTO, NO_LIVE_EDGES
 from training.config import parse_config
 from training.train import train
 
@@ -51,8 +52,11 @@ def write_edges(path: Path, ends: npt.NDArray[np.int64]) -> None:
     path.write_text("src,dst\n" + "".join(f"{src},{dst}\n" for src, dst in np.random.default_rng(0).permutation(rows)))
 
 
-def write_world(directory: Path, extra: str) -> Path:
-    """Whoever shares an interest follows, half of them back, and listens to its artists; a few do not."""
+def write_world(directory: Path, extra: str, listeners: int = 0) -> Path:
+    """Whoever shares an interest follows, half of them back, and listens to its artists; a few do not.
+
+    The first `listeners` follow nobody.
+    """
     directory.mkdir()
     rng = np.random.default_rng(1)
     of_user, of_artist = rng.integers(0, INTERESTS, (USERS, 2)), rng.integers(0, INTERESTS, ARTISTS)
@@ -61,20 +65,20 @@ def write_world(directory: Path, extra: str) -> Path:
     for user in range(USERS):
         alike = np.flatnonzero((of_user == of_user[user, 0]).any(axis=1))
         chosen = np.append(rng.choice(alike, 10), rng.integers(0, USERS, 2))
-        follows += [(user, other) for other in chosen.tolist() if other != user]
+        follows += [(user, other) for other in chosen.tolist() if other != user and user >= listeners]
         liked = np.isin(of_artist, of_user[user]) + 0.02
         heard = rng.choice(ARTISTS, 15, replace=False, p=liked * fame**0.5 / (liked * fame**0.5).sum())
         listens += [(user, artist) for artist in heard.tolist()]
-    back = [(dst, src) for src, dst in follows if rng.random() < 0.5]
+    back = [(dst, src) for src, dst in follows if rng.random() < 0.5 and dst >= listeners]
     write_edges(directory / "follows.csv", np.array(follows + back))
     write_edges(directory / "listens.csv", np.array(listens))
     (directory / "graph.toml").write_text(GRAPH + extra)
     return directory / "graph.toml"
 
 
-def trained(root: Path, extra: str) -> Path:
+def trained(root: Path, extra: str, listeners: int = 0) -> Path:
     run = root / "run"
-    graph = prepare(write_world(root / "world", extra), run / "graph")
+    graph = prepare(write_world(root / "world", extra, listeners), run / "graph")
     train(graph, run, parse_config(dict(TRAINING), "the test"))
     return run
 
@@ -191,3 +195,22 @@ def test_a_relation_that_is_too_small_says_so(tmp_path: Path) -> None:
     assert bonus(manifest, "follows") == FOLLOWERS_BONUS
     assert manifest.spaces["default"].fallback == "it has no validation edges"
     assert manifest.spaces["default"].relation_strategies["listens"].fallback == "it has no validation edges"
+
+
+def test_users_who_only_listen_have_interests_in_what_they_listen_to(tmp_path: Path) -> None:
+    run = trained(tmp_path, "", listeners=100)
+    recommender = open_recommender(built(run, "pooled", "follows", quick=True))
+    space = recommender.bundle.space()
+    assert space.entry.clusters.types == ("user", "artist")
+    assert space.entry.clusters.users_without_modes == 0
+    listens = space.relation("listens")
+    for listener in range(5):
+        interests = interests_of(space, space.relation("follows"), listener, NO_LIVE_EDGES, 3)
+        examples = [example for interest in interests for example in interest.examples]
+        assert examples
+        assert {kind for kind, _ in examples} == {"artist"}
+        assert {row for _, row in examples} <= set(listens.targets.row(listener).tolist())
+
+
+def test_where_nearly_everybody_follows_the_followed_alone_are_clustered(for_following: Path) -> None:
+    assert read_manifest(for_following).spaces["default"].clusters.types == ("user",)

@@ -18,7 +18,8 @@ from twhin_client.problems import (
     VersionNotFound,
 )
 
-FORMAT_VERSION = 1
+# What is read here is the same in both.
+READ_VERSIONS = (1, 2)
 MANIFEST = "manifest.json"
 VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
 _SUM = re.compile(r"([0-9a-f]{64})  ([^/]+)/manifest\.json", re.ASCII)
@@ -118,7 +119,7 @@ def current(bundles: Path) -> str | None:
 def read_manifest(path: Path) -> Manifest:
     """The manifest of the version at `path`, as it was published if it ever was.
 
-    Raises BundleFormatUnsupported for another format than 1, BundleInvalid for what is none, BundleAltered for one that
+    Raises BundleFormatUnsupported for a newer format, BundleInvalid for what is none, BundleAltered for one that
     is not as it was published.
     """
     content = (path / MANIFEST).read_bytes()
@@ -130,9 +131,9 @@ def read_manifest(path: Path) -> Manifest:
         )
     try:
         stamp = msgspec.json.decode(content, type=_Stamp).format_version
-        if stamp != FORMAT_VERSION:
+        if stamp not in READ_VERSIONS:
             raise BundleFormatUnsupported(
-                f"{where} is bundle format {stamp}; this twhin-client reads {FORMAT_VERSION}: install another release"
+                f"{where} is bundle format {stamp}; this twhin-client reads up to {READ_VERSIONS[-1]}: install another"
             )
         manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import twhin_client
+from bundle import manifest as product
 from bundle.reader import open_bundle
 from bundle.space import Bundle
 from bundle.versions import publish
@@ -15,6 +16,7 @@ from service.api.lookups import etag_of
 from tests.support.service_bundle import tag_ids, user_ids, write_toy_bundle
 from twhin_client import Client, Version
 from twhin_client.ids import MANY
+from twhin_client.manifest import READ_VERSIONS
 from twhin_client.problems import (
     BundleAltered,
     BundleFormatUnsupported,
@@ -167,10 +169,14 @@ def test_a_newer_release_s_statements_are_passed_over(tmp_path: Path) -> None:
     assert twhin_client.open(path).entities("user").ids.externals() == user_ids()
 
 
+def test_every_format_that_the_product_reads_is_read() -> None:
+    assert READ_VERSIONS == product.READ_VERSIONS
+
+
 def test_another_format_is_refused_by_name(tmp_path: Path) -> None:
     path = write_toy_bundle(tmp_path, "v1")
-    (path / "manifest.json").write_text(json.dumps({"format_version": 2, "all": "else is different"}))
-    with pytest.raises(BundleFormatUnsupported, match="format 2"):
+    (path / "manifest.json").write_text(json.dumps({"format_version": 3, "all": "else is different"}))
+    with pytest.raises(BundleFormatUnsupported, match="format 3"):
         twhin_client.open(path)
 
 

@@ -13,6 +13,7 @@ from bundle.errors import EdgeFileError, GraphFileError
 from bundle.ids import IdTable
 from bundle.prepared import Part, part_file
 from bundle.progress import Progress, Stage
+from graph.ahead import ahead
 from graph.dedupe import Deduplicator, EdgeKind, RowEdges
 from graph.npyfile import ArrayFiles
 from graph.reading import SpooledEdges
@@ -131,8 +132,8 @@ class Assembler:
         return drops
 
     def _rows(self, entry: Entry, spooled: SpooledEdges) -> Iterator[RowEdges]:
-        sources = spooled.src.rows(self.tables[entry.spec.source])
-        targets = spooled.dst.rows(self.tables[entry.spec.target])
+        sources = ahead(spooled.src.rows(self.tables[entry.spec.source]))
+        targets = ahead(spooled.dst.rows(self.tables[entry.spec.target]))
         if spooled.relation is None:
             for src, dst in zip(sources, targets, strict=True):
                 yield RowEdges(src, dst, np.zeros(len(src), dtype=np.int32))
@@ -161,7 +162,7 @@ class Assembler:
 
     def _write_all(self, entry: Entry, kept: _KeptEdges, parts: Parts | None, stage: Stage) -> None:
         start = 0
-        for batch in kept.batches():
+        for batch in ahead(kept.batches()):
             count = len(batch.edges)
             if parts is None:
                 self._write(entry, "edges", batch)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bundle.progress import Progress
+from graph.ahead import ahead
 from graph.edge_reader import EdgeBatch, EdgeReader
 from graph.idspace import IdSpace, StringSpace, id_space
 from graph.schema import GraphFile, RelationSpec
@@ -49,7 +50,7 @@ def read_inputs(graph: GraphFile, inputs: list[EdgeInput], directory: Path, prog
         with progress.stage(f"reading {label}", edge_input.size, "B") as stage:
             if edge_input.repeats:
                 stage.note(f"further names of the same files left out: {len(edge_input.repeats)}")
-            for batch in reader.batches(edge_input.paths, stage):
+            for batch in ahead(reader.batches(edge_input.paths, stage)):
                 _set_aside(batch, spec, spooled, reading)
         reading.spooled.append(spooled)
     return reading

@@ -15,7 +15,14 @@ class Preset(StrEnum):
 SETTINGS: Mapping[Preset, Mapping[str, object]] = MappingProxyType(
     {
         Preset.knowledge_graph: MappingProxyType(
-            {"epochs": 10, "learning_rate": 0.05, "init_scale": 0.01, "negatives_uniform": 1000}
+            {
+                "epochs": 10,
+                "learning_rate": 0.05,
+                "init_scale": 0.01,
+                "chunk": 256,
+                "negatives_uniform": 1000,
+                "negatives_in_batch": 0,
+            }
         )
     }
 )

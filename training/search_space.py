@@ -16,7 +16,7 @@ SPACE: Mapping[str, tuple[object, ...]] = MappingProxyType(
         "dim": (64, 128, 256),
         "loss": ("softmax", "logistic"),
         "inverse_relations": (True, False),
-        "chunk": (64, 128, 256),
+        "chunk": (64, 128, 256, 512),
         "negatives_in_batch": (0, 64),
         "negatives_uniform": (128, 256, 448, 1000, 2000),
         "negatives_prevalence": (0, 64, 256),

@@ -141,6 +141,7 @@ def test_what_cannot_be_searched_is_refused_before_the_graph_is_read(graph: Path
 
 def test_a_graph_without_validation_edges_is_told_what_to_add(graph: Path, tmp_path: Path) -> None:
     graph.write_text(GRAPH)
+    (tmp_path / "follows.csv").write_text("src,dst\n1,2\n2,3\n")
     with pytest.raises(UsageError, match=r"Add a \[split\]"):
         invoked(tune, graph, "--dir", tmp_path / "t")
 

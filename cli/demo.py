@@ -94,4 +94,4 @@ def _invite(bundles: Path, port: int) -> None:
     line(f"  curl -s '{url}/recommend/{user}?k=10'")
     line(f'  curl -s {url}/recommend {json_header} -d \'{{"user": "{user}", "k": 5, "explain": true}}\'')
     line(f"  curl -s {url}/v1/embeddings/{default.user_type}/{user}")
-    line(f"\nOpen:\n\n  {url}/ui?user={user}  look around\n  {url}/docs  the API\n\nCtrl-C stops it.\n")
+    line(f"\nOpen:\n\n  {url}/?view=map&user={user}  the studio\n  {url}/docs  the API\n\nCtrl-C stops it.\n")

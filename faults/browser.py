@@ -50,7 +50,7 @@ READS = (
     "fetch(service + '/recommend', {method: 'POST', body: JSON.stringify({user: victim}),"
     " headers: {'content-type': 'application/json'}}).then(answer => answer.text())",
     "request('GET', recommend)",
-    "frame(service + '/ui')",
+    "frame(service + '/')",
     "frame(service + recommend)",
     "script(service + recommend)",
 )
@@ -183,7 +183,7 @@ def _under_a_foreign_name(page: Page, service: ServiceProcess) -> Outcome:
     """A name that was made to lead to the service: its pages are the service's own, but for the name."""
     foreign = f"http://evil.example:{service.port}"
     answered = tried = 0
-    for path in ("/", "/ui", "/docs", "/openapi.json", "/v1/info", "/metrics", f"/recommend/{VICTIM}"):
+    for path in ("/", "/studio/app.js", "/docs", "/openapi.json", "/v1/info", "/metrics", f"/recommend/{VICTIM}"):
         page.open(foreign + path)
         answered += "TWHIN_HOSTS" not in page.evaluate("document.body.innerText")
         tried += 1

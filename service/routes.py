@@ -414,7 +414,8 @@ OPERATION = (
 
 ROUTES: tuple[Route, ...] = RECOMMEND + LOOKUPS + MAP + ENGAGEMENTS + OPERATION
 PAGES = (
-    Route("GET", "/", pages.root, "Leads to the explorer", "pages", scope="open"),
-    Route("GET", "/ui", pages.explorer, "The explorer of users, interests and neighbours", "pages", scope="open"),
+    Route("GET", "/", pages.studio, "The studio: the map, asking, versions, health", "pages", scope="open"),
+    Route("GET", "/studio/{file}", pages.asset, "A file of the studio", "pages", scope="open"),
+    Route("GET", "/ui", pages.explorer, "Leads to the studio", "pages", scope="open"),
     Route("GET", "/docs", pages.documents, "The API's document, to be read and tried", "pages", scope="open"),
 )

@@ -200,7 +200,8 @@ OPEN = [
     _open("versions", "GET /v1/versions"),
     _open("docs", "GET /docs"),
     _open("openapi", "GET /openapi.json"),
-    _open("ui", "GET /ui"),
+    _open("ui", "GET /ui?user=42"),
+    _open("studio-nothing", "GET /studio/nonsense"),
     _open("root", "GET /"),
     _open("unknown", "GET /nonsense"),
     _open("slash", "POST /recommend/", {"user": "101"}),
@@ -291,7 +292,7 @@ def _header(name: str, value: str) -> str:
 
 
 def _body(request: Request, content_type: str | None, content: bytes) -> str:
-    if request.target in ("/docs", "/openapi.json", "/ui") and content.strip():
+    if request.target in ("/docs", "/openapi.json", "/") and content.strip():
         return "a document\n"
     if content_type == OCTETS:
         return content.hex(" ", 4) + "\n"

@@ -35,7 +35,10 @@ from bundle.writer import BundleWriter
 from recommend.mixtures import mixture_of
 
 N_USERS, N_TAGS, DIM, CLUSTERS, PARTS, MODES, LENGTH = 400, 60, 16, 8, 4, 4, 120
-AWKWARD = ["1", "1,2", "2", "a/b", "..", "hello world", "ünïcødé", "100%", "?x=1", "\u202eabc", "tab\there"]
+AWKWARD = [
+    *["1", "1,2", "2", "a/b", "..", "hello world", "ünïcødé", "100%", "?x=1", "\u202eabc", "tab\there"],
+    *["<img src=x onerror=alert(1)>", "\u05d0\u05d1\u05d2 \u0627\u0644\u0639", "é" * 128],
+]
 STRATEGIES = {
     "centroids": Strategy(merge="proportional", mode_vector="centroid", modes=3, weights=QueryWeights(mode=1)),
     "medoids": Strategy(merge="proportional", mode_vector="medoid", modes=3, weights=QueryWeights(mode=1)),

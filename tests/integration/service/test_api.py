@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
@@ -14,6 +15,7 @@ import pytest
 from bundle.reader import open_bundle
 from tests.support.service_bundle import AWKWARD, DIM, N_USERS, PARTS, STRATEGIES, tag_ids, user_ids
 
+ROOT = Path(__file__).resolve().parents[3]
 USERS = user_ids()
 
 
@@ -191,17 +193,31 @@ def test_info_lists_limits_and_versions(client: httpx.Client) -> None:
     assert info["spaces"]["main"]["auto"] == "blend"
 
 
-def test_probes_docs_and_explorer(client: httpx.Client) -> None:
-    for path in ("/livez", "/readyz", "/startupz", "/docs", "/ui", "/openapi.json", "/metrics"):
+def test_probes_docs_and_studio(client: httpx.Client) -> None:
+    for path in ("/livez", "/readyz", "/startupz", "/docs", "/", "/openapi.json", "/metrics"):
         assert client.get(path).status_code == 200, path
 
 
 def test_the_pages_load_nothing_from_elsewhere(client: httpx.Client) -> None:
-    for path in ("/docs", "/ui"):
+    for path in ("/docs", "/"):
         page = client.get(path).text
         assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page), path
-    for file in re.findall(r"""(?:src|href)=["']([^"'#]+)["']""", client.get("/docs").text):
+    pages = client.get("/docs").text + client.get("/").text
+    for file in re.findall(r"""(?:src|href)=["'](?!data:)([^"'#]+)["']""", pages):
         assert client.get(file).status_code == 200, file
+
+
+def test_the_studio_is_compressed_and_sent_once(client: httpx.Client) -> None:
+    for file in ("app.js", "app.css"):
+        whole = client.get(f"/studio/{file}")
+        assert whole.headers["content-encoding"] == "gzip"
+        assert whole.content == (ROOT / "service" / "ui" / file).read_bytes()
+        plain = client.get(f"/studio/{file}", headers={"accept-encoding": "identity"})
+        assert plain.content == whole.content
+        again = client.get(f"/studio/{file}", headers={"if-none-match": whole.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+    for file in ("index.html", "build.json", "%2e%2e%2fpages.py", ""):
+        assert client.get(f"/studio/{file}").status_code == 404
 
 
 def test_metrics_count_routes_and_hold_no_ids(client: httpx.Client) -> None:

@@ -15,7 +15,7 @@ from tests.support.service_bundle import user_ids
 USERS = user_ids()
 Start = Callable[..., httpx.Client]
 EVENT = json.dumps({"events": [{"id": "foreign", "user": USERS[5], "target": USERS[9]}]})
-PATHS = ["/recommend/1", "/v1/info", "/", "/ui", "/docs", "/openapi.json", "/metrics", "/nowhere"]
+PATHS = ["/recommend/1", "/v1/info", "/", "/studio/app.js", "/ui", "/docs", "/openapi.json", "/metrics", "/nowhere"]
 JSON = {"content-type": "application/json"}
 FOREIGN_NAMES = ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.7"]
 
@@ -98,7 +98,7 @@ def test_an_allowed_origin_may_be_written_with_a_slash(start: Start) -> None:
 
 def test_pages_cannot_be_framed_and_run_no_script_but_their_own(start: Start) -> None:
     client = start()
-    for path in ("/ui", "/docs"):
+    for path in ("/", "/docs"):
         headers = client.get(path).headers
         assert (headers["x-frame-options"], headers["x-content-type-options"]) == ("DENY", "nosniff")
         policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
@@ -111,9 +111,12 @@ def test_pages_cannot_be_framed_and_run_no_script_but_their_own(start: Start) ->
 def test_the_service_under_a_prefix(start: Start) -> None:
     """A proxy publishes it under /twhin; it may leave the prefix in the path or take it away."""
     client = start(root_path="/twhin")
-    assert client.get("/").headers["location"] == client.get("/twhin/").headers["location"] == "/twhin/ui"
+    assert client.get("/ui?user=1").headers["location"] == "/twhin/?user=1"
+    assert client.get("/twhin/ui").headers["location"] == "/twhin/"
+    assert client.get("/").text == client.get("/twhin/").text
     for prefix in ("", "/twhin"):
         assert client.get(f"{prefix}/v1/info").status_code == 200
+        assert client.get(f"{prefix}/studio/app.css").status_code == 200
         assert client.get(f"{prefix}/openapi.json").json()["servers"] == [{"url": "/twhin"}]
         assert client.get(f"{prefix}/static-offline-docs/swagger-ui.css").status_code == 200
         assert '"/twhin/static-offline-docs/swagger-ui.css"' in client.get(f"{prefix}/docs").text

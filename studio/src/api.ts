@@ -1,0 +1,134 @@
+// The service's answers: their types, as far as the page reads them, and how they are asked for.
+export interface Entity { type: string; id: string; label?: string }
+export interface Relation { name: string; source: string; target: string; edges: number }
+export interface Strategy { merge: string; rescoring?: unknown }
+export interface SpaceInfo {
+  dim: number;
+  entities: Record<string, { id: string; count: number }>;
+  relations: Relation[];
+  default: { relation: string; user_type: string; candidate_type: string };
+  strategies: Record<string, Strategy>;
+  auto: string;
+  auto_newcomer: string | null;
+  clusters: number;
+  modes: number;
+}
+export interface Info {
+  version: string;
+  created: string;
+  service: { release: string; uptime_seconds: number; draining: boolean };
+  limits: Record<string, number>;
+  state: { kind?: string; healthy: boolean; reason?: string | null };
+  versions: { serving: string; published: string | null; refused: Record<string, string> };
+  self_test_recall: number;
+  spaces: Record<string, SpaceInfo>;
+}
+export interface Interest { cluster: number; weight: number; size: number; medoid: Entity; examples: Entity[] }
+export interface Interests { user: string; known: boolean; interests: Interest[]; degraded: string[] }
+export interface Reason { kind: string; share: number; because?: (Entity & { share: number })[]; count?: number; via?: string }
+export interface Candidate {
+  id: string;
+  score: number;
+  mode: number | null;
+  why?: { rank: number; score: number; source: string; reasons?: Reason[] };
+  label?: string;
+}
+export interface Mode { cluster: number; weight: number; medoid_type: string; medoid: string; candidates: number }
+export interface Answer {
+  version: string;
+  candidates: Candidate[];
+  strategy: string;
+  known: boolean;
+  fallback: string | null;
+  degraded: string[];
+  explain: { relation: string; candidate_type: string; weights: Record<string, number>; modes: Mode[]; excluded: number };
+}
+export interface Outline {
+  version: string;
+  space: string;
+  types: { type: string; count: number; clusters: string }[];
+  clusters: { cluster: number; size: number; medoid: Entity }[];
+}
+export interface Item {
+  id: string | null; status: string; label?: string; row?: number; x?: number; y?: number; cluster?: number; in_degree?: number;
+}
+export type Measures = Record<string, Record<string, number>>;
+export interface Index {
+  kind: string; depth: number; parameters: Record<string, unknown>; recall: Record<string, number>;
+  cpu_us_per_query: number | null; bytes_per_vector: number | null;
+}
+export interface Gate { metric: string; floor: number; measured: number; forced: string | null }
+export interface Measured { strategies: Measures; baselines: Measures; newcomers: Measures }
+export interface VersionItem {
+  version: string; serving: boolean; published: boolean; refused?: string; fault?: string; created?: string;
+  parent?: string; size_bytes?: number; code_revision?: string;
+  evaluation?: Measured & { gates: Gate[]; relations?: Record<string, Measured> };
+  spaces?: Record<string, {
+    dim: number; entities: Record<string, number>; relations: Record<string, number>; auto: string;
+    auto_newcomer: string | null; default: SpaceInfo["default"]; clusters: number; indexes: Record<string, Index>;
+    compression: Record<string, { subquantizers: number; rotated: boolean; ratio: number; mse: number; cosine: number }>;
+  }>;
+}
+
+const KEY = "twhin-key";
+let key = sessionStorage.getItem(KEY) ?? "";
+let askForKey: (why: string) => void = () => {};
+
+export const currentKey = () => key;
+export function useKey(next: string): void {
+  key = next;
+  if (next) sessionStorage.setItem(KEY, next);
+  else sessionStorage.removeItem(KEY);
+}
+export function onKeyNeeded(handler: (why: string) => void): void {
+  askForKey = handler;
+}
+
+/** What went wrong, in a sentence for people; `status` is 0 where nothing answered. */
+export class Problem extends Error {
+  constructor(readonly status: number, readonly code: string, message: string) { super(message); }
+}
+
+async function ask(path: string, body?: unknown, method?: string): Promise<Response> {
+  const headers: Record<string, string> = {};
+  if (key) headers["x-api-key"] = key;
+  if (body !== undefined) headers["content-type"] = "application/json";
+  let response: Response;
+  try {
+    const content = body === undefined ? undefined : JSON.stringify(body);
+    response = await fetch(path, { method: method ?? (body === undefined ? "GET" : "POST"), headers, body: content });
+  } catch {
+    throw new Problem(0, "unreachable", "The service does not answer. Is it running? The page asks again when you do.");
+  }
+  if (response.ok) return response;
+  const problem = await response.json().catch(() => ({}));
+  if (response.status === 401 || response.status === 403) askForKey(problem.detail ?? "");
+  throw new Problem(response.status, problem.code ?? "", `${problem.title ?? response.status}: ${problem.detail ?? ""}`);
+}
+
+// Paths are relative, so that the page works under a proxy's prefix.
+export async function call<T>(path: string, body?: unknown, method?: string): Promise<T> {
+  return (await ask(path, body, method)).json() as Promise<T>;
+}
+export async function bytes(path: string): Promise<ArrayBuffer> {
+  return (await ask(path)).arrayBuffer();
+}
+export async function text(path: string): Promise<string> {
+  return (await ask(path)).text();
+}
+
+export const segment = encodeURIComponent;
+
+/** The interests of a user. Browsers take an id of dots for a way up, however it is written: of such one none are known. */
+export async function interestsOf(user: string, relation: string): Promise<Interests> {
+  if (/^\.{1,2}$/.test(user)) return { user, known: false, interests: [], degraded: [] };
+  return call<Interests>(`v1/users/${segment(user)}/interests?relation=${segment(relation)}`);
+}
+
+export function items(type: string, which: { ids?: string[]; rows?: number[] }, version?: string): Promise<Item[]> {
+  return call<{ items: Item[] }>("v1/map:entities", { type, ...which, ...(version ? { version } : {}) }).then((one) => one.items);
+}
+export function search(q: string, type: string | undefined, k: number): Promise<Entity[]> {
+  const query = new URLSearchParams({ q, k: String(k), ...(type ? { type } : {}) });
+  return call<{ matches: Entity[] }>(`v1/search?${query}`).then((one) => one.matches);
+}

@@ -1,0 +1,81 @@
+// One answer: how it came about, and its candidates with reasons; beside another one with what changed.
+import type { Answer } from "../api";
+import { fixed, percent, words } from "../format";
+import { EntityLink, type Names } from "./links";
+import { type Change, Reasons } from "./reasons";
+
+const FALLBACKS: Record<string, string> = {
+  deeper_search: "Exclusions had emptied the stored lists, so the interests were searched live.",
+  fold_in: "The user has no trained vector: engagements stand in for it.",
+  user_vector: "The user has no engagements: the trained vector stands in for them.",
+  popular: "Places were filled with popular candidates.",
+};
+const DEGRADED: Record<string, string> = {
+  reduced_depth: "The service is busy and searched less deeply.",
+  engagements_unavailable: "The store of live engagements did not answer in time.",
+  short: "Fewer candidates are eligible than were asked for.",
+};
+
+function howOf(answer: Answer, asked: string): string {
+  const parts = [`Strategy ${answer.strategy}${asked === "auto" ? " (chosen by auto)" : ""}`];
+  if (answer.candidates.length && answer.candidates.every((one) => one.mode === null)) parts.push("one ranking for all interests");
+  parts.push(`${answer.explain.excluded} excluded as seen`);
+  return parts.join(" · ");
+}
+
+function Badge({ change }: { change: Change | undefined }) {
+  if (!change || change.kind === "same") return null;
+  if (change.kind !== "moved") return <span class={`badge ${change.kind}`}>{change.kind}</span>;
+  const up = change.by > 0;
+  return <span class={`badge ${up ? "up" : "down"}`}><span aria-hidden="true">{up ? "↑" : "↓"}</span>
+    <span class="unseen">{up ? "up " : "down "}</span>{Math.abs(change.by)}</span>;
+}
+
+export function Candidates({ answer, asked, colours, names, userType, changed, title, onEngage }: {
+  answer: Answer; asked: string; colours: Map<number, string>; names: Names; userType: string;
+  changed?: Map<string, Change> | undefined; title: string; onEngage?: (id: string) => void;
+}) {
+  const type = answer.explain.candidate_type;
+  const scores = answer.candidates.map((one) => one.score);
+  const [low, high] = [Math.min(0, ...scores), Math.max(...scores, 1e-9)];
+  return (
+    <section class="card candidates" aria-label={title}>
+      <h2>{title}</h2>
+      <p class="soft small how">{howOf(answer, asked)}</p>
+      {!answer.known && <p class="note">The training does not know this user. Candidates come from engagements, or from popularity.</p>}
+      {answer.fallback && <p class="note">{FALLBACKS[answer.fallback] ?? words(answer.fallback)}</p>}
+      {answer.degraded.map((one) => <p key={one} class="note warn">{DEGRADED[one] ?? words(one)}</p>)}
+      {answer.candidates.length === 0 && <p>No candidate is eligible. Let what was seen back in, or ask for another relation.</p>}
+      <ol class="list">
+        {answer.candidates.map((one, i) => (
+          <li key={one.id} class="candidate">
+            <span class="rank">{i + 1}</span>
+            <span class="body">
+              <span class="row spread">
+                <span class="id"><EntityLink entity={{ type, id: one.id, ...(one.label ? { label: one.label } : {}) }} userType={userType} names={names} /> <Badge change={changed?.get(one.id)} /></span>
+                <span class="score" title="score"><i style={{ width: `${(100 * Math.max(0, one.score - low)) / (high - low)}%` }} />{fixed(one.score)}</span>
+              </span>
+              <span class="why small">
+                {one.mode !== null && <i class="dot" style={{ background: colours.get(one.mode) }} />}
+                <Reasons candidate={one} answer={answer} names={names} userType={userType} />
+              </span>
+              {onEngage && <button class="link small" onClick={() => onEngage(one.id)}>What if the user had this?</button>}
+            </span>
+          </li>
+        ))}
+      </ol>
+    </section>
+  );
+}
+
+export function Gone({ before, changed, type, userType, names }: {
+  before: Answer; changed: Map<string, Change>; type: string; userType: string; names: Names;
+}) {
+  const gone = before.candidates.filter((one) => changed.get(one.id)?.kind === "gone");
+  if (!gone.length) return null;
+  return (
+    <p class="small soft gone">Gone: {gone.map((one, i) => (
+      <span key={one.id}>{i > 0 && ", "}<EntityLink entity={{ type, id: one.id }} userType={userType} names={names} /></span>
+    ))} ({percent(gone.length / before.candidates.length)} of the first list)</p>
+  );
+}

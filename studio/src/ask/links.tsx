@@ -1,0 +1,18 @@
+// Links to entities, by what they are called: a user is somebody to ask for, whatever else there is has neighbours.
+import type { Entity, Item } from "../api";
+import { address, follow } from "../address";
+
+export type Names = Map<string, Item>;
+export const nameOf = (names: Names, entity: Entity) => entity.label ?? names.get(`${entity.type} ${entity.id}`)?.label ?? entity.id;
+
+function openFor(entity: Entity, userType: string) {
+  return entity.type === userType
+    ? { view: "ask", user: entity.id, engaged: [], type: undefined, id: undefined }
+    : { view: "ask", type: entity.type, id: entity.id, user: undefined, engaged: [] };
+}
+
+export function EntityLink({ entity, userType, names }: { entity: Entity; userType: string; names: Names }) {
+  const to = openFor(entity, userType);
+  const name = nameOf(names, entity);
+  return <a href={address(to)} onClick={follow(to)} title={name === entity.id ? undefined : entity.id}><bdi>{name}</bdi></a>;
+}

@@ -1,0 +1,70 @@
+// The question that the address asks, as a request of the API, and as text to copy.
+import type { SpaceInfo } from "../api";
+
+export interface Question {
+  user?: string;
+  engagements?: { target: string; relation?: string }[];
+  relation: string;
+  strategy: string;
+  k: number;
+  exclude_seen?: boolean;
+  filter?: object;
+  diversity?: number;
+  explain: true;
+}
+export const K = 20;
+export const K_MAX = 200;
+
+export function questionOf(query: URLSearchParams, space: SpaceInfo): Question | undefined {
+  const user = query.get("user") ?? "";
+  const targets = query.getAll("engaged");
+  if (!user && !targets.length) return undefined;
+  const relation = relationOf(query, space);
+  const k = Math.min(K_MAX, Math.max(1, Number(query.get("k")) || K));
+  const asked: Question = { relation, strategy: query.get("strategy") || "auto", k, explain: true };
+  if (user) asked.user = user;
+  if (targets.length) asked.engagements = targets.map((target) => ({ target }));
+  if (query.get("seen") === "with") asked.exclude_seen = false;
+  const [filter, diversity] = [filterOf(query), Number(query.get("diversity"))];
+  if (filter) asked.filter = filter;
+  if (diversity > 0) asked.diversity = Math.min(1, diversity);
+  return asked;
+}
+
+/** The filter that the address has; undefined without one, null for what is no JSON object. */
+export function filterOf(query: URLSearchParams): object | undefined | null {
+  const text = query.get("filter");
+  if (!text) return undefined;
+  try {
+    const value: unknown = JSON.parse(text);
+    return value !== null && typeof value === "object" && !Array.isArray(value) ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+export function relationOf(query: URLSearchParams, space: SpaceInfo): string {
+  const asked = query.get("relation");
+  return space.relations.some((one) => one.name === asked) ? asked! : space.default.relation;
+}
+
+const base = () => new URL(".", location.href).href.replace(/\/$/, "");
+const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
+
+export function asCurl(question: Question, keyed: boolean): string {
+  const key = keyed ? ` \\\n  -H "x-api-key: $TWHIN_KEY"` : "";
+  return `curl -s ${base()}/recommend \\\n  -H 'content-type: application/json'${key} \\\n  -d ${quoted(JSON.stringify(question))}`;
+}
+
+export function asPython(question: Question, keyed: boolean): string {
+  const literal = (value: unknown): string => {
+    if (Array.isArray(value)) return `[${value.map(literal).join(", ")}]`;
+    if (value !== null && typeof value === "object") {
+      return `{${Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${literal(one)}`).join(", ")}}`;
+    }
+    return typeof value === "boolean" ? (value ? "True" : "False") : JSON.stringify(value);
+  };
+  const key = keyed ? `, headers={"x-api-key": os.environ["TWHIN_KEY"]}` : "";
+  const imports = keyed ? "import os\n\nimport httpx" : "import httpx";
+  return `${imports}\n\nquestion = ${literal(question)}\nanswer = httpx.post("${base()}/recommend", json=question${key}).json()\nfor candidate in answer["candidates"]:\n    print(candidate["id"], candidate["score"])`;
+}

@@ -1,0 +1,179 @@
+// The map of all entities: coloured, searched, circled, with one entity's story lit up.
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { type Entity, type Info, type Item, Problem, items } from "../api";
+import { go } from "../address";
+import { css, NONE, ofType } from "../colours";
+import { compact, count } from "../format";
+import { Suggest } from "../suggest";
+import { type Atlas, Grid, type Spot, inside, loadAtlas } from "./data";
+import { Lasso } from "./lasso";
+import { CircledPanel, StoryPanel } from "./panel";
+import { type ColourBy, Plane } from "./plane";
+import { type Told, tell } from "./story";
+
+const REACH_PIXELS = 12;
+const HOVER_MS = 90;
+
+export function MapView({ info, query }: { info: Info; query: URLSearchParams }) {
+  const [atlas, setAtlas] = useState<Atlas>();
+  const [problem, setProblem] = useState("");
+  const [again, setAgain] = useState(0);
+  const [told, setTold] = useState<Told>();
+  const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
+  const [circling, setCircling] = useState(false);
+  const [circled, setCircled] = useState<Spot[]>();
+  const [tip, setTip] = useState<{ x: number; y: number; item: Item; type: string }>();
+  const [, redraw] = useState(0);
+  const place = useRef<HTMLDivElement>(null);
+  const plane = useRef<Plane | undefined>(undefined);
+  const hover = useRef(0);
+  const by: ColourBy = query.get("colour") === "type" ? "type" : "cluster";
+  const [type, id, user] = [query.get("type"), query.get("id"), query.get("user")];
+  const relation = query.get("relation");
+
+  useEffect(() => {
+    setProblem("");
+    loadAtlas().then(setAtlas, (error: Problem) => setProblem(error.message));
+  }, [info.version, again]);
+
+  useEffect(() => {
+    if (!atlas?.layers.length || !place.current) return;
+    const fail = (error: Error) => setProblem(`The map cannot be drawn here: ${error.message}. Searching and asking work without it.`);
+    try {
+      plane.current = new Plane(place.current, () => redraw((n) => n + 1), fail);
+    } catch (error) {
+      fail(error as Error);
+    }
+    return () => { plane.current?.close(); plane.current = undefined; };
+  }, [atlas]);
+  useEffect(() => { if (atlas) plane.current?.show(atlas.layers, by, hidden); }, [atlas, by, hidden]);
+
+  useEffect(() => {
+    const space = Object.values(info.spaces)[0]!;
+    const source = space.relations.find((one) => one.name === relation)?.source ?? space.default.user_type;
+    const entity: Entity | undefined = user ? { type: source, id: user } : type && id ? { type, id } : undefined;
+    let gone = false;
+    setTold(undefined);
+    if (entity) tell(entity, info, relation).then((one) => { if (!gone) setTold(one); }, (error: Problem) => setProblem(error.message));
+    return () => { gone = true; };
+  }, [type, id, user, relation, info.version, again]);
+  useEffect(() => { plane.current?.light(told?.lit ?? []); }, [told, atlas]);
+
+  const grids = useMemo(() => atlas?.layers.map((layer) => new Grid(layer.positions)), [atlas]);
+
+  function near(event: MouseEvent): Spot | undefined {
+    if (!atlas || !grids || !plane.current || !place.current) return undefined;
+    const box = place.current.getBoundingClientRect();
+    const [x, y] = plane.current.toPlane(event.clientX - box.left, event.clientY - box.top);
+    let reach = REACH_PIXELS / 2 ** plane.current.camera.zoom;
+    let best: Spot | undefined;
+    for (const [layer, grid] of grids.entries()) {
+      if (hidden.has(atlas.layers[layer]!.type)) continue;
+      const found = grid.nearest(x, y, reach);
+      if (found) [best, reach] = [{ layer, row: found[0] }, found[1]];
+    }
+    return best;
+  }
+
+  function onMove(event: MouseEvent) {
+    clearTimeout(hover.current);
+    if (tip) setTip(undefined);
+    if (event.buttons || circling) return;
+    const [x, y] = [event.offsetX, event.offsetY];
+    hover.current = setTimeout(async () => {
+      const spot = near(event);
+      if (!spot || !atlas) return;
+      const kind = atlas.layers[spot.layer]!.type;
+      const [item] = await items(kind, { rows: [spot.row] }, atlas.version).catch(() => []);
+      if (item?.id) setTip({ x, y, item, type: kind });
+    }, HOVER_MS) as unknown as number;
+  }
+
+  async function onClick(event: MouseEvent) {
+    const spot = near(event);
+    if (!spot || !atlas) return;
+    const kind = atlas.layers[spot.layer]!.type;
+    const [item] = await items(kind, { rows: [spot.row] }, atlas.version).catch(() => []);
+    if (item?.id) open({ type: kind, id: item.id });
+  }
+
+  const open = (entity: Entity) => go({ view: "map", type: entity.type, id: entity.id, user: undefined });
+
+  function circle(line: number[]) {
+    setCircling(false);
+    if (!atlas || !plane.current) return;
+    const points = line.flatMap((_, i) => (i % 2 ? [] : plane.current!.toPlane(line[i]!, line[i + 1]!)));
+    const spots = atlas.layers.flatMap((layer, at) =>
+      hidden.has(layer.type) ? [] : inside(layer.positions, points).map((row) => ({ layer: at, row })));
+    setCircled(spots);
+  }
+
+  function zoom(step: number) {
+    const at = plane.current;
+    if (at) at.fly(step ? { ...at.camera, zoom: at.camera.zoom + step } : at.whole());
+  }
+
+  const toggle = (name: string) => setHidden((before) => {
+    const next = new Set(before);
+    if (!next.delete(name)) next.add(name);
+    return next;
+  });
+
+  const total = atlas?.layers.reduce((sum, layer) => sum + layer.count, 0) ?? 0;
+  const unknown = atlas?.layers.some((layer) => layer.kind === "unknown" && !hidden.has(layer.type));
+  return (
+    <div class="map">
+      <h1 class="unseen">Map of all entities</h1>
+      <div class="plane" ref={place} role="img" onMouseMove={onMove} onMouseLeave={() => { clearTimeout(hover.current); setTip(undefined); }}
+        onClick={onClick} data-ready={atlas ? "true" : undefined}
+        aria-label={`A map of ${count(total)} entities. Search finds what you can not point at.`} />
+      {circling && <Lasso onDone={circle} onCancel={() => setCircling(false)} />}
+      {plane.current && told?.labels.map((one) => {
+        const [x, y] = plane.current!.toScreen(one.x, one.y);
+        return <span key={one.text} class={`label ${one.kind}`} style={{ transform: `translate(${x + 9}px, ${y - 9}px)` }}><bdi>{one.text}</bdi></span>;
+      })}
+      {tip && (
+        <div class="tip" style={{ transform: `translate(${tip.x + 14}px, ${tip.y + 10}px)` }}>
+          <b><bdi>{tip.item.label ?? tip.item.id}</bdi></b><br /><span>{tip.type}{tip.item.cluster != null && ` · cluster ${tip.item.cluster}`}</span>
+        </div>
+      )}
+      <div class="panels">
+        <section class="panel controls" aria-label="Map controls">
+          <Suggest label="Find anything" placeholder="an id or a name" value={id ?? user ?? ""} onChoose={open} />
+          <fieldset class="row">
+            <legend>Colour</legend>
+            {(["cluster", "type"] as const).map((one) => (
+              <label key={one} class="choice"><input type="radio" name="colour" checked={by === one}
+                onChange={() => go({ view: "map", colour: one === "type" ? one : undefined })} /> by {one}</label>
+            ))}
+          </fieldset>
+          {atlas && (
+            <fieldset>
+              <legend>Shown</legend>
+              {atlas.layers.map((layer, i) => (
+                <label key={layer.type} class="choice"><input type="checkbox" checked={!hidden.has(layer.type)} onChange={() => toggle(layer.type)} />
+                  {by === "type" && <i class="dot" style={{ background: css(ofType(i)) }} />} {layer.type} <span class="soft">{compact(layer.count)}</span></label>
+              ))}
+              {by === "cluster" && unknown && <p class="soft small"><i class="dot" style={{ background: css(NONE) }} /> types that were not clustered</p>}
+            </fieldset>
+          )}
+          <div class="row">
+            <button onClick={() => { setCircled(undefined); setCircling(!circling); }} aria-pressed={circling} disabled={!atlas?.layers.length}>
+              {circling ? "Draw around points…" : "Circle"}</button>
+            <button class="quiet" onClick={() => zoom(1)} aria-label="Zoom in">+</button>
+            <button class="quiet" onClick={() => zoom(-1)} aria-label="Zoom out">−</button>
+            <button class="quiet" onClick={() => zoom(0)}>All</button>
+          </div>
+        </section>
+        {told && <StoryPanel story={told.story} />}
+        {circled && atlas && <CircledPanel atlas={atlas} spots={circled} onOpen={open} onClose={() => setCircled(undefined)} />}
+      </div>
+      {!atlas && !problem && <p class="middle soft" role="status">Loading the map…</p>}
+      {problem && <div class="middle problem" role="alert"><p>{problem}</p><button onClick={() => setAgain(again + 1)}>Try again</button></div>}
+      {atlas && !atlas.layers.length && (
+        <div class="middle"><p>This version was built without a map.</p>
+          <p class="soft">Build the next one without <code>--no-map</code>, and with <code>map.points</code> above 0. Everything else works without.</p></div>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,96 @@
+// The versions on disk: which one serves, what each measured, and how two of them differ.
+import { useEffect, useState } from "preact/hooks";
+import { type Info, type VersionItem, call } from "../api";
+import { address, follow, go } from "../address";
+import { ago } from "../format";
+import { Administration } from "./admin";
+import { Bars, Facts, Gates, Indexes, metricsOf } from "./detail";
+import { Timeline } from "./timeline";
+
+export function VersionsView({ info, query, onChanged }: { info: Info; query: URLSearchParams; onChanged: () => void }) {
+  const [versions, setVersions] = useState<VersionItem[]>();
+  const [problem, setProblem] = useState("");
+  const [again, setAgain] = useState(0);
+  useEffect(() => {
+    setProblem("");
+    call<{ versions: VersionItem[] }>("v1/manifests").then((one) => setVersions(one.versions), (error: Error) => setProblem(error.message));
+  }, [info.version, again]);
+
+  if (problem) return <div class="card problem" role="alert"><p>{problem}</p><button onClick={() => setAgain(again + 1)}>Try again</button></div>;
+  if (!versions) return <p class="soft" role="status">Reading the versions…</p>;
+  const shown = versions.find((one) => one.version === query.get("version")) ?? versions.find((one) => one.serving) ?? versions[0];
+  if (!shown) return <p>There is no version on disk any more.</p>;
+  const before = versions.find((one) => one.version === query.get("before") && one !== shown);
+  const standard = Object.values(shown.spaces ?? {})[0]?.default.relation ?? "";
+  const relations = [standard, ...Object.keys(shown.evaluation?.relations ?? {})];
+  const relation = relations.find((one) => one === query.get("of")) ?? standard;
+  const measuredIn = (one: VersionItem | undefined) => (relation === standard ? one?.evaluation : one?.evaluation?.relations?.[relation]);
+  const evaluation = measuredIn(shown);
+  const earlier = measuredIn(before);
+  const metrics = metricsOf({ ...evaluation?.strategies, ...evaluation?.baselines, ...evaluation?.newcomers });
+  const metric = metrics.find((one) => one === query.get("metric")) ?? metrics[0];
+  const users = Object.values(evaluation?.strategies ?? {})[0]?.users;
+  const auto = Object.values(shown.spaces ?? {})[0];
+
+  return (
+    <div class="versions">
+      <h1 class="unseen">Versions</h1>
+      <nav class="card" aria-label="Versions on disk">
+        <ol class="list">
+          {versions.map((one) => {
+            const to = { view: "versions", version: one.version };
+            const missed = one.evaluation?.gates.filter((gate) => gate.measured < gate.floor).length ?? 0;
+            return (
+              <li key={one.version}>
+                <a class="version" href={address(to)} onClick={follow(to)} aria-current={one === shown ? "true" : undefined}>
+                  <b>{one.version}</b>
+                  <span class="soft small">{one.created ? ago(one.created) : "unreadable"}</span>
+                  <span class="badges">
+                    {one.serving && <span class="badge up">serving</span>}
+                    {one.published && !one.serving && <span class="badge same">published</span>}
+                    {one.refused && <span class="badge down">refused</span>}
+                    {one.fault && <span class="badge down">{one.fault}</span>}
+                    {missed > 0 && <span class="badge down">{missed} gates missed</span>}
+                  </span>
+                </a>
+              </li>
+            );
+          })}
+        </ol>
+      </nav>
+      <div class="detail">
+        <section class="card" aria-labelledby="version-title">
+          <div class="row spread">
+            <h2 id="version-title">{shown.version}</h2>
+            <label>Compare with<select value={before?.version ?? ""} onChange={(event) => go({ before: event.currentTarget.value })}>
+              <option value="">no other</option>
+              {versions.filter((one) => one !== shown && one.evaluation).map((one) => <option key={one.version} value={one.version}>{one.version}</option>)}
+            </select></label>
+          </div>
+          {shown.refused && <p class="problem">Refused: {shown.refused}</p>}
+          {shown.fault ? <p class="problem">It cannot be read ({shown.fault}). `twhin bundle verify` says where it is damaged.</p> : <Facts of={shown} before={before} />}
+          <Administration key={shown.version} version={shown.version} serving={shown.serving} onChanged={() => { setAgain(again + 1); onChanged(); }} />
+        </section>
+        {!shown.fault && <section class="card"><Gates of={shown} /></section>}
+        {evaluation && metric && (
+          <section class="card" aria-label="What the strategies find">
+            <div class="row spread">
+              <p class="soft small">Measured on held-out edges{users ? ` of ${users} users` : ""} when it was built{before && `; the mark is ${before.version}`}.</p>
+              {relations.length > 1 && <label>Relation<select value={relation} onChange={(event) => go({ of: event.currentTarget.value })}>
+                {relations.map((one) => <option key={one} value={one}>{one}</option>)}</select></label>}
+              <label>Measure<select value={metric} onChange={(event) => go({ metric: event.currentTarget.value })}>
+                {metrics.map((one) => <option key={one} value={one}>{one}</option>)}</select></label>
+            </div>
+            <Bars title="Users in training, against baselines" measures={evaluation.strategies} baselines={evaluation.baselines} metric={metric}
+              auto={relation === standard ? auto?.auto ?? null : null} before={earlier && { ...earlier.baselines, ...earlier.strategies }} />
+            <Bars title="Newcomers: users shown with a few engagements alone" measures={evaluation.newcomers} baselines={{}} metric={metric}
+              auto={relation === standard ? auto?.auto_newcomer ?? null : null} before={earlier?.newcomers} />
+            {relation === standard && <Timeline versions={versions} metric={metric} />}
+          </section>
+        )}
+        {shown.evaluation && !metric && <section class="card"><p class="soft">No strategies were measured: the graph has no held-out edges of the default relation. A [split] in graph.toml makes them.</p></section>}
+        {!shown.fault && <section class="card"><Indexes of={shown} /></section>}
+      </div>
+    </div>
+  );
+}

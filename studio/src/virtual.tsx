@@ -1,0 +1,27 @@
+// A long list of which only the rows in sight exist.
+import type { ComponentChildren } from "preact";
+import { useState } from "preact/hooks";
+
+const ROW = 36;
+const SPARE = 6;
+
+interface Props { total: number; height: number; label: string; row: (index: number) => ComponentChildren }
+
+export function VirtualList({ total, height, label, row }: Props) {
+  const [top, setTop] = useState(0);
+  const first = Math.max(0, Math.floor(top / ROW) - SPARE);
+  const last = Math.min(total, Math.ceil((top + height) / ROW) + SPARE);
+  const shown = Array.from({ length: Math.max(0, last - first) }, (_, i) => first + i);
+  return (
+    <div class="virtual" tabIndex={0} role="list" aria-label={label} style={{ maxHeight: `${height}px` }}
+      onScroll={(event) => setTop(event.currentTarget.scrollTop)}>
+      <div role="presentation" style={{ height: `${total * ROW}px` }}>
+        <div role="presentation" style={{ transform: `translateY(${first * ROW}px)` }}>
+          {shown.map((i) => (
+            <div role="listitem" key={i} class="virtual-row" aria-setsize={total} aria-posinset={i + 1}>{row(i)}</div>
+          ))}
+        </div>
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,236 @@
+"""The studio in a real browser: the map by clicks and keys, versions, health, keys, hostile ids, a dying service."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bundle.versions import current_version, publish
+from service.settings import Settings
+from tests.browser.studio import STORY, choose, click, faults, key, place_of, press, ready, shows, type_into
+from tests.support.browser import Page
+from tests.support.servers import running
+from tests.support.service_bundle import AWKWARD, N_TAGS, N_USERS, user_ids, write_toy_bundle
+
+USERS = user_ids()
+FIND = ".controls input"
+ADDRESSES = {
+    "map": "/",
+    "map-user": f"/?view=map&user={USERS[5]}",
+    "ask": f"/?view=ask&user={USERS[5]}&strategy=mixture&versus=unimodal",
+    "versions": "/?view=versions&before=v2",
+    "health": "/?view=health",
+}
+LIT = shows("candidates, by", ".story")
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Versions v1, which is published, and v2, whose gate failed; some ids are hostile."""
+    path = tmp_path_factory.mktemp("studio")
+    write_toy_bundle(path, "v1")
+    write_toy_bundle(path, "v2", seed=2, recall=0.9)
+    publish(path, "v1")
+    return path
+
+
+@pytest.fixture(scope="module")
+def url(bundles: Path) -> Iterator[str]:
+    """A running service without keys."""
+    with running(Settings(bundles=bundles)) as address:  # type: ignore[call-arg]
+        yield address
+
+
+def _open(page: Page, url: str, name: str) -> None:
+    page.open(url + ADDRESSES[name], LIT if name == "map-user" else ready(name))
+
+
+def test_the_root_is_the_map_of_all_entities(page: Page, url: str) -> None:
+    page.open(f"{url}/", ready("map"))
+    assert page.evaluate(shows(f"user {N_USERS}", ".controls").replace("innerText", "innerText.replace(/\\s+/g, ' ')"))
+    assert page.evaluate("document.querySelector('.plane').getAttribute('aria-label')").startswith(
+        f"A map of {N_USERS + N_TAGS} entities"
+    )
+    painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    assert painted < 5000  # on a machine that does other things; a second on a quiet one
+
+
+def test_a_user_is_found_by_keys_and_what_they_like_is_lit_up(page: Page, url: str) -> None:
+    page.open(f"{url}/", ready("map"))
+    type_into(page, FIND, USERS[5][:6])
+    page.wait("document.querySelectorAll('.controls [role=option]').length > 0")
+    key(page, "ArrowDown")
+    assert page.evaluate("document.querySelector('.controls input').getAttribute('aria-activedescendant')") == (
+        page.evaluate("document.querySelector('.controls [aria-selected=true]').id")
+    )
+    key(page, "Enter")
+    page.wait(LIT)
+    answer = httpx.post(f"{url}/recommend", json={"user": USERS[5], "k": 25}).json()
+    assert f"{len(answer['candidates'])} candidates, by {answer['strategy']}" in page.evaluate(STORY)
+    assert page.evaluate("document.querySelectorAll('.label.candidate').length") == 5
+    click(page, ".story > a.button")
+    page.wait(shows("Interests"))
+    page.evaluate("history.back()")
+    page.wait(LIT)
+
+
+def test_a_click_on_a_point_opens_it_and_a_circle_lists_what_it_holds(page: Page, url: str) -> None:
+    page.open(f"{url}/", ready("map"))
+    place = httpx.post(f"{url}/v1/map:entities", json={"type": "user", "rows": [11]}).json()["items"][0]
+    left, top, width, height = page.evaluate(
+        "(() => { const box = document.querySelector('.plane').getBoundingClientRect();"
+        "return [box.x, box.y, box.width, box.height]; })()"
+    )
+    scale = min(width, height) / 2.3
+    x, y = left + width / 2 + place["x"] * scale, top + height / 2 - place["y"] * scale
+    press(page, "mousePressed", x, y)
+    press(page, "mouseReleased", x, y)
+    page.wait(f"({STORY}).length > 0")
+    opened = page.evaluate("new URLSearchParams(location.search).get('id')")
+    found = httpx.post(f"{url}/v1/map:entities", json={"type": "user", "ids": [opened]}).json()["items"][0]
+    assert abs(found["x"] - place["x"]) + abs(found["y"] - place["y"]) < 0.05
+    click(page, ".controls button")
+    page.wait("Boolean(document.querySelector('.lasso'))")
+    corners = [(x - 40, y - 40), (x + 40, y - 40), (x + 40, y + 40), (x - 40, y + 40)]
+    press(page, "mousePressed", *corners[0])
+    for corner in corners[1:]:
+        press(page, "mouseMoved", *corner)
+    press(page, "mouseReleased", *corners[-1])
+    page.wait(shows("circled"))
+    page.wait("document.querySelectorAll('.virtual-row button').length > 0")
+    circled = int(page.evaluate("document.getElementById('circled-title').innerText").split()[0])
+    assert circled > 1
+    assert page.evaluate("document.querySelectorAll('.virtual-row').length") <= circled
+    page.evaluate("document.querySelector('.virtual-row button').click()")
+    page.wait(LIT)
+
+
+def test_types_are_coloured_and_hidden(page: Page, url: str) -> None:
+    page.open(f"{url}/", ready("map"))
+    page.evaluate("document.querySelectorAll('.controls input[type=radio]')[1].click()")
+    page.wait("location.search.includes('colour=type') && document.querySelectorAll('.controls .dot').length === 2")
+    page.evaluate("document.querySelectorAll('.controls input[type=checkbox]')[1].click()")
+    page.wait("!document.querySelectorAll('.controls input[type=checkbox]')[1].checked")
+
+
+@pytest.mark.parametrize("hostile", ["1,2", "a/b", *AWKWARD[4:5], *AWKWARD[-6:]])
+def test_hostile_ids_and_labels_stay_text(page: Page, url: str, hostile: str) -> None:
+    query = httpx.QueryParams({"view": "map", "type": "hashtag", "id": hostile})
+    page.open(f"{url}/?{query}", f"({STORY}).includes('hashtag')")
+    assert page.evaluate("document.querySelector('.story p bdi').textContent") == hostile
+    query = httpx.QueryParams({"view": "ask", "type": "hashtag", "id": hostile})
+    page.open(f"{url}/?{query}", "Boolean(document.querySelector('#similar'))")
+    assert page.evaluate("document.querySelectorAll('#similar li').length") == 20
+    query = httpx.QueryParams({"view": "ask", "user": hostile, "engaged": hostile})
+    page.open(f"{url}/?{query}", ready("ask"))
+    page.wait(shows("does not know this user"))
+    assert page.evaluate("document.querySelector('.chips bdi').textContent") == hostile
+    assert page.evaluate("document.images.length") == 0
+
+
+def test_versions_are_listed_and_compared(page: Page, url: str) -> None:
+    _open(page, url, "versions")
+    assert page.evaluate(shows("1 gates missed", "nav.card"))
+    assert page.evaluate(shows("serving", "nav.card a[aria-current]"))
+    assert page.evaluate(shows("recall_at_50", ".detail"))
+    click(page, "nav.card a:not([aria-current])")
+    page.wait(shows("missed", ".detail table"))
+    page.evaluate("history.back()")
+    page.wait(shows("passed", ".detail table"))
+    assert page.evaluate("document.querySelector('.detail h2').innerText") == "v1"
+
+
+def test_another_version_is_served_with_an_admin_key(page: Page, bundles: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(bundles, tmp_path / "bundles"))
+    write_toy_bundle(own, "v3", seed=3)
+    with running(Settings(bundles=own, admin_keys="a-key", read_keys="r-key")) as url:  # type: ignore[call-arg, arg-type]
+        page.open(f"{url}/?view=versions&version=v3", "Boolean(document.querySelector('#key'))")
+        assert not page.evaluate("Boolean(document.querySelector('.detail'))")
+        for given in ("wrong", "r-key", "a-key"):
+            type_into(page, "#key", given)
+            key(page, "Enter")
+            if given == "wrong":
+                page.wait(shows("A key is needed", "[role=alert]"))
+                continue
+            page.wait(ready("versions"))
+            click(page, ".detail .row button.quiet")
+            click(page, ".detail .row button.danger")
+            page.wait(
+                shows("This is not allowed", ".detail") if given == "r-key" else shows("v3 serves now", ".detail")
+            )
+            if given == "r-key":
+                page.wait("Boolean(document.querySelector('#key'))")
+        assert current_version(own) == "v3"
+        page.wait(shows("version v3", "header"))
+        page.wait("document.querySelector('.detail .row button.quiet')?.innerText === 'Roll back'")
+        page.evaluate("sessionStorage.clear()")
+
+
+def test_health_shows_traffic_as_it_comes(page: Page, url: str) -> None:
+    page.open(f"{url}/?view=health", ready("health"))
+    page.wait(shows("in work"))
+    for _ in range(30):
+        httpx.get(f"{url}/recommend/{USERS[3]}")
+    page.wait(shows("99% within"))
+    assert page.evaluate("document.querySelectorAll('.chart canvas').length") == 4
+    assert page.evaluate("document.querySelectorAll('.tile.bad').length") == 0
+
+
+def test_a_service_that_dies_is_told_and_asked_again(page: Page, bundles: Path) -> None:
+    with running(Settings(bundles=bundles)) as url:  # type: ignore[call-arg]
+        page.open(f"{url}/?view=ask&user={USERS[5]}", ready("ask"))
+    choose(page, "#strategy", "popular")
+    page.wait(shows("The service does not answer", "[role=alert]"))
+    page.evaluate("document.querySelectorAll('header nav a')[2].click()")
+    page.wait(shows("The service does not answer", "[role=alert]"))
+    assert page.evaluate("document.querySelector('[role=alert] button').innerText") == "Try again"
+    page.evaluate("document.querySelectorAll('header nav a')[3].click()")
+    page.wait(shows("no answer", ".tile"))
+
+
+def test_a_version_without_a_map_says_how_to_get_one(page: Page, tmp_path: Path) -> None:
+    write_toy_bundle(tmp_path, "bare", places=False)
+    publish(tmp_path, "bare")
+    with running(Settings(bundles=tmp_path)) as url:  # type: ignore[call-arg]
+        page.open(f"{url}/", shows("built without a map"))
+        page.evaluate("document.querySelectorAll('header nav a')[1].click()")
+        page.wait(shows("Whom shall we recommend to?"))
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(
+    page: Page, url: str, name: str, width: int, scheme: str
+) -> None:
+    page.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    page.command("Emulation.setDeviceMetricsOverride", width=width, height=780, deviceScaleFactor=1, mobile=width < 500)
+    _open(page, url, name)
+    assert faults(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("innerWidth") == width
+
+
+def test_the_keyboard_reaches_the_content_first_and_then_everything(page: Page, url: str) -> None:
+    _open(page, url, "ask")
+    page.evaluate("document.activeElement.blur()")
+    key(page, "Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    seen = []
+    for _ in range(14):
+        key(page, "Tab")
+        seen.append(page.evaluate("document.activeElement.innerText || document.activeElement.tagName"))
+    assert seen[:6] == ["Map", "Ask", "Versions", "Health", "API", "Key"]
+    assert seen[6:8] == ["INPUT", "INPUT"]
+    place_of(page, ".candidate a")
+
+
+def test_the_pages_run_under_their_own_policy(page: Page, url: str) -> None:
+    for name in ADDRESSES:
+        _open(page, url, name)
+    page.open(f"{url}/docs", "document.querySelectorAll('.opblock').length > 20")
+    assert [line for line in page.log if "Content Security Policy" in line or "Failed to load" in line] == []
+    policy = httpx.get(f"{url}/").headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert json.dumps(policy).count("sha256") == 0

@@ -1,4 +1,4 @@
-"""A closed-loop HTTP client over bare sockets: cheap enough not to disturb what it measures."""
+"""HTTP clients over bare sockets, closed and open loop: cheap enough not to disturb what they measure."""
 
 import asyncio
 import time
@@ -47,6 +47,35 @@ async def closed_loop(port: int, requests: Sequence[bytes], connections: int) ->
         writer.close()
 
     await asyncio.gather(*(one_connection() for _ in range(connections)))
+    return latencies
+
+
+async def open_loop(port: int, requests: Sequence[bytes], rate: float, connections: int, seed: int = 1) -> list[float]:
+    """Send `requests` at random times, `rate` a second, whether or not those before are answered.
+
+    A latency counts from when the request was due: waiting for one of the `connections` is part of it.
+    """
+    free: asyncio.LifoQueue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.LifoQueue()
+    for _ in range(connections):
+        free.put_nowait(await asyncio.open_connection("127.0.0.1", port))
+    latencies: list[float] = []
+
+    async def one(request: bytes, due: float) -> None:
+        reader, writer = await free.get()
+        writer.write(request)
+        await read_answer(reader)
+        latencies.append(time.perf_counter() - due)
+        free.put_nowait((reader, writer))
+
+    due, started = time.perf_counter(), []
+    for request, gap in zip(requests, np.random.default_rng(seed).exponential(1 / rate, len(requests)), strict=True):
+        due += float(gap)
+        if (early := due - time.perf_counter()) > 0:
+            await asyncio.sleep(early)
+        started.append(asyncio.create_task(one(request, due)))
+    await asyncio.gather(*started)
+    while not free.empty():
+        free.get_nowait()[1].close()
     return latencies
 
 

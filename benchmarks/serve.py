@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 
 from benchmarks import serve_pgvector
-from benchmarks.http_load import Measured, closed_loop, request_bytes
+from benchmarks.http_load import Measured, closed_loop, open_loop, request_bytes
 from benchmarks.serve_search import RawSearch
 from bundle.reader import open_bundle
 from bundle.space import Bundle
@@ -33,6 +33,10 @@ from bundle.versions import current_path
 from recommend.plan import strategies_of
 
 K = 50
+# A worker keeps up with a rate while 99 of 100 are answered within this time.
+TAIL_SECONDS = 0.01
+RATES = (200, 300, 400, 500, 600, 800, 1000, 1200, 1500, 1800, 2200, 2600, 3000, 3500, 4000)
+RATE_SECONDS = 3.0
 MODES = 5
 SERVICE = "from service.serve import serve; from service.settings import Settings; serve(Settings(), port={port})"
 NAIVE = (
@@ -98,6 +102,19 @@ def measure(server: Server, requests: list[bytes], connections: int) -> Measured
     return Measured(np.array(latencies), seconds, cpu_seconds(server.process) - before)
 
 
+def highest_rate(server: Server, requests: list[bytes], connections: int = 64) -> float:
+    """The highest of RATES, requests a second, that the server keeps up with in an open loop."""
+    kept = 0.0
+    for rate in RATES:
+        asked = [requests[i % len(requests)] for i in range(int(rate * RATE_SECONDS))]
+        # The better of two: what another process took of the machine for a moment is not the server's.
+        tails = [np.percentile(asyncio.run(open_loop(server.port, asked, rate, connections)), 99) for _ in range(2)]
+        if min(tails) > TAIL_SECONDS:
+            break
+        kept = float(rate)
+    return kept
+
+
 def recommend_requests(users: list[str], **fields: object) -> list[bytes]:
     """One /recommend for each user."""
     return [
@@ -123,6 +140,7 @@ class Figures(NamedTuple):
     """One round of measurements, all of them one after another: CPU microseconds a request, p99 in milliseconds."""
 
     trivial: float
+    default: float
     merged: float
     raw: float
     live: float
@@ -144,6 +162,7 @@ class Round:
         users = table.ids.externals(np.random.default_rng(1).choice(interested, n_requests))
         batch = json.dumps({"type": table.name, "ids": table.ids.externals(np.arange(min(1000, len(table))))}).encode()
         self.raw = RawSearch(bundle, users, K, MODES)
+        self.default = recommend_requests(users)
         self._centroid = recommend_requests(users, strategy=centroid_strategy(bundle))
         self._live = recommend_requests(users, strategy="mixture", modes=MODES)
         self._octets = request_bytes("POST", "/v1/embeddings", batch, "application/octet-stream")
@@ -155,6 +174,7 @@ class Round:
         together, naive_together = measure(ours, live, 32), measure(naive, live, 32)
         return Figures(
             trivial=measure(naive, plain, 8).cpu_us,
+            default=measure(ours, self.default[part], 8).cpu_us,
             merged=measure(ours, self._centroid[part], 8).cpu_us,
             raw=self.raw.cpu_us(part),
             live=measure(ours, live, 8).cpu_us,
@@ -175,8 +195,10 @@ def run(bundles: Path, n_requests: int, rounds: int) -> list[tuple[str, str, flo
         asked.measured(ours, naive, slice(0, 50))
         found = [asked.measured(ours, naive, slice(at * step, (at + 1) * step)) for at in range(rounds)]
         start_seconds = ours.start_seconds
+        rate = highest_rate(ours, asked.default)
     return [
         *table(found),
+        ("requests a second of one worker, default, p99 ≤ 10 ms", "open loop", rate, "2 × before, aim 3 ×"),
         pgvector_row(asked.raw, statistics.median(one.live for one in found)),
         ("own memory of a worker, MB", "", memory, "≤ 150, aim 100"),
         ("start to ready, s", "", start_seconds, "≤ 3, aim 1"),
@@ -185,7 +207,7 @@ def run(bundles: Path, n_requests: int, rounds: int) -> list[tuple[str, str, flo
 
 def pgvector_row(raw: RawSearch, live_us: float) -> tuple[str, str, float, str]:
     """The same mixture in PostgreSQL, where its packages are installed."""
-    name, wanted = "pgvector (HNSW, client-side merge) / live 5-mode", "≥ 6, aim 10"
+    name, wanted = "pgvector (HNSW, client-side merge) / live 5-mode", "≥ 8, aim 12"
     if not serve_pgvector.AVAILABLE:
         return name, "skipped: install the dependency group `postgres`", float("nan"), wanted
     found = serve_pgvector.measure(raw, K)
@@ -202,13 +224,10 @@ def table(rounds: list[Figures]) -> list[tuple[str, str, float, str]]:
 
     return [
         ("trivial Response route, µs", "", middle.trivial, ""),
-        ("centroid mixture / trivial route", f"{middle.merged:.0f} µs", ratio("merged", "trivial"), "≤ 2.0, aim 1.4"),
-        (
-            "raw search / live 5-mode",
-            f"{middle.raw:.0f} / {middle.live:.0f} µs",
-            ratio("raw", "live"),
-            "≥ .75, aim .88",
-        ),
+        ("default (auto) / trivial route", f"{middle.default:.0f} µs", ratio("default", "trivial"), "≤ 4, aim 3"),
+        ("centroid mixture / trivial route", f"{middle.merged:.0f} µs", ratio("merged", "trivial"), "≤ 1.3, aim 1.15"),
+        ("live 5-mode / trivial route", f"{middle.live:.0f} µs", ratio("live", "trivial"), "≤ 3.5, aim 2.8"),
+        ("raw search / live 5-mode", f"{middle.raw:.0f} / {middle.live:.0f} µs", ratio("raw", "live"), ""),
         ("naive / live 5-mode", f"{middle.naive:.0f} / {middle.live:.0f} µs", ratio("naive", "live"), "≥ 2.3, aim 3"),
         (
             "p99 at 32 connections, live / naive",

@@ -155,6 +155,28 @@ class Native(Protocol):
         """A reply: the answer from `rows` and `scores`, those of query i ending before `ends[i]`."""
         ...
 
+    def answer(
+        self,
+        space: Space,
+        relation: Relation,
+        strategy: Strategy,
+        shape: Shape,
+        user: int,
+        k: int,
+        modes: int,
+        flags: int,
+        edges: Longs | None,
+        unwanted: Longs | None,
+        followers: Longs | None,
+        eligible: Bytes | None,
+        searcher: object,
+        depth: float,
+        refine: float,
+        /,
+    ) -> bytes:
+        """A reply: both calls in one, with a search by an `ivf4` searcher between them where one is needed."""
+        ...
+
     def features(
         self,
         relation: Relation,

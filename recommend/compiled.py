@@ -23,7 +23,8 @@ from engine.native import Relation as RelationHandle
 from engine.native import Space as SpaceHandle
 from engine.native import Strategy as StrategyHandle
 from index.search.eligible import Bitmap
-from index.search.protocol import Hits
+from index.search.ivf4 import Ivf4Searcher
+from index.search.protocol import Hits, Searcher
 from recommend.filters import FilterCache
 from recommend.plan import choose_relation, choose_strategy, list_query, modes_wanted
 from recommend.profile import known_rows
@@ -40,6 +41,8 @@ EXCLUDE_SEEN, CHANGED = 1, 2
 TERMS = ("user", "fold_in", "mode", "relation", "popularity", "reciprocity")
 # What comes before a reply's content: see request.cpp.
 HEAD = 12
+
+NO_QUERIES = np.empty((0, 0), dtype=np.float32)
 
 Pieces = tuple[bytes, bytes, bytes, bytes]
 
@@ -70,6 +73,7 @@ class Served(msgspec.Struct, frozen=True):
     known: bool
     fallback: Fallback | None
     short: bool
+    searched: bool
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -176,23 +180,29 @@ def _ids(native: Native, table: EntityTable) -> Ids:
 class Compiled:
     """A version as the engine sees it. Keeps nothing of a request; safe to share between threads.
 
-    `pieces` are what stands before a candidate's id, score and mode, and after it. `searched` are the space and type of
-    the candidates that there is a searcher for.
+    `pieces` are what stands before a candidate's id, score and mode, and after it. `searchers` are by space and type of
+    the candidates.
     """
 
-    def __init__(self, bundle: Bundle, pieces: Pieces, searched: frozenset[tuple[str, str]]) -> None:
+    def __init__(self, bundle: Bundle, pieces: Pieces, searchers: Mapping[tuple[str, str], Searcher]) -> None:
         """Raises EngineUnavailable."""
         self._native = engine.native()
-        self._version, self._searched, self._bundle = bundle.version, searched, bundle
+        self._version, self._searchers, self._bundle = bundle.version, searchers, bundle
         self._spaces = {name: _OneSpace(self._native, space) for name, space in bundle.spaces.items()}
         self._shape: Shape = self._native.shape(*pieces)
 
-    def ask(self, request: RecommendRequest, live: LiveEdges, filters: FilterCache) -> Served | Question | None:
-        """The answer, or what has to be searched for it; None where the engine does not cover it. Raises QueryError."""
+    def ask(
+        self, request: RecommendRequest, live: LiveEdges, filters: FilterCache, share: float | None
+    ) -> Served | Question | None:
+        """The answer, or what has to be searched for it; None where the engine does not cover it. Raises QueryError.
+
+        With a `share` the engine's own searcher is asked at once, to this share of its depth.
+        """
         space = self._bundle.space(request.space)
         relation = choose_relation(space, request)
         entry = relation.entry
-        if (space.name, entry.target) not in self._searched or request.k < 1:
+        searcher = self._searchers.get((space.name, entry.target))
+        if searcher is None or request.k < 1:
             return None
         if request.followers and entry.source != entry.target:
             raise QueryError("followers fits a relation between entities of one type; this one has two")
@@ -201,7 +211,6 @@ class Compiled:
         name, strategy = choose_strategy(space, relation, request.strategy, None if user < 0 else user)
         n_modes = modes_wanted(space, strategy, request.modes)
         edges, kept = live.merged(request.engagements), request.filter
-        queries = np.empty((max(1, n_modes), space.entry.width), dtype=np.float32)
         arguments = Arguments(
             opened.handle,
             opened.relations[entry.name],
@@ -216,7 +225,14 @@ class Compiled:
             _known(space, entry.source, request.followers) if request.followers else None,
             None if kept is None else filters.bitmap(space, relation, space.entities[entry.target], kept),
         )
-        reply = self._native.begin(*arguments, queries)
+        queries = NO_QUERIES
+        # Few that a filter keeps are better scored one by one, as the searcher's own `search` does.
+        if share is not None and arguments.eligible is None and isinstance(searcher, Ivf4Searcher):
+            effort = searcher.effort(request.depth, share)
+            reply = self._native.answer(*arguments, searcher.handle, *effort)
+        else:
+            queries = np.empty((max(1, n_modes), space.entry.width), dtype=np.float32)
+            reply = self._native.begin(*arguments, queries)
         if reply[0] == ANSWERED:
             return self._served(reply, name, user)
         if reply[0] != SEARCH:
@@ -248,7 +264,15 @@ class Compiled:
         return self._served(reply, question.strategy, 0 if question.known else -1) if reply[0] == ANSWERED else None
 
     def _served(self, reply: bytes, strategy: str, user: int) -> Served:
-        return Served(self._version, memoryview(reply)[HEAD:], strategy, user >= 0, FALLBACKS[reply[1]], bool(reply[2]))
+        return Served(
+            self._version,
+            memoryview(reply)[HEAD:],
+            strategy,
+            user >= 0,
+            FALLBACKS[reply[1]],
+            bool(reply[2]),
+            bool(reply[3]),
+        )
 
     def _row(self, ids: Ids, user: str | None) -> int:
         if user is None:

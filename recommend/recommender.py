@@ -49,7 +49,7 @@ class Recommender:
         pieces: Pieces | None = None,
     ) -> None:
         self.bundle = bundle
-        self._compiled = Compiled(bundle, pieces, frozenset(searchers)) if pieces and available() else None
+        self._compiled = Compiled(bundle, pieces, searchers) if pieces and available() else None
         self._searchers = searchers
         self.filters = FilterCache()
         self._head_of = lru_cache(maxsize=HEADS_KEPT)(partial(read_head, bundle, encode))
@@ -59,13 +59,17 @@ class Recommender:
         plan = self.plan(request, live)
         return self.at_once(plan) or self.search([plan])[0]
 
-    def ask(self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES) -> Slate | Served | Plan | Question:
-        """The answer, where no search is needed, else what to give to `search`; a `Slate` where it is to be explained.
+    def ask(
+        self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES, *, share: float | None = None
+    ) -> Slate | Served | Plan | Question:
+        """The answer, where no search is needed, else what to give to `answers`; a `Slate` where it is to be explained.
 
-        Raises QueryError for a request that this version cannot answer.
+        With a `share` the engine's own searcher, which takes no longer than the rest, is asked at once, to this share
+        of its depth. Raises QueryError for a request that this version cannot answer.
         """
-        plain = not (request.explain or request.varied)
-        found = self._compiled.ask(request, live, self.filters) if self._compiled is not None and plain else None
+        found = None
+        if self._compiled is not None and not (request.explain or request.varied):
+            found = self._compiled.ask(request, live, self.filters, share)
         if found is not None:
             return found
         plan = self.plan(request, live)

@@ -55,6 +55,7 @@ class Call:
         "route",
         "runtime",
         "scope",
+        "since",
     )
 
     def __init__(self, scope: Scope, receive: Receive, runtime: Runtime) -> None:
@@ -66,6 +67,7 @@ class Call:
         self.request_id = asked if asked is not None and REQUEST_ID.match(asked) else new_request_id()
         self.body = b""
         self.deadline = 0.0
+        self.since = 0.0  # when it was whole, by the monotonic clock
         self.method: str = scope["method"]
         self.ids: Mapping[str, str] = {}
         self.parameters: Mapping[str, str] = {}

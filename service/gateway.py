@@ -141,6 +141,7 @@ class Gateway:
                     since = await self._read_body(call, since)
                     arrived = True
                     self._refuse_when_full()
+                call.since = since
                 reply = await self._handle(route, call)
             now = time.monotonic()
             if not (route.writes or route.patient):

@@ -162,12 +162,16 @@ class SearchThread:
         self._metrics.together.observe(len(jobs))
         self._loop.call_soon_threadsafe(_run_all, done)
 
+    def share_of_depth(self, pressure: float) -> float:
+        """The share of the depth that is searched to: less, the nearer the `pressure` is to 1."""
+        share = 1.0 if pressure < 0.25 else max(self._depth_floor, 1.25 - pressure)
+        self._metrics.quality.set(share)
+        return share
+
     def _shallower(self, jobs: Sequence[Job], waited: float) -> None:
         """Lower the depth as the queue fills, or those in it wait, down to the floor: before anyone is refused."""
         behind = self._waiting - sum(len(job.plans) for job in jobs)
-        pressure = max(behind / self._queue_max, waited / TARGET_SECONDS)
-        quality = 1.0 if pressure < 0.25 else max(self._depth_floor, 1.25 - pressure)
-        self._metrics.quality.set(quality)
+        quality = self.share_of_depth(max(behind / self._queue_max, waited / TARGET_SECONDS))
         if quality == 1.0:
             return
         for job in jobs:

@@ -29,7 +29,7 @@ float product(std::span<const float> a, std::span<const float> b) {
 
 Outcome Answer::begin(Matrix<float> queries) {
   slate_.clear();
-  fallback_ = plan.fallback;
+  fallback_ = plan.fallback, searched_ = false;
   if (plan.popular) return fill_up() ? Outcome::answered : Outcome::not_covered;
   if (plan.stored && from_lists()) return fill_up() ? Outcome::answered : Outcome::not_covered;
   plan.build_queries(queries);
@@ -42,6 +42,7 @@ Outcome Answer::finish(Matrix<const float> queries, std::span<const std::int32_t
       queries.columns != plan.relation->target->vectors.columns)
     throw std::invalid_argument("the searcher's answers do not fit the queries");
   slate_.clear();
+  searched_ = true;
   fallback_ = plan.stored && plan.fallback == Fallback::none ? Fallback::deeper_search : plan.fallback;
   lists_.clear();
   std::int64_t begin = 0;
@@ -61,6 +62,31 @@ Outcome Answer::finish(Matrix<const float> queries, std::span<const std::int32_t
   return fill_up() ? Outcome::answered : Outcome::not_covered;
 }
 
+Matrix<float> Answer::room_for_queries() {
+  const std::size_t width = plan.relation->target->vectors.columns;
+  queries_.resize(plan.query_count() * width);
+  return {queries_.data(), plan.query_count(), width};
+}
+
+Outcome Answer::search(const Ivf4& index, float depth, float refine) {
+  const Matrix<float> queries = room_for_queries();
+  const Outcome at_once = begin(queries);
+  if (at_once != Outcome::search) return at_once;
+  if (!std::all_of(queries_.begin(), queries_.end(), [](float value) { return std::isfinite(value); }))
+    return Outcome::not_covered;
+  const std::size_t n = queries.rows, k = std::min(plan.reach(), index.size());
+  hits_.resize(n * k), places_.resize(n), found_.resize(n), ends_.clear(), found_rows_.clear(), found_scores_.clear();
+  for (std::size_t i = 0; i < n; ++i) places_[i] = hits_.data() + i * k;
+  asks_.assign(n, {k, depth, refine, plan.request.eligible.empty() ? nullptr : plan.request.eligible.data(), plan.excluded});
+  index.search({queries.data, n, queries.columns}, asks_, places_, found_);
+  for (std::size_t i = 0; i < n; ++i) {
+    for (const Hit* hit = places_[i]; hit != places_[i] + found_[i]; ++hit)
+      found_rows_.push_back(hit->row), found_scores_.push_back(hit->score);
+    ends_.push_back(static_cast<std::int64_t>(found_rows_.size()));
+  }
+  return finish({queries.data, n, queries.columns}, found_rows_, found_scores_, ends_);
+}
+
 // The stored lists of the plan's modes; false when exclusions leave them too short to fill the slate.
 bool Answer::from_lists() {
   const Strategy& strategy = *plan.strategy;
@@ -71,8 +97,7 @@ bool Answer::from_lists() {
     lists_.push_back({strategy.list_rows.row(cluster), strategy.list_scores.row(cluster), static_cast<float>(plan.weights.mode)});
   }
   if (plan.weights.reciprocity > 0 && !plan.followers.empty()) {
-    queries_.resize(plan.query_count() * plan.relation->target->vectors.columns);
-    const Matrix<float> queries{queries_.data(), plan.query_count(), plan.relation->target->vectors.columns};
+    const Matrix<float> queries = room_for_queries();
     plan.build_queries(queries);
     add_followers({queries.data, queries.rows, queries.columns});
   }

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ivf4.h"
 #include "merge.h"
 #include "plan.h"
 #include "rescoring.h"
@@ -30,6 +31,10 @@ class Answer {  // one for each thread: its buffers outlast a request
   Outcome finish(Matrix<const float> queries, std::span<const std::int32_t> rows, std::span<const float> scores,
                  std::span<const std::int64_t> ends);
 
+  // Both, with a search by the engine's own searcher between them where one is needed.
+  Outcome search(const Ivf4& index, float depth, float refine);
+
+  bool searched() const { return searched_; }
   bool short_of_k() const { return slate_.size() < plan.request.k; }
   Fallback fallback() const { return fallback_; }
   std::string json(const Shape& shape) const;
@@ -44,6 +49,7 @@ class Answer {  // one for each thread: its buffers outlast a request
     std::vector<float> scores;
   };
   bool from_lists();
+  Matrix<float> room_for_queries();
   bool fill_up();
   void add_followers(Matrix<const float> queries);
   void eligible_followers();
@@ -56,12 +62,20 @@ class Answer {  // one for each thread: its buffers outlast a request
   Rescorer rescorer_;
   Merger merger_;
   Fallback fallback_ = Fallback::none;
+  bool searched_ = false;
   std::vector<RankedList> lists_;
   std::vector<Owned> owned_;
   std::vector<float> shares_, queries_, scores_;
   std::vector<std::int32_t> followers_;
   std::vector<Scored> scored_;
   std::vector<Pick> slate_;
+  std::vector<Hit> hits_;
+  std::vector<Hit*> places_;
+  std::vector<Ask> asks_;
+  std::vector<std::size_t> found_;
+  std::vector<std::int32_t> found_rows_;
+  std::vector<float> found_scores_;
+  std::vector<std::int64_t> ends_;
 };
 
 }  // namespace twhin

@@ -1,7 +1,7 @@
 // The entry points of a request: a plan, what is known at once, and the answer to what a searcher found.
 //
 // A reply is twelve bytes and what follows: how it ended (Outcome), the rung that was needed (Fallback), whether fewer than k are
-// eligible, a byte of nothing, and in 32 bits each how many rows are excluded and how many queries there are; then the candidates'
+// eligible, whether there was a search, and in 32 bits each how many rows are excluded and how many queries there are; then the candidates'
 // JSON, or the excluded rows.
 #include <cstring>
 #include <memory>
@@ -37,7 +37,7 @@ std::string reply(const Answer& answer, Outcome outcome, const Shape& shape) {
   const auto& excluded = answer.plan.excluded;
   if (outcome == Outcome::search)
     text.assign(reinterpret_cast<const char*>(excluded.data()), excluded.size() * sizeof excluded[0]);
-  char head[kHead] = {static_cast<char>(outcome), static_cast<char>(answer.fallback()), answer.short_of_k(), 0};
+  char head[kHead] = {static_cast<char>(outcome), static_cast<char>(answer.fallback()), answer.short_of_k(), answer.searched()};
   const std::uint32_t counts[] = {static_cast<std::uint32_t>(excluded.size()),
                                   static_cast<std::uint32_t>(answer.plan.query_count())};
   std::memcpy(head + 4, counts, sizeof counts);
@@ -90,6 +90,19 @@ std::string finish(const Space& space, const Relation& relation, const Strategy&
   return reply(answer, answer.finish(queries, rows, scores, ends), shape);
 }
 
+std::string answer(const Space& space, const Relation& relation, const Strategy& strategy, const Shape& shape,
+                   std::int64_t user, std::int64_t k, std::int64_t modes, std::int64_t flags,
+                   Matrix<const std::int64_t> edges, std::span<const std::int64_t> unwanted,
+                   std::span<const std::int64_t> followers, std::span<const std::uint8_t> eligible, const Ivf4& searcher,
+                   double depth, double refine) {
+  Answer& answer = of_this_thread();
+  if (searcher.size() != relation.target->size() || searcher.width() != relation.target->vectors.columns)
+    throw std::invalid_argument("the searcher is over other vectors");
+  const Planned planned(answer, space, relation, strategy,
+                        request_of(user, k, modes, flags, edges, unwanted, followers, eligible, relation));
+  return reply(answer, answer.search(searcher, static_cast<float>(depth), static_cast<float>(refine)), shape);
+}
+
 void features(const Relation& relation, std::int64_t row, std::span<const float> vector,
               std::span<const std::int32_t> targets, std::span<const std::int32_t> followers,
               std::span<const std::int32_t> candidates, Matrix<float> out) {
@@ -110,6 +123,7 @@ void features(const Relation& relation, std::int64_t row, std::span<const float>
 TWHIN_EXPORT(shape, shape, "What a candidate is written like.");
 TWHIN_EXPORT(begin, begin, "The answer that stored lists or popularity give at once, or the queries to search by.");
 TWHIN_EXPORT(finish, finish, "The answer from what was found for each query.");
+TWHIN_EXPORT(answer, answer, "The answer, searched by the engine itself where that is needed.");
 TWHIN_EXPORT(features, features, "The rescoring's features of some candidates of a user.");
 
 }  // namespace twhin

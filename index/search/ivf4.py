@@ -58,6 +58,11 @@ class Ivf4Searcher(CheckedSearcher):
                 f"{path} is no ivf4 index of these vectors: {error}. Build the version again."
             ) from error
 
+    def effort(self, depth: int | None, share: float = 1.0) -> tuple[float, float]:
+        """What C++ is told of `depth` (None: as measured), or of a share of it: depth and refine, in deviations."""
+        wanted = self.depth if depth is None else depth
+        return max(1, int(wanted * share)) / DEPTH_UNIT, self.refine
+
     def search(
         self,
         queries: Float32[npt.NDArray[np.float32], "q width"],
@@ -103,9 +108,9 @@ class Ivf4Searcher(CheckedSearcher):
         n = len(queries)
         rows, scores = np.empty((n, k), dtype=np.int32), np.empty((n, k), dtype=np.float32)
         found = np.empty(n, dtype=np.int64)
-        deviations = (self.depth if depth is None else max(1, depth)) / DEPTH_UNIT
+        deviations, refine = self.effort(depth)
         self._engine.ivf4_search(
-            self.handle, queries, deviations, self.refine, excluded, ends, eligible, rows, scores, found
+            self.handle, queries, deviations, refine, excluded, ends, eligible, rows, scores, found
         )
         return [Hits(rows[i, :count], scores[i, :count]) for i, count in enumerate(found.tolist())]
 

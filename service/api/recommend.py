@@ -1,6 +1,7 @@
 """POST /recommend, GET /recommend/{user}, POST /recommend:batch."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -13,6 +14,7 @@ from recommend.compiled import Served
 from recommend.filters import Filter
 from recommend.plan import choose_relation
 from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
+from service.admission import TARGET_SECONDS
 from service.api.answers import answer_of, batch_item
 from service.call import Call, Reply
 from service.problems import invalid, problem_of_decoding
@@ -49,10 +51,24 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     relation = choose_relation(space, request)
     await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
     live = await call.runtime.live(relation.entry.source, request.user, degraded)
-    asked = loaded.recommender.ask(request, live)
+    asked = _at_once(call, loaded, request, live, degraded)
     slate = asked if isinstance(asked, Slate | Served) else (await _search(call, loaded, [asked], degraded))[0]
     _count(call, slate)
     return Reply(_encode(answer_of(slate, degraded, call.request_id, explain=body.explain)))
+
+
+def _at_once(
+    call: Call, loaded: Loaded, request: RecommendRequest, live: LiveEdges, degraded: list[str]
+) -> Answer | Asked:
+    """The answer, where it takes no longer than handing the question over would; else the question."""
+    began = time.monotonic()
+    share = call.runtime.search.share_of_depth((began - call.since) / TARGET_SECONDS)
+    asked = loaded.recommender.ask(request, live, share=share)
+    if isinstance(asked, Served) and asked.searched:
+        call.runtime.metrics.searched.observe(time.monotonic() - began)
+        if share < 1.0:
+            degraded.append("reduced_depth")
+    return asked
 
 
 async def compiled(

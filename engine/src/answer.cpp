@@ -196,8 +196,11 @@ void Answer::rescore(std::size_t list) {
   rescorer_.score(*plan.relation, plan.strategy->network, user, found.rows, scores_);
   scored_.clear();
   for (std::size_t i = 0; i < found.rows.size(); ++i) scored_.push_back({found.rows[i], scores_[i]});
-  std::sort(scored_.begin(), scored_.end(),
-            [](const Scored& a, const Scored& b) { return better(a.score, a.row, b.score, b.row); });
+  // Of one list no more than k are drawn; of several, any may be another's already.
+  const std::size_t wanted = lists_.size() == 1 ? std::min(plan.request.k, scored_.size()) : scored_.size();
+  std::partial_sort(scored_.begin(), scored_.begin() + static_cast<std::ptrdiff_t>(wanted), scored_.end(),
+                    [](const Scored& a, const Scored& b) { return better(a.score, a.row, b.score, b.row); });
+  scored_.resize(wanted);
   Owned& ordered = owned(list);
   ordered.rows.resize(scored_.size()), ordered.scores.resize(scored_.size());
   for (std::size_t i = 0; i < scored_.size(); ++i) ordered.rows[i] = scored_[i].row, ordered.scores[i] = scored_[i].score;

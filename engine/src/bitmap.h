@@ -1,5 +1,6 @@
 // One bit for each row, all clear between calls: whoever sets bits clears the same ones.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -17,6 +18,9 @@ class Bitmap {
   bool test(std::size_t row) const { return words_[row >> 6] >> (row & 63) & 1; }
   void set(std::size_t row) { words_[row >> 6] |= std::uint64_t{1} << (row & 63); }
   void clear(std::size_t row) { words_[row >> 6] &= ~(std::uint64_t{1} << (row & 63)); }
+  // Copies those of `rows` whose bit is set, in order; `out` has room for all and kSlack more. Returns how many they are.
+  std::size_t marked(std::span<const std::int32_t> rows, std::int32_t* out) const;
+  static constexpr std::size_t kSlack = 16;
   bool test_and_set(std::size_t row) {
     const bool before = test(row);
     set(row);

@@ -38,6 +38,11 @@ std::span<const std::int32_t> PathCounter::shortest(const Csr& lists, std::span<
   return chosen_;
 }
 
+std::span<const std::int32_t> PathCounter::marked(const Bitmap& bits, std::span<const std::int32_t> list) {
+  if (hits_.size() < list.size() + Bitmap::kSlack) hits_.resize(list.size() + Bitmap::kSlack);
+  return {hits_.data(), bits.marked(list, hits_.data())};
+}
+
 // How many lists of the middles hold each candidate (unless `counts` is null), and the sum of one over these lists' lengths.
 void PathCounter::two_steps(const Csr& second, std::span<const std::int32_t> middles, float* counts, float* damped) {
   const auto some = shortest(second, middles);
@@ -45,8 +50,7 @@ void PathCounter::two_steps(const Csr& second, std::span<const std::int32_t> mid
     if (i + 2 < some.size()) fetch(second.row(static_cast<std::size_t>(some[i + 2])));
     const auto list = second.row(static_cast<std::size_t>(some[i]));
     const float share = 1.0f / static_cast<float>(list.size());
-    for (const std::int32_t row : list) {
-      if (!wanted_.holds(row) || !wanted_.test(static_cast<std::size_t>(row))) continue;
+    for (const std::int32_t row : marked(wanted_, list)) {
       const auto place = static_cast<std::size_t>(slots_[static_cast<std::size_t>(row)]);
       if (counts) counts[place] += 1.0f;
       damped[place] += share;
@@ -56,20 +60,26 @@ void PathCounter::two_steps(const Csr& second, std::span<const std::int32_t> mid
 
 // Two steps of the walk, u→i←v: what comes to each v, divided by the edges among which v's walkers choose the third.
 void PathCounter::walk_back(const Relation& relation, std::span<const std::int32_t> targets) {
-  masses_.resize(std::max(masses_.size(), relation.source->size()));
+  constexpr std::size_t kAhead = 12;
+  const std::size_t size = relation.source->size();
+  masses_.resize(std::max(masses_.size(), size));
+  reached_.reserve(size);
   touched_.clear();
   const auto some = shortest(relation.sources, targets);
   for (std::size_t i = 0; i < some.size(); ++i) {
     if (i + 2 < some.size()) fetch(relation.sources.row(static_cast<std::size_t>(some[i + 2])));
     const auto list = relation.sources.row(static_cast<std::size_t>(some[i]));
     const float share = 1.0f / static_cast<float>(std::max<std::size_t>(list.size(), 1)), root = std::sqrt(share);
-    for (const std::int32_t row : list) {
-      if (row < 0 || static_cast<std::size_t>(row) >= relation.source->size()) continue;
-      Mass& mass = masses_[static_cast<std::size_t>(row)];
-      if (mass.plain == 0) touched_.push_back(row);
-      mass.plain += share, mass.root += root;
+    for (std::size_t j = 0; j < list.size(); ++j) {
+      if (j + kAhead < list.size() && reached_.holds(list[j + kAhead]))
+        __builtin_prefetch(&masses_[static_cast<std::size_t>(list[j + kAhead])], 1);
+      if (!reached_.holds(list[j])) continue;
+      const auto row = static_cast<std::size_t>(list[j]);
+      if (!reached_.test_and_set(row)) touched_.push_back(list[j]);
+      masses_[row].plain += share, masses_[row].root += root;
     }
   }
+  for (const std::int32_t row : touched_) relation.targets.fetch_ends(static_cast<std::size_t>(row));
   for (const std::int32_t row : touched_) {
     const auto degree = static_cast<float>(std::max<std::int64_t>(relation.targets.degree(static_cast<std::size_t>(row)), 1));
     Mass& mass = masses_[static_cast<std::size_t>(row)];
@@ -77,35 +87,34 @@ void PathCounter::walk_back(const Relation& relation, std::span<const std::int32
   }
 }
 
+// At most kMostSources entries of a list, evenly apart.
+std::span<const std::int32_t> PathCounter::sampled(std::span<const std::int32_t> list) {
+  if (list.size() <= kMostSources) return list;
+  const double share = static_cast<double>(list.size()) / static_cast<double>(kMostSources);
+  sample_.resize(kMostSources);
+  for (std::size_t i = 0; i < kMostSources; ++i) sample_[i] = list[static_cast<std::size_t>(static_cast<double>(i) * share)];
+  return sample_;
+}
+
 // The third step, v→t, of as many of t's sources as are read.
 void PathCounter::walk_on(const Relation& relation, std::span<const std::int32_t> candidates) {
-  const std::size_t size = relation.source->size();
   for (std::size_t c = 0; c < candidates.size(); ++c) {
     if (c + 8 < candidates.size()) relation.sources.fetch_ends(static_cast<std::size_t>(candidates[c + 8]));
     if (c + 3 < candidates.size()) fetch(relation.sources.row(static_cast<std::size_t>(candidates[c + 3])));
-    const auto list = relation.sources.row(static_cast<std::size_t>(candidates[c]));
-    const std::size_t read = std::min(list.size(), kMostSources);
-    const double share = static_cast<double>(list.size()) / static_cast<double>(std::max<std::size_t>(read, 1));
-    constexpr std::size_t kSums = 4;  // so that one sum need not wait for the one before
-    Mass sums[kSums] = {};
-    const auto add = [&](std::size_t i, std::size_t at) {
-      const auto row = static_cast<std::size_t>(static_cast<std::uint32_t>(list[at]));
-      if (row >= size) return;
-      sums[i % kSums].plain += masses_[row].plain, sums[i % kSums].root += masses_[row].root;
-    };
-    if (read == list.size()) {
-      std::size_t i = 0;
-      for (; i + kSums <= read; i += kSums)
-        for (std::size_t j = 0; j < kSums; ++j) add(j, i + j);
-      for (; i < read; ++i) add(i, i);
-    } else {
-      for (std::size_t i = 0; i < read; i += kSums)  // read is a multiple of it here
-        for (std::size_t j = 0; j < kSums; ++j) add(j, static_cast<std::size_t>(static_cast<double>(i + j) * share));
+    const auto list = relation.sources.row(static_cast<std::size_t>(candidates[c])), some = sampled(list);
+    const float share = static_cast<float>(list.size()) / static_cast<float>(std::max<std::size_t>(some.size(), 1));
+    Mass sum{0, 0};
+    for (const std::int32_t row : marked(reached_, some)) {
+      const Mass& mass = masses_[static_cast<std::size_t>(row)];
+      sum.plain += mass.plain, sum.root += mass.root;
     }
-    values(8)[c] = (sums[0].plain + sums[1].plain + sums[2].plain + sums[3].plain) * static_cast<float>(share);
-    values(9)[c] = (sums[0].root + sums[1].root + sums[2].root + sums[3].root) * static_cast<float>(share);
+    values(8)[c] = sum.plain * share;
+    values(9)[c] = sum.root * share;
   }
-  for (const std::int32_t row : touched_) masses_[static_cast<std::size_t>(row)] = {0, 0};
+  for (const std::int32_t row : touched_) {
+    masses_[static_cast<std::size_t>(row)] = {0, 0};
+    reached_.clear(static_cast<std::size_t>(row));
+  }
 }
 
 void PathCounter::count(const Relation& relation, std::int64_t user, std::span<const std::int32_t> targets,

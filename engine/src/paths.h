@@ -30,6 +30,8 @@ class PathCounter {  // its buffers outlast a request: one for each thread
   };
   std::span<float> values(std::size_t path) { return {values_.data() + path * candidates_, candidates_}; }
   std::span<const std::int32_t> shortest(const Csr& lists, std::span<const std::int32_t> rows);
+  std::span<const std::int32_t> marked(const Bitmap& bits, std::span<const std::int32_t> list);
+  std::span<const std::int32_t> sampled(std::span<const std::int32_t> list);
   void two_steps(const Csr& second, std::span<const std::int32_t> middles, float* counts, float* damped);
   void walk_back(const Relation& relation, std::span<const std::int32_t> targets);
   void walk_on(const Relation& relation, std::span<const std::int32_t> candidates);
@@ -39,7 +41,8 @@ class PathCounter {  // its buffers outlast a request: one for each thread
   Bitmap wanted_;
   std::vector<std::int32_t> slots_;  // the place of a wanted row among the candidates
   std::vector<Mass> masses_;         // zeros between requests
-  std::vector<std::int32_t> touched_, chosen_, order_;
+  Bitmap reached_;                   // entities with a mass
+  std::vector<std::int32_t> touched_, chosen_, order_, hits_, sample_;
 };
 
 }  // namespace twhin

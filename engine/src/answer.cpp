@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 
 namespace twhin {
@@ -13,6 +14,9 @@ constexpr std::size_t kMostFollowers = 4096;  // of more only the most popular g
 bool better(float score, std::int32_t row, float other_score, std::int32_t other_row) {
   return score != other_score ? score > other_score : row < other_row;
 }
+
+// What is no number comes last: an order with it in would be none.
+float sortable(float score) { return std::isnan(score) ? -std::numeric_limits<float>::infinity() : score; }
 
 float product(std::span<const float> a, std::span<const float> b) {
   constexpr std::size_t kSums = 16;  // side by side, so that the compiler may take several at once
@@ -166,7 +170,7 @@ void Answer::add_followers_to(std::size_t list, std::span<const float> query) {
   const auto bonus = static_cast<float>(plan.weights.reciprocity);
   scored_.clear();
   for (const std::int32_t row : followers_)
-    scored_.push_back({row, product(plan.relation->target->vectors.row(static_cast<std::size_t>(row)), query) + bonus});
+    scored_.push_back({row, sortable(product(plan.relation->target->vectors.row(static_cast<std::size_t>(row)), query) + bonus)});
   std::sort(scored_.begin(), scored_.end(),
             [](const Scored& a, const Scored& b) { return better(a.score, a.row, b.score, b.row); });
   const RankedList found = lists_[list];
@@ -195,7 +199,7 @@ void Answer::rescore(std::size_t list) {
   const User user{plan.request.user, plan.vector(), plan.targets, plan.followers};
   rescorer_.score(*plan.relation, plan.strategy->network, user, found.rows, scores_);
   scored_.clear();
-  for (std::size_t i = 0; i < found.rows.size(); ++i) scored_.push_back({found.rows[i], scores_[i]});
+  for (std::size_t i = 0; i < found.rows.size(); ++i) scored_.push_back({found.rows[i], sortable(scores_[i])});
   // Of one list no more than k are drawn; of several, any may be another's already.
   const std::size_t wanted = lists_.size() == 1 ? std::min(plan.request.k, scored_.size()) : scored_.size();
   std::partial_sort(scored_.begin(), scored_.begin() + static_cast<std::ptrdiff_t>(wanted), scored_.end(),

@@ -23,7 +23,10 @@ struct Csr {  // row i is indices[indptr[i] .. indptr[i + 1])
 
   void fetch_ends(std::size_t row) const { __builtin_prefetch(indptr.data() + std::min(row, rows())); }
 
-  std::int64_t degree(std::size_t row) const { return row < rows() ? indptr[row + 1] - indptr[row] : 0; }
+  std::int64_t degree(std::size_t row) const {
+    if (row >= rows()) return 0;
+    return static_cast<std::int64_t>(clamped(indptr[row + 1])) - static_cast<std::int64_t>(clamped(indptr[row]));
+  }
 
  private:
   std::size_t clamped(std::int64_t offset) const {

@@ -4,9 +4,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
-#include <memory>
-
-#include "binding.h"
 
 namespace twhin {
 namespace {
@@ -78,24 +75,5 @@ char* Ids::write(std::size_t row, char* out) const {
   *out++ = '"';
   return out;
 }
-
-namespace {
-
-std::unique_ptr<Ids> number_ids(std::span<const std::int64_t> values) { return std::make_unique<Ids>(values); }
-
-std::unique_ptr<Ids> text_ids(std::span<const std::int64_t> offsets, std::span<const std::uint8_t> utf8) {
-  if (offsets.empty()) throw std::invalid_argument("the offsets of texts have one entry more than there are texts");
-  return std::make_unique<Ids>(offsets, utf8);
-}
-
-std::int64_t find_id(const Ids& ids, std::span<const std::uint8_t> external) {
-  return ids.find({reinterpret_cast<const char*>(external.data()), external.size()});
-}
-
-}  // namespace
-
-TWHIN_EXPORT(number_ids, number_ids, "Ids that are numbers, ascending.");
-TWHIN_EXPORT(text_ids, text_ids, "Ids that are texts, ascending by bytes.");
-TWHIN_EXPORT(find_id, find_id, "The row of an id given as UTF-8, -1 where there is none.");
 
 }  // namespace twhin

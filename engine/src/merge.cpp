@@ -2,19 +2,21 @@
 #include "merge.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace twhin {
 
 // Splits k among the modes that are alive: the parts sum to k, none is a whole candidate away from its exact share, and equal
 // remainders go to the heavier, then to the earlier mode.
 void Merger::split(std::span<const float> shares, std::size_t k) {
+  const auto share = [&](std::size_t mode) { return shares[mode] > 0 ? shares[mode] : 0.0f; };  // a damaged file has any
   double total = 0;
-  for (const std::size_t mode : alive_) total += shares[mode];
+  for (const std::size_t mode : alive_) total += share(mode);
+  const bool alike = alive_.size() == 1 || !(total > 0 && total < std::numeric_limits<double>::infinity());
   std::size_t left = k;
   for (const std::size_t mode : alive_) {
     Reader& reader = readers_[mode];
-    reader.exact = alive_.size() == 1 || !(total > 0) ? static_cast<double>(k) / static_cast<double>(alive_.size())
-                                                      : static_cast<double>(k) * (shares[mode] / total);
+    reader.exact = static_cast<double>(k) * (alike ? 1.0 / static_cast<double>(alive_.size()) : share(mode) / total);
     reader.budget = static_cast<std::size_t>(reader.exact);
     left -= std::min(left, reader.budget);
   }
@@ -22,7 +24,7 @@ void Merger::split(std::span<const float> shares, std::size_t k) {
   std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) {
     const double of_a = static_cast<double>(readers_[a].budget) - readers_[a].exact;
     const double of_b = static_cast<double>(readers_[b].budget) - readers_[b].exact;
-    return of_a != of_b ? of_a < of_b : shares[a] > shares[b];
+    return of_a != of_b ? of_a < of_b : share(a) > share(b);
   });
   for (std::size_t i = 0; i < std::min(left, order_.size()); ++i) ++readers_[order_[i]].budget;
 }

@@ -3,9 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
-
-#include "binding.h"
 
 namespace twhin {
 namespace {
@@ -163,7 +160,8 @@ std::vector<Step> steps_from(const Space& space, const Entities* type) {
   return steps;
 }
 
-// The ways from a user over other relations: a step, and another that is found from the candidate's end.
+}  // namespace
+
 void find_ways(const Space& space, Relation& relation) {
   relation.ways.clear();
   const auto last = steps_from(space, relation.target);
@@ -175,9 +173,5 @@ void find_ways(const Space& space, Relation& relation) {
                                turned.along ? &turned.by->sources : &turned.by->targets});
     }
 }
-
-}  // namespace
-
-TWHIN_EXPORT(find_ways, find_ways, "Find the paths of two edges of a relation over others, when a space has them all.");
 
 }  // namespace twhin

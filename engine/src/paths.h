@@ -16,6 +16,9 @@ constexpr std::size_t kMostRead = 1 << 15;     // entries of lists that are read
 constexpr std::size_t kMostSources = 256;      // of a candidate's sources, in an even sample
 constexpr std::size_t kMostWays = 16;          // over other relations
 
+// The ways from a user over other relations: a step, and another that is found from the candidate's end. Once the space has all.
+void find_ways(const Space& space, Relation& relation);
+
 class PathCounter {  // its buffers outlast a request: one for each thread
  public:
   // Counts for distinct candidates that are inside the target's table; `targets` and `followers` ascend and are inside theirs.

@@ -1,10 +1,10 @@
 // Making handles of what a version holds. Shapes are checked here, so that whoever reads by them need not.
-#include "space.h"
-
 #include <memory>
 #include <stdexcept>
 
 #include "binding.h"
+#include "paths.h"
+#include "space.h"
 #include "strategy.h"
 
 namespace twhin {
@@ -12,6 +12,17 @@ namespace {
 
 void require(bool holds, const char* otherwise) {
   if (!holds) throw std::invalid_argument(otherwise);
+}
+
+std::unique_ptr<Ids> number_ids(std::span<const std::int64_t> values) { return std::make_unique<Ids>(values); }
+
+std::unique_ptr<Ids> text_ids(std::span<const std::int64_t> offsets, std::span<const std::uint8_t> utf8) {
+  if (offsets.empty()) throw std::invalid_argument("the offsets of texts have one entry more than there are texts");
+  return std::make_unique<Ids>(offsets, utf8);
+}
+
+std::int64_t find_id(const Ids& ids, std::span<const std::uint8_t> external) {
+  return ids.find({reinterpret_cast<const char*>(external.data()), external.size()});
 }
 
 std::unique_ptr<Entities> entities(const Ids& ids, Matrix<const float> vectors, std::int64_t dim,
@@ -75,10 +86,14 @@ std::unique_ptr<Strategy> strategy(std::int64_t merge, std::int64_t mode_vector,
 
 }  // namespace
 
+TWHIN_EXPORT(number_ids, number_ids, "Ids that are numbers, ascending.");
+TWHIN_EXPORT(text_ids, text_ids, "Ids that are texts, ascending by bytes.");
+TWHIN_EXPORT(find_id, find_id, "The row of an id given as UTF-8, -1 where there is none.");
 TWHIN_EXPORT(entities, entities, "Ids, vectors and clusters of one type.");
 TWHIN_EXPORT(relation, relation, "A relation's vector and its edges both ways.");
 TWHIN_EXPORT(space, space, "The clusters of a space and its users' mixtures.");
 TWHIN_EXPORT(add_relation, add_relation, "Give a space its next relation, which has to outlive it.");
+TWHIN_EXPORT(find_ways, find_ways, "Find the paths of two edges of a relation over others, when a space has them all.");
 TWHIN_EXPORT(strategy, strategy, "Weights, stored lists and network of a strategy.");
 
 }  // namespace twhin

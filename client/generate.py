@@ -448,7 +448,7 @@ def _formatted(text: str) -> str:
 
 def main() -> None:
     """Write the files, or with --check compare them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a file would change")
     check = parser.parse_args().check
     stale = []

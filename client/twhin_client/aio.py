@@ -24,9 +24,8 @@ from twhin_client.shared import (
     TIMEOUT_S,
     Shared,
     UserResult,
-    budget,
     error_of,
-    extensions,
+    headers_of,
     results,
     trust,
 )
@@ -50,6 +49,7 @@ class AsyncClient(AsyncOperations):
         http: httpx.AsyncClient | None = None,
     ) -> None:
         self._shared = Shared.of(url, key, timeout, retries, hedge, version, lookup_max, headers)
+        self._given = http
         self._http = http or httpx.AsyncClient(limits=LIMITS, verify=trust(url))
 
     async def __aenter__(self) -> AsyncClient:
@@ -72,7 +72,7 @@ class AsyncClient(AsyncOperations):
     async def pin(self, version: str | None = None) -> AsyncClient:
         """A client on the same connections whose look-ups are of `version`; by default of the one that serves now."""
         pinned = AsyncClient.__new__(AsyncClient)
-        pinned._http = self._http
+        pinned._http, pinned._given = self._http, self._given
         pinned._shared = self._shared.pinned(version or str((await self.info())["version"]))
         return pinned
 
@@ -205,13 +205,7 @@ class AsyncClient(AsyncOperations):
 
     async def _exchange(self, request: Request, headers: Mapping[str, str], attempts: Attempts) -> Received:
         left = attempts.remaining(time.monotonic())
-        built = self._http.build_request(
-            request.operation.method,
-            self._shared.url + request.path,
-            content=request.content,
-            headers={**headers, "x-request-timeout-ms": budget(left)},
-            extensions=extensions(left),
-        )
+        built = self._shared.built(request, headers, left, self._given)
         try:
             async with asyncio.timeout(left):
                 response = await self._http.send(built)
@@ -219,7 +213,7 @@ class AsyncClient(AsyncOperations):
             raise error_of(error, attempts.seconds) from error
         except TimeoutError as error:
             raise over(attempts.seconds) from error
-        return Received(response.status_code, response.headers, response.content)
+        return Received(response.status_code, headers_of(response, request.operation), response.content)
 
 
 async def _taken(users: list[str], task: asyncio.Task[Any]) -> list[UserResult]:

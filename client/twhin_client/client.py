@@ -24,9 +24,8 @@ from twhin_client.shared import (
     Shared,
     UserResult,
     batches,
-    budget,
     error_of,
-    extensions,
+    headers_of,
     results,
     trust,
 )
@@ -65,6 +64,7 @@ class Client(SyncOperations):
         http: httpx.Client | None = None,
     ) -> None:
         self._shared = Shared.of(url, key, timeout, retries, hedge, version, lookup_max, headers)
+        self._given = http
         self._http = http or httpx.Client(limits=LIMITS, verify=trust(url))
         self._pool: ThreadPoolExecutor | None = None
 
@@ -90,7 +90,7 @@ class Client(SyncOperations):
     def pin(self, version: str | None = None) -> Client:
         """A client on the same connections whose look-ups are of `version`; by default of the one that serves now."""
         pinned = Client.__new__(Client)
-        pinned._http, pinned._pool = self._http, None
+        pinned._http, pinned._given, pinned._pool = self._http, self._given, None
         pinned._shared = self._shared.pinned(version or str(self.info()["version"]))
         return pinned
 
@@ -211,13 +211,7 @@ class Client(SyncOperations):
 
     def _exchange(self, request: Request, headers: Mapping[str, str], attempts: Attempts) -> Received:
         left = attempts.remaining(time.monotonic())
-        built = self._http.build_request(
-            request.operation.method,
-            self._shared.url + request.path,
-            content=request.content,
-            headers={**headers, "x-request-timeout-ms": budget(left)},
-            extensions=extensions(left),
-        )
+        built = self._shared.built(request, headers, left, self._given)
         try:
             response = self._http.send(built, stream=True)
             try:
@@ -229,7 +223,7 @@ class Client(SyncOperations):
                 response.close()
         except httpx.HTTPError as error:
             raise error_of(error, attempts.seconds) from error
-        return Received(response.status_code, response.headers, b"".join(chunks))
+        return Received(response.status_code, headers_of(response, request.operation), b"".join(chunks))
 
 
 def _taken(users: list[str], future: Future[Any]) -> Iterator[UserResult]:

@@ -36,7 +36,7 @@ class Log(NamedTuple):
 
     def part(self, chosen: npt.NDArray[np.bool_]) -> "Log":
         """Some of them."""
-        return Log(*(column[chosen] for column in self))
+        return Log(self.users[chosen], self.items[chosen], self.clicked[chosen], self.others[chosen])
 
 
 def impressions(graph: Path, n: int, rng: np.random.Generator) -> Log:
@@ -97,7 +97,7 @@ def trained(ranker: Ranker, examples: RankingDataset, epochs: int, seed: int) ->
         for user_rows, item_rows, others, labels in DataLoader(examples, 512, shuffle=True, generator=generator):
             loss = nn.functional.binary_cross_entropy_with_logits(ranker(user_rows, item_rows, others), labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return ranker
 

@@ -40,7 +40,9 @@ def manifests() -> Manifests:
 
 
 def test_the_committed_document_is_what_the_service_says(client: httpx.Client) -> None:
-    assert client.get("/openapi.json").json() == COMMITTED, "run `make openapi` and look at the difference"
+    assert client.get("/openapi.json").json() == COMMITTED, (
+        "run `make openapi`, then `python client/generate.py`, and look at the difference"
+    )
 
 
 def test_limits_are_in_the_document() -> None:

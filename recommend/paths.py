@@ -150,12 +150,16 @@ def _walks(relation: Relation, targets: Rows, candidates: Rows) -> Masses:
     for mass, step in zip(masses, (each, np.sqrt(each)), strict=True):
         np.add.at(mass, first.entries, np.repeat(step, first.lengths))
     last, share = _sampled(relation.sources, candidates)
-    reached = np.flatnonzero(masses[0, last.entries])
-    others, owners = last.entries[reached], last.owners(reached)
-    each = 1.0 / (relation.targets.indptr[others + 1] - relation.targets.indptr[others])
-    steps = masses[:, others] * (each, np.sqrt(each))
-    masses[:, first.entries] = 0.0
-    return share * np.stack([np.bincount(owners, weights=one, minlength=len(candidates)) for one in steps])
+    reached = np.flatnonzero(masses[0].take(last.entries))
+    # Many of the entries are reached: repeating the rows over all of them is quicker than a search for each.
+    others, owners = last.entries.take(reached), np.repeat(np.arange(len(candidates)), last.lengths).take(reached)
+    indptr = relation.targets.indptr
+    each = 1.0 / (indptr[1:].take(others) - indptr.take(others))
+    out = np.empty((2, len(candidates)))
+    for place, step in enumerate((each, np.sqrt(each))):
+        out[place] = np.bincount(owners, weights=masses[place].take(others) * step, minlength=len(candidates))
+        masses[place][first.entries] = 0.0
+    return out * share
 
 
 def _shortest(lists: Csr, rows: Rows) -> Int64[npt.NDArray[np.int64], " _"]:
@@ -180,6 +184,8 @@ def _sampled(lists: Csr, rows: Rows) -> tuple[_Lists, npt.NDArray[np.float64]]:
     """At most MOST_SOURCES entries of each row, evenly apart, and how many entries each of them stands for."""
     chosen = rows.astype(np.int64)
     whole = lists.indptr[chosen + 1] - lists.indptr[chosen]
+    if whole.max(initial=0) <= MOST_SOURCES:
+        return _laid_out(lists, chosen), np.ones(len(chosen))
     lengths = np.minimum(whole, MOST_SOURCES)
     share = whole / np.maximum(lengths, 1)
     ends = np.cumsum(lengths)

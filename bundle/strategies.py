@@ -13,11 +13,11 @@ UNIMODAL = QueryWeights(user=1.0, relation=1.0)
 FOLD_IN = QueryWeights(fold_in=1.0, relation=1.0)
 # A user's vector, the mean of the user's targets and popularity, as they served best where nothing was learnt.
 BLEND = QueryWeights(user=0.3, fold_in=0.7, relation=1.0, popularity=0.3)
-# What learning starts from: its first candidates have to hold those who follow the user.
-FIRST_GUESS = BLEND.model_copy(update={"reciprocity": 1.5})
 # What following back adds where nothing was learnt and a good part of the edges is returned.
-FOLLOWERS_BONUS = 1.0
+FOLLOWERS_BONUS = 1.5
 RECIPROCAL_SHARE = 0.1
+# What learning starts from: its first candidates have to hold those who follow the user.
+FIRST_GUESS = BLEND.model_copy(update={"reciprocity": FOLLOWERS_BONUS})
 # The paper searches by a mode's vector alone, which is a target already: no θr. A personal mode is a mean of the
 # user's own targets inside the cluster and is translated like a fold-in.
 STORED_MODE = QueryWeights(mode=1.0)

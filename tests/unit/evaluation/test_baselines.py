@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 
 from evaluation import baselines as module
-from evaluation.baselines import als, baselines, item_knn, matrix, paths, popularity, reciprocate_first, top_rows
+from evaluation.baselines import (
+    als,
+    baselines,
+    ease,
+    item_knn,
+    matrix,
+    paths,
+    popularity,
+    reciprocate_first,
+    rp3b,
+    top_rows,
+    user_knn,
+)
 from evaluation.task import FollowTask
 
 ZERO = np.array([0], dtype=np.int64)
@@ -36,6 +48,45 @@ def test_item_knn_compares_targets_by_their_followers(town: FollowTask) -> None:
     expected = len(followers[4] & followers[0]) / np.sqrt(len(followers[4]) * len(followers[0]))
     assert scores[0] == pytest.approx(expected)
     assert scores[7] == 0
+
+
+def dense(town: FollowTask) -> np.ndarray:
+    return matrix(town.train, 8).toarray().astype(np.float64)
+
+
+def test_user_knn_sums_the_cosines_of_users(town: FollowTask) -> None:
+    a, everyone = dense(town), np.arange(8)
+    unit = a / np.maximum(np.sqrt(a.sum(axis=1, keepdims=True)), 1.0)
+    assert user_knn(matrix(town.train, 8))(everyone) == pytest.approx(unit @ unit.T @ a, abs=1e-5)
+
+
+def test_rp3b_is_a_walk_of_three_steps_damped_by_in_degree(town: FollowTask) -> None:
+    a, everyone = dense(town), np.arange(8)
+    out, into = (np.maximum(a.sum(axis=axis), 1.0) for axis in (1, 0))
+    first = a / out[:, None]
+    expected = first @ (a.T / into[:, None]) @ first * into**-0.3
+    assert rp3b(matrix(town.train, 8))(everyone) == pytest.approx(expected, abs=1e-5)
+    with_bonus = expected + 0.2 * expected.max(axis=1, keepdims=True) * a.T
+    assert rp3b(matrix(town.train, 8), followers=0.2)(everyone) == pytest.approx(with_bonus, abs=1e-5)
+
+
+def test_ease_is_the_ridge_regression_of_each_target_on_the_others(town: FollowTask) -> None:
+    a, everyone = dense(town), np.arange(8)
+    score = ease(matrix(town.train, 8), l2=2.0).score
+    assert score is not None
+    expected = np.empty_like(a)
+    for target in range(8):
+        others = np.delete(a, target, axis=1)
+        weights = np.linalg.solve(others.T @ others + 2.0 * np.eye(7), others.T @ a[:, target])
+        expected[:, target] = others @ weights
+    assert score(everyone) == pytest.approx(expected, abs=1e-4)
+
+
+def test_ease_says_why_it_is_missing_where_targets_are_too_many(
+    town: FollowTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_EASE", 7)
+    assert ease(matrix(town.train, 8)).missing == "8 targets are more than 7"
 
 
 def test_known_and_hidden_targets_and_the_user_are_in_no_list(town: FollowTask) -> None:

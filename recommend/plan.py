@@ -124,7 +124,7 @@ def make_plan(space: Space, request: RecommendRequest, live: LiveEdges, filters:
     name, strategy = choose_strategy(space, relation, request.strategy, row)
     edges = live.merged(request.engagements)
     n_modes = modes_wanted(space, strategy, request.modes)
-    profile = profile_of_row(space, relation, row, edges, n_modes, request.followers)
+    profile = profile_of_row(space, relation, row, edges, n_modes, request.followers, request.unfollowers)
     exclusions = _exclusions(space, relation, profile, edges, request.exclude, request.exclude_seen)
     if request.filter is not None:
         candidates = space.entities[relation.entry.target]

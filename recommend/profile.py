@@ -31,7 +31,8 @@ class Profile(msgspec.Struct, frozen=True):
     """One user under one relation. `vector` is θu, None for a user unknown to training; `targets` ascending.
 
     `represented_by` are the relations whose targets stand for the user: the one asked for, or, when the user has
-    no edge of it, the others. `more_followers` are those that the request names besides the ones in training.
+    no edge of it, the others. `more_followers` have an edge to the user besides the ones in training, `fewer_followers`
+    have it no more.
     """
 
     space: Space
@@ -41,6 +42,7 @@ class Profile(msgspec.Struct, frozen=True):
     represented_by: tuple[tuple[Relation, Rows], ...]
     modes: Modes
     more_followers: Rows = NO_ROWS
+    fewer_followers: Rows = NO_ROWS
 
     @property
     def engaged(self) -> bool:
@@ -52,7 +54,11 @@ class Profile(msgspec.Struct, frozen=True):
         if relation.entry.source != relation.entry.target:
             return NOBODY
         trained = NOBODY if self.row is None else relation.sources.row(self.row)
-        return np.union1d(trained, self.more_followers).astype(np.int32) if len(self.more_followers) else trained
+        if len(self.more_followers):
+            trained = np.union1d(trained, self.more_followers).astype(np.int32)
+        if len(self.fewer_followers):
+            trained = np.setdiff1d(trained, self.fewer_followers, assume_unique=True)
+        return trained
 
     def evidence(self) -> Evidence:
         """The entities that stand for the user; gathered when asked for."""
@@ -71,7 +77,13 @@ def row_of(space: Space, relation: Relation, user: str | None) -> int | None:
 
 
 def profile_of_row(
-    space: Space, relation: Relation, row: int | None, live: LiveEdges, n_modes: int, followers: tuple[str, ...] = ()
+    space: Space,
+    relation: Relation,
+    row: int | None,
+    live: LiveEdges,
+    n_modes: int,
+    followers: tuple[str, ...] = (),
+    unfollowers: tuple[str, ...] = (),
 ) -> Profile:
     """Collect what the version, the live edges and the request say about the user of `row` for `relation`."""
     table = space.entities[relation.entry.source]
@@ -80,7 +92,8 @@ def profile_of_row(
     represented_by = ((relation, targets),) if len(targets) else _others(space, relation, row, live)
     modes = _modes(space, relation.entry.source, row, live, n_modes) if n_modes else NO_MODES
     more = np.sort(known_rows(table.ids.rows(followers))) if followers else NO_ROWS
-    return Profile(space, row, vector, targets, represented_by, modes, more)
+    fewer = np.sort(known_rows(table.ids.rows(unfollowers))) if unfollowers else NO_ROWS
+    return Profile(space, row, vector, targets, represented_by, modes, more, fewer)
 
 
 def profile_of_newcomer(

@@ -68,7 +68,7 @@ class Recommender:
         of its depth. Raises QueryError for a request that this version cannot answer.
         """
         found = None
-        if self._compiled is not None and not (request.explain or request.varied):
+        if self._compiled is not None and not (request.explain or request.varied or request.unfollowers):
             found = self._compiled.ask(request, live, self.filters, share)
         if found is not None:
             return found

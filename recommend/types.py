@@ -92,9 +92,9 @@ def _joined(one: Mapping[str, tuple[str, ...]], two: Mapping[str, tuple[str, ...
 class RecommendRequest(msgspec.Struct, frozen=True):
     """One question. `None` takes the bundle's default; `strategy` may be "auto".
 
-    `engagements` are edges of this request alone: they represent a user nobody has seen, or add to one
-    who is known. `followers` have an edge of the relation to the user, besides those that training knows. `depth`
-    overrides how far the searcher looks. `filter` says which candidates are allowed. `explain` asks for
+    `engagements` are edges of this request alone: they represent a user nobody has seen, or add to one who is known.
+    `followers` have an edge of the relation to the user, besides those that training knows, `unfollowers` have it no
+    more. `depth` overrides how far the searcher looks. `filter` says which candidates are allowed. `explain` asks for
     reasons, `diversity` (0 to 1) and `max_per_cluster` for an answer that repeats itself less.
     """
 
@@ -111,6 +111,7 @@ class RecommendRequest(msgspec.Struct, frozen=True):
     exclude_seen: bool = True
     depth: int | None = None
     followers: tuple[str, ...] = ()
+    unfollowers: tuple[str, ...] = ()
     filter: Filter | None = None
     explain: bool = False
     diversity: float = 0.0

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from bundle.errors import StateError
+from bundle.manifest import RelationEntry
 from recommend.types import NO_LIVE_EDGES, LiveEdges
 from service.admission import Admission
 from service.auth import Keys
@@ -18,6 +19,7 @@ from service.packed import PackedDocuments
 from service.search_thread import SearchThread
 from service.settings import Settings
 from service.shared_metrics import SharedMetrics
+from service.state.events import NO_FOLLOWERS, Followers
 from service.state.sqlite import SqliteStore
 from service.state.store import StateStore
 from service.tracing import open_tracing
@@ -114,10 +116,36 @@ class Runtime:
         try:
             return await self.state.edges_of(user_type, user)
         except StateError:
-            degraded.append("engagements_unavailable")
+            _once(degraded, "engagements_unavailable")
             return NO_LIVE_EDGES
         finally:
             self.admission.waited_elsewhere(time.monotonic() - asked)
+
+    async def since(
+        self, relation: RelationEntry, user: str | None, degraded: list[str]
+    ) -> tuple[LiveEdges, Followers]:
+        """What the user did since the version was built, and what others of the same type did to the user."""
+        # One after the other: a store whose answer belongs to somebody else closes its connections.
+        live = await self.live(relation.source, user, degraded)
+        return live, NO_FOLLOWERS if degraded else await self.followers(relation, user, degraded)
+
+    async def followers(self, relation: RelationEntry, user: str | None, degraded: list[str]) -> Followers:
+        """Who has come to have an edge of `relation` to the user since, or has ended to."""
+        if user is None or relation.source != relation.target:
+            return NO_FOLLOWERS
+        asked = time.monotonic()
+        try:
+            return await self.state.followers_of(relation.target, user, relation.name)
+        except StateError:
+            _once(degraded, "engagements_unavailable")
+            return NO_FOLLOWERS
+        finally:
+            self.admission.waited_elsewhere(time.monotonic() - asked)
+
+
+def _once(flags: list[str], flag: str) -> None:
+    if flag not in flags:
+        flags.append(flag)
 
 
 def open_store(settings: Settings, metrics: Metrics) -> StateStore:

@@ -20,6 +20,7 @@ from service.call import Call, Reply
 from service.problems import invalid, problem_of_decoding
 from service.search_thread import Answer, Asked
 from service.settings import Limits
+from service.state.events import NO_FOLLOWERS, Followers
 from service.versions.loaded import Loaded
 from service.wire.common import MAX_ID_CHARACTERS, is_id, text_of, texts_of
 from service.wire.recommend import BatchAnswer, BatchBody, Engagement, RecommendBody
@@ -50,8 +51,8 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     degraded: list[str] = []
     relation = choose_relation(space, request)
     await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
-    live = await call.runtime.live(relation.entry.source, request.user, degraded)
-    asked = _at_once(call, loaded, request, live, degraded)
+    live, followers = await call.runtime.since(relation.entry, request.user, degraded)
+    asked = _at_once(call, loaded, _followed(request, followers), live, degraded)
     slate = asked if isinstance(asked, Slate | Served) else (await _search(call, loaded, [asked], degraded))[0]
     _count(call, slate)
     return Reply(_encode(answer_of(slate, degraded, call.request_id, explain=body.explain)))
@@ -134,12 +135,22 @@ async def _ask(
     if not is_id(request.user or ""):
         return QueryError(f"user is no id: it has 1 to {MAX_ID_CHARACTERS} characters")
     unavailable: list[str] = []
-    live = await call.runtime.live(choose_relation(space, request).entry.source, request.user, unavailable)
+    live, followers = await call.runtime.since(choose_relation(space, request).entry, request.user, unavailable)
     degraded += [flag for flag in unavailable if flag not in degraded]
     try:
-        return loaded.recommender.ask(request, live)
+        return loaded.recommender.ask(_followed(request, followers), live)
     except QueryError as error:
         return error
+
+
+def _followed(request: RecommendRequest, followers: Followers) -> RecommendRequest:
+    """The request with those who have come to follow the user since, and those who have ended to; what the request says
+    itself counts.
+    """
+    if followers == NO_FOLLOWERS:
+        return request
+    ended = tuple(one for one in followers.removed if one not in request.followers)
+    return msgspec.structs.replace(request, followers=request.followers + followers.added, unfollowers=ended)
 
 
 def check_limits(body: RecommendBody | BatchBody, limits: Limits) -> None:

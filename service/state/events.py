@@ -1,7 +1,7 @@
 """Events as they are stored, and what they add up to for one user."""
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -10,6 +10,8 @@ from service.wire.engagements import Action
 
 Outcome = Literal["stored", "duplicate", "full"]
 WITHDRAWALS_MIN = 1000
+# Of those who have done something to one user, so many are looked at.
+FOLLOWERS_MAX = 512
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -26,6 +28,11 @@ class Event(msgspec.Struct, frozen=True):
     received: float
 
     @property
+    def followed(self) -> bool:
+        """Whether it is an edge between entities of one type, or its end: what the target is told of."""
+        return self.user_type == self.target_type and self.action in ("add", "remove")
+
+    @property
     def owner(self) -> tuple[str, str]:
         """The user the event belongs to: what a stored event is keyed by."""
         return self.user_type, self.user
@@ -39,6 +46,31 @@ class Event(msgspec.Struct, frozen=True):
         if self.action == "add":
             return events_per_user_max
         return events_per_user_max + max(events_per_user_max, WITHDRAWALS_MIN)
+
+
+class Followers(NamedTuple):
+    """Those whose latest action under one relation gave them an edge to a user, and those whose latest took it away."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+NO_FOLLOWERS = Followers()
+
+
+def followers(actions: Iterable[tuple[str, str, float, float, str]]) -> Followers:
+    """What (user, action, at, received, id) of several users towards one add up to."""
+    latest: dict[str, tuple[float, float, str, str]] = {}
+    for user, action, *age, event_id in actions:
+        mark = (age[0], age[1], event_id, action)
+        if user not in latest or latest[user] < mark:
+            latest[user] = mark
+    if not latest:
+        return NO_FOLLOWERS
+    added, removed = (
+        tuple(sorted(user for user, (*_, action) in latest.items() if action == wanted)) for wanted in ("add", "remove")
+    )
+    return Followers(added, removed)
 
 
 class NetEffect:

@@ -9,7 +9,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -19,10 +19,21 @@ from recommend.types import NO_LIVE_EDGES, LiveEdges
 from service.metrics import RedisMetrics
 from service.problems import overloaded
 from service.state.edge_cache import EdgeCache, Owner
-from service.state.events import Event, NetEffect, Outcome, live_edges
+from service.state.events import FOLLOWERS_MAX, Event, Followers, NetEffect, Outcome, followers, live_edges
 from service.state.redis_address import RedisAddress
 from service.state.redis_link import SOME_USERS_SECONDS, WRONG_TYPE, Lane, RedisLink, Refused
-from service.state.redis_scripts import APPEND, FORGET, FORGET_MENTIONS, READ, SCAN, Command, script
+from service.state.redis_scripts import (
+    APPEND,
+    FORGET,
+    FORGET_FOLLOWER,
+    FORGET_MENTIONS,
+    READ,
+    READ_FOLLOWERS,
+    SCAN,
+    TELL,
+    Command,
+    script,
+)
 from service.state.write_queue import Append, QueueFull, WriteQueue
 
 # Up to so many events come with the first reply and are added up on the event loop; of more, so many at a time.
@@ -43,6 +54,7 @@ REPLICA_SHARE = 0.6
 
 log = logging.getLogger("twhin.state")
 _decode = msgspec.json.Decoder(list[Event]).decode
+_mark = msgspec.json.Decoder(tuple[float, float, str, str, str]).decode
 OUTCOMES: dict[object, Outcome] = {b"stored": "stored", b"duplicate": "duplicate", b"full": "full"}
 
 
@@ -53,7 +65,7 @@ class _MixedUp(StateError):
 class RedisStore:
     """Events in the Redis at `address`. Durable as that Redis is: run it with `appendonly yes`.
 
-    As a node of a cluster it holds some of the users, in keys of which both are in one slot. While it is `replicated`
+    As a node of a cluster it holds some of the users, in keys that are in one slot. While it is `replicated`
     nothing counts as stored or erased before a replica has it too.
     """
 
@@ -114,6 +126,34 @@ class RedisStore:
             await self._link.disconnect()
             raise
 
+    async def followers_of(self, user_type: str, user: str, relation: str) -> Followers:
+        key = self._followers_key((user_type, user))
+        reply = await self._link.ask("read", self._link.quick, script(READ_FOLLOWERS, (key,)))
+        if not isinstance(reply, list) or not all(isinstance(word, bytes) for word in reply):
+            raise self._link.no_redis(self._link.quick)
+        head = f"{relation}\0".encode()
+        pairs = zip(reply[::2], reply[1::2], strict=True)
+        try:
+            found = [(name[len(head) :].decode(), _mark(value)) for name, value in pairs if name.startswith(head)]
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._metrics.failed("garbage")
+            raise StateError("the store of live engagements holds something else for this user") from None
+        if any(target != user for _, (*_, target) in found):
+            self._metrics.failed("mixed_up")
+            self._link.trouble.begin("read", "it answered for another user", lasts=SOME_USERS_SECONDS)
+            await self._link.disconnect()
+            raise _MixedUp("the store of live engagements answered for another user")
+        return followers((name, action, at, received, event) for name, (at, received, event, action, _) in found)
+
+    async def tell(self, events: Sequence[Event]) -> None:
+        """Keep of `events`, which are stored, what they do to their targets. Safe to repeat."""
+        told: dict[str, list[str | bytes | int]] = {}
+        for event in events:
+            mark = msgspec.json.encode((event.at, event.received, event.id, event.action, event.target))
+            key = self._followers_key((event.target_type, event.target))
+            told.setdefault(key, [FOLLOWERS_MAX]).extend((f"{event.relation}\0{event.user}", mark))
+        await self._run_all([script(TELL, (key,), tuple(arguments)) for key, arguments in told.items()])
+
     async def _read(self, lane: Lane, owner: Owner, known: object, most: int) -> tuple[tuple[bytes, int], bytes]:
         """The state of the user's events, which is a stamp and their number, and a JSON list of them if they are `most`
         at most and their state is not `known`.
@@ -172,9 +212,14 @@ class RedisStore:
                 if isinstance(answer, BaseException):
                     raise answer
                 outcomes.update(zip(positions, answer, strict=True))
-            return [outcomes[position] for position in range(len(events))]
         finally:
             answers.cancel()  # what has not begun is dropped
+
+        # Of a duplicate too: it may be sent again because this is where it failed. In a cluster the targets' nodes are
+        # told.
+        if not self.address.clustered:
+            await self.tell([one for i, one in enumerate(events) if one.followed and outcomes[i] != "full"])
+        return [outcomes[position] for position in range(len(events))]
 
     def _put(self, append: Append) -> None:
         try:
@@ -231,7 +276,7 @@ class RedisStore:
 
     async def forget_own(self, owner: Owner) -> int:
         """Remove the user's own events, and tell how many that was. Not to be cancelled."""
-        (size,) = await self._written([script(FORGET, self._keys(owner))])
+        (size,) = await self._written([script(FORGET, (*self._keys(owner), self._followers_key(owner)))])
         if isinstance(size, StateError):
             raise size
         if not isinstance(size, int):
@@ -250,17 +295,30 @@ class RedisStore:
 
     async def _forget_all_mentions(self, owner: Owner) -> None:
         named = msgspec.json.encode({"target_type": owner[0], "target": owner[1]})[1:-1] + b","
-        pattern = re.sub(r"([][*?\\])", r"\\\1", self._prefix) + ":events:*"
+        async for keys in self._scanned("events:*"):
+            await self._forget_mentions(keys, named)
+        of_type = tuple(f"{self._prefix}:followers:{brace}{owner[0]}:".encode() for brace in ("", "{"))
+        async for keys in self._scanned("followers:*"):
+            await self._forget_follower([key for key in keys if key.startswith(of_type)], f"\0{owner[1]}")
+
+    async def _scanned(self, pattern: str) -> AsyncIterator[list[bytes]]:
+        """The keys of all users that a pattern names, some at a time."""
+        escaped = re.sub(r"([][*?\\])", r"\\\1", self._prefix)
         cursor = b"0"
         while True:
-            reply = await self._write(script(SCAN, (), (cursor, pattern, KEYS_SCANNED)))
+            reply = await self._write(script(SCAN, (), (cursor, f"{escaped}:{pattern}", KEYS_SCANNED)))
             match reply:
                 case [bytes() as cursor, list() as keys] if all(isinstance(key, bytes) for key in keys):
-                    await self._forget_mentions(keys, named)
+                    yield keys
                 case _:
                     raise self._link.no_redis(self._link.patient)
             if cursor == b"0":
                 return
+
+    async def _forget_follower(self, keys: Sequence[bytes], ending: str) -> None:
+        users = 1 if self.address.clustered else USERS_AT_ONCE
+        starts = range(0, len(keys), users)
+        await self._run_all([script(FORGET_FOLLOWER, tuple(keys[at : at + users]), (ending,)) for at in starts])
 
     async def _forget_mentions(self, keys: Sequence[bytes], named: bytes) -> None:
         prefix = f"{self._prefix}:events:".encode()
@@ -270,6 +328,10 @@ class RedisStore:
             script(FORGET_MENTIONS, tuple(key for pair in both[start : start + users] for key in pair), (named,))
             for start in range(0, len(both), users)
         ]
+        await self._run_all(scripts)
+
+    async def _run_all(self, scripts: Sequence[Command]) -> None:
+        """Run scripts that write and answer with a number."""
         for reply in await self._written(scripts) if scripts else []:
             if isinstance(reply, StateError):
                 raise reply
@@ -326,7 +388,12 @@ class RedisStore:
         return known if reason is None else {**known, "reason": reason}
 
     def _keys(self, owner: Owner) -> tuple[str, str]:
-        name = ":".join(owner)
-        if self.address.clustered:
-            name = f"{{{name}}}"  # the part that decides on the slot
+        name = self._name(owner)
         return f"{self._prefix}:events:{name}", f"{self._prefix}:stamp:{name}"
+
+    def _followers_key(self, owner: Owner) -> str:
+        return f"{self._prefix}:followers:{self._name(owner)}"
+
+    def _name(self, owner: Owner) -> str:
+        name = ":".join(owner)
+        return f"{{{name}}}" if self.address.clustered else name  # in braces: the part that decides on the slot

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from bundle.errors import StateError
 from recommend.types import LiveEdges
-from service.state.events import Event, Outcome
+from service.state.events import Event, Followers, Outcome
 from service.state.redis import RedisStore
 from service.state.redis_address import RedisAddress
 from service.state.redis_link import REDIRECTED, Refused
@@ -89,6 +89,9 @@ class RedisCluster:
     async def edges_of(self, user_type: str, user: str) -> LiveEdges:
         return await self._of((user_type, user), lambda store: store.edges_of(user_type, user))
 
+    async def followers_of(self, user_type: str, user: str, relation: str) -> Followers:
+        return await self._of((user_type, user), lambda store: store.followers_of(user_type, user, relation))
+
     async def append(self, events: Sequence[Event]) -> list[Outcome]:
         """Each user's events go to their node; where one does not take them none counts as stored, and the same may be
         sent again."""
@@ -108,7 +111,24 @@ class RedisCluster:
             if isinstance(answer, BaseException):
                 raise answer
             outcomes.update(zip(positions, answer, strict=True))
+        await self._tell([one for i, one in enumerate(events) if one.followed and outcomes[i] != "full"])
         return [outcomes[position] for position in range(len(events))]
+
+    async def _tell(self, events: Sequence[Event]) -> None:
+        """Have the nodes of the targets keep what was done to these."""
+        by_target: dict[Owner, list[Event]] = {}
+        for event in events:
+            by_target.setdefault((event.target_type, event.target), []).append(event)
+
+        async def of_target(target: Owner, done: list[Event]) -> None:
+            await self._of(target, lambda store: store.tell(done))
+
+        answers = await asyncio.gather(
+            *(of_target(target, done) for target, done in by_target.items()), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
 
     async def forget(self, user_type: str, user: str) -> int:
         """Takes every node: it is refused while one is away. It goes on when the request has given up, and may be asked

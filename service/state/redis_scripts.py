@@ -1,7 +1,7 @@
 """What Redis is asked to do, in Lua: each script is one round trip, and nothing comes between its steps.
 
-Every user has two keys: a hash of events by id, and a stamp that no two states of a user share, by which a cache knows
-whether it is still right.
+Every user has three keys: a hash of events by id; a stamp that no two states of a user share, by which a cache knows
+whether it is still right; and a hash of what others did to the user last, by relation and user.
 """
 
 from collections.abc import Sequence
@@ -47,10 +47,43 @@ end
 return outcomes
 """
 
+# What others did to one user. Arguments: how many may be kept; then of each the relation and user, and [at, received,
+# id, action, target]. Of one user under one relation the latest stays, whatever came first.
+TELL = """
+for i = 2, #ARGV, 2 do
+    local known = redis.call('HGET', KEYS[1], ARGV[i])
+    local later = false
+    if known then
+        local a, b = cjson.decode(known), cjson.decode(ARGV[i + 1])
+        later = a[1] > b[1] or (a[1] == b[1] and (a[2] > b[2] or (a[2] == b[2] and a[3] > b[3])))
+    elseif redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[1]) then
+        redis.call('HDEL', KEYS[1], redis.call('HKEYS', KEYS[1])[1])
+    end
+    if not later then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+end
+return 0
+"""
+
 FORGET = """
 local size = redis.call('HLEN', KEYS[1])
-redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('DEL', unpack(KEYS))
 return size
+"""
+
+# What others did to a user: relation and user, [at, received, id, action, target], and so on.
+READ_FOLLOWERS = """
+return redis.call('HGETALL', KEYS[1])
+"""
+
+# Keys: what others did to several users. Argument: how the fields of the one who is forgotten end.
+FORGET_FOLLOWER = """
+local removed = 0
+for _, key in ipairs(KEYS) do
+    for _, field in ipairs(redis.call('HKEYS', key)) do
+        if string.sub(field, -#ARGV[1]) == ARGV[1] then removed = removed + redis.call('HDEL', key, field) end
+    end
+end
+return removed
 """
 
 # Arguments: a cursor, a pattern, how many keys to look at.

@@ -15,7 +15,7 @@ from recommend.types import NO_LIVE_EDGES, LiveEdges
 from service.problems import overloaded
 from service.state import sqlite_schema as schema
 from service.state.edge_cache import EdgeCache, Owner
-from service.state.events import Event, Outcome, live_edges
+from service.state.events import Event, Followers, Outcome, live_edges
 from service.state.sqlite_writer import Erasure, SqliteWriter
 from service.state.trouble import Trouble
 from service.state.write_queue import Append, QueueFull
@@ -47,6 +47,12 @@ class SqliteStore:
             if kept is not None and kept[0] == stamp:
                 return kept[1]
             return await self._cache.added_up(owner, stamp, self._add_up)
+        except sqlite3.Error as error:
+            raise StateError(f"the store of live engagements failed: {type(error).__name__}") from error
+
+    async def followers_of(self, user_type: str, user: str, relation: str) -> Followers:
+        try:
+            return schema.followers_of(self._reader, (user_type, user), relation)
         except sqlite3.Error as error:
             raise StateError(f"the store of live engagements failed: {type(error).__name__}") from error
 

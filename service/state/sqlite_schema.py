@@ -10,7 +10,7 @@ import msgspec
 
 from bundle.errors import StateError
 from recommend.types import LiveEdges
-from service.state.events import Event, Outcome, edges_of_groups
+from service.state.events import FOLLOWERS_MAX, Event, Followers, Outcome, edges_of_groups, followers
 
 # `users` is kept by triggers, whoever writes: how many events a user has, and a stamp that no two states of a user
 # share, by which a cache knows whether it is still right.
@@ -43,6 +43,12 @@ END
     "INSERT INTO users SELECT user_type, user, count(*), random() FROM events GROUP BY user_type, user",
     "PRAGMA user_version = 1",
 )
+# Who did something to a user of the same type, newest first. Of the file's other events it has none, so that writing
+# those costs nothing more; it has all that is asked for, and goes with the events that it is of.
+BY_TARGET = """
+CREATE INDEX IF NOT EXISTS events_by_target ON events (target_type, target, relation, at, user, action, received, id)
+WHERE user_type = target_type AND action IN ('add', 'remove')
+"""
 # The values of user_version. An erasure leaves its mark until the last byte is gone, whoever has to finish it.
 EARLIER, IN_ORDER, ROWS_REMOVED, FILE_REWRITTEN = range(4)
 
@@ -61,6 +67,11 @@ SELECT action, name, json_group_array(target) FROM (
         WHERE user_type = ? AND user = ?
     )
 ) WHERE place = 1 GROUP BY action, name
+"""
+FOLLOWERS = """
+SELECT user, action, at, received, id FROM events INDEXED BY events_by_target
+WHERE user_type = target_type AND action IN ('add', 'remove') AND target_type = ? AND target = ? AND relation = ?
+ORDER BY at DESC LIMIT ?
 """
 STORED_IDS = """
 WITH asked(user_type, user, id) AS (VALUES {values})
@@ -92,6 +103,7 @@ def connect(path: Path) -> sqlite3.Connection:
                 if version_of(connection) == EARLIER:  # another process may have been first
                     for statement in SCHEMA:
                         connection.execute(statement)
+        connection.execute(BY_TARGET)
     except (sqlite3.Error, OSError) as error:
         raise StateError(
             f"{path} cannot be opened as the store of live engagements: {error}. Set TWHIN_STATE to a file in a "
@@ -114,6 +126,11 @@ def size_and_stamp(connection: sqlite3.Connection, owner: tuple[str, str]) -> tu
     """How many events the user has, and the stamp of this state; (0, 0) for a user without any."""
     row: tuple[int, int] | None = connection.execute(USER, owner).fetchone()
     return row or (0, 0)
+
+
+def followers_of(connection: sqlite3.Connection, owner: tuple[str, str], relation: str) -> Followers:
+    """What those who acted on the user last add up to."""
+    return followers(connection.execute(FOLLOWERS, (*owner, relation, FOLLOWERS_MAX)))
 
 
 def net_effect(connection: sqlite3.Connection, owner: tuple[str, str]) -> LiveEdges:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from recommend.types import LiveEdges
-from service.state.events import Event, Outcome
+from service.state.events import Event, Followers, Outcome
 
 
 @runtime_checkable
@@ -15,6 +15,13 @@ class StateStore(Protocol):
 
     async def edges_of(self, user_type: str, user: str) -> LiveEdges:
         """What the stored events of one user add up to: see `events.live_edges`."""
+        ...
+
+    async def followers_of(self, user_type: str, user: str, relation: str) -> Followers:
+        """Who has come to have an edge of `relation` to the user, and who has ended to: the latest of each counts.
+
+        For relations between entities of one type; of very many who did so, `events.FOLLOWERS_MAX` stand for all.
+        """
         ...
 
     async def append(self, events: Sequence[Event]) -> list[Outcome]:

@@ -245,3 +245,94 @@ def test_two_processes_may_write_at_once(start: Start, bundles: Path) -> None:
     for thread in threads:
         thread.join()
     assert one.delete(f"/v1/users/{USERS[5]}/engagements").json()["removed"] == 40
+
+
+def _kinds(client: httpx.Client, user: str, candidate: str, relation: str = "follows") -> list[str] | None:
+    """The reasons for a candidate of a user, None where it is not in the answer."""
+    body = {"user": user, "k": 400, "strategy": "blend", "explain": True, "relation": relation}
+    for one in client.post("/recommend", content=json.dumps(body)).json()["candidates"]:
+        if one["id"] == candidate:
+            return [reason["kind"] for reason in one["why"]["reasons"]]
+    return None
+
+
+def _scores(client: httpx.Client, user: str, *, batch: bool = False) -> dict[str, float]:
+    body: dict[str, object] = {"k": 400, "strategy": "blend"}
+    body |= {"users": [user]} if batch else {"user": user}
+    answer = client.post("/recommend:batch" if batch else "/recommend", content=json.dumps(body)).json()
+    return {one["id"]: one["score"] for one in (answer["results"][0] if batch else answer)["candidates"]}
+
+
+@pytest.fixture
+def stranger(bundles: Path) -> str:
+    """Somebody who does not follow USERS[5] in training, and is not followed."""
+    follows = open_bundle(bundles / "v1").space().relations["follows"]
+    near = {5, *follows.sources.row(5).tolist(), *follows.targets.row(5).tolist()}
+    return next(USERS[row] for row in range(100, 400) if row not in near)
+
+
+@pytest.fixture
+def follower(bundles: Path) -> str:
+    """Somebody who follows USERS[5] in training, and is not followed."""
+    follows = open_bundle(bundles / "v1").space().relations["follows"]
+    return next(USERS[row] for row in follows.sources.row(5).tolist() if row not in follows.targets.row(5).tolist())
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_follow_by_somebody_else_counts_as_following_back_at_the_next_request(
+    live: httpx.Client, stranger: str, batch: bool
+) -> None:
+    before = _scores(live, USERS[5], batch=batch)
+    _post(live, {"id": "f1", "user": stranger, "target": USERS[5]})
+    after = _scores(live, USERS[5], batch=batch)
+    assert after[stranger] == pytest.approx(before[stranger] + 0.5, abs=1e-4)
+    assert {one: score for one, score in after.items() if one != stranger} == pytest.approx(
+        {one: score for one, score in before.items() if one != stranger}, abs=1e-4
+    )
+    assert "follows_you" in (_kinds(live, USERS[5], stranger) or [])
+    _post(live, {"id": "f2", "user": stranger, "target": USERS[5], "action": "remove"})
+    assert _scores(live, USERS[5], batch=batch) == pytest.approx(before, abs=1e-4)
+
+
+def test_somebody_who_ended_to_follow_is_no_follower_any_more(live: httpx.Client, follower: str) -> None:
+    before = _scores(live, USERS[5])
+    assert "follows_you" in (_kinds(live, USERS[5], follower) or [])
+    _post(live, {"id": "u1", "user": follower, "target": USERS[5], "action": "remove"})
+    assert _scores(live, USERS[5])[follower] == pytest.approx(before[follower] - 0.5, abs=1e-4)
+    assert "follows_you" not in (_kinds(live, USERS[5], follower) or [])
+    # What the request says itself counts.
+    body = {"user": USERS[5], "k": 400, "strategy": "blend", "followers": [follower]}
+    named = live.post("/recommend", content=json.dumps(body)).json()["candidates"]
+    assert {one["id"]: one["score"] for one in named}[follower] == pytest.approx(before[follower], abs=1e-4)
+
+
+def test_the_latest_of_what_others_did_counts_whatever_the_order_of_arrival(live: httpx.Client, stranger: str) -> None:
+    before = _scores(live, USERS[5])
+    _post(live, {"id": "b", "user": stranger, "target": USERS[5], "action": "remove", "at": 2000})
+    _post(live, {"id": "a", "user": stranger, "target": USERS[5], "at": 1000})
+    assert _scores(live, USERS[5]) == pytest.approx(before, abs=1e-4)
+    _post(live, {"id": "c", "user": stranger, "target": USERS[5], "at": 3000})
+    assert _scores(live, USERS[5])[stranger] == pytest.approx(before[stranger] + 0.5, abs=1e-4)
+
+
+@pytest.mark.parametrize("whose", ["the follower", "the followed"])
+def test_an_erasure_of_either_side_ends_it(live: httpx.Client, stranger: str, whose: str) -> None:
+    before = _scores(live, USERS[5])
+    _post(live, {"id": "f1", "user": stranger, "target": USERS[5]}, {"id": "f2", "user": USERS[9], "target": USERS[7]})
+    erased = stranger if whose == "the follower" else USERS[5]
+    assert live.delete(f"/v1/users/{erased}/engagements").status_code == 200
+    assert _scores(live, USERS[5]) == pytest.approx(before, abs=1e-4)
+    assert USERS[9] not in _scores(live, USERS[7]) or "follows_you" in (_kinds(live, USERS[7], USERS[9]) or [])
+
+
+def test_followers_of_somebody_new_count(live: httpx.Client, stranger: str) -> None:
+    _post(live, {"id": "f1", "user": stranger, "target": "777"}, {"id": "f2", "user": "777", "target": USERS[9]})
+    body = {"user": "777", "k": 400, "strategy": "blend", "explain": True}
+    answer = live.post("/recommend", content=json.dumps(body)).json()
+    reasons = next(one["why"]["reasons"] for one in answer["candidates"] if one["id"] == stranger)
+    assert "follows_you" in [reason["kind"] for reason in reasons]
+
+
+def test_a_relation_between_two_types_has_no_followers(live: httpx.Client) -> None:
+    _post(live, {"id": "t1", "user": USERS[9], "target": "tag1", "relation": "uses"})
+    assert "follows_you" not in (_kinds(live, USERS[5], "tag1", "uses") or [])

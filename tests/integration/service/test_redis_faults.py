@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from service.metrics import Metrics
-from service.state.events import Event
+from service.state.events import FOLLOWERS_MAX, Event
 from service.state.redis import RedisStore
 from service.state.redis_address import RedisAddress
 from tests.support.fault_proxy import FaultProxy
@@ -128,6 +128,15 @@ def test_a_value_of_another_kind_and_a_value_of_another_user(client: httpx.Clien
         assert _timed(client)[1] == ["engagements_unavailable"]
     redis_server.command("DEL", key)
     assert _timed(client)[1] == []
+    key = f"twhin:followers:user:{USERS[5]}"
+    told = ("EVAL", "return redis.call('HSET', KEYS[1], 'follows\\0' .. ARGV[1], ARGV[2])", "1", key, USERS[7])
+    mark = json.dumps([1.0, 1.0, "x", "add", USERS[6]])
+    for words in (("SET", key, "text"), (*told, "not json"), (*told, mark)):
+        redis_server.command("DEL", key)
+        redis_server.command(*words)
+        assert _timed(client)[1] == ["engagements_unavailable"]
+    redis_server.command("DEL", key)
+    assert _timed(client)[1] == []
 
 
 def test_a_full_redis_refuses_writes_and_still_answers_reads(client: httpx.Client, redis_server: RedisServer) -> None:
@@ -176,3 +185,14 @@ async def test_a_cancelled_request_never_gets_anothers_reply(
                 answered += 1
     await store.close()
     assert answered > cancels // 20
+
+
+def test_of_those_who_did_something_to_a_user_redis_keeps_a_bounded_number(
+    client: httpx.Client, redis_server: RedisServer
+) -> None:
+    events = [{"user": str(10_000 + number), "target": USERS[5]} for number in range(FOLLOWERS_MAX + 40)]
+    for start in range(0, len(events), 100):
+        answer = client.post("/v1/engagements", content=json.dumps({"events": events[start : start + 100]}))
+        assert answer.json()["stored"] == len(events[start : start + 100])
+    assert redis_server.command("HLEN", f"twhin:followers:user:{USERS[5]}") == str(FOLLOWERS_MAX)
+    assert _timed(client)[1] == []

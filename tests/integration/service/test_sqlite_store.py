@@ -14,7 +14,7 @@ import pytest
 from bundle.errors import StateError
 from service.problems import Problem
 from service.state import sqlite_schema as schema
-from service.state.events import Event, live_edges
+from service.state.events import FOLLOWERS_MAX, NO_FOLLOWERS, Event, live_edges
 from service.state.sqlite import FEW_EVENTS, SqliteStore
 from service.state.write_queue import EVENTS_WAITING_MAX
 
@@ -240,3 +240,44 @@ def test_the_work_of_a_batch_depends_on_its_size_alone(tmp_path: Path) -> None:
         assert many < 1.5 * few, "however many the user has"
         assert stored("full", 7000, 1024, 20_000) < 1.5 * 16 * many, "and in proportion to how many come"
         assert stored("full", 9000, 1024, 5000) < 16 * many, "those without room are less work"
+
+
+async def test_of_what_others_did_the_latest_of_each_counts_whatever_the_order(tmp_path: Path) -> None:
+    rng = random.Random(3)
+    events = [
+        Event(
+            f"{number}", "user", f"u{rng.randrange(8)}", rng.choice(["add", "remove", "block"]),  # type: ignore[arg-type]
+            rng.choice(["follows", "likes"]), rng.choice(["user", "user", "tag"]), "t", float(rng.randrange(3)), 0.0,
+        )
+        for number in range(300)
+    ]  # fmt: skip
+    async with _open(tmp_path / "events.db") as store:
+        await store.append(events)
+        for relation in ("follows", "likes"):
+            latest: dict[str, Event] = {}
+            for event in events:
+                if event.relation == relation and event.target_type == "user" and event.action != "block":
+                    before = latest.get(event.user)
+                    if before is None or (before.at, before.id) < (event.at, event.id):
+                        latest[event.user] = event
+            told = await store.followers_of("user", "t", relation)
+            assert told.added == tuple(sorted(user for user, one in latest.items() if one.action == "add"))
+            assert told.removed == tuple(sorted(user for user, one in latest.items() if one.action == "remove"))
+        assert await store.followers_of("user", "u1", "follows") == NO_FOLLOWERS
+        assert await store.followers_of("tag", "t", "follows") == NO_FOLLOWERS
+
+
+async def test_of_very_many_who_did_something_the_newest_are_looked_at(tmp_path: Path) -> None:
+    async with _open(tmp_path / "events.db") as store:
+        await store.append([_event(f"{number:04}", 0, at=float(number)) for number in range(FOLLOWERS_MAX + 100)])
+        told = await store.followers_of("user", "t", "follows")
+        assert told.added == tuple(f"{number:04}" for number in range(100, FOLLOWERS_MAX + 100))
+
+
+async def test_a_file_of_an_earlier_release_is_told_of_followers_too(tmp_path: Path) -> None:
+    async with _open(tmp_path / "events.db") as store:
+        await store.append([_event("a", 0)])
+    with closing(sqlite3.connect(tmp_path / "events.db", isolation_level=None)) as other:
+        other.execute("DROP INDEX events_by_target")
+    async with _open(tmp_path / "events.db") as store:
+        assert (await store.followers_of("user", "t", "follows")).added == ("a",)

@@ -115,7 +115,9 @@ class RedisCluster:
         return [outcomes[position] for position in range(len(events))]
 
     async def _tell(self, events: Sequence[Event]) -> None:
-        """Have the nodes of the targets keep what was done to these."""
+        """Have the nodes of the targets keep what was done to these. One that is away is away for its users alone: what
+        others do meanwhile is stored with those, and its users are told by the next version.
+        """
         by_target: dict[Owner, list[Event]] = {}
         for event in events:
             by_target.setdefault((event.target_type, event.target), []).append(event)
@@ -127,7 +129,7 @@ class RedisCluster:
             *(of_target(target, done) for target, done in by_target.items()), return_exceptions=True
         )
         for answer in answers:
-            if isinstance(answer, BaseException):
+            if isinstance(answer, BaseException) and not isinstance(answer, StateError):
                 raise answer
 
     async def forget(self, user_type: str, user: str) -> int:

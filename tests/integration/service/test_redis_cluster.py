@@ -12,7 +12,7 @@ import pytest
 
 from bundle.errors import ConfigError, StateError
 from service.metrics import Metrics
-from service.state.events import Event
+from service.state.events import NO_FOLLOWERS, Event
 from service.state.redis import RedisStore
 from service.state.redis_address import RedisAddress, redis_addresses
 from service.state.redis_cluster import SLOTS, RedisCluster, slot_map, slot_of
@@ -108,7 +108,10 @@ async def test_each_user_is_on_one_node_and_all_nodes_have_some(
         mine = [user for user in USERS if node_of(servers, user) == number]
         assert mine
         keys = node.command("KEYS", "*").split()
-        assert sorted(keys) == sorted(f"t:{kind}:{{user:{user}}}" for user in mine for kind in ("events", "stamp"))
+        of_users = [f"t:{kind}:{{user:{user}}}" for user in mine for kind in ("events", "stamp")]
+        told = ["t:followers:{user:somebody}"] if node_of(servers, "somebody") == number else []
+        assert sorted(keys) == sorted([*of_users, *told])
+    assert (await store.followers_of("user", "somebody", "follows")).added == tuple(sorted(USERS))
 
 
 async def test_a_killed_node_is_away_for_its_users_alone_and_has_lost_nothing_that_was_answered(
@@ -203,10 +206,14 @@ async def test_whoever_is_erased_is_gone_from_every_node(store: RedisCluster, se
     for user in USERS[1:]:
         assert (await store.edges_of("user", user)).added == {"follows": ("stays",)}
     assert await store.forget("user", erased) == 0
+    for target in ("a", "b", erased):
+        assert await store.followers_of("user", target, "follows") == NO_FOLLOWERS
+    assert len((await store.followers_of("user", "stays", "follows")).added) == len(USERS) - 1
 
     def has_a_trace() -> bool:
         files = [path for node in servers.nodes for path in node.directory.rglob("*") if path.is_file()]
-        return any(f'"{erased}"'.encode() in path.read_bytes() for path in files)
+        traces = (f'"{erased}"'.encode(), f"\0{erased}".encode())
+        return any(trace in path.read_bytes() for path in files for trace in traces)
 
     deadline = time.monotonic() + 30
     while has_a_trace():

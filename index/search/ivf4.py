@@ -1,5 +1,6 @@
 """`ivf4`: inverted lists of 4-bit codes, searched by the compiled engine in one call."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,31 +24,48 @@ from index.search.refined import RefinedSearcher
 DEPTH_UNIT = 100.0
 # So few eligible rows are scored exactly in less time than lists are looked through for them.
 FEW_ELIGIBLE = 1024
+# As deep as nothing but a scan of every eligible row is.
+SCANNED = 1e6
 # Without the engine so many candidates are scored exactly for each row wanted.
 REFERENCE_REFINE = 4.0
 
 
 def read_ivf4(path: Path, entry: IndexEntry, projection: QueryProjection, vectors: Matrix) -> Searcher:
     """The searcher over the file at `path`; without an engine one in NumPy. Raises BundleInvalid."""
+    filter_depth = float(entry.parameters.get("filter_depth", 1.0))
     if not engine.available():
         source = Ivf4Source(map_ivf4(path, len(vectors), projection.held), projection)
         recall_at = int(entry.parameters.get("recall_at", 0)) or None
-        return RefinedSearcher(vectors, source, depth=entry.depth, refine=REFERENCE_REFINE, recall_at=recall_at)
-    return Ivf4Searcher(vectors, path, projection, depth=entry.depth, refine=float(entry.parameters.get("refine", 1.0)))
+        return RefinedSearcher(
+            vectors, source, depth=entry.depth, refine=REFERENCE_REFINE, recall_at=recall_at, filter_depth=filter_depth
+        )
+    refine = float(entry.parameters.get("refine", 1.0))
+    return Ivf4Searcher(vectors, path, projection, depth=entry.depth, refine=refine, filter_depth=filter_depth)
 
 
 class Ivf4Searcher(CheckedSearcher):
     """Looks into the lists whose best row may be among the k best, and scores exactly what its code leaves in doubt.
 
     Which lists those are follows from the k-th best score found so far, so that `depth` holds for any k, and for few
-    eligible rows as for many. `handle` is the engine's own, for callers in C++ (`engine/src/ivf4.h`).
+    eligible rows as for many; `filter_depth` is how many times as deep it looks for these. `handle` is the engine's
+    own, for callers in C++ (`engine/src/ivf4.h`).
     """
 
-    def __init__(self, vectors: Matrix, path: Path, projection: QueryProjection, *, depth: int, refine: float) -> None:
+    def __init__(
+        self,
+        vectors: Matrix,
+        path: Path,
+        projection: QueryProjection,
+        *,
+        depth: int,
+        refine: float,
+        filter_depth: float = 1.0,
+    ) -> None:
         vectors = np.ascontiguousarray(vectors)
         super().__init__(vectors)
         self.depth = depth
         self.refine = refine
+        self._filter_depth = filter_depth
         self._exact = ExactSearcher(vectors)
         self._engine = engine.native()
         try:
@@ -88,8 +106,10 @@ class Ivf4Searcher(CheckedSearcher):
         exclude: Sequence[Rows],
         eligible: Bitmap | None,
     ) -> list[Hits]:
-        if eligible is not None and count_of(eligible) <= FEW_ELIGIBLE:
-            return self._exact.search(queries, k, exclude=exclude, eligible=eligible)
+        if eligible is not None:
+            if count_of(eligible) <= FEW_ELIGIBLE or self._filter_depth >= SCANNED:
+                return self._exact.search(queries, k, exclude=exclude, eligible=eligible)
+            depth = math.ceil((self.depth if depth is None else depth) * self._filter_depth)
         excluded, ends = _joined(exclude)
         try:
             return self._answers(queries, min(k, self.size), depth, excluded, ends, eligible)

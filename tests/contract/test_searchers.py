@@ -9,6 +9,7 @@ import pytest
 
 from bundle.errors import QueryError
 from index.builder.devices import find_device
+from index.builder.filtered import FILTER_DEPTHS
 from index.builder.indexes import write_index
 from index.builder.spec import IndexSpec
 from index.search.exact import ExactSearcher
@@ -261,3 +262,27 @@ def test_a_bitmap_with_bits_past_the_last_row_is_refused(open_kind: Opener) -> N
     vectors = clustered(13, np.random.default_rng(6))
     with pytest.raises(QueryError, match="past the last"):
         open_kind("exact", vectors).search(vectors[:1], 3, eligible=np.full(2, 255, dtype=np.uint8))
+
+
+@pytest.mark.parametrize("kind", list(SPECS))
+def test_as_deep_as_can_be_it_is_exact_among_eligible_rows(
+    kind: str,
+    vectors: Vectors,
+    queries: Vectors,
+    judge: ExactSearcher,
+    order: npt.NDArray[np.float64],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    spec = SPECS[kind]
+    path = tmp_path_factory.mktemp("deep") / spec.file_name
+    if kind != "exact":
+        write_index(spec, vectors, vectors[:100], path, seed=1, threads=1, device=find_device())
+    entry = spec.entry(path.name, K)
+    deep = entry.model_copy(update={"parameters": {**entry.parameters, "filter_depth": FILTER_DEPTHS[-1]}})
+    eligible = bitmap_of(order < 0.8)
+    pairs = zip(
+        read_searcher(path, deep, vectors).search(queries, K, eligible=eligible),
+        judge.search(queries, K, eligible=eligible),
+        strict=True,
+    )
+    assert all(a.rows.tolist() == b.rows.tolist() for a, b in pairs)

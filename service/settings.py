@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         "where `serve` listens on loopback alone, else any",
     )
     root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = Field(
-        default="", description="path under which a proxy publishes the service, as `/twhin`; `/docs` and `/ui` need it"
+        default="", description="path under which a proxy publishes the service, as `/twhin`; `/docs` needs it"
     )
 
     watch_seconds: PositiveFloat = Field(default=5.0, description="mean time between looks at CURRENT")

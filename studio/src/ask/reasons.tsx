@@ -23,7 +23,7 @@ function Told({ reason, names, userType }: { reason: Reason; names: Names; userT
   const more = reason.count && reason.count > because.length ? ", …" : "";
   switch (reason.kind) {
     case "near": return <>near {because}</>;
-    case "followed_by": return reason.count ? <>{reason.count} by {reason.via} ({because}{more})</> : <>engaged with by those followed</>;
+    case "followed_by": return reason.count ? <>{reason.count} that the user {reason.via} have it ({because}{more})</> : <>engaged with by those followed</>;
     case "follows_you": return <>has an edge to the user</>;
     case "near_followers": return <>near those who follow the user</>;
     case "taste": return <>near the user's own vector</>;

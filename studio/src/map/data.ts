@@ -19,7 +19,8 @@ export async function loadAtlas(): Promise<Atlas> {
   const layers = await Promise.all(outline.types.map(async ({ type, count, clusters }) => {
     const content = await bytes(`v1/map/${segment(type)}${version}`);
     const whole = new Uint16Array(content, 0, 2 * count);
-    const positions = Float32Array.from(whole, (one) => (one / STEPS) * 2 - 1);
+    const positions = new Float32Array(2 * count);
+    for (let i = 0; i < positions.length; i++) positions[i] = (whole[i]! / STEPS) * 2 - 1;
     return { type, count, kind: clusters, positions, clusters: new Int32Array(content, 4 * count, count) };
   }));
   return { version: outline.version, outline, layers };

@@ -14,7 +14,8 @@ const DIM = 46;
 export class Plane {
   private readonly deck: Deck<OrthographicView>;
   private layers: Layer[] = [];
-  private colours: Uint8Array[] = [];
+  // Kept as they are: what is the same object is not sent to the graphics card again.
+  private data: object[] = [];
   private hidden: ReadonlySet<string> = new Set();
   private lit: Lit[] = [];
   private dark = matchMedia("(prefers-color-scheme: dark)").matches;
@@ -74,7 +75,13 @@ export class Plane {
   show(layers: Layer[], by: ColourBy, hidden: ReadonlySet<string>): void {
     this.layers = layers;
     this.hidden = hidden;
-    this.colours = layers.map((layer, position) => paint(layer, position, by));
+    this.data = layers.map((layer, position) => ({
+      length: layer.count,
+      attributes: {
+        getPosition: { value: layer.positions, size: 2 },
+        getFillColor: { value: paint(layer, position, by), size: 4 },
+      },
+    }));
     this.draw();
   }
 
@@ -90,10 +97,7 @@ export class Plane {
     const opacity = this.lit.length ? 0.22 : total > 300_000 ? 0.5 : 0.8;
     const points = this.layers.map((layer, i) => new ScatterplotLayer({
       id: `points-${layer.type}`,
-      data: {
-        length: layer.count,
-        attributes: { getPosition: { value: layer.positions, size: 2 }, getFillColor: { value: this.colours[i]!, size: 4 } },
-      },
+      data: this.data[i] as never,
       radiusUnits: "pixels",
       getRadius: 1,
       radiusScale: radius,
@@ -114,7 +118,9 @@ export class Plane {
         getLineColor: (one) => (one.hollow ? [...one.colour, 255] : [...ground, 255]),
       }),
     ];
-    this.deck.setProps({ layers: [...points, ...above] });
+    // What has a colour of its own lies above what has none.
+    const below = points.filter((_, i) => this.layers[i]!.kind === "unknown");
+    this.deck.setProps({ layers: [...below, ...points.filter((one) => !below.includes(one)), ...above] });
   }
 }
 
@@ -125,13 +131,17 @@ function cameraOf(state: OrthographicViewState): Camera {
 }
 
 function paint(layer: Layer, position: number, by: ColourBy): Uint8Array {
-  const colours = new Uint8Array(4 * layer.count).fill(255);
-  const known = new Map<number, Rgb>();
+  const colours = new Uint8Array(4 * layer.count);
+  const known = new Map<number, Rgb>([[-1, NONE]]);
+  const ofAll = by === "type" ? ofType(position) : undefined;
   for (let row = 0; row < layer.count; row++) {
     const cluster = layer.clusters[row]!;
-    let colour = by === "type" ? ofType(position) : cluster < 0 ? NONE : known.get(cluster);
+    let colour = ofAll ?? known.get(cluster);
     if (!colour) known.set(cluster, (colour = ofCluster(cluster)));
-    colours.set(colour, 4 * row);
+    colours[4 * row] = colour[0];
+    colours[4 * row + 1] = colour[1];
+    colours[4 * row + 2] = colour[2];
+    colours[4 * row + 3] = 255;
   }
   return colours;
 }

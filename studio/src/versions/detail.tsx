@@ -20,7 +20,7 @@ export function Gates({ of }: { of: VersionItem }) {
       <tbody>{gates.map((gate) => {
         const passed = gate.measured >= gate.floor;
         return (
-          <tr key={gate.metric}><td>{gate.metric}</td><td class="number">{fixed(gate.measured, 4)}</td><td class="number">{gate.floor}</td>
+          <tr key={gate.metric}><td>{gate.metric}</td><td class="number">{fixed(gate.measured, 4)}</td><td class="number">{Number(gate.floor.toFixed(4))}</td>
             <td><span class={`badge ${passed ? "up" : "down"}`}>{passed ? "passed" : "missed"}</span>{gate.forced && ` published nevertheless: ${gate.forced}`}</td></tr>
         );
       })}</tbody>
@@ -48,7 +48,7 @@ export function Bars({ title, measures, baselines, metric, auto, before }: {
           <tr key={`${kind} ${name}`} class={kind}>
             <td>{name}{name === auto && kind === "strategy" && <span class="badge same">auto</span>}{kind === "baseline" && <span class="soft small"> baseline</span>}</td>
             <td class="number">{i === 0 ? <b>{fixed(value, 4)}</b> : fixed(value, 4)}{i === 0 && <span class="unseen"> (best)</span>}</td>
-            <td class="bar-column"><i style={{ width: `${(100 * value) / most}%` }} />{was !== undefined && <s style={{ left: `${(100 * was) / most}%` }} />}</td>
+            <td class="bar-column"><div class="track"><i style={{ width: `${(100 * value) / most}%` }} />{was !== undefined && <s style={{ left: `calc(${(100 * was) / most}% - 1px)` }} />}</div></td>
             {before && <td class={`number ${was === undefined ? "" : value >= was ? "better" : "worse"}`}>{was === undefined ? "–" : `${value >= was ? "+" : "−"}${fixed(Math.abs(value - was), 4)}`}</td>}
           </tr>
         );

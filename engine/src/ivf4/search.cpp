@@ -27,20 +27,34 @@ struct Quantised {  // a query's coordinates as int8, four to a word: coordinate
   std::int32_t sum = 0;
 };
 
-// weights[j] = query[j] · scale[j], rounded to a 127th of the largest.
-void quantise(const float* query, const float* scale, std::size_t n, Quantised& made) {
+// The largest of n absolute values, in lanes that the compiler puts side by side.
+float largest_of(const float* values, std::size_t n) {
+  float lanes[kLanes] = {};
+  std::size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (std::size_t j = 0; j < kLanes; ++j) {
+      const float value = std::fabs(values[i + j]);
+      lanes[j] = value > lanes[j] ? value : lanes[j];
+    }
+  }
+  for (; i < n; ++i) lanes[0] = std::max(lanes[0], std::fabs(values[i]));
+  return *std::max_element(lanes, lanes + kLanes);
+}
+
+// query[j] · scale[j] for n columns, a multiple of 16, rounded to a 127th of the largest.
+void quantise(const float* query, const float* scale, std::size_t n, float* products, Quantised& made) {
   made.words.resize(n / 4);
-  float largest = 0;
-  for (std::size_t j = 0; j < n; ++j) largest = std::max(largest, std::fabs(query[j] * scale[j]));
+  for (std::size_t j = 0; j < n; ++j) products[j] = query[j] * scale[j];
+  const float largest = largest_of(products, n);
   made.delta = largest / 127;
-  const float inverse = largest > 0 ? 127 / largest : 0;
+  const float inverse = largest > 1e-30F ? 127 / largest : 0;  // else all are zero for what they weigh
   auto* bytes = reinterpret_cast<std::int8_t*>(made.words.data());
   made.sum = 0;
   for (std::size_t j = 0; j < n; ++j) {
     constexpr float kRound = 12582912.0F;  // 1.5 · 2^23: what is added to it loses its fraction
-    const float rounded = (query[j] * scale[j] * inverse + kRound) - kRound;
-    bytes[j] = static_cast<std::int8_t>(std::clamp(rounded, -127.0F, 127.0F));
-    made.sum += bytes[j];
+    const auto rounded = static_cast<std::int32_t>((products[j] * inverse + kRound) - kRound);
+    bytes[j] = static_cast<std::int8_t>(rounded);
+    made.sum += rounded;
   }
 }
 
@@ -115,8 +129,7 @@ struct State {  // one query on its way
 
 // Times a power of two that brings the largest coordinate near one: ranks stay, and no later sum overflows.
 void scale(const float* values, std::size_t n, float* out) {
-  float largest = 0;
-  for (std::size_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(values[i]));
+  const float largest = largest_of(values, n);
   const float size = largest > 0 ? std::ldexp(1.0F, -std::clamp(std::ilogb(largest), -120, 120)) : 1.0F;
   for (std::size_t i = 0; i < n; ++i) out[i] = values[i] * size;
 }
@@ -133,23 +146,26 @@ std::size_t filtered(const State& state, float* scores, std::uint32_t* rows, std
   return kept;
 }
 
+std::uint64_t key_of(float score, std::uint32_t row) {
+  std::uint32_t bits = std::bit_cast<std::uint32_t>(score + 0.0F);  // -0 ranks with 0
+  bits = bits & 0x80000000U ? ~bits : bits | 0x80000000U;           // ascending as the floats are
+  return static_cast<std::uint64_t>(~bits) << 32 | row;
+}
+
 // The best k of exactly scored rows, in order: as integers, which sort faster than pairs.
-std::size_t best_of(std::vector<std::uint64_t>& keys, std::size_t k, Hit* hits) {
-  const std::size_t found = std::min(k, keys.size());
-  if (found < keys.size()) std::nth_element(keys.begin(), keys.begin() + static_cast<long>(found), keys.end());
-  std::sort(keys.begin(), keys.begin() + static_cast<long>(found));
+std::size_t best_of(const Kernels& run, Pool& pool, std::vector<std::uint64_t>& keys, std::size_t k, Hit* hits) {
+  std::size_t count = pool.count;
+  if (k < count) count = run.keep(pool.scores.data(), pool.rows.data(), count, pool.ranked(run, k));
+  keys.resize(count);
+  for (std::size_t i = 0; i < count; ++i) keys[i] = key_of(pool.scores[i], pool.rows[i]);
+  std::sort(keys.begin(), keys.end());
+  const std::size_t found = std::min(k, count);
   for (std::size_t i = 0; i < found; ++i) {
     std::uint32_t bits = ~static_cast<std::uint32_t>(keys[i] >> 32);
     bits = bits & 0x80000000U ? bits & 0x7FFFFFFFU : ~bits;
     hits[i] = {std::bit_cast<float>(bits), static_cast<std::int32_t>(keys[i] & 0xFFFFFFFFU)};
   }
   return found;
-}
-
-std::uint64_t key_of(float score, std::uint32_t row) {
-  std::uint32_t bits = std::bit_cast<std::uint32_t>(score + 0.0F);  // -0 ranks with 0
-  bits = bits & 0x80000000U ? ~bits : bits | 0x80000000U;           // ascending as the floats are
-  return static_cast<std::uint64_t>(~bits) << 32 | row;
 }
 
 void fetch(const float* row, std::size_t n) {
@@ -181,7 +197,7 @@ void Ivf4::Scratch::begin(const Ivf4& index, const float* query, const Ask& ask,
   const Kernels& run = kernels();
   state.query = query, state.ask = &ask;
   state.mapped.resize(file.held);
-  state.scaled.resize(index.width());
+  state.scaled.resize(std::max(index.width(), file.held));
   scale(query, index.width(), state.scaled.data());  // before the map, which might overflow, and after it
   run.map(state.scaled.data(), index.query_map_, state.mapped.data());
   scale(state.mapped.data(), file.held, state.mapped.data());
@@ -192,8 +208,8 @@ void Ivf4::Scratch::begin(const Ivf4& index, const float* query, const Ask& ask,
     spread += p * p * file.variance[j];
     error += p * p * file.scale[j] * file.scale[j] / 12;  // of rounding to whole steps
   }
-  quantise(state.mapped.data(), file.step, file.held, state.coarse);
-  quantise(state.mapped.data(), file.scale, file.held, state.fine);
+  quantise(state.mapped.data(), file.step, file.held, state.scaled.data(), state.coarse);
+  quantise(state.mapped.data(), file.scale, file.held, state.scaled.data(), state.fine);
   state.bias = -7.5F * state.fine.delta * static_cast<float>(state.fine.sum);  // code 7.5 is the centroid itself
   state.reach = ask.depth * std::sqrt(spread);
   state.sums.resize(groups * kLanes);
@@ -277,14 +293,13 @@ std::size_t Ivf4::Scratch::finish(const Ivf4& index, State& state, Hit* hits) {
   Pool& pool = state.pool;
   const Matrix<const float>& vectors = index.vectors_;
   const auto vector = [&](std::size_t i) { return vectors.data + pool.rows[i] * vectors.columns; };
-  keys.resize(pool.count);
   for (std::size_t i = 0; i < std::min(kAhead, pool.count); ++i) fetch(vector(i), vectors.columns);
   for (std::size_t i = 0; i < pool.count; ++i) {
     if (i + kAhead < pool.count) fetch(vector(i + kAhead), vectors.columns);
-    keys[i] = key_of(run.dot(state.query, vector(i), vectors.columns), pool.rows[i]);
+    pool.scores[i] = run.dot(state.query, vector(i), vectors.columns);
   }
   state.barred.clear();
-  return best_of(keys, state.ask->k, hits);
+  return best_of(run, pool, keys, state.ask->k, hits);
 }
 
 std::size_t Ivf4::search(const float* query, const Ask& ask, Hit* hits) const {

@@ -23,7 +23,7 @@ PQ_DEPTHS = (150, 250, 500, 1000)
 ROWS_A_LIST = {"ivf4": 64, "ivf_sq8": 128, "ivf_pq": 512}
 # Standard deviations, in hundredths, that a list's best row is given above its centroid, and those of a code's error.
 IVF4_DEPTHS = (300, 350, 400, 450, 500, 600)
-IVF4_REFINES = (4.0, 8.0)
+IVF4_REFINES = (4.0, 8.0, 12.0)
 
 
 @dataclass(frozen=True, slots=True)

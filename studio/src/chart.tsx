@@ -18,7 +18,7 @@ export function Chart({ title, times, lines, unit = "", height = 170, points = f
       width: element.clientWidth || 300, height,
       cursor: { y: false },
       legend: { live: false },
-      axes: [axis, { ...axis, size: 58, values: (_, values) => values.map((one) => `${one}${unit}`) }],
+      axes: [axis, { ...axis, size: 66, values: (_, values) => values.map((one) => `${one}${unit}`) }],
       scales: { ...(seconds ? { x: { range: (_: uPlot, __: number, last: number | null) => { const end = last ?? Date.now() / 1000; return [end - seconds, end] as [number, number]; } } } : {}), y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max((high ?? 0) * 1.1, least)] } },
       series: [{}, ...lines.map((line) => ({ label: line.label, stroke: line.colour, width: 2, points: { show: points }, value: (_: uPlot, one: number | null) => (one == null ? "–" : `${Math.round(one * 1000) / 1000}${unit}`) }))],
     }, [times, ...lines.map((line) => line.values)] as uPlot.AlignedData, element);

@@ -77,11 +77,21 @@ def make_chunk(
     src, dst, rel = edges.src[at], edges.dst[at], edges.rel[at]
     weight = relation_weights[rel] if edges.weight is None else relation_weights[rel] * edges.weight[at]
     targets, sources = draw_negatives(edges, src, dst, config, stream_seed(schedule.seed, position))
-    return Chunk(
-        src, dst, rel, weight, targets, sources,
-        known_pairs(edges.out, src, rel, targets, flags),
-        known_pairs(edges.into, dst, rel, sources, flags),
-    )  # fmt: skip
+    if config.masks == "chunk":
+        own = min(config.negatives_in_batch, len(at))
+        known = shown_pairs(src, rel, dst, targets, own), shown_pairs(dst, rel, src, sources, own)
+    else:
+        known = known_pairs(edges.out, src, rel, targets, flags), known_pairs(edges.into, dst, rel, sources, flags)
+    return Chunk(src, dst, rel, weight, targets, sources, *known)
+
+
+def shown_pairs(rows: I32, relations: I32, ends: I32, candidates: I32, own: int) -> Pairs:
+    """The true pairs (edge, candidate) that a chunk itself shows, by comparison alone: a candidate that is the edge's
+    own end, and the end of another edge from the same row under the same relation; the first `own` are ends."""
+    shown = ends[:, None] == candidates
+    shown[:, :own] |= (rows[:, None] == rows[:own]) & (relations[:, None] == relations[:own])
+    edge, candidate = np.nonzero(shown)
+    return edge, candidate
 
 
 def draw_negatives(edges: BucketEdges, src: I32, dst: I32, config: TrainConfig, seed: int) -> tuple[I32, I32]:

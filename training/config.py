@@ -36,6 +36,10 @@ class TrainConfig(Record):
     negatives_prevalence: int = Field(
         0, ge=0, le=100_000, description="negatives per direction drawn in proportion to their number of edges"
     )
+    masks: Literal["all", "chunk"] = Field(
+        "all",
+        description="true pairs that are no negatives: all of the graph's, or those that the chunk's own edges show",
+    )
     chunks_per_update: int = Field(
         1, ge=1, le=4096, description="chunks whose gradients are added up before the tables change"
     )

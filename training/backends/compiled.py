@@ -48,7 +48,7 @@ class _Work(ctypes.Structure):
             (name, ctypes.c_int32)
             for name in ("dim", "chunk", "negatives_in_batch", "negatives_uniform", "negatives_prevalence")
         ),
-        *((name, ctypes.c_int32) for name in ("chunks_per_update", "logistic", "inverse_relations")),
+        *((name, ctypes.c_int32) for name in ("chunks_per_update", "logistic", "inverse_relations", "mask_all")),
         *((name, ctypes.c_float) for name in ("learning_rate", "relation_learning_rate", "l2_previous", "l2")),
     ]
 
@@ -126,6 +126,7 @@ class KernelBackend:
             chunks_per_update=config.chunks_per_update,
             logistic=config.loss == "logistic",
             inverse_relations=config.inverse_relations,
+            mask_all=config.masks == "all",
             learning_rate=config.learning_rate,
             relation_learning_rate=relation_rate(config),
             l2_previous=config.l2_previous,

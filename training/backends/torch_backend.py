@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from training.backends.base import BucketWork, SpanResult, relation_rate
@@ -17,6 +17,8 @@ from training.chunks import Schedule, chunk_length
 from training.config import TrainConfig
 from training.model import FORWARD, INVERSE, EmbeddingTable
 
+# Edges of a chunk that the fused step holds on the chip, at most.
+MOST_EDGES = 128
 PRODUCTS = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -46,6 +48,33 @@ def choose_update(device: torch.device) -> Update:
 
         return triton_update
     return torch_update
+
+
+@runtime_checkable
+class FusedStep(Protocol):
+    """`torch_step.direction` with a softmax, for chunks of at most MOST_EDGES edges; candidates are rows of a table."""
+
+    def __call__(
+        self,
+        query: Float[Tensor, "c b d"],
+        positive: Float[Tensor, "c b d"],
+        table: Float[Tensor, "n d"],
+        rows: Int64[Tensor, "c k"],
+        known: Bool[Tensor, "c b k"],
+        weight: Float[Tensor, "c b"],
+        products: torch.dtype,
+    ) -> Gradient:
+        """Loss and gradients."""
+        ...
+
+
+def choose_fused(device: torch.device) -> FusedStep | None:
+    """The fused step, where the fused update is."""
+    if choose_update(device) is torch_update:
+        return None
+    from training.backends.triton_step import triton_direction
+
+    return triton_direction
 
 
 @dataclass(slots=True)
@@ -78,17 +107,26 @@ class TorchBackend:
 
     name = "torch"
 
-    def __init__(self, config: TrainConfig, threads: int, copies: bool = False, update: Update | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        threads: int,
+        copies: bool = False,
+        update: Update | None = None,
+        fused: FusedStep | None = None,
+    ) -> None:
         self._config = config
         self._placement = DevicePlacement.of(config.device, copies)
         self._tables = DeviceTables(self._placement)
         self._update = update or choose_update(self._placement.device)
+        fits = config.loss == "softmax" and config.chunk <= MOST_EDGES
+        self._fused = (fused or choose_fused(self._placement.device)) if fits else None
         torch.set_num_threads(threads)
 
     def open(self, work: BucketWork) -> "TorchSession":
         """See Backend."""
         with device_memory():
-            return TorchSession(self._config, self._placement, self._tables, self._update, work)
+            return TorchSession(self._config, self._placement, self._tables, (self._update, self._fused), work)
 
     def store(self, store: PartitionStore) -> PartitionStore:
         """See Backend: partitions reach the device, and come back, on the thread that reads and writes them."""
@@ -103,12 +141,17 @@ class TorchSession:
     """A bucket's tables as tensors during one visit, and the gradients that wait."""
 
     def __init__(
-        self, config: TrainConfig, placement: DevicePlacement, tables: DeviceTables, update: Update, work: BucketWork
+        self,
+        config: TrainConfig,
+        placement: DevicePlacement,
+        tables: DeviceTables,
+        kernels: tuple[Update, FusedStep | None],
+        work: BucketWork,
     ) -> None:
         self._config, self._placement, self._work = config, placement, work
         self._rates = Rates(config.learning_rate, config.l2_previous, config.l2)
         self._relation_rates = Rates(relation_rate(config), 0.0, 0.0)
-        self._device_tables, self._apply = tables, update
+        self._device_tables, (self._apply, self._fused) = tables, kernels
         self._tables: dict[int, PendingGradients] = {}
         vectors, state = (placement.bring(a) for a in (work.relations.vectors, work.relations.accumulator))
         self._relations = PendingGradients(TorchTable(vectors.flatten(0, 1), state.flatten(0, 1), None))
@@ -218,8 +261,11 @@ class TorchSession:
         known: Known,
     ) -> Gradient:
         """`asked`: queries and their bias; `rows`: of the positives and of the candidates."""
-        positive, candidate = table.vectors[rows[0]], table.vectors[rows[1]]
+        positive = table.vectors[rows[0]]
         logistic, products = self._config.loss == "logistic", PRODUCTS[self._config.products]
+        if self._fused is not None and isinstance(known, Tensor):
+            return self._fused(asked[0], positive, table.vectors, rows[1], known, batch.weight, products)
+        candidate = table.vectors[rows[1]]
         return direction(asked[0], positive, candidate, asked[1], known, batch.weight, logistic, products)
 
 

@@ -112,13 +112,15 @@ class _Known:
 class _Group:
     """One group's edges on the device."""
 
-    def __init__(self, edges: BucketEdges, order: npt.NDArray[np.int32], device: torch.device) -> None:
+    def __init__(self, edges: BucketEdges, order: npt.NDArray[np.int32], device: torch.device, masks: str) -> None:
         self.edges = edges
         self.order = torch.from_numpy(order).to(device)
         self.src, self.dst, self.rel = (torch.from_numpy(a).to(device) for a in (edges.src, edges.dst, edges.rel))
         self.weight = None if edges.weight is None else torch.from_numpy(edges.weight).to(device)
-        self.out = _known(self.src, self.rel, self.dst, (edges.n_source, edges.n_target))
-        self.into = _known(self.dst, self.rel, self.src, (edges.n_target, edges.n_source))
+        self.out = self.into = None
+        if masks == "all":
+            self.out = _known(self.src, self.rel, self.dst, (edges.n_source, edges.n_target))
+            self.into = _known(self.dst, self.rel, self.src, (edges.n_target, edges.n_source))
 
 
 def _known(rows: Tensor, relations: Tensor, neighbours: Tensor, sizes: tuple[int, int]) -> _Known:
@@ -139,7 +141,8 @@ class DeviceFeed:
         self._config, self._device, self._schedule = config, device, work.schedule
         self._starts = torch.from_numpy(work.schedule.start).to(device)
         self._groups = [
-            _Group(edges, order, device) for edges, order in zip(work.groups, work.schedule.order, strict=True)
+            _Group(edges, order, device, config.masks)
+            for edges, order in zip(work.groups, work.schedule.order, strict=True)
         ]
         self._relation_weights = torch.from_numpy(work.relation_weights).to(device)
 
@@ -155,8 +158,20 @@ class DeviceFeed:
         targets, sources = self._negatives(group, src, dst, chunks)
         return Batch(
             group.edges.source_type, group.edges.target_type, src, dst, rel, weight, targets, sources,
-            group.out.mask(src, rel, targets), group.into.mask(dst, rel, sources),
+            self._mask(group.out, src, rel, dst, targets), self._mask(group.into, dst, rel, src, sources),
         )  # fmt: skip
+
+    def _mask(
+        self,
+        known: _Known | None,
+        rows: Int64[Tensor, "c b"],
+        relations: Int64[Tensor, "c b"],
+        ends: Int64[Tensor, "c b"],
+        candidates: Int64[Tensor, "c k"],
+    ) -> Bool[Tensor, "c b k"]:
+        if known is not None:
+            return known.mask(rows, relations, candidates)
+        return shown_mask(rows, relations, ends, candidates, min(self._config.negatives_in_batch, rows.shape[1]))
 
     def _upload(self, positions: list[int]) -> Int64[Tensor, " c"]:
         """From pinned memory: a copy from any other makes the host wait until the device has done all before it."""
@@ -174,6 +189,20 @@ class DeviceFeed:
         targets = [dst[:, :own], below(bits[:, :u], edges.n_target), group.dst[popular[:, :v]].long()]
         sources = [src[:, :own], below(bits[:, u : 2 * u], edges.n_source), group.src[popular[:, v:]].long()]
         return torch.cat(targets, 1), torch.cat(sources, 1)
+
+
+def shown_mask(
+    rows: Int64[Tensor, "c b"],
+    relations: Int64[Tensor, "c b"],
+    ends: Int64[Tensor, "c b"],
+    candidates: Int64[Tensor, "c k"],
+    own: int,
+) -> Bool[Tensor, "c b k"]:
+    """As `training.chunks.shown_pairs`, for several chunks."""
+    shown: Bool[Tensor, "c b k"] = ends[:, :, None] == candidates[:, None, :]
+    same = (rows[:, :, None] == rows[:, None, :own]) & (relations[:, :, None] == relations[:, None, :own])
+    shown[:, :, :own] |= same
+    return shown
 
 
 def signed(value: int) -> int:

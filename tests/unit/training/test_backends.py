@@ -94,6 +94,7 @@ CASES: dict[str, dict[str, Any]] = {
     "chunks longer than a tile": {"chunk": 100, "negatives_in_batch": 100},
     "in-batch alone": {"negatives_uniform": 0, "negatives_prevalence": 0},
     "uniform alone": {"negatives_in_batch": 0, "negatives_prevalence": 0},
+    "masks of the chunk alone": {"masks": "chunk"},
     "pull to zero": {"l2": 0.01},
     "pull to the version before": {"previous": True, "l2_previous": 0.05},
     "rates": {"learning_rate": 0.03, "relation_learning_rate": 0.2},

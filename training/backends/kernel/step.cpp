@@ -174,13 +174,18 @@ class Worker {
     ahead_.add(source, w.dim, batch.negative_s.data() + own, batch.k - own);
   }
 
-  // Where the true pairs of the next chunk stand, and their beginnings; and the places of the edges of the chunk after it.
+  // Where the true pairs of the next chunk stand, and their beginnings; and then the places of the edges after it.
   void find_lists(Batch& batch) {
+    if (!w.mask_all) return fetch_places(batch);
     const Group& g = *batch.group;
     batch.out.find(out_of(g), batch.src.data(), batch.rel.data(), batch.place.data(), batch.b, g.one_relation);
     batch.into.find(into(g), batch.dst.data(), batch.rel.data(), nullptr, batch.b, g.one_relation);
     batch.out.fetch(out_of(g), batch.b);
     batch.into.fetch(into(g), batch.b);
+    fetch_places(batch);
+  }
+
+  void fetch_places(const Batch& batch) {
     const int64_t then = now_.position < 0 ? w.end : batch.position + (batch.position - now_.position);
     if (then >= w.end) return;
     const Group& h = w.groups[w.chunk_group[then]];
@@ -203,14 +208,22 @@ class Worker {
       TileSums tile = {};
       for (int i = 0; i < n; i++) query(tile, i, i0 + i, inverse, single, X, Y);
       queries_.pack(n);
-      for (int i = 0; i < n; i++)  // candidates that are true neighbours of an edge's row under its relation score nothing
-        columns_.each(neighbour + known.from(i0 + i), known.count(i0 + i),
-                      [&](int32_t j) { hits_[j / BLOCK].push_back(j % BLOCK * TILE + i); });
+      for (int i = 0; i < n; i++) mask(i, i0 + i, inverse, known, neighbour);
       slopes(tile, n);
       gradients(tile, n, i0 == 0, dY, dC);
       chunk_loss += tile.loss;
       for (int i = 0; i < n; i++) pull(tile, i, i0 + i, inverse, single, X, Y, dX, dY);
     }
+  }
+
+  // Candidates that are true neighbours of an edge's row under its relation score nothing.
+  void mask(int i, int edge, int inverse, const Lists& known, const int32_t* neighbour) {
+    const auto hit = [&](int32_t j) { hits_[j / BLOCK].push_back(j % BLOCK * TILE + i); };
+    if (w.mask_all) return columns_.each(neighbour + known.from(edge), known.count(edge), hit);
+    const int32_t *row = (inverse ? now_.dst : now_.src).data(), *end = (inverse ? now_.src : now_.dst).data();
+    columns_.each(end + edge, 1, hit);
+    for (int j = 0; j < own_; j++)
+      if (row[j] == row[edge] && now_.rel[j] == now_.rel[edge]) hit(j);
   }
 
   const float* relation(int edge, int inverse, bool single) const {

@@ -35,7 +35,7 @@ struct Work {
   int64_t end;
   uint64_t seed;
   int64_t n_relations;
-  int32_t dim, chunk, negatives_in_batch, negatives_uniform, negatives_prevalence, chunks_per_update, logistic, inverse_relations;
+  int32_t dim, chunk, negatives_in_batch, negatives_uniform, negatives_prevalence, chunks_per_update, logistic, inverse_relations, mask_all;
   float learning_rate, relation_learning_rate, l2_previous, l2;
 };
 

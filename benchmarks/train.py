@@ -33,7 +33,7 @@ from training.train import train  # noqa: E402
 
 DIM = 128
 SMALL: dict[str, object] = {"chunk": 64, "negatives_in_batch": 50, "negatives_uniform": 50}
-LARGE: dict[str, object] = {"chunk": 128, "negatives_in_batch": 0, "negatives_uniform": 1000}
+LARGE: dict[str, object] = {"chunk": 256, "negatives_in_batch": 0, "negatives_uniform": 1000, "masks": "chunk"}
 LARGE |= {"learning_rate": 0.05, "init_scale": 0.01}
 
 

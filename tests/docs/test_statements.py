@@ -56,7 +56,9 @@ def test_every_flag_in_the_text_is_a_flag_of_the_command_or_of_a_script() -> Non
 
     collect(COMMAND)
     scripts = "".join(
-        path.read_text() for name in ("benchmarks", "loadtests", "faults") for path in (ROOT / name).glob("*.py")
+        path.read_text()
+        for name in ("benchmarks", "loadtests", "faults", "scripts")
+        for path in (ROOT / name).glob("*.py")
     )
     flags |= set(re.findall(r'"(--[a-z-]+)"', scripts)) | {"--profile"}  # docker compose's
     unknown = {

@@ -65,7 +65,7 @@ def test_a_relation_without_any_edges_may_be_the_default(tmp_path: Path) -> None
 
 
 def test_users_without_modes_are_counted_and_told(tmp_path: Path) -> None:
-    """Twenty users follow, thirty only like: modes are of what the default relation leads to."""
+    """Twenty users follow, thirty only like: by default all have modes, and whoever clusters users alone is told."""
     rng = np.random.default_rng(1)
     follows = distinct_pairs(20, 50, 80, rng)
     likes = distinct_pairs(30, 40, 90, rng) + np.array([20, 0], dtype=np.int32)
@@ -73,15 +73,17 @@ def test_users_without_modes_are_counted_and_told(tmp_path: Path) -> None:
     sizes = {"user": 50, "item": 40}
     run = write_run(tmp_path / "run", {name: ids(n) for name, n in sizes.items()}, links)
     without = len(np.unique(likes[:, 0]))
-    made = build_assessed(run, tmp_path / "bundles", {}, version="v1")
+    alone: dict[str, object] = {"clusters": {"types": ["user"]}}
+    made = build_assessed(run, tmp_path / "bundles", alone, version="v1")
     clusters = open_bundle(made.path).space().entry.clusters
     assert (clusters.users_with_modes, clusters.users_without_modes) == (len(np.unique(follows[:, 0])), without)
     assert len(made.warnings) == 1
     assert made.warnings[0].startswith(f"{without} of {without + len(np.unique(follows[:, 0]))} entities of user")
     assert "item" in made.warnings[0]
-    both = build_assessed(run, tmp_path / "bundles", {"clusters": {"types": ["user", "item"]}}, version="v2")
+    both = build_assessed(run, tmp_path / "bundles", {}, version="v2")
+    assert both.manifest.spaces["default"].clusters.types == ("user", "item")
     assert both.warnings == ()
-    silent = {"mixtures": {"relation_weights": {"follows": 0.0}}}
+    silent = {**alone, "mixtures": {"relation_weights": {"follows": 0.0}}}
     told = build_assessed(run, tmp_path / "bundles", silent, version="v3").warnings
     assert len(told) == 1
 

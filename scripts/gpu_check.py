@@ -391,7 +391,9 @@ def collect(folder: Path) -> None:
     from importlib.metadata import distribution, packages_distributions
 
     folder.mkdir(parents=True, exist_ok=True)
-    left_out = shutil.ignore_patterns("tests", "__pycache__")
+    left_out = shutil.ignore_patterns(
+        "tests", "__pycache__", "include", "f2py", "_pyinstaller", "*.pyi", "*.a", "*_tests.*"
+    )
     for name in LIBRARIES:
         for found in {distribution(each) for each in packages_distributions().get(name, ())}:
             tops = {file.parts[0] for file in found.files or () if file.parts[0] != ".."}

@@ -62,7 +62,6 @@ class FusedStep(Protocol):
         rows: Int64[Tensor, "c k"],
         known: Bool[Tensor, "c b k"],
         weight: Float[Tensor, "c b"],
-        products: torch.dtype,
     ) -> Gradient:
         """Loss and gradients."""
         ...
@@ -119,7 +118,7 @@ class TorchBackend:
         self._placement = DevicePlacement.of(config.device, copies)
         self._tables = DeviceTables(self._placement)
         self._update = update or choose_update(self._placement.device)
-        fits = config.loss == "softmax" and config.chunk <= MOST_EDGES
+        fits = config.loss == "softmax" and config.products != "bfloat16" and config.chunk <= MOST_EDGES
         self._fused = (fused or choose_fused(self._placement.device)) if fits else None
         torch.set_num_threads(threads)
 
@@ -264,7 +263,7 @@ class TorchSession:
         positive = table.vectors[rows[0]]
         logistic, products = self._config.loss == "logistic", PRODUCTS[self._config.products]
         if self._fused is not None and isinstance(known, Tensor):
-            return self._fused(asked[0], positive, table.vectors, rows[1], known, batch.weight, products)
+            return self._fused(asked[0], positive, table.vectors, rows[1], known, batch.weight)
         candidate = table.vectors[rows[1]]
         return direction(asked[0], positive, candidate, asked[1], known, batch.weight, logistic, products)
 

@@ -24,10 +24,9 @@ BLOCK = 32
 
 
 @triton.jit
-def _softmax_chunk(  # noqa: PLR0915 (the interpreter knows no kernel that calls another)
+def _softmax_chunk(
     query, positive, table, rows, known, weight, loss, d_query, d_positive, d_candidate, b, k,
     DIM: tl.constexpr, WIDE: tl.constexpr, EDGES: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
-    BFLOAT16: tl.constexpr,
 ):  # fmt: skip
     """One program a chunk. `known` is 1 where a candidate is no negative of an edge."""
     chunk = tl.program_id(0).to(tl.int64)
@@ -38,17 +37,15 @@ def _softmax_chunk(  # noqa: PLR0915 (the interpreter knows no kernel that calls
     own = tl.load(positive + at, mask=inside, other=0.0)
     factor = tl.load(weight + chunk * b + edge, mask=edge < b, other=0.0)
     first = tl.sum(q * own, 1)
-    multiplied = q.to(tl.bfloat16) if BFLOAT16 else q
     top, total = first, tl.full([EDGES], 1.0, dtype=tl.float32)
     for start in range(0, k, BLOCK):
         j = start + step
         row = tl.load(rows + chunk * k + j, mask=j < k, other=0)
         there = (j < k)[:, None] & (column < DIM)[None, :]
         c = tl.load(table + row[:, None] * DIM + column[None, :], mask=there, other=0.0)
-        c = c.to(tl.bfloat16) if BFLOAT16 else c
         place = (chunk * b + edge)[:, None] * k + j[None, :]
         out = tl.load(known + place, mask=(edge < b)[:, None] & (j < k)[None, :], other=1) != 0
-        score = tl.where(out, float("-inf"), tl.dot(multiplied, tl.trans(c), input_precision=PRECISION))
+        score = tl.where(out, float("-inf"), tl.dot(q, tl.trans(c), input_precision=PRECISION))
         higher = tl.maximum(top, tl.max(score, 1))
         total = total * tl.exp(top - higher) + tl.sum(tl.exp(score - higher[:, None]), 1)
         top = higher
@@ -62,14 +59,12 @@ def _softmax_chunk(  # noqa: PLR0915 (the interpreter knows no kernel that calls
         row = tl.load(rows + chunk * k + j, mask=j < k, other=0)
         there = (j < k)[:, None] & (column < DIM)[None, :]
         c = tl.load(table + row[:, None] * DIM + column[None, :], mask=there, other=0.0)
-        c = c.to(tl.bfloat16) if BFLOAT16 else c
         place = (chunk * b + edge)[:, None] * k + j[None, :]
         out = tl.load(known + place, mask=(edge < b)[:, None] & (j < k)[None, :], other=1) != 0
-        score = tl.where(out, float("-inf"), tl.dot(multiplied, tl.trans(c), input_precision=PRECISION))
+        score = tl.where(out, float("-inf"), tl.dot(q, tl.trans(c), input_precision=PRECISION))
         slopes = tl.exp(score - top[:, None]) * share[:, None]
-        slopes = slopes.to(tl.bfloat16) if BFLOAT16 else slopes
         d_q += tl.dot(slopes, c, input_precision=PRECISION)
-        d_c = tl.dot(tl.trans(slopes), multiplied, input_precision=PRECISION)
+        d_c = tl.dot(tl.trans(slopes), q, input_precision=PRECISION)
         tl.store(d_candidate + (chunk * k + j)[:, None] * DIM + column[None, :], d_c, mask=there)
     tl.store(d_query + at, d_q, mask=inside)
 
@@ -81,7 +76,6 @@ def triton_direction(
     rows: Int64[Tensor, "c k"],
     known: Bool[Tensor, "c b k"],
     weight: Float[Tensor, "c b"],
-    products: torch.dtype,
 ) -> Gradient:
     """See `direction`, for a softmax of chunks whose edges fit one program; the candidates are `rows` of the table.
 
@@ -95,7 +89,7 @@ def triton_direction(
         query.contiguous(), positive.contiguous(), table, rows.contiguous(), known.contiguous().view(torch.uint8),
         weight.contiguous(), loss, d_query, d_positive, d_candidate, b, k,
         DIM=dim, WIDE=max(16, triton.next_power_of_2(dim)), EDGES=max(16, triton.next_power_of_2(b)), BLOCK=BLOCK,
-        PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee", BFLOAT16=products == torch.bfloat16,
+        PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
         num_warps=8,
     )  # fmt: skip
     # A softmax does not feel a constant that is added to all of an edge's scores.

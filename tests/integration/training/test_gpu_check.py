@@ -39,9 +39,9 @@ def test_without_time_parts_are_left_out_and_said_to_be(tmp_path: Path) -> None:
 def test_the_libraries_it_collects_are_enough(tmp_path: Path) -> None:
     """An interpreter without site-packages, as on a bare machine, imports the trainer from the folder."""
     subprocess.run([sys.executable, SCRIPT, "--collect", tmp_path], check=True)
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) < 64 * 2**20
     code = (
         f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import training.train, training.chunks, pytest"
     )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) < 64 * 2**20

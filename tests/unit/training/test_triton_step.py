@@ -28,7 +28,7 @@ from training.backends.triton_step import BLOCK, _softmax_chunk
 names = "query positive table rows known weight loss d_query d_positive d_candidate b k".split()
 types = {**dict.fromkeys(names, "*fp32"), "rows": "*i64", "known": "*u8", "b": "i32", "k": "i32"}
 for card in (80, 90):
-    fixed = {"DIM": 128, "WIDE": 128, "EDGES": 64, "BLOCK": BLOCK, "PRECISION": "tf32", "BFLOAT16": card == 90}
+    fixed = {"DIM": 128, "WIDE": 128, "EDGES": 64, "BLOCK": BLOCK, "PRECISION": "tf32"}
     signature = {**types, **dict.fromkeys(fixed, "constexpr")}
     made = triton.compile(ASTSource(_softmax_chunk, signature, fixed), target=GPUTarget("cuda", card, 32),
                           options={"num_warps": 8})
@@ -36,9 +36,7 @@ for card in (80, 90):
 """
 
 
-def both(
-    c: int, b: int, k: int, d: int, products: torch.dtype = torch.float32, known: float = 0.2
-) -> tuple[Gradient, Gradient]:
+def both(c: int, b: int, k: int, d: int, known: float = 0.2) -> tuple[Gradient, Gradient]:
     """The fused step's and torch's."""
     from training.backends.triton_step import triton_direction
 
@@ -48,7 +46,7 @@ def both(
     mask, weight = torch.rand(c, b, k, device=DEVICE) < known, torch.rand(c, b, device=DEVICE)
     bias = torch.zeros(c, b, device=DEVICE)
     expected = direction(query, positive, table[rows], bias, mask, weight, logistic=False)
-    return triton_direction(query, positive, table, rows, mask, weight, products), expected
+    return triton_direction(query, positive, table, rows, mask, weight), expected
 
 
 @pytest.mark.parametrize(("c", "b", "k", "d"), [(1, 1, 1, 1), (3, 5, 7, 20), (2, 16, 33, 32), (2, 64, 100, 128)])
@@ -64,13 +62,6 @@ def test_an_edge_all_of_whose_candidates_are_true_pairs_has_no_gradient() -> Non
     assert torch.equal(found.loss, torch.zeros_like(found.loss))
     assert not found.query.any()
     assert not found.candidate.any()
-
-
-def test_products_of_bfloat16_are_nearly_the_same() -> None:
-    found, expected = both(2, 16, 40, 32, torch.bfloat16)
-    for name in ("query", "positive", "candidate"):
-        one, other = getattr(found, name), getattr(expected, name)
-        assert (one - other).norm() < 0.05 * other.norm(), name
 
 
 def test_a_session_that_is_fused_learns_what_torch_learns() -> None:
@@ -90,7 +81,7 @@ def test_a_session_that_is_fused_learns_what_torch_learns() -> None:
 
 
 def test_the_compiler_makes_machine_code_that_fits_two_generations_of_cards(tmp_path: Path) -> None:
-    """A100 in TF32 and H100 in bfloat16: needs no card, only Triton's own assembler. It has not been seen to run."""
+    """A100 and H100, in TF32: needs no card, only Triton's own assembler. It has not been seen to run."""
     path = os.pathsep.join(entry for entry in (str(Path.cwd()), *sys.path) if entry)
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": path}
     done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True, check=False)

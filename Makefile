@@ -1,5 +1,5 @@
 # The project's commands. `make setup` is behind all of them.
-.PHONY: help demo test check format setup load faults bench report clean openapi
+.PHONY: help demo test check format setup load faults bench report clean openapi studio
 
 VENV := .venv/bin
 STAMP := .venv/.complete
@@ -31,8 +31,13 @@ format: $(STAMP)  ## format the code and mend what can be mended
 	$(VENV)/ruff format .
 	$(VENV)/ruff check --fix .
 
-openapi: $(STAMP)  ## write openapi.json from the service
+openapi: $(STAMP)  ## write openapi.json from the service, and the client from it
 	$(VENV)/python -m service.openapi > openapi.json
+	$(VENV)/python client/generate.py
+
+studio:  ## build the studio from its sources; needs Node.js
+	npm --prefix studio ci
+	npm --prefix studio run build
 
 load: $(STAMP)  ## a short load test against the demo's bundle
 	$(VENV)/twhin demo --dir .demo --no-serve

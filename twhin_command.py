@@ -12,7 +12,19 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-PACKAGES = ("bundle", "graph", "training", "index", "recommend", "evaluation", "export", "service", "cli")
+PACKAGES = (
+    "bundle",
+    "engine",
+    "storage",
+    "graph",
+    "training",
+    "index",
+    "recommend",
+    "evaluation",
+    "export",
+    "service",
+    "cli",
+)
 USAGE = 2
 
 

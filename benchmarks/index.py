@@ -7,7 +7,7 @@
 
 Everything is seeded. A query is asked alone on one thread, as a service does; its time is the thread's CPU time, the
 best of three passes. Ours are the searchers of the service, with checks and exact scores; the others are called
-directly. With a version all hold its popularity column scaled (ADR 11). `--work DIR` keeps what was built, so that
+directly. With a version all hold its popularity column scaled (decision 11). `--work DIR` keeps what was built, so that
 building and timing can be done apart.
 """
 

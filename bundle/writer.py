@@ -22,6 +22,11 @@ STAGING_LOCK_PREFIX = ".lock-"
 RESERVED = frozenset({"CURRENT", "HISTORY", "LOCK", "SHA256SUMS", "TIMELINE", "current", "latest"})
 
 
+def may_be_named(version: str) -> bool:
+    """Whether a version may have this name: it is one, and means nothing else in a directory of versions."""
+    return bool(VERSION_NAME.match(version)) and version not in RESERVED and not version.endswith(".partial")
+
+
 class BundleWriter:
     """Collects the files of one version in a staging directory; `commit` turns it into a version.
 
@@ -33,7 +38,7 @@ class BundleWriter:
         """Raises BundleInvalid when the name is no version name or is taken, BundlesBusy when it is being built."""
         if not VERSION_NAME.match(version):
             raise BundleInvalid(f"{version!a:.80} is no version name: letters, digits, '.', '_' and '-', 64 at most.")
-        if version in RESERVED or version.endswith(".partial"):
+        if not may_be_named(version):
             raise BundleInvalid(f"{version!r} means something else in a directory of versions. Choose another name.")
         self.version = version
         self._final = bundles / version

@@ -75,7 +75,7 @@ def temporary_cache() -> Path:
 
 def library_name() -> str:
     """The file name of the library of these sources on this platform."""
-    text = "\0".join([*COMPILE, *_link_flags(), platform.machine(), sys.platform]).encode()
+    text = "\0".join([*COMPILE, *_link_flags(), platform.machine(), sys.platform, *platform.libc_ver()]).encode()
     digest = hashlib.sha256(text)
     for file in _files():
         digest.update(f"\0{file.relative_to(SOURCES).as_posix()}\0".encode() + file.read_bytes())
@@ -116,7 +116,7 @@ def _cached(name: str) -> Path:
         )
     try:
         return build_library(user_cache())
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, EngineUnavailable):  # a full disk fails the compiler
         return build_library(temporary_cache())
 
 
@@ -128,13 +128,19 @@ def _link_flags() -> Sequence[str]:
     return LINK["darwin" if sys.platform == "darwin" else "linux"]
 
 
+def _processors() -> int:
+    """How many compilers run at once: as many as this process may use, and few, because each takes memory."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, 4)
+
+
 def _compile(path: Path) -> None:
-    """Compile beside `path`, file by file on all processors, link and rename."""
+    """Compile beside `path`, file by file on several processors, link and rename."""
     compiler = find_compiler()
     if compiler is None:
         raise EngineUnavailable("No C++ compiler was found (CXX, c++, g++ or clang++) to build the engine with.")
     include = ("-I", str(SOURCES), "-isystem", sysconfig.get_path("include"))
-    with tempfile.TemporaryDirectory(dir=path.parent) as name, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with tempfile.TemporaryDirectory(dir=path.parent) as name, ThreadPoolExecutor(_processors()) as pool:
         objects = [Path(name) / f"{i}.o" for i, file in enumerate(_units())]
         steps: list[Callable[[], None]] = [
             partial(_run, [compiler, *COMPILE, *include, "-c", str(file), "-o", str(made)])

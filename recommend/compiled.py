@@ -41,6 +41,8 @@ EXCLUDE_SEEN, CHANGED = 1, 2
 TERMS = ("user", "fold_in", "mode", "relation", "popularity", "reciprocity")
 # What comes before a reply's content: see request.cpp.
 HEAD = 12
+# The user of more edges than this is answered on the search thread: counting the paths takes longer than handing over.
+FEW_EDGES = 20_000
 
 NO_QUERIES = np.empty((0, 0), dtype=np.float32)
 
@@ -190,6 +192,8 @@ class Compiled:
         self._version, self._searchers, self._bundle = bundle.version, searchers, bundle
         self._spaces = {name: _OneSpace(self._native, space) for name, space in bundle.spaces.items()}
         self._shape: Shape = self._native.shape(*pieces)
+        # The ids that were excluded last, of which type, and their rows.
+        self._last_excluded: tuple[tuple[str, ...], tuple[str, str], Int64[npt.NDArray[np.int64], " n"]] | None = None
 
     def ask(
         self, request: RecommendRequest, live: LiveEdges, filters: FilterCache, share: float | None
@@ -221,13 +225,14 @@ class Compiled:
             n_modes,
             request.exclude_seen * EXCLUDE_SEEN + _changed(space, edges) * CHANGED,
             _edge_rows(space, edges) if edges else None,
-            _unwanted(space, relation, edges, request.exclude),
+            self._unwanted(space, relation, edges, request.exclude),
             _known(space, entry.source, request.followers) if request.followers else None,
             None if kept is None else filters.bitmap(space, relation, space.entities[entry.target], kept),
         )
         queries = NO_QUERIES
         # Few that a filter keeps are better scored one by one, as the searcher's own `search` does.
-        if share is not None and arguments.eligible is None and isinstance(searcher, Ivf4Searcher):
+        at_once = arguments.eligible is None and _edges_of(relation, user) <= FEW_EDGES
+        if share is not None and at_once and isinstance(searcher, Ivf4Searcher):
             effort = searcher.effort(request.depth, share)
             reply = self._native.answer(*arguments, searcher.handle, *effort)
         else:
@@ -274,6 +279,27 @@ class Compiled:
             bool(reply[3]),
         )
 
+    def _unwanted(
+        self, space: Space, relation: Relation, live: LiveEdges, exclude: tuple[str, ...]
+    ) -> Int64[npt.NDArray[np.int64], " n"] | None:
+        """Rows that the request or the user has ruled out."""
+        target = relation.entry.target
+        parts = [self._excluded(space, target, exclude)] if exclude else []
+        if target in live.blocked:
+            parts.append(live.rows("blocked", target, space.entities[target].ids))
+        return np.concatenate(parts) if parts else None
+
+    def _excluded(self, space: Space, entity_type: str, exclude: tuple[str, ...]) -> Int64[npt.NDArray[np.int64], " n"]:
+        """The rows of the ids that a request excludes: looked up once for all users of a batch, who share the tuple."""
+        last = self._last_excluded
+        if last is not None and last[0] is exclude and last[1] == (space.name, entity_type):
+            return last[2]
+        handle = self._spaces[space.name].ids[entity_type]
+        rows = np.fromiter((self._row(handle, one) for one in exclude), dtype=np.int64, count=len(exclude))
+        rows = known_rows(rows)
+        self._last_excluded = exclude, (space.name, entity_type), rows
+        return rows
+
     def _row(self, ids: Ids, user: str | None) -> int:
         if user is None:
             return -1
@@ -301,15 +327,13 @@ def _edge_rows(space: Space, live: LiveEdges) -> Int64[npt.NDArray[np.int64], "n
     return np.concatenate(parts)
 
 
-def _unwanted(
-    space: Space, relation: Relation, live: LiveEdges, exclude: tuple[str, ...]
-) -> Int64[npt.NDArray[np.int64], " n"] | None:
-    """Rows that the request or the user has ruled out."""
-    target = relation.entry.target
-    parts = [_known(space, target, exclude)] if exclude else []
-    if target in live.blocked:
-        parts.append(live.rows("blocked", target, space.entities[target].ids))
-    return np.concatenate(parts) if parts else None
+def _edges_of(relation: Relation, row: int) -> int:
+    """The trained edges that an answer to the user of `row` reads."""
+    if row < 0:
+        return 0
+    both = relation.entry.source == relation.entry.target
+    sides = (relation.targets, relation.sources) if both else (relation.targets,)
+    return sum(int(side.indptr[row + 1] - side.indptr[row]) for side in sides)
 
 
 def _known(space: Space, entity_type: str, ids: tuple[str, ...]) -> Int64[npt.NDArray[np.int64], " n"]:

@@ -290,6 +290,7 @@ class FilterCache:
 
 
 def _key(space: Space, relation: Relation | None, table: EntityTable, condition: Filter) -> tuple[str, str, str, bytes]:
+    _check_size(condition)  # or one that is too deep could not be written
     # By its text: 1, 1.0 and true are equal to Python, and not to an attribute.
     text = msgspec.json.encode(condition)
     return space.name, table.name, "" if relation is None else relation.entry.name, text

@@ -212,7 +212,7 @@ def _followed_by(plan: Plan, row: int, share: float) -> Iterator[Reason]:
     """Whom the user follows, by each relation within the user's type, who engage with the candidate."""
     theirs = plan.relation.sources.row(row)
     circles = [
-        (relation, np.intersect1d(targets, theirs, assume_unique=True))
+        (relation, targets[in_sorted(targets.astype(theirs.dtype), theirs)])  # a hub's list is not copied
         for relation, targets in plan.own
         if relation.entry.target == plan.relation.entry.source
     ]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 KEPT = 16
+KEPT_BYTES = 256 << 20
 LEVEL = 5
 
 
@@ -38,4 +39,13 @@ class PackedDocuments:
         self._kept.move_to_end(etag)
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
-        return await asyncio.shield(task)
+        packed = await asyncio.shield(task)
+        while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > KEPT_BYTES:
+            self._kept.popitem(last=False)
+        return packed
+
+
+def _size(task: "asyncio.Task[Packed]") -> int:
+    if not task.done() or task.cancelled() or task.exception() is not None:
+        return 0
+    return len(task.result().plain) + len(task.result().gzipped)

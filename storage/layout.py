@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from bundle.errors import BundleInvalid, BundleNotFound
 from bundle.layout import MANIFEST
-from bundle.manifest import VERSION_NAME, Manifest, parse_manifest
+from bundle.manifest import Manifest, parse_manifest
+from bundle.writer import may_be_named
 from storage.store import Store
 
 CURRENT, HISTORY = "CURRENT", "HISTORY"
@@ -41,7 +42,7 @@ def read_current(store: Store, unless: str | None = None) -> Published | None:
     if content is None:
         return None
     found = _LINE.fullmatch(content.data.decode("utf-8", "replace").strip())
-    if found is None or not VERSION_NAME.match(found["version"]):
+    if found is None or not may_be_named(found["version"]):
         raise BundleInvalid(f"{store.url}/{CURRENT} names no version. Publish one with `twhin publish --to`.")
     return Published(found["version"], found["digest"], content.tag)
 

@@ -79,6 +79,7 @@ Outcome Answer::search(const Ivf4& index, float depth, float refine) {
   if (!std::all_of(queries_.begin(), queries_.end(), [](float value) { return std::isfinite(value); }))
     return Outcome::not_covered;
   const std::size_t n = queries.rows, k = std::min(plan.reach(), index.size());
+  if (k == 0) return Outcome::not_covered;
   hits_.resize(n * k), places_.resize(n), found_.resize(n), ends_.clear(), found_rows_.clear(), found_scores_.clear();
   for (std::size_t i = 0; i < n; ++i) places_[i] = hits_.data() + i * k;
   asks_.assign(n, {k, depth, refine, plan.request.eligible.empty() ? nullptr : plan.request.eligible.data(), plan.excluded});

@@ -59,7 +59,7 @@ void PathCounter::two_steps(const Csr& second, std::span<const std::int32_t> mid
 void PathCounter::walk_back(const Relation& relation, std::span<const std::int32_t> targets) {
   constexpr std::size_t kAhead = 12;
   const std::size_t size = relation.source->size();
-  masses_.resize(std::max(masses_.size(), size));
+  masses_.reserve(size);
   reached_.reserve(size);
   touched_.clear();
   const auto some = shortest(relation.sources, targets);
@@ -120,7 +120,7 @@ void PathCounter::count(const Relation& relation, std::int64_t user, std::span<c
   candidates_ = candidates.size();
   values_.assign(kPaths * candidates_, 0.0f);
   wanted_.reserve(size);
-  slots_.resize(std::max(slots_.size(), size));
+  slots_.reserve(size);
   for (const std::int32_t row : candidates) {
     relation.sources.fetch_ends(static_cast<std::size_t>(row));
     __builtin_prefetch(&slots_[static_cast<std::size_t>(row)], 1);

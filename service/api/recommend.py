@@ -50,8 +50,9 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     request = request_of(body, None if body.user is None else text_of(body.user), space)
     degraded: list[str] = []
     relation = choose_relation(space, request)
-    await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
     live, followers = await call.runtime.since(relation.entry, request.user, degraded)
+    # Last of what is waited for: a bitmap that was made earlier might have given way to others'.
+    await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
     asked = _at_once(call, loaded, _followed(request, followers), live, degraded)
     slate = asked if isinstance(asked, Slate | Served) else (await _search(call, loaded, [asked], degraded))[0]
     _count(call, slate)
@@ -113,7 +114,8 @@ async def recommend_batch(call: Call) -> Reply:
         relation = choose_relation(space, request_of(body, None, space))
         await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
     # At once: one user after the other, a store at a distance would be asked as many round trips as there are users.
-    asking = (_ask(call, loaded, request_of(body, user, space), space, degraded) for user in users)
+    shared = request_of(body, None, space)
+    asking = (_ask(call, loaded, msgspec.structs.replace(shared, user=user), space, degraded) for user in users)
     asked = await asyncio.gather(*asking)
     waiting = [one for one in asked if isinstance(one, Asked)]
     searched = iter(await _search(call, loaded, waiting, degraded) if waiting else [])
@@ -149,7 +151,8 @@ def _followed(request: RecommendRequest, followers: Followers) -> RecommendReque
     """
     if followers == NO_FOLLOWERS:
         return request
-    ended = tuple(one for one in followers.removed if one not in request.followers)
+    given = set(request.followers)
+    ended = tuple(one for one in followers.removed if one not in given)
     return msgspec.structs.replace(request, followers=request.followers + followers.added, unfollowers=ended)
 
 

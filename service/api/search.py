@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
+from jaxtyping import Int64
 
 from bundle.attributes import Labels
 from bundle.space import EntityTable, Space
@@ -20,6 +22,8 @@ MOST = 50
 # Labels are read from the front: so many bytes of them at most, in pieces between which other threads have their turn.
 LABEL_BYTES = 16 << 20
 PIECE = 1 << 20
+AT_ONCE = 1024
+MOST_PLACES = 100_000
 
 
 async def search(call: Call) -> Reply:
@@ -67,22 +71,31 @@ def _labelled(labels: Labels, text: str, k: int) -> list[int]:
     except UnicodeEncodeError:  # a lone surrogate is in no label
         return []
     rows: dict[int, None] = {}
-    for place in _places(labels, wanted):
+    for places in _places(labels, wanted) if k > 0 else ():
+        found = np.searchsorted(labels.offsets, places, side="right") - 1
+        inside = places + len(wanted) <= labels.offsets[found + 1]  # not from the end of one label into the next
+        rows.update(dict.fromkeys(found[inside].tolist()))
         if len(rows) >= k:
             break
-        row = int(np.searchsorted(labels.offsets, place, side="right")) - 1
-        if place + len(wanted) <= labels.offsets[row + 1]:  # not from the end of one label into the next
-            rows[row] = None
-    return list(rows)
+    return list(rows)[: max(k, 0)]
 
 
-def _places(labels: Labels, wanted: bytes) -> Iterator[int]:
+def _places(labels: Labels, wanted: bytes) -> Iterator[Int64[npt.NDArray[np.int64], " n"]]:
+    """Where the text stands, ascending, some at a time, MOST_PLACES at most: they may all lie across two labels."""
+    looked, places = 0, list[int]()
     for start in range(0, min(len(labels.utf8), LABEL_BYTES), PIECE):
         piece = labels.utf8[start : start + PIECE + len(wanted) - 1].tobytes()
         place = piece.find(wanted)
-        while place >= 0:
-            yield start + place
+        while place >= 0 and looked < MOST_PLACES:
+            places.append(start + place)
+            looked += 1
+            if len(places) == AT_ONCE:
+                yield np.array(places, dtype=np.int64)
+                places = []
             place = piece.find(wanted, place + 1)
+        if places:
+            yield np.array(places, dtype=np.int64)
+            places = []
 
 
 def _popular(space: Space, table: EntityTable, k: int) -> list[int]:

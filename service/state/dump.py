@@ -30,7 +30,13 @@ def stored_events(settings: Settings) -> Iterator[Event]:
     Raises StateError when it cannot be read, or where there is none.
     """
     url = settings.shared_store_url()
-    return _of_sqlite(settings.state_path) if url is None else _of_redis(redis_address(url), settings.redis_prefix)
+    if url is None:
+        return _of_sqlite(settings.state_path)
+    if url.partition("://")[0].endswith("+cluster"):
+        raise StateError(
+            "The engagements of a Redis Cluster cannot be exported yet: only those of one Redis, or of SQLite."
+        )
+    return _of_redis(redis_address(url), settings.redis_prefix)
 
 
 def _of_sqlite(path: Path) -> Iterator[Event]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+import engine
 from bundle.errors import BundleInvalid, RecallTooLow
 from bundle.manifest import Manifest
 from bundle.space import Bundle, Space
@@ -58,6 +59,7 @@ def load(
     started = time.perf_counter()
     with refusing(bundles / version):
         bundle = open_version(bundles, version)
+        engine.available()  # where it has to be compiled, that is not within the time that the probe's child has
         if thorough:
             verify_bundle(bundle, advance)
             probe_bundle(bundle)
@@ -117,9 +119,10 @@ def _warm_up(recommender: Recommender, n_queries: int) -> None:
                 user = users.ids.external(row)
                 request = RecommendRequest(user=user, k=SELF_TEST_K, space=space.name, strategy=strategy)
                 _require_sound(recommender.bundle, recommender.recommend(request))
-                asked = recommender.ask(request)  # what clients will get, where the engine answers
-                if isinstance(asked, Plan | Question):
-                    recommender.answers([asked])
+                for share in (None, 1.0):  # what clients will get, where the engine answers: in two calls, and in one
+                    asked = recommender.ask(request, share=share)
+                    if isinstance(asked, Plan | Question):
+                        recommender.answers([asked])
 
 
 def _require_sound(bundle: Bundle, slate: Slate) -> None:

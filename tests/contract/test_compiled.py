@@ -19,6 +19,7 @@ from index.builder.devices import find_device
 from index.builder.indexes import write_index
 from index.builder.spec import IndexSpec
 from index.search.open import exact_searchers, read_searcher
+from recommend import compiled
 from recommend.compiled import Question, Served
 from recommend.filters import Filter
 from recommend.plan import Plan, strategies_of
@@ -275,6 +276,25 @@ def test_a_share_of_the_depth_is_searched_and_said(recommender: Recommender) -> 
     lists = recommender.ask(RecommendRequest(user=USERS[50], strategy="centroids", k=5), share=0.5)
     assert isinstance(lists, Served)
     assert not lists.searched
+
+
+def test_who_has_very_many_edges_is_left_to_the_search_thread(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = RecommendRequest(user=USERS[BUSY], strategy="unimodal", k=20)
+    monkeypatch.setattr(compiled, "FEW_EDGES", 2)
+    asked = recommender.ask(request, share=1.0)
+    assert isinstance(asked, Question)
+    _require_same(recommender, recommender.answers([asked])[0], recommender.recommend(request))
+
+
+def test_what_a_batch_excludes_is_looked_up_once(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    exclude, looked_up = tuple(USERS[:30]), list[object]()
+    find = compiled.Compiled._row
+    monkeypatch.setattr(compiled.Compiled, "_row", lambda *given: looked_up.append(given[2]) or find(*given))
+    for user in USERS[40:44]:
+        _check(recommender, RecommendRequest(user=user, strategy="unimodal", k=20, exclude=exclude))
+    assert len(looked_up) < 2 * len(exclude)
 
 
 def test_what_cannot_be_asked_is_refused_in_the_same_words(recommender: Recommender) -> None:

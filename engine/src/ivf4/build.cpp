@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "ivf4/layout.h"
@@ -12,7 +13,7 @@
 namespace twhin::ivf4 {
 namespace {
 
-constexpr float kNever = -3e38F;  // the bias of the lists that only fill the last sixteen
+constexpr float kNever = -std::numeric_limits<float>::infinity();  // the bias of the lists that only fill the last sixteen
 
 // row[j] · step[j] as int8; returns what one unit is worth.
 float quantised(const float* row, const float* step, std::size_t n, std::int8_t* out) {

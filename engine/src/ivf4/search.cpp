@@ -79,7 +79,7 @@ struct Pool {  // the rows found so far, by the scores of their codes
 
   // Finds the k-th best and drops what cannot come before it; of too many that can, the half that is best.
   void settle(const Kernels& run) {
-    if (count < k) return;
+    if (count < k || count == 0) return;
     kth = std::max(kth, ranked(run, k));
     threshold = std::max(threshold, kth - margin);
     count = run.keep(scores.data(), rows.data(), count, threshold);

@@ -87,6 +87,8 @@ def test_a_store_that_is_not_there_or_is_none_is_told(bundles: Path, tmp_path: P
         list(stored_events(Settings(bundles=bundles, state=tmp_path / "no.db")))
     with pytest.raises(StateError, match="cannot be read"):
         list(stored_events(Settings(bundles=bundles, redis_url="redis://:secret@127.0.0.1:9/0")))
+    with pytest.raises(StateError, match="Cluster cannot be exported"):
+        stored_events(Settings(bundles=bundles, redis_url="redis+cluster://127.0.0.1:9"))
 
 
 def test_a_relation_s_name_is_a_file_s_whatever_signs_it_has() -> None:

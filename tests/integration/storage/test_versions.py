@@ -274,7 +274,17 @@ def test_a_manifest_cannot_name_files_elsewhere(store: Store, raw: Any, built: P
     assert not (tmp_path / "outside").exists()
 
 
-@pytest.mark.parametrize("text", [b"", b"two\n", b"\xff\xfe", b"0" * 64 + b"  ../x/manifest.json\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"two\n",
+        b"\xff\xfe",
+        b"0" * 64 + b"  ../x/manifest.json\n",
+        b"0" * 64 + b"  TIMELINE/manifest.json\n",
+        b"0" * 64 + b"  v.partial/manifest.json\n",
+    ],
+)
 def test_a_current_that_names_no_version_is_refused(store: Store, raw: Any, tmp_path: Path, text: bytes) -> None:
     obstore.put(raw, "CURRENT", text)
     with pytest.raises(BundleInvalid, match="names no version"):

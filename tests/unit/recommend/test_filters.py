@@ -210,6 +210,12 @@ def test_the_cache_keeps_the_same_array_until_it_is_full_and_tells_true_from_one
         cache.bitmap(space, follows, users, decoded({"min_in_degree": number}))
     assert len(cache) < 5
     assert not cache.holds(space, follows, users, first)
+    deep = Filter(min_in_degree=1)
+    for _ in range(3000):
+        deep = Filter(not_=deep)
+    for ask in (cache.holds, cache.bitmap):
+        with pytest.raises(FilterInvalid, match="deep"):
+            ask(space, follows, users, deep)
 
 
 HALF = {"attribute": "bot", "exists": True, "not": {"attribute": "bot", "is": True}}

@@ -18,7 +18,7 @@ CHUNK = 256
 def popular_picks(relation: Relation, exclusions: Exclusions, k: int, taken: frozenset[int] = frozenset()) -> Picks:
     """Up to `k` eligible targets that are not in `taken`; the score is ln(1 + in-degree)."""
     ranked: list[tuple[int, int]] = []
-    for rank, row in enumerate(_eligible(relation, exclusions)):
+    for rank, row in enumerate(_eligible(relation, exclusions, k + len(taken))):
         if len(ranked) == k:
             break
         if row not in taken:
@@ -31,14 +31,30 @@ def popular_picks(relation: Relation, exclusions: Exclusions, k: int, taken: fro
     return Picks(rows, scores, (NO_MODE,) * len(rows), ranks, (POPULAR,) * len(rows))
 
 
-def _eligible(relation: Relation, exclusions: Exclusions) -> Iterator[int]:
-    """Every eligible row: the stored list first, then whoever is not on it."""
+def _eligible(relation: Relation, exclusions: Exclusions, wanted: int) -> Iterator[int]:
+    """Eligible rows, `wanted` of them where there are as many: the stored list first, then whoever is not on it."""
     yield from _kept(relation.popular.astype(np.int64), exclusions)
-    if len(relation.popular) < len(relation.sources):
-        degrees = relation.sources.degrees()
-        eligible = np.arange(len(degrees)) if exclusions.eligible is None else rows_of(exclusions.eligible)
-        rest = np.setdiff1d(eligible, relation.popular)
-        yield from _kept(rest[np.argsort(-degrees[rest], kind="stable")], exclusions)
+    n = len(relation.sources)
+    if len(relation.popular) < n:
+        left = np.zeros(n, dtype=np.bool_)
+        left[slice(None) if exclusions.eligible is None else rows_of(exclusions.eligible)] = True
+        left[relation.popular] = False
+        best = _most_popular(np.flatnonzero(left), relation.sources.degrees(), wanted + exclusions.count())
+        yield from _kept(best, exclusions)
+
+
+def _most_popular(
+    rows: Int64[npt.NDArray[np.int64], " n"], degrees: Int64[npt.NDArray[np.int64], " all"], most: int
+) -> Int64[npt.NDArray[np.int64], " best"]:
+    """The `most` rows of the highest degree, highest first, of equal ones the first. Only they are sorted."""
+    their = degrees[rows]
+    if 0 < most < len(rows):
+        least = np.partition(their, len(rows) - most)[len(rows) - most]
+        above = np.flatnonzero(their > least)
+        equal = np.flatnonzero(their == least)[: most - len(above)]
+        rows = rows[np.sort(np.concatenate([above, equal]))]
+        their = degrees[rows]
+    return rows[np.argsort(-their, kind="stable")]
 
 
 def _kept(rows: Int64[npt.NDArray[np.int64], " n"], exclusions: Exclusions) -> Iterator[int]:

@@ -229,25 +229,26 @@ class RedisStore:
             raise overloaded("too many engagements wait to be stored") from None
         if self._writers < WRITES_UNDER_WAY_MAX:
             self._writers += 1
-            self._link.start(self._write_what_waits()).add_done_callback(self._writer_ended)
-
-    def _writer_ended(self, _: object) -> None:
-        self._writers -= 1
+            self._link.start(self._write_what_waits())
 
     async def _write_what_waits(self) -> None:
-        while appends := self._queue.take():
-            try:
-                replies = await self._written([self._append_script(part) for part in appends])
-            except StateError as error:
-                replies = [error] * len(appends)
-            for append, reply in zip(appends, replies, strict=True):
-                answer = reply if isinstance(reply, StateError) else self._outcomes(reply, len(append.events))
-                if append.future.done():  # the request has given up; what is stored is stored all the same
-                    continue
-                if isinstance(answer, StateError):
-                    append.future.set_exception(answer)
-                else:
-                    append.future.set_result(answer)
+        try:
+            while appends := self._queue.take():
+                try:
+                    replies = await self._written([self._append_script(part) for part in appends])
+                except StateError as error:
+                    replies = [error] * len(appends)
+                for append, reply in zip(appends, replies, strict=True):
+                    answer = reply if isinstance(reply, StateError) else self._outcomes(reply, len(append.events))
+                    if append.future.done():  # the request has given up; what is stored is stored all the same
+                        continue
+                    if isinstance(answer, StateError):
+                        append.future.set_exception(answer)
+                    else:
+                        append.future.set_result(answer)
+        finally:
+            # Here and not when the task is over: what is put in between would count on a writer that takes no more.
+            self._writers -= 1
 
     def _append_script(self, append: Append) -> Command:
         arguments: list[str | bytes | int] = [secrets.token_hex(8)]

@@ -12,9 +12,11 @@ import httpx
 import pytest
 
 from service.metrics import Metrics
+from service.state import redis as redis_store
 from service.state.events import FOLLOWERS_MAX, Event
 from service.state.redis import RedisStore
 from service.state.redis_address import RedisAddress
+from service.state.write_queue import Append
 from tests.support.fault_proxy import FaultProxy
 from tests.support.servers import RedisServer
 from tests.support.service_bundle import user_ids
@@ -185,6 +187,25 @@ async def test_a_cancelled_request_never_gets_anothers_reply(
                 answered += 1
     await store.close()
     assert answered > cancels // 20
+
+
+async def test_what_is_put_while_the_last_writer_ends_is_written(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the turn of the loop in which a writer has found nothing more, and its task is not yet over."""
+    monkeypatch.setattr(redis_store, "WRITES_UNDER_WAY_MAX", 1)
+    store = RedisStore(
+        RedisAddress("127.0.0.1", redis_server.port), prefix="late", timeout=2.0, connections=4, retry_seconds=0.05,
+        events_per_user_max=10, metrics=Metrics().redis,
+    )  # fmt: skip
+    loop = asyncio.get_running_loop()
+    first, second = (
+        Append([Event(user, "user", user, "add", "f", "user", "x", 0.0, 0.0)], loop.create_future()) for user in "ab"
+    )
+    first.future.add_done_callback(lambda _: store._put(second))
+    store._put(first)
+    assert await asyncio.wait_for(second.future, 10) == ["stored"]
+    await store.close()
 
 
 def test_of_those_who_did_something_to_a_user_redis_keeps_a_bounded_number(

@@ -18,7 +18,7 @@ from cli.output import fail, line
 
 SYSTEM, INTERRUPTED = 6, 130
 # What the extras of the package add, by the name it is imported by. A serving install goes without.
-TRAIN_EXTRA = ("psutil", "pyarrow", "scipy", "torch")
+TRAIN_EXTRA = ("openTSNE", "psutil", "pyarrow", "scipy", "torch")
 EXTRAS = {**dict.fromkeys(TRAIN_EXTRA, "train"), "obstore": "storage"}
 
 app = typer.Typer(

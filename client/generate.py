@@ -306,19 +306,20 @@ def methods(document: Schema) -> str:
     """operations.py: what each operation is, and a method for each, that waits and one that is awaited."""
     found = operations(document)
     lines = [f'"""The operations of the API and a method for each. {NOTICE}"""', ""]
-    lines += ["from collections.abc import Awaitable, Iterable, Mapping", "from typing import Any, Literal", ""]
+    lines += ["from abc import ABC, abstractmethod", "from collections.abc import Awaitable, Iterable, Mapping"]
+    lines += ["from typing import Any, Literal", ""]
     lines += ["from twhin_client import types", "from twhin_client.operation import Operation, Plain, Vectors", ""]
     for one in found:
         lines += _constant(one)
     for kind in ("Sync", "Async"):
         waits = kind == "Sync"
-        lines += ["", "", f"class {kind}Operations:"]
+        lines += ["", "", f"class {kind}Operations(ABC):"]
         lines += ['    """A method for each operation; `timeout` is the whole call\'s, in seconds."""', ""]
-        lines += ["    def _call("]
+        lines += ["    @abstractmethod", "    def _call("]
         lines += ["        self, operation: Operation, path: tuple[str | int, ...], query: Plain | None, body: Any,"]
         lines += ["        timeout: float | None,"]
         lines += [f"    ) -> {'Any' if waits else 'Awaitable[Any]'}:"]
-        lines += ["        raise NotImplementedError"]
+        lines += ['        """What the service answers: the one thing that the two kinds of client do differently."""']
         for one in found:
             lines += ["", *_method(one, waits)]
     return "\n".join(lines) + "\n"

@@ -24,6 +24,7 @@ from twhin_client.shared import (
     TIMEOUT_S,
     Shared,
     UserResult,
+    batches,
     error_of,
     headers_of,
     results,
@@ -227,18 +228,15 @@ async def _taken(users: list[str], task: asyncio.Task[Any]) -> list[UserResult]:
 
 async def _batches(users: Iterable[str | int] | AsyncIterable[str | int], size: int) -> AsyncIterator[list[str]]:
     """The users, `size` at a time."""
-    batch: list[str] = []
-    if isinstance(users, AsyncIterable):
-        async for user in users:
-            batch.append(str(user))
-            if len(batch) == size:
-                yield batch
-                batch = []
-    else:
-        for user in users:
-            batch.append(str(user))
-            if len(batch) == size:
-                yield batch
-                batch = []
-    if batch:
-        yield batch
+    if not isinstance(users, AsyncIterable):
+        for batch in batches(users, size):
+            yield batch
+        return
+    waiting: list[str] = []
+    async for user in users:
+        waiting.append(str(user))
+        if len(waiting) == size:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting

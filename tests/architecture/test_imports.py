@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import grimp
@@ -11,21 +12,9 @@ import pytest
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = (
-    "bundle",
-    "engine",
-    "storage",
-    "graph",
-    "training",
-    "index",
-    "recommend",
-    "evaluation",
-    "export",
-    "service",
-    "cli",
-)
+from twhin_command import PACKAGES
 
+ROOT = Path(__file__).resolve().parents[2]
 # A line that no floor allows, and where: each must break a contract of pyproject.toml.
 FORBIDDEN = (
     ("bundle/arrays.py", "import index.search.exact"),
@@ -89,3 +78,12 @@ def test_make_check_finds_each_forbidden_import(copy: Path) -> None:
         if f"{file.removesuffix('.py').replace('/', '.')} -> {line.removeprefix('import ')}" not in done.stdout
     ]
     assert unseen == [], done.stdout
+
+
+def test_whoever_lists_the_packages_lists_them_all() -> None:
+    """The command that guards them, the wheel, the floors: a new one that one of them lacks is not guarded there."""
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    assert set(tool["hatch"]["build"]["targets"]["wheel"]["packages"]) == set(PACKAGES)
+    assert set(tool["importlinter"]["root_packages"]) == set(PACKAGES)
+    copied = {line.split()[1] for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("COPY ")}
+    assert set(PACKAGES) <= copied

@@ -5,9 +5,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from bundle.pq import ProductQuantizer
 from evaluation.compression import CompressionReport, CompressionRow, advise, sizes_of, sweep
-from evaluation.torch_decoder import ProductDecoder
 from index.builder.compression import Learner, decode_by_faiss
+from twhin_client.features import FeatureDecoder
+from twhin_client.torch import TorchDecoder
 
 N, DIM = 600, 16
 
@@ -64,22 +66,26 @@ def test_sizes_divide_the_dimension(dim: int, expected: list[int]) -> None:
     assert sizes_of(dim, (8, 16, 32, 64)) == expected
 
 
+def torch_decoder(quantizer: ProductQuantizer) -> TorchDecoder:
+    return TorchDecoder(FeatureDecoder(quantizer.codebooks, quantizer.rotation, "etag"))
+
+
 @pytest.mark.parametrize("parts", [2, 8, 16])
 def test_the_torch_decoder_agrees_bit_for_bit_with_faiss(vectors: npt.NDArray[np.float32], parts: int) -> None:
     quantizer, codes = Learner(N, 1)(vectors, parts, rotated=False)
-    decoded = ProductDecoder(quantizer)(torch.from_numpy(codes)).numpy()
+    decoded = torch_decoder(quantizer)(torch.from_numpy(codes)).numpy()
     np.testing.assert_array_equal(decoded, decode_by_faiss(quantizer, codes))
 
 
 def test_the_torch_decoder_applies_the_rotation(vectors: npt.NDArray[np.float32]) -> None:
     quantizer, codes = Learner(N, 1)(vectors, 4, rotated=True)
     assert quantizer.rotation is not None
-    decoded = ProductDecoder(quantizer)(torch.from_numpy(codes)).numpy()
+    decoded = torch_decoder(quantizer)(torch.from_numpy(codes)).numpy()
     np.testing.assert_allclose(decoded, decode_by_faiss(quantizer, codes), atol=1e-5)
 
 
 def test_the_torch_decoder_learns_nothing_and_travels_with_its_model(vectors: npt.NDArray[np.float32]) -> None:
     quantizer, _ = Learner(N, 1)(vectors, 4, rotated=False)
-    decoder = ProductDecoder(quantizer)
+    decoder = torch_decoder(quantizer)
     assert list(decoder.parameters()) == []
     assert set(decoder.state_dict()) == {"codebooks", "offsets", "rotation"}

@@ -1,6 +1,5 @@
 """The fused Triton kernels against the torch update: compiled where there is a GPU, else interpreted on the CPU."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -9,17 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.triton_here import DEVICE, needs_triton
 from training.backends.torch_backend import torch_update
 from training.backends.torch_step import Rates, TorchTable
 
 TOLERANCE = 1e-5
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None,
-    reason="Triton is not installed: `make test` installs it on Linux (group `kernels`)",
-)
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if DEVICE == "cpu":  # read when the kernel's module is first imported; on a GPU the compiled kernel is what to test
-    os.environ["TRITON_INTERPRET"] = "1"
+pytestmark = needs_triton
 
 COMPILE = """
 import triton

@@ -13,7 +13,7 @@ label       offsets int64 [n + 1], utf8: one text an entity, empty where it has 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,6 @@ from bundle.ids import StringIds
 from bundle.records import Record
 
 AttributeKind = Literal["category", "number", "boolean", "timestamp", "label"]
-KINDS: tuple[AttributeKind, ...] = get_args(AttributeKind)
 ScalarKind = Literal["number", "boolean", "timestamp"]
 SCALARS: dict[str, type[np.generic]] = {"number": np.float64, "boolean": np.uint8, "timestamp": np.int64}
 MAX_NAME_CHARACTERS = 256

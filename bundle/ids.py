@@ -89,7 +89,10 @@ class IntIds:
         return Row(position)
 
     def rows(self, externals: Sequence[str]) -> Int64[npt.NDArray[np.int64], " n"]:
-        numbers = _parse_int_ids(externals)
+        return self.rows_of(_parse_int_ids(externals))
+
+    def rows_of(self, numbers: Int64[npt.NDArray[np.int64], " n"]) -> Int64[npt.NDArray[np.int64], " n"]:
+        """The row of each number, `ABSENT` where there is none."""
         if len(self.values) == 0:
             return np.full(len(numbers), ABSENT, dtype=np.int64)
         positions = np.minimum(np.searchsorted(self.values, numbers), len(self.values) - 1)
@@ -206,9 +209,8 @@ def string_ids(externals: Sequence[str]) -> StringIds:
 
 def matching_rows(ids: IdTable, others: IdTable) -> Int64[npt.NDArray[np.int64], " n"]:
     """For each row of `ids` the row of the same external id in `others`, -1 (`ABSENT`) where there is none."""
-    if isinstance(ids, IntIds) and isinstance(others, IntIds) and len(others):
-        place = np.minimum(np.searchsorted(others.values, ids.values), len(others) - 1)
-        return np.where(others.values[place] == ids.values, place, ABSENT).astype(np.int64)
+    if isinstance(ids, IntIds) and isinstance(others, IntIds):
+        return others.rows_of(ids.values)
     starts = range(0, len(ids), _MATCHED_AT_ONCE)
     blocks = [np.arange(start, min(start + _MATCHED_AT_ONCE, len(ids))) for start in starts]
     return np.concatenate([np.empty(0, dtype=np.int64), *(others.rows(ids.externals(block)) for block in blocks)])

@@ -38,10 +38,8 @@ class EntityTable:
 
     def label(self, row: int) -> str | None:
         """What the entity of `row` is called, where its type has labels and it has one."""
-        for attribute in self.attributes.values():
-            if isinstance(attribute, Labels):
-                return attribute.text(row) or None
-        return None
+        texts = (one.text(row) for one in self.attributes.values() if isinstance(one, Labels))
+        return next(filter(None, texts), None)
 
     @property
     def embeddings(self) -> Float32[npt.NDArray[np.float32], "n dim"]:

@@ -100,7 +100,7 @@ def _rows(slate: "Slate", explain: bool) -> list[list[object]]:
 
 
 def _because(slate: "Slate", at: int) -> str:
-    """The reasons of the candidate at place `at`, in words: `near a, b (62%); 3 whom you follow (c) follow it`."""
+    """The reasons of the candidate at place `at`, in words: `near a, b (62%); 3 by follows: c, d (20%)`."""
     parts = []
     for reason in slate.reasons[at]:
         names = ", ".join(_name_of(slate, one.entity_type, one.row) for one in reason.because)

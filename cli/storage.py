@@ -1,4 +1,4 @@
-"""`twhin bundle push|pull` and `twhin publish --to`: versions in object storage."""
+"""`twhin bundle push|pull`: versions in object storage."""
 
 from threading import Event
 from typing import Annotated

@@ -15,9 +15,8 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from bundle.errors import EngineUnavailable
@@ -139,21 +138,15 @@ def _compile(path: Path) -> None:
     compiler = find_compiler()
     if compiler is None:
         raise EngineUnavailable("No C++ compiler was found (CXX, c++, g++ or clang++) to build the engine with.")
+    units = [file for file in _files() if file.suffix == ".cpp"]
     include = ("-I", str(SOURCES), "-isystem", sysconfig.get_path("include"))
     with tempfile.TemporaryDirectory(dir=path.parent) as name, ThreadPoolExecutor(_processors()) as pool:
-        objects = [Path(name) / f"{i}.o" for i, file in enumerate(_units())]
-        steps: list[Callable[[], None]] = [
-            partial(_run, [compiler, *COMPILE, *include, "-c", str(file), "-o", str(made)])
-            for file, made in zip(_units(), objects, strict=True)
-        ]
-        list(pool.map(lambda step: step(), steps))
+        objects = [str(Path(name) / f"{i}.o") for i in range(len(units))]
+        made = zip(units, objects, strict=True)
+        list(pool.map(_run, [[compiler, *COMPILE, *include, "-c", str(unit), "-o", file] for unit, file in made]))
         linked = Path(name) / path.name
-        _run([compiler, *map(str, objects), *_link_flags(), "-o", str(linked)])
+        _run([compiler, *objects, *_link_flags(), "-o", str(linked)])
         linked.replace(path)
-
-
-def _units() -> list[Path]:
-    return [file for file in _files() if file.suffix == ".cpp"]
 
 
 def _run(command: Sequence[str]) -> None:

@@ -114,9 +114,9 @@ def rp3b(follows: sparse.csr_array, *, beta: float = BETA, followers: float = 0.
     """
     out, into = (np.maximum(np.asarray(follows.sum(axis=axis)).ravel(), 1.0) for axis in (1, 0))
     first = (sparse.diags_array(1.0 / out) @ follows).tocsr().astype(np.float32)
-    back = (sparse.diags_array(1.0 / into) @ follows.T).tocsr().astype(np.float32)
-    damping = (into**-beta).astype(np.float32)
     back_edges = follows.T.tocsr()
+    back = (sparse.diags_array(1.0 / into) @ back_edges).tocsr().astype(np.float32)
+    damping = (into**-beta).astype(np.float32)
 
     def score(users: Users) -> Scores:
         scores = _dense(first[users] @ back @ first) * damping

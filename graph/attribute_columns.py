@@ -19,8 +19,8 @@ from graph.columns import BadValue, is_text
 
 BOOLEAN = "true or false"
 CATEGORY = f"text of at most {MAX_STRING_ID_BYTES} bytes of UTF-8, or a list of such"
-LABEL = "text of UTF-8 of at most 1024 bytes"
 MAX_LABEL_BYTES = 1024
+LABEL = f"text of UTF-8 of at most {MAX_LABEL_BYTES} bytes"
 Present = Bool[npt.NDArray[np.bool_], " n"]
 
 
@@ -63,9 +63,7 @@ def _fits(convert: Callable[[Any], Any], column: Any) -> bool:
 
 def numbers(column: Any) -> tuple[Float64[npt.NDArray[np.float64], " n"], Present]:
     """Finite numbers of 64 bits."""
-    column = _plain(column)
-    if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    column = _without_nan(_plain(column))
 
     def convert(part: Any) -> npt.NDArray[np.float64]:
         values = columns.floats(part, columns.NUMBER)
@@ -91,10 +89,14 @@ def booleans(column: Any) -> tuple[npt.NDArray[np.uint8], Present]:
 
 def timestamps(column: Any) -> tuple[Int64[npt.NDArray[np.int64], " n"], Present]:
     """Seconds since 1970, dates, dates with a time of day."""
-    column = _plain(column)
-    if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    return _scattered(column, columns.times, np.int64)
+    return _scattered(_without_nan(_plain(column)), columns.times, np.int64)
+
+
+def _without_nan(column: Any) -> Any:
+    """NaN, which pandas writes for a number that is missing, becomes null."""
+    if not pa.types.is_floating(column.type):
+        return column
+    return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
 
 
 def categories(column: Any) -> tuple[Int64[npt.NDArray[np.int64], " n"], Any]:

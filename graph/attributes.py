@@ -131,12 +131,7 @@ def _separated(column: Any, separator: str | None) -> Any:
 def _finder(table: IdTable) -> Any:
     """Maps ids of a batch to rows, `ABSENT` for an id that no entity has."""
     if isinstance(table, IntIds):
-
-        def find_ints(ids: Rows) -> Rows:
-            places = np.minimum(np.searchsorted(table.values, ids), max(len(table) - 1, 0))
-            return np.where(table.values[places] == ids, places, ABSENT) if len(table) else np.full(len(ids), ABSENT)
-
-        return find_ints
+        return table.rows_of
     if not isinstance(table, StringIds):
         raise TypeError("ids are integers or strings")
     known = string_array(table.offsets, table.utf8)

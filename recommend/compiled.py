@@ -1,8 +1,8 @@
 """Requests answered by the compiled engine: a version as it sees it, and the two calls that make an answer.
 
 The functions of `plan`, `slate`, `merge` and `rescoring` are the judge of what comes out, and answer what is not
-covered here: requests to be explained or varied, types without an index, answers that need more popular candidates than
-are stored, everything where there is no engine.
+covered here: requests to be explained or varied, or of users who have lost followers since, types without an index,
+answers that need more popular candidates than are stored, everything where there is no engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -180,7 +180,7 @@ def _ids(native: Native, table: EntityTable) -> Ids:
 
 
 class Compiled:
-    """A version as the engine sees it. Keeps nothing of a request; safe to share between threads.
+    """A version as the engine sees it. Keeps nothing of a request but the ids excluded last; safe between threads.
 
     `pieces` are what stands before a candidate's id, score and mode, and after it. `searchers` are by space and type of
     the candidates.

@@ -267,17 +267,16 @@ class FilterCache:
     def __len__(self) -> int:
         return len(self._bitmaps)
 
-    def holds(self, space: Space, relation: Relation | None, table: EntityTable, condition: Filter) -> bool:
-        """Whether the bitmap is at hand, so that asking for it takes no time."""
-        return _key(space, relation, table, condition) in self._bitmaps
+    def kept(self, space: Space, relation: Relation | None, table: EntityTable, condition: Filter) -> Bitmap | None:
+        """The bitmap where it is at hand, so that it takes no time."""
+        return self._kept(_key(space, relation, table, condition))
 
     def bitmap(self, space: Space, relation: Relation | None, table: EntityTable, condition: Filter) -> Bitmap:
         """See `compile_filter`. The same array for the same filter, while it is kept."""
         key = _key(space, relation, table, condition)
-        with self._lock:
-            if key in self._bitmaps:
-                self._bitmaps.move_to_end(key)
-                return self._bitmaps[key]
+        kept = self._kept(key)
+        if kept is not None:
+            return kept
         bitmap = compile_filter(space, relation, table, condition)
         with self._lock:
             if key not in self._bitmaps:
@@ -287,6 +286,12 @@ class FilterCache:
                 (*_, text), oldest = self._bitmaps.popitem(last=False)
                 self._bytes -= oldest.nbytes + len(text)
         return bitmap
+
+    def _kept(self, key: tuple[str, str, str, bytes]) -> Bitmap | None:
+        with self._lock:
+            if key in self._bitmaps:
+                self._bitmaps.move_to_end(key)
+            return self._bitmaps.get(key)
 
 
 def _key(space: Space, relation: Relation | None, table: EntityTable, condition: Filter) -> tuple[str, str, str, bytes]:

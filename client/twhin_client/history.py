@@ -22,6 +22,7 @@ from twhin_client.local import Version
 from twhin_client.local import open as open_version
 from twhin_client.manifest import current
 from twhin_client.problems import VersionNotFound
+from twhin_client.shared import texts
 from twhin_client.vectors import Vectors
 
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6})Z ([A-Za-z0-9][A-Za-z0-9._-]{0,63})", re.ASCII)
@@ -74,7 +75,7 @@ class History:
         """
         if (times is None) == (versions is None):
             raise ValueError("give the times of the examples, or the versions that they were served by")
-        names = list(map(str, ids.tolist() if isinstance(ids, np.ndarray) else ids))
+        names = texts(ids)
         served = self.version_at(times, lag=lag) if times is not None else list(versions or ())
         if len(served) != len(names):
             raise ValueError(f"{len(names)} ids and {len(served)} examples: one of each is needed")

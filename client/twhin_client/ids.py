@@ -33,7 +33,7 @@ class IntIds:
         if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
             wanted = np.where(ids > _MOST, ABSENT, ids).astype(np.int64) if ids.dtype.kind == "u" else ids
         else:
-            wanted = np.array([_number(one) for one in _listed(ids)], dtype=np.int64)
+            wanted = np.array([_number(one) for one in listed(ids)], dtype=np.int64)
         if len(self.values) == 0:
             return np.full(len(wanted), ABSENT, dtype=np.int64)
         places = np.minimum(np.searchsorted(self.values, wanted), len(self.values) - 1)
@@ -44,7 +44,8 @@ class IntIds:
         return list(map(str, self.values[rows].tolist()))
 
 
-def _listed(ids: Iterable[Any]) -> list[Any]:
+def listed(ids: Iterable[Any]) -> list[Any]:
+    """Ids as a list; NumPy's arrays too. Raises TypeError for a single one."""
     if isinstance(ids, str):
         raise TypeError("ids are many: put the one into a list")
     return ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
@@ -71,7 +72,7 @@ class StringIds:
 
     def rows(self, ids: Iterable[str | int] | npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """The row of each id, -1 where there is none."""
-        wanted = [str(one).encode("utf-8", errors="replace") for one in _listed(ids)]
+        wanted = [str(one).encode("utf-8", errors="replace") for one in listed(ids)]
         found = self._by_name.get if len(wanted) > MANY else self._row
         return np.array([found(one, ABSENT) for one in wanted], dtype=np.int64)
 

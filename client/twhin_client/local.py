@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twhin_client.features import FeatureDecoder
-from twhin_client.ids import ABSENT, Ids, IntIds, StringIds
+from twhin_client.ids import ABSENT, Ids, IntIds, StringIds, listed
 from twhin_client.manifest import Manifest, SpaceEntry, read_manifest, verify_file, version_directory
 from twhin_client.problems import BundleIncomplete, BundleInvalid, EntityNotFound, QueryInvalid
 from twhin_client.vectors import Vectors
@@ -200,8 +201,6 @@ class Entities:
 
     def _etag(self) -> str:
         """The name that the service gives the same codebook."""
-        import hashlib
-
         files = [self._file("pq", ".codebooks"), self._file("pq", ".rotation")]
         digests = [self._version.manifest.files[file].sha256 for file in files if file in self._version.manifest.files]
         return hashlib.sha256("".join(digests).encode()).hexdigest()[:32]
@@ -225,12 +224,12 @@ class Entities:
 
     def of(self, ids: Iterable[str | int] | npt.NDArray[Any], *, decoded: bool = False) -> Vectors:
         """The vectors of `ids`, as the service's look-up gives them; `decoded`: as the codes give them back."""
-        listed = ids if isinstance(ids, np.ndarray) else list(ids)
-        rows = self.ids.rows(listed)
+        given = ids if isinstance(ids, np.ndarray) else listed(ids)
+        rows = self.ids.rows(given)
         missing = rows == ABSENT
         values = np.zeros((len(rows), self._space.dim), dtype=np.float32)
         values[~missing] = self._decoded(rows[~missing]) if decoded else self.vectors[rows[~missing]]
-        return Vectors(list(map(str, listed)), values, missing, self._version.name)
+        return Vectors(list(map(str, given)), values, missing, self._version.name)
 
     def _decoded(self, rows: npt.NDArray[np.int64] | slice) -> npt.NDArray[np.float32]:
         if self.decoder is None or self.codes is None:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import httpx
 import msgspec
-import numpy as np
 
 from twhin_client.errors import TwhinError, Unreachable
 from twhin_client.features import DecoderCache
+from twhin_client.ids import listed
 from twhin_client.operation import JSON_TYPE, OCTETS_TYPE, Operation, Plain, Request, request_of
 from twhin_client.policy import Attempts, Hedge, Hedging, over
 from twhin_client.types import BatchAnswer, BatchItem, EngagementEvent, ItemError
@@ -165,10 +165,8 @@ def error_of(error: httpx.HTTPError, seconds: float) -> TwhinError:
 
 
 def texts(ids: Iterable[str | int]) -> list[str]:
-    """Ids as strings; NumPy's arrays too."""
-    if isinstance(ids, str):
-        raise TypeError("ids are many: put the one into a list")
-    return list(map(str, ids.tolist() if isinstance(ids, np.ndarray) else ids))
+    """Ids as strings; NumPy's arrays too. Raises TypeError for a single one."""
+    return list(map(str, listed(ids)))
 
 
 def _named(event: Any) -> Any:

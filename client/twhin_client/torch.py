@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from twhin_client.features import FeatureDecoder
 from twhin_client.local import Entities
+from twhin_client.shared import texts
 from twhin_client.vectors import Vectors
 
 Missing = Literal["zeros", "mean", "learned"]
@@ -76,12 +77,11 @@ class FrozenEmbedding(nn.Module):
         decoded: bool = False,
     ) -> FrozenEmbedding:
         """The vectors of `source`: those of `ids` that it has, or all. `decoded`: as their codes give them back."""
+        wanted = None if ids is None else dict.fromkeys(texts(ids))
         if isinstance(source, Entities):
-            names = source.ids.externals() if ids is None else list(dict.fromkeys(map(str, _listed(ids))))
-            source = source.of(names, decoded=decoded)
+            source = source.of(source.ids.externals() if wanted is None else wanted, decoded=decoded)
         known = ~source.missing
-        if ids is not None:
-            wanted = set(map(str, _listed(ids)))
+        if wanted is not None:
             known &= np.array([name in wanted for name in source.ids], dtype=np.bool_)
         names = [source.ids[row] for row in np.flatnonzero(known).tolist()]
         return cls(names, source.values[known], source.version, missing)
@@ -97,7 +97,7 @@ class FrozenEmbedding(nn.Module):
     def rows(self, ids: Iterable[str | int] | npt.NDArray[Any]) -> Tensor:
         """The row of each id, int64 [n]; `len(self)`, the row of what is missing, for an id without a vector."""
         absent = len(self)
-        return torch.tensor([self._rows.get(str(one), absent) for one in _listed(ids)], dtype=torch.int64)
+        return torch.tensor([self._rows.get(one, absent) for one in texts(ids)], dtype=torch.int64)
 
     def known(self, rows: Tensor) -> Tensor:
         """Whether each row is an entity's own: a feature for the ranker by itself."""
@@ -110,10 +110,6 @@ class FrozenEmbedding(nn.Module):
             return self.absent.expand(len(rows), -1)
         vectors = self.weight[rows.clamp(max=len(self) - 1)]
         return torch.where(known[:, None], vectors, self.absent)
-
-
-def _listed(ids: Iterable[Any]) -> list[Any]:
-    return ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
 
 
 class RankingDataset(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):

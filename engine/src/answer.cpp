@@ -109,12 +109,13 @@ bool Answer::from_lists() {
   merge();
   if (slate_.size() == plan.request.k) return true;
   put_back();
+  slate_.clear();
   return false;
 }
 
+// Rows that were taken are wanted again.
 void Answer::put_back() {
   for (const Pick& pick : slate_) plan.unwanted().remove(static_cast<std::size_t>(pick.row));
-  slate_.clear();
 }
 
 void Answer::merge() {
@@ -136,9 +137,8 @@ bool Answer::fill_up() {
     slate_.push_back({row, static_cast<float>(std::log1p(static_cast<double>(relation.sources.degree(at)))), -1});
   }
   if (slate_.size() > before && plan.strategy->merge != Merge::popular) fallback_ = Fallback::popular;
-  const bool done = slate_.size() >= wanted;
-  for (const Pick& pick : slate_) plan.unwanted().remove(static_cast<std::size_t>(pick.row));
-  return done;
+  put_back();
+  return slate_.size() >= wanted;
 }
 
 Answer::Owned& Answer::owned(std::size_t list) {

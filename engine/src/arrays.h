@@ -3,12 +3,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <stdexcept>
 
 namespace twhin {
 
-struct Half {  // an IEEE 754 binary16, as bits
-  std::uint16_t bits;
-};
+inline void require(bool holds, const char* otherwise) {
+  if (!holds) throw std::invalid_argument(otherwise);
+}
 
 template <class T>
 struct Matrix {  // row after row; empty for None

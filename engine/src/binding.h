@@ -37,8 +37,6 @@ constexpr const char* formats() {  // the format characters of the struct module
   using V = std::remove_const_t<T>;
   if constexpr (std::is_same_v<V, float>) return "f";
   else if constexpr (std::is_same_v<V, double>) return "d";
-  else if constexpr (std::is_same_v<V, Half>) return "e";
-  else if constexpr (std::is_same_v<V, std::int8_t>) return "b";
   else if constexpr (std::is_same_v<V, std::uint8_t>) return "B?";
   else if constexpr (std::is_same_v<V, std::int32_t>) return "i";
   else if constexpr (std::is_same_v<V, std::uint32_t>) return "I";

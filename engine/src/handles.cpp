@@ -10,14 +10,10 @@
 namespace twhin {
 namespace {
 
-void require(bool holds, const char* otherwise) {
-  if (!holds) throw std::invalid_argument(otherwise);
-}
-
 std::unique_ptr<Ids> number_ids(std::span<const std::int64_t> values) { return std::make_unique<Ids>(values); }
 
 std::unique_ptr<Ids> text_ids(std::span<const std::int64_t> offsets, std::span<const std::uint8_t> utf8) {
-  if (offsets.empty()) throw std::invalid_argument("the offsets of texts have one entry more than there are texts");
+  require(!offsets.empty(), "the offsets of texts have one entry more than there are texts");
   return std::make_unique<Ids>(offsets, utf8);
 }
 

@@ -38,11 +38,8 @@ class Ivf4 {
   std::size_t size() const noexcept { return vectors_.rows; }
   std::size_t width() const noexcept { return vectors_.columns; }
 
-  // The best rows for one query of `width` finite floats, best first, equal scores by ascending row. Fewer than k only
-  // when no others are eligible. `hits` has room for k. Returns how many were found.
-  std::size_t search(const float* query, const Ask& ask, Hit* hits) const;
-
-  // The same for several queries, `hits[i]` and `found[i]` for query i: equal to the answers one by one, but the queries
+  // The best rows for queries of `width` finite floats, best first, equal scores by ascending row; fewer than k only when no
+  // others are eligible. `hits[i]` has room for k; `found[i]`: how many. Equal to the answers one by one, but the queries
   // share the reading of the lists.
   void search(Matrix<const float> queries, std::span<const Ask> asks, std::span<Hit* const> hits,
               std::span<std::size_t> found) const;

@@ -30,7 +30,7 @@ class Merger {
 
  private:
   struct Reader {
-    std::size_t next = 0, drawn = 0, budget = 0;
+    std::size_t next = 0, budget = 0;
     double exact = 0;
   };
   struct Placed {

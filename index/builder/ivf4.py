@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int32
 from engine import native
 from index.builder.fit_projection import FittedProjection
 from index.builder.sample import sample
-from index.search.ivf4_file import MAGIC, ROWS_A_BLOCK, layout
+from index.search.ivf4_file import MAGIC, ROWS_A_BLOCK, decoded, layout
 
 Vectors = Float32[npt.NDArray[np.float32], "n width"]
 SAMPLE_A_LIST = 32
@@ -55,17 +55,12 @@ class _Packed:
         """The list of each row, into `out`."""
         native().ivf4_nearest(self.codes, self.lowest, self.step, self.lists, np.ascontiguousarray(rows), out, threads)
 
-    def decoded(self) -> Float32[npt.NDArray[np.float32], "lists held"]:
-        """The centroids again."""
-        side_by_side = self.codes.reshape(-1, self.held // 4, ROWS_A_BLOCK, 4).transpose(0, 2, 1, 3)
-        return self.lowest + self.step * side_by_side.reshape(-1, self.held)[: self.lists].astype(np.float32)
-
 
 def _variance(drawn: Vectors, packed: _Packed, threads: int) -> Float32[npt.NDArray[np.float32], " held"]:
     """The mean square of the residuals in every column."""
     lists = np.empty(len(drawn), dtype=np.int32)
     packed.nearest(drawn, lists, threads)
-    centroids, squares = packed.decoded(), np.zeros(packed.held)
+    centroids, squares = decoded(packed.codes, packed.lowest, packed.step, packed.lists), np.zeros(packed.held)
     for start in range(0, len(drawn), BLOCK_ROWS):
         part = slice(start, start + BLOCK_ROWS)
         residuals = (drawn[part] - centroids[lists[part]]).astype(np.float64)

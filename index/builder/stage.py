@@ -39,7 +39,7 @@ BLOCK_ROWS = 1 << 16
 LONGEST_SQUARED = 1e30
 
 
-def in_sorted_row(row: Int32[npt.NDArray[np.int32], " n"], value: int) -> bool:
+def _in_sorted_row(row: Int32[npt.NDArray[np.int32], " n"], value: int) -> bool:
     """Whether `value` is in an ascending row."""
     place = int(np.searchsorted(row, value))
     return place < len(row) and int(row[place]) == value
@@ -134,15 +134,22 @@ class SpaceStage:
         indptr = map_array(self.writer.path(self.layout.edges(position, "sources")[0]))
         return np.diff(indptr)
 
+    def _targets(self, position: int) -> Csr:
+        """A relation's edges by source, as they were staged."""
+        indptr, indices, *_ = self.layout.edges(position, "targets")
+        return Csr(map_array(self.writer.path(indptr)), map_array(self.writer.path(indices)))
+
     def popularity(self) -> dict[str, Float32[npt.NDArray[np.float32], " _"]]:
         """ln(1 + in-degree) of every type that a relation points to; needs the edges staged.
 
         Of several relations the default one counts, else of those of high coverage the one with the most edges.
         """
         columns = {}
-        for position, relation in enumerate(self.run.graph.relations):
-            if relation.name == self.popular_by(relation.target):
-                columns[relation.target] = np.log1p(self.in_degrees(position)).astype(np.float32)
+        positions = {relation.name: position for position, relation in enumerate(self.run.graph.relations)}
+        for entity_type in self.counts:
+            name = self.popular_by(entity_type)
+            if name is not None:
+                columns[entity_type] = np.log1p(self.in_degrees(positions[name])).astype(np.float32)
         return columns
 
     def popular_by(self, entity_type: str) -> str | None:
@@ -162,11 +169,10 @@ class SpaceStage:
         edges = relation.train
         if relation.source != relation.target or relation.symmetric or not len(edges):
             return 0.0
-        files = self.layout.edges(position, "targets")
-        targets = Csr(map_array(self.writer.path(files[0])), map_array(self.writer.path(files[1])))
+        targets = self._targets(position)
         some = np.random.default_rng(self.config.seed).integers(0, len(edges), RETURNED_SAMPLE)
         ends = zip(edges.src[some].tolist(), edges.dst[some].tolist(), strict=True)
-        return sum(in_sorted_row(targets.row(dst), src) for src, dst in ends) / len(some)
+        return sum(_in_sorted_row(targets.row(dst), src) for src, dst in ends) / len(some)
 
     def clusters(self) -> Clustering:
         """The one k-means and its medoids."""
@@ -312,11 +318,8 @@ class SpaceStage:
 
     def query_maker(self, clustering: Clustering) -> QueryMaker:
         """Real queries over the staged edges."""
-        targets = {}
-        for position in range(len(self.run.graph.relations)):
-            files = self.layout.edges(position, "targets")
-            targets[position] = Csr(map_array(self.writer.path(files[0])), map_array(self.writer.path(files[1])))
-        popular = frozenset(name for name in self.counts if self.popular_by(name) is not None)
+        targets = {position: self._targets(position) for position in range(len(self.run.graph.relations))}
+        popular = frozenset(relation.target for relation in self.run.graph.relations)
         return QueryMaker(self.run, targets, popular, clustering.centroids)
 
     def staged_vectors(self, entity_type: str) -> Float32[npt.NDArray[np.float32], "_ width"]:

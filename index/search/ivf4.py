@@ -14,14 +14,12 @@ from bundle.manifest import IndexEntry
 from index.search.checks import CheckedSearcher
 from index.search.eligible import Bitmap, count_of
 from index.search.exact import ExactSearcher
-from index.search.ivf4_file import Ivf4Source, map_ivf4
+from index.search.ivf4_file import DEPTH_UNIT, Ivf4Source, map_ivf4
 from index.search.projection import QueryProjection
 from index.search.protocol import Hits, Searcher
 from index.search.ranking import Matrix, Rows
 from index.search.refined import RefinedSearcher
 
-# What the manifest calls depth is a whole number: of hundredths of a standard deviation.
-DEPTH_UNIT = 100.0
 # So few eligible rows are scored exactly in less time than lists are looked through for them.
 FEW_ELIGIBLE = 1024
 # As deep as nothing but a scan of every eligible row is.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt8
 
 from bundle.errors import BundleInvalid
 from index.search.projection import QueryProjection
@@ -18,6 +18,8 @@ COLUMNS_A_GROUP = 8
 CENTRE = 7.5
 FIRST_ROWS = 6
 WIDER = 4
+# What the manifest calls depth is a whole number: of hundredths of a standard deviation.
+DEPTH_UNIT = 100.0
 
 Mapped = Float32[npt.NDArray[np.float32], " held"]
 
@@ -78,13 +80,20 @@ def map_ivf4(path: Path, rows: int, held: int) -> Ivf4File:
     first_block = part("first_block", lists + 1, "<u4")
     if first_block[0] != 0 or first_block[-1] != blocks or np.any(first_block[1:] < first_block[:-1]):
         raise BundleInvalid(f"{path}: its lists do not follow one another. Build the version again.")
-    side_by_side = np.asarray(file[at["centroids"] : at["blocks"]]).reshape(-1, held // 4, ROWS_A_BLOCK, 4)
-    codes = side_by_side.transpose(0, 2, 1, 3).reshape(-1, held)[:lists]
-    centroids = lowest + step * codes.astype(np.float32)
+    centroids = decoded(np.asarray(file[at["centroids"] : at["blocks"]]), lowest, step, lists)
     return Ivf4File(
         lowest, step, scale, variance, part("spread", lists), first_block, centroids,
         file[at["blocks"] :].reshape(blocks, -1), rows,
     )  # fmt: skip
+
+
+def decoded(
+    codes: UInt8[npt.NDArray[np.uint8], " bytes"], lowest: Mapped, step: Mapped, lists: int
+) -> Float32[npt.NDArray[np.float32], "lists held"]:
+    """Centroids from their codes, which lie sixteen lists side by side, four columns together."""
+    held = len(lowest)
+    side_by_side = codes.reshape(-1, held // 4, ROWS_A_BLOCK, 4).transpose(0, 2, 1, 3)
+    return lowest + step * side_by_side.reshape(-1, held)[:lists].astype(np.float32)
 
 
 class Ivf4Source:
@@ -100,7 +109,7 @@ class Ivf4Source:
         """The `n_candidates` best by their codes; `depth` in hundredths of a standard deviation."""
         found = np.full((len(queries), n_candidates), -1, dtype=np.int64)
         for answer, query in zip(found, self._projection.of_queries(queries), strict=True):
-            rows = self._best(query, n_candidates, depth / 100)
+            rows = self._best(query, n_candidates, depth / DEPTH_UNIT)
             answer[: len(rows)] = rows
         return found
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from bundle.errors import QueryError
-from bundle.space import Space
+from bundle.space import EntityTable, Relation, Space
 from recommend.compiled import Served
 from recommend.types import Reason as SlateReason
 from recommend.types import Slate
@@ -93,3 +93,10 @@ def medoid_of(space: Space, cluster: int) -> tuple[str, str]:
     clusters = space.clusters
     entity_type = clusters.types[int(clusters.medoid_types[cluster])]
     return entity_type, space.entities[entity_type].ids.external(int(clusters.medoid_rows[cluster]))
+
+
+def relation_to(space: Space, target: EntityTable) -> Relation | None:
+    """The relation whose edges to entities of a type are counted where none is named: the default one, or the first."""
+    default = space.relation(space.entry.default.relation)
+    leading = (one for one in (default, *space.relations.values()) if one.entry.target == target.name)
+    return next(leading, None)

@@ -7,12 +7,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bundle.attributes import Labels
 from bundle.errors import EntityUnknown
 from bundle.ids import ABSENT
 from bundle.layout import SpaceLayout
 from bundle.space import Bundle, EntityTable, Space
-from service.api.answers import medoid_of
+from service.api.answers import medoid_of, relation_to
 from service.api.caching import packed_reply
 from service.call import OCTETS, Call, Reply
 from service.problems import invalid
@@ -127,16 +126,17 @@ def _packer(space: Space, table: EntityTable) -> Callable[[], bytes]:
 def _item(space: Space, table: EntityTable, row: int, name: str | None) -> wire.PlacedEntity:
     if row == ABSENT:
         return wire.PlacedEntity(name, "not_found")
+    relation = relation_to(space, table)
     place = None if table.coordinates is None else [round(one, 5) for one in table.coordinates[row].tolist()]
     return wire.PlacedEntity(
         id=table.ids.external(row),
         status="found",
         row=row,
-        label=label_of(table, row),
+        label=table.label(row),
         x=None if place is None else place[0],
         y=None if place is None else place[1],
         cluster=_cluster_of(space, table.name, row),
-        in_degree=_in_degree(space, table.name, row),
+        in_degree=None if relation is None else len(relation.sources.row(row)),
     )
 
 
@@ -147,19 +147,3 @@ def _cluster_of(space: Space, entity_type: str, row: int) -> int | None:
         modes = space.clusters.mixtures.row(row)
         return int(modes[0]) if len(modes) else None
     return None
-
-
-def _in_degree(space: Space, entity_type: str, row: int) -> int | None:
-    """Edges that come in under the default relation, or else the first one that leads to the type."""
-    names = [space.entry.default.relation, *space.relations]
-    for name in names:
-        relation = space.relations[name]
-        if relation.entry.target == entity_type:
-            return len(relation.sources.row(row))
-    return None
-
-
-def label_of(table: EntityTable, row: int) -> str | None:
-    """What the entity is called, by the first label of its type that it has."""
-    texts = (one.text(row) for one in table.attributes.values() if isinstance(one, Labels))
-    return next(filter(None, texts), None)

@@ -80,9 +80,8 @@ async def compiled(
     filters = loaded.recommender.filters
     if condition is None:
         return None
-    if filters.holds(space, relation, table, condition):
-        return filters.bitmap(space, relation, table, condition)
-    return await asyncio.to_thread(filters.bitmap, space, relation, table, condition)
+    kept = filters.kept(space, relation, table, condition)
+    return await asyncio.to_thread(filters.bitmap, space, relation, table, condition) if kept is None else kept
 
 
 async def _search(call: Call, loaded: Loaded, plans: list[Asked], degraded: list[str]) -> list[Answer]:
@@ -110,11 +109,11 @@ async def recommend_batch(call: Call) -> Reply:
     space = loaded.bundle.space(body.space)
     users = texts_of(body.users)
     degraded: list[str] = []
+    shared = request_of(body, None, space)
     if body.filter is not None:
-        relation = choose_relation(space, request_of(body, None, space))
+        relation = choose_relation(space, shared)
         await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
     # At once: one user after the other, a store at a distance would be asked as many round trips as there are users.
-    shared = request_of(body, None, space)
     asking = (_ask(call, loaded, msgspec.structs.replace(shared, user=user), space, degraded) for user in users)
     asked = await asyncio.gather(*asking)
     waiting = [one for one in asked if isinstance(one, Asked)]

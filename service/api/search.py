@@ -10,7 +10,6 @@ from jaxtyping import Int64
 
 from bundle.attributes import Labels
 from bundle.space import EntityTable, Space
-from service.api.places import label_of
 from service.call import Call, Reply
 from service.problems import invalid
 from service.wire.common import MAX_ID_CHARACTERS
@@ -50,7 +49,7 @@ def _count(text: str | None) -> int:
 
 def _found(space: Space, table: EntityTable, text: str, k: int) -> list[Match]:
     rows = dict.fromkeys(_rows(table, text, k) if text else _popular(space, table, k))
-    return [Match(table.name, table.ids.external(row), label_of(table, row)) for row in list(rows)[:k]]
+    return [Match(table.name, table.ids.external(row), table.label(row)) for row in list(rows)[:k]]
 
 
 def _rows(table: EntityTable, text: str, k: int) -> list[int]:

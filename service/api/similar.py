@@ -11,6 +11,7 @@ from bundle.errors import EntityUnknown
 from bundle.ids import ABSENT
 from bundle.space import EntityTable, Relation, Space
 from recommend.profile import known_rows
+from service.api.answers import relation_to
 from service.api.recommend import compiled
 from service.call import Call, Reply
 from service.problems import invalid
@@ -34,7 +35,7 @@ async def similar(call: Call) -> Reply:
     query, own = _query(space, target, body)
     searcher = loaded.recommender.searcher(space.name, target.name)
     excluded = np.concatenate([own, known_rows(target.ids.rows(texts_of(body.exclude)))])
-    eligible = await compiled(loaded, space, _relation_to(space, target), target, body.filter)
+    eligible = await compiled(loaded, space, relation_to(space, target), target, body.filter)
     search = partial(searcher.search, query, body.k, exclude=[excluded], eligible=eligible)
     hits = (await call.runtime.search.run(search, call.deadline))[0]
     neighbours = map(Neighbour, target.ids.externals(hits.rows), hits.scores.tolist())
@@ -46,13 +47,6 @@ async def similar(call: Call) -> Reply:
         neighbours=list(neighbours),
     )
     return Reply(_encode(answer))
-
-
-def _relation_to(space: Space, target: EntityTable) -> Relation | None:
-    """The relation whose edges to a candidate are counted where a filter names none: the default one, or the first."""
-    default = space.relation(space.entry.default.relation)
-    leading = (one for one in (default, *space.relations.values()) if one.entry.target == target.name)
-    return next(leading, None)
 
 
 def _check(body: SimilarBody, call: Call) -> None:

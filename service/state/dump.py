@@ -14,7 +14,7 @@ import redis
 from bundle.errors import StateError
 from service.settings import Settings
 from service.state.events import Event
-from service.state.redis_address import RedisAddress, redis_address
+from service.state.redis_address import RedisAddress, redis_addresses
 
 EVERY_EVENT = """
 SELECT id, user_type, user, action, relation, target_type, target, at, received FROM events
@@ -32,11 +32,12 @@ def stored_events(settings: Settings) -> Iterator[Event]:
     url = settings.shared_store_url()
     if url is None:
         return _of_sqlite(settings.state_path)
-    if url.partition("://")[0].endswith("+cluster"):
+    first, *_ = redis_addresses(url)
+    if first.clustered:
         raise StateError(
             "The engagements of a Redis Cluster cannot be exported yet: only those of one Redis, or of SQLite."
         )
-    return _of_redis(redis_address(url), settings.redis_prefix)
+    return _of_redis(first, settings.redis_prefix)
 
 
 def _of_sqlite(path: Path) -> Iterator[Event]:

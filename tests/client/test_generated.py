@@ -17,6 +17,7 @@ from service.problems import STATUS
 from service.routes import ROUTES
 from twhin_client import errors, operations, problems, types
 from twhin_client.operation import Operation, problem_of
+from twhin_command import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -121,5 +122,4 @@ def test_the_client_imports_none_of_the_product_and_no_other_library() -> None:
         check=True,
     )
     loaded = set(done.stdout.split())
-    product = {"bundle", "graph", "training", "index", "recommend", "evaluation", "service", "cli"}
-    assert not loaded & (product | {"torch", "pyarrow", "pandas", "polars", "pydantic", "orjson"})
+    assert not loaded & {*PACKAGES, "torch", "pyarrow", "pandas", "polars", "pydantic", "orjson"}

@@ -18,10 +18,6 @@ constexpr std::uint64_t kMost = std::uint64_t{1} << 31;  // rows and blocks have
 constexpr std::uint64_t kMostColumns = 1 << 14;
 constexpr float kLargest = 1e12F;  // sums of products of such numbers stay finite
 
-void require(bool good, const char* what) {
-  if (!good) throw std::invalid_argument(what);
-}
-
 Header header_of(std::span<const std::uint8_t> file) {
   Header header;
   require(file.size() >= ivf4::kHeader, "it is shorter than a header");

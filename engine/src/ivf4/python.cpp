@@ -13,10 +13,6 @@
 namespace twhin::ivf4 {
 namespace {
 
-void require(bool good, const char* what) {
-  if (!good) throw std::invalid_argument(what);
-}
-
 bool finite(Matrix<const float> values) {
   float sum = 0;  // 0 · Inf and 0 · NaN are NaN
   for (std::size_t i = 0; i < values.rows * values.columns; ++i) sum += 0 * values.data[i];

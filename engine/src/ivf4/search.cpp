@@ -302,12 +302,6 @@ std::size_t Ivf4::Scratch::finish(const Ivf4& index, State& state, Hit* hits) {
   return best_of(run, pool, keys, state.ask->k, hits);
 }
 
-std::size_t Ivf4::search(const float* query, const Ask& ask, Hit* hits) const {
-  std::size_t found = 0;
-  search({query, 1, width()}, {&ask, 1}, {&hits, 1}, {&found, 1});
-  return found;
-}
-
 void Ivf4::search(Matrix<const float> queries, std::span<const Ask> asks, std::span<Hit* const> hits,
                   std::span<std::size_t> found) const {
   Scratch& scratch = Scratch::mine();

@@ -91,7 +91,7 @@ File written(const Index& index) {
   return file;
 }
 
-void require(bool good, const char* what) {
+void hold(bool good, const char* what) {
   if (!good) std::fprintf(stderr, "not so: %s\n", what), std::exit(1);
 }
 
@@ -125,12 +125,12 @@ std::vector<std::vector<Hit>> answers(const Ivf4& ivf4, const Question& q) {
   std::vector<std::size_t> found(q.n);
   ivf4.search({q.queries.data(), q.n, ivf4.width()}, asks, places, found);
   for (std::size_t i = 0; i < q.n; ++i) {
-    require(found[i] <= q.k, "no more than k");
+    hold(found[i] <= q.k, "no more than k");
     hits[i].resize(found[i]);
     for (const Hit& hit : hits[i]) {
-      require(hit.row >= 0 && static_cast<std::size_t>(hit.row) < ivf4.size(), "a row that there is");
-      require(std::find(q.excluded.begin(), q.excluded.end(), hit.row) == q.excluded.end(), "none that is excluded");
-      require(q.eligible.empty() || (q.eligible[static_cast<std::size_t>(hit.row) / 8] >> (hit.row % 8) & 1), "eligible");
+      hold(hit.row >= 0 && static_cast<std::size_t>(hit.row) < ivf4.size(), "a row that there is");
+      hold(std::find(q.excluded.begin(), q.excluded.end(), hit.row) == q.excluded.end(), "none that is excluded");
+      hold(q.eligible.empty() || (q.eligible[static_cast<std::size_t>(hit.row) / 8] >> (hit.row % 8) & 1), "eligible");
     }
   }
   return hits;
@@ -156,14 +156,14 @@ void sound(const Index& index, File& file, const std::vector<Level>& levels) {
   const Question q = asked(index);
   set_level(Level::plain);
   const auto plain = answers(ivf4, q);
-  for (const auto& hits : plain) require(hits.size() == expected(index, q), "as many as there are");
+  for (const auto& hits : plain) hold(hits.size() == expected(index, q), "as many as there are");
   for (const Level level : levels) {
     set_level(level);
-    require(same(answers(ivf4, q), plain), "every instruction set gives the same");
+    hold(same(answers(ivf4, q), plain), "every instruction set gives the same");
   }
   Question one = q;
   one.n = 1;
-  require(same(answers(ivf4, one), {plain.front()}), "a query alone is answered as among others");
+  hold(same(answers(ivf4, one), {plain.front()}), "a query alone is answered as among others");
 }
 
 bool damaged(const Index& index, const File& whole, const std::vector<Level>& levels) {  // whether it was opened all the same
@@ -197,5 +197,5 @@ int main(int, char** arguments) {
     for (int j = 0; j < 12; ++j) damaged(index, file, levels) ? ++opened : ++refused;
   }
   std::printf("%zu opened, %zu refused\n", opened, refused);
-  require(opened > 0 && refused > 0, "some damage is seen and some is not");
+  hold(opened > 0 && refused > 0, "some damage is seen and some is not");
 }

@@ -114,7 +114,7 @@ def test_a_mixture_says_how_many_each_interest_gave(recommender: Recommender) ->
     assert list(slate.modes.budgets) == [slate.picks.modes.count(mode) for mode in range(len(slate.modes))]
 
 
-def test_filters_reasons_and_newcomers_go_with_it(recommender: Recommender, space: Space) -> None:
+def test_reasons_and_newcomers_go_with_it(recommender: Recommender, space: Space) -> None:
     inline = LiveEdges(added={"follows": tuple(USERS[:3])})
     slate = _ask(recommender, user=None, engagements=inline, k=8, diversity=0.7, max_per_cluster=3, explain=True)
     assert len(slate.picks) == len(slate.reasons) == 8

@@ -202,18 +202,18 @@ def test_the_cache_keeps_the_same_array_until_it_is_full_and_tells_true_from_one
     cache = FilterCache(kept_bytes=300)
     first = decoded({"attribute": "bot", "is": True})
     bitmap = cache.bitmap(space, follows, users, first)
-    assert cache.holds(space, follows, users, first)
+    assert cache.kept(space, follows, users, first) is bitmap
     assert cache.bitmap(space, follows, users, decoded({"attribute": "bot", "is": True})) is bitmap
     with pytest.raises(FilterInvalid):
         cache.bitmap(space, follows, users, decoded({"attribute": "bot", "is": 1}))
     for number in range(10):
         cache.bitmap(space, follows, users, decoded({"min_in_degree": number}))
     assert len(cache) < 5
-    assert not cache.holds(space, follows, users, first)
+    assert cache.kept(space, follows, users, first) is None
     deep = Filter(min_in_degree=1)
     for _ in range(3000):
         deep = Filter(not_=deep)
-    for ask in (cache.holds, cache.bitmap):
+    for ask in (cache.kept, cache.bitmap):
         with pytest.raises(FilterInvalid, match="deep"):
             ask(space, follows, users, deep)
 

@@ -2,10 +2,9 @@
 
 import os
 
-import numpy as np
 import pytest
 
-from bundle.attributes import Labels
+from bundle.attributes import Labels, concatenated
 from service import packed
 from service.api import search
 
@@ -24,9 +23,7 @@ async def test_documents_are_kept_within_a_number_of_bytes(monkeypatch: pytest.M
 
 
 def _labels(texts: list[str]) -> Labels:
-    encoded = [text.encode() for text in texts]
-    offsets = np.concatenate([[0], np.cumsum([len(text) for text in encoded])])
-    return Labels(offsets.astype(np.int64), np.frombuffer(b"".join(encoded), np.uint8))
+    return Labels(*concatenated([text.encode() for text in texts]))
 
 
 def test_a_text_across_two_labels_is_in_neither_and_ends_the_look() -> None:

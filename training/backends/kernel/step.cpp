@@ -2,7 +2,8 @@
 // after another. `training/model.py` defines what is computed and judges this file in the tests.
 //
 // A chunk has B edges and K candidates per direction, D floats a vector (D is a compile-time constant, a multiple of 32;
-// shorter vectors are padded with zeros). The headers hold, from the bottom up: arithmetic.h, work.h, products.h, rows.h.
+// shorter vectors are padded with zeros). The headers hold, from the bottom up: arithmetic.h, work.h, numbers.h,
+// products.h, operands.h, losses.h, known.h, rows.h.
 
 #include <algorithm>
 #include <atomic>

@@ -81,7 +81,7 @@ def test_no_wait_goes_beyond_the_deadline(ask: Ask) -> None:
     began = time.monotonic()
     with scripted(then(problem("overloaded", 503, retry_after="30"))) as server, pytest.raises(Overloaded):
         ask(server.url, "recommend", "1")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert len(server.seen) == 1
 
 
@@ -134,12 +134,12 @@ def test_a_connection_that_the_service_closed_meanwhile_does_no_harm(service: st
 
 def test_a_second_request_beside_a_slow_first_one_wins(ask: Ask) -> None:
     def script(request: Seen, number: int) -> Said:
-        return Said({**OK, "version": f"v{number}"}, wait=1.0 if number == 0 else 0.0)
+        return Said({**OK, "version": f"v{number}"}, wait=2.0 if number == 0 else 0.0)
 
     with scripted(script) as server:
         began = time.monotonic()
         assert ask(server.url, "recommend", "1", client={"hedge": 0.1}).version == "v1"
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 1.8
     assert [seen.path for seen in server.seen] == ["/v1/recommend"] * 2
 
 

@@ -59,4 +59,4 @@ def test_waiting_for_others_does_not_count() -> None:
 def test_a_request_ages_while_the_loop_is_late() -> None:
     admission = Admission(256)
     admission.lag = 3.0
-    assert time.monotonic() - admission.arrival() == pytest.approx(3.0, abs=0.1)
+    assert time.monotonic() - admission.arrival() == pytest.approx(3.0, abs=1.0)

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from bundle.disk import NotPlain, full_disk_named, lock_file, locked, make_durable, read_plain, write_text
@@ -35,6 +36,8 @@ SUMS = "SHA256SUMS"
 _SUM = re.compile(rf"(?P<digest>[0-9a-f]{{64}})  (?P<version>[^/]+)/{re.escape(MANIFEST)}", re.ASCII)
 REMOVING_PREFIX = ".removing-"
 PULLING_PREFIX, PULL_LOCK = ".pulling-", ".pulling.lock"
+# Of a manifest: device, inode, size, times of change.
+Identity = tuple[int, int, int, int, int]
 Judge = Callable[[Manifest, Manifest | None], list[Gate]]
 
 
@@ -58,6 +61,21 @@ def list_versions(bundles: Path) -> list[str]:
 
 def _created(path: Path) -> datetime:
     """When the version at `path` was made; a version whose manifest cannot be read counts as the oldest."""
+    return _created_of(path, identity_of(path))
+
+
+def identity_of(path: Path) -> Identity | None:
+    """What is another one when the manifest of the version at `path` was written again; None without one."""
+    try:
+        about = (path / MANIFEST).lstat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+@lru_cache(maxsize=1024)
+def _created_of(path: Path, _: Identity | None) -> datetime:
+    """Reading a manifest of a hundred kilobytes takes milliseconds, and whoever lists versions needs all of them."""
     try:
         created: datetime = read_manifest(path).created
         return created

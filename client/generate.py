@@ -33,6 +33,8 @@ NAMES = {
     "get_v1_embeddings_type_id": "embedding",
     "get_v1_codebooks_type": "codebook",
     "get_v1_map_type": "map_places",
+    "get_v1_map_type_attribute": "map_attribute",
+    "post_v1_versions_version_recommend": "recommend_in",
     "delete_v1_users_id_engagements": "delete_engagements",
     "post_admin_v1_versions_version_activate": "admin_activate",
 }

@@ -23,6 +23,7 @@ from service.state.events import NO_FOLLOWERS, Followers
 from service.state.sqlite import SqliteStore
 from service.state.store import StateStore
 from service.tracing import open_tracing
+from service.versions.aside import Aside
 from service.versions.versions import Versions
 from service.versions.watcher import follow_once, watch
 
@@ -44,6 +45,7 @@ class Runtime:
         self.origins = Origins(settings)
         turn = contextlib.nullcontext if shared is None else shared.one_at_a_time
         self.versions = Versions(settings, self.metrics.versions, turn)
+        self.aside = Aside(verify=settings.verify)
         self.tracing = open_tracing(settings)
         self.started_at = time.time()
         self.draining = False
@@ -76,6 +78,7 @@ class Runtime:
                 await task
         await self.search.close()
         await self.state.close()
+        self.aside.close()
         self.versions.close()
         if self.tracing is not None:
             self.tracing.close()

@@ -12,6 +12,9 @@ RECOMMEND_USER = Operation(
     "recommend_user", "GET", "/v1/recommend/{user}", types.RecommendAnswer, asks=True, repeats=True
 )
 RECOMMEND_BATCH = Operation("recommend_batch", "POST", "/recommend:batch", types.BatchAnswer, asks=True, repeats=True)
+RECOMMEND_IN = Operation(
+    "recommend_in", "POST", "/v1/versions/{version}/recommend", types.RecommendAnswer, asks=True, repeats=True
+)
 INTERESTS = Operation("interests", "GET", "/v1/users/{id}/interests", types.InterestsAnswer, asks=True, repeats=True)
 EMBEDDINGS = Operation("embeddings", "POST", "/v1/embeddings", None, asks=True, repeats=True, vectors=True)
 EMBEDDING = Operation("embedding", "GET", "/v1/embeddings/{type}/{id}", None, asks=True, repeats=True, vectors=True)
@@ -22,6 +25,8 @@ SIMILAR = Operation("similar", "POST", "/v1/similar", types.SimilarAnswer, asks=
 SCORE = Operation("score", "POST", "/v1/score", types.ScoreAnswer, asks=True, repeats=True)
 MAP = Operation("map", "GET", "/v1/map", types.MapAnswer, asks=True, repeats=True)
 MAP_PLACES = Operation("map_places", "GET", "/v1/map/{type}", None, asks=True, repeats=True, raw=True)
+MAP_ATTRIBUTE = Operation("map_attribute", "GET", "/v1/map/{type}/attribute", None, asks=True, repeats=True, raw=True)
+ATTRIBUTES = Operation("attributes", "GET", "/v1/attributes", types.AttributesAnswer, asks=True, repeats=True)
 MAP_ENTITIES = Operation("map_entities", "POST", "/v1/map:entities", types.PlacesAnswer, asks=True, repeats=True)
 SEARCH = Operation("search", "GET", "/v1/search", types.SearchAnswer, asks=True, repeats=True)
 MANIFESTS = Operation("manifests", "GET", "/v1/manifests", types.ManifestsAnswer, asks=True, repeats=True)
@@ -188,6 +193,57 @@ class SyncOperations(ABC):
                 modes=modes,
                 exclude=exclude,
                 exclude_seen=exclude_seen,
+                filter=filter,
+                diversity=diversity,
+                max_per_cluster=max_per_cluster,
+                space=space,
+            ),
+            timeout,
+        )
+        return answer
+
+    def recommend_in(
+        self,
+        version: str | int,
+        *,
+        user: str | int | None = None,
+        engagements: Iterable[types.Engagement | Mapping[str, Any]] | None = None,
+        followers: Iterable[str | int] | None = None,
+        k: int | None = None,
+        candidate_type: str | None = None,
+        user_type: str | None = None,
+        relation: str | None = None,
+        strategy: str | None = None,
+        modes: int | None = None,
+        exclude: Iterable[str | int] | None = None,
+        exclude_seen: bool | None = None,
+        explain: bool | None = None,
+        filter: types.Filter | Mapping[str, Any] | None = None,
+        diversity: float | None = None,
+        max_per_cluster: int | None = None,
+        space: str | None = None,
+        timeout: float | None = None,
+    ) -> types.RecommendAnswer:
+        """Candidates from a version that is kept beside the serving one, to compare; one after the other: `POST
+        /v1/versions/{version}/recommend`.
+        """
+        answer: types.RecommendAnswer = self._call(
+            RECOMMEND_IN,
+            (version,),
+            None,
+            types.RecommendBody(
+                user=user,
+                engagements=engagements,
+                followers=followers,
+                k=k,
+                candidate_type=candidate_type,
+                user_type=user_type,
+                relation=relation,
+                strategy=strategy,
+                modes=modes,
+                exclude=exclude,
+                exclude_seen=exclude_seen,
+                explain=explain,
                 filter=filter,
                 diversity=diversity,
                 max_per_cluster=max_per_cluster,
@@ -366,6 +422,33 @@ class SyncOperations(ABC):
         version that is still kept. `space`: the embedding space; the version's first one by default.
         """
         answer: bytes = self._call(MAP_PLACES, (type,), {"version": version, "space": space}, None, timeout)
+        return answer
+
+    def map_attribute(
+        self,
+        type: str | int,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        space: str | None = None,
+        timeout: float | None = None,
+    ) -> bytes:
+        """One attribute of all entities of a type, a byte each: `GET /v1/map/{type}/attribute`. `name`: the
+        attribute. `version`: an older version that is still kept. `space`: the embedding space; the version's
+        first one by default.
+        """
+        answer: bytes = self._call(
+            MAP_ATTRIBUTE, (type,), {"name": name, "version": version, "space": space}, None, timeout
+        )
+        return answer
+
+    def attributes(
+        self, *, version: str | None = None, space: str | None = None, timeout: float | None = None
+    ) -> types.AttributesAnswer:
+        """The attributes of each type, with frequent values and ranges: `GET /v1/attributes`. `version`: an
+        older version that is still kept. `space`: the embedding space; the version's first one by default.
+        """
+        answer: types.AttributesAnswer = self._call(ATTRIBUTES, (), {"version": version, "space": space}, None, timeout)
         return answer
 
     def map_entities(
@@ -632,6 +715,57 @@ class AsyncOperations(ABC):
         )
         return answer
 
+    async def recommend_in(
+        self,
+        version: str | int,
+        *,
+        user: str | int | None = None,
+        engagements: Iterable[types.Engagement | Mapping[str, Any]] | None = None,
+        followers: Iterable[str | int] | None = None,
+        k: int | None = None,
+        candidate_type: str | None = None,
+        user_type: str | None = None,
+        relation: str | None = None,
+        strategy: str | None = None,
+        modes: int | None = None,
+        exclude: Iterable[str | int] | None = None,
+        exclude_seen: bool | None = None,
+        explain: bool | None = None,
+        filter: types.Filter | Mapping[str, Any] | None = None,
+        diversity: float | None = None,
+        max_per_cluster: int | None = None,
+        space: str | None = None,
+        timeout: float | None = None,
+    ) -> types.RecommendAnswer:
+        """Candidates from a version that is kept beside the serving one, to compare; one after the other: `POST
+        /v1/versions/{version}/recommend`.
+        """
+        answer: types.RecommendAnswer = await self._call(
+            RECOMMEND_IN,
+            (version,),
+            None,
+            types.RecommendBody(
+                user=user,
+                engagements=engagements,
+                followers=followers,
+                k=k,
+                candidate_type=candidate_type,
+                user_type=user_type,
+                relation=relation,
+                strategy=strategy,
+                modes=modes,
+                exclude=exclude,
+                exclude_seen=exclude_seen,
+                explain=explain,
+                filter=filter,
+                diversity=diversity,
+                max_per_cluster=max_per_cluster,
+                space=space,
+            ),
+            timeout,
+        )
+        return answer
+
     async def interests(
         self,
         id: str | int,
@@ -801,6 +935,35 @@ class AsyncOperations(ABC):
         version that is still kept. `space`: the embedding space; the version's first one by default.
         """
         answer: bytes = await self._call(MAP_PLACES, (type,), {"version": version, "space": space}, None, timeout)
+        return answer
+
+    async def map_attribute(
+        self,
+        type: str | int,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        space: str | None = None,
+        timeout: float | None = None,
+    ) -> bytes:
+        """One attribute of all entities of a type, a byte each: `GET /v1/map/{type}/attribute`. `name`: the
+        attribute. `version`: an older version that is still kept. `space`: the embedding space; the version's
+        first one by default.
+        """
+        answer: bytes = await self._call(
+            MAP_ATTRIBUTE, (type,), {"name": name, "version": version, "space": space}, None, timeout
+        )
+        return answer
+
+    async def attributes(
+        self, *, version: str | None = None, space: str | None = None, timeout: float | None = None
+    ) -> types.AttributesAnswer:
+        """The attributes of each type, with frequent values and ranges: `GET /v1/attributes`. `version`: an
+        older version that is still kept. `space`: the embedding space; the version's first one by default.
+        """
+        answer: types.AttributesAnswer = await self._call(
+            ATTRIBUTES, (), {"version": version, "space": space}, None, timeout
+        )
         return answer
 
     async def map_entities(

@@ -6,6 +6,9 @@ from typing import Any, Literal
 import msgspec
 
 __all__ = [
+    "AttributeSummary",
+    "AttributeValue",
+    "AttributesAnswer",
     "BatchAnswer",
     "BatchBody",
     "BatchItem",
@@ -461,6 +464,35 @@ class MapAnswer(msgspec.Struct, kw_only=True, frozen=True):
     space: str
     types: list[MapType]
     clusters: list[MapCluster]
+    version: str
+    request_id: str
+
+
+class AttributeValue(msgspec.Struct, kw_only=True, frozen=True):
+    """A value of a category or a truth value, and how many entities have it."""
+
+    value: str
+    count: int
+
+
+class AttributeSummary(msgspec.Struct, kw_only=True, frozen=True):
+    """One attribute of a type: how many entities have it, and its values (the hundred most frequent of
+    `distinct`), or the lowest, the quartiles and the highest of a number or a time in seconds since 1970.
+    """
+
+    name: str
+    kind: str
+    present: int
+    values: list[AttributeValue] = []
+    distinct: int | None = None
+    quantiles: list[float] = []
+
+
+class AttributesAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """The attributes of each entity type, in the order of its description."""
+
+    space: str
+    types: dict[str, list[AttributeSummary]]
     version: str
     request_id: str
 

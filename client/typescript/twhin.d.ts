@@ -346,6 +346,30 @@ export interface MapAnswer {
   request_id: string;
 }
 
+/** A value of a category or a truth value, and how many entities have it. */
+export interface AttributeValue {
+  value: string;
+  count: number;
+}
+
+/** One attribute of a type: how many entities have it, and its values (the hundred most frequent of `distinct`), or the lowest, the quartiles and the highest of a number or a time in seconds since 1970. */
+export interface AttributeSummary {
+  name: string;
+  kind: "boolean" | "category" | "label" | "number" | "timestamp" | (string & {});
+  present: number;
+  values?: Array<AttributeValue>;
+  distinct?: number | null;
+  quantiles?: Array<number>;
+}
+
+/** The attributes of each entity type, in the order of its description. */
+export interface AttributesAnswer {
+  space: string;
+  types: Record<string, Array<AttributeSummary>>;
+  version: string;
+  request_id: string;
+}
+
 /** Entities of one type by `ids`, by `rows` (their positions in `/v1/map/{type}` of the same version), or both. */
 export interface PlacesBody {
   type: string;
@@ -543,6 +567,14 @@ export interface Operations {
     body: BatchBody;
     answer: BatchAnswer;
   };
+  /** Candidates from a version that is kept beside the serving one, to compare; one after the other */
+  recommend_in: {
+    method: "POST";
+    path: "/v1/versions/{version}/recommend";
+    parameters: { version: string };
+    body: RecommendBody;
+    answer: RecommendAnswer;
+  };
   /** The interests of a user */
   interests: {
     method: "GET";
@@ -622,6 +654,22 @@ export interface Operations {
     parameters: { type: string; version?: string; space?: string };
     body: undefined;
     answer: ArrayBuffer;
+  };
+  /** One attribute of all entities of a type, a byte each */
+  map_attribute: {
+    method: "GET";
+    path: "/v1/map/{type}/attribute";
+    parameters: { type: string; name?: string; version?: string; space?: string };
+    body: undefined;
+    answer: ArrayBuffer;
+  };
+  /** The attributes of each type, with frequent values and ranges */
+  attributes: {
+    method: "GET";
+    path: "/v1/attributes";
+    parameters: { version?: string; space?: string };
+    body: undefined;
+    answer: AttributesAnswer;
   };
   /** Ids, places and clusters of entities by id or by row */
   map_entities: {

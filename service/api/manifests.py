@@ -1,6 +1,7 @@
 """GET /v1/manifests: what each version on disk holds and was measured to do, from the manifests."""
 
 import asyncio
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 from bundle.errors import TwhinError
 from bundle.manifest import Manifest, SpaceEntry
 from bundle.reader import read_manifest
-from bundle.versions import list_versions
+from bundle.versions import Identity, identity_of, list_versions
 from service.call import Call, Reply
 from service.versions.versions import Versions
 from service.wire.map import ManifestItem, ManifestsAnswer
@@ -38,9 +39,15 @@ def _item(bundles: Path, name: str, held: Versions) -> ManifestItem:
         "refused": held.refused.get(name),
     }
     try:
-        return ManifestItem(**known, **_measured(read_manifest(bundles / name)))  # type: ignore[arg-type]
+        return ManifestItem(**known, **_measured_of(bundles / name, identity_of(bundles / name)))  # type: ignore[arg-type]
     except TwhinError as error:
         return ManifestItem(**known, fault=error.code)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=2 * MOST)
+def _measured_of(path: Path, _: Identity | None) -> dict[str, Any]:
+    """What the manifest at `path` says, read again only when it is another file."""
+    return _measured(read_manifest(path))
 
 
 def _measured(manifest: Manifest) -> dict[str, Any]:

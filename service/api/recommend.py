@@ -1,4 +1,4 @@
-"""POST /recommend, GET /recommend/{user}, POST /recommend:batch."""
+"""POST /recommend, GET /recommend/{user}, POST /recommend:batch; POST /v1/versions/{version}/recommend."""
 
 import asyncio
 import time
@@ -43,11 +43,9 @@ async def recommend_user(call: Call) -> Reply:
 
 async def _recommend(call: Call, body: RecommendBody) -> Reply:
     loaded = call.runtime.versions.serving()
-    check_limits(body, call.runtime.settings.limits)
-    if body.user is None and not body.engagements:
-        raise invalid("/user", "name a user, or give engagements")
+    _check(call, body)
     space = loaded.bundle.space(body.space)
-    request = request_of(body, None if body.user is None else text_of(body.user), space)
+    request = _request_to(space, body)
     degraded: list[str] = []
     relation = choose_relation(space, request)
     live, followers = await call.runtime.since(relation.entry, request.user, degraded)
@@ -57,6 +55,30 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     slate = asked if isinstance(asked, Slate | Served) else (await _search(call, loaded, [asked], degraded))[0]
     _count(call, slate)
     return Reply(_encode(answer_of(slate, degraded, call.request_id, explain=body.explain)))
+
+
+async def recommend_in(call: Call) -> Reply:
+    """Candidates for one user from a version that is kept beside the serving one; the user's live engagements count."""
+    body = call.json(_body)
+    _check(call, body)
+    bundle = await call.runtime.versions.named(call.ids["version"])
+    request = _request_to(bundle.space(body.space), body)
+    degraded: list[str] = []
+    relation = choose_relation(bundle.space(body.space), request)
+    live, followers = await call.runtime.since(relation.entry, request.user, degraded)
+    request = _followed(request, followers)
+    slate = await call.runtime.aside.run(bundle, lambda recommender: recommender.recommend(request, live))
+    return Reply(_encode(answer_of(slate, degraded, call.request_id, explain=body.explain)))
+
+
+def _check(call: Call, body: RecommendBody) -> None:
+    check_limits(body, call.runtime.settings.limits)
+    if body.user is None and not body.engagements:
+        raise invalid("/user", "name a user, or give engagements")
+
+
+def _request_to(space: Space, body: RecommendBody) -> RecommendRequest:
+    return request_of(body, None if body.user is None else text_of(body.user), space)
 
 
 def _at_once(

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from bundle.attributes import AttributeKind
 from service.wire.common import Answer, AnyId, Name, Request
 from service.wire.recommend import Example
 
@@ -33,6 +34,32 @@ class MapAnswer(Answer):
     space: str
     types: list[MapType]
     clusters: list[MapCluster]
+
+
+class AttributeValue(msgspec.Struct, frozen=True):
+    """A value of a category or a truth value, and how many entities have it."""
+
+    value: str
+    count: int
+
+
+class AttributeSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One attribute of a type: how many entities have it, and its values (the hundred most frequent of `distinct`), or
+    the lowest, the quartiles and the highest of a number or a time in seconds since 1970."""
+
+    name: str
+    kind: AttributeKind
+    present: int
+    values: list[AttributeValue] = []
+    distinct: int | None = None
+    quantiles: list[float] = []
+
+
+class AttributesAnswer(Answer):
+    """The attributes of each entity type, in the order of its description."""
+
+    space: str
+    types: dict[str, list[AttributeSummary]]
 
 
 class PlacesBody(Request):

@@ -14,8 +14,8 @@ export function read(): URLSearchParams {
 }
 
 /** The address with some parameters changed; `undefined` and "" take one away. */
-export function address(changes: State, from: URLSearchParams = read()): string {
-  const next = new URLSearchParams(from);
+export function address(changes: State): string {
+  const next = read();
   for (const [name, value] of Object.entries(changes)) {
     next.delete(name);
     for (const one of Array.isArray(value) ? value : [value]) if (one !== undefined && one !== "") next.append(name, one);

@@ -19,7 +19,7 @@ export interface Info {
   service: { release: string; uptime_seconds: number; draining: boolean };
   limits: Record<string, number>;
   state: { kind?: string; healthy: boolean; reason?: string | null };
-  versions: { serving: string; published: string | null; refused: Record<string, string> };
+  versions: { serving: string; published: string | null; kept: string[]; refused: Record<string, string> };
   self_test_recall: number;
   spaces: Record<string, SpaceInfo>;
 }
@@ -43,12 +43,12 @@ export interface Answer {
   degraded: string[];
   explain: { relation: string; candidate_type: string; weights: Record<string, number>; modes: Mode[]; excluded: number };
 }
-export interface Outline {
-  version: string;
-  space: string;
-  types: { type: string; count: number; clusters: string }[];
-  clusters: { cluster: number; size: number; medoid: Entity }[];
+export interface Outline { version: string; types: { type: string; count: number; clusters: string }[] }
+export interface Attribute {
+  name: string; kind: "category" | "number" | "boolean" | "timestamp" | "label"; present: number;
+  values?: { value: string; count: number }[]; distinct?: number; quantiles?: number[];
 }
+export interface Attributes { version: string; types: Record<string, Attribute[]> }
 export interface Item {
   id: string | null; status: string; label?: string; row?: number; x?: number; y?: number; cluster?: number; in_degree?: number;
 }
@@ -89,14 +89,14 @@ export class Problem extends Error {
   constructor(readonly status: number, readonly code: string, message: string) { super(message); }
 }
 
-async function ask(path: string, body?: unknown, method?: string): Promise<Response> {
-  const headers: Record<string, string> = {};
+async function ask(path: string, body?: unknown, seconds?: number): Promise<Response> {
+  const headers: Record<string, string> = seconds ? { "x-request-timeout-ms": String(1000 * seconds) } : {};
   if (key) headers["x-api-key"] = key;
   if (body !== undefined) headers["content-type"] = "application/json";
   let response: Response;
   try {
     const content = body === undefined ? undefined : JSON.stringify(body);
-    response = await fetch(path, { method: method ?? (body === undefined ? "GET" : "POST"), headers, body: content });
+    response = await fetch(path, { method: body === undefined ? "GET" : "POST", headers, body: content });
   } catch {
     throw new Problem(0, "unreachable", "The service does not answer. Is it running? The page asks again when you do.");
   }
@@ -107,8 +107,9 @@ async function ask(path: string, body?: unknown, method?: string): Promise<Respo
 }
 
 // Paths are relative, so that the page works under a proxy's prefix.
-export async function call<T>(path: string, body?: unknown, method?: string): Promise<T> {
-  return (await ask(path, body, method)).json() as Promise<T>;
+/** An answer of the API; a body makes it a POST, and `seconds` is how long it may take where that is more than usual. */
+export async function call<T>(path: string, body?: unknown, seconds?: number): Promise<T> {
+  return (await ask(path, body, seconds)).json() as Promise<T>;
 }
 export async function bytes(path: string): Promise<ArrayBuffer> {
   return (await ask(path)).arrayBuffer();

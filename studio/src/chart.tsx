@@ -3,9 +3,11 @@ import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 
 export interface Line { label: string; colour: string; values: (number | null)[] }
-interface Props { title: string; times: number[]; lines: Line[]; unit?: string; height?: number; points?: boolean; seconds?: number; least?: number }
+interface Props { title: string; times: number[]; lines: Line[]; unit?: string; points?: boolean; seconds?: number; least?: number }
 
-export function Chart({ title, times, lines, unit = "", height = 170, points = false, seconds, least = 1e-9 }: Props) {
+const HEIGHT = 170;
+
+export function Chart({ title, times, lines, unit = "", points = false, seconds, least = 1e-9 }: Props) {
   const place = useRef<HTMLDivElement>(null);
   const chart = useRef<uPlot>(undefined);
   const shape = lines.map((line) => line.label).join("|");
@@ -15,7 +17,7 @@ export function Chart({ title, times, lines, unit = "", height = 170, points = f
     const ink = getComputedStyle(element).color;
     const axis = { stroke: ink, grid: { stroke: "#8883", width: 1 }, ticks: { stroke: "#8883" }, font: "12px system-ui" };
     const made = new uPlot({
-      width: element.clientWidth || 300, height,
+      width: element.clientWidth || 300, height: HEIGHT,
       cursor: { y: false },
       legend: { live: false },
       axes: [axis, { ...axis, size: 66, values: (_, values) => values.map((one) => `${one}${unit}`) }],
@@ -23,7 +25,7 @@ export function Chart({ title, times, lines, unit = "", height = 170, points = f
       series: [{}, ...lines.map((line) => ({ label: line.label, stroke: line.colour, width: 2, points: { show: points }, value: (_: uPlot, one: number | null) => (one == null ? "–" : `${Math.round(one * 1000) / 1000}${unit}`) }))],
     }, [times, ...lines.map((line) => line.values)] as uPlot.AlignedData, element);
     chart.current = made;
-    const watch = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height }));
+    const watch = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height: HEIGHT }));
     watch.observe(element);
     return () => { watch.disconnect(); made.destroy(); };
   }, [shape]);

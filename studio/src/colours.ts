@@ -29,3 +29,20 @@ export function palette(clusters: number[]): Map<number, string> {
   const all = [...new Set(clusters)];
   return new Map(all.map((one, i) => [one, css(hsl((360 * i) / all.length, 0.6, i % 2 ? 0.42 : 0.56))]));
 }
+
+const VALUES = 10;
+const RAMP: Rgb[] = [[72, 60, 160], [46, 108, 170], [30, 150, 140], [96, 180, 80], [226, 190, 40]];
+
+/** Of the most frequent values of an attribute, as many as one can tell apart; the others have none of their own. */
+export function ofValues(values: string[]): Map<string, Rgb> {
+  return new Map(values.slice(0, VALUES).map((value, i) => [value, i < TYPES.length ? TYPES[i]! : hsl((360 * i) / VALUES + 18, 0.55, i % 2 ? 0.38 : 0.62)]));
+}
+
+/** From low (0) to high (1), darker to lighter, so that those who see no hues see it too. */
+export function ofShare(share: number): Rgb {
+  const at = Math.min(0.9999, Math.max(0, share)) * (RAMP.length - 1);
+  const [low, high] = [RAMP[Math.floor(at)]!, RAMP[Math.floor(at) + 1]!];
+  return low.map((one, i) => Math.round(one + (high[i]! - one) * (at % 1))) as Rgb;
+}
+
+export const ramp = `linear-gradient(to right, ${RAMP.map(css).join(", ")})`;

@@ -8,6 +8,12 @@ export const percent = (share: number, digits = 0) => `${(100 * share).toFixed(d
 export const fixed = (n: number | null | undefined, digits = 3) => (n == null ? "–" : n.toFixed(digits));
 export const megabytes = (n: number) => (n >= 1e9 ? `${(n / 1e9).toFixed(1)} GB` : `${(n / 1e6).toFixed(1)} MB`);
 
+const LATEST = 8.64e12; // seconds: no date is later
+
+/** A number of an attribute, or the day of a time in seconds since 1970. */
+export const measure = (n: number, kind: string) =>
+  kind === "timestamp" && Math.abs(n) <= LATEST ? new Date(1000 * n).toISOString().slice(0, 10) : Math.abs(n) >= 1e5 ? compact(n) : String(Number(n.toPrecision(4)));
+
 export function ago(time: string | number): string {
   const seconds = Math.max(0, (Date.now() - new Date(time).getTime()) / 1000);
   for (const [size, unit] of [[86400, "day"], [3600, "hour"], [60, "minute"]] as const) {

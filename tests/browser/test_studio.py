@@ -10,7 +10,7 @@ import pytest
 
 from bundle.versions import current_version, publish
 from service.settings import Settings
-from tests.browser.studio import STORY, choose, click, faults, key, place_of, press, ready, shows, type_into
+from tests.browser.studio import STORY, choose, click, faults, key, press, ready, shows, type_into
 from tests.support.browser import Page
 from tests.support.servers import running
 from tests.support.service_bundle import AWKWARD, N_TAGS, N_USERS, user_ids, write_toy_bundle
@@ -25,6 +25,7 @@ ADDRESSES = {
     "health": "/?view=health",
 }
 LIT = shows("candidates, by", ".story")
+CONTROLS = "header a, header button, main a, main button, main input, main select, main summary"
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +111,32 @@ def test_a_click_on_a_point_opens_it_and_a_circle_lists_what_it_holds(page: Page
 
 def test_types_are_coloured_and_hidden(page: Page, url: str) -> None:
     page.open(f"{url}/", ready("map"))
-    page.evaluate("document.querySelectorAll('.controls input[type=radio]')[1].click()")
+    choose(page, "#colour", "type")
     page.wait("location.search.includes('colour=type') && document.querySelectorAll('.controls .dot').length === 2")
     page.evaluate("document.querySelectorAll('.controls input[type=checkbox]')[1].click()")
     page.wait("!document.querySelectorAll('.controls input[type=checkbox]')[1].checked")
+
+
+def test_points_are_coloured_by_what_entities_have_and_the_legend_says_how(page: Page, url: str) -> None:
+    page.open(f"{url}/", ready("map"))
+    page.wait("document.querySelectorAll('#colour optgroup option').length === 5")
+    choose(page, "#colour", ".country")
+    page.wait("document.querySelectorAll('.meaning li').length === 3")
+    assert page.evaluate("location.search").endswith("colour=.country")
+    legend = page.evaluate("[...document.querySelectorAll('.meaning li bdi')].map(one => one.innerText)")
+    assert sorted(legend) == ["at", "ch", "de"]
+    colours = page.evaluate(
+        "[...document.querySelectorAll('.meaning li .dot')].map(dot => getComputedStyle(dot).backgroundColor)"
+    )
+    assert len({*colours}) == 3
+    assert page.evaluate(shows("no value", ".meaning"))
+    choose(page, "#colour", ".joined")
+    page.wait(shows("2023-11-14", ".meaning"))
+    choose(page, "#colour", ".bot")
+    page.wait(shows("true", ".meaning"))
+    page.evaluate("history.back()")
+    page.wait(shows("2023-11-14", ".meaning"))
+    page.open(f"{url}/?colour=.nonsense", shows("no value", ".meaning"))
 
 
 @pytest.mark.parametrize("hostile", ["1,2", "a/b", *AWKWARD[4:5], *AWKWARD[-6:]])
@@ -212,18 +235,25 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(
     assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("innerWidth") == width
 
 
-def test_the_keyboard_reaches_the_content_first_and_then_everything(page: Page, url: str) -> None:
+def test_tab_leads_past_the_header_to_the_question_and_reaches_every_control(page: Page, url: str) -> None:
     _open(page, url, "ask")
     page.evaluate("document.activeElement.blur()")
     key(page, "Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    seen = []
-    for _ in range(14):
+    shown = f"[...document.querySelectorAll({json.dumps(CONTROLS)})].filter(one => one.checkVisibility())"
+    controls = page.evaluate(shown + ".length")
+    page.evaluate("(window.reached = new Set(), 0)")
+    names = []
+    for _ in range(controls + 5):
         key(page, "Tab")
-        seen.append(page.evaluate("document.activeElement.innerText || document.activeElement.tagName"))
-    assert seen[:6] == ["Map", "Ask", "Versions", "Health", "API", "Key"]
-    assert seen[6:8] == ["INPUT", "INPUT"]
-    place_of(page, ".candidate a")
+        page.evaluate("(window.reached.add(document.activeElement), 0)")
+        names.append(page.evaluate("document.activeElement.innerText || document.activeElement.tagName"))
+        if page.evaluate("document.activeElement === document.body"):
+            break
+    assert names[:8] == ["Map", "Ask", "Versions", "Health", "API", "Key", "INPUT", "INPUT"]
+    missed = shown + ".filter(one => !window.reached.has(one)).map(one => one.outerHTML.slice(0, 80))"
+    assert page.evaluate(missed) == []
+    assert controls > 50
 
 
 def test_the_pages_run_under_their_own_policy(page: Page, url: str) -> None:

@@ -8,7 +8,7 @@ export interface Layer {
   positions: Float32Array; // x, y of each row
   clusters: Int32Array;
 }
-export interface Atlas { version: string; outline: Outline; layers: Layer[] }
+export interface Atlas { version: string; layers: Layer[] }
 export interface Spot { layer: number; row: number }
 
 const STEPS = 65535;
@@ -23,7 +23,12 @@ export async function loadAtlas(): Promise<Atlas> {
     for (let i = 0; i < positions.length; i++) positions[i] = (whole[i]! / STEPS) * 2 - 1;
     return { type, count, kind: clusters, positions, clusters: new Int32Array(content, 4 * count, count) };
   }));
-  return { version: outline.version, outline, layers };
+  return { version: outline.version, layers };
+}
+
+/** A byte for each entity of a layer: which value of an attribute it has. See docs/api.md. */
+export async function loadAttribute(atlas: Atlas, type: string, name: string): Promise<Uint8Array> {
+  return new Uint8Array(await bytes(`v1/map/${segment(type)}/attribute?${new URLSearchParams({ name, version: atlas.version })}`));
 }
 
 const CELLS = 256;

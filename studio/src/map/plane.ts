@@ -1,15 +1,15 @@
 // The drawing itself: deck.gl with one layer of points for each type, and what is lit up above them.
 import { Deck, type OrthographicViewState, OrthographicView } from "@deck.gl/core";
 import { LineLayer, ScatterplotLayer } from "@deck.gl/layers";
-import { NONE, type Rgb, ofCluster, ofType } from "../colours";
+import type { Rgb } from "../colours";
 import type { Layer } from "./data";
 
-export type ColourBy = "cluster" | "type";
+/** The colour of each row of a layer: red, green, blue, opacity. */
+export type Paint = (layer: Layer, position: number) => Uint8Array;
 export interface Lit { x: number; y: number; colour: Rgb; size: number; hollow?: boolean; to?: [number, number] }
 export interface Camera { x: number; y: number; zoom: number }
 
 const MARGIN = 2.3;
-const DIM = 46;
 
 export class Plane {
   private readonly deck: Deck<OrthographicView>;
@@ -72,16 +72,20 @@ export class Plane {
     return [this.camera.x + (left - clientWidth / 2) / scale, this.camera.y - (top - clientHeight / 2) / scale];
   }
 
-  show(layers: Layer[], by: ColourBy, hidden: ReadonlySet<string>): void {
+  show(layers: Layer[], paint: Paint): void {
     this.layers = layers;
-    this.hidden = hidden;
     this.data = layers.map((layer, position) => ({
       length: layer.count,
       attributes: {
         getPosition: { value: layer.positions, size: 2 },
-        getFillColor: { value: paint(layer, position, by), size: 4 },
+        getFillColor: { value: paint(layer, position), size: 4 },
       },
     }));
+    this.draw();
+  }
+
+  hide(hidden: ReadonlySet<string>): void {
+    this.hidden = hidden;
     this.draw();
   }
 
@@ -109,7 +113,7 @@ export class Plane {
     const above = [
       new LineLayer<Lit>({
         id: "lines", data: lines, getSourcePosition: (one) => [...one.to!, 0], getTargetPosition: (one) => [one.x, one.y, 0],
-        getColor: (one) => [...one.colour, DIM + 60], getWidth: 1,
+        getColor: (one) => [...one.colour, 106], getWidth: 1,
       }),
       new ScatterplotLayer<Lit>({
         id: "lit", data: this.lit, getPosition: (one) => [one.x, one.y], radiusUnits: "pixels", getRadius: (one) => one.size,
@@ -128,20 +132,4 @@ function cameraOf(state: OrthographicViewState): Camera {
   const [x = 0, y = 0] = (state.target ?? [0, 0]) as number[];
   const zoom = Array.isArray(state.zoom) ? state.zoom[0] : state.zoom;
   return { x, y, zoom: Number(zoom ?? 8) };
-}
-
-function paint(layer: Layer, position: number, by: ColourBy): Uint8Array {
-  const colours = new Uint8Array(4 * layer.count);
-  const known = new Map<number, Rgb>([[-1, NONE]]);
-  const ofAll = by === "type" ? ofType(position) : undefined;
-  for (let row = 0; row < layer.count; row++) {
-    const cluster = layer.clusters[row]!;
-    let colour = ofAll ?? known.get(cluster);
-    if (!colour) known.set(cluster, (colour = ofCluster(cluster)));
-    colours[4 * row] = colour[0];
-    colours[4 * row + 1] = colour[1];
-    colours[4 * row + 2] = colour[2];
-    colours[4 * row + 3] = 255;
-  }
-  return colours;
 }

@@ -1,14 +1,16 @@
 // The map of all entities: coloured, searched, circled, with one entity's story lit up.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { type Entity, type Info, type Item, Problem, items } from "../api";
+import { type Attributes, type Entity, type Info, type Item, Problem, call, items, segment } from "../api";
 import { go } from "../address";
-import { css, NONE, ofType } from "../colours";
+import { css, ofType } from "../colours";
 import { compact, count } from "../format";
 import { Suggest } from "../suggest";
 import { type Atlas, Grid, type Spot, inside, loadAtlas } from "./data";
 import { Lasso } from "./lasso";
+import { Legend } from "./legend";
+import { type Colouring, colourable, colouring } from "./paint";
 import { CircledPanel, StoryPanel } from "./panel";
-import { type ColourBy, Plane } from "./plane";
+import { Plane } from "./plane";
 import { type Told, tell } from "./story";
 
 const REACH_PIXELS = 12;
@@ -27,7 +29,9 @@ export function MapView({ info, query }: { info: Info; query: URLSearchParams })
   const place = useRef<HTMLDivElement>(null);
   const plane = useRef<Plane | undefined>(undefined);
   const hover = useRef(0);
-  const by: ColourBy = query.get("colour") === "type" ? "type" : "cluster";
+  const [attributes, setAttributes] = useState<Attributes>();
+  const [colours, setColours] = useState<Colouring>();
+  const by = query.get("colour") || "cluster";
   const [type, id, user] = [query.get("type"), query.get("id"), query.get("user")];
   const relation = query.get("relation");
 
@@ -46,7 +50,24 @@ export function MapView({ info, query }: { info: Info; query: URLSearchParams })
     }
     return () => { plane.current?.close(); plane.current = undefined; };
   }, [atlas]);
-  useEffect(() => { if (atlas) plane.current?.show(atlas.layers, by, hidden); }, [atlas, by, hidden]);
+  useEffect(() => {
+    if (!atlas?.layers.length) return;
+    let gone = false;
+    const version = segment(atlas.version);
+    call<Attributes>(`v1/attributes?version=${version}`).then((one) => { if (!gone) setAttributes(one); }, () => undefined);
+    return () => { gone = true; };
+  }, [atlas]);
+  useEffect(() => {
+    if (!atlas || (by.startsWith(".") && !attributes)) return;
+    let gone = false;
+    colouring(by, atlas, attributes).then((one) => {
+      if (gone) return;
+      setColours(one);
+      plane.current?.show(atlas.layers, one.paint);
+    }, (error: Problem) => { if (!gone) setProblem(error.message); });
+    return () => { gone = true; };
+  }, [atlas, by, attributes]);
+  useEffect(() => plane.current?.hide(hidden), [atlas, hidden]);
 
   useEffect(() => {
     const space = Object.values(info.spaces)[0]!;
@@ -59,15 +80,19 @@ export function MapView({ info, query }: { info: Info; query: URLSearchParams })
   }, [type, id, user, relation, info.version, again]);
   useEffect(() => { plane.current?.light(told?.lit ?? []); }, [told, atlas]);
 
-  const grids = useMemo(() => atlas?.layers.map((layer) => new Grid(layer.positions)), [atlas]);
+  // Made when somebody points at the map first: a million points take a moment.
+  const grids = useMemo(() => {
+    let made: Grid[] | undefined;
+    return () => (made ??= atlas?.layers.map((layer) => new Grid(layer.positions)) ?? []);
+  }, [atlas]);
 
   function near(event: MouseEvent): Spot | undefined {
-    if (!atlas || !grids || !plane.current || !place.current) return undefined;
+    if (!atlas || !plane.current || !place.current) return undefined;
     const box = place.current.getBoundingClientRect();
     const [x, y] = plane.current.toPlane(event.clientX - box.left, event.clientY - box.top);
     let reach = REACH_PIXELS / 2 ** plane.current.camera.zoom;
     let best: Spot | undefined;
-    for (const [layer, grid] of grids.entries()) {
+    for (const [layer, grid] of grids().entries()) {
       if (hidden.has(atlas.layers[layer]!.type)) continue;
       const found = grid.nearest(x, y, reach);
       if (found) [best, reach] = [{ layer, row: found[0] }, found[1]];
@@ -120,7 +145,7 @@ export function MapView({ info, query }: { info: Info; query: URLSearchParams })
   });
 
   const total = atlas?.layers.reduce((sum, layer) => sum + layer.count, 0) ?? 0;
-  const unknown = atlas?.layers.some((layer) => layer.kind === "unknown" && !hidden.has(layer.type));
+  const offered = attributes ? [...colourable(attributes).keys()] : [];
   return (
     <div class="map">
       <h1 class="unseen">Map of all entities</h1>
@@ -140,13 +165,12 @@ export function MapView({ info, query }: { info: Info; query: URLSearchParams })
       <div class="panels">
         <section class="panel controls" aria-label="Map controls">
           <Suggest label="Find anything" placeholder="an id or a name" value={id ?? user ?? ""} onChoose={open} />
-          <fieldset class="row">
-            <legend>Colour</legend>
-            {(["cluster", "type"] as const).map((one) => (
-              <label key={one} class="choice"><input type="radio" name="colour" checked={by === one}
-                onChange={() => go({ view: "map", colour: one === "type" ? one : undefined })} /> by {one}</label>
-            ))}
-          </fieldset>
+          <label>Colour by<select id="colour" value={by} onChange={(event) => go({ view: "map", colour: event.currentTarget.value === "cluster" ? undefined : event.currentTarget.value })}>
+            <option value="cluster">cluster</option><option value="type">type</option>
+            {offered.length > 0 && <optgroup label="What they have">{offered.map((one) => <option key={one} value={`.${one}`}>{one}</option>)}</optgroup>}
+            {by.startsWith(".") && !offered.includes(by.slice(1)) && <option value={by}>{by.slice(1)}</option>}
+          </select></label>
+          {colours && atlas && <Legend colours={colours} by={by} layers={atlas.layers.filter((one) => !hidden.has(one.type))} />}
           {atlas && (
             <fieldset>
               <legend>Shown</legend>
@@ -154,7 +178,6 @@ export function MapView({ info, query }: { info: Info; query: URLSearchParams })
                 <label key={layer.type} class="choice"><input type="checkbox" checked={!hidden.has(layer.type)} onChange={() => toggle(layer.type)} />
                   {by === "type" && <i class="dot" style={{ background: css(ofType(i)) }} />} {layer.type} <span class="soft">{compact(layer.count)}</span></label>
               ))}
-              {by === "cluster" && unknown && <p class="soft small"><i class="dot" style={{ background: css(NONE) }} /> types that were not clustered</p>}
             </fieldset>
           )}
           <div class="row">

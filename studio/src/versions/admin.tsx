@@ -22,7 +22,7 @@ export function Administration({ version, serving, onChanged }: { version: strin
     setWorking(true);
     setSaid("The service loads and tests it; the old one serves meanwhile…");
     try {
-      const state = await settled(await call<State>(path, {}, "POST"));
+      const state = await settled(await call<State>(path, {}));
       setSaid(state.change?.state === "failed" ? `Refused: ${state.change.reason}` : `${state.version} serves now.`);
     } catch (error) {
       const off = error instanceof Problem && error.status === 404;

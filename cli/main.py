@@ -12,7 +12,7 @@ import typer
 
 from bundle.disk import is_full
 from bundle.errors import TwhinError, UsageError
-from bundle.release import code_revision, release
+from bundle.release import code_revision, install_with, release
 from cli import build, data, demo, evaluate, export, recommend, serve, storage, train, tune, versions
 from cli.output import fail, line
 
@@ -81,8 +81,8 @@ def main() -> None:
         library = (error.name or "").partition(".")[0]
         if library not in EXTRAS:
             raise
-        extra = EXTRAS[library]
-        words = f"This command needs {library}, which an install for serving leaves out: install twhin[{extra}]."
+        words = f"This command needs {library}, which an install for serving leaves out. Install it: "
+        words += install_with(EXTRAS[library])
         fail(words, UsageError.code, as_json)
         sys.exit(UsageError.exit_status)
     except OSError as error:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bundle.errors import UsageError
+from bundle.release import install_with
 from service.settings import Settings
 
 
@@ -25,7 +26,7 @@ class Tracing:
             from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
         except ImportError as error:
             raise UsageError(
-                "TWHIN_OTLP_ENDPOINT is set and the packages for it are missing: install twhin[otel]"
+                f"TWHIN_OTLP_ENDPOINT is set and the packages for it are missing. Install them: {install_with('otel')}"
             ) from error
         resource = Resource.create({"service.name": "twhin"})
         self._provider: Any = TracerProvider(resource=resource, sampler=ParentBasedTraceIdRatio(share))

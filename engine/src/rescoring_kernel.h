@@ -1,6 +1,14 @@
 // The features of a block of candidates and the network's scores, for one instruction set. Lanes are candidates, two vectors of
 // them a block: what follows from one candidate's many products is then arithmetic between vectors, never within one.
 
+#ifndef TWHIN_SHUFFLE
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 12  // Ubuntu 22.04 has 11, which has the older name alone
+#define TWHIN_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (std::int32_t __attribute__((vector_size(16)))){__VA_ARGS__})
+#else
+#define TWHIN_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#endif
+#endif
+
 constexpr std::size_t kBlock = 2 * kLanes;
 constexpr std::size_t kQueriesAtOnce = 6;  // with two vectors of candidates: twelve sums, which fit sixteen registers
 
@@ -22,10 +30,10 @@ TWHIN_TARGET void transpose(const Block& block) {
       Quad a, b, x, y;
       std::memcpy(&a, rows[0] + d, 16), std::memcpy(&b, rows[1] + d, 16);
       std::memcpy(&x, rows[2] + d, 16), std::memcpy(&y, rows[3] + d, 16);
-      const Quad ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), xy = __builtin_shufflevector(x, y, 0, 4, 1, 5);
-      const Quad ba = __builtin_shufflevector(a, b, 2, 6, 3, 7), yx = __builtin_shufflevector(x, y, 2, 6, 3, 7);
-      const Quad out[4] = {__builtin_shufflevector(ab, xy, 0, 1, 4, 5), __builtin_shufflevector(ab, xy, 2, 3, 6, 7),
-                           __builtin_shufflevector(ba, yx, 0, 1, 4, 5), __builtin_shufflevector(ba, yx, 2, 3, 6, 7)};
+      const Quad ab = TWHIN_SHUFFLE(a, b, 0, 4, 1, 5), xy = TWHIN_SHUFFLE(x, y, 0, 4, 1, 5);
+      const Quad ba = TWHIN_SHUFFLE(a, b, 2, 6, 3, 7), yx = TWHIN_SHUFFLE(x, y, 2, 6, 3, 7);
+      const Quad out[4] = {TWHIN_SHUFFLE(ab, xy, 0, 1, 4, 5), TWHIN_SHUFFLE(ab, xy, 2, 3, 6, 7),
+                           TWHIN_SHUFFLE(ba, yx, 0, 1, 4, 5), TWHIN_SHUFFLE(ba, yx, 2, 3, 6, 7)};
       for (std::size_t i = 0; i < 4; ++i) std::memcpy(columns + (d + i) * kBlock, &out[i], 16);
     }
     for (; d < block.dim; ++d)

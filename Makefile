@@ -18,14 +18,16 @@ demo: $(STAMP)  ## generate a graph, train, build, publish and serve it on 127.0
 
 test: $(STAMP)  ## run the tests, with a real Redis server and a real browser
 	@scripts/test_tools.sh
-	@$(VENV)/pip install -q --disable-pip-version-check -c requirements.lock --group kernels
-	$(VENV)/pytest
+	@$(VENV)/pip install -q --disable-pip-version-check -c requirements.lock --group kernels --group deploy
+	$(VENV)/pytest -n 2 --dist loadfile
 
-check: $(STAMP)  ## format, lint, types, architecture
+check: $(STAMP)  ## format, lint, types, architecture, the Helm chart
 	$(VENV)/ruff format --check .
 	$(VENV)/ruff check .
 	$(VENV)/mypy
 	$(VENV)/lint-imports
+	@$(VENV)/pip install -q --disable-pip-version-check -c requirements.lock --group deploy
+	$(VENV)/python scripts/check_chart.py
 
 format: $(STAMP)  ## format the code and mend what can be mended
 	$(VENV)/ruff format .

@@ -1,10 +1,8 @@
-"""The documents agree with the service: openapi.json, docs/api.md, runbook, dashboard, alerts, image."""
+"""The documents agree with the service: openapi.json, docs/api.md, runbook, dashboard, alerts, image, compose file."""
 
 import json
 import re
-import tomllib
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -27,16 +25,7 @@ from service.worker import CLOSING_SECONDS
 from tests.support.service_bundle import user_ids
 
 ROOT = Path(__file__).resolve().parents[3]
-KUBERNETES = ROOT / "deploy" / "kubernetes"
 COMMITTED = json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))
-
-Manifests = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def manifests() -> Manifests:
-    """The Kubernetes manifests by kind."""
-    return {one["kind"]: one for one in yaml.safe_load_all((KUBERNETES / "twhin.yaml").read_text())}
 
 
 def test_the_committed_document_is_what_the_service_says(client: httpx.Client) -> None:
@@ -95,45 +84,15 @@ def test_the_image_is_small_and_without_privileges() -> None:
         assert (ROOT / line).exists(), line
 
 
-def test_compose_and_kubernetes_files_are_sound(manifests: Manifests) -> None:
+def test_the_compose_file_is_sound() -> None:
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
     service = compose["services"]["twhin"]
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
-    [container] = manifests["Deployment"]["spec"]["template"]["spec"]["containers"]
-    probes = {container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")}
-    assert probes == {"/startupz", "/readyz", "/livez"}
-    assert container["securityContext"]["readOnlyRootFilesystem"]
 
 
-def test_kubernetes_replicas_share_their_engagements_or_do_not_start(manifests: Manifests) -> None:
-    [container] = manifests["Deployment"]["spec"]["template"]["spec"]["containers"]
-    environment = {one["name"]: one for one in container["env"]}
-    url = environment["TWHIN_REDIS_URL"]["valueFrom"]["secretKeyRef"]
-    assert url == {"name": "twhin", "key": "TWHIN_REDIS_URL", "optional": False}
-    read_only = {mount["mountPath"] for mount in container["volumeMounts"] if mount.get("readOnly")}
-    state = Path(environment["TWHIN_STATE"]["value"])
-    assert f"/{state.parts[1]}" in read_only, "with an empty URL there must be no file either"
-
-
-def test_kubernetes_gives_away_no_more_than_is_needed(manifests: Manifests) -> None:
-    template = manifests["Deployment"]["spec"]["template"]
-    labels, policy = template["metadata"]["labels"], manifests["NetworkPolicy"]["spec"]
-    assert template["spec"]["automountServiceAccountToken"] is False
-    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
-    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
-    assert all(rule.get("from") for rule in policy["ingress"])
-    assert all(rule.get("to") for rule in policy["egress"])
-    assert manifests["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"].items() <= labels.items()
-    [image] = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())["images"]
-    assert image["newTag"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-
-
-def test_orchestrators_wait_until_the_service_has_ended(manifests: Manifests) -> None:
-    pod = manifests["Deployment"]["spec"]["template"]["spec"]
-    environment = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+def test_compose_waits_until_the_service_has_ended() -> None:
     after_draining = Settings().shutdown_seconds + CLOSING_SECONDS + GRACE_SECONDS
-    assert pod["terminationGracePeriodSeconds"] > float(environment["TWHIN_DRAIN_SECONDS"]) + after_draining
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["twhin"]
     assert int(compose["stop_grace_period"].rstrip("s")) > Settings().drain_seconds + after_draining
 

@@ -1,0 +1,192 @@
+"""The Helm chart: what it refuses, what it gives away, and that its nightly job does what it says."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.settings import Settings
+from service.supervisor import GRACE_SECONDS
+from service.worker import CLOSING_SECONDS
+from tests.support.object_store import BUCKET, S3Server
+
+pytest.importorskip("helm_python", reason="Helm's library: `make test` installs it (group `deploy`)")
+
+from helm_python.errors import HelmError
+
+from scripts.check_chart import CHART, ROOT, VALUES, faults, render
+
+Objects = dict[str, Any]
+
+
+def values(name: str, **more: Any) -> Objects:
+    found: Objects = yaml.safe_load((ROOT / "deploy" / "helm" / "values" / f"{name}.yaml").read_text())
+    return {**found, **more}
+
+
+def by_kind(given: Objects) -> Objects:
+    return {one["kind"]: one for one in render(given)}
+
+
+@pytest.fixture(scope="module")
+def production() -> Objects:
+    return by_kind(values("production"))
+
+
+def pod(objects: Objects) -> Objects:
+    found: Objects = objects["Deployment"]["spec"]["template"]["spec"]
+    return found
+
+
+def container(objects: Objects) -> Objects:
+    [found] = pod(objects)["containers"]
+    return dict(found)
+
+
+@pytest.mark.parametrize("file", VALUES, ids=lambda file: file.stem)
+def test_helm_and_kubernetes_take_the_chart(file: Path) -> None:
+    assert list(faults(file)) == []
+
+
+def test_the_check_finds_what_kubernetes_would_not_take(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text('store: {url: "s3://a/b"}\nresources: {limits: {memory: 4Gi}, memory: 1Gi}\n')
+    assert any("Deployment" in fault for fault in faults(broken))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "store.url is empty"),
+        ({"store": {"url": "/models"}}, "store/url"),
+        (values("replicas", redis={"secret": ""}), "more than one replica without redis.secret"),
+        (values("production", redis={"secret": ""}), "more than one replica without redis.secret"),
+        (values("one", nightly={"enabled": True}), "nightly.graph is empty"),
+        (values("one", replica=3), "replica"),
+        (values("one", settings={"twhin_workers": "2"}), "twhin_workers"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_a_word(given: Objects, said: str) -> None:
+    with pytest.raises(HelmError) as error:
+        render(given)
+    assert said in str(error.value)
+
+
+def test_the_release_is_the_projects() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert (chart["version"], chart["appVersion"]) == (release, release)
+
+
+def test_one_replica_keeps_its_engagements_on_a_volume_that_outlives_it() -> None:
+    objects = by_kind(values("one"))
+    assert objects["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
+    [claim] = [one["persistentVolumeClaim"] for one in pod(objects)["volumes"] if "persistentVolumeClaim" in one]
+    assert claim["claimName"] == objects["PersistentVolumeClaim"]["metadata"]["name"]
+    assert {"PodDisruptionBudget", "HorizontalPodAutoscaler", "CronJob"}.isdisjoint(objects)
+
+
+def test_replicas_share_their_engagements_or_do_not_start(production: Objects) -> None:
+    made = container(production)
+    environment = {one["name"]: one for one in made["env"]}
+    url = environment["TWHIN_REDIS_URL"]["valueFrom"]["secretKeyRef"]
+    assert url == {"name": "twhin-redis", "key": "TWHIN_REDIS_URL", "optional": False}
+    read_only = {mount["mountPath"] for mount in made["volumeMounts"] if mount.get("readOnly")}
+    state = Path(environment["TWHIN_STATE"]["value"])
+    assert f"/{state.parts[1]}" in read_only, "with an empty URL there must be no file either"
+
+
+def test_the_service_sees_no_key_of_the_store_and_the_puller_none_of_the_service() -> None:
+    objects = by_kind(values("replicas"))
+    [puller] = pod(objects)["initContainers"]
+    assert puller["restartPolicy"] == "Always"
+    assert puller["envFrom"] == [{"secretRef": {"name": "twhin-store"}}]
+    assert "twhin-store" not in json.dumps(container(objects))
+    assert "twhin-keys" not in json.dumps(puller)
+    assert "env" not in puller
+
+
+def test_it_gives_away_no_more_than_is_needed(production: Objects) -> None:
+    template = production["Deployment"]["spec"]["template"]
+    labels, policy = template["metadata"]["labels"], production["NetworkPolicy"]["spec"]
+    assert template["spec"]["automountServiceAccountToken"] is False
+    assert template["spec"]["securityContext"]["runAsNonRoot"]
+    for one in [*template["spec"]["initContainers"], *template["spec"]["containers"]]:
+        assert one["securityContext"]["readOnlyRootFilesystem"]
+        assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    assert all(rule.get("from") for rule in policy["ingress"])
+    assert all(rule.get("to") for rule in policy["egress"])
+    for selector in (
+        policy["podSelector"],
+        production["PodDisruptionBudget"]["spec"]["selector"],
+        production["Deployment"]["spec"]["selector"],
+    ):
+        assert selector["matchLabels"].items() <= labels.items()
+    nightly = production["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+    assert not production["Service"]["spec"]["selector"].items() <= nightly.items()
+
+
+def test_probes_and_patience_are_the_services(production: Objects) -> None:
+    made = container(production)
+    probes = {made[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")}
+    assert probes == {"/startupz", "/readyz", "/livez"}
+    environment = {one["name"]: one.get("value") for one in made["env"]}
+    after_draining = Settings().shutdown_seconds + CLOSING_SECONDS + GRACE_SECONDS
+    assert pod(production)["terminationGracePeriodSeconds"] > (
+        float(environment["TWHIN_DRAIN_SECONDS"]) + after_draining
+    )
+    longer = by_kind(values("one", settings={"TWHIN_DRAIN_SECONDS": "60"}))
+    assert pod(longer)["terminationGracePeriodSeconds"] > 60 + after_draining
+
+
+def test_the_alerts_are_those_of_prometheus(production: Objects) -> None:
+    written = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())
+    assert production["PrometheusRule"]["spec"] == written
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.mark.slow
+def test_the_nightly_job_trains_builds_and_publishes_and_starts_from_the_last(
+    production: Objects, s3: S3Server, tmp_path: Path
+) -> None:
+    """The job's own script, with a directory in place of its volume; the training is made short."""
+    [job] = production["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    work = tmp_path / "work"
+    work.mkdir()
+    twhin = Path(sys.executable).with_name("twhin")
+    graph = tmp_path / "graph"
+    subprocess.run([twhin, "data", "generate", graph, "--users", "300"], check=True, capture_output=True)
+    script = job["command"][-1].replace("/work/", f"{work}/")
+    script = script.replace('"$@"', '--set dim=8 --set epochs=1 --set threads=1 "$@"')
+    script = script.replace("--bundles", "--quick --no-map --bundles", 1)
+    store = {"GRAPH": str(graph / "graph.toml"), "STORE": f"s3://{BUCKET}/nightly", "MEMORY": "2GiB"}
+    environment = {**os.environ, **s3.environment(), **store, "OMP_NUM_THREADS": "1"}
+    environment["PATH"] = f"{twhin.parent}{os.pathsep}{environment['PATH']}"
+    for _ in range(2):
+        done = subprocess.run(["sh", "-euc", script], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    runs = sorted(work.glob("run-*"))
+    assert (work / "last").resolve() == runs[-1]
+    assert json.loads((runs[-1] / "run.json").read_text())["parent"] is not None, (
+        "the second begins where the first ended"
+    )
+    pulled = tmp_path / "pulled"
+    subprocess.run(
+        [twhin, "bundle", "pull", store["STORE"], "--bundles", pulled], env=environment, check=True, capture_output=True
+    )
+    assert len(list((work / "bundles").glob("*/manifest.json"))) == 2
+    assert (pulled / "CURRENT").exists()

@@ -338,7 +338,7 @@ def _constant(one: Operation) -> list[str]:
     asks = one.asks or one.method == "DELETE"
     return [
         f'{one.name.upper()} = Operation("{one.name}", "{one.method}", "{one.path}", {answer}, '
-        f"asks={one.asks}, repeats={asks or one.tag == 'engagements'}{extra})"
+        f"asks={one.asks}, repeats={asks or one.tag in ('engagements', 'experiments')}{extra})"
     ]
 
 

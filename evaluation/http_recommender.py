@@ -74,7 +74,8 @@ class HttpRecommender:
     ) -> Int64[npt.NDArray[np.int64], " _"]:
         if isinstance(strategy, Strategy):
             raise UsageError("A service answers by the name of a strategy. Name one of its own.")
-        body = {**whom, "k": k, "strategy": strategy, "relation": relation}
+        # Of `auto` itself, whatever is being tried on users now.
+        body = {**whom, "k": k, "strategy": strategy, "relation": relation, "experiments": False}
         rows = self._candidates(relation).rows(self._call("POST", "/recommend", body, _candidates_in))
         if (rows < 0).any():
             raise UsageError(

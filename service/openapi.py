@@ -30,6 +30,7 @@ LIMITED = {
     ("RecommendBody", "engagements", "maxItems"): "engagements_max",
     ("RecommendBody", "followers", "maxItems"): "engagements_max",
     ("EngagementsBody", "events", "maxItems"): "engagements_max",
+    ("FeedbackBody", "events", "maxItems"): "engagements_max",
     ("EmbeddingsBody", "ids", "maxItems"): "lookup_max",
     ("FeaturesBody", "ids", "maxItems"): "lookup_max",
     ("ScoreBody", "pairs", "maxItems"): "lookup_max",
@@ -117,7 +118,7 @@ def _query_schema(name: str) -> Document:
         return {"type": "number", "minimum": 0, "maximum": 1}
     if name in REPEATED:
         return {"type": "array", "items": {"type": "string"}}
-    if name in ("explain", "exclude_seen"):
+    if name in ("explain", "exclude_seen", "experiments"):
         return {"type": "boolean"}
     return {"type": "string", "enum": ["json", "base64"]} if name == "encoding" else {"type": "string"}
 

@@ -12,6 +12,7 @@ from service.api import (
     attributes,
     engagements,
     entities,
+    feedback,
     lookups,
     manifests,
     operation,
@@ -26,6 +27,7 @@ from service.auth import Scope
 from service.call import JSON, OCTETS, Call, Reply
 from service.settings import Settings
 from service.wire import engagements as engagement_types
+from service.wire import experiments as experiment_types
 from service.wire import lookups as lookup_types
 from service.wire import map as map_types
 from service.wire import recommend as recommend_types
@@ -132,6 +134,7 @@ RECOMMEND_QUERY = {
     "diversity": "0 to 1: how much candidates alike are avoided",
     "max_per_cluster": "how many candidates of one cluster at most",
     "explain": "true shows where each candidate came from",
+    "experiments": "false answers as outside of any experiment",
     "space": SPACE,
 }
 
@@ -400,6 +403,39 @@ ENGAGEMENTS = (
     ),
 )
 
+EXPERIMENTS = (
+    Route(
+        "GET",
+        "/v1/experiments",
+        feedback.experiments,
+        "The experiments, their arms, and what was accepted in each",
+        "experiments",
+        scope="read",
+        answer=experiment_types.ExperimentsAnswer,
+    ),
+    Route(
+        "POST",
+        "/v1/feedback",
+        feedback.feedback,
+        "Count which candidates were shown and clicked; durable when answered",
+        "experiments",
+        scope="write",
+        request=experiment_types.FeedbackBody,
+        answer=experiment_types.FeedbackAnswer,
+        example={
+            "events": [
+                {
+                    "request_id": "af58e6dc846d79ab",
+                    "experiment": "interests",
+                    "arm": "mixture",
+                    "impressions": ["43", "44"],
+                    "clicks": ["44"],
+                }
+            ]
+        },
+    ),
+)
+
 OPERATION = (
     Route("GET", "/livez", operation.livez, "Whether to restart the process", "operation", scope="open", probe=True),
     Route("GET", "/readyz", operation.readyz, "Whether to send traffic", "operation", scope="open", probe=True),
@@ -447,7 +483,7 @@ OPERATION = (
     ),
 )
 
-ROUTES: tuple[Route, ...] = RECOMMEND + LOOKUPS + MAP + ENGAGEMENTS + OPERATION
+ROUTES: tuple[Route, ...] = RECOMMEND + LOOKUPS + MAP + ENGAGEMENTS + EXPERIMENTS + OPERATION
 PAGES = (
     Route("GET", "/", pages.studio, "The studio: the map, asking, versions, health", "pages", scope="open"),
     Route("GET", "/studio/{file}", pages.asset, "A file of the studio", "pages", scope="open"),

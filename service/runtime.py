@@ -13,6 +13,7 @@ from bundle.manifest import RelationEntry
 from recommend.types import NO_LIVE_EDGES, LiveEdges
 from service.admission import Admission
 from service.auth import Keys
+from service.experiments.live import Experiments
 from service.metrics import Metrics
 from service.origins import Origins
 from service.packed import PackedDocuments
@@ -46,6 +47,7 @@ class Runtime:
         turn = contextlib.nullcontext if shared is None else shared.one_at_a_time
         self.versions = Versions(settings, self.metrics.versions, turn)
         self.aside = Aside(verify=settings.verify)
+        self.experiments = Experiments(settings.experiments_path, self.metrics.experiments)
         self.tracing = open_tracing(settings)
         self.started_at = time.time()
         self.draining = False
@@ -65,8 +67,10 @@ class Runtime:
             queue_max=limits.search_queue_max,
             depth_floor=self.settings.depth_floor,
         )
+        self.experiments.look()
         await follow_once(self.versions)
         self._go(watch(self.versions, self.settings.watch_seconds))
+        self._go(self.experiments.watch(self.settings.watch_seconds))
         self._go(self._measure_load())
 
     async def stop(self) -> None:
@@ -84,7 +88,8 @@ class Runtime:
             self.tracing.close()
 
     def look_at_current(self) -> None:
-        """Look at CURRENT now, and try what it names also where that was refused before."""
+        """Look at CURRENT now, and try what it names also where that was refused before; and at the experiments."""
+        self.experiments.look()
         self._go(follow_once(self.versions, again=True)).add_done_callback(self._tasks.remove)
 
     def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -5,7 +5,9 @@ import logging
 import os
 import signal
 
+from bundle.errors import ConfigError
 from bundle.versions import current_path, current_version, earlier_versions
+from service.experiments.file import read_experiments
 from service.listener import bind
 from service.logs import configure_logs
 from service.origins import LOOPBACK
@@ -17,9 +19,11 @@ log = logging.getLogger("twhin.service")
 def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers: int = 1) -> None:
     """Serve until SIGTERM or SIGINT. Nobody can connect before a version is loaded and answers.
 
-    Raises TwhinError when that cannot be: nothing is published, every version that was is unfit, somebody else listens
-    on the port, the store of live engagements cannot be opened. OSError when the system refuses.
+    Raises TwhinError when that cannot be: nothing is published, every version that was is unfit, so is the file of
+    experiments, somebody else listens on the port, the store of live engagements cannot be opened. OSError when the
+    system refuses.
     """
+    _require_experiments(settings)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # while starting: it means to look at CURRENT
     if current_version(settings.bundles) is None and not earlier_versions(settings.bundles):
         current_path(settings.bundles)  # raises
@@ -44,6 +48,13 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers
         from service.supervisor import Supervisor
 
         Supervisor(settings, listeners, workers, started).run()
+
+
+def _require_experiments(settings: Settings) -> None:
+    """Raises ConfigError for a file of experiments that is unfit, or that is named and not there."""
+    if settings.experiments is not None and not settings.experiments.exists():
+        raise ConfigError(f"TWHIN_EXPERIMENTS: there is no {settings.experiments}")
+    read_experiments(settings.experiments_path)
 
 
 def _warn_if_open(settings: Settings, host: str) -> None:

@@ -23,7 +23,9 @@ class Limits(BaseSettings):
         default=1000, description="most ids in one look-up, and most pairs in one /v1/score"
     )
     exclude_max: PositiveInt = Field(default=10_000, description="most ids in `exclude`")
-    engagements_max: PositiveInt = Field(default=1000, description="most engagements in one request, inline or posted")
+    engagements_max: PositiveInt = Field(
+        default=1000, description="most engagements in one request, inline or posted, and most events of feedback"
+    )
     events_per_user_max: PositiveInt = Field(
         default=10_000, description="stored events of one user beyond which none adds"
     )
@@ -69,6 +71,10 @@ class Settings(BaseSettings):
     )
     redis_retry_seconds: PositiveFloat = Field(
         default=1.0, description="mean wait before a failed Redis is probed again"
+    )
+
+    experiments: Path | None = Field(
+        default=None, description="TOML file of experiments; default: BUNDLES/experiments.toml, if there is one"
     )
 
     read_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
@@ -168,6 +174,11 @@ class Settings(BaseSettings):
     def state_path(self) -> Path:
         """The SQLite file: as set, or hidden beside the versions."""
         return self.state or self.bundles / ".state" / "events.db"
+
+    @property
+    def experiments_path(self) -> Path:
+        """The file of experiments: as set, or beside the versions."""
+        return self.experiments or self.bundles / "experiments.toml"
 
     @property
     def open_to_all(self) -> bool:

@@ -34,6 +34,8 @@ ENGAGEMENTS = Operation("engagements", "POST", "/v1/engagements", types.Engageme
 DELETE_ENGAGEMENTS = Operation(
     "delete_engagements", "DELETE", "/v1/users/{id}/engagements", types.ForgottenAnswer, asks=False, repeats=True
 )
+EXPERIMENTS = Operation("experiments", "GET", "/v1/experiments", types.ExperimentsAnswer, asks=True, repeats=True)
+FEEDBACK = Operation("feedback", "POST", "/v1/feedback", types.FeedbackAnswer, asks=False, repeats=True)
 LIVEZ = Operation("livez", "GET", "/livez", None, asks=True, repeats=True)
 READYZ = Operation("readyz", "GET", "/readyz", None, asks=True, repeats=True)
 STARTUPZ = Operation("startupz", "GET", "/startupz", None, asks=True, repeats=True)
@@ -79,6 +81,7 @@ class SyncOperations(ABC):
         filter: types.Filter | Mapping[str, Any] | None = None,
         diversity: float | None = None,
         max_per_cluster: int | None = None,
+        experiments: bool | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
@@ -103,6 +106,7 @@ class SyncOperations(ABC):
                 filter=filter,
                 diversity=diversity,
                 max_per_cluster=max_per_cluster,
+                experiments=experiments,
                 space=space,
             ),
             timeout,
@@ -125,6 +129,7 @@ class SyncOperations(ABC):
         diversity: float | None = None,
         max_per_cluster: int | None = None,
         explain: bool | None = None,
+        experiments: bool | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
@@ -134,8 +139,9 @@ class SyncOperations(ABC):
         `exclude`: ids to leave out; given again they add up, and one value may list several, comma separated.
         `exclude_seen`: false lets already followed entities back in. `filter`: which candidates are allowed,
         as JSON. `diversity`: 0 to 1: how much candidates alike are avoided. `max_per_cluster`: how many
-        candidates of one cluster at most. `explain`: true shows where each candidate came from. `space`: the
-        embedding space; the version's first one by default.
+        candidates of one cluster at most. `explain`: true shows where each candidate came from.
+        `experiments`: false answers as outside of any experiment. `space`: the embedding space; the version's
+        first one by default.
         """
         answer: types.RecommendAnswer = self._call(
             RECOMMEND_USER,
@@ -153,6 +159,7 @@ class SyncOperations(ABC):
                 "diversity": diversity,
                 "max_per_cluster": max_per_cluster,
                 "explain": explain,
+                "experiments": experiments,
                 "space": space,
             },
             None,
@@ -175,6 +182,7 @@ class SyncOperations(ABC):
         filter: types.Filter | Mapping[str, Any] | None = None,
         diversity: float | None = None,
         max_per_cluster: int | None = None,
+        experiments: bool | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.BatchAnswer:
@@ -196,6 +204,7 @@ class SyncOperations(ABC):
                 filter=filter,
                 diversity=diversity,
                 max_per_cluster=max_per_cluster,
+                experiments=experiments,
                 space=space,
             ),
             timeout,
@@ -221,6 +230,7 @@ class SyncOperations(ABC):
         filter: types.Filter | Mapping[str, Any] | None = None,
         diversity: float | None = None,
         max_per_cluster: int | None = None,
+        experiments: bool | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
@@ -247,6 +257,7 @@ class SyncOperations(ABC):
                 filter=filter,
                 diversity=diversity,
                 max_per_cluster=max_per_cluster,
+                experiments=experiments,
                 space=space,
             ),
             timeout,
@@ -514,6 +525,18 @@ class SyncOperations(ABC):
         )
         return answer
 
+    def experiments(self, *, timeout: float | None = None) -> types.ExperimentsAnswer:
+        """The experiments, their arms, and what was accepted in each: `GET /v1/experiments`."""
+        answer: types.ExperimentsAnswer = self._call(EXPERIMENTS, (), None, None, timeout)
+        return answer
+
+    def feedback(
+        self, events: Iterable[types.FeedbackEvent | Mapping[str, Any]], *, timeout: float | None = None
+    ) -> types.FeedbackAnswer:
+        """Count which candidates were shown and clicked; durable when answered: `POST /v1/feedback`."""
+        answer: types.FeedbackAnswer = self._call(FEEDBACK, (), None, types.FeedbackBody(events=events), timeout)
+        return answer
+
     def livez(self, *, timeout: float | None = None) -> dict[str, Any]:
         """Whether to restart the process: `GET /livez`."""
         answer: dict[str, Any] = self._call(LIVEZ, (), None, None, timeout)
@@ -592,6 +615,7 @@ class AsyncOperations(ABC):
         filter: types.Filter | Mapping[str, Any] | None = None,
         diversity: float | None = None,
         max_per_cluster: int | None = None,
+        experiments: bool | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
@@ -616,6 +640,7 @@ class AsyncOperations(ABC):
                 filter=filter,
                 diversity=diversity,
                 max_per_cluster=max_per_cluster,
+                experiments=experiments,
                 space=space,
             ),
             timeout,
@@ -638,6 +663,7 @@ class AsyncOperations(ABC):
         diversity: float | None = None,
         max_per_cluster: int | None = None,
         explain: bool | None = None,
+        experiments: bool | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
@@ -647,8 +673,9 @@ class AsyncOperations(ABC):
         `exclude`: ids to leave out; given again they add up, and one value may list several, comma separated.
         `exclude_seen`: false lets already followed entities back in. `filter`: which candidates are allowed,
         as JSON. `diversity`: 0 to 1: how much candidates alike are avoided. `max_per_cluster`: how many
-        candidates of one cluster at most. `explain`: true shows where each candidate came from. `space`: the
-        embedding space; the version's first one by default.
+        candidates of one cluster at most. `explain`: true shows where each candidate came from.
+        `experiments`: false answers as outside of any experiment. `space`: the embedding space; the version's
+        first one by default.
         """
         answer: types.RecommendAnswer = await self._call(
             RECOMMEND_USER,
@@ -666,6 +693,7 @@ class AsyncOperations(ABC):
                 "diversity": diversity,
                 "max_per_cluster": max_per_cluster,
                 "explain": explain,
+                "experiments": experiments,
                 "space": space,
             },
             None,
@@ -688,6 +716,7 @@ class AsyncOperations(ABC):
         filter: types.Filter | Mapping[str, Any] | None = None,
         diversity: float | None = None,
         max_per_cluster: int | None = None,
+        experiments: bool | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.BatchAnswer:
@@ -709,6 +738,7 @@ class AsyncOperations(ABC):
                 filter=filter,
                 diversity=diversity,
                 max_per_cluster=max_per_cluster,
+                experiments=experiments,
                 space=space,
             ),
             timeout,
@@ -734,6 +764,7 @@ class AsyncOperations(ABC):
         filter: types.Filter | Mapping[str, Any] | None = None,
         diversity: float | None = None,
         max_per_cluster: int | None = None,
+        experiments: bool | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
@@ -760,6 +791,7 @@ class AsyncOperations(ABC):
                 filter=filter,
                 diversity=diversity,
                 max_per_cluster=max_per_cluster,
+                experiments=experiments,
                 space=space,
             ),
             timeout,
@@ -1027,6 +1059,18 @@ class AsyncOperations(ABC):
         answer: types.ForgottenAnswer = await self._call(
             DELETE_ENGAGEMENTS, (id,), {"user_type": user_type, "space": space}, None, timeout
         )
+        return answer
+
+    async def experiments(self, *, timeout: float | None = None) -> types.ExperimentsAnswer:
+        """The experiments, their arms, and what was accepted in each: `GET /v1/experiments`."""
+        answer: types.ExperimentsAnswer = await self._call(EXPERIMENTS, (), None, None, timeout)
+        return answer
+
+    async def feedback(
+        self, events: Iterable[types.FeedbackEvent | Mapping[str, Any]], *, timeout: float | None = None
+    ) -> types.FeedbackAnswer:
+        """Count which candidates were shown and clicked; durable when answered: `POST /v1/feedback`."""
+        answer: types.FeedbackAnswer = await self._call(FEEDBACK, (), None, types.FeedbackBody(events=events), timeout)
         return answer
 
     async def livez(self, *, timeout: float | None = None) -> dict[str, Any]:

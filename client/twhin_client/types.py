@@ -25,9 +25,16 @@ __all__ = [
     "EntitiesAnswer",
     "EventItem",
     "Example",
+    "ExperimentArm",
+    "ExperimentItem",
+    "ExperimentsAnswer",
     "Explanation",
     "FeaturesAnswer",
     "FeaturesBody",
+    "FeedbackAnswer",
+    "FeedbackBody",
+    "FeedbackEvent",
+    "FeedbackItem",
     "Filter",
     "ForgottenAnswer",
     "Interest",
@@ -42,6 +49,7 @@ __all__ = [
     "Mode",
     "Neighbour",
     "Pair",
+    "Participation",
     "PlacedEntity",
     "PlacesAnswer",
     "PlacesBody",
@@ -117,6 +125,7 @@ class RecommendBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     filter: Filter | Mapping[str, Any] | None = None
     diversity: float | None = None
     max_per_cluster: int | None = None
+    experiments: bool | None = None
     space: str | None = None
 
 
@@ -163,6 +172,13 @@ class Candidate(msgspec.Struct, kw_only=True, frozen=True):
     label: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class Participation(msgspec.Struct, kw_only=True, frozen=True):
+    """The experiment that the user takes part in, and the arm."""
+
+    name: str
+    arm: str
+
+
 class Mode(msgspec.Struct, kw_only=True, frozen=True):
     """One interest: its cluster, its share, the entity at its centre, and how many candidates it gave."""
 
@@ -188,6 +204,7 @@ class RecommendAnswer(msgspec.Struct, kw_only=True, frozen=True):
     whether the user was in the training: without, candidates come from engagements, else from popularity.
     `fallback` names the last rung that was needed (`deeper_search`, `fold_in`, `user_vector`, `popular`);
     `degraded` lists what was not as it should be (`reduced_depth`, `engagements_unavailable`, `short`).
+    `experiment` is there when an experiment decided on the strategy; feedback repeats it.
     """
 
     candidates: list[Candidate]
@@ -195,6 +212,7 @@ class RecommendAnswer(msgspec.Struct, kw_only=True, frozen=True):
     known: bool
     fallback: str | None = None
     degraded: list[str] = []
+    experiment: Participation | msgspec.UnsetType = msgspec.UNSET
     explain: Explanation | msgspec.UnsetType = msgspec.UNSET
     version: str
     request_id: str
@@ -215,6 +233,7 @@ class BatchBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     filter: Filter | Mapping[str, Any] | None = None
     diversity: float | None = None
     max_per_cluster: int | None = None
+    experiments: bool | None = None
     space: str | None = None
 
 
@@ -235,6 +254,7 @@ class BatchItem(msgspec.Struct, kw_only=True, frozen=True):
     known: bool | msgspec.UnsetType = msgspec.UNSET
     fallback: str | None = None
     degraded: list[str] = []
+    experiment: Participation | msgspec.UnsetType = msgspec.UNSET
     error: ItemError | None = None
 
 
@@ -619,6 +639,89 @@ class ForgottenAnswer(msgspec.Struct, kw_only=True, frozen=True):
     """How many stored events of the user were removed."""
 
     removed: int
+    version: str
+    request_id: str
+
+
+class ExperimentArm(msgspec.Struct, kw_only=True, frozen=True):
+    """One arm: whom it has (`buckets` from `first_bucket` on, of 10,000), how they are answered, and what they
+    accepted. `rate` is clicks an impression; `interval` the bounds of 95%, low and high. Both are null
+    without impressions, the interval also where there are more clicks than impressions.
+    """
+
+    name: str
+    strategy: str
+    share: float
+    first_bucket: int
+    buckets: int
+    impressions: int
+    clicks: int
+    rate: float | None
+    interval: list[float] | None
+
+
+class ExperimentItem(msgspec.Struct, kw_only=True, frozen=True):
+    """One experiment. It splits the users of `relations` now; `reason` says why not those of others that it is
+    for. `relation` is null for one that is for all.
+    """
+
+    name: str
+    relation: str | None
+    salt: str
+    relations: list[str]
+    reason: str | None
+    arms: list[ExperimentArm]
+
+
+class ExperimentsAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """The experiments of the file, in its order. `fault` says what is wrong with the file where it cannot be
+    read: then those that it had before go on.
+    """
+
+    experiments: list[ExperimentItem]
+    fault: str | None
+    version: str
+    request_id: str
+
+
+class FeedbackEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Which candidates of one answer were shown to the user, and which were clicked (followed, played, …).
+    `experiment` and `arm` are those of the answer, `request_id` is the answer's. Each candidate counts once
+    as shown and once as clicked, so retries are safe, and clicks may come later than impressions, one by one.
+    """
+
+    request_id: str
+    experiment: str
+    arm: str
+    impressions: Iterable[str | int] | None = None
+    clicks: Iterable[str | int] | None = None
+
+
+class FeedbackBody(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What became of several answers."""
+
+    events: Iterable[FeedbackEvent | Mapping[str, Any]]
+
+
+class FeedbackItem(msgspec.Struct, kw_only=True, frozen=True):
+    """`counted`: so many impressions and clicks were new. `duplicate`: none was. `invalid`: not counted, and
+    why.
+    """
+
+    request_id: str
+    status: str
+    impressions: int = 0
+    clicks: int = 0
+    error: ItemError | None = None
+
+
+class FeedbackAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """One item for each event, in the order sent; how many impressions and clicks were new in all."""
+
+    results: list[FeedbackItem]
+    impressions: int
+    clicks: int
+    invalid: int
     version: str
     request_id: str
 

@@ -42,6 +42,7 @@ export interface RecommendBody {
   filter?: Filter | null;
   diversity?: number;
   max_per_cluster?: number | null;
+  experiments?: boolean;
   space?: string | null;
 }
 
@@ -79,6 +80,12 @@ export interface Candidate {
   label?: string;
 }
 
+/** The experiment that the user takes part in, and the arm. */
+export interface Participation {
+  name: string;
+  arm: string;
+}
+
 /** One interest: its cluster, its share, the entity at its centre, and how many candidates it gave. */
 export interface Mode {
   cluster: number;
@@ -97,13 +104,14 @@ export interface Explanation {
   excluded: number;
 }
 
-/** The candidates, best first. In a mixture every prefix keeps the proportions of the modes. `known` says whether the user was in the training: without, candidates come from engagements, else from popularity. `fallback` names the last rung that was needed (`deeper_search`, `fold_in`, `user_vector`, `popular`); `degraded` lists what was not as it should be (`reduced_depth`, `engagements_unavailable`, `short`). */
+/** The candidates, best first. In a mixture every prefix keeps the proportions of the modes. `known` says whether the user was in the training: without, candidates come from engagements, else from popularity. `fallback` names the last rung that was needed (`deeper_search`, `fold_in`, `user_vector`, `popular`); `degraded` lists what was not as it should be (`reduced_depth`, `engagements_unavailable`, `short`). `experiment` is there when an experiment decided on the strategy; feedback repeats it. */
 export interface RecommendAnswer {
   candidates: Array<Candidate>;
   strategy: string;
   known: boolean;
   fallback?: string | null;
   degraded?: Array<string>;
+  experiment?: Participation;
   explain?: Explanation;
   version: string;
   request_id: string;
@@ -123,6 +131,7 @@ export interface BatchBody {
   filter?: Filter | null;
   diversity?: number;
   max_per_cluster?: number | null;
+  experiments?: boolean;
   space?: string | null;
 }
 
@@ -141,6 +150,7 @@ export interface BatchItem {
   known?: boolean;
   fallback?: string | null;
   degraded?: Array<string>;
+  experiment?: Participation;
   error?: ItemError | null;
 }
 
@@ -477,6 +487,70 @@ export interface ForgottenAnswer {
   request_id: string;
 }
 
+/** One arm: whom it has (`buckets` from `first_bucket` on, of 10,000), how they are answered, and what they accepted. `rate` is clicks an impression; `interval` the bounds of 95%, low and high. Both are null without impressions, the interval also where there are more clicks than impressions. */
+export interface ExperimentArm {
+  name: string;
+  strategy: string;
+  share: number;
+  first_bucket: number;
+  buckets: number;
+  impressions: number;
+  clicks: number;
+  rate: number | null;
+  interval: Array<number> | null;
+}
+
+/** One experiment. It splits the users of `relations` now; `reason` says why not those of others that it is for. `relation` is null for one that is for all. */
+export interface ExperimentItem {
+  name: string;
+  relation: string | null;
+  salt: string;
+  relations: Array<string>;
+  reason: string | null;
+  arms: Array<ExperimentArm>;
+}
+
+/** The experiments of the file, in its order. `fault` says what is wrong with the file where it cannot be read: then those that it had before go on. */
+export interface ExperimentsAnswer {
+  experiments: Array<ExperimentItem>;
+  fault: string | null;
+  version: string;
+  request_id: string;
+}
+
+/** Which candidates of one answer were shown to the user, and which were clicked (followed, played, …). `experiment` and `arm` are those of the answer, `request_id` is the answer's. Each candidate counts once as shown and once as clicked, so retries are safe, and clicks may come later than impressions, one by one. */
+export interface FeedbackEvent {
+  request_id: string;
+  experiment: string;
+  arm: string;
+  impressions?: Array<string | number>;
+  clicks?: Array<string | number>;
+}
+
+/** What became of several answers. */
+export interface FeedbackBody {
+  events: Array<FeedbackEvent>;
+}
+
+/** `counted`: so many impressions and clicks were new. `duplicate`: none was. `invalid`: not counted, and why. */
+export interface FeedbackItem {
+  request_id: string;
+  status: "counted" | "duplicate" | "invalid" | (string & {});
+  impressions?: number;
+  clicks?: number;
+  error?: ItemError | null;
+}
+
+/** One item for each event, in the order sent; how many impressions and clicks were new in all. */
+export interface FeedbackAnswer {
+  results: Array<FeedbackItem>;
+  impressions: number;
+  clicks: number;
+  invalid: number;
+  version: string;
+  request_id: string;
+}
+
 /** `version` was published at `at`, in seconds since 1970, until the next one was. `kept`: it is still on disk. */
 export interface PublishedVersion {
   version: string;
@@ -555,7 +629,7 @@ export interface Operations {
   recommend_user: {
     method: "GET";
     path: "/v1/recommend/{user}";
-    parameters: { user: string; k?: number; strategy?: string; relation?: string; candidate_type?: string; user_type?: string; modes?: number; exclude?: Array<string | number>; exclude_seen?: boolean; filter?: string; diversity?: string; max_per_cluster?: number; explain?: boolean; space?: string };
+    parameters: { user: string; k?: number; strategy?: string; relation?: string; candidate_type?: string; user_type?: string; modes?: number; exclude?: Array<string | number>; exclude_seen?: boolean; filter?: string; diversity?: string; max_per_cluster?: number; explain?: boolean; experiments?: boolean; space?: string };
     body: undefined;
     answer: RecommendAnswer;
   };
@@ -710,6 +784,22 @@ export interface Operations {
     parameters: { id: string; user_type?: string; space?: string };
     body: undefined;
     answer: ForgottenAnswer;
+  };
+  /** The experiments, their arms, and what was accepted in each */
+  experiments: {
+    method: "GET";
+    path: "/v1/experiments";
+    parameters: {};
+    body: undefined;
+    answer: ExperimentsAnswer;
+  };
+  /** Count which candidates were shown and clicked; durable when answered */
+  feedback: {
+    method: "POST";
+    path: "/v1/feedback";
+    parameters: {};
+    body: FeedbackBody;
+    answer: FeedbackAnswer;
   };
   /** Whether to restart the process */
   livez: {

@@ -10,11 +10,24 @@ from bundle.space import EntityTable, Relation, Space
 from recommend.compiled import Served
 from recommend.types import Reason as SlateReason
 from recommend.types import Slate
+from service.experiments.live import Entered
 from service.wire.common import ItemError
-from service.wire.recommend import BatchItem, Candidate, Engaged, Explanation, Mode, Reason, RecommendAnswer, Why
+from service.wire.recommend import (
+    BatchItem,
+    Candidate,
+    Engaged,
+    Explanation,
+    Mode,
+    Participation,
+    Reason,
+    RecommendAnswer,
+    Why,
+)
 
 
-def answer_of(slate: Slate | Served, degraded: Sequence[str], request_id: str, *, explain: bool) -> RecommendAnswer:
+def answer_of(
+    slate: Slate | Served, degraded: Sequence[str], request_id: str, entered: Entered | None, *, explain: bool
+) -> RecommendAnswer:
     """The answer to one request."""
     extra = {"explain": _explanation(slate)} if explain and isinstance(slate, Slate) else {}
     return RecommendAnswer(
@@ -25,11 +38,18 @@ def answer_of(slate: Slate | Served, degraded: Sequence[str], request_id: str, *
         known=slate.known,
         fallback=slate.fallback,
         degraded=_flags(slate, degraded),
+        experiment=_participation(entered),
         **extra,
     )
 
 
-def batch_item(user: str, result: Slate | Served | QueryError, degraded: Sequence[str]) -> BatchItem:
+def _participation(entered: Entered | None) -> Participation | msgspec.UnsetType:
+    return msgspec.UNSET if entered is None else Participation(entered[0].name, entered[1].name)
+
+
+def batch_item(
+    user: str, result: Slate | Served | QueryError, degraded: Sequence[str], entered: Entered | None
+) -> BatchItem:
     """One user of a batch."""
     if isinstance(result, QueryError):
         return BatchItem(user=user, status="invalid", error=ItemError(result.code, str(result)))
@@ -41,6 +61,7 @@ def batch_item(user: str, result: Slate | Served | QueryError, degraded: Sequenc
         known=result.known,
         fallback=result.fallback,
         degraded=_flags(result, degraded),
+        experiment=_participation(entered),
     )
 
 

@@ -13,10 +13,11 @@ from index.search.eligible import Bitmap
 from recommend.compiled import Served
 from recommend.filters import Filter
 from recommend.plan import choose_relation
-from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
+from recommend.types import AUTO, NO_LIVE_EDGES, SEARCH, LiveEdges, RecommendRequest, Slate
 from service.admission import TARGET_SECONDS
 from service.api.answers import answer_of, batch_item
 from service.call import Call, Reply
+from service.experiments.live import Entered
 from service.problems import invalid, problem_of_decoding
 from service.search_thread import Answer, Asked
 from service.settings import Limits
@@ -48,13 +49,33 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     request = _request_to(space, body)
     degraded: list[str] = []
     relation = choose_relation(space, request)
+    request, entered = _enter(call, loaded, space, relation, request, body)
     live, followers = await call.runtime.since(relation.entry, request.user, degraded)
     # Last of what is waited for: a bitmap that was made earlier might have given way to others'.
     await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
     asked = _at_once(call, loaded, _followed(request, followers), live, degraded)
     slate = asked if isinstance(asked, Slate | Served) else (await _search(call, loaded, [asked], degraded))[0]
-    _count(call, slate)
-    return Reply(_encode(answer_of(slate, degraded, call.request_id, explain=body.explain)))
+    _count(call, slate, relation, entered)
+    return Reply(_encode(answer_of(slate, degraded, call.request_id, entered, explain=body.explain)))
+
+
+def _enter(
+    call: Call,
+    loaded: Loaded,
+    space: Space,
+    relation: Relation,
+    request: RecommendRequest,
+    body: RecommendBody | BatchBody,
+) -> tuple[RecommendRequest, Entered | None]:
+    """The request with the strategy of its user's arm, and the arm; as it is where no experiment is meant for it."""
+    if not body.experiments:
+        return request, None
+    entered = call.runtime.experiments.choose(
+        loaded.version, space, relation.entry.name, request.user, request.strategy
+    )
+    if entered is None or entered[1].strategy == AUTO:
+        return request, entered
+    return msgspec.structs.replace(request, strategy=entered[1].strategy), entered
 
 
 async def recommend_in(call: Call) -> Reply:
@@ -68,7 +89,7 @@ async def recommend_in(call: Call) -> Reply:
     live, followers = await call.runtime.since(relation.entry, request.user, degraded)
     request = _followed(request, followers)
     slate = await call.runtime.aside.run(bundle, lambda recommender: recommender.recommend(request, live))
-    return Reply(_encode(answer_of(slate, degraded, call.request_id, explain=body.explain)))
+    return Reply(_encode(answer_of(slate, degraded, call.request_id, None, explain=body.explain)))
 
 
 def _check(call: Call, body: RecommendBody) -> None:
@@ -114,11 +135,20 @@ async def _search(call: Call, loaded: Loaded, plans: list[Asked], degraded: list
     return slates
 
 
-def _count(call: Call, slate: Answer) -> None:
+def _count(call: Call, slate: Answer, relation: Relation, entered: Entered | None) -> None:
+    metrics = call.runtime.metrics
+    if isinstance(slate, Served):
+        by, searched = "engine", slate.searched
+    else:
+        by, searched = "python", SEARCH in slate.picks.sources
+    source = slate.fallback or ("search" if searched else "stored")
+    metrics.answers.count(relation.entry.name, slate.strategy, source, by)
     if slate.fallback is not None:
-        call.runtime.metrics.fallback(slate.fallback)
+        metrics.fallback(slate.fallback)
+    if entered is not None:
+        metrics.experiments.answered(entered[0].name, entered[1].name)
     if slate.short:
-        call.runtime.metrics.short.inc()
+        metrics.short.inc()
 
 
 async def recommend_batch(call: Call) -> Reply:
@@ -132,19 +162,20 @@ async def recommend_batch(call: Call) -> Reply:
     users = texts_of(body.users)
     degraded: list[str] = []
     shared = request_of(body, None, space)
+    relation = choose_relation(space, shared)
     if body.filter is not None:
-        relation = choose_relation(space, shared)
         await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
     # At once: one user after the other, a store at a distance would be asked as many round trips as there are users.
-    asking = (_ask(call, loaded, msgspec.structs.replace(shared, user=user), space, degraded) for user in users)
-    asked = await asyncio.gather(*asking)
+    asking = (_enter(call, loaded, space, relation, msgspec.structs.replace(shared, user=user), body) for user in users)
+    requests, arms = zip(*asking, strict=True)
+    asked = await asyncio.gather(*(_ask(call, loaded, one, relation, degraded) for one in requests))
     waiting = [one for one in asked if isinstance(one, Asked)]
     searched = iter(await _search(call, loaded, waiting, degraded) if waiting else [])
     answers = [next(searched) if isinstance(one, Asked) else one for one in asked]
-    for one in answers:
+    for one, entered in zip(answers, arms, strict=True):
         if not isinstance(one, QueryError):
-            _count(call, one)
-    items = [batch_item(user, one, degraded) for user, one in zip(users, answers, strict=True)]
+            _count(call, one, relation, entered)
+    items = [batch_item(user, one, degraded, arm) for user, one, arm in zip(users, answers, arms, strict=True)]
     ok = sum(item.status == "ok" for item in items)
     answer = BatchAnswer(
         version=loaded.version, request_id=call.request_id, results=items, ok=ok, failed=len(items) - ok
@@ -153,12 +184,12 @@ async def recommend_batch(call: Call) -> Reply:
 
 
 async def _ask(
-    call: Call, loaded: Loaded, request: RecommendRequest, space: Space, degraded: list[str]
+    call: Call, loaded: Loaded, request: RecommendRequest, relation: Relation, degraded: list[str]
 ) -> Asked | Answer | QueryError:
     if not is_id(request.user or ""):
         return QueryError(f"user is no id: it has 1 to {MAX_ID_CHARACTERS} characters")
     unavailable: list[str] = []
-    live, followers = await call.runtime.since(choose_relation(space, request).entry, request.user, unavailable)
+    live, followers = await call.runtime.since(relation.entry, request.user, unavailable)
     degraded += [flag for flag in unavailable if flag not in degraded]
     try:
         return loaded.recommender.ask(_followed(request, followers), live)

@@ -20,15 +20,17 @@ from service.metrics import RedisMetrics
 from service.problems import overloaded
 from service.state.edge_cache import EdgeCache, Owner
 from service.state.events import FOLLOWERS_MAX, Event, Followers, NetEffect, Outcome, followers, live_edges
+from service.state.feedback import KINDS, MARKS_KEPT, Count, Seen, counts_of
 from service.state.redis_address import RedisAddress
 from service.state.redis_link import SOME_USERS_SECONDS, WRONG_TYPE, Lane, RedisLink, Refused
 from service.state.redis_scripts import (
     APPEND,
+    COUNT,
     FORGET,
     FORGET_FOLLOWER,
     FORGET_MENTIONS,
     READ,
-    READ_FOLLOWERS,
+    READ_HASH,
     SCAN,
     TELL,
     Command,
@@ -56,6 +58,11 @@ log = logging.getLogger("twhin.state")
 _decode = msgspec.json.Decoder(list[Event]).decode
 _mark = msgspec.json.Decoder(tuple[float, float, str, str, str]).decode
 OUTCOMES: dict[object, Outcome] = {b"stored": "stored", b"duplicate": "duplicate", b"full": "full"}
+
+
+def feedback_owner(experiment: str) -> Owner:
+    """Whose place in a cluster an experiment's feedback has."""
+    return "feedback", experiment
 
 
 class _MixedUp(StateError):
@@ -128,7 +135,7 @@ class RedisStore:
 
     async def followers_of(self, user_type: str, user: str, relation: str) -> Followers:
         key = self._followers_key((user_type, user))
-        reply = await self._link.ask("read", self._link.quick, script(READ_FOLLOWERS, (key,)))
+        reply = await self._link.ask("read", self._link.quick, script(READ_HASH, (key,)))
         if not isinstance(reply, list) or not all(isinstance(word, bytes) for word in reply):
             raise self._link.no_redis(self._link.quick)
         head = f"{relation}\0".encode()
@@ -263,6 +270,37 @@ class RedisStore:
                 return outcomes
         return self._link.no_redis(self._link.patient)
 
+    async def count(self, experiment: str, seen: Sequence[Seen]) -> list[bool]:
+        """Goes on when the request has given up, and may be asked for again."""
+        return await asyncio.shield(self._link.start(self._count(experiment, seen)))
+
+    async def _count(self, experiment: str, seen: Sequence[Seen]) -> list[bool]:
+        new: list[bool] = []
+        for start in range(0, len(seen), EVENTS_AT_ONCE):
+            part = seen[start : start + EVENTS_AT_ONCE]
+            arguments: list[str | bytes | int] = [MARKS_KEPT]
+            for one in part:
+                arguments += [one.mark.to_bytes(8, "big"), f"{one.kind}:{one.arm}"]
+            (reply,) = await self._written([script(COUNT, self._feedback_keys(experiment), tuple(arguments))])
+            if isinstance(reply, StateError):
+                raise reply
+            if not isinstance(reply, list) or len(reply) != len(part) or not set(reply) <= {0, 1}:
+                raise self._link.no_redis(self._link.patient)
+            new += map(bool, reply)
+        return new
+
+    async def counted(self, experiment: str) -> dict[str, Count]:
+        _, key = self._feedback_keys(experiment)
+        reply = await self._link.ask("read", self._link.quick, script(READ_HASH, (key,)))
+        if not isinstance(reply, list) or not all(isinstance(word, bytes) for word in reply):
+            raise self._link.no_redis(self._link.quick)
+        rows = []
+        for name, number in zip(reply[::2], reply[1::2], strict=True):
+            kind, _, arm = name.decode("utf-8", "replace").partition(":")
+            if kind in KINDS and number.isdigit():
+                rows.append((arm, kind, int(number)))
+        return counts_of(rows)
+
     async def forget(self, user_type: str, user: str) -> int:
         """Its time grows with the number of all users: it looks through the events of each for the user as target.
 
@@ -391,6 +429,10 @@ class RedisStore:
     def _keys(self, owner: Owner) -> tuple[str, str]:
         name = self._name(owner)
         return f"{self._prefix}:events:{name}", f"{self._prefix}:stamp:{name}"
+
+    def _feedback_keys(self, experiment: str) -> tuple[str, str]:
+        name = self._name(feedback_owner(experiment))
+        return f"{self._prefix}:marks:{name}", f"{self._prefix}:counts:{name}"
 
     def _followers_key(self, owner: Owner) -> str:
         return f"{self._prefix}:followers:{self._name(owner)}"

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from bundle.errors import StateError
 from recommend.types import LiveEdges
 from service.state.events import Event, Followers, Outcome
-from service.state.redis import RedisStore
+from service.state.feedback import Count, Seen
+from service.state.redis import RedisStore, feedback_owner
 from service.state.redis_address import RedisAddress
 from service.state.redis_link import REDIRECTED, Refused
 
@@ -131,6 +132,12 @@ class RedisCluster:
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, StateError):
                 raise answer
+
+    async def count(self, experiment: str, seen: Sequence[Seen]) -> list[bool]:
+        return await self._of(feedback_owner(experiment), lambda store: store.count(experiment, seen))
+
+    async def counted(self, experiment: str) -> dict[str, Count]:
+        return await self._of(feedback_owner(experiment), lambda store: store.counted(experiment))
 
     async def forget(self, user_type: str, user: str) -> int:
         """Takes every node: it is refused while one is away. It goes on when the request has given up, and may be asked

@@ -1,7 +1,8 @@
 """What Redis is asked to do, in Lua: each script is one round trip, and nothing comes between its steps.
 
 Every user has three keys: a hash of events by id; a stamp that no two states of a user share, by which a cache knows
-whether it is still right; and a hash of what others did to the user last, by relation and user.
+whether it is still right; and a hash of what others did to the user last, by relation and user. An experiment has two:
+marks of what was counted last, by number, and a hash of counts.
 """
 
 from collections.abc import Sequence
@@ -70,8 +71,9 @@ redis.call('DEL', unpack(KEYS))
 return size
 """
 
-# What others did to a user: relation and user, [at, received, id, action, target], and so on.
-READ_FOLLOWERS = """
+# What others did to a user: relation and user, [at, received, id, action, target], and so on. Or the counts of an
+# experiment: kind and arm, number, and so on.
+READ_HASH = """
 return redis.call('HGETALL', KEYS[1])
 """
 
@@ -84,6 +86,20 @@ for _, key in ipairs(KEYS) do
     end
 end
 return removed
+"""
+
+# Keys: the marks and the counts of an experiment. Arguments: how many marks are kept; then of each thing its mark, and
+# the arm and kind under which it counts. Replies: 1 for what was new, 0 for the rest.
+COUNT = """
+local new = {}
+for i = 2, #ARGV, 2 do
+    local number = redis.call('HINCRBY', KEYS[2], '', 1)
+    local is_new = redis.call('ZADD', KEYS[1], 'NX', number, ARGV[i])
+    if is_new == 1 then redis.call('HINCRBY', KEYS[2], ARGV[i + 1], 1) end
+    table.insert(new, is_new)
+end
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[1]))
+return new
 """
 
 # Arguments: a cursor, a pattern, how many keys to look at.

@@ -16,7 +16,8 @@ from service.problems import overloaded
 from service.state import sqlite_schema as schema
 from service.state.edge_cache import EdgeCache, Owner
 from service.state.events import Event, Followers, Outcome, live_edges
-from service.state.sqlite_writer import Erasure, SqliteWriter
+from service.state.feedback import Count, Seen
+from service.state.sqlite_writer import Erasure, Feedback, SqliteWriter
 from service.state.trouble import Trouble
 from service.state.write_queue import Append, QueueFull
 
@@ -80,7 +81,20 @@ class SqliteStore:
         finally:
             self._cache.clear()  # others may have had the user as their target
 
-    def _put(self, write: Append | Erasure) -> None:
+    async def count(self, experiment: str, seen: Sequence[Seen]) -> list[bool]:
+        if not seen:
+            return []
+        feedback = Feedback(experiment, seen, asyncio.get_running_loop().create_future())
+        self._put(feedback)
+        return await feedback.future
+
+    async def counted(self, experiment: str) -> dict[str, Count]:
+        try:
+            return schema.counted(self._reader, experiment)
+        except sqlite3.Error as error:
+            raise StateError(f"the store of live engagements failed: {type(error).__name__}") from error
+
+    def _put(self, write: Append | Erasure | Feedback) -> None:
         try:
             self._writer.put(write)
         except QueueFull:

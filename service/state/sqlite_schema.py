@@ -1,6 +1,7 @@
 """The SQLite file of live engagements: its tables, how it is opened, and the statements over it."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 from bundle.errors import StateError
 from recommend.types import LiveEdges
 from service.state.events import FOLLOWERS_MAX, Event, Followers, Outcome, edges_of_groups, followers
+from service.state.feedback import MARKS_KEPT, Count, Seen, counts_of
 
 # `users` is kept by triggers, whoever writes: how many events a user has, and a stamp that no two states of a user
 # share, by which a cache knows whether it is still right.
@@ -49,6 +51,21 @@ BY_TARGET = """
 CREATE INDEX IF NOT EXISTS events_by_target ON events (target_type, target, relation, at, user, action, received, id)
 WHERE user_type = target_type AND action IN ('add', 'remove')
 """
+# Feedback names no user. `number` grows with each mark, so that the oldest are known.
+FEEDBACK = (
+    """
+CREATE TABLE IF NOT EXISTS feedback (
+    experiment TEXT NOT NULL, arm TEXT NOT NULL, kind TEXT NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (experiment, arm, kind)
+) WITHOUT ROWID
+""",
+    """
+CREATE TABLE IF NOT EXISTS marks (
+    experiment TEXT NOT NULL, mark INTEGER NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (experiment, mark)
+) WITHOUT ROWID
+""",
+    "CREATE INDEX IF NOT EXISTS marks_by_number ON marks (experiment, number)",
+)
 # The values of user_version. An erasure leaves its mark until the last byte is gone, whoever has to finish it.
 EARLIER, IN_ORDER, ROWS_REMOVED, FILE_REWRITTEN = range(4)
 
@@ -83,6 +100,12 @@ INSERT INTO events (id, user_type, user, action, relation, target_type, target, 
 FORGET = "DELETE FROM events WHERE user_type = ? AND user = ?"
 FORGET_MENTIONS = "DELETE FROM events WHERE (target_type, target) IN (VALUES {values})"
 
+LAST_MARK = "SELECT max(number) FROM marks WHERE experiment = ?"
+MARK = "INSERT OR IGNORE INTO marks VALUES (?, ?, ?)"
+COUNT = "INSERT INTO feedback VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number"
+COUNTED = "SELECT arm, kind, number FROM feedback WHERE experiment = ?"
+FORGET_MARKS = "DELETE FROM marks WHERE experiment = ? AND number <= ?"
+
 BUSY_SECONDS = 5.0
 READER_SECONDS = 0.25
 ROWS_AT_ONCE = 256
@@ -103,7 +126,8 @@ def connect(path: Path) -> sqlite3.Connection:
                 if version_of(connection) == EARLIER:  # another process may have been first
                     for statement in SCHEMA:
                         connection.execute(statement)
-        connection.execute(BY_TARGET)
+        for statement in (BY_TARGET, *FEEDBACK):
+            connection.execute(statement)
     except (sqlite3.Error, OSError) as error:
         raise StateError(
             f"{path} cannot be opened as the store of live engagements: {error}. Set TWHIN_STATE to a file in a "
@@ -164,6 +188,22 @@ def store(connection: sqlite3.Connection, events: Sequence[Event], events_per_us
         rows = [msgspec.structs.astuple(event) for event in events_of_portion]
         connection.execute(INSERT.format(values=_marks(9, len(rows))), _flat(rows))
     return outcomes
+
+
+def count(connection: sqlite3.Connection, experiment: str, seen: Sequence[Seen], kept: int = MARKS_KEPT) -> list[bool]:
+    """Count what is new of `seen` in the transaction that is open, and forget all marks but the last `kept`."""
+    before = connection.execute(LAST_MARK, (experiment,)).fetchone()[0] or 0
+    marks = [(experiment, one.mark, number) for number, one in enumerate(seen, start=before + 1)]
+    new = [connection.execute(MARK, row).rowcount == 1 for row in marks]
+    numbers = Counter((one.arm, one.kind) for one, is_new in zip(seen, new, strict=True) if is_new)
+    connection.executemany(COUNT, [(experiment, *what, number) for what, number in numbers.items()])
+    connection.execute(FORGET_MARKS, (experiment, before + len(seen) - kept))
+    return new
+
+
+def counted(connection: sqlite3.Connection, experiment: str) -> dict[str, Count]:
+    """What each arm had."""
+    return counts_of(connection.execute(COUNTED, (experiment,)).fetchall())
 
 
 def erase(connection: sqlite3.Connection, owners: Sequence[tuple[str, str]]) -> list[int]:

@@ -15,6 +15,7 @@ from typing import Any
 from bundle.errors import StateError
 from service.state import sqlite_schema as schema
 from service.state.events import Event, Outcome
+from service.state.feedback import Seen
 from service.state.trouble import Trouble
 from service.state.write_queue import Append, WriteQueue
 
@@ -34,12 +35,36 @@ class Erasure:
     wanted: bool = True
 
 
+@dataclass(slots=True)
+class Feedback:
+    """What was shown and clicked of one experiment; the answer says of each whether it was new."""
+
+    experiment: str
+    seen: Sequence[Seen]
+    future: "asyncio.Future[list[bool]]"
+
+    @property
+    def owner(self) -> str:
+        return self.experiment
+
+    @property
+    def size(self) -> int:
+        return len(self.seen)
+
+    @property
+    def wanted(self) -> bool:
+        return not self.future.cancelled()
+
+
+Write = Append | Erasure | Feedback
+
+
 class SqliteWriter:
     """Made inside the event loop that hands it writes; `close` it there."""
 
     def __init__(self, path: Path, events_per_user_max: int, trouble: Trouble) -> None:
         """Raises StateError when the file cannot be opened."""
-        self._queue: WriteQueue[Append | Erasure] = WriteQueue(EVENTS_AT_ONCE)
+        self._queue: WriteQueue[Write] = WriteQueue(EVENTS_AT_ONCE)
         self._queue_changed = threading.Condition()
         self._closing = False
         self._connection = schema.connect(path)
@@ -53,7 +78,7 @@ class SqliteWriter:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def put(self, write: Append | Erasure) -> None:
+    def put(self, write: Write) -> None:
         """Let `write` wait for its turn; its future gets the answer. Raises QueueFull."""
         with self._queue_changed:
             self._queue.put(write)
@@ -66,7 +91,7 @@ class SqliteWriter:
             self._queue_changed.notify()
         await asyncio.to_thread(self._thread.join)
 
-    def _take(self, seconds: float | None) -> list[Append | Erasure] | None:
+    def _take(self, seconds: float | None) -> list[Write] | None:
         """The next writes; [] when none came for `seconds`, None when none will come any more."""
         with self._queue_changed:
             if not self._queue and not self._closing:
@@ -86,6 +111,8 @@ class SqliteWriter:
             for kind, group in groupby(writes, type):
                 if kind is Append:
                     self._append([write for write in group if isinstance(write, Append)])
+                elif kind is Feedback:
+                    self._count([write for write in group if isinstance(write, Feedback)])
                 elif not self._erase([write for write in group if isinstance(write, Erasure)]):
                     erase_again_at = time.monotonic() + ERASE_AGAIN_SECONDS
         self._connection.close()
@@ -116,6 +143,17 @@ class SqliteWriter:
                 raise
         with schema.transaction(self._connection, "BEGIN IMMEDIATE"):
             return schema.store(self._connection, events, self._events_per_user_max)
+
+    def _count(self, feedback: Sequence[Feedback]) -> None:
+        """Count the feedback of several requests in one transaction; answer after the commit, or say that it failed."""
+        try:
+            with schema.transaction(self._connection, "BEGIN IMMEDIATE"):
+                new = [schema.count(self._connection, one.experiment, one.seen) for one in feedback]
+        except Exception as error:
+            self._settle([(one.future, self._failed(error)) for one in feedback])
+            return
+        self._trouble.end("write")
+        self._settle([(one.future, answer) for one, answer in zip(feedback, new, strict=True)])
 
     def _erase(self, erasures: Sequence[Erasure]) -> bool:
         """Remove all that is stored by and about the users. Returns whether that is finished."""

@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from recommend.types import LiveEdges
 from service.state.events import Event, Followers, Outcome
+from service.state.feedback import Count, Seen
 
 
 @runtime_checkable
@@ -32,6 +33,17 @@ class StateStore(Protocol):
         """Remove the events of one user, and those of others with the user as their target, so that no byte of them
         stays in the store's files. Returns how many of the user's own events that was.
         """
+        ...
+
+    async def count(self, experiment: str, seen: Sequence[Seen]) -> list[bool]:
+        """Count what is new of `seen` for its arms, in order; says of each whether it was. Durable as events are.
+
+        Something counts once for as long as it is among the last `feedback.MARKS_KEPT` of the experiment.
+        """
+        ...
+
+    async def counted(self, experiment: str) -> dict[str, Count]:
+        """What each arm of the experiment had, of all workers and replicas that share the store; none without any."""
         ...
 
     async def close(self) -> None:

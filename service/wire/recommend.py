@@ -40,6 +40,7 @@ class RecommendBody(Request):
     filter: Filter | None = None
     diversity: Share = 0.0
     max_per_cluster: Count | None = None
+    experiments: bool = True
     space: Name | None = None
 
 
@@ -105,12 +106,20 @@ class Explanation(msgspec.Struct, frozen=True):
     excluded: int
 
 
+class Participation(msgspec.Struct, frozen=True):
+    """The experiment that the user takes part in, and the arm."""
+
+    name: str
+    arm: str
+
+
 class RecommendAnswer(Answer):
     """The candidates, best first. In a mixture every prefix keeps the proportions of the modes.
 
     `known` says whether the user was in the training: without, candidates come from engagements, else from popularity.
     `fallback` names the last rung that was needed (`deeper_search`, `fold_in`, `user_vector`, `popular`);
     `degraded` lists what was not as it should be (`reduced_depth`, `engagements_unavailable`, `short`).
+    `experiment` is there when an experiment decided on the strategy; feedback repeats it.
     """
 
     candidates: list[Candidate]
@@ -118,6 +127,7 @@ class RecommendAnswer(Answer):
     known: bool
     fallback: str | None = None
     degraded: list[str] = []
+    experiment: Participation | msgspec.UnsetType = msgspec.UNSET
     explain: Explanation | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -136,6 +146,7 @@ class BatchBody(Request):
     filter: Filter | None = None
     diversity: Share = 0.0
     max_per_cluster: Count | None = None
+    experiments: bool = True
     space: Name | None = None
 
 
@@ -149,6 +160,7 @@ class BatchItem(msgspec.Struct, frozen=True, omit_defaults=True):
     known: bool | msgspec.UnsetType = msgspec.UNSET
     fallback: str | None = None
     degraded: list[str] = []
+    experiment: Participation | msgspec.UnsetType = msgspec.UNSET
     error: ItemError | None = None
 
 

@@ -28,7 +28,15 @@ def service(toy_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     state = tmp_path_factory.mktemp("state") / "events.db"
     keys = {"read_keys": "r-key", "write_keys": "w-key", "admin_keys": "a-key"}
     limits = Limits(timeout_ms=10_000)
-    settings = Settings(bundles=toy_bundles, state=state, limits=limits, warm_up_queries=4, self_test_queries=4, **keys)  # type: ignore[call-arg]
+    settings = Settings(
+        bundles=toy_bundles,
+        state=state,
+        limits=limits,
+        warm_up_queries=4,
+        self_test_queries=4,
+        watch_seconds=0.2,
+        **keys,
+    )  # type: ignore[call-arg]
     with running(settings) as url:
         yield url
 

@@ -3,10 +3,13 @@
 import asyncio
 import json
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from msgspec import UNSET
 
 from bundle.reader import open_bundle
 from tests.support.service_bundle import AWKWARD, N_TAGS, N_USERS, tag_ids, user_ids
@@ -19,7 +22,7 @@ from twhin_client.problems import (
     Unauthorized,
     VersionNotFound,
 )
-from twhin_client.types import Engagement, EngagementEvent, Pair
+from twhin_client.types import Engagement, EngagementEvent, FeedbackEvent, Pair, Participation
 
 USERS = user_ids()
 
@@ -168,6 +171,34 @@ def test_engagements_count_and_are_erased(client: Client) -> None:
     assert client.recommend(USERS[7], k=1).candidates[0].id != first
     assert client.delete_engagements(USERS[7]).removed == 1
     assert client.recommend(USERS[7], k=1).candidates[0].id == first
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_arm_of_an_answer_is_fed_back_and_counts(client: Client, toy_bundles: Path) -> None:
+    arms = ", ".join(f'{{name = "{name}", strategy = "{name}", share = 0.5}}' for name in ("blend", "popular"))
+    path = toy_bundles / "experiments.toml"
+    path.write_text(f'[[experiments]]\nname = "e"\nrelation = "follows"\narms = [{arms}]\n')
+    try:
+        _until(lambda: client.experiments().experiments != [])
+        answer = client.recommend(USERS[7], k=3)
+        assert isinstance(answer.experiment, Participation)
+        assert (answer.experiment.name, answer.experiment.arm) == ("e", answer.strategy)
+        assert client.recommend(USERS[7], k=3, experiments=False).experiment is UNSET
+        shown = [candidate.id for candidate in answer.candidates]
+        about = {"request_id": answer.request_id, "experiment": "e", "arm": answer.experiment.arm}
+        told = client.feedback([FeedbackEvent(**about, impressions=shown), {**about, "clicks": shown[:1]}])
+        assert (told.impressions, told.clicks) == (3, 1)
+        arms_now = {arm.name: arm for arm in client.experiments().experiments[0].arms}
+        assert (arms_now[answer.strategy].impressions, arms_now[answer.strategy].clicks) == (3, 1)
+    finally:
+        path.unlink()
+        _until(lambda: client.experiments().experiments == [])
 
 
 def test_refusals_are_exceptions_of_one_tree(service: str, client: Client) -> None:

@@ -1,6 +1,7 @@
 """What the pages say of commands, flags, settings, files and links is so."""
 
 import re
+import runpy
 import shlex
 import tomllib
 from pathlib import Path
@@ -13,6 +14,8 @@ from bundle.errors import TwhinError
 from cli.main import app
 from graph.schema import read_graph_file
 from index.builder.config import BuildConfig
+from service.experiments.file import read_experiments
+from service.experiments.split import bucket_of
 from service.settings import Limits, Settings
 from tests.docs.pages import PAGES, ROOT, blocks, inline_code, table
 from training.config import TrainConfig
@@ -116,6 +119,9 @@ def test_a_toml_block_is_accepted_as_what_it_is(block: object, tmp_path: Path) -
     if "entities" in document or "relations" in document:
         (tmp_path / "graph.toml").write_text(text)
         read_graph_file(tmp_path / "graph.toml")
+    elif "experiments" in document:
+        (tmp_path / "experiments.toml").write_text(text)
+        assert read_experiments(tmp_path / "experiments.toml")
     else:
         BuildConfig.model_validate(document)
 
@@ -159,3 +165,10 @@ def test_errors_of_the_tree_have_the_exit_statuses_of_the_table() -> None:
         return {error.exit_status}.union(*map(statuses, error.__subclasses__()))
 
     assert statuses(TwhinError) <= rows
+
+
+def test_the_formula_of_experiments_is_right_on_the_page(tmp_path: Path) -> None:
+    [block] = [one for one in blocks("python") if one.page.name == "experimenting.md"]
+    (tmp_path / "formula.py").write_text(block.text)
+    bucket = runpy.run_path(str(tmp_path / "formula.py"))["bucket"]  # and what it asserts holds
+    assert all(bucket("salt", str(user)) == bucket_of("salt", str(user)) for user in range(1000))

@@ -34,7 +34,17 @@ SERVICES: Mapping[str, Mapping[str, Any]] = {
     "open": {"cors_origins": (ORIGIN,)},
     "keyed": {"read_keys": "r-key", "write_keys": "w-key", "admin_keys": "a-key", "metrics_open": False},
     "empty": {},
+    "split": {},
 }
+EXPERIMENTS = """
+[[experiments]]
+name = "interests"
+relation = "likes"
+arms = [
+    {name = "control", strategy = "auto", share = 0.25},
+    {name = "popular", strategy = "popular", share = 0.5},
+]
+"""
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,11 @@ def _keyed(name: str, ask: str, key: str | None, body: Any = None) -> Request:
 def _empty(name: str, ask: str, body: Any = None) -> Request:
     method, _, target = ask.partition(" ")
     return Request("empty", name, method, target, body)
+
+
+def _split(name: str, ask: str, body: Any = None) -> Request:
+    method, _, target = ask.partition(" ")
+    return Request("split", name, method, target, body)
 
 
 EVENT = {"id": "e-1", "user": "101", "target": "jazz-07", "at": 1_700_000_000}
@@ -247,7 +262,24 @@ EMPTY = [
     _empty("interests", "GET /v1/users/101/interests"),
     _empty("info", "GET /v1/info"),
 ]
-REQUESTS = [*OPEN, *KEYED, *EMPTY]
+ANSWERED = {"request_id": "golden", "experiment": "interests", "arm": "popular"}
+SPLIT = [
+    _split("experiments", "GET /v1/experiments"),
+    _split("arm", "POST /recommend", {"user": "101", "k": 2}),
+    _split("arm-batch", "POST /recommend:batch", {"users": ["101", "110", "106", ""], "k": 1}),
+    _split("arm-without", "GET /recommend/101?k=2&experiments=false"),
+    _split("arm-strategy", "GET /recommend/101?k=2&strategy=blend"),
+    _split("arm-relation", "GET /recommend/101?k=2&relation=follows"),
+    _split(
+        "feedback", "POST /v1/feedback", {"events": [{**ANSWERED, "impressions": ["a", "b", "c"], "clicks": ["b"]}]}
+    ),
+    _split("feedback-again", "POST /v1/feedback", {"events": [{**ANSWERED, "clicks": ["b"]}]}),
+    _split("feedback-invalid", "POST /v1/feedback", {"events": [{**ANSWERED, "arm": "nonsense", "clicks": ["b"]}]}),
+    _split("feedback-empty", "POST /v1/feedback", {"events": []}),
+    _split("feedback-get", "GET /v1/feedback"),
+    _split("experiments-after", "GET /v1/experiments"),
+]
+REQUESTS = [*OPEN, *KEYED, *EMPTY, *SPLIT]
 
 
 @contextlib.contextmanager
@@ -262,6 +294,8 @@ def services() -> Iterator[Mapping[str, str]]:
             if name != "empty":
                 shutil.copytree(HERE / VERSION, bundles / VERSION)
                 publish(bundles, VERSION)
+            if name == "split":
+                (bundles / "experiments.toml").write_text(EXPERIMENTS)
             urls[name] = stack.enter_context(running(Settings(bundles=bundles, limits=limits, **settings)))
         yield urls
 

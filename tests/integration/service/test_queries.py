@@ -29,7 +29,7 @@ PATHS = {
     "/v1/search": "/v1/search",
 }
 VALUES = {"k": "5", "modes": "2", "explain": "true", "exclude_seen": "true", "strategy": "auto", "encoding": "json"}
-VALUES |= {"filter": '{"min_in_degree": 1}', "diversity": "0.5", "max_per_cluster": "2"}
+VALUES |= {"filter": '{"min_in_degree": 1}', "diversity": "0.5", "max_per_cluster": "2", "experiments": "true"}
 VALUES |= {
     "relation": "follows",
     "candidate_type": "user",

@@ -13,6 +13,7 @@ import pytest
 from bundle.errors import ConfigError, StateError
 from service.metrics import Metrics
 from service.state.events import NO_FOLLOWERS, Event
+from service.state.feedback import Count, Seen
 from service.state.redis import RedisStore
 from service.state.redis_address import RedisAddress, redis_addresses
 from service.state.redis_cluster import SLOTS, RedisCluster, slot_map, slot_of
@@ -112,6 +113,19 @@ async def test_each_user_is_on_one_node_and_all_nodes_have_some(
         told = ["t:followers:{user:somebody}"] if node_of(servers, "somebody") == number else []
         assert sorted(keys) == sorted([*of_users, *told])
     assert (await store.followers_of("user", "somebody", "follows")).added == tuple(sorted(USERS))
+
+
+async def test_the_feedback_of_an_experiment_is_on_one_node_and_counts_once(
+    store: RedisCluster, servers: RedisClusterServers
+) -> None:
+    for experiment in ("one", "two", "three", "four"):
+        seen = [Seen("a", "impression", number) for number in range(250)] + [Seen("b", "click", 1000)] * 2
+        assert await store.count(experiment, seen) == [True] * 251 + [False]
+        assert await store.count(experiment, seen) == [False] * 252
+        assert await store.counted(experiment) == {"a": Count(250, 0), "b": Count(0, 1)}
+        holders = [node for node in servers.nodes if f"t:counts:{{feedback:{experiment}}}" in node.command("KEYS", "*")]
+        assert len(holders) == 1
+    assert await store.counted("none") == {}
 
 
 async def test_a_killed_node_is_away_for_its_users_alone_and_has_lost_nothing_that_was_answered(

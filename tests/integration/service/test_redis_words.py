@@ -210,8 +210,10 @@ def test_a_redis_that_may_not_rewrite_its_file_says_so_and_erases(
 
 
 def test_the_permissions_that_the_runbook_names_are_enough(
-    start: Start, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+    start: Start, bundles: Path, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    arms = ", ".join(f'{{name = "{name}", strategy = "auto", share = 0.5}}' for name in "ab")
+    (bundles / "experiments.toml").write_text(f'[[experiments]]\nname = "e"\narms = [{arms}]\n')
     page = (Path(__file__).resolve().parents[3] / "docs" / "runbook.md").read_text(encoding="utf-8")
     named = re.search(r"its user needs `([^`]+)`", page)
     assert named is not None
@@ -221,6 +223,9 @@ def test_the_permissions_that_the_runbook_names_are_enough(
     assert client.post("/v1/engagements", content=json.dumps({"events": events})).json()["stored"] == 100
     assert "engagements_unavailable" not in _degraded(client)
     assert client.delete(f"/v1/users/{USERS[5]}/engagements").json()["removed"] == 100
+    shown = {"request_id": "r-1", "experiment": "e", "arm": "a", "impressions": ["1"]}
+    assert client.post("/v1/feedback", content=json.dumps({"events": [shown]})).json()["impressions"] == 1
+    assert client.get("/v1/experiments").json()["experiments"][0]["arms"][0]["impressions"] == 1
     time.sleep(0.5)
     assert client.get("/readyz").json() == {"status": "ok", "degraded": []}
     assert not [record for record in caplog.records if record.name == "twhin.state"]

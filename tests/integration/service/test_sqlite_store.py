@@ -15,6 +15,7 @@ from bundle.errors import StateError
 from service.problems import Problem
 from service.state import sqlite_schema as schema
 from service.state.events import FOLLOWERS_MAX, NO_FOLLOWERS, Event, live_edges
+from service.state.feedback import Count, Seen
 from service.state.sqlite import FEW_EVENTS, SqliteStore
 from service.state.write_queue import EVENTS_WAITING_MAX
 
@@ -160,6 +161,36 @@ async def test_what_nobody_waits_for_any_more_is_not_stored(tmp_path: Path) -> N
             await asyncio.wait([given_up])
         assert await begun == ["stored"]
         assert await store.append([_event("1", 1)]) == ["stored"]
+
+
+async def test_feedback_is_remembered_of_the_last_and_its_counts_for_ever(tmp_path: Path) -> None:
+    async with _open(tmp_path / "events.db") as store:
+        first = [Seen("a", "impression", number) for number in range(10)]
+        assert await store.count("e", first) == [True] * 10
+        assert await store.count("other", first) == [True] * 10
+    with (
+        closing(schema.connect(tmp_path / "events.db")) as connection,
+        schema.transaction(connection, "BEGIN IMMEDIATE"),
+    ):
+        later = [Seen("a", "click", number) for number in range(100, 115)]
+        assert schema.count(connection, "e", later, kept=20) == [True] * 15
+        assert connection.execute("SELECT count(*) FROM marks WHERE experiment = 'e'").fetchone() == (20,)
+        assert schema.count(connection, "e", [first[9], later[0]], kept=20) == [False, False]
+        assert schema.count(connection, "e", [first[0]], kept=20) == [True], "forgotten, so it counts again"
+    async with _open(tmp_path / "events.db") as store:
+        assert await store.counted("e") == {"a": Count(11, 15)}
+        assert await store.counted("other") == {"a": Count(10, 0)}
+        assert await store.counted("none") == {}
+
+
+async def test_processes_that_count_at_once_add_up(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with _open(path) as one, _open(path) as two:
+        portions = [[Seen("a", "impression", 10 * at + number) for number in range(10)] for at in range(30)]
+        counting = [store.count("e", portion) for portion in portions for store in (one, two)]
+        new = [sum(outcomes) for outcomes in await asyncio.gather(*counting)]
+        assert sum(new) == 300
+        assert await one.counted("e") == await two.counted("e") == {"a": Count(300, 0)}
 
 
 async def test_an_erasure_leaves_no_byte(tmp_path: Path) -> None:

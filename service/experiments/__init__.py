@@ -1,0 +1,1 @@
+"""Experiments: users are split between strategies, and what they accept is counted for each."""

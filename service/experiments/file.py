@@ -1,0 +1,81 @@
+"""experiments.toml: read, checked, and made into experiments."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from bundle.errors import ConfigError
+from service.experiments.split import BUCKETS, Arm, Experiment
+
+# Names are labels of metrics and keys of stores: few, short and plain.
+EXPERIMENTS_MAX, ARMS_MAX = 8, 8
+NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+
+Name = Annotated[str, msgspec.Meta(pattern=NAME)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+
+
+class _Arm(msgspec.Struct, forbid_unknown_fields=True):
+    name: Name
+    strategy: Text
+    share: Share
+
+
+class _Experiment(msgspec.Struct, forbid_unknown_fields=True):
+    name: Name
+    arms: Annotated[list[_Arm], msgspec.Meta(min_length=2, max_length=ARMS_MAX)]
+    relation: Text | None = None
+    salt: Text | None = None
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    experiments: Annotated[list[_Experiment], msgspec.Meta(max_length=EXPERIMENTS_MAX)] = []
+
+
+def read_experiments(path: Path) -> tuple[Experiment, ...]:
+    """The experiments of the file, in its order; none where there is no file. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigError(f"{path} cannot be read: {why}.") from None
+    try:
+        given = msgspec.convert(tomllib.loads(text), _File)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: {_plain(error)}. docs/experimenting.md shows the file.") from None
+    return tuple(_checked(path, given.experiments))
+
+
+def _plain(error: Exception) -> str:
+    """What is wrong and where; the pattern of names in words."""
+    text = str(error).rstrip(".")
+    return re.sub(r"Expected `str` matching regex '[^']*'", "a name has 1 to 64 of a-z, 0-9, _ and -", text)
+
+
+def _checked(path: Path, given: list[_Experiment]) -> list[Experiment]:
+    names = [one.name for one in given]
+    if len({*names}) < len(names):
+        raise ConfigError(f"{path}: two experiments have one name. Give each its own.")
+    experiments = []
+    for one in given:
+        where = f"{path}: experiment {one.name}"
+        arms = [Arm(arm.name, arm.strategy, _buckets(where, arm)) for arm in one.arms]
+        if len({arm.name for arm in arms}) < len(arms):
+            raise ConfigError(f"{where}: two arms have one name. Give each its own.")
+        if sum(arm.buckets for arm in arms) > BUCKETS:
+            raise ConfigError(f"{where}: the shares of its arms add up to more than 1.")
+        experiments.append(Experiment(one.name, arms, salt=one.salt, relation=one.relation))
+    return experiments
+
+
+def _buckets(where: str, arm: _Arm) -> int:
+    buckets = round(arm.share * BUCKETS)
+    if buckets < 1 or abs(buckets / BUCKETS - arm.share) > 1e-9:
+        raise ConfigError(f"{where}: the share of {arm.name} is no multiple of 0.0001.")
+    return buckets

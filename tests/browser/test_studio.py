@@ -10,7 +10,7 @@ import pytest
 
 from bundle.versions import current_version, publish
 from service.settings import Settings
-from tests.browser.studio import STORY, choose, click, faults, key, press, ready, shows, type_into
+from tests.browser.studio import CANDIDATES, STORY, choose, click, faults, key, press, ready, shows, type_into
 from tests.support.browser import Page
 from tests.support.servers import running
 from tests.support.service_bundle import AWKWARD, N_TAGS, N_USERS, user_ids, write_toy_bundle
@@ -152,6 +152,105 @@ def test_hostile_ids_and_labels_stay_text(page: Page, url: str, hostile: str) ->
     page.wait(shows("does not know this user"))
     assert page.evaluate("document.querySelector('.chips bdi').textContent") == hostile
     assert page.evaluate("document.images.length") == 0
+
+
+ASKED = "JSON.parse(document.querySelector('.answer').dataset.asked)"
+
+
+def test_a_filter_is_put_together_in_a_form(page: Page, url: str) -> None:
+    page.open(f"{url}/?view=ask&user={USERS[5]}&strategy=mixture", ready("ask"))
+    click(page, ".filter summary")
+    click(page, ".conditions button")
+    choose(page, ".conditions [aria-label=Attribute]", "country")
+    page.wait("document.querySelectorAll('.conditions [aria-label=Value] option').length === 4")
+    choose(page, ".conditions [aria-label=Value]", "at")
+    page.wait(f"{ASKED}.filter?.is === 'at'")
+    allowed = {user for row, user in enumerate(USERS) if row % 3 == 0 and row % 10}
+    assert {*page.evaluate(CANDIDATES)} <= allowed
+    choose(page, ".conditions [aria-label=Comparison]", "in")
+    choose(page, ".conditions [aria-label='Add a value']", "de")
+    choose(page, ".conditions [aria-label='Add a value']", "ch")
+    page.wait(f"String({ASKED}.filter?.in) === 'de,ch'")
+    click(page, ".conditions > .row:last-child button:nth-child(3)")  # a group: any of two conditions
+    choose(page, ".conditions .conditions [aria-label=Attribute]", "age")
+    type_into(page, ".conditions .conditions input[type=number]", "30")
+    key(page, "Enter")
+    page.wait(f"{ASKED}.filter?.all?.[1]?.gte === 30")
+    choose(page, ".conditions .conditions .condition:nth-of-type(3) [aria-label=Attribute]", "bot")
+    choose(page, ".conditions .conditions .condition:nth-of-type(3) [aria-label=Value]", "true")
+    both = {"attribute": "country", "in": ["de", "ch"]}
+    either = [{"attribute": "age", "gte": 30}, {"attribute": "bot", "is": True}]
+    page.wait(f"{ASKED}.filter?.all?.[1]?.any?.length === 2")
+    assert page.evaluate(f"{ASKED}.filter") == {"all": [both, {"any": either}]}
+    expected = httpx.post(f"{url}/recommend", json={**page.evaluate(ASKED), "explain": False}).json()["candidates"]
+    page.wait(ready("ask"))
+    assert page.evaluate(CANDIDATES) == [one["id"] for one in expected]
+    choose(page, ".conditions .conditions select", "not any")
+    page.wait(f"{ASKED}.filter?.all?.[1]?.not?.any?.length === 2")
+    page.evaluate("history.back()")
+    page.wait(f"{ASKED}.filter?.all?.[1]?.any?.length === 2")
+    assert faults(page) == []
+
+
+def test_a_filter_that_the_form_has_no_place_for_stays_as_it_is_written(page: Page, url: str) -> None:
+    condition = {"attribute": "country", "is": "at", "min_in_degree": 3}
+    query = httpx.QueryParams({"user": USERS[5], "filter": json.dumps(condition)})
+    page.open(f"{url}/?view=ask&{query}", ready("ask"))
+    assert page.evaluate(f"{ASKED}.filter") == condition
+    assert page.evaluate(shows("says more than the form can show", ".filter"))
+    query = httpx.QueryParams({"user": USERS[5], "filter": json.dumps({"attribute": "title", "exists": True})})
+    page.open(f"{url}/?view=ask&relation=uses&{query}", ready("ask"))
+    assert page.evaluate("document.querySelector('.conditions [aria-label=Comparison]').innerText.trim()") == "is known"
+
+
+def test_what_would_change_with_one_more_engagement_is_told(page: Page, url: str) -> None:
+    page.open(f"{url}/?view=ask&user={USERS[5]}&strategy=mixture", ready("ask"))
+    before = page.evaluate(CANDIDATES)
+    wanted = before[3]
+    page.evaluate("document.querySelectorAll('.candidate button.link')[3].click()")
+    page.wait("document.querySelectorAll('.candidates').length === 2")
+    lists = page.evaluate(
+        "[...document.querySelectorAll('.candidates')].map(list => [list.querySelector('h2').innerText,"
+        "[...list.querySelectorAll('.candidate .id a')].map(one => one.innerText)])"
+    )
+    assert lists[0] == ["As it is", before]
+    assert lists[1][0] == f"If the user had {wanted}"
+    question = {"user": USERS[5], "strategy": "mixture", "engagements": [{"target": wanted}]}
+    answer = httpx.post(f"{url}/recommend", json=question).json()["candidates"]
+    assert lists[1][1] == [one["id"] for one in answer]
+    fresh = len({*lists[1][1]} - {*before})
+    assert page.evaluate(shows(f"{fresh} new, {fresh} gone", "#changes"))
+    assert page.evaluate(shows(wanted, "p.gone"))
+    click(page, ".chips button")
+    page.wait("document.querySelectorAll('.candidates').length === 1")
+
+
+def test_two_versions_stand_side_by_side_for_one_user(page: Page, url: str) -> None:
+    page.open(f"{url}/?view=ask&user={USERS[5]}&strategy=mixture", ready("ask"))
+    choose(page, "#versus", "@v2")
+    page.wait("document.querySelectorAll('.candidates').length === 2")
+    titles = page.evaluate("[...document.querySelectorAll('.candidates h2')].map(one => one.innerText)")
+    assert titles == ["Version v1, serving", "Version v2"]
+    question = {"user": USERS[5], "strategy": "mixture"}
+    answer = httpx.post(f"{url}/v1/versions/v2/recommend", json=question).json()["candidates"]
+    assert page.evaluate(CANDIDATES)[20:] == [one["id"] for one in answer]
+    page.wait(shows("in the same place", "#changes"))
+    page.open(f"{url}/?view=ask&user={USERS[5]}&versus=@gone", ready("ask"))
+    assert page.evaluate(shows("that version is not kept here", "[role=alert]"))
+    assert len(page.evaluate(CANDIDATES)) == 20
+
+
+def test_few_of_one_cluster_and_unlike_ones_are_asked_for(page: Page, url: str) -> None:
+    page.open(f"{url}/?view=ask&user={USERS[5]}&strategy=unimodal", ready("ask"))
+    before = page.evaluate(CANDIDATES)
+    type_into(page, "#most", "2")
+    key(page, "Enter")
+    page.wait(f"{ASKED}.max_per_cluster === 2")
+    question = {"user": USERS[5], "strategy": "unimodal", "max_per_cluster": 2}
+    answer = httpx.post(f"{url}/recommend", json=question).json()["candidates"]
+    assert page.evaluate(CANDIDATES) == [one["id"] for one in answer] != before
+    choose(page, "#diversity", "0.5")
+    page.wait(f"{ASKED}.diversity === 0.5")
 
 
 def test_versions_are_listed_and_compared(page: Page, url: str) -> None:

@@ -2,6 +2,7 @@
 import type { Answer } from "../api";
 import { fixed, percent, words } from "../format";
 import { EntityLink, type Names } from "./links";
+import type { Other } from "./question";
 import { type Change, Reasons } from "./reasons";
 
 const FALLBACKS: Record<string, string> = {
@@ -33,7 +34,7 @@ function Badge({ change }: { change: Change | undefined }) {
 
 export function Candidates({ answer, asked, colours, names, userType, changed, title, onEngage }: {
   answer: Answer; asked: string; colours: Map<number, string>; names: Names; userType: string;
-  changed?: Map<string, Change> | undefined; title: string; onEngage?: (id: string) => void;
+  changed?: Map<string, Change> | undefined; title: string; onEngage?: ((id: string) => void) | undefined;
 }) {
   const type = answer.explain.candidate_type;
   const scores = answer.candidates.map((one) => one.score);
@@ -77,5 +78,32 @@ export function Gone({ before, changed, type, userType, names }: {
     <p class="small soft gone">Gone: {gone.map((one, i) => (
       <span key={one.id}>{i > 0 && ", "}<EntityLink entity={{ type, id: one.id }} userType={userType} names={names} /></span>
     ))} ({percent(gone.length / before.candidates.length)} of the first list)</p>
+  );
+}
+
+/** In a sentence what changed from one list to the other, and which interests weigh more or less. */
+export function Changes({ of, before, after, beside, names, userType, colours }: {
+  of: Map<string, Change>; before: Answer; after: Answer; beside: Other; names: Names; userType: string; colours: Map<number, string>;
+}) {
+  const number = (kind: Change["kind"]) => [...of.values()].filter((one) => one.kind === kind).length;
+  const [fresh, gone, moved, same] = [number("new"), number("gone"), number("moved"), number("same")];
+  const shares = (answer: Answer) => new Map(answer.explain.modes.map((one) => [one.cluster, one]));
+  const [then, now] = [shares(before), shares(after)];
+  // Clusters of two versions have nothing to do with each other.
+  const shifted = beside.version ? [] : [...new Set([...then.keys(), ...now.keys()])].map((cluster) => ({
+    cluster, was: then.get(cluster)?.weight ?? 0, is: now.get(cluster)?.weight ?? 0, mode: (now.get(cluster) ?? then.get(cluster))!,
+  })).filter((one) => Math.abs(one.is - one.was) >= 0.005).sort((a, b) => Math.abs(b.is - b.was) - Math.abs(a.is - a.was));
+  return (
+    <section class="card" id="changes" aria-label="What changes" aria-live="polite">
+      <h2>What changes</h2>
+      <p>{fresh + gone + moved === 0 ? "Nothing: both lists are the same." : `${fresh} new, ${gone} gone, ${moved} moved, ${same} in the same place.`}</p>
+      {shifted.length > 0 && (
+        <ul class="list small" aria-label="Interests that weigh more or less">
+          {shifted.map(({ cluster, was, is, mode }) => (
+            <li key={cluster}><i class="dot" style={{ background: colours.get(cluster) }} />like <EntityLink entity={{ type: mode.medoid_type, id: mode.medoid }} userType={userType} names={names} />: {percent(was)} → <b>{percent(is)}</b></li>
+          ))}
+        </ul>
+      )}
+    </section>
   );
 }

@@ -10,6 +10,7 @@ export interface Question {
   exclude_seen?: boolean;
   filter?: object;
   diversity?: number;
+  max_per_cluster?: number;
   explain: true;
 }
 export const K = 20;
@@ -28,7 +29,25 @@ export function questionOf(query: URLSearchParams, space: SpaceInfo): Question |
   const [filter, diversity] = [filterOf(query), Number(query.get("diversity"))];
   if (filter) asked.filter = filter;
   if (diversity > 0) asked.diversity = Math.min(1, diversity);
+  const most = Math.floor(Number(query.get("most")));
+  if (most >= 1) asked.max_per_cluster = most;
   return asked;
+}
+
+/** What stands beside the answer: another strategy, another version, or the same without the engagements that were added. */
+export interface Other { question: Question; version?: string; before: string; after: string; first: boolean }
+
+/** In the address a version stands after an @, which no strategy's name has. */
+export function besides(question: Question, versus: string, serving: string): Other | undefined {
+  if (versus.startsWith("@")) {
+    const version = versus.slice(1);
+    return { question, version, before: `Version ${serving}, serving`, after: `Version ${version}`, first: false };
+  }
+  if (versus) return { question: { ...question, strategy: versus }, before: `By ${question.strategy}`, after: `By ${versus}`, first: false };
+  if (!question.user || !question.engagements) return undefined;
+  const { engagements, ...without } = question;
+  const names = engagements.map((one) => one.target).join(", ");
+  return { question: without, before: "As it is", after: `If the user had ${names}`, first: true };
 }
 
 /** The filter that the address has; undefined without one, null for what is no JSON object. */

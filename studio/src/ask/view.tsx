@@ -1,18 +1,19 @@
 // Asking: a user or engagements, a relation, one strategy or two side by side; what comes out, and why.
 import { useEffect, useState } from "preact/hooks";
-import { type Answer, type Entity, type Info, type Interests, type Item, type SpaceInfo, call, interestsOf, items } from "../api";
+import { type Answer, type Attribute, type Attributes, type Entity, type Info, type Interests, type Item, type SpaceInfo, call, interestsOf, items, segment } from "../api";
 import { address, follow, go } from "../address";
 import { palette } from "../colours";
 import { fixed } from "../format";
 import { Suggest } from "../suggest";
-import { Candidates, Gone } from "./answer";
+import { Candidates, Changes, Gone } from "./answer";
 import { RequestCode } from "./code";
+import { FilterForm } from "./filter";
 import { InterestList } from "./interests";
 import { EntityLink, type Names } from "./links";
-import { K, K_MAX, type Question, filterOf, questionOf, relationOf } from "./question";
+import { K, K_MAX, type Other, type Question, besides, filterOf, questionOf, relationOf } from "./question";
 import { changes } from "./reasons";
 
-interface Told { question: Question; answer: Answer; other: Answer | undefined; interests: Interests | undefined; names: Names }
+interface Told { question: Question; answer: Answer; beside: (Other & { answer: Answer }) | undefined; interests: Interests | undefined; names: Names; trouble: string }
 interface Alike { entity: Entity; type: string; neighbours: { id: string; score: number }[]; names: Names }
 
 export function AskView({ info, query }: { info: Info; query: URLSearchParams }) {
@@ -23,10 +24,14 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
   const [problem, setProblem] = useState("");
   const [asking, setAsking] = useState(false);
   const [again, setAgain] = useState(0);
+  const [attributes, setAttributes] = useState<Attributes>();
   const question = questionOf(query, space);
   const entity = !question && query.get("id") ? { type: query.get("type") ?? "", id: query.get("id")! } : undefined;
   const versus = query.get("versus") ?? "";
 
+  useEffect(() => {
+    call<Attributes>(`v1/attributes?version=${segment(info.version)}`).then(setAttributes, () => undefined);
+  }, [info.version]);
   useEffect(() => {
     let gone = false;
     const keep = <T,>(set: (value: T) => void) => (value: T) => { if (!gone) set(value); };
@@ -35,7 +40,7 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
     if (!entity) setAlike(undefined);
     if (!question && !entity) return;
     setAsking(true);
-    const work = question ? askFor(question, versus).then(keep(setTold)) : similarTo(entity!).then(keep(setAlike));
+    const work = question ? askFor(question, besides(question, versus, info.version)).then(keep(setTold)) : similarTo(entity!).then(keep(setAlike));
     work.catch(keep((error: Error) => { setProblem(error.message); setTold(undefined); setAlike(undefined); }))
       .finally(keep(() => setAsking(false)) as () => void);
     return () => { gone = true; };
@@ -44,10 +49,15 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
   const engaged = query.getAll("engaged");
   const strategies = ["auto", ...Object.keys(space.strategies)];
   const change = (name: string) => (event: { currentTarget: { value: string } }) => go({ view: "ask", [name]: event.currentTarget.value });
-  const clusters = told ? [...(told.interests?.interests ?? []), ...told.answer.explain.modes, ...(told.other?.explain.modes ?? [])].map((one) => one.cluster) : [];
+  const beside = told?.beside;
+  const clusters = told ? [...(told.interests?.interests ?? []), ...told.answer.explain.modes, ...(beside?.answer.explain.modes ?? [])].map((one) => one.cluster) : [];
   const colours = palette(clusters);
   const shared = told && { colours, names: told.names, userType: relation.source };
-  const changed = told?.other && changes(told.answer.candidates, told.other.candidates);
+  // What is asked stands last where it is what would be, and first where another strategy or version stands beside it.
+  const [before, after] = told && beside ? (beside.first ? [beside.answer, told.answer] : [told.answer, beside.answer]) : [];
+  const changed = before && after && changes(before.candidates, after.candidates);
+  const others = info.versions.kept.filter((one) => one !== info.version).reverse();
+  const offered: Attribute[] = attributes?.types[relation.target] ?? [];
   const engage = (id: string) => go({ engaged: [...engaged, id] });
   const toMap = { view: "map", user: query.get("user") ?? undefined, type: undefined, id: undefined };
 
@@ -57,7 +67,7 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
       <form class="card form" onSubmit={(event) => { event.preventDefault(); setAgain(again + 1); }}>
         <Suggest label="User" free type={relation.source} value={query.get("user") ?? ""} placeholder={`${relation.source}: id or name`}
           onChoose={(one) => go({ view: "ask", user: one.id, type: undefined, id: undefined })} />
-        <Suggest label="Engaged with" type={relation.target} value="" placeholder={`${relation.target} to add`} onChoose={(one) => { engage(one.id); }} key={engaged.join(" ")} />
+        <Suggest label={query.get("user") ? "What if the user had" : "Engaged with"} type={relation.target} value="" placeholder={`${relation.target} to add`} onChoose={(one) => { engage(one.id); }} key={engaged.join(" ")} />
         <label>Relation<select value={relation.name} onChange={change("relation")}>
           {space.relations.slice(0, 200).map((one) => <option key={one.name} value={one.name}>{one.name} ({one.source} → {one.target})</option>)}
         </select></label>
@@ -65,15 +75,16 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
           {strategies.map((one) => <option key={one} value={one}>{one}</option>)}
         </select></label>
         <label>Beside it<select id="versus" value={versus} onChange={change("versus")}>
-          <option value="">nothing</option>
-          {strategies.map((one) => <option key={one} value={one}>{one}</option>)}
+          <option value="">{question?.user && engaged.length ? "how it is without" : "nothing"}</option>
+          <optgroup label="Another strategy">{strategies.map((one) => <option key={one} value={one}>{one}</option>)}</optgroup>
+          {others.length > 0 && <optgroup label="Another version">{others.map((one) => <option key={one} value={`@${one}`}>{one}</option>)}</optgroup>}
+          {versus.startsWith("@") && !others.includes(versus.slice(1)) && <option value={versus}>{versus.slice(1)}</option>}
         </select></label>
         <label class="narrow">How many<input id="k" type="number" min="1" max={K_MAX} value={query.get("k") ?? K} onChange={change("k")} /></label>
-        <label class="narrow">Diversity<select value={query.get("diversity") ?? ""} onChange={change("diversity")}>
+        <label class="narrow">Diversity<select id="diversity" value={query.get("diversity") ?? ""} onChange={change("diversity")}>
           <option value="">none</option>{["0.25", "0.5", "0.75"].map((one) => <option key={one}>{one}</option>)}
         </select></label>
-        <label>Filter<input value={query.get("filter") ?? ""} spellcheck={false} onChange={change("filter")}
-          placeholder={'{"attribute": "…", "is": "…"}'} aria-invalid={filterOf(query) === null} /></label>
+        <label class="narrow">Of one cluster at most<input id="most" type="number" min="1" placeholder="any" value={query.get("most") ?? ""} onChange={change("most")} /></label>
         <label class="choice"><input type="checkbox" checked={query.get("seen") === "with"}
           onChange={(event) => go({ seen: event.currentTarget.checked ? "with" : undefined })} /> with what was seen</label>
         {engaged.length > 0 && (
@@ -84,25 +95,28 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
             ))}
           </ul>
         )}
+        <FilterForm text={query.get("filter") ?? ""} invalid={filterOf(query) === null} attributes={offered} type={relation.target} onChange={(filter) => go({ view: "ask", filter })} />
       </form>
       {problem && <div class="card problem" role="alert"><p>{problem}</p><button onClick={() => setAgain(again + 1)}>Ask again</button></div>}
       {!question && !entity && !problem && <Welcome space={space} />}
       {asking && !told && !alike && <p class="soft" role="status">Asking…</p>}
+      {told?.trouble && <p class="card problem" role="alert">{told.trouble}</p>}
       {told && shared && (
-        <div class={`answer ${told.other ? "two" : ""}`} aria-busy={asking} data-asked={JSON.stringify(told.question)}>
+        <div class={`answer ${beside ? "two" : ""}`} aria-busy={asking} data-asked={JSON.stringify(told.question)}>
           <div class="side">
+            {changed && beside && <Changes of={changed} before={before!} after={after!} beside={beside} {...shared} />}
             {told.interests && <InterestList of={told.interests} {...shared} />}
             {query.get("user") && <a class="button quiet" href={address(toMap)} onClick={follow(toMap)}>Show on the map</a>}
             <RequestCode question={told.question} />
           </div>
-          <Candidates answer={told.answer} asked={told.question.strategy} title={told.other ? `By ${told.question.strategy}` : "Candidates"} {...shared}
-            {...(told.other ? {} : { onEngage: engage })} />
-          {told.other && changed && (
+          {!beside && <Candidates answer={told.answer} asked={told.question.strategy} title="Candidates" {...shared} onEngage={engage} />}
+          {beside && changed && <>
+            <Candidates answer={before!} asked={(beside.first ? beside : told).question.strategy} title={beside.before} {...shared} onEngage={beside.first ? engage : undefined} />
             <div>
-              <Candidates answer={told.other} asked={versus} title={`By ${versus}`} changed={changed} {...shared} />
-              <Gone before={told.answer} changed={changed} type={told.answer.explain.candidate_type} userType={relation.source} names={told.names} />
+              <Candidates answer={after!} asked={(beside.first ? told : beside).question.strategy} title={beside.after} changed={changed} {...shared} />
+              <Gone before={before!} changed={changed} type={before!.explain.candidate_type} userType={relation.source} names={told.names} />
             </div>
-          )}
+          </>}
         </div>
       )}
       {alike && (
@@ -130,13 +144,23 @@ function Welcome({ space }: { space: SpaceInfo }) {
   );
 }
 
-async function askFor(question: Question, versus: string): Promise<Told> {
+/** How long a version that does not serve may take: the first question opens it. */
+const OPENING_SECONDS = 10;
+
+async function askFor(question: Question, other: Other | undefined): Promise<Told> {
   const interesting = question.user ? interestsOf(question.user, question.relation) : undefined;
-  const other = versus ? call<Answer>("recommend", { ...question, strategy: versus }) : undefined;
-  const [answer, second, interests] = await Promise.all([call<Answer>("recommend", question), other, interesting]);
-  const entities = [answer, ...(second ? [second] : [])].flatMap((one) => one.candidates.map(({ id }) => ({ type: one.explain.candidate_type, id })));
+  // An answer with nothing beside it is better than none: an older version may not know what is asked.
+  let trouble = "";
+  const second = other && (other.version ? call<Answer>(`v1/versions/${segment(other.version)}/recommend`, other.question, OPENING_SECONDS)
+    : call<Answer>("recommend", other.question)).catch((error: Error) => { trouble = `${other.after}: ${error.message}`; return undefined; });
+  const [answer, more, interests] = await Promise.all([call<Answer>("recommend", question), second, interesting]);
+  const entities = [answer, ...(more ? [more] : [])].flatMap((one) => [
+    ...one.candidates.map(({ id }) => ({ type: one.explain.candidate_type, id })),
+    ...one.explain.modes.map((mode) => ({ type: mode.medoid_type, id: mode.medoid })),
+  ]);
   for (const one of interests?.interests ?? []) entities.push(one.medoid, ...one.examples);
-  return { question, answer, other: second, interests, names: await namesOf(entities) };
+  const beside = other && more ? { ...other, answer: more } : undefined;
+  return { question, answer, beside, interests, names: await namesOf(entities), trouble };
 }
 
 async function similarTo(entity: Entity): Promise<Alike> {

@@ -583,6 +583,7 @@ class ManifestItem(msgspec.Struct, kw_only=True, frozen=True):
     parent: str | None = None
     size_bytes: int | None = None
     code_revision: str | None = None
+    graph_digest: str | None = None
     evaluation: dict[str, Any] | None = None
     spaces: dict[str, Any] | None = None
 

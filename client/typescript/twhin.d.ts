@@ -436,6 +436,7 @@ export interface ManifestItem {
   parent?: string | null;
   size_bytes?: number | null;
   code_revision?: string | null;
+  graph_digest?: string | null;
   evaluation?: unknown | null;
   spaces?: unknown | null;
 }

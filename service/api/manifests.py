@@ -55,6 +55,7 @@ def _measured(manifest: Manifest) -> dict[str, Any]:
         "created": manifest.created.isoformat(),
         "parent": manifest.lineage.parent,
         "code_revision": manifest.lineage.code_revision,
+        "graph_digest": manifest.lineage.graph_digest,
         "size_bytes": sum(entry.size_bytes for entry in manifest.files.values()),
         "evaluation": manifest.evaluation.model_dump(),
         "spaces": {name: _space(entry) for name, entry in manifest.spaces.items()},
@@ -69,6 +70,11 @@ def _space(entry: SpaceEntry) -> dict[str, object]:
         "default": entry.default.model_dump(),
         "auto": entry.auto,
         "auto_newcomer": entry.auto_newcomer,
+        "answers": {
+            relation.name: {"auto": own.auto, "auto_newcomer": own.auto_newcomer}
+            for relation in entry.relations
+            if (own := entry.answers(relation.name)) is not None
+        },
         "clusters": entry.clusters.count,
         "indexes": {name: index.model_dump(exclude={"file"}) for name, index in entry.indexes.items()},
         "compression": {name: one.model_dump() for name, one in entry.compression.items()},

@@ -121,6 +121,7 @@ class ManifestItem(msgspec.Struct, frozen=True, omit_defaults=True):
     parent: str | None = None
     size_bytes: int | None = None
     code_revision: str | None = None
+    graph_digest: str | None = None
     evaluation: dict[str, Any] | None = None
     spaces: dict[str, Any] | None = None
 

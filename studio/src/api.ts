@@ -55,20 +55,26 @@ export interface Item {
 export type Measures = Record<string, Record<string, number>>;
 export interface Index {
   kind: string; depth: number; parameters: Record<string, unknown>; recall: Record<string, number>;
-  cpu_us_per_query: number | null; bytes_per_vector: number | null;
+  cpu_us_per_query: number | null; bytes_per_vector: number | null; tried?: Tried[];
 }
+/** A searcher that a build tried on its queries; `taken` is the one that the version has. */
+export interface Tried { kind: string; depth: number; recall: number; cpu_us_per_query: number; bytes_per_vector: number; taken: boolean }
+export interface Moved { kept: number; added: number; removed: number; cosine: number; distance: number; neighbours: number; clusters: number }
 export interface Gate { metric: string; floor: number; measured: number; forced: string | null }
 export interface Measured { strategies: Measures; baselines: Measures; newcomers: Measures }
 export interface VersionItem {
   version: string; serving: boolean; published: boolean; refused?: string; fault?: string; created?: string;
-  parent?: string; size_bytes?: number; code_revision?: string;
-  evaluation?: Measured & { gates: Gate[]; relations?: Record<string, Measured> };
+  parent?: string; size_bytes?: number; code_revision?: string; graph_digest?: string;
+  evaluation?: Measured & { gates: Gate[]; relations?: Record<string, Measured>; drift?: { since: string; types: Record<string, Moved> } | null };
   spaces?: Record<string, {
     dim: number; entities: Record<string, number>; relations: Record<string, number>; auto: string;
-    auto_newcomer: string | null; default: SpaceInfo["default"]; clusters: number; indexes: Record<string, Index>;
+    auto_newcomer: string | null; answers: Record<string, { auto: string; auto_newcomer: string | null }>;
+    default: SpaceInfo["default"]; clusters: number; indexes: Record<string, Index>;
     compression: Record<string, { subquantizers: number; rotated: boolean; ratio: number; mse: number; cosine: number }>;
   }>;
 }
+export interface Arm { name: string; strategy: string; share: number; impressions: number; clicks: number; rate: number | null; interval: [number, number] | null }
+export interface Experiments { experiments: { name: string; relation: string | null; relations: string[]; reason: string | null; arms: Arm[] }[]; fault: string | null }
 
 const KEY = "twhin-key";
 let key = sessionStorage.getItem(KEY) ?? "";

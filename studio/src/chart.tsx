@@ -5,7 +5,12 @@ import uPlot from "uplot";
 export interface Line { label: string; colour: string; values: (number | null)[] }
 interface Props { title: string; times: number[]; lines: Line[]; unit?: string; points?: boolean; seconds?: number; least?: number }
 
-const HEIGHT = 170;
+export const HEIGHT = 170;
+
+/** An axis in the page's own colours, light or dark. */
+export function axisOf(element: HTMLElement) {
+  return { stroke: getComputedStyle(element).color, grid: { stroke: "#8883", width: 1 }, ticks: { stroke: "#8883" }, font: "12px system-ui" };
+}
 
 export function Chart({ title, times, lines, unit = "", points = false, seconds, least = 1e-9 }: Props) {
   const place = useRef<HTMLDivElement>(null);
@@ -14,8 +19,7 @@ export function Chart({ title, times, lines, unit = "", points = false, seconds,
 
   useEffect(() => {
     const element = place.current!;
-    const ink = getComputedStyle(element).color;
-    const axis = { stroke: ink, grid: { stroke: "#8883", width: 1 }, ticks: { stroke: "#8883" }, font: "12px system-ui" };
+    const axis = axisOf(element);
     const made = new uPlot({
       width: element.clientWidth || 300, height: HEIGHT,
       cursor: { y: false },

@@ -78,7 +78,8 @@ export function Suggest({ label, value = "", type, placeholder, free, onChoose }
         onInput={(event) => { setTyped(event.currentTarget.value); look(event.currentTarget.value); }}
         onFocus={() => look(value === typed ? "" : typed, 0)}
         onBlur={() => { asked.current++; setOpen(false); }} onKeyDown={onKey} />
-      <ul id={`${id}-list`} role="listbox" aria-label={`${label}: suggestions`} hidden={!open || !found.length}>
+      {/* A list that scrolls would be a stop of Tab, on which it vanishes. */}
+      <ul id={`${id}-list`} role="listbox" tabIndex={-1} aria-label={`${label}: suggestions`} hidden={!open || !found.length}>
         {found.map((one, i) => (
           <li key={`${one.type} ${one.id}`} id={`${id}-${i}`} role="option" aria-selected={i === at}
             onMouseDown={(event) => { event.preventDefault(); choose(one); }}>

@@ -23,7 +23,7 @@ export function sum(samples: Sample[], name: string, wanted: (labels: Record<str
   return samples.reduce((total, one) => (one.name === name && wanted(one.labels) ? total + one.value : total), 0);
 }
 
-const product = (labels: Record<string, string>) => !/^\/(metrics|livez|readyz|startupz|studio|v1\/(info|map|map:entities|search|manifests))?(\/|$)/.test(labels.route ?? "");
+const product = (labels: Record<string, string>) => !/^\/(metrics|livez|readyz|startupz|studio|v1\/(info|map|map:entities|attributes|search|manifests|experiments))?(\/|$)/.test(labels.route ?? "");
 
 /** The quantile of a histogram's growth, in milliseconds, interpolated within its bucket; null without growth. */
 function quantile(before: Sample[], after: Sample[], share: number): number | null {

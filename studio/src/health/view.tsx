@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Info, call, text } from "../api";
 import { Chart } from "../chart";
+import { ExperimentsPanel } from "./experiments";
 import { ago, fixed, percent, words } from "../format";
 import { type Moment, type Reading, between, parse, sum } from "./metrics";
 
@@ -62,6 +63,7 @@ export function HealthView({ info }: { info: Info }) {
         <Tile name="Version" tone={value("twhin_index_behind") ? "bad" : "good"}><span class="fit">{info.version}</span><small>{swapped ? `took over ${ago(swapped * 1000)}` : ""}</small></Tile>
         <Tile name="Self-test recall">{last ? fixed(value("twhin_canary_recall"), 3) : "…"}<small>{sum(samples, "twhin_index_load_total", (labels) => labels.outcome === "refused")} versions refused</small></Tile>
       </div>
+      <ExperimentsPanel />
       <div class="charts">
         <div class="card"><Chart seconds={SHOWN} least={1} title="Answers a second" times={times} lines={[line("all", "#3d7de0", (one) => one.requests), line("refused (4xx)", "#c2741f", (one) => one.refused), line("errors (5xx)", "#d23f4f", (one) => one.errors)]} /></div>
         <div class="card"><Chart seconds={SHOWN} least={1} title="Latency" unit=" ms" times={times} lines={[line("p50", "#26a069", (one) => one.p50), line("p99", "#af52ca", (one) => one.p99)]} /></div>

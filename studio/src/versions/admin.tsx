@@ -37,7 +37,7 @@ export function Administration({ version, serving, onChanged }: { version: strin
       : <button class="quiet" disabled={working} onClick={() => setSure(what)}>{what}</button>;
   return (
     <div class="row">
-      {!serving && button("Activate", `admin/v1/versions/${segment(version)}/activate`)}
+      {!serving && button("Publish and serve", `admin/v1/versions/${segment(version)}/activate`)}
       {serving && button("Roll back", "admin/v1/rollback")}
       {sure && <button class="quiet" onClick={() => setSure("")}>Leave it</button>}
       <span role="status" class="small">{said}</span>

@@ -1,6 +1,7 @@
 // One version: its gates, what its strategies recall, what its indexes cost; beside another one where that is asked.
 import type { Measures, VersionItem } from "../api";
 import { compact, fixed, megabytes, percent } from "../format";
+import { Tradeoff } from "./tradeoff";
 
 const METRICS = ["recall@10", "recall@50", "ndcg@10", "coverage"];
 
@@ -14,7 +15,7 @@ export function Gates({ of }: { of: VersionItem }) {
   const gates = of.evaluation?.gates ?? [];
   if (!gates.length) return <p class="soft">No gates: nothing was measured when it was built.</p>;
   return (
-    <table>
+    <table class="gates">
       <caption>Gates</caption>
       <thead><tr><th>what</th><th class="number">measured</th><th class="number">floor</th><th>outcome</th></tr></thead>
       <tbody>{gates.map((gate) => {
@@ -70,6 +71,7 @@ export function Indexes({ of }: { of: VersionItem }) {
             <td class="number">{fixed(Object.values(one.recall)[0], 4)}</td><td class="number">{fixed(one.cpu_us_per_query, 0)}</td><td class="number">{fixed(one.bytes_per_vector, 0)}</td></tr>
         ))}</tbody>
       </table>
+      <div class="charts">{Object.entries(space.indexes).map(([type, one]) => <Tradeoff key={type} type={type} index={one} />)}</div>
       <table>
         <caption>Compressed features</caption>
         <thead><tr><th>type</th><th class="number">times smaller</th><th class="number">cosine to the original</th></tr></thead>

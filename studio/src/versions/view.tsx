@@ -5,7 +5,9 @@ import { address, follow, go } from "../address";
 import { ago } from "../format";
 import { Administration } from "./admin";
 import { Bars, Facts, Gates, Indexes, metricsOf } from "./detail";
+import { Drift } from "./moved";
 import { Timeline } from "./timeline";
+import { Verdict, measuredIn } from "./verdict";
 
 export function VersionsView({ info, query, onChanged }: { info: Info; query: URLSearchParams; onChanged: () => void }) {
   const [versions, setVersions] = useState<VersionItem[]>();
@@ -24,13 +26,12 @@ export function VersionsView({ info, query, onChanged }: { info: Info; query: UR
   const standard = Object.values(shown.spaces ?? {})[0]?.default.relation ?? "";
   const relations = [standard, ...Object.keys(shown.evaluation?.relations ?? {})];
   const relation = relations.find((one) => one === query.get("of")) ?? standard;
-  const measuredIn = (one: VersionItem | undefined) => (relation === standard ? one?.evaluation : one?.evaluation?.relations?.[relation]);
-  const evaluation = measuredIn(shown);
-  const earlier = measuredIn(before);
+  const evaluation = measuredIn(shown, relation);
+  const earlier = measuredIn(before, relation);
   const metrics = metricsOf({ ...evaluation?.strategies, ...evaluation?.baselines, ...evaluation?.newcomers });
   const metric = metrics.find((one) => one === query.get("metric")) ?? metrics[0];
   const users = Object.values(evaluation?.strategies ?? {})[0]?.users;
-  const auto = Object.values(shown.spaces ?? {})[0];
+  const chosen = Object.values(shown.spaces ?? {})[0]?.answers[relation];
 
   return (
     <div class="versions">
@@ -71,6 +72,7 @@ export function VersionsView({ info, query, onChanged }: { info: Info; query: UR
           {shown.fault ? <p class="problem">It cannot be read ({shown.fault}). `twhin bundle verify` says where it is damaged.</p> : <Facts of={shown} before={before} />}
           <Administration key={shown.version} version={shown.version} serving={shown.serving} onChanged={() => { setAgain(again + 1); onChanged(); }} />
         </section>
+        {before && !shown.fault && !before.fault && <Verdict now={shown} then={before} />}
         {!shown.fault && <section class="card"><Gates of={shown} /></section>}
         {evaluation && metric && (
           <section class="card" aria-label="What the strategies find">
@@ -82,13 +84,14 @@ export function VersionsView({ info, query, onChanged }: { info: Info; query: UR
                 {metrics.map((one) => <option key={one} value={one}>{one}</option>)}</select></label>
             </div>
             <Bars title="Users in training, against baselines" measures={evaluation.strategies} baselines={evaluation.baselines} metric={metric}
-              auto={relation === standard ? auto?.auto ?? null : null} before={earlier && { ...earlier.baselines, ...earlier.strategies }} />
+              auto={chosen?.auto ?? null} before={earlier && { ...earlier.baselines, ...earlier.strategies }} />
             <Bars title="Newcomers: users shown with a few engagements alone" measures={evaluation.newcomers} baselines={{}} metric={metric}
-              auto={relation === standard ? auto?.auto_newcomer ?? null : null} before={earlier?.newcomers} />
-            {relation === standard && <Timeline versions={versions} metric={metric} />}
+              auto={chosen?.auto_newcomer ?? chosen?.auto ?? null} before={earlier?.newcomers} />
+            <Timeline versions={versions} relation={relation} metric={metric} />
           </section>
         )}
         {shown.evaluation && !metric && <section class="card"><p class="soft">No strategies were measured: the graph has no held-out edges of the default relation. A [split] in graph.toml makes them.</p></section>}
+        {!shown.fault && <Drift of={shown} />}
         {!shown.fault && <section class="card"><Indexes of={shown} /></section>}
       </div>
     </div>

@@ -1,12 +1,14 @@
 """Everything that a store of live engagements holds, as a stream: for the next training, and for whoever moves a store.
 
-It reads beside a running service: SQLite in one snapshot, Redis user by user.
+It reads beside a running service: SQLite in one snapshot, Redis user by user, a cluster node by node.
 """
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import redis
@@ -15,6 +17,7 @@ from bundle.errors import StateError
 from service.settings import Settings
 from service.state.events import Event
 from service.state.redis_address import RedisAddress, redis_addresses
+from service.state.redis_cluster import slot_map
 
 EVERY_EVENT = """
 SELECT id, user_type, user, action, relation, target_type, target, at, received FROM events
@@ -32,11 +35,9 @@ def stored_events(settings: Settings) -> Iterator[Event]:
     url = settings.shared_store_url()
     if url is None:
         return _of_sqlite(settings.state_path)
-    first, *_ = redis_addresses(url)
+    first, *others = redis_addresses(url)
     if first.clustered:
-        raise StateError(
-            "The engagements of a Redis Cluster cannot be exported yet: only those of one Redis, or of SQLite."
-        )
+        return _of_cluster([first, *others], settings.redis_prefix)
     return _of_redis(first, settings.redis_prefix)
 
 
@@ -55,19 +56,73 @@ def _of_sqlite(path: Path) -> Iterator[Event]:
 
 
 def _of_redis(address: RedisAddress, prefix: str) -> Iterator[Event]:
-    pattern = re.sub(r"([][*?\\])", r"\\\1", prefix) + ":events:*"
     try:
-        client = _client(address)
-        try:
-            seen = set[bytes]()  # a scan may give a key twice
-            for key in client.scan_iter(match=pattern, count=KEYS_SCANNED):
-                if key not in seen:
-                    seen.add(key)
-                    yield from map(_decode, client.hvals(key))
-        finally:
-            client.close()
+        yield from _of_node(address, prefix, set())
     except (redis.RedisError, msgspec.DecodeError) as error:
         raise StateError(f"the Redis of live engagements cannot be read: {type(error).__name__}.") from error
+
+
+def _of_node(address: RedisAddress, prefix: str, seen: set[bytes]) -> Iterator[Event]:
+    """The events of the users that one Redis has and that are not `seen`: a scan may give a key twice."""
+    pattern = re.sub(r"([][*?\\])", r"\\\1", prefix) + ":events:*"
+    client = _client(address)
+    try:
+        for key in client.scan_iter(match=pattern, count=KEYS_SCANNED):
+            if key not in seen:
+                seen.add(key)
+                yield from map(_decode, client.hvals(key))
+    finally:
+        client.close()
+
+
+def _of_cluster(seeds: Sequence[RedisAddress], prefix: str) -> Iterator[Event]:
+    """What all primaries hold. A user whose slot moves meanwhile could be missed at both of its nodes, so none may."""
+    try:
+        nodes = _primaries(seeds)
+        before = [_own_slots(node) for node in nodes]
+        seen = set[bytes]()
+        for node in nodes:
+            yield from _of_node(node, prefix, seen)
+        after = [_own_slots(node) for node in nodes]
+    except (redis.RedisError, msgspec.DecodeError) as error:
+        raise StateError(
+            f"A node of the Redis Cluster of live engagements cannot be read: {type(error).__name__}."
+        ) from error
+    if before != after or any("[" in slots for slots in after):
+        raise StateError(
+            "The Redis Cluster moved slots meanwhile, and users may be missing: run it again when it is done."
+        )
+
+
+def _primaries(seeds: Sequence[RedisAddress]) -> list[RedisAddress]:
+    """The nodes that have the slots, of the first seed that answers."""
+    for seed in seeds:
+        try:
+            reply: object = _asked(seed, "SLOTS")
+        except redis.ConnectionError:
+            if seed is seeds[-1]:
+                raise
+            continue
+        known = slot_map(reply, seed.host)
+        if -1 in known.node_of:
+            raise StateError("Some slots of the Redis Cluster have no node, and users may be missing: mend it first.")
+        return [replace(seed, host=host, port=port) for host, port in known.nodes]
+    raise AssertionError
+
+
+def _own_slots(node: RedisAddress) -> str:
+    """What a node says of itself: role, state, its slots, and in brackets those that are under way."""
+    lines = _asked(node, "NODES").decode().splitlines()
+    return next(line.partition("myself")[2] for line in lines if "myself" in line)
+
+
+def _asked(node: RedisAddress, question: str) -> Any:
+    client = _client(node)
+    try:
+        client.response_callbacks.clear()  # as Redis says it
+        return client.execute_command("CLUSTER", question)
+    finally:
+        client.close()
 
 
 def _client(address: RedisAddress) -> "redis.Redis":

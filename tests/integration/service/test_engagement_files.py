@@ -14,6 +14,7 @@ from graph.prepare import prepare
 from service.settings import Settings
 from service.state.dump import stored_events
 from tests.integration.service.conftest import Start
+from tests.support.redis_cluster import RedisClusterServers
 from tests.support.servers import RedisServer
 from tests.support.service_bundle import tag_ids, user_ids
 
@@ -79,6 +80,30 @@ def test_a_shared_store_is_written_alike(
     assert list(stored_events(Settings(bundles=bundles, redis_url=redis_server.url, redis_prefix="other"))) == []
 
 
+def test_a_cluster_is_written_alike_unless_a_slot_is_on_its_way_or_a_node_is_away(
+    start: Start, bundles: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cluster").mkdir()
+    servers = RedisClusterServers(tmp_path / "cluster")
+    try:
+        url = servers.url.replace("://127", "://127.0.0.1:9,127")  # a node that is gone is passed over
+        post(start(redis_url=url, redis_prefix="a[b]*", redis_write_timeout_ms=5000))
+        exported(bundles, tmp_path / "out", TWHIN_REDIS_URL=url, TWHIN_REDIS_PREFIX="a[b]*")
+        check(tmp_path / "out")
+        settings = Settings(bundles=bundles, redis_url=url, redis_prefix="a[b]*")  # type: ignore[arg-type]
+        first, second = servers.primaries[:2]
+        first.command("CLUSTER", "SETSLOT", "7", "MIGRATING", second.command("CLUSTER", "MYID"))
+        with pytest.raises(StateError, match="moved slots meanwhile"):
+            list(stored_events(settings))
+        first.command("CLUSTER", "SETSLOT", "7", "STABLE")
+        assert len(list(stored_events(settings))) == len(EVENTS)
+        servers.primaries[2].kill()
+        with pytest.raises(StateError, match="cannot be read"):
+            list(stored_events(settings))
+    finally:
+        servers.close()
+
+
 def test_a_store_that_is_not_there_or_is_none_is_told(bundles: Path, tmp_path: Path) -> None:
     with pytest.raises(StateError, match="is not there"):
         list(stored_events(Settings(bundles=bundles)))
@@ -87,8 +112,8 @@ def test_a_store_that_is_not_there_or_is_none_is_told(bundles: Path, tmp_path: P
         list(stored_events(Settings(bundles=bundles, state=tmp_path / "no.db")))
     with pytest.raises(StateError, match="cannot be read"):
         list(stored_events(Settings(bundles=bundles, redis_url="redis://:secret@127.0.0.1:9/0")))
-    with pytest.raises(StateError, match="Cluster cannot be exported"):
-        stored_events(Settings(bundles=bundles, redis_url="redis+cluster://127.0.0.1:9"))
+    with pytest.raises(StateError, match="node of the Redis Cluster .* cannot be read"):
+        list(stored_events(Settings(bundles=bundles, redis_url="redis+cluster://127.0.0.1:9")))
 
 
 def test_a_relation_s_name_is_a_file_s_whatever_signs_it_has() -> None:

@@ -21,8 +21,10 @@ COPY cli cli
 COPY training training
 COPY evaluation evaluation
 COPY export export
-# With what `twhin bundle pull` needs, which runs beside the service from the same image.
-RUN /opt/twhin/bin/pip install -c requirements.lock '.[storage]'
+COPY ingest ingest
+COPY client client
+# With what `twhin bundle pull` and `twhin ingest` need, which run beside the service from the same image.
+RUN /opt/twhin/bin/pip install -c requirements.lock '.[storage,kafka]' ./client
 
 FROM python:3.12-slim-bookworm
 LABEL org.opencontainers.image.title="twhin" \

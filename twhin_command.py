@@ -22,6 +22,7 @@ PACKAGES = (
     "recommend",
     "evaluation",
     "export",
+    "ingest",
     "service",
     "cli",
 )

@@ -26,7 +26,8 @@ TwhinError
 │   ├── EntityUnknown                                                           HTTP 404
 │   └── FilterInvalid          a filter that does not fit the version's attributes
 ├── StateError                 the store of live engagements                    HTTP 503, exit 6
-└── StorageError               a store of versions or of edge files             exit 6
+├── StorageError               a store of versions or of edge files             exit 6
+└── IngestError                a stream of engagements, or the service it goes to   exit 6
 
 A message says what was found, what was expected and what to do. The HTTP status of each code is set
 in one place, `service/problems.py`; the exit status here.
@@ -204,4 +205,11 @@ class StorageError(TwhinError):
     """An object store does not answer, or refuses."""
 
     code = "storage_unavailable"
+    exit_status = 6
+
+
+class IngestError(TwhinError):
+    """A stream of engagements cannot be read, or the service does not take it. What was not stored is read again."""
+
+    code = "ingest_failed"
     exit_status = 6

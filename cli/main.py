@@ -13,13 +13,15 @@ import typer
 from bundle.disk import is_full
 from bundle.errors import TwhinError, UsageError
 from bundle.release import code_revision, install_with, release
-from cli import build, data, demo, evaluate, export, recommend, serve, storage, train, tune, versions
+from cli import build, data, demo, evaluate, export, ingest, recommend, serve, storage, train, tune, versions
 from cli.output import fail, line
 
 SYSTEM, INTERRUPTED = 6, 130
 # What the extras of the package add, by the name it is imported by. A serving install goes without.
 TRAIN_EXTRA = ("openTSNE", "psutil", "pyarrow", "scipy", "torch")
-EXTRAS = {**dict.fromkeys(TRAIN_EXTRA, "train"), "obstore": "storage"}
+EXTRAS = {**dict.fromkeys(TRAIN_EXTRA, "train"), "obstore": "storage", "confluent_kafka": "kafka"}
+# A wheel of its own, for whoever asks a service.
+CLIENT = "twhin_client"
 
 app = typer.Typer(
     name="twhin",
@@ -63,6 +65,7 @@ app.command("rollback")(versions.rollback)
 app.command("serve")(serve.serve)
 app.command("recommend")(recommend.recommend)
 app.command("export")(export.export)
+app.command("ingest")(ingest.ingest)
 app.add_typer(evaluate.app, name="evaluate")
 versions.app.command("push")(storage.push)
 versions.app.command("pull")(storage.pull)
@@ -79,6 +82,9 @@ def main() -> None:
         sys.exit(error.exit_status)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
+        if library == CLIENT:
+            fail(f"This command needs {CLIENT}: in a checkout, pip install ./client.", UsageError.code, as_json)
+            sys.exit(UsageError.exit_status)
         if library not in EXTRAS:
             raise
         words = f"This command needs {library}, which an install for serving leaves out. Install it: "

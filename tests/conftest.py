@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-PACKAGES = ["bundle", "storage", "graph", "training", "index", "recommend", "evaluation", "export", "service"]
+PACKAGES = ["bundle", "storage", "graph", "training", "index", "recommend", "evaluation", "export", "ingest", "service"]
 install_import_hook(PACKAGES, "beartype.beartype")
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -29,6 +29,7 @@ FORBIDDEN = (
     ("recommend/merge.py", "import time"),
     ("evaluation/metrics.py", "import index.builder.config"),
     ("export/table.py", "import recommend.types"),
+    ("ingest/message.py", "import service.settings"),
     ("service/settings.py", "import evaluation.metrics"),
     ("service/settings.py", "import graph.schema"),
     ("service/settings.py", "import storage.store"),

@@ -118,6 +118,12 @@ def test_what_needs_a_store_says_which_extra_that_is(python: Path, tmp_path: Pat
         assert re.fullmatch(rf"twhin: This command needs obstore, .*: {hint(python, 'storage')}\n", end.stderr)
 
 
+def test_what_needs_the_client_says_where_that_is(python: Path, tmp_path: Path) -> None:
+    end = run(python, tmp_path, "ingest", "kafka://127.0.0.1:9/engagements")
+    assert end.returncode == 2, end.stderr
+    assert end.stderr == "twhin: This command needs twhin_client: in a checkout, pip install ./client.\n"
+
+
 def test_serving_and_publishing_work_without_it(python: Path, tmp_path: Path) -> None:
     write_toy_bundle(tmp_path / "bundles", "v1")
     write_toy_bundle(tmp_path / "bundles", "v2")

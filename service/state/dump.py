@@ -112,7 +112,7 @@ def _primaries(seeds: Sequence[RedisAddress]) -> list[RedisAddress]:
 
 def _own_slots(node: RedisAddress) -> str:
     """What a node says of itself: role, state, its slots, and in brackets those that are under way."""
-    lines = _asked(node, "NODES").decode().splitlines()
+    lines = str(_asked(node, "NODES"), "utf-8").splitlines()
     return next(line.partition("myself")[2] for line in lines if "myself" in line)
 
 
@@ -120,7 +120,7 @@ def _asked(node: RedisAddress, question: str) -> Any:
     client = _client(node)
     try:
         client.response_callbacks.clear()  # as Redis says it
-        return client.execute_command("CLUSTER", question)
+        return client.execute_command("CLUSTER", question)  # type: ignore[no-untyped-call]
     finally:
         client.close()
 

@@ -157,16 +157,34 @@ class Strategy(Model):
         return self.mode_vector in ("centroid", "medoid") and not any(others)
 
 
-class IndexEntry(Model):
-    """The searcher of one candidate type: what it is, its file, its default depth, what it was measured to do."""
+IndexKind = Literal["exact", "hnsw", "ivf4", "ivf_sq8", "ivf_pq", "pq"]
 
-    kind: Literal["exact", "hnsw", "ivf4", "ivf_sq8", "ivf_pq", "pq"]
+
+class TriedIndex(Model):
+    """A searcher that a build tried: what a query found and cost on the queries of the choice; whether it was taken."""
+
+    kind: IndexKind
+    depth: Positive
+    recall: float
+    cpu_us_per_query: float
+    bytes_per_vector: float
+    taken: bool = False
+
+
+class IndexEntry(Model):
+    """The searcher of one candidate type: what it is, its file, its default depth, what it was measured to do.
+
+    `tried` are those among which it was chosen: the ones that no other beat, by rising recall, and the one taken.
+    """
+
+    kind: IndexKind
     file: FileName | None = None
     parameters: dict[str, int | float | str | bool] = {}
     depth: Positive
     recall: dict[str, float] = {}
     cpu_us_per_query: float | None = None
     bytes_per_vector: float | None = None
+    tried: tuple[TriedIndex, ...] = ()
 
 
 class CompressionEntry(Model):
@@ -290,13 +308,38 @@ class Measured(Model):
     newcomers: dict[str, dict[str, float]] = {}
 
 
+class TypeDrift(Model):
+    """How far the entities of one type that both versions have moved from the earlier to the later.
+
+    `cosine` of old and new vectors and `distance` between them in units of the old length, both means; `neighbours` is
+    the mean share of an entity's ten nearest that stayed, `clusters` the share of entities nearest to another of the
+    earlier version's centres than before.
+    """
+
+    kept: Count
+    added: Count
+    removed: Count
+    cosine: float
+    distance: float
+    neighbours: float
+    clusters: float
+
+
+class Drift(Model):
+    """How far the vectors moved since the version that training was warm started from."""
+
+    since: str
+    types: dict[PartName, TypeDrift]
+
+
 class Evaluation(Measured):
     """What was measured on this version before its manifest was written: of its default relation, and by name of the
-    `relations` besides.
+    `relations` besides; and how far it is from the version before.
     """
 
     gates: tuple[Gate, ...] = ()
     relations: dict[str, Measured] = {}
+    drift: Drift | None = None
 
     def of(self, relation: str, default: str) -> Measured:
         """What was measured of `relation`; nothing where nothing was."""

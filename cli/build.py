@@ -150,10 +150,20 @@ def build_assessed(
     quick: bool = False,
 ) -> "BuiltVersion":
     """Build a version from a run and, unless `quick`, learn its strategies. Raises RunError, ConfigError."""
-    from cli.compose import assessor
+    from cli.compose import assessor, drift_measure
     from index.builder.config import parse_config
     from index.builder.version import build_version
 
     config = parse_config(settings, where)
     assess = None if quick else assessor(run, config.seed, progress())
-    return build_version(run, bundles, config, version=version, space=space, assess=assess, progress=progress())
+    drift = drift_measure(run, bundles, progress())
+    return build_version(
+        run,
+        bundles,
+        config,
+        version=version,
+        space=space,
+        assess=assess,
+        measure_drift=drift,
+        progress=progress(),
+    )

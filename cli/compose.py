@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bundle.space import Bundle
     from bundle.versions import Judge as JudgeVersion
     from evaluation.ranking.examples import ExampleFile
-    from index.builder.version import Assess
+    from index.builder.version import Assess, MeasureDrift
     from recommend.recommender import Recommender
     from storage.files import StoredFile
     from training.search import Judge
@@ -39,6 +39,30 @@ def assessor(run: Path, seed: int, progress: "Progress | None" = None) -> "Asses
     from evaluation.learning.assess import assess
 
     return lambda staged: assess(open_recommender(staged), open_graph(run), seed, progress=progress or SILENT)
+
+
+def drift_measure(run: Path, bundles: Path, progress: "Progress") -> "MeasureDrift | None":
+    """What a build calls to learn how far its staged version is from the one that the run was warm started from.
+
+    None where that is no version of `bundles`: it was a run, or is gone.
+    """
+    from bundle.errors import TwhinError
+    from bundle.layout import MANIFEST
+    from bundle.manifest import Drift
+    from bundle.run import read_run_record
+    from evaluation.drift import drift_entry, evaluate_drift
+
+    parent = read_run_record(run).parent
+    if parent is None or not (bundles / parent / MANIFEST).is_file():
+        return None
+
+    def measure(staged: Path) -> Drift | None:
+        try:
+            return drift_entry(evaluate_drift(bundles / parent, staged, progress=progress), parent)
+        except TwhinError:  # another version of that name, of other types or dimensions, or a damaged one
+            return None
+
+    return measure
 
 
 def judge_of_links(prepared: "PreparedGraph", seed: int) -> "tuple[Judge, int]":

@@ -13,7 +13,7 @@ import typer
 from bundle.disk import is_full
 from bundle.errors import TwhinError, UsageError
 from bundle.release import code_revision, install_with, release
-from cli import build, data, demo, evaluate, export, ingest, recommend, serve, storage, train, tune, versions
+from cli import build, compare, data, demo, evaluate, export, ingest, recommend, serve, storage, train, tune, versions
 from cli.output import fail, line
 
 SYSTEM, INTERRUPTED = 6, 130
@@ -67,6 +67,7 @@ app.command("recommend")(recommend.recommend)
 app.command("export")(export.export)
 app.command("ingest")(ingest.ingest)
 app.add_typer(evaluate.app, name="evaluate")
+app.command("compare")(compare.compare)
 versions.app.command("push")(storage.push)
 versions.app.command("pull")(storage.pull)
 app.add_typer(versions.app, name="bundle")

@@ -9,6 +9,8 @@ from jaxtyping import Float32, Int64
 
 from bundle.errors import UsageError
 from bundle.ids import matching_rows
+from bundle.manifest import Drift
+from bundle.manifest import TypeDrift as TypeDriftEntry
 from bundle.progress import SILENT, Progress
 from bundle.records import Record
 from bundle.trained import TrainedTable, open_trained
@@ -18,6 +20,8 @@ I64 = npt.NDArray[np.int64]
 BLOCK = 2**14
 DEGREE_EDGES = (0, 1, 4, 16, 64, 256)
 SAMPLE = 1000
+# Scores held at a time.
+SCORES = 2**24
 CLUSTERS = 64
 
 
@@ -100,6 +104,23 @@ def evaluate_drift(old: Path, new: Path, *, k: int = 10, seed: int = 1, progress
     return DriftReport(old=str(old), new=str(new), k=k, types=tuple(types), relation_cosine=cosines)
 
 
+def drift_entry(report: DriftReport, since: str) -> Drift:
+    """What a version's manifest says of the drift since the version called `since`."""
+    types = {
+        one.entity_type: TypeDriftEntry(
+            kept=one.kept,
+            added=one.added,
+            removed=one.removed,
+            cosine=round(one.movement.cosine_mean, 5),
+            distance=round(one.movement.relative_l2_mean, 5),
+            neighbours=round(one.neighbour_overlap, 5),
+            clusters=round(one.cluster_churn, 5),
+        )
+        for one in report.types
+    }
+    return Drift(since=since, types=types)
+
+
 def movement(old: Float32[F32, "c d"], new: Float32[F32, "c d"]) -> Movement:
     """Summary of the change between two tables, row by row."""
     if len(old) == 0:
@@ -123,8 +144,9 @@ def neighbour_overlap(old: Float32[F32, "c d"], new: Float32[F32, "c d"], k: int
         return 1.0
     sample = rng.choice(len(old), min(SAMPLE, len(old)), replace=False)
     shared = []
-    for start in range(0, len(sample), 256):
-        rows = sample[start : start + 256]
+    step = max(1, min(256, SCORES // len(old)))
+    for start in range(0, len(sample), step):
+        rows = sample[start : start + step]
         first, second = _nearest(old, rows, k), _nearest(new, rows, k)
         shared += [len(np.intersect1d(a, b)) / k for a, b in zip(first, second, strict=True)]
     return float(np.mean(shared))

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Float64, Integer
+from jaxtyping import Float32, Float64, Int64, Integer
 
 from bundle.csr import Csr
 from bundle.manifest import Strategy
@@ -127,13 +127,14 @@ def per_user(task: FollowTask, lists: Lists, vectors: Vectors) -> dict[str, PerU
     """Each metric for each user of the task, NaN where it does not apply to the user."""
     columns: dict[str, list[float]] = {}
     for user, ranked in zip(task.users.tolist(), lists, strict=True):
-        for name, value in _of_one_user(task, user, ranked).items():
+        for name, value in of_one_user(task, user, ranked).items():
             columns.setdefault(name, []).append(value)
         columns.setdefault(f"diversity@{TOP}", []).append(diversity(ranked, vectors, TOP))
     return {name: np.array(column, dtype=np.float64) for name, column in columns.items()}
 
 
-def _of_one_user(task: FollowTask, user: int, ranked: Integer[npt.NDArray[np.integer], " _"]) -> dict[str, float]:
+def of_one_user(task: FollowTask, user: int, ranked: Integer[npt.NDArray[np.integer], " _"]) -> dict[str, float]:
+    """Recalls, nDCG and reciprocal rank of one list."""
     relevant, one_way = task.relevant(user), task.one_way(user)
     ranks, one_way_ranks = hit_ranks(ranked, relevant), hit_ranks(ranked, one_way)
     values = {f"recall@{k}": recall(ranks, len(relevant), k) for k in CUTS}
@@ -144,12 +145,16 @@ def _of_one_user(task: FollowTask, user: int, ranked: Integer[npt.NDArray[np.int
 
 def degree_buckets(task: FollowTask) -> dict[str, npt.NDArray[np.bool_]]:
     """Which users of the task have how many training edges; buckets without users are left out."""
-    degrees = task.train.degrees()[task.users]
+    return buckets_of(task.train.degrees()[task.users])
+
+
+def buckets_of(degrees: Int64[npt.NDArray[np.int64], " n"]) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which of the numbers are 0 and which in each of DEGREE_BUCKETS; empty ones are left out."""
     buckets = {}
-    for low, high in DEGREE_BUCKETS:
+    for low, high in ((0, 0), *DEGREE_BUCKETS):
         inside = (degrees >= low) & (degrees <= (np.inf if high is None else high))
         if inside.any():
-            buckets[f"{low}+" if high is None else f"{low}-{high}"] = inside
+            buckets[f"{low}+" if high is None else f"{low}-{high}" if high else "0"] = inside
     return buckets
 
 

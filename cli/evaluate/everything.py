@@ -61,7 +61,7 @@ def everything(
         {"users": users, "seed": seed, "skipped": ", ".join(skip or ()) or None, "old": old},
         run=run,
         version=path,
-        follow=measure_follow(run, path, None, Part.test, users, seed) if Measurement.follow in wanted else None,
+        follow=(measure_follow(run, path, None, Part.test, users, seed),) if Measurement.follow in wanted else (),
         mixtures=measure_mixtures(run, path, users // 2, seed) if Measurement.mixtures in wanted else None,
         ranking=(measure_ranking(path, run=run, seed=seed),) if Measurement.ranking in wanted else (),
         compression=(measure_compression(run, users, seed=seed),) if Measurement.compression in wanted else (),

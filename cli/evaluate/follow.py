@@ -46,7 +46,7 @@ def follow(
     path = None if bundles is None else path_of(bundles, version)
     measured = measure_follow(run, path, url, part, users, seed, relation)
     asked = {"relation": measured.relation, "part": part.value, "users": users, "seed": seed}
-    write(report, "Whom to follow", asked, run=run, version=path, service=url, follow=measured)
+    write(report, "Whom to follow", asked, run=run, version=path, service=url, follow=(measured,))
     emit(measured, as_json, lambda: _show(measured))
 
 

@@ -13,6 +13,7 @@ from cli.progress import say
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from evaluation.comparison.records import Comparison
     from evaluation.compression import CompressionReport
     from evaluation.drift import DriftReport
     from evaluation.follow import FollowReport
@@ -49,7 +50,7 @@ def write(
     run: Path | None = None,
     version: Path | None = None,
     service: str | None = None,
-    follow: "FollowReport | None" = None,
+    follow: "tuple[FollowReport, ...]" = (),
     mixtures: "MixtureReport | None" = None,
     ranking: "tuple[RankingReport, ...]" = (),
     compression: "tuple[CompressionReport, ...]" = (),
@@ -73,7 +74,7 @@ def write(
             settings,
             run=None if run is None else open_run(run),
             manifest=None if version is None else read_manifest(version),
-            version=None if follow is None else follow.version,
+            version=follow[0].version if follow else None,
             service=service,
         ),
         follow=follow,
@@ -83,3 +84,17 @@ def write(
         drift=drift,
     )
     say(f"Report: {write_report(report, directory)}")
+
+
+def write_comparison(
+    directory: Path | None, found: "Comparison", settings: "Mapping[str, object]", run: Path | None
+) -> None:
+    """Write compare.json into `directory`; nothing without one."""
+    if directory is None:
+        return
+    from bundle.run import open_run
+    from evaluation.comparison.page import write_comparison_page
+    from evaluation.report.provenance import provenance
+
+    made = provenance(settings, run=None if run is None else open_run(run))
+    say(f"Report: {write_comparison_page(found, made, datetime.now(UTC), directory)}")

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from pydantic import ValidationError, field_validator
+
 from bundle.disk import write_text
-from bundle.records import Record
+from bundle.errors import UsageError
+from bundle.records import Record, first_error
 from evaluation.compression import CompressionReport
 from evaluation.drift import DriftReport
 from evaluation.follow import FollowReport
@@ -62,11 +65,28 @@ class Report(Record):
     title: str
     created: datetime
     provenance: Provenance | None = None
-    follow: FollowReport | None = None
+    follow: tuple[FollowReport, ...] = ()
     mixtures: MixtureReport | None = None
     ranking: tuple[RankingReport, ...] = ()
     compression: tuple[CompressionReport, ...] = ()
     drift: DriftReport | None = None
+
+    @field_validator("follow", mode="before")
+    @classmethod
+    def _one_as_a_tuple(cls, value: object) -> object:
+        """Reports from before every relation was on the page have one alone."""
+        return () if value is None else value if isinstance(value, tuple | list) else (value,)
+
+
+def read_report(directory: Path) -> Report:
+    """The report that `write_report` left in the directory. Raises UsageError where there is none to be read."""
+    file = directory / "report.json"
+    try:
+        return Report.model_validate_json(file.read_bytes())
+    except FileNotFoundError as error:
+        raise UsageError(f"{file} is missing. Name a directory that --report wrote.") from error
+    except ValidationError as error:
+        raise UsageError(f"{file} is no report of this release: {first_error(error)}. Write it again.") from error
 
 
 def write_report(report: Report, directory: Path) -> Path:
@@ -81,8 +101,7 @@ def write_report(report: Report, directory: Path) -> Path:
 def render(report: Report) -> str:
     """The page as one HTML document that needs nothing beside it."""
     sections = [] if report.provenance is None else [_provenance(report.provenance)]
-    if report.follow is not None:
-        sections.append(_follow(report.follow))
+    sections += [_follow(follow) for follow in report.follow]
     if report.mixtures is not None:
         sections.append(_mixtures(report.mixtures))
     sections += [_ranking(ranking) for ranking in report.ranking]

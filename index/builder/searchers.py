@@ -15,9 +15,9 @@ import numpy.typing as npt
 from jaxtyping import Float32
 
 from bundle.layout import SpaceLayout
-from bundle.manifest import Gate, IndexEntry
+from bundle.manifest import Gate, IndexEntry, TriedIndex
 from bundle.writer import BundleWriter
-from index.builder.choose import Trial, choose, deeper, undecided
+from index.builder.choose import Trial, choose, deeper, pareto, undecided
 from index.builder.config import BuildConfig
 from index.builder.devices import Device
 from index.builder.filtered import FilteredSearch, measure_filtered
@@ -91,6 +91,7 @@ class SearcherStage:
                 "recall": {name: round(value, 4) for name, value in recall.items()},
                 "cpu_us_per_query": round(judgement.cpu_us_per_query, 1),
                 "bytes_per_vector": round(best.bytes_per_vector, 1),
+                "tried": _tried(trials, best),
             }
         )
         filtered = self._filtered(entry, vectors, draw)
@@ -125,6 +126,23 @@ class SearcherStage:
             source.replace(target)
             self.writer.add(target.relative_to(self.writer.root).as_posix())
         return file
+
+
+def _tried(trials: Sequence[Trial], taken: Trial) -> tuple[TriedIndex, ...]:
+    """What the version says of the trials: those that no other beats and the one taken, by rising recall."""
+    best = pareto(trials)
+    told = best if taken in best else sorted([*best, taken], key=lambda trial: trial.measurement.recall)
+    return tuple(
+        TriedIndex(
+            kind=trial.spec.kind,
+            depth=trial.spec.depth,
+            recall=round(trial.measurement.recall, 4),
+            cpu_us_per_query=round(trial.measurement.cpu_us_per_query, 1),
+            bytes_per_vector=round(trial.bytes_per_vector, 1),
+            taken=trial is taken,
+        )
+        for trial in told
+    )
 
 
 @dataclass(frozen=True)

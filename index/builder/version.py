@@ -18,6 +18,7 @@ from bundle.manifest import (
     Assessment,
     Assessments,
     DefaultQuery,
+    Drift,
     Evaluation,
     Lineage,
     Manifest,
@@ -36,6 +37,7 @@ from index.builder.stage import SpaceStage
 from index.search.probe import index_file, probe
 
 Assess = Callable[[Path], Assessments]
+MeasureDrift = Callable[[Path], Drift | None]
 # Why a version has nothing learnt where nobody was asked to learn.
 NOT_ASKED = "it was built without learning"
 
@@ -60,13 +62,15 @@ def build_version(
     version: str | None = None,
     space: str = "default",
     assess: Assess | None = None,
+    measure_drift: MeasureDrift | None = None,
     progress: Progress = SILENT,
 ) -> BuiltVersion:
     """Build a version from the run in `run_dir` into the directory `bundles`.
 
     `assess` is given the staged version, which can be opened like any other, and answers for each relation with what
     its strategies measured on held-out edges, the strategies to ship and the best of them, or why there is nothing to
-    learn. Raises RunError for a run that is not whole, ConfigError for settings that do not fit it, DiskFull.
+    learn; `measure_drift` is given it too, and answers how far it is from the version before. Raises RunError for a run
+    that is not whole, ConfigError for settings that do not fit it, DiskFull.
     """
     run = open_run(run_dir, progress)
     device = find_device()
@@ -91,9 +95,13 @@ def build_version(
             files=writer.files,
             evaluation=Evaluation(gates=tuple(gate for each in chosen for gate in each.gates)),
         )
-        if assess is not None:
+        if assess is not None or measure_drift is not None:
             writer.stage(manifest)
+        if assess is not None:
             manifest = _assessed(manifest, space, assess(writer.root))
+        drift = None if measure_drift is None else measure_drift(writer.root)
+        evaluation = manifest.evaluation.model_copy(update={"drift": drift})
+        manifest = manifest.model_copy(update={"evaluation": evaluation})
         warnings = tuple(stage.warnings(entry.clusters))
         return BuiltVersion(writer.commit(manifest), manifest, device.name, tuple(chosen), warnings)
 

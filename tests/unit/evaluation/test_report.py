@@ -72,7 +72,7 @@ def report(follow: FollowReport) -> Report:
     return Report(
         title="A & B",
         created=datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
-        follow=follow,
+        follow=(follow,),
         ranking=(RankingReport(task="clicks", train=10, test=5, rows=(ranking,)),),
         compression=(CompressionReport(**shared, rows=rows, advised=rows[4]),),
     )
@@ -228,14 +228,14 @@ def test_the_page_follows_dark_mode_and_can_be_printed(report: Report) -> None:
 def test_held_out_edges_that_are_training_edges_are_counted(follow: FollowReport, report: Report) -> None:
     assert "are training edges too" not in render(report)
     mixed = follow.model_copy(update={"held_out_edges": 200, "also_trained": 50})
-    page = render(report.model_copy(update={"follow": mixed}))
+    page = render(report.model_copy(update={"follow": (mixed,)}))
     assert "50 of the 200 held-out edges (25.0%) are training edges too" in page
 
 
 def test_held_out_edges_that_nothing_could_predict_are_told(follow: FollowReport, report: Report) -> None:
     assert "no training edge has" not in render(report)
     late = follow.model_copy(update={"unseen_share": 2 / 3})
-    page = render(report.model_copy(update={"follow": late}))
+    page = render(report.model_copy(update={"follow": (late,)}))
     assert "66.7% of the held-out edges have an end that no training edge has" in page
 
 

@@ -1,0 +1,1 @@
+"""Two versions, or two evaluations, beside each other: what differs, for whom, and whether that may be chance."""

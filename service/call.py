@@ -56,6 +56,7 @@ class Call:
         "runtime",
         "scope",
         "since",
+        "trace",
     )
 
     def __init__(self, scope: Scope, receive: Receive, runtime: Runtime) -> None:
@@ -72,6 +73,7 @@ class Call:
         self.ids: Mapping[str, str] = {}
         self.parameters: Mapping[str, str] = {}
         self.route = "unmatched"
+        self.trace: str | None = None  # where this service makes a span of it
 
     def header(self, name: bytes) -> str | None:
         """The last header called `name` (lower case)."""

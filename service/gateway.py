@@ -16,6 +16,7 @@ from service.metrics import RouteMetrics
 from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, overloaded, problem_of
 from service.routes import Route, RouteTable
 from service.runtime import Runtime
+from service.tracing import trace_of
 
 log = logging.getLogger("twhin.access")
 NOSNIFF = (b"x-content-type-options", b"nosniff")
@@ -109,7 +110,7 @@ class Gateway:
         except Exception as error:
             problem = problem_of(error)
             if problem.code == "internal":  # for the log and not for the client
-                log.error("internal error", exc_info=error, extra={"request_id": call.request_id, "route": call.route})
+                log.error("internal error", exc_info=error, extra={**_named(call), "route": call.route})
                 problem = Problem("internal", "the error is in the log under this request_id")
             return Reply(problem.body(call.request_id), CONTENT_TYPE, problem.status, problem.headers)
 
@@ -174,8 +175,14 @@ class Gateway:
         try:
             if runtime.tracing is None:
                 return await route.handler(call)
-            with runtime.tracing.span(call.route, call.method, call.request_id, call.header(b"traceparent")):
-                return await route.handler(call)
+            parent, state = call.header(b"traceparent"), call.header(b"tracestate")
+            with runtime.tracing.span(call.route, call.method, call.request_id, parent, state) as span:
+                context = span.get_span_context()
+                if context.trace_flags.sampled:
+                    call.trace = f"{context.trace_id:032x}"
+                reply = await route.handler(call)
+                span.set_attribute("http.response.status_code", reply.status)
+                return reply
         finally:
             runtime.admission.inflight -= 1
 
@@ -194,13 +201,19 @@ class Gateway:
         metrics.answered(status, seconds)
         wanted = self._runtime.settings.access_log
         if wanted == "all" or (wanted == "errors" and status >= 500):
-            line = {"request_id": call.request_id, "route": call.route, "status": status}
-            log.info("request", extra={**line, "ms": round(seconds * 1000, 3)})
+            line = {"route": call.route, "status": status, "ms": round(seconds * 1000, 3)}
+            log.info("request", extra={**_named(call), **line})
 
     def _unmatched(self, route: str) -> RouteMetrics:
         """The metrics of what has no route, made at its first request: most services never count any."""
         self._metrics[route] = self._runtime.metrics.route("unmatched", "any")
         return self._metrics[route]
+
+
+def _named(call: Call) -> dict[str, str]:
+    """What joins a line of the log to the request and to the caller's trace, where it has one."""
+    trace = call.trace or trace_of(call.header(b"traceparent"))
+    return {"request_id": call.request_id} if trace is None else {"request_id": call.request_id, "trace_id": trace}
 
 
 class _Sender:

@@ -8,7 +8,7 @@ from typing import Literal
 import orjson
 
 # The fields a log call may add; anything else stays out of the line.
-REQUEST_FIELDS = ("request_id", "route", "status", "ms")
+REQUEST_FIELDS = ("request_id", "trace_id", "route", "status", "ms")
 FIELDS = (*REQUEST_FIELDS, "reason", "before", "after", "version", "host", "port", "workers", "worker")
 
 

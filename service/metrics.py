@@ -1,18 +1,24 @@
 """Prometheus metrics: names and buckets in one place, children bound once, right under several workers."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.metrics_core import Metric
 
+from recommend.types import Fallback
+from service.answer_metrics import AnswerMetrics, ExperimentMetrics
+from service.process_metrics import ProcessMetrics
 from service.shared_metrics import SharedMetrics, value_class
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 1.0)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# How many series one worker makes of names that are others' to choose.
-ANSWER_SERIES_MAX, ARM_SERIES_MAX = 256, 128
-OTHER = "other"
+# The reasons and kinds that are counted, each from 0 on.
+SHED = ("bodies", "concurrency", "deadline", "search_queue", "state_connections", "state_queue")
+FALLBACKS = get_args(Fallback)
+REDIS_ERRORS = ("connection", "garbage", "mixed_up", "refused", "timeout")
 
 
 class RouteMetrics:
@@ -39,6 +45,8 @@ class RedisMetrics:
         )
         self._durations = {operation: duration.labels(op=operation) for operation in ("read", "write", "upkeep")}
         self._errors = Counter("twhin_redis_errors", "Failed Redis operations", ["kind"], registry=registry)
+        for kind in REDIS_ERRORS:
+            self._errors.labels(kind=kind)
         self._breaker = Gauge(
             "twhin_redis_breaker_state", "1 while Redis is not asked", registry=registry, multiprocess_mode="livemax"
         )
@@ -96,6 +104,8 @@ class VersionMetrics:
             multiprocess_mode="livemax",
         )
         self._loads = Counter("twhin_index_load", "Versions loaded or refused", ["outcome"], registry=registry)
+        for outcome in ("loaded", "refused"):
+            self._loads.labels(outcome=outcome)
         self._duration = Histogram(
             "twhin_index_load_duration_seconds",
             "Time to load a version",
@@ -142,85 +152,6 @@ class VersionMetrics:
         self._loads.labels(outcome="refused").inc()
 
 
-class AnswerMetrics:
-    """What candidates were answered with: by relation, strategy and source, for users of each arm of an experiment.
-
-    `source` is the rung that an answer came down to (`fallback`), else `search`, or `stored` where it was put together
-    without one; `by` is the `engine`, or `python` where the engine does not cover it.
-    """
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._answers = Counter(
-            "twhin_answers",
-            "Users answered with candidates",
-            ["relation", "strategy", "source", "by"],
-            registry=registry,
-        )
-        self._children: dict[tuple[str, str, str, str], Counter] = {}
-
-    def count(self, relation: str, strategy: str, source: str, by: str) -> None:
-        """Count one user's candidates."""
-        labels = relation, strategy, source, by
-        child = self._children.get(labels)
-        if child is None:
-            # Names come from versions, and a process may see many: what is beyond the room counts together.
-            kept = labels if len(self._children) < ANSWER_SERIES_MAX else (OTHER,) * 4
-            child = self._answers.labels(*kept)
-            if kept == labels:
-                self._children[labels] = child
-        child.inc()
-
-
-class ExperimentMetrics:
-    """Answers and feedback by arm; whether the file of experiments can be read."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._answers = Counter(
-            "twhin_experiment_answers", "Users answered in an arm", ["experiment", "arm"], registry=registry
-        )
-        self._feedback = Counter(
-            "twhin_feedback", "Impressions and clicks that were new", ["experiment", "arm", "kind"], registry=registry
-        )
-        self._refused = Gauge(
-            "twhin_experiments_refused",
-            "1 while the file of experiments cannot be read and an earlier one is in force",
-            registry=registry,
-            multiprocess_mode="livemax",
-        )
-        self._refused.set(0)
-        self._arms: dict[tuple[str, str], tuple[Counter, Counter, Counter]] = {}
-
-    def begin(self, experiment: str, arms: Sequence[str]) -> None:
-        """Have the series of these arms, from 0 on."""
-        for arm in arms:
-            self._of(experiment, arm)
-
-    def answered(self, experiment: str, arm: str) -> None:
-        """Count an answer to a user in the arm."""
-        self._of(experiment, arm)[0].inc()
-
-    def fed_back(self, experiment: str, arm: str, impressions: int, clicks: int) -> None:
-        """Count what was new of a user's feedback."""
-        _, shown, clicked = self._of(experiment, arm)
-        shown.inc(impressions)
-        clicked.inc(clicks)
-
-    def refused(self, is_refused: bool) -> None:
-        """Say whether the file of experiments cannot be read."""
-        self._refused.set(is_refused)
-
-    def _of(self, experiment: str, arm: str) -> tuple[Counter, Counter, Counter]:
-        known = self._arms.get((experiment, arm))
-        if known is None:
-            # Experiments come and go while a process lives; those of before it was full stay apart.
-            kept = (experiment, arm) if len(self._arms) < ARM_SERIES_MAX else (OTHER, OTHER)
-            shown, clicked = (self._feedback.labels(*kept, kind) for kind in ("impression", "click"))
-            known = self._answers.labels(*kept), shown, clicked
-            if kept == (experiment, arm):
-                self._arms[kept] = known
-        return known
-
-
 class Metrics:
     """All metrics of one application, or of one worker of several: of number `worker` of those that `shared` is for."""
 
@@ -257,6 +188,19 @@ class Metrics:
             "twhin_event_loop_lag_seconds", "How late the event loop is", registry=registry, multiprocess_mode="livemax"
         )
         self.quality.set(1)
+        # What has not happened is 0 and not missing: a rate of it is a line, and its first increase is seen.
+        for reason in SHED:
+            self._shed_by_reason[reason] = self._shed.labels(reason=reason)
+        for kind in FALLBACKS:
+            self._fallback.labels(kind=kind)
+        self.store_degraded = Gauge(
+            "twhin_store_degraded",
+            "1 while the store of live engagements fails",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.store_degraded.set(0)
+        self.process = ProcessMetrics(registry, worker)
         self.answers = AnswerMetrics(registry)
         self.experiments = ExperimentMetrics(registry)
         self.redis = RedisMetrics(registry)
@@ -285,4 +229,12 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Everything in the text format; of all workers, where there are several."""
-        return generate_latest(self._registry if self._shared is None else self._shared)
+        return generate_latest(self._of_all)
+
+    def collect(self) -> Iterable[Metric]:
+        """The same as families."""
+        return self._of_all.collect()
+
+    @property
+    def _of_all(self) -> CollectorRegistry | SharedMetrics:
+        return self._registry if self._shared is None else self._shared

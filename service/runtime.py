@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Coroutine
@@ -16,6 +17,7 @@ from service.auth import Keys
 from service.experiments.live import Experiments
 from service.metrics import Metrics
 from service.origins import Origins
+from service.otlp_metrics import open_metrics_export
 from service.packed import PackedDocuments
 from service.search_thread import SearchThread
 from service.settings import Settings
@@ -30,6 +32,7 @@ from service.versions.watcher import follow_once, watch
 
 log = logging.getLogger("twhin.service")
 LAG_SECONDS = 0.05
+TURNS_A_SECOND = 20
 
 
 class Runtime:
@@ -49,6 +52,7 @@ class Runtime:
         self.aside = Aside(verify=settings.verify)
         self.experiments = Experiments(settings.experiments_path, self.metrics.experiments)
         self.tracing = open_tracing(settings)
+        self._metrics_export = open_metrics_export(settings, self.metrics.collect) if worker == 0 else None
         self.started_at = time.time()
         self.draining = False
         self.admission = Admission(settings.limits.concurrency_max)
@@ -84,8 +88,10 @@ class Runtime:
         await self.state.close()
         self.aside.close()
         self.versions.close()
-        if self.tracing is not None:
-            self.tracing.close()
+        # On a thread: where no collector answers, nobody else waits for it.
+        for sender in (self.tracing, self._metrics_export):
+            if sender is not None:
+                await asyncio.to_thread(sender.close)
 
     def look_at_current(self) -> None:
         """Look at CURRENT now, and try what it names also where that was refused before; and at the experiments."""
@@ -97,7 +103,7 @@ class Runtime:
         return self._tasks[-1]
 
     async def _measure_load(self) -> None:
-        while True:
+        for turn in itertools.count():
             due = time.monotonic() + LAG_SECONDS
             await asyncio.sleep(LAG_SECONDS)
             # Not the loop's own time, which stands still while it works.
@@ -105,6 +111,14 @@ class Runtime:
             self.metrics.lag.set(self.admission.lag)
             self.metrics.inflight.set(self.admission.inflight)
             self.metrics.beat()
+            if turn % TURNS_A_SECOND == 0:
+                self.measure()
+
+    def measure(self) -> None:
+        """Bring the figures up to date that are not counted as they happen."""
+        self.metrics.inflight.set(self.admission.inflight)
+        self.metrics.store_degraded.set(not self.state.describe()["healthy"])
+        self.metrics.process.measure()
 
     @property
     def alive(self) -> bool:

@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     otlp_endpoint: SecretStr | None = Field(
         default=None, description="OTLP/HTTP collector for traces; needs the [otel] extra"
     )
+    otlp_metrics_endpoint: SecretStr | None = Field(
+        default=None, description="OTLP/HTTP collector for metrics; needs the [otel] extra"
+    )
     trace_share: Share = Field(default=0.01, description="share of requests traced when the caller did not decide")
 
     @model_validator(mode="before")

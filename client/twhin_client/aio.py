@@ -30,6 +30,7 @@ from twhin_client.shared import (
     results,
     trust,
 )
+from twhin_client.tracing import trace_context
 from twhin_client.vectors import Vectors
 
 
@@ -165,7 +166,7 @@ class AsyncClient(AsyncOperations):
     ) -> Received:
         """What came back in the end, of any status but one that is tried again. Raises TwhinError."""
         attempts = self._shared.attempts(request, timeout, time.monotonic())
-        sent = {**self._shared.headers, **self._shared.kind(request), **(headers or {})}
+        sent = {**self._shared.headers, **self._shared.kind(request), **trace_context(), **(headers or {})}
         while True:
             try:
                 received = await self._hedged(request, sent, attempts)

@@ -6,6 +6,8 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -29,6 +31,7 @@ from twhin_client.shared import (
     results,
     trust,
 )
+from twhin_client.tracing import trace_context
 from twhin_client.vectors import Vectors
 
 
@@ -135,13 +138,14 @@ class Client(SyncOperations):
         No more than `concurrency` batches are under way and as many wait to be taken. A batch that fails for good is
         told of each of its users (`status` "failed"); an error that all would meet is raised.
         """
+        ask = partial(self.recommend_batch, timeout=timeout, **parameters)
         waiting: deque[tuple[list[str], Future[Any]]] = deque()
         with ThreadPoolExecutor(concurrency, thread_name_prefix="twhin-many") as pool:
             try:
                 for part in batches(users, batch):
                     if len(waiting) >= 2 * concurrency:
                         yield from _taken(*waiting.popleft())
-                    waiting.append((part, pool.submit(self.recommend_batch, part, timeout=timeout, **parameters)))
+                    waiting.append((part, pool.submit(copy_context().run, ask, part)))
                 while waiting:
                     yield from _taken(*waiting.popleft())
             finally:
@@ -174,7 +178,7 @@ class Client(SyncOperations):
     def _send(self, request: Request, timeout: float | None, headers: Mapping[str, str] | None = None) -> Received:
         """What came back in the end, of any status but one that is tried again. Raises TwhinError."""
         attempts = self._shared.attempts(request, timeout, time.monotonic())
-        sent = {**self._shared.headers, **self._shared.kind(request), **(headers or {})}
+        sent = {**self._shared.headers, **self._shared.kind(request), **trace_context(), **(headers or {})}
         while True:
             try:
                 received = self._hedged(request, sent, attempts)

@@ -57,7 +57,7 @@ def _status(text: str) -> Reply:
 
 async def exposition(call: Call) -> Reply:
     """Prometheus metrics of all workers."""
-    call.runtime.metrics.inflight.set(call.runtime.admission.inflight)
+    call.runtime.measure()
     return Reply(call.runtime.metrics.exposition(), metrics.CONTENT_TYPE)
 
 

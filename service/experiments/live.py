@@ -2,16 +2,16 @@
 
 import asyncio
 import logging
-import random
 from pathlib import Path
 
 from bundle.errors import ConfigError
 from bundle.space import Bundle, Space
 from recommend.plan import strategies_of
 from recommend.types import AUTO
+from service.answer_metrics import ExperimentMetrics
 from service.experiments.file import read_experiments
 from service.experiments.split import Arm, Experiment
-from service.metrics import ExperimentMetrics
+from service.versions.watcher import about
 
 log = logging.getLogger("twhin.experiments")
 # Of so many relations it is remembered which experiment they are under: more than a few versions have.
@@ -54,7 +54,7 @@ class Experiments:
     async def watch(self, seconds: float) -> None:
         """Look again for ever."""
         while True:
-            await asyncio.sleep(seconds * random.uniform(0.5, 1.5))
+            await asyncio.sleep(about(seconds))
             if await asyncio.to_thread(_stamp, self.path) != self._seen:
                 self.look()
 

@@ -8,12 +8,19 @@ from bundle.errors import BundleError
 from service.versions.versions import Versions
 
 log = logging.getLogger("twhin.versions")
+# Of its own: whoever else has seeded or watches the common one is not disturbed.
+_random = random.Random()
+
+
+def about(seconds: float) -> float:
+    """That long, half of it more or less: so that many who wait do not do so in step."""
+    return seconds * _random.uniform(0.5, 1.5)
 
 
 async def watch(versions: Versions, seconds: float) -> None:
     """Follow CURRENT for ever. A version that is unfit is logged once and the old one serves on."""
     while True:
-        await asyncio.sleep(seconds * random.uniform(0.5, 1.5))
+        await asyncio.sleep(about(seconds))
         await follow_once(versions)
 
 

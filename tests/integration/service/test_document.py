@@ -25,6 +25,7 @@ from service.worker import CLOSING_SECONDS
 from tests.support.service_bundle import user_ids
 
 ROOT = Path(__file__).resolve().parents[3]
+DASHBOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
 COMMITTED = json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))
 
 
@@ -58,10 +59,14 @@ def test_every_route_setting_and_code_is_in_the_page() -> None:
 
 def test_dashboard_and_alerts_use_metrics_that_exist(client: httpx.Client) -> None:
     exposed = client.get("/metrics").text
-    texts = [(ROOT / "deploy" / name).read_text() for name in ("grafana/twhin.json", "prometheus/alerts.yml")]
-    used = {name for text in texts for name in re.findall(r"twhin_[a-z_]+", text)}
-    missing = [name for name in used if f"# TYPE {re.sub('_(bucket|sum|count)$', '', name)}" not in exposed]
+    texts = [path.read_text() for path in (*DASHBOARDS, *(ROOT / "deploy" / "prometheus").glob("*.yml"))]
+    used = {name for text in texts for name in re.findall(r"\b(?:twhin|process)_[a-z_]+", text)}
+    assert len(used) > 30
+    missing = [name for name in used if f"# TYPE {re.sub('_(bucket|sum|count)$', '', name)} " not in exposed]
     assert missing == []
+    rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "recording.yml").read_text())["groups"][0]["rules"]
+    recorded = {name for text in texts for name in re.findall(r"\btwhin:[a-z][a-z0-9:_]+", text)}
+    assert recorded == {rule["record"] for rule in rules}
 
 
 def test_every_alert_has_its_section_in_the_runbook() -> None:

@@ -4,15 +4,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundle.errors import ConfigError
 from bundle.space import Bundle
+from service.answer_metrics import ANSWER_SERIES_MAX, ARM_SERIES_MAX
 from service.experiments.file import read_experiments
 from service.experiments.live import Experiments
 from service.experiments.split import Arm, Experiment, bucket_of, wilson
-from service.metrics import ANSWER_SERIES_MAX, ARM_SERIES_MAX, Metrics
+from service.metrics import Metrics
 from service.state.feedback import mark_of
 
 HALVES = [Arm("control", "auto", 5000), Arm("mixture", "mixture", 5000)]
@@ -84,6 +85,7 @@ def test_intervals_are_those_of_wilson(clicks: int, impressions: int, low: float
     assert wilson(clicks, impressions) == pytest.approx((low, high), abs=1e-7)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**9), st.floats(0, 1))
 def test_a_rate_is_within_its_interval(impressions: int, share: float) -> None:
     clicks = round(share * impressions)

@@ -276,5 +276,5 @@ def _words(error: KafkaException) -> str:
 
 def _property(error: KafkaException) -> str:
     """What is wrong with a property, without its value."""
-    named = re.search(r'property "([^"]+)"', _words(error))
+    named = re.search(r'property:? "([^"]+)"', _words(error))
     return f"the client does not take {named[1]} so" if named else "the client does not take these properties together"

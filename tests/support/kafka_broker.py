@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.support.servers import free_port
@@ -32,7 +32,8 @@ class KafkaBroker:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._admin = AdminClient({"bootstrap.servers": self.address})
+        self._client = {"bootstrap.servers": self.address, "log_level": 0}
+        self._admin = AdminClient(self._client)
         self._admin.list_topics(timeout=20)
 
     def url(self, topic: str) -> str:
@@ -44,7 +45,7 @@ class KafkaBroker:
 
     def fill(self, topic: str, messages: Iterable[tuple[int, bytes | None]]) -> None:
         """Write (partition, value) pairs."""
-        producer = Producer({"bootstrap.servers": self.address, "linger.ms": 5, "queue.buffering.max.messages": 10**6})
+        producer = Producer({**self._client, "linger.ms": 5, "queue.buffering.max.messages": 10**6})
         for number, (partition, value) in enumerate(messages):
             producer.produce(topic, value, partition=partition)
             if number % 1000 == 0:
@@ -53,9 +54,7 @@ class KafkaBroker:
 
     def all_of(self, topic: str) -> list[tuple[bytes, dict[str, bytes]]]:
         """Every message of a topic of one partition: value and headers."""
-        from confluent_kafka import KafkaError, TopicPartition
-
-        consumer = Consumer({"bootstrap.servers": self.address, "group.id": "looks", "enable.partition.eof": True})
+        consumer = Consumer({**self._client, "group.id": "looks", "enable.partition.eof": True})
         consumer.assign([TopicPartition(topic, 0, 0)])
         found: list[tuple[bytes, dict[str, bytes]]] = []
         while (message := consumer.poll(20)) is not None and message.error() is None:

@@ -15,6 +15,7 @@ import pytest
 
 from bundle.versions import publish
 from tests.support.kafka_broker import KafkaBroker
+from tests.support.servers import RedisServer
 from tests.support.service_bundle import user_ids, write_toy_bundle
 
 USERS = user_ids()
@@ -39,6 +40,15 @@ def bundles(tmp_path: Path) -> Path:
     """A directory of its own with one published version."""
     publish(tmp_path / "bundles", write_toy_bundle(tmp_path / "bundles", "v1").name)
     return tmp_path / "bundles"
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A redis-server of this test's own."""
+    (tmp_path / "redis").mkdir()
+    server = RedisServer(tmp_path / "redis")
+    yield server
+    server.kill()
 
 
 def event(number: int, **words: object) -> bytes:

@@ -1,0 +1,216 @@
+"""One night of a service that learns every night: what users do is stored, exported, learnt and served.
+
+    python examples/nightly/nightly.py --dir .demo
+
+It begins with what `twhin demo` leaves (and makes that where it is missing), and runs the commands that a scheduler
+would run: serve, ingest, data export-engagements, train --warm-start, build, publish. The service answers all the while
+and changes over by itself. In the end it says whether the loop has closed: the new version serves, knows people who
+came during the day, and has their edges. Run it again for the next night. With `--from kafka://broker/topic` the day's
+events come from there instead, which needs twhin[kafka]. Needs twhin[train] and twhin-client.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from twhin_client import Client, TwhinError
+from twhin_client.problems import EntityNotFound
+
+NEWCOMERS, EVENTS_EACH = 20, 12
+# What a grown graph is learnt with: docs/training.md, "The next version".
+WARM = ("--set", "epochs=5", "--set", "warm_shrink=0.7")
+
+
+def main() -> None:
+    arguments = parsed()
+    root: Path = arguments.dir
+    bundles, graph = root / "bundles", root / "graph" / "graph.toml"
+    step("before", "a graph, a first version")
+    twhin("demo", "--dir", root, "--users", arguments.users, "--no-serve")
+    night = root / f"night-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    night.mkdir()
+
+    step("day", "a service, and what users do")
+    with serving(bundles) as url, Client(url) as client, Asker(url) as asker:
+        old = str(client.info()["version"])
+        newcomers = write_day(graph.parent, night / "day.jsonl")
+        source = arguments.source or night / "day.jsonl"
+        twhin("ingest", source, "--to", url, "--until-end", "--dead-letters", night / "dead-letters.jsonl")
+        assert not known(client, newcomers), "nobody has a vector before there is a version that learnt it"
+
+        step("night", "the next version, while the service answers")
+        twhin("data", "export-engagements", "--bundles", bundles, "--out", night / "engagements")
+        tonight = with_engagements(graph, night)
+        twhin("train", tonight, "--run", night / "run", "--warm-start", bundles / old, *WARM, *sets(arguments.set))
+        quick = ("--quick", "--no-map") if arguments.quick else ()
+        built = json.loads(twhin("build", night / "run", "--bundles", bundles, "--json", *quick))
+        twhin("publish", built["version"], "--bundles", bundles)
+        wait_for(client, built["version"])
+
+        step("morning", "has the loop closed?")
+        told = {
+            "version": {"before": old, "now": str(client.info()["version"])},
+            "edges": {"before": edges(bundles / old), "now": edges(bundles / built["version"])},
+            "newcomers": {"with_vector": known(client, newcomers), "all": len(newcomers)},
+            "meanwhile": {"answered": asker.answered, "failed": asker.failed, "versions": sorted(asker.versions)},
+        }
+    print(json.dumps(told, indent=1))
+    if asker.failed or told["version"]["now"] != built["version"]:
+        sys.exit("the loop has not closed: see above")
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dir", type=Path, default=Path(".demo"), help="directory of the demo")
+    parser.add_argument("--users", type=int, default=20_000, help="users of the graph, where it is to be made")
+    parser.add_argument("--from", dest="source", help="kafka://broker/topic, or a file of events; else some are made")
+    parser.add_argument("--quick", action="store_true", help="learn no strategies and lay out no map: to try it")
+    parser.add_argument("--set", action="append", default=[], help="further settings of the training")
+    return parser.parse_args()
+
+
+def write_day(graph: Path, path: Path) -> list[int]:
+    """Write what a few people do on their first day, each within one community, as lines of JSON; who they are."""
+    rng = np.random.default_rng(int(time.time()))
+    planted = pq.read_table(graph / "planted.parquet").to_pylist()
+    of_type = {kind: [row for row in planted if row["type"] == kind] for kind in ("user", "item")}
+    # Whoever came another night has an id already.
+    first = max(int(row["id"]) for row in of_type["user"]) + 1 + int(time.time()) % 10**6 * NEWCOMERS
+    newcomers = list(range(first, first + NEWCOMERS))
+    with path.open("w", encoding="utf-8") as file:
+        for person in newcomers:
+            community = of_type["user"][rng.integers(len(of_type["user"]))]["community"]
+            for kind, relation in (("user", "follows"), ("item", "likes")):
+                near = [row["id"] for row in of_type[kind] if row["community"] == community]
+                for target in rng.choice(near, min(EVENTS_EACH, len(near)), replace=False):
+                    event = {"user": str(person), "target": str(target), "relation": relation, "at": time.time()}
+                    file.write(json.dumps(event) + "\n")
+    return newcomers
+
+
+def with_engagements(graph: Path, night: Path) -> Path:
+    """The graph file of the night: the one of always, and beside its files those of the engagements."""
+    text = graph.read_text(encoding="utf-8")
+    for relation in tomllib.loads(text)["relations"]:
+        exported = night / "engagements" / f"{relation['name']}.parquet"
+        if exported.exists():
+            files = json.dumps([str(graph.parent / relation["files"]), str(exported.resolve())])
+            text = text.replace(f'files = "{relation["files"]}"', f"files = {files}")
+    text = re.sub(
+        r'^files = "(?!/)([^"]*)"', lambda found: f'files = "{graph.parent / found[1]}"', text, flags=re.MULTILINE
+    )
+    (night / "graph.toml").write_text(text, encoding="utf-8")
+    return night / "graph.toml"
+
+
+class Asker:
+    """Somebody who asks the service for candidates all the time, and counts what fails."""
+
+    def __init__(self, url: str) -> None:
+        self.answered, self.failed, self.versions = 0, 0, set[str]()
+        self._url = url
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def _ask(self) -> None:
+        with Client(self._url, retries=0, timeout=10) as client:
+            while not self._over.wait(0.02):
+                try:
+                    self.versions.add(client.recommend(str(self.answered % 1000), k=10).version)
+                    self.answered += 1
+                except TwhinError as error:
+                    print(f"failed: {error}", file=sys.stderr)
+                    self.failed += 1
+
+    def __enter__(self) -> "Asker":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def known(client: Client, people: list[int]) -> int:
+    """How many of them have a vector in the version that serves."""
+    found = 0
+    for person in people:
+        with contextlib.suppress(EntityNotFound):
+            client.embedding("user", str(person))
+            found += 1
+    return found
+
+
+def edges(version: Path) -> dict[str, int]:
+    """Edges by relation, as a version's manifest has them."""
+    spaces = json.loads((version / "manifest.json").read_text(encoding="utf-8"))["spaces"]
+    return {one["name"]: one["edges"] for space in spaces.values() for one in space["relations"]}
+
+
+@contextlib.contextmanager
+def serving(bundles: Path) -> Iterator[str]:
+    """A service on a free port, looking for new versions every second."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [*COMMAND, "serve", "--bundles", str(bundles), "--port", str(port)]
+    environment = {**os.environ, "TWHIN_WATCH_SECONDS": "1"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            url = f"http://127.0.0.1:{port}"
+            with Client(url) as client:
+                deadline = time.monotonic() + 120
+                while process.poll() is None and time.monotonic() < deadline:
+                    with contextlib.suppress(TwhinError):
+                        client.readyz()
+                        break
+                    time.sleep(0.1)
+            yield url
+        finally:
+            process.terminate()
+
+
+def wait_for(client: Client, version: str) -> None:
+    """Until the service has changed over."""
+    deadline = time.monotonic() + 300
+    while client.info()["version"] != version:
+        if time.monotonic() > deadline:
+            sys.exit(f"the service does not change over to {version}")
+        time.sleep(0.2)
+
+
+def step(when: str, what: str) -> None:
+    print(f"== {when}: {what}", file=sys.stderr, flush=True)
+
+
+COMMAND = [sys.executable, "-m", "twhin_command"]
+
+
+def twhin(*words: object) -> str:
+    """Run one command as a scheduler would; what it printed. One that fails ends the night: yesterday's serves on."""
+    print(f"$ twhin {' '.join(map(str, words))}", file=sys.stderr, flush=True)
+    done = subprocess.run([*COMMAND, *map(str, words)], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"twhin {words[0]} ended with {done.returncode}")
+    return done.stdout
+
+
+def sets(given: list[str]) -> list[str]:
+    return [word for one in given for word in ("--set", one)]
+
+
+if __name__ == "__main__":
+    main()

@@ -64,13 +64,15 @@ def _write_edges(relation: PreparedRelation, part: Part, path: Path, rows: Mappi
 def _record(whole: PreparedGraph, rows: Mapping[str, I64], kept: Kept, digest: str) -> GraphRecord:
     old = read_record(whole.path)
     relations = [
-        relation.model_copy(update={part: len(kept.get((part, index), ())) for part in PARTS})
+        relation.model_copy(update={"cells": None, **{part: len(kept.get((part, index), ())) for part in PARTS}})
         for index, relation in enumerate(old.relations)
     ]
     entities = [EntityRecord(name=one.name, id=one.id, count=len(rows[one.name])) for one in old.entities]
+    first = {"format_version": 1, "shards": None, "hash": None, "files": None}  # edges in any order
     split = old.split if any(relation.test for relation in relations) else None
     return old.model_copy(
-        update={"digest": f"{whole.digest}-{digest}", "entities": entities, "relations": relations, "split": split}
+        update=first
+        | {"digest": f"{whole.digest}-{digest}", "entities": entities, "relations": relations, "split": split}
     )
 
 

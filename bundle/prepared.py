@@ -5,10 +5,14 @@ Layout, under one directory (`graph.json` is written last: a directory without i
     graph.json
     ids/<type>.npy                                   int64 ids, ascending
     ids/<type>.offsets.npy, ids/<type>.utf8.npy      string ids, ascending by bytes
-    edges/<iii>.src.npy .dst.npy                     int32 rows: the training edges of relation iii
+    edges/<iii>.src.npy .dst.npy                     rows: the training edges of relation iii, cell after cell
     edges/<iii>.weight.npy, edges/<iii>.time.npy     float32, int64: only where the relation has them
+    edges/<iii>.src_place.npy …, shards/<type>.npy   what training reads: `bundle.sharded`
     attributes/<type>/<iii>.<part>.npy               attribute iii of a type that has any (`bundle.attributes`)
     valid/<iii>.src.npy .dst.npy, test/<iii>.…       held-out edges; absent when there are none
+
+Rows are int32, or int64 where a type has more than 2^31 entities. Format 1, which is still read, had no shards and its
+training edges in file order.
 """
 
 from dataclasses import dataclass
@@ -17,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Int64, Integer
 from pydantic import Field, ValidationError
 
 from bundle.arrays import AnyArray, forget_pages, map_array
@@ -28,21 +32,24 @@ from bundle.errors import BundleError, RunError, RunIncomplete, UsageError
 from bundle.ids import IdKind, IdTable, IntIds, StringIds
 from bundle.layout import PART_NAME
 from bundle.records import StrictRecord, first_error
+from bundle.sharded import CellEdges, ShardedGraph, shard_file
+from bundle.shards import HASH, ShardRows, place_type, row_type
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READ_VERSIONS = (1, 2)
 COMMIT_FILE = "graph.json"
 # Where more than this share of the held-out edges cannot be predicted, a warning says so.
 MOST_HELD_OUT = 0.5
 Part = Literal["edges", "valid", "test"]
 PARTS: tuple[Part, ...] = ("edges", "valid", "test")
-_COLUMN_TYPES: dict[str, type[np.generic]] = {"src": np.int32, "dst": np.int32, "weight": np.float32, "time": np.int64}
+_COLUMN_TYPES: dict[str, type[np.generic]] = {"weight": np.float32, "time": np.int64}
 _AGAIN = "Delete {path} and run the same `twhin train` again."
-RowArray = Int32[npt.NDArray[np.int32], " _"]
+RowArray = Integer[npt.NDArray[np.integer], " _"]
 
 
 class EntityRecord(StrictRecord):
     """One entity type in `graph.json`; `described` entities have attributes, and as many rows of the files as
-    `attributes_of_others` says name entities that no edge has.
+    `attributes_of_others` says name entities that no edge has. `shards` counts the entities of each shard.
     """
 
     name: str = Field(pattern=PART_NAME)
@@ -51,6 +58,7 @@ class EntityRecord(StrictRecord):
     attributes: list[AttributeEntry] = []
     described: int = Field(default=0, ge=0)
     attributes_of_others: int = Field(default=0, ge=0)
+    shards: list[int] | None = None
 
 
 class RelationRecord(StrictRecord):
@@ -58,6 +66,7 @@ class RelationRecord(StrictRecord):
 
     Of the held-out edges, validation and test together, `held_out_trained` are training edges as well and
     `held_out_unseen` have an end that no training edge of any relation has. Earlier releases did not count them.
+    `cells` counts the cells that have training edges.
     """
 
     name: str
@@ -74,6 +83,7 @@ class RelationRecord(StrictRecord):
     self_loops: int = Field(ge=0)
     held_out_trained: int | None = Field(default=None, ge=0)
     held_out_unseen: int | None = Field(default=None, ge=0)
+    cells: int | None = Field(default=None, ge=0)
 
 
 class SplitRecord(StrictRecord):
@@ -91,13 +101,19 @@ class SplitRecord(StrictRecord):
 
 
 class GraphRecord(StrictRecord):
-    """The whole of `graph.json`. `digest` covers every array and what else cannot be counted from them."""
+    """The whole of `graph.json`. `digest` covers every array and what else cannot be counted from them.
+
+    `files` has the digest of each file: type, length, SHA-256 of its numbers. Format 1 has neither it nor shards.
+    """
 
     format_version: int
     digest: str
+    shards: int | None = Field(default=None, gt=0)
+    hash: str | None = None
     entities: list[EntityRecord]
     relations: list[RelationRecord]
     split: SplitRecord | None
+    files: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +136,8 @@ class EntityTable:
 class Edges:
     """Edges as rows of the relation's source and target types; weight and time only where it has them."""
 
-    src: Int32[npt.NDArray[np.int32], " e"]
-    dst: Int32[npt.NDArray[np.int32], " e"]
+    src: Integer[npt.NDArray[np.integer], " e"]
+    dst: Integer[npt.NDArray[np.integer], " e"]
     weight: Float32[npt.NDArray[np.float32], " e"] | None = None
     time: Int64[npt.NDArray[np.int64], " e"] | None = None
 
@@ -136,7 +152,7 @@ class Edges:
 
 @dataclass(frozen=True, slots=True)
 class PreparedRelation:
-    """One relation. `index` is its row in `relations.npy`; duplicates are out, file order is kept."""
+    """One relation. `index` is its row in `relations.npy`; duplicates are out. Held-out edges are in file order."""
 
     index: int
     name: str
@@ -166,13 +182,17 @@ class PreparedRelation:
 
 @dataclass(frozen=True, slots=True)
 class PreparedGraph:
-    """A graph ready for training; all arrays are mapped read-only, so opening it costs nothing."""
+    """A graph ready for training; all arrays are mapped read-only, so opening it costs nothing.
+
+    `sharded` is None for format 1, whose edges were not dealt to shards.
+    """
 
     path: Path
     digest: str
     entities: tuple[EntityTable, ...]
     relations: tuple[PreparedRelation, ...]
     split: SplitRecord | None
+    sharded: ShardedGraph | None = None
 
     def entity(self, name: str) -> EntityTable:
         """The entity type called `name`. Raises KeyError."""
@@ -238,10 +258,12 @@ def open_prepared(path: Path, record: GraphRecord) -> PreparedGraph:
     """Map the arrays in the directory `path`, of which `record` tells. Raises as `load_prepared`."""
     try:
         entities = tuple(_open_entity(path, entity) for entity in record.entities)
-        relations = tuple(_open_relation(path, i, relation) for i, relation in enumerate(record.relations))
+        types = {entity.name: row_type(entity.count) for entity in record.entities}
+        relations = tuple(_open_relation(path, i, relation, types) for i, relation in enumerate(record.relations))
+        sharded = None if record.shards is None else open_sharded(path, record, relations)
     except BundleError as error:
         raise RunError(f"The prepared graph is damaged: {error} {_AGAIN.format(path=path)}") from error
-    return PreparedGraph(path, record.digest, entities, relations, record.split)
+    return PreparedGraph(path, record.digest, entities, relations, record.split, sharded)
 
 
 def read_record(path: Path) -> GraphRecord:
@@ -255,9 +277,13 @@ def read_record(path: Path) -> GraphRecord:
         ) from error
     except ValidationError as error:
         raise RunError(f"{file} cannot be read: {first_error(error)}. {_AGAIN.format(path=path)}") from error
-    if record.format_version != FORMAT_VERSION:
-        found = f"{file} has format {record.format_version}, this program reads {FORMAT_VERSION}."
+    if record.format_version not in READ_VERSIONS:
+        found = (
+            f"{file} has format {record.format_version}, this program reads {' and '.join(map(str, READ_VERSIONS))}."
+        )
         raise RunError(f"{found} {_AGAIN.format(path=path)}")
+    if record.format_version > 1 and (record.hash != HASH or not record.shards):
+        raise RunError(f"{file} names the hash {record.hash}, expected {HASH}. {_AGAIN.format(path=path)}")
     return record
 
 
@@ -288,6 +314,13 @@ def check_rows(graph: PreparedGraph) -> None:
                 for path, fault in range_faults(str(file), rows, counts[kind]):
                     raise RunError(f"The prepared graph is damaged: {path} {fault}. {_AGAIN.format(path=graph.path)}")
                 forget_pages(rows)
+    if graph.sharded is not None:
+        number = {entity.name: i for i, entity in enumerate(graph.entities)}
+        ends = tuple((number[relation.source], number[relation.target]) for relation in graph.relations)
+        for path, fault in graph.sharded.faults(ends):
+            raise RunError(
+                f"The prepared graph is damaged: {graph.path / path} {fault}. {_AGAIN.format(path=graph.path)}"
+            )
 
 
 def check_ids(graph: PreparedGraph) -> None:
@@ -319,10 +352,45 @@ def _attribute(path: Path, record: EntityRecord, number: int) -> Attribute:
     )
 
 
-def _open_relation(path: Path, index: int, record: RelationRecord) -> PreparedRelation:
+def open_sharded(path: Path, record: GraphRecord, relations: tuple[PreparedRelation, ...]) -> ShardedGraph:
+    """Map what training reads of the graph of which `record` tells. Raises RunError, BundleError."""
+    counts = {entity.name: np.array(entity.shards, dtype=np.int64) for entity in record.entities}
+    for entity in record.entities:
+        if len(counts[entity.name]) != record.shards or counts[entity.name].sum() != entity.count:
+            raise RunError(f"{path / COMMIT_FILE} counts other shards of {entity.name} than there are.")
+    types = {name: place_type(int(each.max(initial=0))) for name, each in counts.items()}
+    rows = [
+        ShardRows(
+            _array(shard_file(path, entity.name), np.int64, entity.count),
+            np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[entity.name])]),
+        )
+        for entity in record.entities
+    ]
+    edges = []
+    for relation, described in zip(relations, record.relations, strict=True):
+
+        def column(name: str, dtype: type[np.generic], count: int | None, index: int = relation.index) -> AnyArray:
+            return _array(part_file(path, "edges", index, name), dtype, count)
+
+        edges.append(
+            CellEdges(
+                column("cell", np.int32, described.cells),
+                column("cell_start", np.int64, described.cells),
+                column("src_place", types[relation.source], described.edges),
+                column("dst_place", types[relation.target], described.edges),
+                relation.train.weight,
+            )
+        )
+    return ShardedGraph(record.shards or 0, tuple(rows), tuple(edges))
+
+
+def _open_relation(
+    path: Path, index: int, record: RelationRecord, types: dict[str, type[np.integer]]
+) -> PreparedRelation:
+    ends = {"src": types[record.source], "dst": types[record.target]}
     train = Edges(
-        src=_column(path, "edges", index, "src", record.edges),
-        dst=_column(path, "edges", index, "dst", record.edges),
+        src=_column(path, "edges", index, "src", record.edges, ends["src"]),
+        dst=_column(path, "edges", index, "dst", record.edges, ends["dst"]),
         weight=_column(path, "edges", index, "weight", record.edges) if record.weight else None,
         time=_column(path, "edges", index, "time", record.edges) if record.time else None,
     )
@@ -334,8 +402,8 @@ def _open_relation(path: Path, index: int, record: RelationRecord) -> PreparedRe
         symmetric=record.symmetric,
         coverage=record.coverage,
         train=train,
-        valid=_held_out(path, "valid", index, record.valid),
-        test=_held_out(path, "test", index, record.test),
+        valid=_held_out(path, "valid", index, record.valid, ends),
+        test=_held_out(path, "test", index, record.test, ends),
         duplicates=record.duplicates,
         self_loops=record.self_loops,
         held_out_trained=record.held_out_trained,
@@ -343,14 +411,16 @@ def _open_relation(path: Path, index: int, record: RelationRecord) -> PreparedRe
     )
 
 
-def _held_out(path: Path, part: Part, index: int, count: int) -> Edges:
+def _held_out(path: Path, part: Part, index: int, count: int, ends: dict[str, type[np.integer]]) -> Edges:
     if count == 0:
-        return Edges(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int32))
-    return Edges(_column(path, part, index, "src", count), _column(path, part, index, "dst", count))
+        return Edges(*(np.empty(0, dtype=kind) for kind in ends.values()))
+    return Edges(*(_column(path, part, index, end, count, kind) for end, kind in ends.items()))
 
 
-def _column(path: Path, part: Part, index: int, column: str, count: int) -> AnyArray:
-    return _array(part_file(path, part, index, column), _COLUMN_TYPES[column], count)
+def _column(
+    path: Path, part: Part, index: int, column: str, count: int, kind: type[np.generic] | None = None
+) -> AnyArray:
+    return _array(part_file(path, part, index, column), kind or _COLUMN_TYPES[column], count)
 
 
 def _array(file: Path, dtype: type[np.generic], count: int | None) -> AnyArray:

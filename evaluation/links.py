@@ -178,7 +178,7 @@ def random_metrics(candidates: Int64[I64, " q"]) -> Metrics:
 
 def _held_out(relation: PreparedRelation, part: Part) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     edges = relation.test if part == "test" else relation.valid
-    return edges.src, edges.dst
+    return edges.src.astype(np.int32), edges.dst.astype(np.int32)
 
 
 def known_neighbours(

@@ -9,22 +9,26 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float64, Int32, Int64
 
+from bundle.arrays import AnyArray
+from bundle.cells import CellSorter, TypeShards
 from bundle.errors import EdgeFileError, GraphFileError
+from bundle.growing import ArrayFiles
 from bundle.ids import IdTable
 from bundle.prepared import Part, part_file
 from bundle.progress import Progress, Stage
+from bundle.scratch import RawColumn
+from bundle.sharded import CellFiles
+from bundle.shards import row_type
 from graph.ahead import ahead
 from graph.dedupe import Deduplicator, EdgeKind, RowEdges
-from graph.npyfile import ArrayFiles
 from graph.reading import SpooledEdges
 from graph.schema import FileSplit, RandomSplit, RelationSpec, SplitSpec, ValidationSpec
 from graph.split import TEST, TRAIN, VALID, Parts, random_parts, time_parts, validation_parts
-from graph.spool import AnyArray, RawColumn
 
 # Edges whose times are read at a time.
 _CHUNK = 1 << 20
 _MAX_WEIGHT = float(np.finfo(np.float32).max)
-_PARTS: tuple[tuple[int, Part], ...] = ((TRAIN, "edges"), (VALID, "valid"), (TEST, "test"))
+_COLUMNS = ("src", "dst", "src_place", "dst_place", "weight", "time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +90,6 @@ class _KeptEdges:
             yield _Batch(RowEdges(src, dst, relation), weight, time)[self.keep[here]]
             start += len(src)
 
-    def no_edges(self) -> _Batch:
-        """No edges, in the columns that these have."""
-        rows = np.zeros(0, dtype=np.int32)
-        weight = None if self.weight is None else np.zeros(0, dtype=np.float64)
-        time = None if self.time is None else np.zeros(0, dtype=np.int64)
-        return _Batch(RowEdges(rows, rows, rows), weight, time)
-
     def times(self) -> Iterator[Int64[npt.NDArray[np.int64], " n"]]:
         if self.time is None:
             return
@@ -103,9 +100,10 @@ class _KeptEdges:
 
 @dataclass(frozen=True, slots=True)
 class Assembler:
-    """Writes edges as rows into `files`; `tables` give the rows, `work` is for files of passing use."""
+    """Writes edges as rows into `files`; `tables` give the rows, `shards` their cells; `work` is for passing files."""
 
     tables: dict[str, IdTable]
+    shards: dict[str, TypeShards]
     files: ArrayFiles
     work: Path
     progress: Progress
@@ -126,9 +124,7 @@ class Assembler:
                 kept, drops = self._deduplicate(entry, spooled, Path(directory), stage)
             parts = _parts(Path(directory), entry.spec, kept, split)
             with self.progress.stage(f"writing {name}", kept.count, "edges") as stage:
-                self._write_all(entry, kept, parts, stage)
-        for relation in range(len(entry.names)):
-            self._write_relation(entry.first + relation, "edges", kept.no_edges())  # only held-out files may have it
+                self._write_all(entry, kept, parts, self._sorter(entry, kept, Path(directory)), stage)
         return drops
 
     def _rows(self, entry: Entry, spooled: SpooledEdges) -> Iterator[RowEdges]:
@@ -145,8 +141,10 @@ class Assembler:
     def _deduplicate(
         self, entry: Entry, spooled: SpooledEdges, directory: Path, stage: Stage
     ) -> tuple[_KeptEdges, DropCounts]:
-        src, dst, relation = (RawColumn(directory / name, np.int32) for name in ("src", "dst", "relation"))
         spec = entry.spec
+        types = [row_type(len(self.tables[kind])) for kind in (spec.source, spec.target)]
+        ends = zip(("src", "dst", "relation"), (*types, np.int32), strict=True)
+        src, dst, relation = (RawColumn(directory / name, kind) for name, kind in ends)
         kind = EdgeKind(spec.source == spec.target, spec.symmetric, len(self.tables[spec.target]))
         deduplicator = Deduplicator(directory, kind, spooled.count, len(entry.names))
         for edges in self._rows(entry, spooled):
@@ -160,39 +158,47 @@ class Assembler:
         kept = _KeptEdges(src, dst, relation, deduplicator.keep(weight, time), weight, time)
         return kept, DropCounts(deduplicator.duplicates, deduplicator.self_loops)
 
-    def _write_all(self, entry: Entry, kept: _KeptEdges, parts: Parts | None, stage: Stage) -> None:
+    def _write_all(self, entry: Entry, kept: _KeptEdges, parts: Parts | None, sorter: CellSorter, stage: Stage) -> None:
+        """Write held-out edges as they come, and training edges cell after cell once all are known."""
         start = 0
         for batch in ahead(kept.batches()):
-            count = len(batch.edges)
-            if parts is None:
-                self._write(entry, "edges", batch)
-            else:
-                here = parts[start : start + count]
-                for number, part in _PARTS:
-                    self._write(entry, part, batch[np.flatnonzero(here == number)])
-            start += count
-            stage.advance(count)
+            here = None if parts is None else parts[start : start + len(batch.edges)]
+            start += len(batch.edges)
+            if here is not None:
+                self._write(entry, "valid", batch[np.flatnonzero(here == VALID)])
+                self._write(entry, "test", batch[np.flatnonzero(here == TEST)])
+                stage.advance(int(np.count_nonzero(here)))
+                batch = batch[np.flatnonzero(here == TRAIN)]
+            extra: dict[str, AnyArray] = {}
+            if batch.weight is not None:
+                # The weights of repeats are added, so a sum may be larger than any one number of 32 bits.
+                extra["weight"] = np.minimum(batch.weight, _MAX_WEIGHT).astype(np.float32)
+            if batch.time is not None:
+                extra["time"] = batch.time
+            sorter.add(batch.edges.src, batch.edges.dst, batch.edges.relation, **extra)
+        cells = CellFiles(self.files, _COLUMNS)
+        for edges in sorter.sorted():
+            cells.append(entry.first + edges.relation, edges)
+            stage.advance(len(edges))
+        for relation in range(len(entry.names)):  # only held-out files may have it
+            cells.append(entry.first + relation, sorter.nothing())
+
+    def _sorter(self, entry: Entry, kept: _KeptEdges, directory: Path) -> CellSorter:
+        source, target = (self.shards[kind] for kind in (entry.spec.source, entry.spec.target))
+        extra: dict[str, npt.DTypeLike] = {}
+        if kept.weight is not None:
+            extra["weight"] = np.float32
+        if kept.time is not None:
+            extra["time"] = np.int64
+        return CellSorter(directory, source, target, len(entry.names), kept.count, extra)
 
     def _write(self, entry: Entry, part: Part, batch: _Batch) -> None:
-        if len(entry.names) == 1:
-            self._write_relation(entry.first, part, batch)
-            return
+        """Write held-out edges."""
         order = np.argsort(batch.edges.relation, kind="stable")
         relations, starts = np.unique(batch.edges.relation[order], return_index=True)
-        for relation, members in zip(relations.tolist(), np.split(order, starts[1:]), strict=True):
-            self._write_relation(entry.first + relation, part, batch[members])
-
-    def _write_relation(self, index: int, part: Part, batch: _Batch) -> None:
-        if part != "edges" and len(batch.edges) == 0:
-            return
-        columns: dict[str, AnyArray] = {"src": batch.edges.src, "dst": batch.edges.dst}
-        if part == "edges" and batch.weight is not None:
-            # The weights of repeats are added, so a sum may be larger than any one number of 32 bits.
-            columns["weight"] = np.minimum(batch.weight, _MAX_WEIGHT).astype(np.float32)
-        if part == "edges" and batch.time is not None:
-            columns["time"] = batch.time
-        for name, values in columns.items():
-            self.files.append(part_file(self.files.directory, part, index, name), values)
+        for relation, members in zip(relations.tolist(), np.split(order, starts[1:]), strict=len(order) > 0):
+            for name, rows in (("src", batch.edges.src), ("dst", batch.edges.dst)):
+                self.files.append(part_file(self.files.directory, part, entry.first + relation, name), rows[members])
 
 
 def _parts(directory: Path, spec: RelationSpec, kept: _KeptEdges, split: SplitSpec | ValidationSpec) -> Parts | None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Int32, Int64, UInt64
+from jaxtyping import Bool, Int64, Integer, UInt64
 
+from bundle.scratch import RawColumn, scratch_array
 from graph.ahead import THREADS
-from graph.spool import RawColumn, scratch_array
 
 # Edges of a bucket, which are sorted in memory at about 60 bytes each; two buckets are at a time (`ahead.THREADS`).
 BUCKET_EDGES = 1 << 21
@@ -23,7 +23,7 @@ BUCKET_EDGES = 1 << 21
 MAX_BUCKETS = 512
 # 2^64 / golden ratio: consecutive keys land in different buckets.
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
-Rows = Int32[npt.NDArray[np.int32], " n"]
+Rows = Integer[npt.NDArray[np.integer], " n"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from jaxtyping import Int32, UInt64
 
 from bundle.prepared import Edges, PreparedGraph, PreparedRelation
 from bundle.progress import SILENT, Progress
+from bundle.scratch import RawColumn
 from graph.dedupe import BUCKET_EDGES, deal
 from graph.held_out import HeldOut, chunks, held_out_counts, pair_keys
 from graph.prepare import prepare
 from graph.schema import read_graph_file
 from graph.source import find_inputs
-from graph.spool import RawColumn
 
 # Edges are counted this many at a time.
 _CHUNK = 1 << 20

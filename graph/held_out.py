@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int32, UInt64
+from jaxtyping import Integer, UInt64
 
 from bundle.prepared import Edges, PreparedGraph, PreparedRelation
 
 # Edges that are looked at together; of held-out edges this many wait in memory for the training edges to pass by.
 _CHUNK = 1 << 20
-Rows = Int32[npt.NDArray[np.int32], " n"]
+Rows = Integer[npt.NDArray[np.integer], " n"]
 
 
 class HeldOut(NamedTuple):

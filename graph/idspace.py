@@ -8,14 +8,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bundle.errors import GraphError
 from bundle.ids import IdKind, IdTable, IntIds, StringIds
 from graph.spool import distinct, string_buffers
 
 # Ids that wait before they are merged, at least.
 MERGE_IDS = 1 << 21
-# Rows are int32.
-MAX_ENTITIES = 2**31 - 1
 
 
 @runtime_checkable
@@ -27,7 +24,7 @@ class IdSpace(Protocol):
         ...
 
     def table(self, name: str) -> IdTable:
-        """All ids, ascending. Raises GraphError when they are too many for 32-bit rows."""
+        """All ids, ascending."""
         ...
 
 
@@ -68,7 +65,6 @@ class IntSpace:
     def table(self, name: str) -> IdTable:
         """All ids, ascending."""
         self._merge()
-        _check_count(name, len(self.merged))
         return IntIds(self.merged)
 
     def _merge(self) -> None:
@@ -90,13 +86,7 @@ class StringSpace:
     def table(self, name: str) -> IdTable:
         """All ids, ascending by bytes."""
         self._merge()
-        _check_count(name, len(self.merged))
         return StringIds(*string_buffers(self.merged.take(pc.array_sort_indices(self.merged))))
 
     def _merge(self) -> None:
         self.merged = pc.unique(pa.chunked_array([self.merged, *self.pending.take()]))
-
-
-def _check_count(name: str, count: int) -> None:
-    if count > MAX_ENTITIES:
-        raise GraphError(f"Type {name!r} has {count} entities, more than {MAX_ENTITIES}. Split it into several types.")

@@ -10,13 +10,16 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bundle.arrays import AnyArray
 from bundle.attributes import arrays_of
+from bundle.cells import TypeShards
 from bundle.disk import full_disk_named, locked, make_durable, write_text
-from bundle.errors import GraphFileError, RunError
+from bundle.errors import GraphError, GraphFileError, RunError
+from bundle.growing import ArrayFiles
 from bundle.ids import IdTable, IntIds, StringIds, parse_int_id
 from bundle.prepared import (
     COMMIT_FILE,
@@ -33,11 +36,12 @@ from bundle.prepared import (
     part_file,
 )
 from bundle.progress import SILENT, Progress
+from bundle.sharded import deal, shard_file
+from bundle.shards import HASH, shard_count
 from graph.assemble import Assembler, DropCounts, Entry
 from graph.attributes import ReadAttributes, read_attributes
 from graph.files import local
 from graph.held_out import held_out_counts
-from graph.npyfile import ArrayFiles
 from graph.reading import Reading, read_inputs
 from graph.schema import ANY_RELATION, GraphFile, RelationSpec, SplitSpec, read_graph_file
 from graph.source import AttributeInput, EdgeInput, find_attributes, find_inputs, is_made_from, source_of, write_source
@@ -114,14 +118,24 @@ def _write(
     files = ArrayFiles(directory)
     reading = read_inputs(graph, inputs, work, progress)
     tables = {name: space.table(name) for name, space in reading.spaces.items()}
+    count = shard_count(max((len(table) for table in tables.values()), default=0))
+    shards = {name: _deal(name, table, count) for name, table in tables.items()}
     for name, table in tables.items():
         _write_ids(files, name, table)
+        _append(files, shard_file(directory, name), shards[name].rows.rows)
     read = {one.entity: _write_attributes(graph, one, tables[one.entity], files, progress) for one in attributes}
-    entities = [_entity(name, table, read.get(name)) for name, table in tables.items()]
+    entities = [_entity(name, table, read.get(name), shards[name]) for name, table in tables.items()]
     entries = _entries(graph, reading)
-    drops = _write_edges(graph, reading, entries, Assembler(tables, files, work, progress))
+    drops = _write_edges(graph, reading, entries, Assembler(tables, shards, files, work, progress))
     shutil.rmtree(work)
-    return _record(graph, entities, entries, drops, files)
+    return _record(graph, entities, entries, drops, files, count)
+
+
+def _deal(name: str, table: IdTable, shards: int) -> TypeShards:
+    try:
+        return deal(table, shards)
+    except ValueError as error:
+        raise GraphError(f"Type {name!r} has {len(table)} entities: {error}. Split it into several types.") from error
 
 
 def _write_attributes(
@@ -133,19 +147,25 @@ def _write_attributes(
         stage.note(f"{read.described} of {len(table)} described")
     for number, attribute in enumerate(read.attributes):
         for part, array in arrays_of(attribute).items():
-            path = attribute_file(files.directory, given.entity, number, part)
-            for start in range(0, max(len(array), 1), _CHUNK):
-                files.append(path, array[start : start + _CHUNK])
+            _append(files, attribute_file(files.directory, given.entity, number, part), array)
     return read
 
 
-def _entity(name: str, table: IdTable, read: ReadAttributes | None) -> EntityRecord:
+def _append(files: ArrayFiles, path: Path, array: AnyArray) -> None:
+    """Write a whole array, some of it at a time."""
+    for start in range(0, max(len(array), 1), _CHUNK):
+        files.append(path, array[start : start + _CHUNK])
+
+
+def _entity(name: str, table: IdTable, read: ReadAttributes | None, shards: TypeShards) -> EntityRecord:
+    counts = shards.rows.counts.tolist()
     if read is None:
-        return EntityRecord(name=name, id=table.kind, count=len(table))
+        return EntityRecord(name=name, id=table.kind, count=len(table), shards=counts)
     return EntityRecord(
         name=name,
         id=table.kind,
         count=len(table),
+        shards=counts,
         attributes=read.entries,
         described=read.described,
         attributes_of_others=read.unknown,
@@ -159,8 +179,7 @@ def _write_ids(files: ArrayFiles, name: str, table: IdTable) -> None:
     elif isinstance(table, IntIds):
         arrays = [table.values]
     for path, array in zip(id_files(files.directory, name, table.kind), arrays, strict=True):
-        for start in range(0, max(len(array), 1), _CHUNK):
-            files.append(path, array[start : start + _CHUNK])
+        _append(files, path, array)
 
 
 def _entries(graph: GraphFile, reading: Reading) -> list[Entry]:
@@ -221,6 +240,7 @@ def _record(
     entries: list[Entry],
     drops: list[DropCounts],
     files: ArrayFiles,
+    shards: int,
 ) -> GraphRecord:
     relations = [
         _relation(entry, i, counts, files)
@@ -230,26 +250,29 @@ def _record(
     record = GraphRecord(
         format_version=FORMAT_VERSION,
         digest="",
+        shards=shards,
+        hash=HASH,
         entities=entities,
         relations=relations,
         split=_split(graph.split, graph),
     )
     # Counts of held-out edges follow from the arrays, and earlier releases had none: the digest is without them. Nor
     # had they attributes, and of a graph without these it must be as it was.
-    countable = {"relations": {"__all__": {"held_out_trained", "held_out_unseen"}}}
+    countable: Any = {"files": True, "relations": {"__all__": {"held_out_trained", "held_out_unseen"}}}
     fields = record.model_dump(exclude=countable)
     for entity in fields["entities"]:
         if not entity["attributes"]:
             for key in ("attributes", "described", "attributes_of_others"):
                 del entity[key]
-    content = json.dumps([fields, files.finish()], sort_keys=True, ensure_ascii=False)
+    digests = files.finish()
+    content = json.dumps([fields, digests], sort_keys=True, ensure_ascii=False)
     counts = held_out_counts(open_prepared(files.directory, record))
     relations = [
         relation.model_copy(update={"held_out_trained": count.trained, "held_out_unseen": count.unseen})
         for relation, count in zip(relations, counts, strict=True)
     ]
     digest = hashlib.sha256(content.encode()).hexdigest()
-    return record.model_copy(update={"digest": digest, "relations": relations})
+    return record.model_copy(update={"digest": digest, "relations": relations, "files": digests})
 
 
 def _relation(entry: Entry, i: int, drops: DropCounts, files: ArrayFiles) -> RelationRecord:
@@ -263,6 +286,7 @@ def _relation(entry: Entry, i: int, drops: DropCounts, files: ArrayFiles) -> Rel
         weight=spec.weight is not None,
         time=spec.time is not None,
         edges=files.count(part_file(files.directory, "edges", index, "src")),
+        cells=files.count(part_file(files.directory, "edges", index, "cell")),
         valid=files.count(part_file(files.directory, "valid", index, "src")),
         test=files.count(part_file(files.directory, "test", index, "src")),
         duplicates=int(drops.duplicates[i]),

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from bundle.progress import Progress
+from bundle.scratch import RawColumn
 from graph.ahead import ahead
 from graph.edge_reader import EdgeBatch, EdgeReader
 from graph.idspace import IdSpace, StringSpace, id_space
 from graph.schema import GraphFile, RelationSpec
 from graph.source import EdgeInput
-from graph.spool import IdSpool, RawColumn, id_spool
+from graph.spool import IdSpool, id_spool
 
 
 @dataclass(slots=True)

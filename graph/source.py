@@ -8,12 +8,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bundle.disk import read_plain, write_text
-from bundle.prepared import COMMIT_FILE, FORMAT_VERSION, Part
+from bundle.prepared import COMMIT_FILE, Part
 from bundle.records import StrictRecord
 from graph.files import InputFile, expand, input_status
 from graph.schema import FileSplit, GraphFile
 
 SOURCE_FILE = "source.json"
+SOURCE_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def find_attributes(graph: GraphFile, graph_toml: Path) -> list[AttributeInput]:
 def source_of(graph_toml: Path, inputs: Sequence[EdgeInput | AttributeInput]) -> SourceRecord:
     """Sizes and times of change of all inputs as they are now."""
     return SourceRecord(
-        format_version=FORMAT_VERSION,
+        format_version=SOURCE_VERSION,
         graph_file_sha256=hashlib.sha256(graph_toml.read_bytes()).hexdigest(),
         inputs=[_input(graph_toml.parent, path) for edge_input in inputs for path in edge_input.paths],
     )

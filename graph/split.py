@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int64, UInt8
 
-from graph.spool import scratch_array
+from bundle.scratch import scratch_array
 
 # The part of an edge, as `Parts` holds it.
 TRAIN, VALID, TEST = 0, 1, 2

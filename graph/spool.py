@@ -4,9 +4,8 @@ The rows of ids are known only when every file has been read; until then ids wai
 codes into the distinct strings of their batch.
 """
 
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,60 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Int64, Integer, UInt8
 
 from bundle.ids import IdKind, IdTable, IntIds, StringIds
+from bundle.scratch import RawColumn
+from bundle.shards import row_type
 
 # Distinct strings that are looked up at a time: a look-up makes a hash table of all ids of the type, which must pay.
 LOOKUP_STRINGS = 1 << 22
 # Ids that fill a quarter of their range or more are looked up, at 4 bytes for each number in it.
 LOOKUP_SPAN = 4
 AnyArray = npt.NDArray[Any]
-Rows = Int32[npt.NDArray[np.int32], " n"]
-
-
-@dataclass(slots=True)
-class RawColumn:
-    """Numbers appended to a file and read back batch by batch."""
-
-    path: Path
-    dtype: npt.DTypeLike
-    lengths: list[int] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return sum(self.lengths)
-
-    def append(self, values: AnyArray) -> None:
-        """Write one batch."""
-        with self.path.open("ab") as file:  # not tofile: its error on a full disk carries no errno
-            file.write(np.ascontiguousarray(values, dtype=self.dtype).data)
-        self.lengths.append(len(values))
-
-    def batches(self) -> Iterator[AnyArray]:
-        """The batches as they were appended."""
-        if not self.lengths:
-            return
-        with self.path.open("rb") as file:
-            for length in self.lengths:
-                yield np.fromfile(file, dtype=self.dtype, count=length)
-
-    def mapped(self) -> AnyArray:
-        """All batches as one array, mapped for reading and writing."""
-        if len(self) == 0:
-            return np.zeros(0, dtype=self.dtype)
-        return np.memmap(self.path, dtype=self.dtype, mode="r+", shape=(len(self),)).view(np.ndarray)
-
-
-def scratch_array(path: Path, dtype: npt.DTypeLike, count: int) -> AnyArray:
-    """An array of zeros in a new file, mapped for writing.
-
-    Its blocks are taken at once: a mapped write to a full disk would kill the process instead of raising.
-    """
-    if count == 0:
-        return np.zeros(0, dtype=dtype)
-    with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, count * np.dtype(dtype).itemsize)
-    return np.memmap(path, dtype=dtype, mode="r+", shape=(count,)).view(np.ndarray)
+Rows = Integer[npt.NDArray[np.integer], " n"]
 
 
 @runtime_checkable
@@ -125,10 +82,11 @@ def distinct(ids: Int64[npt.NDArray[np.int64], " n"]) -> Int64[npt.NDArray[np.in
 def _row_finder(table: Int64[npt.NDArray[np.int64], " t"]) -> Callable[[AnyArray], Rows]:
     """Rows by one look-up where the ids lie close together, else by binary search."""
     span = int(table[-1]) - int(table[0]) + 1 if len(table) else 0
+    kind = row_type(len(table))
     if span > LOOKUP_SPAN * len(table):
-        return lambda ids: np.searchsorted(table, ids).astype(np.int32)
-    rows = np.zeros(span, dtype=np.int32)
-    rows[table - table[:1]] = np.arange(len(table), dtype=np.int32)
+        return lambda ids: np.searchsorted(table, ids).astype(kind)
+    rows = np.zeros(span, dtype=kind)
+    rows[table - table[:1]] = np.arange(len(table), dtype=kind)
     return lambda ids: rows[ids - table[:1]]
 
 
@@ -153,10 +111,10 @@ class StringSpool:
         """The row of every id; the distinct strings of many batches are looked up at a time."""
         if not isinstance(table, StringIds):
             raise TypeError("string ids need a table of string ids")
-        known = string_array(table.offsets, table.utf8)
+        known, kind = string_array(table.offsets, table.utf8), row_type(len(table))
         codes = self.codes.batches()
         for strings, counts in self._groups():
-            rows: Rows = pc.index_in(strings, value_set=known).to_numpy(zero_copy_only=False).astype(np.int32)
+            rows: Rows = pc.index_in(strings, value_set=known).to_numpy(zero_copy_only=False).astype(kind)
             for part in np.split(rows, np.cumsum(counts)[:-1]):
                 yield part[next(codes)]
 

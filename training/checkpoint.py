@@ -10,7 +10,7 @@ import numpy.typing as npt
 from jaxtyping import Int64
 from pydantic import ValidationError
 
-from bundle.arrays import read_array, save_array
+from bundle.arrays import forget_pages, map_array, read_array, save_array
 from bundle.disk import make_durable, read_plain, write_text
 from bundle.errors import RunError
 from bundle.prepared import PreparedGraph
@@ -23,6 +23,8 @@ from training.partition import Partitioning
 
 Tables = tuple[EmbeddingTable, ...]
 STATE = "state.json"
+# Format 1: rows stood in partitions by another hash.
+FORMAT_VERSION = 2
 MAKE_ROOM = "The last checkpoint is intact: make room and go on with --resume."
 
 
@@ -52,13 +54,13 @@ class Position(Record):
 
 
 class Checkpoint(Record):
-    """`state.json`. `dealt` is the epoch whose hash put the rows where they are; `generations` are of every file.
+    """`state.json`. `dealt` is the epoch whose groups the shards are in; `generations` are of every file.
 
     `files` are the digests of the files and `digest` that of all other fields; a checkpoint of an earlier release has
     neither.
     """
 
-    format_version: int = 1
+    format_version: int = FORMAT_VERSION
     graph_digest: str
     config: dict[str, object]
     partitions: int
@@ -115,12 +117,12 @@ class PartitionFiles:
             self._generations[name] = generation
             self._collect(name, generation - 1)
 
-    def repartition(self, partitionings: tuple[Partitioning, ...]) -> None:
-        """Move every saved row to its place in new partitions, one partition in memory at a time."""
+    def regroup(self, partitionings: tuple[Partitioning, ...]) -> None:
+        """Move every saved shard to its place in new partitions, one partition in memory at a time."""
         before, old = self._partitionings, dict(self._generations)
-        for kind, rows in enumerate(partitionings):
-            for partition in range(len(rows.sizes)):
-                table = self._gather(kind, rows.rows(partition), before[kind])
+        for kind, groups in enumerate(partitionings):
+            for partition in range(len(groups.sizes)):
+                table = self._gather(kind, groups, partition, before[kind])
                 name = _name(kind, partition)
                 self._write(name, old[name] + 1, table)
         self._generations = {name: generation + 1 for name, generation in old.items()}
@@ -128,8 +130,8 @@ class PartitionFiles:
         for name, generation in old.items():
             self._collect(name, generation)
 
-    def commit(self, key: RunKey, hashed: int, position: Position, relations: Relations) -> None:
-        """Make everything saved so far, with rows in the hash of epoch `hashed`, the checkpoint.
+    def commit(self, key: RunKey, grouped: int, position: Position, relations: Relations) -> None:
+        """Make everything saved so far, with shards in the groups of epoch `grouped`, the checkpoint.
 
         `state.json` is replaced last.
         """
@@ -147,7 +149,7 @@ class PartitionFiles:
             graph_digest=key.graph_digest,
             config=key.config,
             partitions=len(self._partitionings[0].sizes),
-            dealt=hashed,
+            dealt=grouped,
             parent=key.parent,
             position=position,
             relations=generation,
@@ -172,8 +174,8 @@ class PartitionFiles:
         """Take note of what other processes saved in the same directory."""
         self._generations = {_name(kind, p): int(n) for (kind, p), n in np.ndenumerate(saved) if n}
 
-    def follow_repartition(self, partitionings: tuple[Partitioning, ...]) -> None:
-        """Another process moves the rows; what it saves is to be adopted."""
+    def follow_regroup(self, partitionings: tuple[Partitioning, ...]) -> None:
+        """Another process moves the shards; what it saves is to be adopted."""
         self._partitionings, self._initial = partitionings, self._initial.partitioned(partitionings)
 
     def follow_commit(self) -> None:
@@ -193,27 +195,29 @@ class PartitionFiles:
                 file.unlink(missing_ok=True)  # another process tidies up too
         return Relations(*(read_array(self._file("relations", self._relations, part)) for part in ("vectors", "state")))
 
-    def rows(self, kind: int, partition: int, start: int, end: int) -> tuple[npt.NDArray[np.float32], ...]:
-        """Vectors and optimiser state of local rows start … end of a saved partition, without reading the rest."""
+    def saved_arrays(self, kind: int, partition: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Vectors and optimiser state of a saved partition, mapped."""
         name = _name(kind, partition)
-        files = (self._file(name, self._generations[name], part) for part in ("vectors", "state"))
-        vectors, state = (np.array(np.load(file, mmap_mode="r", allow_pickle=False)[start:end]) for file in files)
+        vectors, state = (map_array(self._file(name, self._generations[name], part)) for part in ("vectors", "state"))
         return vectors, state
 
     def _write(self, name: str, generation: int, table: EmbeddingTable) -> None:
         save_array(self._file(name, generation, "vectors"), table.vectors, durable=False)
         save_array(self._file(name, generation, "state"), table.accumulator, durable=False)
 
-    def _gather(self, kind: int, rows: npt.NDArray[np.int64], before: Partitioning) -> EmbeddingTable:
-        """The saved state of `rows`, which lie in the partitions of `before`."""
-        dim = self.rows(kind, 0, 0, 0)[0].shape[1]
-        table = EmbeddingTable(np.empty((len(rows), dim), dtype=np.float32), np.empty(len(rows), dtype=np.float32))
-        for partition in np.unique(before.part[rows]).tolist():
-            mine = np.flatnonzero(before.part[rows] == partition)
-            name, at = _name(kind, partition), before.local[rows[mine]]
-            for part, array in (("vectors", table.vectors), ("state", table.accumulator)):
-                saved = np.load(self._file(name, self._generations[name], part), mmap_mode="r", allow_pickle=False)
-                array[mine] = saved[at]
+    def _gather(self, kind: int, groups: Partitioning, partition: int, before: Partitioning) -> EmbeddingTable:
+        """The saved state of a partition of `groups`, whose shards lie in the partitions of `before`."""
+        dim, size = self.saved_arrays(kind, 0)[0].shape[1], int(groups.sizes[partition])
+        table = EmbeddingTable(np.empty((size, dim), dtype=np.float32), np.empty(size, dtype=np.float32))
+        mine, counts = groups.members(partition), groups.shards.counts
+        for old in np.unique(before.part[mine]).tolist():
+            saved = self.saved_arrays(kind, old)
+            for shard in mine[before.part[mine] == old].tolist():
+                count, here, there = int(counts[shard]), int(groups.base[shard]), int(before.base[shard])
+                for array, part in zip((table.vectors, table.accumulator), saved, strict=True):
+                    array[here : here + count] = part[there : there + count]
+            for part in saved:
+                forget_pages(part)
         return table
 
     def _load(self, kind: int, partition: int) -> EmbeddingTable:
@@ -242,11 +246,17 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     if not file.exists():
         return None
     try:
-        return Checkpoint.model_validate_json(read_plain(file))
+        found = Checkpoint.model_validate_json(read_plain(file))
     except ValidationError as error:
         raise RunError(
             f"{file} cannot be read: {first_error(error)}. Delete {path} and train from the start."
         ) from error
+    if found.format_version != FORMAT_VERSION:
+        raise RunError(
+            f"{file} has format {found.format_version}, this program goes on from {FORMAT_VERSION}. "
+            f"End the run with the release that began it, or delete {path} and train from the start."
+        )
+    return found
 
 
 def check_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

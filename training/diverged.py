@@ -8,7 +8,7 @@ import numpy as np
 from bundle.arrays import save_array
 from bundle.disk import write_text
 from bundle.errors import Diverged
-from training.bucket_files import BucketFiles
+from training.buckets import Buckets
 from training.chunks import Schedule
 from training.edges import BucketEdges
 from training.partition import BucketId
@@ -16,7 +16,7 @@ from training.partition import BucketId
 
 def save_batch(
     path: Path,
-    buckets: BucketFiles,
+    buckets: Buckets,
     bucket: BucketId,
     groups: tuple[BucketEdges, ...],
     schedule: Schedule,

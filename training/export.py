@@ -1,11 +1,13 @@
 """The end of a run: tables in row order, relation vectors, optimiser state, and `run.json` last."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from bundle.arrays import save_array
+from bundle.arrays import forget_pages, save_array
 from bundle.disk import replacing
 from bundle.prepared import PreparedGraph
 from bundle.release import code_revision
@@ -16,29 +18,42 @@ from training.model import Relations
 from training.partition import Partitioning
 
 BLOCK_BYTES = 8 * 2**20
+I64 = npt.NDArray[np.int64]
 
 
 def export_tables(
     run_dir: Path, names: list[str], partitionings: tuple[Partitioning, ...], files: PartitionFiles, dim: int
 ) -> None:
-    """Write vectors/<type>.npy and optimizer/<type>.npy from saved partitions, block by block."""
-    size = max(1, BLOCK_BYTES // (4 * dim))
-    for kind, (name, rows) in enumerate(zip(names, partitionings, strict=True)):
+    """Write vectors/<type>.npy and optimizer/<type>.npy, in the order of rows, block by block."""
+    for kind, (name, groups) in enumerate(zip(names, partitionings, strict=True)):
         for folder in ("vectors", "optimizer"):
             (run_dir / folder).mkdir(exist_ok=True)
-        n, done = len(rows.part), np.zeros(len(rows.sizes), dtype=np.int64)
+        saved = [files.saved_arrays(kind, partition) for partition in range(len(groups.sizes))]
+        n = len(groups.shards.rows)
         states = np.zeros(n, dtype=np.float32)
         with replacing(run_dir / "vectors" / f"{name}.npy") as out:
             np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (n, dim)})
-            for start in range(0, n, size):
-                part = rows.part[start : start + size]
-                block = np.empty((len(part), dim), dtype=np.float32)
-                for p in np.unique(part).tolist():  # rows of a partition are in row order: go on where it was left
-                    mine, begin = np.flatnonzero(part == p), int(done[p])
-                    block[mine], states[start + mine] = files.rows(kind, p, begin, begin + len(mine))
-                    done[p] += len(mine)
+            for start, partition, local in _places(groups, max(1, BLOCK_BYTES // (4 * dim))):
+                block = np.empty((len(local), dim), dtype=np.float32)
+                for p in np.unique(partition).tolist():
+                    mine = np.flatnonzero(partition == p)
+                    vectors, state = saved[p]
+                    block[mine], states[start + mine] = vectors[local[mine]], state[local[mine]]
+                    forget_pages(vectors)
                 out.write(block.data)
         save_array(run_dir / "optimizer" / f"{name}.npy", states)
+
+
+def _places(groups: Partitioning, size: int) -> Iterator[tuple[int, I64, I64]]:
+    """The rows in their order, `size` at a time: the first, the partition of each, and the row in that."""
+    shards = groups.shards
+    place = np.empty(len(shards.rows), dtype=np.int64)
+    place[shards.rows] = np.arange(len(place))
+    forget_pages(shards.rows)
+    for start in range(0, len(place), size):
+        at = place[start : start + size]
+        shard = np.searchsorted(shards.starts, at, side="right") - 1
+        yield start, groups.part[shard], groups.base[shard] + at - shards.starts[shard]
 
 
 def export_run(

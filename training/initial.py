@@ -38,7 +38,7 @@ class InitialTables(Protocol):
         ...
 
     def partitioned(self, partitionings: tuple[Partitioning, ...]) -> "InitialTables":
-        """The same start for rows that are hashed to these partitions; of no use before."""
+        """The same start for rows that lie in these partitions; of no use before."""
         ...
 
 

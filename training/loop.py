@@ -11,8 +11,8 @@ from jaxtyping import Float32, Float64
 
 from bundle.progress import Progress, Stage
 from training.backends.base import Backend, BucketWork, SpanResult
-from training.bucket_files import Partitioner
 from training.bucket_order import epoch_rounds
+from training.buckets import Partitioner
 from training.checkpoint import PartitionFiles, Position, RunKey
 from training.chunks import make_schedule
 from training.config import TrainConfig
@@ -123,13 +123,13 @@ class TrainingLoop:
     def run(self, position: Position, edges_per_epoch: int) -> Position:
         """Train from `position` to the end of the last epoch, which becomes a checkpoint. Raises Diverged, DiskFull.
 
-        With several partitions each epoch hashes the rows anew: only entities of one partition compete with one
+        With several partitions each epoch groups the shards anew: only entities of one partition compete with one
         another, so a lasting division would leave the others' scores uncompared.
         """
         self.timer.edges_reported = position.edges_seen
         while position.epoch < self.config.epochs:
             if self.partitioner.partitions > 1 and self.partitioner.epoch < position.epoch:
-                self._repartition(position)
+                self._regroup(position)
             name = f"epoch {position.epoch + 1}/{self.config.epochs}"
             with self.progress.stage(name, edges_per_epoch, "edges") as stage:
                 if self.group.rank == 0:
@@ -158,7 +158,7 @@ class TrainingLoop:
     def _fetched_ahead(self, mine: list[tuple[BucketId, ...]], epoch: int, step: int) -> BucketId | None:
         """The bucket to read from disk while the last one of a round trains.
 
-        None where others may still change its partitions, or where the rows are hashed anew first.
+        None where others may still change its partitions, or where the shards are grouped anew first.
         """
         if self.group.size > 1:
             return None
@@ -227,12 +227,12 @@ class TrainingLoop:
         self.group.most(saved)
         self.files.adopt(saved)
 
-    def _repartition(self, position: Position) -> None:
-        """Hash the rows anew for the position's epoch: the first process moves them, the others take note."""
+    def _regroup(self, position: Position) -> None:
+        """Group the shards anew for the position's epoch: the first process moves them, the others take note."""
         self.buffer.empty()
         first = self.group.rank == 0
-        self.partitioner.repartition(position.epoch, write=first)
-        move = self.files.repartition if first else self.files.follow_repartition
+        self.partitioner.regroup(position.epoch)
+        move = self.files.regroup if first else self.files.follow_regroup
         move(self.partitioner.rows)
         self._share_files()
         self.buffer.use(self.partitioner.buckets)

@@ -8,18 +8,21 @@ import psutil
 
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
-from training.bucket_files import training_edges
 from training.bucket_order import partitions_for
+from training.buckets import training_edges
 from training.config import TrainConfig
-from training.partition import MAX_PARTITIONS
+from training.dealing import shards_of
+from training.partition import check_enough_shards, most_partitions
 
 MIB = 2**20
 
-# Bytes on the host. WORK_BYTES: blocks of edges being sorted into buckets, of vectors being written, and what the heap
+# Bytes on the host. WORK_BYTES: blocks of edges being dealt to shards, of vectors being written, and what the heap
 # cannot give back.
 WORK_BYTES = 24 * MIB
-# Where a row lies: its partition and its place in it.
-ROW_MAP_BYTES = 6
+# Where a row lies, while tables are written in the order of rows.
+PLACE_BYTES = 8
+# Of a graph of format 1, while its edges are dealt: the shard and the place of a row, rows by shard, and sorting them.
+DEALING_BYTES = 22
 # An edge while its bucket is in memory: five columns, a weight, and its place in the order.
 EDGE_BYTES = 28
 # An edge while its bucket is sorted and indexed.
@@ -42,7 +45,8 @@ M_MMAP_THRESHOLD = -3
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """Sizes in bytes. `process` is what the process holds before training, `fixed` what does not depend on the number
-    of partitions; the rest is of the whole graph and is divided by partitions."""
+    of partitions, `row_maps` what all rows take before training and after it; the rest is of the whole graph and is
+    divided by partitions. `shards` is Q."""
 
     process: int
     fixed: int
@@ -52,25 +56,22 @@ class Footprint:
     edges: int
     sorting: int
     rows: int
+    shards: int
 
     def total(self, partitions: int) -> int:
-        """Resident bytes of the process at the most: while it trains or while rows and edges are hashed anew."""
+        """Resident bytes of the process at the most: while it trains, or before, or after."""
         several = partitions > 1
-        uneven = 1 + 4 / np.sqrt(max(1, self.rows / partitions)) if several else 1.0
+        # Some partitions have a shard more than others, and some shards are larger.
+        uneven = -(-self.shards // partitions) * partitions / self.shards
+        uneven *= 1 + 4 / np.sqrt(max(1, self.rows / partitions)) if several else 1.0
         crowded = 1.5 if several else 1.0  # much linked entities make some buckets larger
         training = (
-            self.row_maps
-            + self.tables * uneven * min(3, partitions) / partitions
-            + self.offsets * 2 / partitions
-            + self.edges * crowded * min(2, partitions) / partitions**2
-        )
-        repartitioning = (
-            self.row_maps * min(2, partitions)
-            + (self.tables * uneven * 2 / partitions if several else 0)
+            self.tables * uneven * min(3, partitions) / partitions
             + self.offsets * 3 / partitions
-            + self.sorting * crowded / partitions**2
+            # The next bucket is sorted while this one trains.
+            + (self.edges + self.sorting if several else max(self.edges, self.sorting)) * crowded / partitions**2
         )
-        return int(self.process + self.fixed + max(training, repartitioning))
+        return int(self.process + self.fixed + max(training, self.row_maps))
 
 
 def resident_bytes() -> int:
@@ -95,18 +96,20 @@ def footprint(prepared: PreparedGraph, config: TrainConfig) -> Footprint:
     negatives = _n_negatives(config)
     buffers = (2 * config.chunk + 3 * negatives) * (config.chunks_per_update + 1) * config.dim * 4 + negatives * 256
     relations = len(prepared.relations) * 2 * config.dim * 4
+    largest = max((entity.count for entity in prepared.entities), default=0)
     edges = sum(training_edges(relation) for relation in prepared.relations)
     counts = {entity.name: entity.count for entity in prepared.entities}
     groups = {(relation.source, relation.target) for relation in prepared.relations if len(relation.train)}
     return Footprint(
         process=resident_bytes(),
         fixed=config.thread_count * (buffers + relations) + 3 * relations + WORK_BYTES,
-        row_maps=rows * ROW_MAP_BYTES,
+        row_maps=largest * PLACE_BYTES if prepared.sharded else rows * DEALING_BYTES,
         tables=_table_bytes(rows, config),
         offsets=sum((counts[source] + counts[target]) * OFFSET_BYTES for source, target in groups),
         edges=edges * EDGE_BYTES,
         sorting=edges * SORTING_BYTES,
         rows=rows,
+        shards=shards_of(prepared),
     )
 
 
@@ -117,7 +120,7 @@ def fewest_partitions(need: Footprint, config: TrainConfig) -> int:
     """
     if config.memory is None:
         return config.partitions or 1
-    candidates = [config.partitions] if config.partitions else [1, *range(4, MAX_PARTITIONS + 1)]
+    candidates = [config.partitions] if config.partitions else [1, *range(4, most_partitions(need.shards) + 1)]
     for partitions in candidates:
         if need.total(partitions) <= config.memory:
             return partitions
@@ -150,8 +153,10 @@ def choose_partitions(prepared: PreparedGraph, config: TrainConfig, room: int | 
     `config` is one trainer's share; of several trainers none is left idle. Raises ConfigError when no P fits, or when
     the one configured does not.
     """
+    shards = shards_of(prepared)
+    check_enough_shards(config.partitions, shards)
     least = fewest_partitions(footprint(prepared, config), config)
-    candidates = [config.partitions] if config.partitions else _candidates(least, config.devices)
+    candidates = [config.partitions] if config.partitions else _candidates(least, config.devices, shards)
     for partitions in candidates:
         if room is None or device_need(prepared, config, partitions) <= room:
             return partitions
@@ -162,10 +167,11 @@ def choose_partitions(prepared: PreparedGraph, config: TrainConfig, room: int | 
     )
 
 
-def _candidates(least: int, devices: int) -> list[int]:
+def _candidates(least: int, devices: int, shards: int) -> list[int]:
+    most = most_partitions(shards)
     if devices > 1:
-        return list(range(partitions_for(least, devices), MAX_PARTITIONS + 2 * devices, 2 * devices))
-    return [least, *range(max(4, least + 1), MAX_PARTITIONS + 1)]
+        return list(range(partitions_for(least, devices), most + 2 * devices, 2 * devices))
+    return [least, *range(max(4, least + 1), most + 1)]
 
 
 def give_back_freed_memory() -> None:

@@ -1,18 +1,22 @@
-"""Algorithm 1's division: the rows of every entity type hashed to P partitions, and so the edges to P² buckets."""
+"""Algorithm 1's division: shards of every entity type grouped into P partitions, and so cells into P² buckets."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int32, Int64, UInt16
+from jaxtyping import Int64
 
-from bundle.prepared import PreparedGraph
-from training.counter_rng import below, draws, stream_seed
+from bundle.errors import ConfigError
+from bundle.sharded import ShardedGraph
+from bundle.shards import ShardRows
+from training.counter_rng import stream_seed
 
 MAX_PARTITIONS = 1024
-BLOCK = 2**17
-HASH_STREAM = 3
+# Fewer shards would meet in other partitions too seldom: docs/training.md has what that costs.
+SHARDS_A_PARTITION = 4
+GROUP_STREAM = 3
+I64 = npt.NDArray[np.int64]
 
 
 class BucketId(NamedTuple):
@@ -24,40 +28,55 @@ class BucketId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Partitioning:
-    """Where each row of one entity type lives: row v is `local[v]` of partition `part[v]`; local order is row order."""
+    """Where the entities of one type live in an epoch: those of shard s from row `base[s]` of partition `part[s]` on.
 
-    part: UInt16[npt.NDArray[np.uint16], " n"]
-    local: Int32[npt.NDArray[np.int32], " n"]
-    sizes: Int64[npt.NDArray[np.int64], " p"]
+    A partition holds its shards in ascending order, each by place.
+    """
 
-    def rows(self, partition: int) -> Int64[npt.NDArray[np.int64], " m"]:
-        """The rows of one partition, ascending."""
+    shards: ShardRows
+    part: Int64[I64, " q"]
+    base: Int64[I64, " q"]
+    sizes: Int64[I64, " p"]
+
+    def members(self, partition: int) -> Int64[I64, " some"]:
+        """The shards of one partition, ascending."""
         return np.flatnonzero(self.part == partition)
 
-
-def partition_rows(n: int, partitions: int, *stream: int) -> Partitioning:
-    """Hash n rows to partitions; the same `stream` numbers give the same hash."""
-    if partitions == 1:
-        return Partitioning(np.zeros(n, np.uint16), np.arange(n, dtype=np.int32), np.array([n], dtype=np.int64))
-    seed, sizes = stream_seed(*stream, HASH_STREAM), np.zeros(partitions, dtype=np.int64)
-    part, local = np.empty(n, dtype=np.uint16), np.empty(n, dtype=np.int32)
-    for start in range(0, n, BLOCK):
-        piece = slice(start, min(start + BLOCK, n))
-        part[piece] = below(draws(seed, start, piece.stop - start), partitions)
-        local[piece] = sizes[part[piece]] + _rank_among_equals(part[piece])
-        sizes += np.bincount(part[piece], minlength=partitions)
-    return Partitioning(part, local, sizes)
+    def rows(self, partition: int) -> Int64[I64, " m"]:
+        """The rows of one partition, in its order."""
+        return self.shards.of(self.members(partition))
 
 
-def partition_entities(prepared: PreparedGraph, partitions: int, seed: int, epoch: int = 0) -> tuple[Partitioning, ...]:
-    """Hash the rows of every entity type for one epoch."""
-    return tuple(partition_rows(entity.count, partitions, seed, i, epoch) for i, entity in enumerate(prepared.entities))
+def group_shards(shards: ShardRows, partitions: int, *stream: int) -> Partitioning:
+    """Group the shards at random, as many to each partition or one more; the same `stream` gives the same groups."""
+    counts = shards.counts
+    part = np.zeros(len(counts), dtype=np.int64)
+    if partitions > 1:
+        shuffled = np.random.default_rng(stream_seed(*stream, GROUP_STREAM)).permutation(len(counts))
+        part[shuffled] = np.arange(len(counts)) % partitions
+    base, sizes = np.zeros(len(counts), dtype=np.int64), np.zeros(partitions, dtype=np.int64)
+    for partition in range(partitions):
+        mine = np.flatnonzero(part == partition)
+        ends = np.cumsum(counts[mine])
+        base[mine] = ends - counts[mine]
+        sizes[partition] = counts[mine].sum()
+    return Partitioning(shards, part, base, sizes)
 
 
-def _rank_among_equals(values: UInt16[npt.NDArray[np.uint16], " b"]) -> Int64[npt.NDArray[np.int64], " b"]:
-    """How many equal values stand before each."""
-    order = np.argsort(values, kind="stable")
-    counts = np.bincount(values)
-    rank = np.empty(len(values), dtype=np.int64)
-    rank[order] = np.arange(len(values)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return rank
+def group_entities(graph: ShardedGraph, partitions: int, seed: int, epoch: int) -> tuple[Partitioning, ...]:
+    """Group the shards of every entity type for one epoch."""
+    return tuple(group_shards(shards, partitions, seed, kind, epoch) for kind, shards in enumerate(graph.types))
+
+
+def most_partitions(shards: int) -> int:
+    """The most partitions that so many shards allow."""
+    return min(MAX_PARTITIONS, shards // SHARDS_A_PARTITION)
+
+
+def check_enough_shards(partitions: int, shards: int) -> None:
+    """Raise ConfigError where partitions would have too few shards each."""
+    if partitions > most_partitions(shards):
+        raise ConfigError(
+            f"partitions is {partitions}, expected at most {most_partitions(shards)}: the graph has {shards} shards, "
+            f"and a partition groups {SHARDS_A_PARTITION} of them or more."
+        )

@@ -4,7 +4,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
-from training.bucket_files import BucketFiles, load_bucket
+from training.buckets import Buckets
 from training.checkpoint import PartitionStore, Tables
 from training.edges import BucketEdges
 from training.partition import BucketId
@@ -23,7 +23,7 @@ class PartitionBuffer:
     """Holds the partitions of the present bucket and fetches the next one's. One thread does all reading and writing,
     in order, so a partition is always written before it is read again and at most three are in memory."""
 
-    def __init__(self, store: PartitionStore, buckets: BucketFiles) -> None:
+    def __init__(self, store: PartitionStore, buckets: Buckets) -> None:
         self._store, self._buckets = store, buckets
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="swap")
         self._held: dict[int, Tables] = {}
@@ -70,7 +70,7 @@ class PartitionBuffer:
         self._coming.clear()
         self._edges.clear()
 
-    def use(self, buckets: BucketFiles) -> None:
+    def use(self, buckets: Buckets) -> None:
         """From now on edges are those of `buckets`; nothing may be in memory."""
         self._buckets = buckets
 
@@ -78,7 +78,7 @@ class PartitionBuffer:
         for partition in sorted(set(bucket) - set(self._held) - set(self._coming))[:most]:
             self._coming[partition] = self._disk.submit(self._store.load, partition)
         if bucket not in self._edges:
-            self._edges[bucket] = self._disk.submit(load_bucket, self._buckets, bucket)
+            self._edges[bucket] = self._disk.submit(self._buckets.load, bucket)
 
     def _check(self, wait: bool = False) -> None:
         for future in self._leaving:

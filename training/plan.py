@@ -9,7 +9,7 @@ import numpy as np
 from bundle.prepared import PreparedGraph, PreparedRelation
 from training.backends.base import Backend, BucketWork
 from training.backends.choose import make_backend
-from training.bucket_files import training_edges
+from training.buckets import training_edges
 from training.chunks import make_schedule
 from training.config import TrainConfig
 from training.distributed.launch import check_together
@@ -20,6 +20,8 @@ from training.model import random_table, zero_relations
 SAMPLE_EDGES = 200_000
 SAMPLE_ROWS = 200_000
 CALIBRATION_SECONDS = 2.0
+# An edge of a graph of format 1, which is dealt to shards before it is trained: places, weight, cells.
+DEALT_BYTES = 20
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def plan(prepared: PreparedGraph, config: TrainConfig) -> TrainingEstimate:
         partitions=partitions,
         buckets=partitions**2,
         memory_bytes=spoken_for + config.devices * need.total(partitions),
-        disk_bytes=3 * table_bytes + edges * 20 + partitions * rows * 8,
+        disk_bytes=3 * table_bytes + (0 if prepared.sharded else edges * DEALT_BYTES + rows * 8),
         backend=backend.name,
         threads=config.thread_count,
         edges_per_second=round(rate),

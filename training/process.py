@@ -1,21 +1,25 @@
 """One process of a training, alone or one of several: set up from graph, settings and checkpoint, trained, exported."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress
+from bundle.sharded import ShardedGraph
 from training.backends.choose import make_backend
-from training.bucket_files import Partitioner, training_edges
+from training.buckets import Partitioner, training_edges
 from training.checkpoint import Checkpoint, PartitionFiles, Position, RunKey
 from training.config import TrainConfig, relation_weights
+from training.dealing import deal_edges, open_dealt, shards_of
 from training.distributed.group import Group
 from training.export import export_run, export_tables
 from training.initial import initial_tables
 from training.loop import TrainingLoop
 from training.memory import choose_partitions
 from training.metrics import Sinks, open_sink
+from training.partition import check_enough_shards
 from training.partition_buffer import PartitionBuffer
 
 
@@ -40,9 +44,10 @@ def run_process(
     partitions = (
         checkpoint.partitions if checkpoint else _agreed(group, choose_partitions(prepared, mine, backend.room()))
     )
-    partitioner = Partitioner(prepared, run_dir / "checkpoint" / "edges", partitions, config, progress)
-    partitioner.repartition(checkpoint.dealt if checkpoint else 0, write=first)
-    group.sum(np.zeros(1))  # wait until the first has written the edges
+    check_enough_shards(partitions, shards_of(prepared))
+    graph = prepared.sharded or _dealt(prepared, run_dir / "checkpoint" / "shards", group, progress)
+    partitioner = Partitioner(prepared, graph, partitions, config.seed, config.edge_weights, mine.thread_count)
+    partitioner.regroup(checkpoint.dealt if checkpoint else 0)
     files = PartitionFiles(run_dir / "checkpoint" / "tables", partitioner.rows, initial.partitioned(partitioner.rows))
     relations = files.restore(checkpoint) if checkpoint else initial.relations()
     key = RunKey.of(prepared, config, warm_start)
@@ -58,6 +63,16 @@ def run_process(
         export_tables(run_dir, [entity.name for entity in prepared.entities], partitioner.rows, files, config.dim)
         export_run(run_dir, prepared, config, relations, key.parent, end)
     return end, backend.name
+
+
+def _dealt(prepared: PreparedGraph, path: Path, group: Group, progress: Progress) -> ShardedGraph:
+    """The shards of a graph of format 1: the first process deals its edges, anew in each sitting."""
+    if group.rank == 0:
+        shutil.rmtree(path, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        deal_edges(prepared, path, progress)
+    group.sum(np.zeros(1))  # wait until it is done
+    return open_dealt(prepared, path)
 
 
 def _agreed(group: Group, partitions: int) -> int:

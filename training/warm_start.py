@@ -219,7 +219,7 @@ def _means(place: I32, total: F32, count: I64) -> Newcomers:
 
 def _edge_blocks(
     relation: PreparedRelation, turned: bool
-) -> Iterator[tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
+) -> Iterator[tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]]:
     """The relation's edges as (from, to), a block at a time; a symmetric relation's lead both ways already."""
     for start in range(0, len(relation.train), BLOCK):
         src, dst = relation.train.src[start : start + BLOCK], relation.train.dst[start : start + BLOCK]

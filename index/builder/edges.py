@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int32, Int64
 
 from bundle.csr import Csr, csr_from_pairs
 from bundle.layout import SpaceLayout
@@ -13,6 +13,7 @@ from bundle.prepared import Edges, RowArray
 from bundle.writer import BundleWriter
 
 Positions = Int64[npt.NDArray[np.int64], " _"]
+Short = Int32[npt.NDArray[np.int32], " _"]
 
 # Edges sorted at a time: about 40 bytes each while they are.
 BLOCK_EDGES = 1 << 23
@@ -28,8 +29,8 @@ class RowBlock:
 
     first: int
     stop: int
-    rows: RowArray
-    others: RowArray
+    rows: Short
+    others: Short
     positions: Positions
     lengths: tuple[int, ...]
 
@@ -63,15 +64,13 @@ def _gather(streams: list[tuple[RowArray, RowArray]], first: int, stop: int) -> 
     return RowBlock(first, stop, rows, others, positions, tuple(len(part[0]) for part in parts))
 
 
-def _gather_stream(
-    all_rows: RowArray, all_others: RowArray, first: int, stop: int
-) -> tuple[RowArray, RowArray, Positions]:
+def _gather_stream(all_rows: RowArray, all_others: RowArray, first: int, stop: int) -> tuple[Short, Short, Positions]:
     rows, others, positions = [np.empty(0, np.int32)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
     for start in range(0, len(all_rows), SCAN_EDGES):
         part = all_rows[start : start + SCAN_EDGES]
         here = np.flatnonzero((part >= first) & (part < stop))
-        rows.append(part[here] - np.int32(first))
-        others.append(all_others[start : start + SCAN_EDGES][here])
+        rows.append((part[here] - first).astype(np.int32))  # a version's rows have 32 bits: `stage` refuses more
+        others.append(all_others[start : start + SCAN_EDGES][here].astype(np.int32))
         positions.append(here + start)
     return np.concatenate(rows), np.concatenate(others), np.concatenate(positions)
 

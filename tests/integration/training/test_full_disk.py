@@ -33,7 +33,7 @@ def test_training_goes_on_where_there_was_no_room_whichever_file_it_was(config: 
         told.add(str(full.value))
         assert not partials(run)
         assert not (run / "run.json").exists()
-    assert len(told) > 1  # edges that are sorted into buckets, tables that are saved
+    assert len(told) > 1  # edges that are dealt to shards, tables that are saved
     train(graph, run, short, resume=True)
     for file in ("vectors/user.npy", "vectors/item.npy", "relations.npy"):
         np.testing.assert_array_equal(np.load(run / file), np.load(calm / file))

@@ -11,10 +11,11 @@ import torch
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT
+from tests.support.shards import partitioner_of
 from training.backends.torch_backend import TorchBackend
 from training.backends.torch_step import Rates, TorchTable
 from training.backends.torch_tables import DevicePlacement, DeviceTables
-from training.bucket_files import Partitioner, training_edges
+from training.buckets import training_edges
 from training.checkpoint import PartitionFiles, Position, RunKey, Tables
 from training.config import TrainConfig
 from training.distributed.group import SoloGroup
@@ -30,8 +31,7 @@ def trained(
 ) -> tuple[list[Tables], Relations]:
     """All partitions and the relations after training by the loop that `train` uses."""
     initial = RandomTables(len(graph.relations), config.dim, config.init_scale, config.seed)
-    partitioner = Partitioner(graph, path / "edges", config.partitions, config, SILENT)
-    partitioner.repartition(0)
+    partitioner = partitioner_of(graph, path, config)
     files = PartitionFiles(path / "tables", partitioner.rows, initial.partitioned(partitioner.rows))
     relations, weights = initial.relations(), np.ones(len(graph.relations), dtype=np.float32)
     with PartitionBuffer(backend.store(files), partitioner.buckets) as buffer:

@@ -16,9 +16,9 @@ from bundle.trained import open_trained
 from evaluation.drift import evaluate_drift
 from evaluation.links import evaluate_links
 from tests.support.graphs import Links, ids, write_graph
+from tests.support.shards import groups
 from tests.support.toy import build_toy
 from training.config import TrainConfig
-from training.partition import partition_entities
 from training.train import train
 from training.warm_start import WarmTables, warm_tables
 
@@ -42,7 +42,7 @@ def grown(path: Path) -> PreparedGraph:
 
 
 def origin(graph: PreparedGraph, old: Path, config: TrainConfig, partitions: int = 1) -> WarmTables:
-    return warm_tables(graph, open_trained(old), config).partitioned(partition_entities(graph, partitions, 1))
+    return warm_tables(graph, open_trained(old), config).partitioned(groups(graph, partitions))
 
 
 def test_known_entities_keep_vectors_and_state(old_run: Path, config: TrainConfig, tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_rows_start_alike_in_every_partition_of_every_epoch(
     state of id 5, whoever else is in its partition."""
     graph, held = grown(tmp_path / "grown"), changed(config, l2_previous=0.5)
     start = warm_tables(graph, open_trained(old_run), held)
-    dealt = partition_entities(graph, 4, 1, epoch)
-    whole, parts = start.partitioned(partition_entities(graph, 1, 1)).table(0, 0), start.partitioned(dealt)
+    dealt = groups(graph, 4, epoch)
+    whole, parts = start.partitioned(groups(graph, 1)).table(0, 0), start.partitioned(dealt)
     for p in range(4):
         rows, table = dealt[0].rows(p), parts.table(0, p)
         np.testing.assert_array_equal(table.vectors, whole.vectors[rows])
@@ -103,7 +103,7 @@ def test_a_strong_pull_keeps_newcomers_in_place_over_epochs_and_partitions(
     """Were the place another one each epoch, id 7 would end between six of them, far from the first."""
     graph, pulled = grown(tmp_path / "grown"), changed(config, l2_previous=1e4, epochs=6, partitions=3)
     train(graph, tmp_path / "new", pulled, warm_start=old_run)
-    first = warm_tables(graph, open_trained(old_run), pulled).partitioned(partition_entities(graph, 1, 1)).table(0, 0)
+    first = warm_tables(graph, open_trained(old_run), pulled).partitioned(groups(graph, 1)).table(0, 0)
     found = np.load(tmp_path / "new/vectors/user.npy")[1]
     assert np.linalg.norm(found - first.vectors[1]) < 0.2 * np.linalg.norm(first.vectors[1])
 
@@ -149,7 +149,7 @@ def test_a_published_version_is_a_start_too(tmp_path: Path) -> None:
     version = build_toy(tmp_path).path
     earlier, graph = open_trained(version), open_graph(tmp_path / "run")
     config = TrainConfig(dim=earlier.dim, threads=1)
-    started = warm_tables(graph, earlier, config).partitioned(partition_entities(graph, 1, 1))
+    started = warm_tables(graph, earlier, config).partitioned(groups(graph, 1))
     for i, entity in enumerate(graph.entities):
         expected = np.load(tmp_path / f"run/vectors/{entity.name}.npy")
         np.testing.assert_array_equal(started.table(i, 0).vectors, expected)

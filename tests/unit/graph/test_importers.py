@@ -21,7 +21,8 @@ FOLLOW = "user_index,author_index,time_chunk\n" + "".join(f"{i},{i % 7},{i * 10}
 def edges(graph: PreparedGraph, relation: str) -> list[tuple[str, str]]:
     found = graph.relation(relation)
     sources = graph.entity(found.source).ids.externals(np.asarray(found.train.src))
-    return list(zip(sources, graph.entity(found.target).ids.externals(np.asarray(found.train.dst)), strict=True))
+    targets = graph.entity(found.target).ids.externals(np.asarray(found.train.dst))
+    return sorted(zip(sources, targets, strict=True))
 
 
 def test_twitter_columns_are_separate_id_spaces_and_the_earliest_chunk_counts(tmp_path: Path) -> None:
@@ -31,9 +32,9 @@ def test_twitter_columns_are_separate_id_spaces_and_the_earliest_chunk_counts(tm
     graph = prepare(path, tmp_path / "out")
     follows = graph.relation("follows")
     assert (follows.source, follows.target) == ("user", "author")
-    assert edges(graph, "follows")[0] == ("7", "7")  # no self-loop: user 7 is not author 7
+    assert ("7", "7") in edges(graph, "follows")  # no self-loop: user 7 is not author 7
     assert follows.train.time is not None
-    assert follows.train.time[0] == 0
+    assert follows.train.time.min() == 0
     assert (follows.self_loops, follows.duplicates) == (0, 1)
     assert graph.split is not None
     assert graph.split.by == "time"
@@ -55,7 +56,7 @@ def test_favourites_from_every_form_of_file(tmp_path: Path, form: str) -> None:
     graph = prepare(import_graph("twitter-fave", [source], tmp_path / "graph"), tmp_path / "out")
     assert [entity.name for entity in graph.entities] == ["user", "tweet"]
     assert len(graph.relation("favorites").train) + len(graph.relation("favorites").test) > 30
-    assert edges(graph, "favorites")[:2] == [("1", "1"), ("2", "2")]
+    assert {("1", "1"), ("2", "2")} <= set(edges(graph, "favorites"))
 
 
 def test_several_files_are_one_relation(tmp_path: Path) -> None:

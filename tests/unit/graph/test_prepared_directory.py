@@ -89,8 +89,11 @@ def test_a_graph_that_is_missing_or_damaged_is_refused(tmp_path: Path, follows: 
     with pytest.raises(RunError, match=r"000\.src\.npy is missing"):
         load_prepared(out)
     record = json.loads((out / "graph.json").read_text())
-    (out / "graph.json").write_text(json.dumps(record | {"format_version": 2}))
-    with pytest.raises(RunError, match="has format 2, this program reads 1"):
+    (out / "graph.json").write_text(json.dumps(record | {"hash": "md5"}))
+    with pytest.raises(RunError, match="names the hash md5, expected xxh64:42"):
+        load_prepared(out)
+    (out / "graph.json").write_text(json.dumps(record | {"format_version": 3}))
+    with pytest.raises(RunError, match="has format 3, this program reads 1 and 2"):
         load_prepared(out)
     (out / "graph.json").write_text("{")
     with pytest.raises(RunError, match="cannot be read"):
@@ -103,8 +106,10 @@ def test_the_files_are_those_of_the_contract(tmp_path: Path, follows: MakeGraph)
     prepare(follows("src,dst,w\n" + rows, kind="string", extra=extra), tmp_path / "out")
     found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert found == [
-        *("edges/000.dst.npy", "edges/000.src.npy", "edges/000.weight.npy", "graph.json"),
-        *("ids/user.offsets.npy", "ids/user.utf8.npy", "source.json", "test/000.dst.npy", "test/000.src.npy"),
+        *("edges/000.cell.npy", "edges/000.cell_start.npy", "edges/000.dst.npy", "edges/000.dst_place.npy"),
+        *("edges/000.src.npy", "edges/000.src_place.npy", "edges/000.weight.npy", "graph.json"),
+        *("ids/user.offsets.npy", "ids/user.utf8.npy", "shards/user.npy", "source.json"),
+        *("test/000.dst.npy", "test/000.src.npy"),
         *("valid/000.dst.npy", "valid/000.src.npy"),
     ]
     assert np.load(tmp_path / "out/edges/000.src.npy", allow_pickle=False).dtype == np.int32
@@ -135,7 +140,7 @@ def test_a_graph_of_an_earlier_release_opens_and_has_the_same_digest(tmp_path: P
     rows = "".join(f"{i},{i + 1}\n" for i in range(40))
     out = tmp_path / "out"
     graph = prepare(follows("src,dst\n" + rows, extra='[split]\nby = "random"'), out)
-    assert graph.digest == "d30d93feb3ae62ca2e12e7184bbceb28983ad9f937dc7d7f97b587eece9856f8"
+    assert graph.digest == "34ffe7cd6582eb6a832de03ab7cb36c2dd4dbe8d786ea7d66ea8e32ca230fcda"
     record = json.loads((out / "graph.json").read_text())
     for relation in record["relations"]:
         del relation["held_out_trained"], relation["held_out_unseen"]

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bundle.scratch import RawColumn
 from graph import idspace, spool
 from graph.idspace import id_space
-from graph.spool import RawColumn, distinct, id_spool
+from graph.spool import distinct, id_spool
 
 close = st.integers(5, 40)
 far = st.integers(0, 2**63 - 1)

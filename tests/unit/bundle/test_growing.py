@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graph.npyfile import ArrayFiles, GrowingArray
+from bundle.growing import ArrayFiles, GrowingArray
 
 
 @pytest.mark.parametrize("batches", [[], [0], [3], [1, 0, 5], [100_000, 7]])

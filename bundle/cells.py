@@ -19,9 +19,11 @@ from bundle.arrays import AnyArray
 from bundle.scratch import RawColumn
 from bundle.shards import Places, ShardRows, row_type
 
-# Edges of a bucket, which are sorted in memory at about 50 bytes each; as many buckets at a time as there are cores.
-BUCKET_EDGES = 1 << 20
-CORES = os.cpu_count() or 1
+# Edges of a bucket, which are sorted in memory at about 100 bytes each; as many buckets at a time as there are cores. A
+# large graph has larger ones: one for each source shard.
+BUCKET_EDGES = 1 << 18
+# More at a time would need more memory.
+CORES = min(16, len(os.sched_getaffinity(0)))
 U64 = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.integer]
 
@@ -90,17 +92,20 @@ class CellSorter:
             for bucket in range(-(-self._shards // self._width))
         ]
 
-    def add(
+    def dealt(
         self, src: Integer[Rows, " n"], dst: Integer[Rows, " n"], relation: Integer[Rows, " n"], **extra: AnyArray
-    ) -> None:
-        """Take the next batch: rows, the relation of each, and the further columns."""
-        key = self._keys(src, dst)
-        columns: dict[str, AnyArray] = {"key": key, **extra}
+    ) -> list[dict[str, AnyArray]]:
+        """A batch of edges, by bucket: rows, the relation of each, and the further columns. Any thread may do this."""
+        columns: dict[str, AnyArray] = {"key": self._keys(src, dst), **extra}
         if self.relations > 1:
             columns["relation"] = relation
-        for bucket, members in zip(self._buckets, self._dealt(src), strict=True):
+        return [{name: column[members] for name, column in columns.items()} for members in self._members(src)]
+
+    def add(self, dealt: list[dict[str, AnyArray]]) -> None:
+        """Take the next batch."""
+        for bucket, columns in zip(self._buckets, dealt, strict=True):
             for name, column in columns.items():
-                bucket[name].append(column[members])
+                bucket[name].append(column)
 
     def sorted(self) -> Iterator[SortedEdges]:
         """All edges by source shard; of several relations those of a bucket relation after relation."""
@@ -124,7 +129,7 @@ class CellSorter:
         key = (key << source_bits) | source.place[src].astype(np.uint64)
         return (key << target_bits) | target.place[dst].astype(np.uint64)
 
-    def _dealt(self, src: Rows) -> list[Any]:
+    def _members(self, src: Rows) -> list[Any]:
         """Which edges go to each bucket."""
         if len(self._buckets) == 1:
             return [slice(None)]

@@ -1,14 +1,15 @@
-"""Work on the next item while one is used: a second core for what comes one after the other."""
+"""Work on further items while one is used: all cores for what comes one after the other."""
 
-import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from bundle.cells import CORES
+
+S = TypeVar("S")
 T = TypeVar("T")
 _END = object()
-# More than two at a time would need more memory, and preparing has no use for more cores.
-THREADS = min(2, os.cpu_count() or 1)
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
@@ -22,3 +23,23 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
         while (item := following.result()) is not _END:
             following = pool.submit(next, iterator, _END)
             yield item  # type: ignore[misc]
+
+
+def mapped(function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """`function` of the items in their order, worked out on all cores; an error comes in its turn.
+
+    Items are made on a thread of their own; as many as there are cores, and two, are in memory.
+    """
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(CORES, thread_name_prefix="mapped") as pool:
+        try:
+            for item in ahead(items):
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > CORES:
+                    yield waiting.popleft().result()
+        except Exception:
+            while waiting:  # an item before the one that could not be made has its error first
+                waiting.popleft().result()
+            raise
+        while waiting:
+            yield waiting.popleft().result()

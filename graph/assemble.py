@@ -19,7 +19,7 @@ from bundle.progress import Progress, Stage
 from bundle.scratch import RawColumn
 from bundle.sharded import CellFiles
 from bundle.shards import row_type
-from graph.ahead import ahead
+from graph.ahead import ahead, mapped
 from graph.dedupe import Deduplicator, EdgeKind, RowEdges
 from graph.reading import SpooledEdges
 from graph.schema import FileSplit, RandomSplit, RelationSpec, SplitSpec, ValidationSpec
@@ -147,8 +147,9 @@ class Assembler:
         src, dst, relation = (RawColumn(directory / name, kind) for name, kind in ends)
         kind = EdgeKind(spec.source == spec.target, spec.symmetric, len(self.tables[spec.target]))
         deduplicator = Deduplicator(directory, kind, spooled.count, len(entry.names))
-        for edges in self._rows(entry, spooled):
-            deduplicator.add(edges)
+        for dealt in mapped(deduplicator.dealt, self._rows(entry, spooled)):
+            deduplicator.add(dealt)
+            edges = dealt.edges
             src.append(edges.src)
             dst.append(edges.dst)
             relation.append(edges.relation)
@@ -160,28 +161,38 @@ class Assembler:
 
     def _write_all(self, entry: Entry, kept: _KeptEdges, parts: Parts | None, sorter: CellSorter, stage: Stage) -> None:
         """Write held-out edges as they come, and training edges cell after cell once all are known."""
-        start = 0
-        for batch in ahead(kept.batches()):
-            here = None if parts is None else parts[start : start + len(batch.edges)]
-            start += len(batch.edges)
-            if here is not None:
-                self._write(entry, "valid", batch[np.flatnonzero(here == VALID)])
-                self._write(entry, "test", batch[np.flatnonzero(here == TEST)])
-                stage.advance(int(np.count_nonzero(here)))
-                batch = batch[np.flatnonzero(here == TRAIN)]
+
+        def dealt(batch: _Batch) -> list[dict[str, AnyArray]]:
             extra: dict[str, AnyArray] = {}
             if batch.weight is not None:
                 # The weights of repeats are added, so a sum may be larger than any one number of 32 bits.
                 extra["weight"] = np.minimum(batch.weight, _MAX_WEIGHT).astype(np.float32)
             if batch.time is not None:
                 extra["time"] = batch.time
-            sorter.add(batch.edges.src, batch.edges.dst, batch.edges.relation, **extra)
+            return sorter.dealt(batch.edges.src, batch.edges.dst, batch.edges.relation, **extra)
+
+        for edges in mapped(dealt, self._training_edges(entry, kept, parts, stage)):
+            sorter.add(edges)
         cells = CellFiles(self.files, _COLUMNS)
-        for edges in sorter.sorted():
-            cells.append(entry.first + edges.relation, edges)
-            stage.advance(len(edges))
+        for found in sorter.sorted():
+            cells.append(entry.first + found.relation, found)
+            stage.advance(len(found))
         for relation in range(len(entry.names)):  # only held-out files may have it
             cells.append(entry.first + relation, sorter.nothing())
+
+    def _training_edges(self, entry: Entry, kept: _KeptEdges, parts: Parts | None, stage: Stage) -> Iterator[_Batch]:
+        """The edges to train, and write those that are held out."""
+        start = 0
+        for batch in kept.batches():
+            here = None if parts is None else parts[start : start + len(batch.edges)]
+            start += len(batch.edges)
+            if here is None:
+                yield batch
+                continue
+            self._write(entry, "valid", batch[np.flatnonzero(here == VALID)])
+            self._write(entry, "test", batch[np.flatnonzero(here == TEST)])
+            stage.advance(int(np.count_nonzero(here)))
+            yield batch[np.flatnonzero(here == TRAIN)]
 
     def _sorter(self, entry: Entry, kept: _KeptEdges, directory: Path) -> CellSorter:
         source, target = (self.shards[kind] for kind in (entry.spec.source, entry.spec.target))

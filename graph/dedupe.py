@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Int64, Integer, UInt64
 
+from bundle.cells import CORES
 from bundle.scratch import RawColumn, scratch_array
-from graph.ahead import THREADS
 
-# Edges of a bucket, which are sorted in memory at about 60 bytes each; two buckets are at a time (`ahead.THREADS`).
-BUCKET_EDGES = 1 << 21
+# Edges of a bucket, which are sorted in memory at about 60 bytes each; as many buckets at a time as there are cores.
+BUCKET_EDGES = 1 << 20
 # A bucket is three files, all of which are appended to in turn.
 MAX_BUCKETS = 512
 # 2^64 / golden ratio: consecutive keys land in different buckets.
@@ -92,6 +92,15 @@ class _Bucket:
             column.path.unlink()
 
 
+@dataclass(frozen=True, slots=True)
+class Dealt:
+    """A batch of edges: its self-loops by relation, and the others' (positions, keys, relations) by bucket."""
+
+    edges: RowEdges
+    self_loops: Int64[npt.NDArray[np.int64], " r"]
+    buckets: list[tuple[Any, Any, Any]]
+
+
 @dataclass(slots=True)
 class Deduplicator:
     """Takes edges batch by batch, then says which to keep.
@@ -121,18 +130,23 @@ class Deduplicator:
             for i in range(buckets)
         ]
 
-    def add(self, edges: RowEdges) -> None:
-        """Take the next batch."""
+    def dealt(self, edges: RowEdges) -> Dealt:
+        """A batch by bucket. Any thread may do this."""
         loops = self.kind.loops(edges)
-        self.self_loops += np.bincount(edges.relation[loops], minlength=self.relations)
         proper = np.flatnonzero(~loops)
         keys = self.kind.keys(edges)[proper]
         relation = edges.relation[proper]
-        for bucket, members in zip(self._buckets, deal(keys, len(self._buckets)), strict=True):
-            bucket.positions.append(proper[members] + self.count)
-            bucket.keys.append(keys[members])
-            bucket.relations.append(relation[members])
-        self.count += len(edges)
+        buckets = [(proper[some], keys[some], relation[some]) for some in deal(keys, len(self._buckets))]
+        return Dealt(edges, np.bincount(edges.relation[loops], minlength=self.relations), buckets)
+
+    def add(self, dealt: Dealt) -> None:
+        """Take the next batch."""
+        self.self_loops += dealt.self_loops
+        for bucket, (positions, keys, relations) in zip(self._buckets, dealt.buckets, strict=True):
+            bucket.positions.append(positions + self.count)
+            bucket.keys.append(keys)
+            bucket.relations.append(relations)
+        self.count += len(dealt.edges)
 
     def keep(
         self,
@@ -142,7 +156,7 @@ class Deduplicator:
         """Which edges to keep; `weight` and `time` of all edges are changed in place for those kept."""
         keep = scratch_array(self.directory / "keep", np.bool_, self.count)
         filled = [bucket for bucket in self._buckets if len(bucket.positions)]
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="dedupe") as pool:
+        with ThreadPoolExecutor(CORES, thread_name_prefix="dedupe") as pool:
             for dropped in pool.map(lambda bucket: self._keep_bucket(bucket, keep, weight, time), filled):
                 self.duplicates += dropped
         return keep

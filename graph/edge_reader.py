@@ -1,6 +1,8 @@
 """The edges of a relation as a stream of checked batches."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 from jaxtyping import Float64, Int64
 
+from bundle.cells import CORES
 from bundle.errors import EdgeFileError
 from bundle.ids import IdKind
 from bundle.progress import Stage
 from graph import columns
 from graph.columns import BadValue
 from graph.edge_file import EdgeFile, quoted
-from graph.files import InputFile, local, open_edge_file
+from graph.files import InputFile, called, local, open_edge_file
 from graph.schema import RelationSpec
 
 Ids = Any  # int64 ids as a numpy array, string ids as an Arrow LargeBinaryArray
@@ -44,6 +47,16 @@ class EdgeBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class RawBatch:
+    """Rows of a file as they stand there, an Arrow record batch that begins with row `first`; `source` names it."""
+
+    source: InputFile
+    file: EdgeFile
+    first: int
+    rows: Any
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeReader:
     """How one relation's files are read. `held_out` files need no weight and no time."""
 
@@ -52,17 +65,22 @@ class EdgeReader:
     target: IdKind
     held_out: bool = False
 
-    def batches(self, paths: Sequence[InputFile], stage: Stage) -> Iterator[EdgeBatch]:
-        """The edges of all files, in order; the stage advances by bytes.
+    def raw_batches(self, paths: Sequence[InputFile], stage: Stage, held: ExitStack) -> Iterator["RawBatch"]:
+        """The rows of all files, in order, as they stand there; the stage advances by bytes. Raises EdgeFileError.
 
-        Raises EdgeFileError naming file, row, column, what was found and what to do.
+        Whoever reads rows on other threads may be `CORES` and two batches behind, and finds the line of a fault in the
+        file: as many files stay here, the last of them as long as `held` does.
         """
-        total = 0
+        total, opened = 0, deque[ExitStack]()
         for file in paths:
-            with local(file) as path:
-                for batch in self.file_batches(open_edge_file(path, self.spec.columns), stage):
-                    total += len(batch)
+            opened.append(held.enter_context(ExitStack()))
+            path = opened[-1].enter_context(local(file))
+            with called(file, path):
+                for batch in self._raw(file, open_edge_file(path, self.spec.columns), stage):
+                    total += batch.rows.num_rows
                     yield batch
+            if len(opened) > CORES + 2:
+                opened.popleft().close()
         if total == 0:
             names = ", ".join(str(path) for path in paths)
             raise EdgeFileError(
@@ -70,15 +88,22 @@ class EdgeReader:
             )
 
     def file_batches(self, file: EdgeFile, stage: Stage) -> Iterator[EdgeBatch]:
-        """The edges of one file. Raises EdgeFileError as `batches` does, save that it may have none."""
-        wanted = self._columns()
+        """The edges of one file, which may have none. Raises EdgeFileError as `read` does."""
+        yield from map(self.read, self._raw(file.path, file, stage))
+
+    def read(self, batch: "RawBatch") -> EdgeBatch:
+        """The edges of some rows. Raises EdgeFileError naming file, row, column, what was found and what to do."""
+        values: dict[str, Any] = {}
+        with called(batch.source, batch.file.path):
+            for name, convert in self._columns().items():
+                values[name] = converted(batch.file, batch.first, name, batch.rows.column(name), convert)
+        return self._assemble(values)
+
+    def _raw(self, source: InputFile, file: EdgeFile, stage: Stage) -> Iterator["RawBatch"]:
         first = 0
-        for batch in file.batches(list(wanted), stage):
-            values: dict[str, Any] = {}
-            for name, convert in wanted.items():
-                values[name] = converted(file, first, name, batch.column(name), convert)
-            first += batch.num_rows
-            yield self._assemble(values)
+        for rows in file.batches(list(self._columns()), stage):
+            yield RawBatch(source, file, first, rows)
+            first += rows.num_rows
 
     def _columns(self) -> dict[str, Convert]:
         kinds: dict[IdKind, Convert] = {"int64": columns.int_ids, "string": columns.string_ids}

@@ -101,11 +101,19 @@ def local(file: InputFile) -> Iterator[Path]:
     if isinstance(file, Path):
         yield file
         return
-    with file.local() as path:
-        try:
-            yield path
-        except (EdgeFileError, GraphFileError) as error:
-            raise type(error)(str(error).replace(str(path), str(file))) from error
+    with file.local() as path, called(file, path):
+        yield path
+
+
+@contextmanager
+def called(file: InputFile, path: Path) -> Iterator[None]:
+    """Errors that name a file by the `path` where it was brought name it as the graph file does."""
+    try:
+        yield
+    except (EdgeFileError, GraphFileError) as error:
+        if isinstance(file, Path):
+            raise
+        raise type(error)(str(error).replace(str(path), str(file))) from error
 
 
 def _matches(base: Path, pattern: str) -> set[Path]:

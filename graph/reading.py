@@ -1,14 +1,16 @@
 """First pass: every edge file is read once, checked and set aside, and the ids of each type are collected."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bundle.progress import Progress
 from bundle.scratch import RawColumn
-from graph.ahead import ahead
-from graph.edge_reader import EdgeBatch, EdgeReader
+from graph.ahead import mapped
+from graph.edge_reader import EdgeBatch, EdgeReader, RawBatch
 from graph.idspace import IdSpace, StringSpace, id_space
 from graph.schema import GraphFile, RelationSpec
 from graph.source import EdgeInput
@@ -48,11 +50,12 @@ def read_inputs(graph: GraphFile, inputs: list[EdgeInput], directory: Path, prog
             spec, graph.entities[spec.source].id, graph.entities[spec.target].id, held_out=edge_input.part != "edges"
         )
         label = spec.name if edge_input.part == "edges" else f"{spec.name} ({edge_input.part})"
-        with progress.stage(f"reading {label}", edge_input.size, "B") as stage:
+        with progress.stage(f"reading {label}", edge_input.size, "B") as stage, ExitStack() as held:
             if edge_input.repeats:
                 stage.note(f"further names of the same files left out: {len(edge_input.repeats)}")
-            for batch in ahead(reader.batches(edge_input.paths, stage)):
-                _set_aside(batch, spec, spooled, reading)
+            encode = _Encoder(reader, spooled)
+            for edges in mapped(encode, reader.raw_batches(edge_input.paths, stage, held)):
+                _set_aside(edges, spec, spooled, reading)
         reading.spooled.append(spooled)
     return reading
 
@@ -69,13 +72,36 @@ def _empty(graph: GraphFile, spec: RelationSpec, edge_input: EdgeInput, director
     )
 
 
-def _set_aside(batch: EdgeBatch, spec: RelationSpec, spooled: SpooledEdges, reading: Reading) -> None:
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """Edges of a file, their ids as they are set aside."""
+
+    edges: EdgeBatch
+    src: Any
+    dst: Any
+    relation: Any | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoder:
+    """From rows of a file to edges with encoded ids; any thread may do this."""
+
+    reader: EdgeReader
+    spooled: SpooledEdges
+
+    def __call__(self, rows: RawBatch) -> _Encoded:
+        edges, spooled = self.reader.read(rows), self.spooled
+        relation = None if spooled.relation is None else spooled.relation.encoded(edges.relation)
+        return _Encoded(edges, spooled.src.encoded(edges.src), spooled.dst.encoded(edges.dst), relation)
+
+
+def _set_aside(batch: _Encoded, spec: RelationSpec, spooled: SpooledEdges, reading: Reading) -> None:
     reading.spaces[spec.source].add(spooled.src.append(batch.src))
     reading.spaces[spec.target].add(spooled.dst.append(batch.dst))
     if spooled.relation is not None:
         reading.names.add(spooled.relation.append(batch.relation))
-    if spooled.weight is not None and batch.weight is not None:
-        spooled.weight.append(batch.weight)
-    if spooled.time is not None and batch.time is not None:
-        spooled.time.append(batch.time)
-    spooled.count += len(batch)
+    if spooled.weight is not None and batch.edges.weight is not None:
+        spooled.weight.append(batch.edges.weight)
+    if spooled.time is not None and batch.edges.time is not None:
+        spooled.time.append(batch.edges.time)
+    spooled.count += len(batch.edges)

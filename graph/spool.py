@@ -18,6 +18,7 @@ from jaxtyping import Int64, Integer, UInt8
 from bundle.ids import IdKind, IdTable, IntIds, StringIds
 from bundle.scratch import RawColumn
 from bundle.shards import row_type
+from graph.ahead import mapped
 
 # Distinct strings that are looked up at a time: a look-up makes a hash table of all ids of the type, which must pay.
 LOOKUP_STRINGS = 1 << 22
@@ -31,7 +32,11 @@ Rows = Integer[npt.NDArray[np.integer], " n"]
 class IdSpool(Protocol):
     """Ids of one column, waiting for the table that gives them rows."""
 
-    def append(self, ids: Any) -> Any:
+    def encoded(self, ids: Any) -> Any:
+        """A batch of ids as it is set aside. Any thread may do this."""
+        ...
+
+    def append(self, encoded: Any) -> Any:
         """Set one batch of ids aside; returns the distinct ones among them."""
         ...
 
@@ -57,18 +62,20 @@ class IntSpool:
 
     ids: RawColumn
 
-    def append(self, ids: Int64[npt.NDArray[np.int64], " n"]) -> Int64[npt.NDArray[np.int64], " distinct"]:
+    def encoded(self, ids: Int64[npt.NDArray[np.int64], " n"]) -> tuple[AnyArray, AnyArray]:
+        """The ids, and the distinct ones ascending."""
+        return ids, distinct(ids)
+
+    def append(self, encoded: tuple[AnyArray, AnyArray]) -> Int64[npt.NDArray[np.int64], " distinct"]:
         """Set one batch aside; returns its distinct ids, ascending."""
-        self.ids.append(ids)
-        return distinct(ids)
+        self.ids.append(encoded[0])
+        return encoded[1]
 
     def rows(self, table: IdTable) -> Iterator[Rows]:
         """The row of every id."""
         if not isinstance(table, IntIds):
             raise TypeError("integer ids need a table of integer ids")
-        find = _row_finder(table.values)
-        for ids in self.ids.batches():
-            yield find(ids)
+        yield from mapped(_row_finder(table.values), self.ids.batches())
 
 
 def distinct(ids: Int64[npt.NDArray[np.int64], " n"]) -> Int64[npt.NDArray[np.int64], " distinct"]:
@@ -98,9 +105,12 @@ class StringSpool:
     lengths: RawColumn
     utf8: RawColumn
 
-    def append(self, ids: Any) -> Any:
+    def encoded(self, ids: Any) -> Any:
+        """Each id as a position among the distinct ones."""
+        return ids.dictionary_encode()
+
+    def append(self, encoded: Any) -> Any:
         """Set one batch aside; returns its distinct ids, a LargeBinaryArray."""
-        encoded = ids.dictionary_encode()
         offsets, utf8 = string_buffers(encoded.dictionary)
         self.codes.append(encoded.indices.to_numpy(zero_copy_only=False))
         self.lengths.append(np.diff(offsets))

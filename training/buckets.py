@@ -1,7 +1,7 @@
 """The edges of a bucket: cells of the prepared graph, put together as the groups of an epoch have it, and indexed."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,29 +12,82 @@ from bundle.errors import GraphError
 from bundle.prepared import PreparedGraph, PreparedRelation
 from bundle.sharded import CellEdges, ShardedGraph
 from bundle.shards import ranges
+from training.config import TrainConfig
 from training.edges import BucketEdges, index_edges
 from training.partition import BucketId, Partitioning, group_entities
 
 I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
+# Relations of at most so many edges are put together in memory where a graph has MANY of them, up to so many edges.
+SMALL_EDGES, TOGETHER_EDGES = 1 << 15, 1 << 21
+MANY = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Edges of a group: one relation's, mapped, or those of several small ones put together in memory.
+
+    `relation` is the number of all edges' relation, or that of each cell's. Weights are divided by `mean`.
+    """
+
+    edges: CellEdges
+    relation: int | Int32[I32, " c"]
+    symmetric: bool
+    mean: float = 1.0
+
+    def edges_between(self, sources: Partitioning, targets: Partitioning, at: BucketId, shards: int) -> "_Piece | None":
+        """The edges from one partition to another, None where there are none."""
+        cells = self._cells(sources.members(at.source), targets, at.target, shards)
+        starts = self.edges.start[cells]
+        last = cells + 1 == len(self.edges.start)
+        counts = np.where(last, len(self.edges), self.edges.start[np.where(last, 0, cells + 1)]) - starts
+        positions = ranges(starts, counts)
+        if len(positions) == 0:
+            return None
+        numbers = self.edges.cell[cells].astype(np.int64)
+        src = np.repeat(sources.base[numbers // shards], counts) + self.edges.src_place[positions]
+        dst = np.repeat(targets.base[numbers % shards], counts) + self.edges.dst_place[positions]
+        weight = self.edges.weight
+        if weight is not None:
+            weight = (weight[positions] / np.float64(self.mean)).astype(np.float32)
+        if isinstance(self.relation, int):
+            rel = np.full(len(src), self.relation, dtype=np.int32)
+        else:
+            rel = np.repeat(self.relation[cells], counts)
+        return _Piece(src.astype(np.int32), dst.astype(np.int32), rel, weight)
+
+    def forget(self) -> None:
+        """Take what was read out of resident memory."""
+        edges = self.edges
+        for column in (edges.src_place, edges.dst_place, edges.weight, edges.cell, edges.start):
+            forget_pages(column)
+
+    def _cells(
+        self, sources: Int64[I64, " some"], targets: Partitioning, partition: int, shards: int
+    ) -> Int64[I64, " c"]:
+        """The cells from some shards to those of a partition. Cells of one source shard lie side by side."""
+        low, high = (np.searchsorted(self.edges.cell, (sources + one) * shards).astype(np.int64) for one in (0, 1))
+        cells = ranges(low, high - low)
+        mine: npt.NDArray[np.bool_] = targets.part[self.edges.cell[cells] % shards] == partition
+        return cells[mine]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """All relations between two entity types, by number; `means` of their weights, None where all weigh alike."""
+    """All edges from one entity type to another."""
 
     types: tuple[int, int]
-    relations: tuple[int, ...]
-    means: tuple[float, ...] | None
+    parts: tuple[Part, ...]
+    weighted: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
     """A graph as it is divided in an epoch."""
 
-    graph: ShardedGraph
+    shards: int
     groups: tuple[Group, ...]
-    symmetric: tuple[bool, ...]
     partitionings: tuple[Partitioning, ...]
     threads: int = 1
 
@@ -49,74 +102,40 @@ class Buckets:
         return tuple(edges for edges in found if edges is not None)
 
     def _group(self, group: Group, bucket: BucketId) -> BucketEdges | None:
-        pieces = [piece for place in range(len(group.relations)) for piece in self._relation(group, place, bucket)]
+        pieces = [piece for part in group.parts for piece in self._both_ways(group, part, bucket)]
         if not pieces:
             return None
-        columns = tuple(np.concatenate([piece.columns[i] for piece in pieces]) for i in range(3))
-        weight = None if group.means is None else np.concatenate([piece.weight for piece in pieces])
+        src, dst, rel = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("src", "dst", "rel"))
+        weight = np.concatenate([piece.weights() for piece in pieces]) if group.weighted else None
         source, target = (self.partitionings[kind] for kind in group.types)
         sizes = int(source.sizes[bucket.source]), int(target.sizes[bucket.target])
-        return index_edges(group.types, sizes, (columns[0], columns[1], columns[2]), weight, self.threads)
+        return index_edges(group.types, sizes, (src, dst, rel), weight, self.threads)
 
-    def _relation(self, group: Group, place: int, bucket: BucketId) -> Iterator["_Piece"]:
-        """A relation's edges in the bucket; those of a symmetric one also turned round."""
-        number = group.relations[place]
-        edges = self.graph.relations[number]
-        mean = 1.0 if group.means is None else group.means[place]
+    def _both_ways(self, group: Group, part: Part, bucket: BucketId) -> "Iterator[_Piece]":
+        """Edges of a part in the bucket; those of a symmetric relation also turned round."""
         source, target = (self.partitionings[kind] for kind in group.types)
-        for turned in (False, True) if self.symmetric[number] else (False,):
-            first, second = (bucket.target, bucket.source) if turned else (bucket.source, bucket.target)
-            at = _Cells.between(edges, self.graph.shards, source.members(first), target, second)
-            if len(at.positions) == 0:
-                continue
-            src = np.repeat(source.base[at.source_shard], at.counts) + edges.src_place[at.positions]
-            dst = np.repeat(target.base[at.target_shard], at.counts) + edges.dst_place[at.positions]
-            ends = (dst, src) if turned else (src, dst)
-            weight = None
-            if group.means is not None:
-                weight = np.ones(len(src), dtype=np.float32)
-                if edges.weight is not None:
-                    weight = (edges.weight[at.positions] / np.float64(mean)).astype(np.float32)
-            rel = np.full(len(src), number, dtype=np.int32)
-            yield _Piece((ends[0].astype(np.int32), ends[1].astype(np.int32), rel), weight)
-        for column in (edges.src_place, edges.dst_place, edges.weight, edges.cell, edges.start):
-            forget_pages(column)
+        there = part.edges_between(source, target, bucket, self.shards)
+        if there is not None:
+            yield there
+        turned = BucketId(bucket.target, bucket.source)
+        back = part.edges_between(source, target, turned, self.shards) if part.symmetric else None
+        if back is not None:
+            yield _Piece(back.dst, back.src, back.rel, back.weight)
+        part.forget()
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Some edges of a bucket: sources, targets, relations; local rows."""
+    """Some edges of a bucket; local rows."""
 
-    columns: tuple[Int32[I32, " e"], Int32[I32, " e"], Int32[I32, " e"]]
+    src: Int32[I32, " e"]
+    dst: Int32[I32, " e"]
+    rel: Int32[I32, " e"]
     weight: Float32[F32, " e"] | None
 
-
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    """Cells of a relation: where their edges are, how many each has, and its shards."""
-
-    positions: Int64[npt.NDArray[np.int64], " e"]
-    counts: Int64[npt.NDArray[np.int64], " c"]
-    source_shard: Int64[npt.NDArray[np.int64], " c"]
-    target_shard: Int64[npt.NDArray[np.int64], " c"]
-
-    @classmethod
-    def between(
-        cls,
-        edges: CellEdges,
-        shards: int,
-        sources: Int64[npt.NDArray[np.int64], " some"],
-        target: Partitioning,
-        partition: int,
-    ) -> "_Cells":
-        """Those from the shards `sources` to those of a partition. Cells of one source shard lie side by side."""
-        low, high = (np.searchsorted(edges.cell, (sources + one) * shards) for one in (0, 1))
-        chosen = ranges(low.astype(np.int64), (high - low).astype(np.int64))
-        chosen = chosen[target.part[edges.cell[chosen] % shards] == partition]
-        cells = edges.cell[chosen].astype(np.int64)
-        starts, last = edges.start[chosen], chosen + 1 == len(edges.start)
-        counts = np.where(last, len(edges), edges.start[np.where(last, 0, chosen + 1)]) - starts
-        return cls(ranges(starts, counts), counts, cells // shards, cells % shards)
+    def weights(self) -> Float32[F32, " e"]:
+        """1 where edges have no weight."""
+        return np.ones(len(self.src), dtype=np.float32) if self.weight is None else self.weight
 
 
 class Partitioner:
@@ -126,40 +145,82 @@ class Partitioner:
     buckets: Buckets
 
     def __init__(
-        self,
-        prepared: PreparedGraph,
-        graph: ShardedGraph,
-        partitions: int,
-        seed: int,
-        edge_weights: bool,
-        threads: int,
+        self, prepared: PreparedGraph, graph: ShardedGraph, partitions: int, config: TrainConfig, threads: int = 1
     ) -> None:
         """Raises GraphError for weights that are all 0."""
-        self._graph, self._seed, self._threads = graph, seed, threads
-        self._groups = relation_groups(prepared, edge_weights)
-        self._symmetric = tuple(relation.symmetric for relation in prepared.relations)
+        self._graph, self._seed, self._threads = graph, config.seed, threads
+        self._groups = relation_groups(prepared, graph, config.edge_weights)
         self.partitions, self.epoch = partitions, 0
 
     def regroup(self, epoch: int) -> None:
         """Take the groups of `epoch`. No edge moves."""
         self.epoch = epoch
         self.rows = group_entities(self._graph, self.partitions, self._seed, epoch)
-        self.buckets = Buckets(self._graph, self._groups, self._symmetric, self.rows, self._threads)
+        self.buckets = Buckets(self._graph.shards, self._groups, self.rows, self._threads)
 
 
-def relation_groups(prepared: PreparedGraph, edge_weights: bool) -> tuple[Group, ...]:
+def relation_groups(prepared: PreparedGraph, graph: ShardedGraph, edge_weights: bool) -> tuple[Group, ...]:
     """The relations with edges by their pair of types. Raises GraphError for weights that are all 0."""
     number = {entity.name: i for i, entity in enumerate(prepared.entities)}
     members: dict[tuple[int, int], list[PreparedRelation]] = {}
     for relation in prepared.relations:
         if len(relation.train):
             members.setdefault((number[relation.source], number[relation.target]), []).append(relation)
+    small = put_together(prepared)
     groups = []
     for types, relations in sorted(members.items()):
         weighted = edge_weights and any(relation.train.weight is not None for relation in relations)
-        means = tuple(map(_mean_weight, relations)) if weighted else None
-        groups.append(Group(types, tuple(relation.index for relation in relations), means))
+        parts = [
+            Part(
+                graph.relations[relation.index] if weighted else replace(graph.relations[relation.index], weight=None),
+                relation.index,
+                relation.symmetric,
+                _mean_weight(relation) if weighted else 1.0,
+            )
+            for relation in relations
+        ]
+        large = [part for part in parts if part.relation not in small]
+        for symmetric in (False, True):
+            alike = [part for part in parts if part.relation in small and part.symmetric == symmetric]
+            large += [_together(alike, weighted)] if alike else []
+        groups.append(Group(types, tuple(large), weighted))
     return tuple(groups)
+
+
+def put_together(prepared: PreparedGraph) -> set[int]:
+    """The relations that are put together in memory: small ones, where a graph has many.
+
+    To look for a bucket's cells takes as long in a relation of ten edges as in one of ten thousand.
+    """
+    small = sorted((len(one.train), one.index) for one in prepared.relations if 0 < len(one.train) <= SMALL_EDGES)
+    fitting = np.cumsum([edges for edges, _ in small]) <= TOGETHER_EDGES
+    return {index for (_, index), fits in zip(small, fitting, strict=True) if fits} if len(small) >= MANY else set()
+
+
+def _together(parts: list[Part], weighted: bool) -> Part:
+    """Several relations' edges as if they were one's, by cell and then by relation."""
+    edges = [part.edges for part in parts]
+    cell = np.concatenate([each.cell for each in edges])
+    relation = np.repeat([part.relation for part in parts], [len(each.cell) for each in edges]).astype(np.int32)
+    first = np.cumsum([0, *(len(each) for each in edges)])
+    starts = np.concatenate([each.start + before for each, before in zip(edges, first, strict=False)])
+    counts = np.diff(np.append(starts, first[-1]))
+    order = np.argsort(cell, kind="stable")
+    moved = ranges(starts[order], counts[order])
+    weight = None
+    if weighted:
+        scaled = [
+            np.ones(len(part.edges), dtype=np.float32)
+            if part.edges.weight is None
+            else (part.edges.weight / np.float64(part.mean)).astype(np.float32)
+            for part in parts
+        ]
+        weight = np.concatenate(scaled)[moved]
+    source, target = (
+        np.concatenate([getattr(each, name) for each in edges])[moved] for name in ("src_place", "dst_place")
+    )
+    start = np.cumsum(counts[order]) - counts[order]
+    return Part(CellEdges(cell[order], start, source, target, weight), relation[order], parts[0].symmetric)
 
 
 def training_edges(relation: PreparedRelation) -> int:

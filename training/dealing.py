@@ -80,7 +80,7 @@ def _deal_relation(
         piece = slice(start, start + BLOCK)
         weight = {} if train.weight is None else {"weight": train.weight[piece]}
         src, dst = train.src[piece], train.dst[piece]
-        sorter.add(src, dst, np.zeros(len(src), dtype=np.int32), **weight)
+        sorter.add(sorter.dealt(src, dst, np.zeros(len(src), dtype=np.int32), **weight))
         for column in (train.src, train.dst, train.weight):
             forget_pages(column)
     for edges in sorter.sorted():

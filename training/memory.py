@@ -9,7 +9,7 @@ import psutil
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
 from training.bucket_order import partitions_for
-from training.buckets import training_edges
+from training.buckets import put_together, training_edges
 from training.config import TrainConfig
 from training.dealing import shards_of
 from training.partition import check_enough_shards, most_partitions
@@ -27,6 +27,8 @@ DEALING_BYTES = 22
 EDGE_BYTES = 28
 # An edge while its bucket is sorted and indexed.
 SORTING_BYTES = 64
+# An edge of the small relations that are put together in memory: places, weight, at the worst a cell of its own.
+TOGETHER_BYTES = 24
 # A row of a bucket, for each group of edges: where its neighbours start, from both ends.
 OFFSET_BYTES = 8
 
@@ -96,13 +98,14 @@ def footprint(prepared: PreparedGraph, config: TrainConfig) -> Footprint:
     negatives = _n_negatives(config)
     buffers = (2 * config.chunk + 3 * negatives) * (config.chunks_per_update + 1) * config.dim * 4 + negatives * 256
     relations = len(prepared.relations) * 2 * config.dim * 4
+    together = sum(len(prepared.relations[index].train) for index in put_together(prepared))
     largest = max((entity.count for entity in prepared.entities), default=0)
     edges = sum(training_edges(relation) for relation in prepared.relations)
     counts = {entity.name: entity.count for entity in prepared.entities}
     groups = {(relation.source, relation.target) for relation in prepared.relations if len(relation.train)}
     return Footprint(
         process=resident_bytes(),
-        fixed=config.thread_count * (buffers + relations) + 3 * relations + WORK_BYTES,
+        fixed=config.thread_count * (buffers + relations) + 3 * relations + WORK_BYTES + together * TOGETHER_BYTES,
         row_maps=largest * PLACE_BYTES if prepared.sharded else rows * DEALING_BYTES,
         tables=_table_bytes(rows, config),
         offsets=sum((counts[source] + counts[target]) * OFFSET_BYTES for source, target in groups),

@@ -46,7 +46,7 @@ def run_process(
     )
     check_enough_shards(partitions, shards_of(prepared))
     graph = prepared.sharded or _dealt(prepared, run_dir / "checkpoint" / "shards", group, progress)
-    partitioner = Partitioner(prepared, graph, partitions, config.seed, config.edge_weights, mine.thread_count)
+    partitioner = Partitioner(prepared, graph, partitions, config, mine.thread_count)
     partitioner.regroup(checkpoint.dealt if checkpoint else 0)
     files = PartitionFiles(run_dir / "checkpoint" / "tables", partitioner.rows, initial.partitioned(partitioner.rows))
     relations = files.restore(checkpoint) if checkpoint else initial.relations()

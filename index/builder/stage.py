@@ -35,6 +35,8 @@ MOST_WITHOUT_MODES = 0.1
 # Edges whose reverse is looked for: a share of a tenth is then known to within .013.
 RETURNED_SAMPLE = 2000
 BLOCK_ROWS = 1 << 16
+# Rows of a version have 32 bits.
+MOST_ROWS = 2**31
 # Products of longer vectors come near the end of float32, and sums of them past it.
 LONGEST_SQUARED = 1e30
 
@@ -71,8 +73,13 @@ class SpaceStage:
         return {entity.name: entity.count for entity in self.run.graph.entities}
 
     def ids(self) -> tuple[EntityEntry, ...]:
-        """The id tables and attributes, as they are in the run."""
+        """The id tables and attributes, as they are in the run. Raises RunError for more rows than 32 bits hold."""
         for entity in self.run.graph.entities:
+            if entity.count > MOST_ROWS:
+                raise RunError(
+                    f"{self.run.path}: {entity.name} has {entity.count} entities, a version holds at most {MOST_ROWS} "
+                    "of a type. Split it into several types."
+                )
             names = self.layout.ids(entity.name, entity.ids.kind)
             for name, path in zip(names, id_files(self.run.graph.path, entity.name, entity.ids.kind), strict=True):
                 self.writer.array(name, map_array(path))

@@ -22,6 +22,6 @@ def partitioner_of(graph: PreparedGraph, path: Path, config: TrainConfig) -> Par
     """The edges of a graph of format 1, dealt below `path`, as they are divided in the first epoch."""
     path.mkdir(parents=True, exist_ok=True)
     deal_edges(graph, path / "shards", SILENT)
-    partitioner = Partitioner(graph, open_dealt(graph, path / "shards"), config.partitions, config.seed, True, 1)
+    partitioner = Partitioner(graph, open_dealt(graph, path / "shards"), config.partitions, config)
     partitioner.regroup(0)
     return partitioner

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bundle.errors import RunError
 from bundle.reader import open_bundle
 from bundle.space import Bundle
 from bundle.verify import check_digests, check_finite
 from bundle.versions import list_versions, publish
+from index.builder import stage
 from index.search.open import open_searcher
 from tests.support.toy import ITEMS, JAZZ_LOVERS, LONELY, LOVERS_OF_BOTH, build_toy, item_row, user_row
 
@@ -61,3 +63,11 @@ def test_popularity_is_the_logarithm_of_the_likes(toy: Bundle) -> None:
     # ten lovers of jazz and four of both like jazz-00; nobody likes jazz-19
     assert items[item_row("jazz-00"), -1] == pytest.approx(np.log(15))
     assert items[item_row("jazz-19"), -1] == 0
+
+
+def test_a_type_of_more_entities_than_a_version_has_rows_for_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "MOST_ROWS", 3)
+    with pytest.raises(RunError, match=r"entities, a version holds at most 3 of a type\. Split it into several types"):
+        build_toy(tmp_path)

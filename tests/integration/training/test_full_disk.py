@@ -15,7 +15,7 @@ from tests.support.toy import TOY_CONFIG, build_toy
 from training.config import TrainConfig
 from training.train import train
 
-SIZES = (0, 100, 300, 1_000, 3_000, 10_000, 15_000)  # bytes; the largest file of the small world has 19,328
+SIZES = (0, 100, 300, 1_000, 3_000, 10_000, 30_000)  # bytes; the largest file of the small world has 38,528
 
 
 def partials(path: Path) -> list[Path]:
@@ -23,7 +23,7 @@ def partials(path: Path) -> list[Path]:
 
 
 def test_training_goes_on_where_there_was_no_room_whichever_file_it_was(config: TrainConfig, tmp_path: Path) -> None:
-    short = config.model_copy(update={"epochs": 1, "checkpoint_seconds": 1e-6})
+    short = config.model_copy(update={"epochs": 1, "checkpoint_seconds": 1e-6, "dim": 32})
     calm, run, told = tmp_path / "calm", tmp_path / "run", set()
     graph = write_circles(run / "graph")
     train(graph, calm, short)

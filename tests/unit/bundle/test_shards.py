@@ -112,7 +112,7 @@ def test_edges_come_out_by_cell_and_place(
     sorter = CellSorter(work, source, target, 3, len(edges), {"weight": np.float32}, bucket)
     for part in np.array_split(given_edges, 3):
         weight = (part[:, 0] * 100 + part[:, 1]).astype(np.float32)
-        sorter.add(part[:, 0], part[:, 1], part[:, 2], weight=weight)
+        sorter.add(sorter.dealt(part[:, 0], part[:, 1], part[:, 2], weight=weight))
     found = list(sorter.sorted())
     assert not list(work.iterdir())
     for relation in range(3):

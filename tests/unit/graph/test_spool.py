@@ -22,7 +22,7 @@ far = st.integers(0, 2**63 - 1)
 def test_integer_rows(tmp_path_factory: pytest.TempPathFactory, batches: list[list[int]]) -> None:
     spooled, space = id_spool(tmp_path_factory.mktemp("s"), "src", "int64"), id_space("int64")
     for batch in batches:
-        space.add(spooled.append(np.array(batch, dtype=np.int64)))
+        space.add(spooled.append(spooled.encoded(np.array(batch, dtype=np.int64))))
     table = space.table("user")
     wanted = sorted({number for batch in batches for number in batch})
     assert table.externals(np.arange(len(table))) == [str(number) for number in wanted]
@@ -38,7 +38,8 @@ def test_string_rows(
     monkeypatch.setattr(idspace, "MERGE_IDS", 5)
     spooled, space = id_spool(tmp_path_factory.mktemp("s"), "src", "string"), id_space("string")
     for batch in batches:
-        space.add(spooled.append(pa.array([text.encode() for text in batch], type=pa.large_binary())))
+        ids = pa.array([text.encode() for text in batch], type=pa.large_binary())
+        space.add(spooled.append(spooled.encoded(ids)))
     table = space.table("user")
     wanted = sorted({text for batch in batches for text in batch}, key=str.encode)
     assert table.externals(np.arange(len(table))) == wanted

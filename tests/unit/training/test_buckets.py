@@ -11,7 +11,9 @@ from bundle.errors import GraphError
 from bundle.prepared import PreparedGraph, load_prepared
 from bundle.progress import SILENT
 from graph.prepare import prepare
+from training import buckets
 from training.buckets import Partitioner
+from training.config import TrainConfig
 from training.dealing import deal_edges, open_dealt
 from training.edges import BucketEdges, index_edges, stable_order
 from training.partition import BucketId
@@ -39,7 +41,7 @@ def weighted(directory: Path, weights: list[float]) -> PreparedGraph:
 
 def trained_weights(graph: PreparedGraph, directory: Path) -> list[float]:
     assert graph.sharded is not None
-    partitioner = Partitioner(graph, graph.sharded, 1, 1, True, 1)
+    partitioner = Partitioner(graph, graph.sharded, 1, TrainConfig())
     partitioner.regroup(0)
     (edges,) = partitioner.buckets.load(BucketId(0, 0))
     assert edges.weight is not None
@@ -75,9 +77,12 @@ def found_in(partitioner: Partitioner, bucket: BucketId, edges: BucketEdges) -> 
 
 
 @pytest.mark.parametrize("partitions", [1, 3, 8])
-@pytest.mark.parametrize("first_format", [True, False])
-def test_every_edge_lies_in_one_bucket_of_every_epoch(tmp_path: Path, partitions: int, first_format: bool) -> None:
+@pytest.mark.parametrize(("first_format", "many"), [(True, 8), (False, 8), (False, 1)])
+def test_every_edge_lies_in_one_bucket_of_every_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partitions: int, first_format: bool, many: int
+) -> None:
     """A symmetric relation's edges both ways. A graph of format 1 is dealt once and then is like one of format 2."""
+    monkeypatch.setattr(buckets, "MANY", many)
     if first_format:
         graph = load_prepared(GOLDEN / "graph")
         deal_edges(graph, tmp_path / "dealt", SILENT)
@@ -92,7 +97,7 @@ def test_every_edge_lies_in_one_bucket_of_every_epoch(tmp_path: Path, partitions
         for sources, targets in relation.train.directed(relation.symmetric)
         for s, t in zip(sources, targets, strict=True)
     ]
-    partitioner = Partitioner(graph, sharded, partitions, 1, True, 1)
+    partitioner = Partitioner(graph, sharded, partitions, TrainConfig())
     where = []
     for epoch in range(2):
         partitioner.regroup(epoch)
@@ -141,3 +146,47 @@ def test_edges_are_indexed_from_both_ends(rows: int, threads: int) -> None:
     ours, theirs = (np.lexsort((others, rel[back], dst[back])) for others in (edges.into.neighbour, src[back]))
     np.testing.assert_array_equal(edges.into.neighbour[ours], src[back][theirs])
     np.testing.assert_array_equal(stable_order(src, rows, threads), np.argsort(src, kind="stable"))
+
+
+RELATIONS = """
+[entities.user]
+id = "int64"
+[[relations]]
+name = "*"
+relation_column = "rel"
+source = "user"
+target = "user"
+files = "rel.csv"
+weight = "w"
+[validation]
+fraction = 0
+"""
+
+
+def test_small_relations_that_are_put_together_are_what_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with its own mean weight."""
+    rng = np.random.default_rng(2)
+    rows = {(int(s), int(t), int(r)) for s, t, r in rng.integers(0, [40, 40, 12], (600, 3)) if s != t}
+    content = "".join(f"{s},{t},{r},{1 + r + (s + t) % 3}\n" for s, t, r in sorted(rows))
+    (tmp_path / "rel.csv").write_text("src,dst,rel,w\n" + content)
+    (tmp_path / "graph.toml").write_text(RELATIONS)
+    graph = prepare(tmp_path / "graph.toml", tmp_path / "graph")
+    assert graph.sharded is not None
+    assert buckets.put_together(graph) == set(range(12))
+    found = []
+    for many in (8, 99):
+        monkeypatch.setattr(buckets, "MANY", many)
+        partitioner = Partitioner(graph, graph.sharded, 3, TrainConfig())
+        partitioner.regroup(1)
+        loaded = [partitioner.buckets.load(BucketId(a, b)) for a in range(3) for b in range(3)]
+        columns = [
+            sorted(zip(*(column.tolist() for column in (each.src, each.dst, each.rel, each.weight)), strict=True))
+            for groups in loaded
+            for each in groups
+            if each.weight is not None
+        ]
+        found.append(columns)
+    assert found[0] == found[1]
+    assert sum(map(len, found[0])) == len(rows)

@@ -1,4 +1,4 @@
-"""Requests answered by the compiled engine: a version as it sees it, and the two calls that make an answer.
+"""Requests answered by the compiled engine: the two calls that make an answer, in JSON or as rows.
 
 The functions of `plan`, `slate`, `merge` and `rescoring` are the judge of what comes out, and answer what is not
 covered here: requests to be explained or varied, or of users who have lost followers since, types without an index,
@@ -6,19 +6,18 @@ answers that need more popular candidates than are stored, everything where ther
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Int32, Int64, Integer
 
 import engine
 from bundle.errors import QueryError
-from bundle.ids import IntIds, StringIds
-from bundle.manifest import RelationEntry, Strategy
-from bundle.space import Bundle, EntityTable, Relation, Space
-from engine.native import Entities, Ids, Native, Shape
+from bundle.manifest import Strategy
+from bundle.space import Bundle, Relation, Space
+from engine.native import Ids, Shape
 from engine.native import Relation as RelationHandle
 from engine.native import Space as SpaceHandle
 from engine.native import Strategy as StrategyHandle
@@ -26,19 +25,15 @@ from index.search.eligible import Bitmap
 from index.search.ivf4 import Ivf4Searcher
 from index.search.protocol import Hits, Searcher
 from recommend.filters import FilterCache
-from recommend.plan import choose_relation, choose_strategy, list_query, modes_wanted
-from recommend.profile import known_rows
-from recommend.queries import medoid_vectors
-from recommend.rescoring import network_arrays
-from recommend.types import Fallback, LiveEdges, Modes, RecommendRequest
+from recommend.handles import SpaceHandles
+from recommend.plan import choose_relation, choose_strategy, modes_wanted
+from recommend.profile import Profile, known_rows
+from recommend.types import Fallback, LiveEdges, RecommendRequest
 
-# What the engine numbers, in its order: Merge, ModeVector (strategy.h), Fallback (plan.h), Outcome (answer.h).
-MERGES = ("single", "proportional", "popular")
-MODE_VECTORS = ("personal", "centroid", "medoid")
+# What the engine numbers, in its order: Fallback (plan.h), Outcome (answer.h).
 FALLBACKS: tuple[Fallback | None, ...] = (None, "deeper_search", "fold_in", "user_vector", "popular")
 ANSWERED, SEARCH = 0, 1
-EXCLUDE_SEEN, CHANGED = 1, 2
-TERMS = ("user", "fold_in", "mode", "relation", "popularity", "reciprocity")
+EXCLUDE_SEEN, CHANGED, AS_ROWS = 1, 2, 4
 # What comes before a reply's content: see request.cpp.
 HEAD = 12
 # The user of more edges than this is answered on the search thread: counting the paths takes longer than handing over.
@@ -47,6 +42,10 @@ FEW_EDGES = 20_000
 NO_QUERIES = np.empty((0, 0), dtype=np.float32)
 
 Pieces = tuple[bytes, bytes, bytes, bytes]
+Ranked = Int32[npt.NDArray[np.int32], " _"]
+Rows = Integer[npt.NDArray[np.integer], " _"]
+Features = Float32[npt.NDArray[np.float32], "n features"]
+NO_PIECES: Pieces = (b"", b"", b"", b"")
 
 
 class Arguments(NamedTuple):
@@ -78,17 +77,13 @@ class Served(msgspec.Struct, frozen=True):
     searched: bool
 
 
-class Question(msgspec.Struct, frozen=True):
+class Sought(msgspec.Struct, frozen=True):
     """What has to be searched: a plan of the engine's. `arguments` ask it once more, when the searcher has answered."""
 
-    request: RecommendRequest
-    live: LiveEdges
     space: Space
     candidate_type: str
-    strategy: str
     reach: int
     depth: int | None
-    known: bool
     queries: Float32[npt.NDArray[np.float32], "q width"]
     excluded: Int32[npt.NDArray[np.int32], " n"]
     arguments: Arguments
@@ -99,99 +94,43 @@ class Question(msgspec.Struct, frozen=True):
         return self.arguments.eligible
 
 
-class _OneSpace:
-    """The handles of one space."""
+class Question(Sought, frozen=True):
+    """What a request needs to be searched."""
 
-    def __init__(self, native: Native, space: Space) -> None:
-        self._native, self._space = native, space
-        self.ids = {name: _ids(native, table) for name, table in space.entities.items()}
-        entities = {name: self._entities(table) for name, table in space.entities.items()}
-        self.relations = {name: self._relation(one, entities) for name, one in space.relations.items()}
-        self.handle = self._open(entities[space.clusters.mixture_type])
-        for handle in self.relations.values():
-            native.add_relation(self.handle, handle)
-        for handle in self.relations.values():
-            native.find_ways(self.handle, handle)
-        self._strategies: dict[tuple[str, str], StrategyHandle] = {}
-
-    def _entities(self, table: EntityTable) -> Entities:
-        assignment = self._space.clusters.assignment.get(table.name)
-        return self._native.entities(self.ids[table.name], table.vectors, table.dim, assignment)
-
-    def _relation(self, one: Relation, entities: Mapping[str, Entities]) -> RelationHandle:
-        counting = self._space.entry.clusters
-        return self._native.relation(
-            entities[one.entry.source],
-            entities[one.entry.target],
-            one.forward,
-            one.targets.indptr,
-            one.targets.indices,
-            one.targets.weights,
-            one.sources.indptr,
-            one.sources.indices,
-            one.popular,
-            counting.relation_weights.get(one.entry.name, 1.0),
-            int(counting.edge_weights),
-            int(one.entry.symmetric),
-        )
-
-    def _open(self, mixture_type: Entities) -> SpaceHandle:
-        clusters = self._space.clusters
-        every = np.arange(len(clusters.centroids), dtype=np.int32)
-        medoids = medoid_vectors(self._space, Modes(every, np.ones(len(every), dtype=np.float32)))
-        stored = clusters.mixtures
-        shares = np.ones(len(stored.indices), dtype=np.float32) if stored.weights is None else stored.weights
-        return self._native.space(
-            clusters.centroids,
-            medoids,
-            mixture_type,
-            stored.indptr,
-            stored.indices,
-            shares,
-            self._space.entry.clusters.modes,
-        )
-
-    def strategy(self, name: str, strategy: Strategy, relation: RelationEntry) -> StrategyHandle:
-        """The handle of a relation's strategy, made when it is first asked for; each relation has its own by a name."""
-        handle = self._strategies.get((name, relation.name))
-        if handle is None:
-            handle = self._strategies[name, relation.name] = self._make(strategy, relation.target)
-        return handle
-
-    def _make(self, strategy: Strategy, target: str) -> StrategyHandle:
-        lists = self._space.clusters.lists.get((target, list_query(strategy))) if strategy.precomputed else None
-        network = None if strategy.rescoring is None else network_arrays(strategy.rescoring)
-        return self._native.strategy(
-            MERGES.index(strategy.merge),
-            MODE_VECTORS.index(strategy.mode_vector or "personal"),
-            np.array([getattr(strategy.weights, term) for term in TERMS], dtype=np.float64),
-            None if lists is None else lists.rows,
-            None if lists is None else lists.scores,
-            0 if strategy.rescoring is None else strategy.rescoring.pool,
-            *((None, None, None) if network is None else network),
-        )
+    request: RecommendRequest
+    live: LiveEdges
+    strategy: str
+    known: bool
 
 
-def _ids(native: Native, table: EntityTable) -> Ids:
-    if isinstance(table.ids, StringIds):
-        return native.text_ids(table.ids.offsets, table.ids.utf8)
-    assert isinstance(table.ids, IntIds)  # noqa: S101 - there are two kinds
-    return native.number_ids(table.ids.values)
+class Chosen(NamedTuple):
+    """A strategy and its handle."""
+
+    strategy: Strategy
+    handle: StrategyHandle
+
+
+class Person(NamedTuple):
+    """Who is recommended to: a row, or -1 and all that is known of somebody new, engagements and followers."""
+
+    row: int
+    engagements: Int32[npt.NDArray[np.int32], " n"] | None = None
+    followers: Int32[npt.NDArray[np.int32], " m"] | None = None
 
 
 class Compiled:
     """A version as the engine sees it. Keeps nothing of a request but the ids excluded last; safe between threads.
 
-    `pieces` are what stands before a candidate's id, score and mode, and after it. `searchers` are by space and type of
-    the candidates.
+    `pieces` are what stands before a candidate's id, score and mode, and after it: without them `ask` is not for use.
+    `searchers` are by space and type of the candidates.
     """
 
-    def __init__(self, bundle: Bundle, pieces: Pieces, searchers: Mapping[tuple[str, str], Searcher]) -> None:
+    def __init__(self, bundle: Bundle, pieces: Pieces | None, searchers: Mapping[tuple[str, str], Searcher]) -> None:
         """Raises EngineUnavailable."""
         self._native = engine.native()
         self._version, self._searchers, self._bundle = bundle.version, searchers, bundle
-        self._spaces = {name: _OneSpace(self._native, space) for name, space in bundle.spaces.items()}
-        self._shape: Shape = self._native.shape(*pieces)
+        self._spaces = {name: SpaceHandles(self._native, space) for name, space in bundle.spaces.items()}
+        self._shape: Shape = self._native.shape(*(pieces or NO_PIECES))
         # The ids that were excluded last, of which type, and their rows.
         self._last_excluded: tuple[tuple[str, ...], tuple[str, str], Int64[npt.NDArray[np.int64], " n"]] | None = None
 
@@ -242,31 +181,66 @@ class Compiled:
             return self._served(reply, name, user)
         if reply[0] != SEARCH:
             return None
-        n_queries = int.from_bytes(reply[8:12], "little")
-        pool = 0 if strategy.rescoring is None else strategy.rescoring.pool
         return Question(
+            **_sought(space, entry.target, strategy, queries, arguments, reply),
+            depth=request.depth,
             request=request,
             live=live,
-            space=space,
-            candidate_type=entry.target,
             strategy=name,
-            reach=max(request.k, pool),
-            depth=request.depth,
             known=user >= 0,
-            queries=queries[:n_queries],
-            excluded=np.frombuffer(reply, dtype=np.int32, offset=HEAD),
-            arguments=arguments,
         )
 
     def answer(self, question: Question, hits: Sequence[Hits]) -> Served | None:
         """The answer from what was found for each of the question's queries; None where that is not covered."""
+        reply = self._finish(question, hits)
+        return self._served(reply, question.strategy, 0 if question.known else -1) if reply[0] == ANSWERED else None
+
+    def chosen(self, space: Space, relation: Relation, asked: Strategy | str, known: bool) -> Chosen:
+        """The strategy that is meant, for people `known` to training or not. Raises QueryError."""
+        name, strategy = choose_strategy(space, relation, asked, 0 if known else None)
+        return Chosen(strategy, self._spaces[space.name].strategy(name, strategy, relation.entry))
+
+    def ask_rows(self, space: Space, relation: Relation, person: Person, by: Chosen, k: int) -> Ranked | Sought | None:
+        """The rows of the candidates of `recommend`, or what has to be searched; None where that is not covered."""
+        entry, opened = relation.entry, self._spaces[space.name]
+        new, n_modes = person.engagements is not None, modes_wanted(space, by.strategy)
+        if new and n_modes and space.entry.clusters.relation_weights.get(entry.name, 1.0) <= 0:
+            return None  # the one relation by which the person is known counts for no interest
+        arguments = Arguments(
+            opened.handle,
+            opened.relations[entry.name],
+            by.handle,
+            self._shape,
+            person.row,
+            k,
+            n_modes,
+            EXCLUDE_SEEN | AS_ROWS | new * CHANGED,
+            None if person.engagements is None else _added(relation, person.engagements),
+            None,
+            None if person.followers is None else person.followers.astype(np.int64),
+            None,
+        )
+        queries = np.empty((max(1, arguments.modes), space.entry.width), dtype=np.float32)
+        reply = self._native.begin(*arguments, queries)
+        if reply[0] == SEARCH:
+            return Sought(**_sought(space, entry.target, by.strategy, queries, arguments, reply), depth=None)
+        return _rows(reply)
+
+    def answer_rows(self, sought: Sought, hits: Sequence[Hits]) -> Ranked | None:
+        """The rows, from what was found for each of the queries; None where that is not covered."""
+        return _rows(self._finish(sought, hits))
+
+    def features(self, space: Space, relation: Relation, profile: Profile, candidates: Rows) -> Features:
+        """See `recommend.rescoring.features_of`."""
+        return self._spaces[space.name].features(relation, profile, candidates)
+
+    def _finish(self, sought: Sought, hits: Sequence[Hits]) -> bytes:
         if len(hits) == 1:
             rows, scores = hits[0]
         else:
             rows, scores = np.concatenate([one.rows for one in hits]), np.concatenate([one.scores for one in hits])
         ends = np.cumsum([len(one.rows) for one in hits], dtype=np.int64)
-        reply = self._native.finish(*question.arguments, question.queries, rows, scores, ends)
-        return self._served(reply, question.strategy, 0 if question.known else -1) if reply[0] == ANSWERED else None
+        return self._native.finish(*sought.arguments, sought.queries, rows, scores, ends)
 
     def _served(self, reply: bytes, strategy: str, user: int) -> Served:
         return Served(
@@ -307,6 +281,37 @@ class Compiled:
             return self._native.find_id(ids, user.encode())
         except UnicodeEncodeError:  # a lone surrogate is no text, so nobody has it as an id
             return -1
+
+
+def _sought(
+    space: Space,
+    candidate_type: str,
+    strategy: Strategy,
+    queries: npt.NDArray[np.float32],
+    arguments: Arguments,
+    reply: bytes,
+) -> dict[str, Any]:
+    """The fields of `Sought` but the depth."""
+    pool = 0 if strategy.rescoring is None else strategy.rescoring.pool
+    return {
+        "space": space,
+        "candidate_type": candidate_type,
+        "reach": max(arguments.k, pool),
+        "queries": queries[: int.from_bytes(reply[8:HEAD], "little")],
+        "excluded": np.frombuffer(reply, dtype=np.int32, offset=HEAD),
+        "arguments": arguments,
+    }
+
+
+def _rows(reply: bytes) -> Ranked | None:
+    return np.frombuffer(reply, dtype=np.int32, offset=HEAD) if reply[0] == ANSWERED else None
+
+
+def _added(relation: Relation, targets: Rows) -> Int64[npt.NDArray[np.int64], "n 3"]:
+    """Edges to `targets` as the engine is told of live ones."""
+    edges = np.ones((len(targets), 3), dtype=np.int64)
+    edges[:, 0], edges[:, 2] = relation.position, targets
+    return edges
 
 
 def _changed(space: Space, live: LiveEdges) -> bool:

@@ -1,8 +1,8 @@
 """The recommender: one loaded version, its searchers, and answers for one user or for thousands."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from itertools import islice
 
 import numpy as np
@@ -12,13 +12,15 @@ from jaxtyping import Float32, Integer
 from bundle.csr import Csr
 from bundle.errors import QueryError
 from bundle.manifest import Strategy
-from bundle.space import Bundle, Space
+from bundle.space import Bundle, Relation, Space
 from engine import available
 from index.search.protocol import Hits, Searcher
-from recommend.compiled import Compiled, Pieces, Question, Served
+from recommend.compiled import Compiled, Features, Person, Pieces, Question, Served, Sought
 from recommend.filters import FilterCache
 from recommend.plan import Plan, make_plan, plan_newcomer, plan_user
+from recommend.profile import Profile
 from recommend.protocol import Lists, Users
+from recommend.rescoring import features_of
 from recommend.slate import popular_slate, slate_from_hits, slate_from_lists
 from recommend.stored_lists import HEADS_KEPT, Encode, read_head
 from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
@@ -26,6 +28,7 @@ from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
 # No bound names: several are taken together.
 Batch = Float32[npt.NDArray[np.float32], "_ width"]
 Excluded = Integer[npt.NDArray[np.integer], " _"]
+Rows = Integer[npt.NDArray[np.integer], " _"]
 
 # Plans of an evaluation that are searched in one call.
 PLANS_AT_ONCE = 256
@@ -38,7 +41,7 @@ class Recommender:
 
     `searchers` are keyed by space and candidate type. `encode` makes of a stored candidate what the asker's answers
     show; without it slates have rows and scores alone. `pieces` are what stands around the parts of a candidate there:
-    with them `ask` lets the engine answer, where there is one.
+    with them `ask` lets the engine answer, where there is one. Lists of rows it answers without them.
     """
 
     def __init__(
@@ -49,10 +52,16 @@ class Recommender:
         pieces: Pieces | None = None,
     ) -> None:
         self.bundle = bundle
-        self._compiled = Compiled(bundle, pieces, searchers) if pieces and available() else None
+        self._pieces = pieces
         self._searchers = searchers
+        if pieces:
+            self._compiled  # noqa: B018 - made now, not when the first request waits for it
         self.filters = FilterCache()
         self._head_of = lru_cache(maxsize=HEADS_KEPT)(partial(read_head, bundle, encode))
+
+    @cached_property
+    def _compiled(self) -> Compiled | None:
+        return Compiled(self.bundle, self._pieces, self._searchers) if available() else None
 
     def recommend(self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES) -> Slate:
         """The candidates for one user. Raises QueryError for a request that this version cannot answer."""
@@ -68,7 +77,11 @@ class Recommender:
         of its depth. Raises QueryError for a request that this version cannot answer.
         """
         found = None
-        if self._compiled is not None and not (request.explain or request.varied or request.unfollowers):
+        if (
+            self._pieces
+            and self._compiled is not None
+            and not (request.explain or request.varied or request.unfollowers)
+        ):
             found = self._compiled.ask(request, live, self.filters, share)
         if found is not None:
             return found
@@ -84,8 +97,14 @@ class Recommender:
     def for_users(self, users: Users, strategy: Strategy | str, k: int, *, relation: str) -> Lists:
         """See `RowRecommender`: rows of the version's first space. The path of `recommend`, searched in batches."""
         space = self.bundle.space()
-        chosen = space.relation(relation)
-        return self._rows(plan_user(space, chosen, user, strategy, k) for user in users.tolist())
+        chosen, people = space.relation(relation), users.tolist()
+        return self._lists(
+            chosen,
+            [Person(user) for user in people],
+            strategy,
+            k,
+            lambda i: plan_user(space, chosen, people[i], strategy, k),
+        )
 
     def for_newcomers(
         self, engagements: Csr, followers: Csr, strategy: Strategy | str, k: int, *, relation: str
@@ -93,10 +112,19 @@ class Recommender:
         """See `RowRecommender`: rows of the version's first space."""
         space = self.bundle.space()
         chosen = space.relation(relation)
-        return self._rows(
-            plan_newcomer(space, chosen, engagements.row(i), followers.row(i), strategy, k)
-            for i in range(len(engagements))
-        )
+        people = [Person(-1, engagements.row(i), followers.row(i)) for i in range(len(engagements))]
+
+        def plan(i: int) -> Plan:
+            return plan_newcomer(space, chosen, engagements.row(i), followers.row(i), strategy, k)
+
+        return self._lists(chosen, people, strategy, k, plan)
+
+    def features(self, relation: Relation, profile: Profile, candidates: Rows) -> Features:
+        """See `recommend.rescoring.features_of`: of the version's first space, by the engine where there is one."""
+        space = self.bundle.space()
+        if self._compiled is None:
+            return features_of(space, relation, profile, candidates)
+        return self._compiled.features(space, relation, profile, candidates)
 
     def with_space(self, space: Space) -> "Recommender":
         """A recommender over the same searchers and `space` instead of the version's own of that name."""
@@ -142,7 +170,7 @@ class Recommender:
             raise QueryError(f"this version has no index of that type in this space; it has: {known}") from None
 
     def _hits(
-        self, asked: Sequence[Plan | Question], queries: Sequence[Batch], excluded: Sequence[Excluded]
+        self, asked: Sequence[Plan | Sought], queries: Sequence[Batch], excluded: Sequence[Excluded]
     ) -> list[list[Hits]]:
         """What is found for each of the queries of each plan."""
         found: list[list[Hits]] = [[] for _ in asked]
@@ -162,7 +190,31 @@ class Recommender:
                 found[position] = list(islice(hits, len(queries[position])))
         return found
 
-    def _rows(self, plans: Iterable[Plan]) -> Lists:
+    def _lists(
+        self,
+        relation: Relation,
+        people: Sequence[Person],
+        strategy: Strategy | str,
+        k: int,
+        plan: Callable[[int], Plan],
+    ) -> Lists:
+        """The rows of each person's answer: by the engine, where it covers them, or by the plan for each."""
+        if self._compiled is None or k < 1 or not people:
+            return self._planned(map(plan, range(len(people))))
+        space = self.bundle.space()
+        by = self._compiled.chosen(space, relation, strategy, known=people[0].row >= 0)
+        rows: list[Rows | None] = []
+        for start in range(0, len(people), PLANS_AT_ONCE):
+            some = people[start : start + PLANS_AT_ONCE]
+            asked = [self._compiled.ask_rows(space, relation, person, by, k) for person in some]
+            sought = [one for one in asked if isinstance(one, Sought)]
+            hits = self._hits(sought, [one.queries for one in sought], [one.excluded for one in sought])
+            found = map(self._compiled.answer_rows, sought, hits)
+            rows += [next(found) if isinstance(one, Sought) else one for one in asked]
+        others = iter(self._planned(plan(i) for i, one in enumerate(rows) if one is None))
+        return [next(others) if one is None else one for one in rows]
+
+    def _planned(self, plans: Iterable[Plan]) -> Lists:
         """The rows of each plan's slate, in order; some hundred plans are searched together."""
         remaining, rows = iter(plans), []
         while batch := list(islice(remaining, PLANS_AT_ONCE)):
@@ -172,7 +224,7 @@ class Recommender:
         return rows
 
 
-def _together(asked: Sequence[Plan | Question], excluded: Sequence[Excluded]) -> list[list[int]]:
+def _together(asked: Sequence[Plan | Sought], excluded: Sequence[Excluded]) -> list[list[int]]:
     """Positions of the plans that one call of one searcher can answer.
 
     A searcher looks as far for all queries of a call as the one with the most exclusions needs, so users with

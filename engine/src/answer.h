@@ -38,6 +38,7 @@ class Answer {  // one for each thread: its buffers outlast a request
   bool short_of_k() const { return slate_.size() < plan.request.k; }
   Fallback fallback() const { return fallback_; }
   std::string json(const Shape& shape) const;
+  std::string rows() const;  // 32 bits each
 
  private:
   struct Scored {

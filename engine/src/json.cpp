@@ -1,4 +1,4 @@
-// Writing the candidates of an answer. What a field is called is told by the Shape.
+// Writing the candidates of an answer, in JSON or as bare rows. What a field is called is told by the Shape.
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -46,6 +46,13 @@ std::string Answer::json(const Shape& shape) const {
   out = copy("]", out);
   text.resize(static_cast<std::size_t>(out - text.data()));
   return text;
+}
+
+std::string Answer::rows() const {
+  std::string bytes(slate_.size() * sizeof(std::int32_t), '\0');
+  for (std::size_t i = 0; i < slate_.size(); ++i)
+    std::memcpy(bytes.data() + i * sizeof(std::int32_t), &slate_[i].row, sizeof(std::int32_t));
+  return bytes;
 }
 
 }  // namespace twhin

@@ -2,7 +2,7 @@
 //
 // A reply is twelve bytes and what follows: how it ended (Outcome), the rung that was needed (Fallback), whether fewer than k are
 // eligible, whether there was a search, and in 32 bits each how many rows are excluded and how many queries there are; then the candidates'
-// JSON, or the excluded rows.
+// JSON or, where they are wanted as rows, these; or the excluded rows.
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -13,7 +13,7 @@
 namespace twhin {
 namespace {
 
-constexpr std::int64_t kExcludeSeen = 1, kChanged = 2;
+constexpr std::int64_t kExcludeSeen = 1, kChanged = 2, kAsRows = 4;
 constexpr std::size_t kHead = 12;
 
 Answer& of_this_thread() {
@@ -32,8 +32,9 @@ Request request_of(std::int64_t user, std::int64_t k, std::int64_t modes, std::i
           (flags & kChanged) != 0, edges, unwanted, followers, eligible};
 }
 
-std::string reply(const Answer& answer, Outcome outcome, const Shape& shape) {
-  std::string text = outcome == Outcome::answered ? answer.json(shape) : std::string();
+std::string reply(const Answer& answer, Outcome outcome, const Shape& shape, std::int64_t flags) {
+  std::string text;
+  if (outcome == Outcome::answered) text = flags & kAsRows ? answer.rows() : answer.json(shape);
   const auto& excluded = answer.plan.excluded;
   if (outcome == Outcome::search)
     text.assign(reinterpret_cast<const char*>(excluded.data()), excluded.size() * sizeof excluded[0]);
@@ -75,7 +76,7 @@ std::string begin(const Space& space, const Relation& relation, const Strategy& 
   Answer& answer = of_this_thread();
   const Planned planned(answer, space, relation, strategy,
                         request_of(user, k, modes, flags, edges, unwanted, followers, eligible, relation));
-  return reply(answer, answer.begin(queries), shape);
+  return reply(answer, answer.begin(queries), shape, flags);
 }
 
 std::string finish(const Space& space, const Relation& relation, const Strategy& strategy, const Shape& shape,
@@ -87,7 +88,7 @@ std::string finish(const Space& space, const Relation& relation, const Strategy&
   Answer& answer = of_this_thread();
   const Planned planned(answer, space, relation, strategy,
                         request_of(user, k, modes, flags, edges, unwanted, followers, eligible, relation));
-  return reply(answer, answer.finish(queries, rows, scores, ends), shape);
+  return reply(answer, answer.finish(queries, rows, scores, ends), shape, flags);
 }
 
 std::string answer(const Space& space, const Relation& relation, const Strategy& strategy, const Shape& shape,
@@ -100,7 +101,7 @@ std::string answer(const Space& space, const Relation& relation, const Strategy&
     throw std::invalid_argument("the searcher is over other vectors");
   const Planned planned(answer, space, relation, strategy,
                         request_of(user, k, modes, flags, edges, unwanted, followers, eligible, relation));
-  return reply(answer, answer.search(searcher, static_cast<float>(depth), static_cast<float>(refine)), shape);
+  return reply(answer, answer.search(searcher, static_cast<float>(depth), static_cast<float>(refine)), shape, flags);
 }
 
 void features(const Relation& relation, std::int64_t row, std::span<const float> vector,

@@ -13,7 +13,6 @@ from bundle.errors import UsageError
 from bundle.manifest import Assessment, Gate, Measured, QueryWeights, Rescoring, Strategy
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT, Progress, Stage
-from bundle.space import Space
 from bundle.strategies import FIRST_GUESS, default_strategies, mixture_blend
 from evaluation.baselines import quick_baselines
 from evaluation.learning.compare import JUDGED_BY, USERS
@@ -133,7 +132,7 @@ def _learn_for_users(
         strategy = Strategy(merge="single", weights=weights)
         return recommender.for_users(teachers.users[some], strategy, POOL, relation=relation)
 
-    return _learn(space, teachers, profiles, pools, rng, bar, "users")
+    return _learn(recommender, teachers, profiles, pools, rng, bar, "users")
 
 
 def _learn_for_newcomers(
@@ -156,12 +155,12 @@ def _learn_for_newcomers(
         pairs = zip(teachers.users[some].tolist(), lists, strict=True)
         return [rows[~np.isin(rows, teachers.known(user))] for user, rows in pairs]
 
-    weights, rescoring = _learn(space, teachers, profiles, pools, rng, bar, "newcomers")
+    weights, rescoring = _learn(recommender, teachers, profiles, pools, rng, bar, "newcomers")
     return Strategy(merge="single", weights=weights, rescoring=rescoring)
 
 
 def _learn(
-    space: Space,
+    recommender: Recommender,
     teachers: FollowTask,
     profiles: Sequence[Profile],
     pools: Callable[[QueryWeights, Users], Lists],
@@ -176,13 +175,13 @@ def _learn(
     bar.advance()
     bar.note(f"learning weights for {whom}")
     some_teachers = teachers.of_users(teachers.users[some])
-    weights = learn_weights(space, some_teachers, [profiles[i] for i in some.tolist()], candidates)
+    weights = learn_weights(recommender.bundle.space(), some_teachers, [profiles[i] for i in some.tolist()], candidates)
     bar.advance()
     bar.note(f"finding candidates for {len(teachers.users):,} {whom} by these weights")
     candidates = pools(weights, np.arange(len(teachers.users)))
     bar.advance()
     bar.note(f"learning to rescore for {whom}")
-    rescoring = learn_rescoring(space, teachers, profiles, candidates, rng)
+    rescoring = learn_rescoring(recommender, teachers, profiles, candidates, rng)
     bar.advance()
     return weights, rescoring
 

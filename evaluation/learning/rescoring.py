@@ -8,12 +8,12 @@ from jaxtyping import Float32, Float64, Integer
 from scipy.optimize import minimize
 
 from bundle.manifest import Rescoring
-from bundle.space import Space
 from evaluation.learning.loss import Examples, pools_of, ranking_loss
 from evaluation.task import FollowTask
 from recommend.profile import Profile
 from recommend.protocol import Lists
-from recommend.rescoring import FEATURES, features_of
+from recommend.recommender import Recommender
+from recommend.rescoring import FEATURES
 
 POOL = 300
 HIDDEN = 16
@@ -27,15 +27,15 @@ Rows = Integer[npt.NDArray[np.integer], " _"]
 
 
 def learn_rescoring(
-    space: Space, task: FollowTask, profiles: Sequence[Profile], pools: Lists, rng: np.random.Generator
+    recommender: Recommender, task: FollowTask, profiles: Sequence[Profile], pools: Lists, rng: np.random.Generator
 ) -> Rescoring | None:
     """The network that puts the held-out candidates of `pools` first; None when no pool can teach anything.
 
-    `profiles[i]` and `pools[i]` belong to `task.users[i]`.
+    `profiles[i]` and `pools[i]` belong to `task.users[i]`; the inputs come from the recommender's first space.
     """
-    relation = space.relation(task.relation)
+    relation = recommender.bundle.space().relation(task.relation)
     thinned = [_thinned(pool, task.relevant(user), rng) for user, pool in zip(task.users.tolist(), pools, strict=True)]
-    examples = pools_of(task, thinned, lambda i, pool: features_of(space, relation, profiles[i], pool), len(FEATURES))
+    examples = pools_of(task, thinned, lambda i, pool: recommender.features(relation, profiles[i], pool), len(FEATURES))
     return fit_network(examples, rng) if len(examples.starts) > 1 else None
 
 

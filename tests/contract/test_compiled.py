@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import engine
-from bundle.csr import csr_from_pairs
+from bundle.csr import Csr, csr_from_pairs
 from bundle.errors import QueryError
 from bundle.ids import string_ids
 from bundle.manifest import QueryWeights, RelationEntry, Rescoring, Strategy
@@ -22,8 +22,8 @@ from index.search.open import exact_searchers, read_searcher
 from recommend import compiled
 from recommend.compiled import Question, Served
 from recommend.filters import Filter
-from recommend.plan import Plan, strategies_of
-from recommend.profile import Profile
+from recommend.plan import Plan, plan_newcomer, plan_user, strategies_of
+from recommend.profile import NOBODY, Profile
 from recommend.recommender import Recommender
 from recommend.rescoring import FEATURES, features_of
 from recommend.types import NO_LIVE_EDGES, NO_MODES, LiveEdges, RecommendRequest, Slate
@@ -265,6 +265,59 @@ def test_many_are_answered_as_one_alone(recommender: Recommender, space: Space) 
     together = [next(searched) if isinstance(one, Plan | Question) else one for one in asked]
     for request, answer in zip(requests, together, strict=True):
         _require_same(recommender, answer, recommender.recommend(request))
+
+
+@pytest.mark.parametrize("relation", ["follows", "uses"])
+def test_lists_for_many_users_are_those_of_each_alone(recommender: Recommender, space: Space, relation: str) -> None:
+    users = np.array([*NO_FOLLOWS, *NOTHING, BUSY, *range(40, 60)])
+    for name in strategies_of(space, relation):
+        for strategy in (name, strategies_of(space, relation)[name]):
+            lists = recommender.for_users(users, strategy, 30, relation=relation)
+            plans = [plan_user(space, space.relation(relation), user, strategy, 30) for user in users.tolist()]
+            _require_lists(recommender, lists, plans)
+
+
+@pytest.mark.parametrize("relation", ["follows", "uses"])
+def test_lists_for_many_newcomers_are_those_of_each_alone(
+    recommender: Recommender, space: Space, relation: str
+) -> None:
+    one, rng = space.relation(relation), np.random.default_rng(4)
+    n = 24
+    engaged = [np.sort(rng.choice(len(one.sources), size, replace=False)) for size in rng.integers(0, 12, n)]
+    followed = [np.sort(rng.choice(N_USERS, size, replace=False)) for size in rng.integers(0, 5, n)]
+    followed = followed if one.entry.source == one.entry.target else [NOBODY] * n
+    told, followers = _rows_of(engaged), _rows_of(followed)
+    for name, strategy in strategies_of(space, relation).items():
+        lists = recommender.for_newcomers(told, followers, name, 30, relation=relation)
+        plans = [plan_newcomer(space, one, told.row(i), followers.row(i), strategy, 30) for i in range(n)]
+        _require_lists(recommender, lists, plans)
+
+
+def _rows_of(lists: list[Any]) -> Csr:
+    owner = np.repeat(np.arange(len(lists), dtype=np.int32), [len(one) for one in lists])
+    return csr_from_pairs(owner, np.concatenate(lists).astype(np.int32), len(lists))
+
+
+def _require_lists(recommender: Recommender, lists: Any, plans: list[Plan]) -> None:
+    """The engine's rows are those of the plans' slates, but for the order of those whose scores differ by 1e-5."""
+    assert len(lists) == len(plans)
+    for rows, plan in zip(lists, plans, strict=True):
+        picks = (recommender.at_once(plan) or recommender.search([plan])[0]).picks
+        assert sorted(rows.tolist()) == sorted(picks.rows)
+        scores = dict(zip(picks.rows, picks.scores, strict=True))
+        by_rank = [scores[row] for row in rows.tolist()]
+        np.testing.assert_allclose(by_rank, picks.scores, rtol=1e-5, atol=1e-5)
+
+
+def test_without_the_engine_python_answers_the_same_lists(
+    recommender: Recommender, toy: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, searchers = np.arange(40, 60), exact_searchers(toy)
+    by_engine = Recommender(toy, searchers).for_users(users, "rescored", 20, relation="follows")
+    monkeypatch.setattr("recommend.recommender.available", lambda: False)
+    monkeypatch.setattr("engine.native", lambda: pytest.fail("the engine was asked"))
+    in_python = Recommender(toy, searchers).for_users(users, "rescored", 20, relation="follows")
+    assert [sorted(rows.tolist()) for rows in by_engine] == [sorted(rows.tolist()) for rows in in_python]
 
 
 def test_a_share_of_the_depth_is_searched_and_said(recommender: Recommender) -> None:

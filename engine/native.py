@@ -194,6 +194,23 @@ class Native(Protocol):
         """
         ...
 
+    def ranking_loss(
+        self,
+        inputs: Floats,
+        starts: Longs,
+        positive: Bytes,
+        importance: Doubles,
+        packed: Doubles,
+        gradient: Doubles,
+        /,
+    ) -> float:
+        """The loss of `evaluation/learning/rescoring.py` over float32 inputs [n, features], its gradient written.
+
+        `packed` has the weights of each hidden unit, the biases and the way out. Raises ValueError for a pool without a
+        positive or a negative, and for sizes that do not fit.
+        """
+        ...
+
     def ivf4_open(self, file: Bytes, query_map: Floats, vectors: Floats, /) -> Ivf4:
         """An index over the bytes of a mapped file, the map of queries [width, held] and the exact vectors [n, width].
 

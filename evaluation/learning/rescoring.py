@@ -7,6 +7,7 @@ import numpy.typing as npt
 from jaxtyping import Float32, Float64, Integer
 from scipy.optimize import minimize
 
+import engine
 from bundle.manifest import Rescoring
 from evaluation.learning.loss import Examples, pools_of, ranking_loss
 from evaluation.task import FollowTask
@@ -61,8 +62,10 @@ def fit_network(examples: Examples, rng: np.random.Generator, *, hidden: int = H
         [rng.normal(0.0, width**-0.5, hidden * width), np.zeros(hidden), rng.normal(0.0, 0.1, hidden)]
     )
 
+    loss_of = compiled_loss if engine.available() else network_loss
+
     def objective(packed: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        loss, gradient = _loss(packed, x, examples, hidden)
+        loss, gradient = loss_of(packed, x, examples, hidden)
         return loss + l2 * float(packed @ packed), gradient + 2.0 * l2 * packed
 
     minimum = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": PASSES, "maxcor": 20})
@@ -78,12 +81,25 @@ def fit_network(examples: Examples, rng: np.random.Generator, *, hidden: int = H
     )
 
 
-def _loss(
+def compiled_loss(
     packed: Float64[npt.NDArray[np.float64], " p"],
     x: Float32[npt.NDArray[np.float32], "n f"],
     examples: Examples,
     hidden: int,
 ) -> tuple[float, Float64[npt.NDArray[np.float64], " p"]]:
+    """`network_loss` by the engine."""
+    gradient = np.empty(len(packed))
+    of_examples = examples.starts, examples.positive, examples.importance
+    return engine.native().ranking_loss(x, *of_examples, packed, gradient), gradient
+
+
+def network_loss(
+    packed: Float64[npt.NDArray[np.float64], " p"],
+    x: Float32[npt.NDArray[np.float32], "n f"],
+    examples: Examples,
+    hidden: int,
+) -> tuple[float, Float64[npt.NDArray[np.float64], " p"]]:
+    """`ranking_loss` of the network's scores of `x`, and its gradient by `packed`: weights, biases, the way out."""
     # float32 in the products over all candidates, where the time goes; float64 in the sums.
     matrix, bias, out = (part.astype(np.float32) for part in _unpack(packed, hidden, x.shape[1]))
     active = np.maximum(x @ matrix.T + bias, 0.0)

@@ -1,9 +1,14 @@
 """GET /v1/experiments and POST /v1/feedback."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 
 import msgspec
+from prometheus_client import generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 
+from bundle.errors import StateError
 from service.call import REQUEST_ID, Call, Reply
 from service.experiments.split import BUCKETS, Arm, wilson
 from service.problems import invalid
@@ -23,6 +28,11 @@ from service.wire.experiments import (
 _body = msgspec.json.Decoder(FeedbackBody)
 _encode = msgspec.json.Encoder().encode
 NO_COUNT = Count()
+ACCEPTANCE = (
+    ("twhin_experiment_acceptance_ratio", "Clicks an impression since the experiment began, of all instances"),
+    ("twhin_experiment_acceptance_low", "The lower bound of its 95% interval"),
+    ("twhin_experiment_acceptance_high", "The upper bound of its 95% interval"),
+)
 
 
 async def experiments(call: Call) -> Reply:
@@ -52,6 +62,32 @@ def _arm(arm: Arm, first: int, count: Count) -> ExperimentArm:
         rate=count.clicks / count.impressions if count.impressions else None,
         interval=None if interval is None else list(interval),
     )
+
+
+async def acceptance(call: Call) -> bytes:
+    """The rates and intervals of every arm that was shown, for /metrics: what the store has counted of all instances.
+
+    Without the store there are none: figures do not wait for it.
+    """
+    families = [GaugeMetricFamily(name, text, labels=["experiment", "arm"]) for name, text in ACCEPTANCE]
+    with contextlib.suppress(StateError):
+        for experiment in call.runtime.experiments.current:
+            for arm, count in (await call.runtime.state.counted(experiment.name)).items():
+                interval = wilson(count.clicks, count.impressions)
+                if interval is not None and call.runtime.experiments.named(experiment.name, arm):
+                    for family, value in zip(families, (count.clicks / count.impressions, *interval), strict=True):
+                        family.add_metric([experiment.name, arm], value)
+    return generate_latest(_Families(families))
+
+
+class _Families:
+    """What `generate_latest` asks of a registry."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
 
 
 async def feedback(call: Call) -> Reply:

@@ -9,6 +9,7 @@ from bundle.manifest import RelationEntry
 from bundle.space import Space
 from recommend.plan import auto_under, strategies_of
 from service import metrics
+from service.api.feedback import acceptance
 from service.call import Call, Reply
 from service.problems import Problem, not_ready
 
@@ -58,7 +59,7 @@ def _status(text: str) -> Reply:
 async def exposition(call: Call) -> Reply:
     """Prometheus metrics of all workers."""
     call.runtime.measure()
-    return Reply(call.runtime.metrics.exposition(), metrics.CONTENT_TYPE)
+    return Reply(call.runtime.metrics.exposition() + await acceptance(call), metrics.CONTENT_TYPE)
 
 
 async def info(call: Call) -> Reply:

@@ -7,7 +7,7 @@ import msgspec
 from service.wire.common import Answer, AnyId, ItemError, Name, Request
 
 # In all events of a request: what takes a few milliseconds to look at.
-FEEDBACK_IDS_MAX = 10_000
+FEEDBACK_IDS_MAX = 2000
 Ids = Annotated[list[AnyId], msgspec.Meta(max_length=FEEDBACK_IDS_MAX)]
 
 

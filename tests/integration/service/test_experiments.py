@@ -1,6 +1,7 @@
 """Experiments over HTTP: the arm that an answer names, feedback that counts once, and what the arms accepted."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,12 @@ def test_feedback_counts_once_and_the_rates_have_intervals(live: httpx.Client) -
     assert 'twhin_feedback_total{arm="control",experiment="interests",kind="impression"} 201.0' in metrics
     assert 'twhin_feedback_total{arm="control",experiment="interests",kind="click"} 21.0' in metrics
     assert 'twhin_feedback_total{arm="unimodal",experiment="interests",kind="click"} 0.0' in metrics
+    told = dict(
+        re.findall(r'^twhin_experiment_acceptance_(\w+)\{arm="control",experiment="interests"\} (\S+)$', metrics, re.M)
+    )
+    assert {name: float(value) for name, value in told.items()} == pytest.approx(
+        dict(zip(("ratio", "low", "high"), (21 / 201, *control["interval"]), strict=True))
+    )
 
 
 def test_what_cannot_be_counted_is_told_of_each_event_by_itself(start: Start) -> None:
@@ -138,7 +145,7 @@ def test_what_cannot_be_counted_is_told_of_each_event_by_itself(start: Start) ->
     for body, pointer in (
         ({"events": []}, "/events"),
         ({"events": [good] * 1001}, "/events"),
-        ({"events": [{**good, "impressions": list(map(str, range(6000)))}] * 2}, "/events"),
+        ({"events": [{**good, "impressions": list(map(str, range(1500)))}] * 2}, "/events"),
         ({"events": [{**good, "nonsense": 1}]}, "/events/0"),
         ({"events": [{"request_id": "r"}]}, "/events/0"),
     ):
@@ -212,12 +219,14 @@ def test_feedback_is_503_without_the_store_and_reading_needs_less_than_writing(
     read, write = {"x-api-key": "r-key"}, {"x-api-key": "w-key"}
     body = json.dumps({"events": [_event(1, "control", ["1"], [])]})
     assert client.get("/v1/experiments", headers=read).status_code == 200
+    assert "twhin_experiment_acceptance_ratio{" not in client.get("/metrics", headers=read).text, "nothing was shown"
     assert client.post("/v1/feedback", content=body, headers=read).status_code == 403
     assert client.post("/v1/feedback", content=body, headers=write).status_code == 200
     redis_server.kill()
     refused = client.post("/v1/feedback", content=body, headers=write)
     assert (refused.status_code, refused.json()["code"]) == (503, "state_unavailable")
     assert client.get("/v1/experiments", headers=read).status_code == 503
+    assert "twhin_experiment_acceptance_ratio{" not in client.get("/metrics", headers=read).text
     assert client.get(f"/recommend/{USERS[5]}?k=3", headers=read).status_code == 200
 
 

@@ -9,7 +9,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /
 ENV HNSWLIB_NO_NATIVE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/twhin
 WORKDIR /src
-COPY pyproject.toml hatch_build.py requirements.lock README.md LICENSE twhin_command.py ./
+COPY pyproject.toml hatch_build.py requirements.image.lock README.md LICENSE twhin_command.py scripts/sbom.py ./
 COPY bundle bundle
 COPY engine engine
 COPY storage storage
@@ -23,8 +23,12 @@ COPY evaluation evaluation
 COPY export export
 COPY ingest ingest
 COPY client client
-# With what `twhin bundle pull` and `twhin ingest` need, which run beside the service from the same image.
-RUN /opt/twhin/bin/pip install -c requirements.lock '.[storage,kafka]' ./client
+# With what `twhin bundle pull` and `twhin ingest` need, which run beside the service from the same image. Every file has a
+# known digest; the tools that build (hatchling for these packages, those of hnswlib) are the index's newest, and stay behind.
+RUN /opt/twhin/bin/pip install --require-hashes -r requirements.image.lock
+RUN /opt/twhin/bin/pip install --no-deps . ./client
+# What is in it: CycloneDX, of the Python packages. A scanner of images adds the system's.
+RUN /opt/twhin/bin/python sbom.py /opt/twhin/sbom.cdx.json requirements.image.lock
 
 FROM python:3.12-slim-bookworm
 LABEL org.opencontainers.image.title="twhin" \

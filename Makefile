@@ -1,5 +1,5 @@
 # The project's commands. `make setup` is behind all of them.
-.PHONY: help demo test check format setup load faults bench report clean openapi studio
+.PHONY: help demo test check format setup load faults bench report clean openapi studio docs
 
 VENV := .venv/bin
 STAMP := .venv/.complete
@@ -37,6 +37,10 @@ openapi: $(STAMP)  ## write openapi.json from the service, and the client from i
 	$(VENV)/python -m service.openapi > openapi.json
 	$(VENV)/python client/generate.py
 
+docs: $(STAMP)  ## build the documentation site into site/, strictly: a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs -q build --strict
+	@echo "site/index.html; to search it: python3 -m http.server -d site"
+
 studio:  ## build the studio from its sources; needs Node.js
 	npm --prefix studio ci
 	npm --prefix studio run build
@@ -59,4 +63,4 @@ report: $(STAMP)  ## the evaluation report of the demo graph, as one HTML page
 	$(VENV)/twhin evaluate all --run .demo/run --bundles .demo/bundles --report .demo/report
 
 clean:  ## remove the environment and the demo
-	rm -rf .venv .demo
+	rm -rf .venv .demo site

@@ -53,5 +53,5 @@ if ! pip install -q --no-deps "$torch+cpu" 2>/dev/null; then
 fi
 
 say "Installing the pinned dependencies"
-pip install -q -c requirements.lock -e '.[train,load,otel,storage,kafka]' --group dev --group bench
+pip install -q -c requirements.lock -e '.[train,load,otel,storage,kafka]' --group dev --group bench --group docs
 pip install -q -c requirements.lock -e client

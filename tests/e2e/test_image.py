@@ -1,5 +1,6 @@
 """The steps of the Dockerfile in a clean virtual environment: they install a service without torch that answers."""
 
+import json
 import os
 import re
 import shlex
@@ -66,6 +67,9 @@ def test_the_image_s_environment_serves_without_torch(installed: Path, tmp_path:
     listed = subprocess.run([installed / "bin/pip", "list"], capture_output=True, text=True, check=True).stdout.lower()
     assert "fastapi" in listed
     assert not re.search(r"^(torch|pyarrow|scipy)\b", listed, re.MULTILINE)
+    bill = json.loads((installed / "sbom.cdx.json").read_text(encoding="utf-8"))
+    assert bill["metadata"]["component"]["name"] == "twhin"
+    assert {"fastapi", "numpy", "obstore"} <= {part["name"] for part in bill["components"]}
     says = [installed / "bin/python", "-c", "import engine; print(engine.why_unavailable())"]
     bare = {"PATH": "", "XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}  # no compiler, no cache
     assert subprocess.run(says, cwd=tmp_path, env=bare, capture_output=True, text=True, check=True).stdout == "None\n"

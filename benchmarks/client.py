@@ -64,16 +64,22 @@ def blocking(url: str, users: list[str], ids: list[str]) -> dict[str, list[float
     return measured
 
 
-async def awaited(url: str, users: list[str]) -> dict[str, list[float]]:
+async def awaited(url: str, users: list[str], ids: list[str]) -> dict[str, list[float]]:
     """The same, awaited."""
     async with httpx.AsyncClient() as raw, AsyncClient(url) as client:
 
         async def ask(user: str) -> Any:
             return (await raw.post(f"{url}/v1/recommend", json={"user": user, "k": K})).json()
 
+        async def look_up(user: str) -> bytes:
+            body = {"type": "user", "ids": ids}
+            return (await raw.post(f"{url}/v1/embeddings", json=body, headers=OCTETS)).content
+
         calls: dict[str, Callable[[str], Awaitable[Any]]] = {
             "recommend, httpx.AsyncClient and .json()": ask,
             "recommend, AsyncClient": lambda user: client.recommend(user, k=K),
+            f"{len(ids)} vectors, httpx.AsyncClient and .content": look_up,
+            f"{len(ids)} vectors, AsyncClient": lambda user: client.embeddings("user", ids),
         }
         measured: dict[str, list[float]] = {name: [] for name in calls}
         for number in range(ROUNDS + 1):
@@ -97,7 +103,7 @@ def report(bundles: Path) -> None:
     users = [ids.external(row * len(ids) // CALLS) for row in range(CALLS)]
     with running(SERVICE, "/readyz", bundles) as server:
         url = f"http://127.0.0.1:{server.port}"
-        measured = {**blocking(url, users, users[:100]), **asyncio.run(awaited(url, users))}
+        measured = {**blocking(url, users, users[:100]), **asyncio.run(awaited(url, users, users[:100]))}
         many = streamed(url, users)
     print("| call | CPU µs | beside raw httpx |\n|---|---|---|")
     names = list(measured)

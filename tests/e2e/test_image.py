@@ -21,6 +21,17 @@ ROOT = Path(__file__).resolve().parents[2]
 PREFIX = "/opt/twhin"
 
 
+def newest_python() -> str:
+    """The newest interpreter here that the package allows: everything else is tested on the one that runs this."""
+    for minor in (14, 13, 12):
+        named = [shutil.which(f"python3.{minor}"), *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python")]
+        for candidate in filter(None, named):
+            asked = subprocess.run([candidate, "-c", "import ensurepip"], capture_output=True, check=False)
+            if asked.returncode == 0:  # a shim of pyenv is on the path and runs nothing
+                return str(candidate)
+    return sys.executable
+
+
 def instructions() -> list[tuple[str, str]]:
     """The Dockerfile as (keyword, rest), continued lines joined."""
     text = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
@@ -46,7 +57,7 @@ def installed(tmp_path: Path) -> Path:
         elif keyword == "COPY":
             _copy(*rest.split(), source=source)
         elif keyword == "RUN" and "apt-get" not in rest:  # the compiler is here already
-            command = rest.replace("python -m venv", f"{sys.executable} -m venv").replace(PREFIX, f"{tmp_path}/venv")
+            command = rest.replace("python -m venv", f"{newest_python()} -m venv").replace(PREFIX, f"{tmp_path}/venv")
             subprocess.run(command, shell=True, check=True, cwd=source, env=environment)  # noqa: S602
     return tmp_path / "venv"
 

@@ -7,6 +7,7 @@ export interface Layer {
   kind: string; // what the clusters are: own, heaviest_interest, unknown
   positions: Float32Array; // x, y of each row
   clusters: Int32Array;
+  order: Uint32Array; // rows in the order in which they are drawn: any beginning of it is a fair sample of all
 }
 export interface Atlas { version: string; layers: Layer[] }
 export interface Spot { layer: number; row: number }
@@ -21,9 +22,21 @@ export async function loadAtlas(): Promise<Atlas> {
     const whole = new Uint16Array(content, 0, 2 * count);
     const positions = new Float32Array(2 * count);
     for (let i = 0; i < positions.length; i++) positions[i] = (whole[i]! / STEPS) * 2 - 1;
-    return { type, count, kind: clusters, positions, clusters: new Int32Array(content, 4 * count, count) };
+    return { type, count, kind: clusters, positions, clusters: new Int32Array(content, 4 * count, count), order: shuffled(count) };
   }));
   return { version: outline.version, layers };
+}
+
+/** The numbers below n in an order that looks like chance, and is the same every time. */
+function shuffled(n: number): Uint32Array {
+  const order = Uint32Array.from({ length: n }, (_, i) => i);
+  let state = 1;
+  for (let i = n - 1; i > 0; i--) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    const j = Math.floor((state / 2 ** 32) * (i + 1));
+    [order[i], order[j]] = [order[j]!, order[i]!];
+  }
+  return order;
 }
 
 /** A byte for each entity of a layer: which value of an attribute it has. See docs/api.md. */

@@ -68,12 +68,12 @@ function tableOf(about: Attribute, colours: Map<string, Rgb>): Rgb[] {
 
 function filled(layer: Layer, colourOf: (row: number) => Rgb): Uint8Array {
   const colours = new Uint8Array(4 * layer.count);
-  for (let row = 0; row < layer.count; row++) {
-    const colour = colourOf(row);
-    colours[4 * row] = colour[0];
-    colours[4 * row + 1] = colour[1];
-    colours[4 * row + 2] = colour[2];
-    colours[4 * row + 3] = 255;
+  for (let i = 0; i < layer.count; i++) {
+    const colour = colourOf(layer.order[i]!);
+    colours[4 * i] = colour[0];
+    colours[4 * i + 1] = colour[1];
+    colours[4 * i + 2] = colour[2];
+    colours[4 * i + 3] = 255;
   }
   return colours;
 }

@@ -4,12 +4,16 @@ import { LineLayer, ScatterplotLayer } from "@deck.gl/layers";
 import type { Rgb } from "../colours";
 import type { Layer } from "./data";
 
-/** The colour of each row of a layer: red, green, blue, opacity. */
+/** The colour of each point of a layer, in the order in which they are drawn: red, green, blue, opacity. */
 export type Paint = (layer: Layer, position: number) => Uint8Array;
 export interface Lit { x: number; y: number; colour: Rgb; size: number; hollow?: boolean; to?: [number, number] }
 export interface Camera { x: number; y: number; zoom: number }
 
 const MARGIN = 2.3;
+// While the camera moves so many points are drawn as keep it smooth, and a machine that draws few then draws some times as
+// many when it rests. Frames of 20 to 40 ms leave the number as it is.
+const [FIRST_BUDGET, LEAST_BUDGET, MOST_BUDGET, AT_REST] = [250_000, 20_000, 1e7, 8];
+const [FAST_MS, SLOW_MS, REST_MS] = [20, 40, 180];
 
 export class Plane {
   private readonly deck: Deck<OrthographicView>;
@@ -19,9 +23,13 @@ export class Plane {
   private hidden: ReadonlySet<string> = new Set();
   private lit: Lit[] = [];
   private dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  private drawn = false;
+  private budget = FIRST_BUDGET;
+  private moving = true; // the first picture comes at once, and is completed
+  private rest = 0;
   camera: Camera = { x: 0, y: 0, zoom: 8 };
 
-  constructor(private readonly element: HTMLElement, onCamera: () => void, onError: (error: Error) => void) {
+  constructor(private readonly element: HTMLElement, onCamera: () => void, private readonly onRest: () => void, onError: (error: Error) => void) {
     this.camera = this.whole();
     this.deck = new Deck({
       parent: element as HTMLDivElement,
@@ -31,16 +39,48 @@ export class Plane {
       getCursor: ({ isDragging }) => (isDragging ? "grabbing" : "crosshair"),
       onViewStateChange: ({ viewState }) => {
         this.camera = cameraOf(viewState as OrthographicViewState);
+        this.moves();
         onCamera();
         this.draw();
       },
       onError: (error) => onError(error),
+      onAfterRender: () => this.adapt(),
       layers: [],
     });
   }
 
   close(): void {
+    clearTimeout(this.rest);
     this.deck.finalize();
+  }
+
+  /** How many points are drawn now, of how many. */
+  shown(): [number, number] {
+    const total = this.layers.reduce((sum, layer) => sum + (this.hidden.has(layer.type) ? 0 : layer.count), 0);
+    return [Math.min(total, this.moving ? this.budget : AT_REST * this.budget), total];
+  }
+
+  get isMoving(): boolean {
+    return this.moving;
+  }
+
+  private moves(): void {
+    this.moving = true;
+    clearTimeout(this.rest);
+    this.rest = setTimeout(() => { this.moving = false; this.draw(); this.onRest(); }, REST_MS) as unknown as number;
+  }
+
+  private adapt(): void {
+    if (!this.layers.length) return;
+    if (!this.drawn) performance.mark("map drawn"); // for measurements: tests/browser/large_map.py
+    this.drawn = true;
+    if (this.moving) requestAnimationFrame((first) => requestAnimationFrame((second) => this.judge(second - first)));
+  }
+
+  /** More points or fewer, by the time from one frame to the next, however slowly somebody moves. */
+  private judge(ms: number): void {
+    if (ms > SLOW_MS) this.budget = Math.max(LEAST_BUDGET, this.budget / 2);
+    else if (ms < FAST_MS) this.budget = Math.min(MOST_BUDGET, this.budget * 1.5);
   }
 
   /** Everything in sight. */
@@ -51,6 +91,7 @@ export class Plane {
 
   fly(to: Camera): void {
     this.camera = to;
+    this.moves();
     this.deck.setProps({ initialViewState: this.viewState() });
     this.draw();
   }
@@ -77,10 +118,11 @@ export class Plane {
     this.data = layers.map((layer, position) => ({
       length: layer.count,
       attributes: {
-        getPosition: { value: layer.positions, size: 2 },
+        getPosition: { value: inOrder(layer), size: 2 },
         getFillColor: { value: paint(layer, position), size: 4 },
       },
     }));
+    this.moves();
     this.draw();
   }
 
@@ -99,9 +141,11 @@ export class Plane {
     const grown = 2 ** ((this.camera.zoom - this.whole().zoom) / 3);
     const radius = Math.min(6, (total > 300_000 ? 1 : total > 30_000 ? 1.5 : total > 3000 ? 2 : 4) * grown);
     const opacity = this.lit.length ? 0.22 : total > 300_000 ? 0.5 : 0.8;
+    const [few, many] = this.shown();
     const points = this.layers.map((layer, i) => new ScatterplotLayer({
       id: `points-${layer.type}`,
       data: this.data[i] as never,
+      numInstances: Math.ceil((layer.count * few) / Math.max(1, many)),
       radiusUnits: "pixels",
       getRadius: 1,
       radiusScale: radius,
@@ -126,6 +170,22 @@ export class Plane {
     const below = points.filter((_, i) => this.layers[i]!.kind === "unknown");
     this.deck.setProps({ layers: [...below, ...points.filter((one) => !below.includes(one)), ...above] });
   }
+}
+
+const places = new WeakMap<Layer, Float32Array>();
+
+/** The places of a layer's points in the order in which they are drawn; made once. */
+function inOrder(layer: Layer): Float32Array {
+  let made = places.get(layer);
+  if (!made) {
+    made = new Float32Array(2 * layer.count);
+    for (let i = 0; i < layer.count; i++) {
+      made[2 * i] = layer.positions[2 * layer.order[i]!]!;
+      made[2 * i + 1] = layer.positions[2 * layer.order[i]! + 1]!;
+    }
+    places.set(layer, made);
+  }
+  return made;
 }
 
 function cameraOf(state: OrthographicViewState): Camera {

@@ -44,7 +44,7 @@ export function MapView({ info, query }: { info: Info; query: URLSearchParams })
     if (!atlas?.layers.length || !place.current) return;
     const fail = (error: Error) => setProblem(`The map cannot be drawn here: ${error.message}. Searching and asking work without it.`);
     try {
-      plane.current = new Plane(place.current, () => redraw((n) => n + 1), fail);
+      plane.current = new Plane(place.current, () => redraw((n) => n + 1), () => redraw((n) => n + 1), fail);
     } catch (error) {
       fail(error as Error);
     }
@@ -145,6 +145,8 @@ export function MapView({ info, query }: { info: Info; query: URLSearchParams })
   });
 
   const total = atlas?.layers.reduce((sum, layer) => sum + layer.count, 0) ?? 0;
+  const [few, many] = plane.current?.shown() ?? [0, 0];
+  const fewer = few < many && !plane.current?.isMoving ? `This machine draws slowly: ${compact(few)} of ${compact(many)} points are shown, a fair sample. Pointing, circling and searching know all.` : "";
   const offered = attributes ? [...colourable(attributes).keys()] : [];
   return (
     <div class="map">
@@ -188,6 +190,7 @@ export function MapView({ info, query }: { info: Info; query: URLSearchParams })
             <button class="quiet" onClick={() => zoom(0)}>All</button>
           </div>
         </section>
+        {fewer && <p class="panel small soft">{fewer}</p>}
         {told && <StoryPanel story={told.story} />}
         {circled && atlas && <CircledPanel atlas={atlas} spots={circled} onOpen={open} onClose={() => setCircled(undefined)} />}
       </div>

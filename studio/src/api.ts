@@ -41,6 +41,7 @@ export interface Answer {
   known: boolean;
   fallback: string | null;
   degraded: string[];
+  experiment?: { name: string; arm: string };
   explain: { relation: string; candidate_type: string; weights: Record<string, number>; modes: Mode[]; excluded: number };
 }
 export interface Outline { version: string; types: { type: string; count: number; clusters: string }[] }

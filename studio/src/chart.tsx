@@ -7,6 +7,9 @@ interface Props { title: string; times: number[]; lines: Line[]; unit?: string; 
 
 export const HEIGHT = 170;
 
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+
 /** An axis in the page's own colours, light or dark. */
 export function axisOf(element: HTMLElement) {
   return { stroke: getComputedStyle(element).color, grid: { stroke: "#8883", width: 1 }, ticks: { stroke: "#8883" }, font: "12px system-ui" };
@@ -24,7 +27,7 @@ export function Chart({ title, times, lines, unit = "", points = false, seconds,
       width: element.clientWidth || 300, height: HEIGHT,
       cursor: { y: false },
       legend: { live: false },
-      axes: [axis, { ...axis, size: 66, values: (_, values) => values.map((one) => `${one}${unit}`) }],
+      axes: [{ ...axis, space: 90, values: (_, moments) => moments.map((one) => (seconds ? clock : day).format(1000 * one)) }, { ...axis, size: 66, values: (_, values) => values.map((one) => `${one}${unit}`) }],
       scales: { ...(seconds ? { x: { range: (_: uPlot, __: number, last: number | null) => { const end = last ?? Date.now() / 1000; return [end - seconds, end] as [number, number]; } } } : {}), y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max((high ?? 0) * 1.1, least)] } },
       series: [{}, ...lines.map((line) => ({ label: line.label, stroke: line.colour, width: 2, points: { show: points }, value: (_: uPlot, one: number | null) => (one == null ? "–" : `${Math.round(one * 1000) / 1000}${unit}`) }))],
     }, [times, ...lines.map((line) => line.values)] as uPlot.AlignedData, element);

@@ -88,7 +88,13 @@ def test_a_user_is_found_by_keys_and_what_they_like_is_lit_up(page: Page, url: s
     page.wait(LIT)
     answer = httpx.post(f"{url}/recommend", json={"user": USERS[5], "k": 25}).json()
     assert f"{len(answer['candidates'])} candidates, by {answer['strategy']}" in page.evaluate(STORY)
-    assert page.evaluate("document.querySelectorAll('.label.candidate').length") == 5
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('.label')].map(one => one.getBoundingClientRect())"
+        ".map(box => [box.left, box.right, box.top, box.bottom])"
+    )
+    assert 2 <= len(boxes) <= 6  # the user's own and those of the best candidates that have room
+    for i, (left, right, top, bottom) in enumerate(boxes):
+        assert all(right < a or b < left or bottom < c or d < top for a, b, c, d in boxes[:i]), boxes
     click(page, ".story > a.button")
     page.wait(shows("Interests"))
     page.evaluate("history.back()")
@@ -336,6 +342,34 @@ def test_health_shows_traffic_as_it_comes(page: Page, url: str) -> None:
     page.wait(shows("99% within"))
     assert page.evaluate("document.querySelectorAll('.chart canvas').length") == 4
     assert page.evaluate("document.querySelectorAll('.tile.bad').length") == 0
+
+
+def test_experiments_show_what_each_arm_accepted_and_how_sure_that_is(
+    page: Page, bundles: Path, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(bundles, tmp_path / "bundles"))
+    (own / "experiments.toml").write_text(
+        '[[experiments]]\nname = "interests"\narms = [{name = "control", strategy = "auto", share = 0.5},'
+        ' {name = "many", strategy = "mixture", share = 0.5}]\n'
+    )
+    with running(Settings(bundles=own)) as url:  # type: ignore[call-arg]
+        about = {"experiment": "interests", "arm": "many", "request_id": "r-1"}
+        shown = {"impressions": USERS[:50], "clicks": USERS[:5]}
+        httpx.post(f"{url}/v1/feedback", json={"events": [{**about, **shown}]}).raise_for_status()
+        page.open(f"{url}/?view=health", "document.querySelectorAll('#experiments tbody tr').length === 2")
+        rows = page.evaluate("[...document.querySelectorAll('#experiments tbody tr')].map(row => row.innerText)")
+        assert rows[0].split()[:5] == ["control", "auto", "50%", "0", "0"]
+        arm = httpx.get(f"{url}/v1/experiments").json()["experiments"][0]["arms"][1]
+        low, high = arm["interval"]
+        assert rows[1].split()[:6] == ["many", "mixture", "50%", "50", "5", "10.0%"]
+        assert f"{100 * low:.1f}% to {100 * high:.1f}%" in rows[1]
+        assert page.evaluate("document.querySelectorAll('#experiments .interval').length") == 1
+        assert faults(page) == []
+        page.open(f"{url}/?view=ask&user={USERS[5]}", ready("ask"))
+        assert page.evaluate(shows("experiment interests, arm", ".how"))
+        choose(page, "#versus", "mixture")
+        page.wait("document.querySelectorAll('.candidates').length === 2")
+        assert not page.evaluate(shows("experiment", ".how"))
 
 
 def test_a_service_that_dies_is_told_and_asked_again(page: Page, bundles: Path) -> None:

@@ -18,7 +18,9 @@ const DEGRADED: Record<string, string> = {
 };
 
 function howOf(answer: Answer, asked: string): string {
-  const parts = [`Strategy ${answer.strategy}${asked === "auto" ? " (chosen by auto)" : ""}`];
+  const { experiment } = answer;
+  const by = experiment ? ` (experiment ${experiment.name}, arm ${experiment.arm})` : asked === "auto" ? " (chosen by auto)" : "";
+  const parts = [`Strategy ${answer.strategy}${by}`];
   if (answer.candidates.length && answer.candidates.every((one) => one.mode === null)) parts.push("one ranking for all interests");
   parts.push(`${answer.explain.excluded} excluded as seen`);
   return parts.join(" · ");
@@ -89,8 +91,8 @@ export function Changes({ of, before, after, beside, names, userType, colours }:
   const [fresh, gone, moved, same] = [number("new"), number("gone"), number("moved"), number("same")];
   const shares = (answer: Answer) => new Map(answer.explain.modes.map((one) => [one.cluster, one]));
   const [then, now] = [shares(before), shares(after)];
-  // Clusters of two versions have nothing to do with each other.
-  const shifted = beside.version ? [] : [...new Set([...then.keys(), ...now.keys()])].map((cluster) => ({
+  // Clusters of two versions have nothing to do with each other, and strategies take some of the interests or none.
+  const shifted = !beside.first ? [] : [...new Set([...then.keys(), ...now.keys()])].map((cluster) => ({
     cluster, was: then.get(cluster)?.weight ?? 0, is: now.get(cluster)?.weight ?? 0, mode: (now.get(cluster) ?? then.get(cluster))!,
   })).filter((one) => Math.abs(one.is - one.was) >= 0.005).sort((a, b) => Math.abs(b.is - b.was) - Math.abs(a.is - a.was));
   return (

@@ -11,6 +11,7 @@ export interface Question {
   filter?: object;
   diversity?: number;
   max_per_cluster?: number;
+  experiments?: false;
   explain: true;
 }
 export const K = 20;
@@ -25,6 +26,8 @@ export function questionOf(query: URLSearchParams, space: SpaceInfo): Question |
   const asked: Question = { relation, strategy: query.get("strategy") || "auto", k, explain: true };
   if (user) asked.user = user;
   if (targets.length) asked.engagements = targets.map((target) => ({ target }));
+  // What stands beside another strategy or version is that of the version itself, whatever arm the user is in.
+  if (query.get("versus")) asked.experiments = false;
   if (query.get("seen") === "with") asked.exclude_seen = false;
   const [filter, diversity] = [filterOf(query), Number(query.get("diversity"))];
   if (filter) asked.filter = filter;

@@ -27,7 +27,7 @@ export function ExperimentsPanel() {
         return (
           <table key={one.name}>
             <caption>{one.name} <span class="soft small">{one.relations.length ? `splits the users of ${one.relations.join(", ")}` : "splits nobody now"}{one.reason && `: ${one.reason}`}</span></caption>
-            <thead><tr><th>arm</th><th>strategy</th><th class="number">users</th><th class="number">shown</th><th class="number">clicked</th><th class="number">clicks an impression</th><th class="bar-column"><span class="unseen">interval of 95%</span></th></tr></thead>
+            <thead><tr><th>arm</th><th class="extra">strategy</th><th class="number extra">users</th><th class="number extra">shown</th><th class="number">clicked</th><th class="number">clicks an impression</th><th class="bar-column"><span class="unseen">interval of 95%</span></th></tr></thead>
             <tbody>{one.arms.map((arm) => <ArmRow key={arm.name} arm={arm} most={most} />)}</tbody>
           </table>
         );
@@ -42,7 +42,7 @@ function ArmRow({ arm, most }: { arm: Arm; most: number }) {
   const told = arm.interval ? `${percent(low, 1)} to ${percent(high, 1)}` : "";
   return (
     <tr>
-      <td>{arm.name}</td><td>{arm.strategy}</td><td class="number">{percent(arm.share)}</td><td class="number">{compact(arm.impressions)}</td><td class="number">{compact(arm.clicks)}</td>
+      <td>{arm.name}</td><td class="extra">{arm.strategy}</td><td class="number extra">{percent(arm.share)}</td><td class="number extra">{compact(arm.impressions)}</td><td class="number">{compact(arm.clicks)}</td>
       <td class="number">{arm.rate === null ? "–" : percent(arm.rate, 1)}{told && <><br /><span class="soft small">{told}</span></>}</td>
       <td class="bar-column">{arm.interval && <div class="track interval" title={told}><i style={{ marginLeft: `${(100 * low) / most}%`, width: `${Math.max(1, (100 * (high - low)) / most)}%` }} />{arm.rate !== null && <s style={{ left: `calc(${(100 * arm.rate) / most}% - 1px)` }} />}</div>}</td>
     </tr>

@@ -10,9 +10,9 @@ export interface Lit { x: number; y: number; colour: Rgb; size: number; hollow?:
 export interface Camera { x: number; y: number; zoom: number }
 
 const MARGIN = 2.3;
-// While the camera moves so many points are drawn as keep it smooth, and a machine that draws few then draws some times as
-// many when it rests. Frames of 20 to 40 ms leave the number as it is.
-const [FIRST_BUDGET, LEAST_BUDGET, MOST_BUDGET, AT_REST] = [250_000, 20_000, 1e7, 8];
+// While the camera moves so many points are drawn as keep it smooth, and some times as many when it rests, until a frame
+// takes longer. Frames of 20 to 40 ms leave the number as it is.
+const [FIRST_BUDGET, LEAST_BUDGET, AT_REST] = [100_000, 20_000, 8];
 const [FAST_MS, SLOW_MS, REST_MS] = [20, 40, 180];
 
 export class Plane {
@@ -74,13 +74,18 @@ export class Plane {
     if (!this.layers.length) return;
     if (!this.drawn) performance.mark("map drawn"); // for measurements: tests/browser/large_map.py
     this.drawn = true;
-    if (this.moving) requestAnimationFrame((first) => requestAnimationFrame((second) => this.judge(second - first)));
+    const moving = this.moving;
+    requestAnimationFrame((first) => requestAnimationFrame((second) => this.judge(second - first, moving)));
   }
 
   /** More points or fewer, by the time from one frame to the next, however slowly somebody moves. */
-  private judge(ms: number): void {
-    if (ms > SLOW_MS) this.budget = Math.max(LEAST_BUDGET, this.budget / 2);
-    else if (ms < FAST_MS) this.budget = Math.min(MOST_BUDGET, this.budget * 1.5);
+  private judge(ms: number, moving: boolean): void {
+    const [few, many] = this.shown();
+    if (ms > SLOW_MS && moving) this.budget = Math.max(LEAST_BUDGET, this.budget * Math.max(1 / 8, FAST_MS / ms));
+    else if (ms < FAST_MS && few < many) {
+      this.budget *= 1.5;
+      if (!this.moving) this.draw();
+    }
   }
 
   /** Everything in sight. */

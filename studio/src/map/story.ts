@@ -34,7 +34,7 @@ export async function tell(entity: Entity, info: Info, relation: string | null):
       list.filter(placed).map((one) => ({ x: one.x, y: one.y, colour, size, ...(to ? { to } : {}) }));
     const labels: Labels = [];
     for (const [i, one] of candidates.filter(placed).slice(0, 5).entries()) {
-      labels.push({ x: one.x, y: one.y, text: `${i + 1} ${one.label ?? one.id}`, kind: "candidate" });
+      labels.push({ x: one.x, y: one.y, text: `${i + 1} ${one.label ?? one.id}`, kind: "best" });
     }
     const numbers = { interests: interests.interests.length, examples: examples.length, candidates: candidates.length };
     const lit = [...shown(examples, EXAMPLE, 5), ...shown(candidates, CANDIDATE, 6), ...self];

@@ -15,6 +15,22 @@ import { type Told, tell } from "./story";
 
 const REACH_PIXELS = 12;
 const HOVER_MS = 90;
+const LABEL_HEIGHT = 22;
+
+/** Where labels stand beside their points: right, left, below or above, where no earlier one is; the user's own first. */
+function sidePlaces(labels: Told["labels"], plane: Plane): { label: Told["labels"][number]; left: number; top: number }[] {
+  const taken: { left: number; top: number; width: number }[] = [];
+  return [...labels].sort((a, b) => Number(b.kind === "self") - Number(a.kind === "self")).flatMap((label) => {
+    const [x, y] = plane.toScreen(label.x, label.y);
+    const width = Math.min(192, 14 + (label.kind === "self" ? 9.5 : 8.2) * label.text.length);
+    const places = [[x + 9, y - 9], [x - 9 - width, y - 9], [x - width / 2, y + 9], [x - width / 2, y - 28]] as const;
+    const free = places.find(([left, top]) => taken.every((one) => left > one.left + one.width || left + width < one.left || Math.abs(top - one.top) > LABEL_HEIGHT));
+    if (!free) return [];
+    const [left, top] = free;
+    taken.push({ left, top, width });
+    return [{ label, left, top }];
+  });
+}
 
 export function MapView({ info, query }: { info: Info; query: URLSearchParams }) {
   const [atlas, setAtlas] = useState<Atlas>();
@@ -155,10 +171,9 @@ export function MapView({ info, query }: { info: Info; query: URLSearchParams })
         onClick={onClick} data-ready={atlas ? "true" : undefined}
         aria-label={`A map of ${count(total)} entities. Search finds what you can not point at.`} />
       {circling && <Lasso onDone={circle} onCancel={() => setCircling(false)} />}
-      {plane.current && told?.labels.map((one) => {
-        const [x, y] = plane.current!.toScreen(one.x, one.y);
-        return <span key={one.text} class={`label ${one.kind}`} style={{ transform: `translate(${x + 9}px, ${y - 9}px)` }}><bdi>{one.text}</bdi></span>;
-      })}
+      {plane.current && told && sidePlaces(told.labels, plane.current).map(({ label, left, top }) => (
+        <span key={label.text} class={`label ${label.kind}`} style={{ transform: `translate(${left}px, ${top}px)` }}><bdi>{label.text}</bdi></span>
+      ))}
       {tip && (
         <div class="tip" style={{ transform: `translate(${tip.x + 14}px, ${tip.y + 10}px)` }}>
           <b><bdi>{tip.item.label ?? tip.item.id}</bdi></b><br /><span>{tip.type}{tip.item.cluster != null && ` · cluster ${tip.item.cluster}`}</span>

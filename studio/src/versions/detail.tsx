@@ -65,9 +65,9 @@ export function Indexes({ of }: { of: VersionItem }) {
     <>
       <table>
         <caption>Indexes: what a search finds, and what it costs</caption>
-        <thead><tr><th>type</th><th>kind</th><th class="number">entities</th><th class="number">recall</th><th class="number">CPU µs a query</th><th class="number">bytes a vector</th></tr></thead>
+        <thead><tr><th>type</th><th>kind</th><th class="number extra">entities</th><th class="number">recall</th><th class="number">CPU µs a query</th><th class="number">bytes a vector</th></tr></thead>
         <tbody>{Object.entries(space.indexes).map(([type, one]) => (
-          <tr key={type}><td>{type}</td><td>{one.kind}</td><td class="number">{compact(space.entities[type] ?? 0)}</td>
+          <tr key={type}><td>{type}</td><td>{one.kind}</td><td class="number extra">{compact(space.entities[type] ?? 0)}</td>
             <td class="number">{fixed(Object.values(one.recall)[0], 4)}</td><td class="number">{fixed(one.cpu_us_per_query, 0)}</td><td class="number">{fixed(one.bytes_per_vector, 0)}</td></tr>
         ))}</tbody>
       </table>

@@ -22,10 +22,10 @@ export function Verdict({ now, then }: { now: VersionItem; then: VersionItem }) 
       {rows.length > 0 && <>
         <table>
           <caption>{MEASURE}, each by its own best strategy</caption>
-          <thead><tr><th>for whom</th><th class="number">{then.version}</th><th class="number">{now.version}</th><th class="number">difference</th><th>outcome</th></tr></thead>
+          <thead><tr><th>for whom</th><th class="number">before</th><th class="number">this one</th><th class="number extra">difference</th><th>outcome</th></tr></thead>
           <tbody>{rows.map((row) => (
             <tr key={row.whom}><td>{row.whom}</td><td class="number">{fixed(row.then, 4)}</td><td class="number">{fixed(row.now, 4)}</td>
-              <td class="number">{row.now >= row.then ? "+" : "−"}{fixed(Math.abs(row.now - row.then), 4)}</td>
+              <td class="number extra">{row.now >= row.then ? "+" : "−"}{fixed(Math.abs(row.now - row.then), 4)}</td>
               <td><span class={`badge ${row.outcome === "better" ? "up" : row.outcome === "worse" ? "down" : "same"}`}>{row.outcome}</span></td></tr>
           ))}</tbody>
         </table>

@@ -32,6 +32,23 @@ def _measure(version: Path, known: float, newcomers: float, uses: float) -> None
     """Write down that strategies were measured, of both relations."""
     manifest = json.loads((version / "manifest.json").read_text())
     space = manifest["spaces"]["main"]
+    sure = {"kind": "hnsw", "depth": 40, "recall": 0.97, "cpu_us_per_query": 90.0, "bytes_per_vector": 200.0}
+    tried = [
+        {"kind": "ivf4", "depth": 8, "recall": 0.91, "cpu_us_per_query": 11.5, "bytes_per_vector": 20.0},
+        {
+            "kind": "ivf4",
+            "depth": 16,
+            "recall": 0.955,
+            "cpu_us_per_query": 20.0,
+            "bytes_per_vector": 20.0,
+            "taken": True,
+        },
+        sure,
+    ]
+    space["indexes"]["user"]["tried"] = tried
+    moved = {"kept": 390, "added": 10, "removed": 2, "cosine": 0.985, "distance": 0.17}
+    moved |= {"neighbours": 0.81, "clusters": 0.04}
+    manifest["evaluation"]["drift"] = {"since": "v0", "types": {"user": moved}}
     space["relation_strategies"] = {"uses": {"strategies": space["strategies"], "auto": "mixture"}}
     of = {"recall@50": 0.8, "users": 1000.0}
     manifest["evaluation"] |= {
@@ -301,7 +318,15 @@ def test_of_two_versions_the_page_says_which_is_better_and_for_whom(page: Page, 
     ):
         assert page.evaluate(shows(told, "#verdict"))
     assert page.evaluate("document.querySelectorAll('#verdict tbody tr').length") == 3
-    assert page.evaluate("document.querySelectorAll('.detail .chart canvas').length") == 1  # the timeline
+    assert (
+        page.evaluate("document.querySelectorAll('.detail .chart canvas').length") == 2
+    )  # the timeline, the searchers
+    assert page.evaluate(shows("how far vectors moved since v0", "#drift"))
+    assert page.evaluate(shows("user\t390\t10\t2\t0.985\t81%\t4.0%", "#drift"))
+    click(page, ".tradeoff summary")
+    assert page.evaluate(shows("ivf4taken\t16\t0.9550\t20.0\t20", ".tradeoff"))
+    said = page.evaluate("document.querySelector('.tradeoff [role=img]').getAttribute('aria-label')")
+    assert "hnsw: 0.97 at 90" in said
     choose(page, "section[aria-label='What the strategies find'] select", "uses")
     page.wait(shows("mixture", "table.bars"))
     assert page.evaluate(shows("+0.0100", "table.bars"))

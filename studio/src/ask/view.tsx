@@ -69,7 +69,7 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
           onChoose={(one) => go({ view: "ask", user: one.id, type: undefined, id: undefined })} />
         <Suggest label={query.get("user") ? "What if the user had" : "Engaged with"} type={relation.target} value="" placeholder={`${relation.target} to add`} onChoose={(one) => { engage(one.id); }} key={engaged.join(" ")} />
         <label>Relation<select value={relation.name} onChange={change("relation")}>
-          {space.relations.slice(0, 200).map((one) => <option key={one.name} value={one.name}>{one.name} ({one.source} → {one.target})</option>)}
+          {space.relations.map((one) => <option key={one.name} value={one.name}>{one.name} ({one.source} → {one.target})</option>)}
         </select></label>
         <label>Strategy<select id="strategy" value={query.get("strategy") || "auto"} onChange={change("strategy")}>
           {strategies.map((one) => <option key={one} value={one}>{one}</option>)}

@@ -30,7 +30,7 @@ export function Verdict({ now, then }: { now: VersionItem; then: VersionItem }) 
           ))}</tbody>
         </table>
         <p class="soft small">“About the same”: a difference that chance alone makes in one of twenty comparisons of so many users, or smaller. Recall on held-out edges
-          says how well old choices are foretold; whether people like what they get, an experiment says.</p>
+          says how well old choices are foretold; whether people like what they get, an experiment says. <code>twhin compare</code> asks both the same questions, with an interval for every difference.</p>
       </>}
     </section>
   );

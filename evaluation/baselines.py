@@ -3,7 +3,7 @@
 A baseline is a function from user rows to dense scores, higher is better; `top_rows` turns scores into lists.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -50,6 +50,7 @@ def baselines(task: FollowTask, rng: np.random.Generator) -> list[Baseline]:
 def quick_baselines(task: FollowTask, rng: np.random.Generator) -> list[Baseline]:
     """The baselines that need no training of their own."""
     follows = matrix(task.train, task.n_targets)
+    walk = remembered(rp3b(follows))
     methods = [Baseline("random", lambda users: rng.random((len(users), task.n_targets), dtype=np.float32))]
     methods.append(Baseline("popularity", popularity(task)))
     if task.same_type:
@@ -57,9 +58,9 @@ def quick_baselines(task: FollowTask, rng: np.random.Generator) -> list[Baseline
         methods.append(Baseline("reciprocate_first", reciprocate_first(follows)))
     methods.append(Baseline("item_knn", item_knn(follows)))
     methods.append(Baseline("user_knn", user_knn(follows)))
-    methods.append(Baseline("rp3b", rp3b(follows)))
+    methods.append(Baseline("rp3b", walk))
     if task.same_type:
-        methods.append(Baseline("rp3b_followers", rp3b(follows, followers=FOLLOWERS_SHARE)))
+        methods.append(Baseline("rp3b_followers", with_followers(follows, walk)))
     return methods
 
 
@@ -107,25 +108,38 @@ def user_knn(follows: sparse.csr_array) -> Score:
     return lambda users: _dense(scaled[users] @ sources @ follows)
 
 
-def rp3b(follows: sparse.csr_array, *, beta: float = BETA, followers: float = 0.0) -> Score:
-    """RP3β (Paudel et al., 2017): a walk u→i←v→t of three random steps, its probability over in-degree(t)^β.
-
-    With `followers`, those who follow the user get that share of the user's best score besides.
-    """
+def rp3b(follows: sparse.csr_array, *, beta: float = BETA) -> Score:
+    """RP3β (Paudel et al., 2017): a walk u→i←v→t of three random steps, its probability over in-degree(t)^β."""
     out, into = (np.maximum(np.asarray(follows.sum(axis=axis)).ravel(), 1.0) for axis in (1, 0))
     first = (sparse.diags_array(1.0 / out) @ follows).tocsr().astype(np.float32)
-    back_edges = follows.T.tocsr()
-    back = (sparse.diags_array(1.0 / into) @ back_edges).tocsr().astype(np.float32)
+    back = (sparse.diags_array(1.0 / into) @ follows.T.tocsr()).tocsr().astype(np.float32)
     damping = (into**-beta).astype(np.float32)
+    return lambda users: np.multiply(_dense(first[users] @ back @ first), damping)
 
-    def score(users: Users) -> Scores:
-        scores = _dense(first[users] @ back @ first) * damping
-        if followers:
-            best = scores.max(axis=1, keepdims=True)
-            scores += np.float32(followers) * best * _dense(back_edges[users])
-        return scores
 
-    return score
+def with_followers(follows: sparse.csr_array, score: Score, *, share: float = FOLLOWERS_SHARE) -> Score:
+    """By `score`, and those who follow the user get that share of the user's best besides."""
+    followers = follows.T.tocsr()
+
+    def scores_of(users: Users) -> Scores:
+        scores = score(users)
+        best: Scores = scores.max(axis=1, keepdims=True)
+        bonus: Scores = np.float32(share) * best * _dense(followers[users])
+        return scores + bonus
+
+    return scores_of
+
+
+def remembered(score: Score) -> Score:
+    """The same scores, those of the last users kept: for whoever builds on them."""
+    last: list[tuple[Users, Scores]] = []
+
+    def scores_of(users: Users) -> Scores:
+        if not last or not np.array_equal(last[0][0], users):
+            last[:] = [(users, score(users))]
+        return last[0][1]
+
+    return scores_of
 
 
 def ease(follows: sparse.csr_array, *, l2: float = EASE_L2) -> Baseline:
@@ -171,13 +185,18 @@ def als(task: FollowTask, follows: sparse.csr_array, *, factors: int = 128, iter
 
 def top_rows(task: FollowTask, score: Score, users: Users, k: int) -> list[Int32[npt.NDArray[np.int32], " _"]]:
     """The `k` best rows by `score` that each user is not known to have; ties go to the lower row."""
-    step = max(1, CHUNK_FLOATS // max(1, task.n_targets))
     lists: list[npt.NDArray[np.int32]] = []
-    for start in range(0, len(users), step):
-        chunk = users[start : start + step]
+    for chunk in chunks(task, users):
         for user, scores in zip(chunk.tolist(), score(chunk), strict=True):
             lists.append(_best(scores, task.known(user), k))
     return lists
+
+
+def chunks(task: FollowTask, users: Users) -> Iterator[Users]:
+    """The users, so many at a time as have dense scores together."""
+    step = max(1, CHUNK_FLOATS // max(1, task.n_targets))
+    for start in range(0, len(users), step):
+        yield users[start : start + step]
 
 
 def _best(
@@ -186,10 +205,17 @@ def _best(
     scores = scores.copy()
     scores[excluded] = -np.inf
     k = min(k, len(scores))
+    # Most scores of most methods are 0, and a partition of equals is slow: where enough are above, these are looked at.
+    rows = np.flatnonzero(scores > 0)
+    if len(rows) < k:
+        rows = np.flatnonzero(scores > -np.inf)
+        k = min(k, len(rows))
+    if not k:
+        return rows.astype(np.int32)
+    found = scores[rows]
     # Keep everything that ties with the k-th, so that the cut among equals does not depend on the partition.
-    least = np.partition(scores, len(scores) - k)[len(scores) - k]
-    rows = np.flatnonzero((scores >= least) & (scores > -np.inf))
-    best = rows[np.argsort(-scores[rows], kind="stable")[:k]]
+    kept = found >= np.partition(found, len(found) - k)[len(found) - k]
+    best: npt.NDArray[np.int64] = rows[kept][np.argsort(-found[kept], kind="stable")[:k]]
     return best.astype(np.int32)
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Float64, Int64, Integer
 
+from recommend.types import in_sorted
+
 Ranks = Int64[npt.NDArray[np.int64], " hits"]
 PerUser = Float64[npt.NDArray[np.float64], " users"]
 
@@ -28,7 +30,7 @@ def hit_ranks(
     ranked: Integer[npt.NDArray[np.integer], " listed"], relevant: Integer[npt.NDArray[np.integer], " relevant"]
 ) -> Ranks:
     """The positions in `ranked`, from 0 and ascending, of the rows that are relevant."""
-    return np.flatnonzero(np.isin(ranked, relevant)).astype(np.int64)
+    return np.flatnonzero(in_sorted(ranked, np.sort(relevant))).astype(np.int64)
 
 
 def recall(ranks: Ranks, n_relevant: int, k: int) -> float:

@@ -1,5 +1,6 @@
 """One method on one task: its lists for every user and what they measure, with intervals."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -8,9 +9,10 @@ from jaxtyping import Float32, Float64, Int64, Integer
 
 from bundle.csr import Csr
 from bundle.manifest import Strategy
+from bundle.progress import Stage
 from bundle.records import Record
 from bundle.space import Space
-from evaluation.baselines import Baseline, top_rows
+from evaluation.baselines import Baseline, chunks, top_rows
 from evaluation.metrics import (
     Interval,
     bootstrap,
@@ -104,6 +106,23 @@ def baseline_row(task: FollowTask, baseline: Baseline, vectors: Vectors, seed: i
         return Row(name=baseline.name, kind="baseline", missing=baseline.missing)
     lists = top_rows(task, baseline.score, task.users, max(CUTS))
     return _row(task, baseline.name, "baseline", lists, vectors, seed)
+
+
+def baseline_rows(task: FollowTask, some: Sequence[Baseline], vectors: Vectors, bar: Stage) -> list[Row]:
+    """The rows of several baselines, means alone; `bar` advances by the users of the task.
+
+    Users are scored by all of the baselines before the next ones are, so that what these share is computed once.
+    """
+    scores = [baseline.score for baseline in some if baseline.score is not None]
+    lists: list[list[npt.NDArray[np.int32]]] = [[] for _ in scores]
+    for users in chunks(task, task.users):
+        for of_one, score in zip(lists, scores, strict=True):
+            of_one += top_rows(task, score, users, max(CUTS))
+        bar.advance(len(users))
+    return [
+        _row(task, baseline.name, "baseline", of_one, vectors, None)
+        for baseline, of_one in zip([one for one in some if one.score is not None], lists, strict=True)
+    ]
 
 
 def _row(

@@ -12,6 +12,7 @@ from bundle.csr import Csr, csr_from_pairs
 from bundle.errors import UsageError
 from bundle.prepared import Edges, PreparedGraph, PreparedRelation
 from recommend.protocol import Lists
+from recommend.types import in_sorted
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class FollowTask:
     def one_way(self, user: int) -> Int32[npt.NDArray[np.int32], " n"]:
         """The held-out targets that do not follow the user back in training; all of them where ends differ in type."""
         relevant = self.relevant(user)
-        return relevant[~np.isin(relevant, self.train_by_target.row(user))] if self.same_type else relevant
+        return relevant[~in_sorted(relevant, self.train_by_target.row(user))] if self.same_type else relevant
 
     def known(self, user: int) -> Int32[npt.NDArray[np.int32], " n"]:
         """What is in no answer for the user: training and hidden targets, and the user."""
@@ -117,7 +118,7 @@ def without_known(
     """The first `k` of each list that the user is not known to have, so that all methods answer the same question."""
     kept = []
     for user, ranked in zip(users.tolist(), lists, strict=True):
-        fresh: Bool[npt.NDArray[np.bool_], " listed"] = ~np.isin(ranked, task.known(user))
+        fresh: Bool[npt.NDArray[np.bool_], " listed"] = ~in_sorted(ranked, np.sort(task.known(user)))
         kept.append(np.asarray(ranked[fresh][:k], dtype=np.int32))
     return kept
 

@@ -26,11 +26,12 @@ from evaluation.learning.evidence import (
 )
 from evaluation.learning.rescoring import POOL, learn_rescoring
 from evaluation.learning.weights import learn_weights
-from evaluation.rows import Row, baseline_row, newcomer_row, strategy_row, vectors_under
+from evaluation.rows import Row, baseline_rows, newcomer_row, strategy_row, vectors_under
 from evaluation.task import FollowTask, follow_task
 from recommend.profile import Profile
 from recommend.protocol import Lists, Users
 from recommend.recommender import Recommender
+from recommend.types import in_sorted
 
 LEARNING_STEPS = 4
 LEARN_USERS = 8000
@@ -153,7 +154,7 @@ def _learn_for_newcomers(
         told = engagements.take(some), followers.take(some)
         lists = recommender.for_newcomers(*told, strategy, POOL, relation=task.relation)
         pairs = zip(teachers.users[some].tolist(), lists, strict=True)
-        return [rows[~np.isin(rows, teachers.known(user))] for user, rows in pairs]
+        return [rows[~in_sorted(rows, np.sort(teachers.known(user)))] for user, rows in pairs]
 
     weights, rescoring = _learn(recommender, teachers, profiles, pools, rng, bar, "newcomers")
     return Strategy(merge="single", weights=weights, rescoring=rescoring)
@@ -235,12 +236,8 @@ class _Bench:
     def baselines(self, progress: Progress, of: str) -> list[Row]:
         """The baselines that take no training, on the judges."""
         chosen = [baseline for baseline in quick_baselines(self.judges, self.rng) if baseline.name in BASELINES]
-        rows = []
-        with progress.stage(f"Measuring baselines{of}", len(chosen), "baselines") as bar:
-            for baseline in chosen:
-                rows.append(baseline_row(self.judges, baseline, self._vectors, None))
-                bar.advance()
-        return rows
+        with progress.stage(f"Measuring baselines{of}", len(self.judges.users), "users") as bar:
+            return baseline_rows(self.judges, chosen, self._vectors, bar)
 
     @property
     def _vectors(self) -> npt.NDArray[np.float32]:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, Integer
 
 from evaluation.task import FollowTask
 from recommend.protocol import Lists
+from recommend.types import in_sorted
 
 Scores = Float64[npt.NDArray[np.float64], " n"]
 # A following back is easy to tell and half of a follow graph; the candidates besides decide how useful a list is.
@@ -58,12 +59,12 @@ def pools_of(
     values, sizes, positives = [np.empty((0, n_features), dtype=np.float32)], [], [np.empty(0, dtype=np.bool_)]
     importance = [np.empty(0, dtype=np.float64)]
     for position, (user, pool) in enumerate(zip(task.users.tolist(), pools, strict=True)):
-        positive = np.isin(pool, task.relevant(user))
+        positive = in_sorted(pool, task.relevant(user))
         if positive.any() and not positive.all():
             values.append(features(position, pool))
             sizes.append(len(pool))
             positives.append(positive)
-            one_way = np.isin(pool[positive], task.one_way(user))
+            one_way = in_sorted(pool[positive], task.one_way(user))
             importance.append(np.where(one_way, ONE_WAY_IMPORTANCE, 1.0))
     starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes, dtype=np.int64)])
     return Examples(np.concatenate(values), starts, np.concatenate(positives), np.concatenate(importance))

@@ -15,6 +15,7 @@ from recommend.profile import Profile
 from recommend.protocol import Lists
 from recommend.recommender import Recommender
 from recommend.rescoring import FEATURES
+from recommend.types import in_sorted
 
 POOL = 300
 HIDDEN = 16
@@ -42,7 +43,7 @@ def learn_rescoring(
 
 def _thinned(pool: Rows, relevant: Rows, rng: np.random.Generator) -> Rows:
     """The pool with no more than NEGATIVES of its other candidates: more users teach more than longer pools do."""
-    positive = np.isin(pool, relevant)
+    positive = in_sorted(pool, relevant)
     others = np.flatnonzero(~positive)
     chosen = rng.permutation(others)[:NEGATIVES]
     kept: npt.NDArray[np.integer] = pool[np.sort(np.concatenate([np.flatnonzero(positive), chosen]))]

@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from bundle.progress import SilentStage
 from evaluation import baselines as module
 from evaluation.baselines import (
     als,
@@ -15,11 +16,14 @@ from evaluation.baselines import (
     matrix,
     paths,
     popularity,
+    quick_baselines,
     reciprocate_first,
     rp3b,
     top_rows,
     user_knn,
+    with_followers,
 )
+from evaluation.rows import baseline_row, baseline_rows
 from evaluation.task import FollowTask
 
 ZERO = np.array([0], dtype=np.int64)
@@ -67,7 +71,9 @@ def test_rp3b_is_a_walk_of_three_steps_damped_by_in_degree(town: FollowTask) -> 
     expected = first @ (a.T / into[:, None]) @ first * into**-0.3
     assert rp3b(matrix(town.train, 8))(everyone) == pytest.approx(expected, abs=1e-5)
     with_bonus = expected + 0.2 * expected.max(axis=1, keepdims=True) * a.T
-    assert rp3b(matrix(town.train, 8), followers=0.2)(everyone) == pytest.approx(with_bonus, abs=1e-5)
+    assert with_followers(matrix(town.train, 8), rp3b(matrix(town.train, 8)), share=0.2)(everyone) == pytest.approx(
+        with_bonus, abs=1e-5
+    )
 
 
 def test_ease_is_the_ridge_regression_of_each_target_on_the_others(town: FollowTask) -> None:
@@ -135,3 +141,28 @@ def test_als_says_why_it_is_missing(town: FollowTask, monkeypatch: pytest.Monkey
     baseline = als(town, matrix(town.train, 8))
     assert baseline.score is None
     assert "not installed" in str(baseline.missing)
+
+
+@pytest.mark.parametrize("kind", ["negative", "few_positive", "ties", "nothing"])
+def test_the_best_rows_are_those_of_a_stable_sort(town: FollowTask, kind: str) -> None:
+    rng = np.random.default_rng(3)
+    scores = {
+        "negative": -rng.random((8, 8)),
+        "few_positive": np.where(rng.random((8, 8)) < 0.2, 1.0, 0.0),
+        "ties": rng.integers(-1, 3, (8, 8)),
+        "nothing": np.full((8, 8), -np.inf),
+    }[kind].astype(np.float32)
+    everyone = np.arange(8)
+    for k in (1, 3, 8):
+        for user, found in enumerate(top_rows(town, lambda users: scores[users], everyone, k)):
+            own = scores[user].copy()
+            own[town.known(user)] = -np.inf
+            order = np.argsort(-own, kind="stable")
+            assert found.tolist() == order[own[order] > -np.inf][:k].tolist()
+
+
+def test_baselines_measured_together_are_those_measured_alone(town: FollowTask) -> None:
+    vectors = np.random.default_rng(2).normal(size=(8, 4)).astype(np.float32)
+    some = [*quick_baselines(town, np.random.default_rng(1))[1:], module.Baseline("absent", None, "it is not there")]
+    alone = [baseline_row(town, baseline, vectors, None) for baseline in some[:-1]]
+    assert baseline_rows(town, some, vectors, SilentStage()) == alone

@@ -77,6 +77,7 @@ export interface VersionItem {
 export interface Arm { name: string; strategy: string; share: number; impressions: number; clicks: number; rate: number | null; interval: [number, number] | null }
 export interface Experiments { experiments: { name: string; relation: string | null; relations: string[]; reason: string | null; arms: Arm[] }[]; fault: string | null }
 
+const PACKING_SECONDS = 10;
 const KEY = "twhin-key";
 let key = sessionStorage.getItem(KEY) ?? "";
 let askForKey: (why: string) => void = () => {};
@@ -118,8 +119,9 @@ async function ask(path: string, body?: unknown, seconds?: number): Promise<Resp
 export async function call<T>(path: string, body?: unknown, seconds?: number): Promise<T> {
   return (await ask(path, body, seconds)).json() as Promise<T>;
 }
+/** Places and attributes of all entities: the first who asks for a million waits until they are packed. */
 export async function bytes(path: string): Promise<ArrayBuffer> {
-  return (await ask(path)).arrayBuffer();
+  return (await ask(path, undefined, PACKING_SECONDS)).arrayBuffer();
 }
 export async function text(path: string): Promise<string> {
   return (await ask(path)).text();

@@ -27,6 +27,7 @@ export class Plane {
   private budget = FIRST_BUDGET;
   private moving = true; // the first picture comes at once, and is completed
   private rest = 0;
+  private judging = false;
   camera: Camera = { x: 0, y: 0, zoom: 8 };
 
   constructor(private readonly element: HTMLElement, onCamera: () => void, private readonly onRest: () => void, onError: (error: Error) => void) {
@@ -67,19 +68,27 @@ export class Plane {
   private moves(): void {
     this.moving = true;
     clearTimeout(this.rest);
-    this.rest = setTimeout(() => { this.moving = false; this.draw(); this.onRest(); }, REST_MS) as unknown as number;
+    this.rest = setTimeout(() => {
+      if (this.judging) return this.moves(); // how fast this machine is, is known first
+      this.moving = false;
+      this.draw();
+      this.onRest();
+    }, REST_MS) as unknown as number;
   }
 
   private adapt(): void {
     if (!this.layers.length) return;
     if (!this.drawn) performance.mark("map drawn"); // for measurements: tests/browser/large_map.py
     this.drawn = true;
+    if (this.judging) return;
     const moving = this.moving;
+    this.judging = true;
     requestAnimationFrame((first) => requestAnimationFrame((second) => this.judge(second - first, moving)));
   }
 
   /** More points or fewer, by the time from one frame to the next, however slowly somebody moves. */
   private judge(ms: number, moving: boolean): void {
+    this.judging = false;
     const [few, many] = this.shown();
     if (ms > SLOW_MS && moving) this.budget = Math.max(LEAST_BUDGET, this.budget * Math.max(1 / 8, FAST_MS / ms));
     else if (ms < FAST_MS && few < many) {

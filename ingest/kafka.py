@@ -117,6 +117,7 @@ class KafkaSource:
         try:
             known = self._consumer.list_topics(topic.name, timeout=FIRST_ANSWER_SECONDS).topics[topic.name]
         except KafkaException as error:
+            self._consumer.poll(0)  # has what is known of the reason told: a refused password, a certificate
             self._consumer.close()
             raise IngestError(f"The brokers {topic.brokers} do not answer: {_words(error)}.") from None
         if known.error is not None:

@@ -46,7 +46,7 @@ def main() -> None:
     step("day", "a service, and what users do")
     with serving(bundles) as url, Client(url) as client, Asker(url) as asker:
         old = str(client.info()["version"])
-        newcomers = write_day(graph.parent, night / "day.jsonl")
+        newcomers = [] if arguments.source else write_day(graph.parent, night / "day.jsonl")
         source = arguments.source or night / "day.jsonl"
         twhin("ingest", source, "--to", url, "--until-end", "--dead-letters", night / "dead-letters.jsonl")
         assert not known(client, newcomers), "nobody has a vector before there is a version that learnt it"
@@ -65,7 +65,7 @@ def main() -> None:
             "version": {"before": old, "now": str(client.info()["version"])},
             "edges": {"before": edges(bundles / old), "now": edges(bundles / built["version"])},
             "newcomers": {"with_vector": known(client, newcomers), "all": len(newcomers)},
-            "meanwhile": {"answered": asker.answered, "failed": asker.failed, "versions": sorted(asker.versions)},
+            "meanwhile": asker.told(),
         }
     print(json.dumps(told, indent=1))
     if asker.failed or told["version"]["now"] != built["version"]:
@@ -106,6 +106,10 @@ def with_engagements(graph: Path, night: Path) -> Path:
     text = graph.read_text(encoding="utf-8")
     for relation in tomllib.loads(text)["relations"]:
         exported = night / "engagements" / f"{relation['name']}.parquet"
+        if exported.exists() and not isinstance(relation["files"], str):
+            sys.exit(
+                f"{graph}: write the files of {relation['name']} as one pattern, to which those of the night are added"
+            )
         if exported.exists():
             files = json.dumps([str(graph.parent / relation["files"]), str(exported.resolve())])
             text = text.replace(f'files = "{relation["files"]}"', f"files = {files}")
@@ -120,7 +124,7 @@ class Asker:
     """Somebody who asks the service for candidates all the time, and counts what fails."""
 
     def __init__(self, url: str) -> None:
-        self.answered, self.failed, self.versions = 0, 0, set[str]()
+        self.answered, self.failed, self.slowest, self.versions = 0, 0, 0.0, set[str]()
         self._url = url
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._ask)
@@ -128,12 +132,19 @@ class Asker:
     def _ask(self) -> None:
         with Client(self._url, retries=0, timeout=10) as client:
             while not self._over.wait(0.02):
+                began = time.monotonic()
                 try:
                     self.versions.add(client.recommend(str(self.answered % 1000), k=10).version)
                     self.answered += 1
                 except TwhinError as error:
                     print(f"failed: {error}", file=sys.stderr)
                     self.failed += 1
+                self.slowest = max(self.slowest, time.monotonic() - began)
+
+    def told(self) -> dict[str, object]:
+        """What it met, the slowest answer in milliseconds."""
+        known = {"answered": self.answered, "failed": self.failed, "slowest_ms": round(1000 * self.slowest)}
+        return {**known, "versions": sorted(self.versions)}
 
     def __enter__(self) -> "Asker":
         self._thread.start()

@@ -179,6 +179,18 @@ def test_what_cannot_work_is_told_before_anything_is_read(
     assert stored(bundles).total() == 0
 
 
+def test_brokers_that_do_not_answer_are_named_with_what_is_known_of_the_reason(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.kafka.FIRST_ANSWER_SECONDS", 1.0)
+    address = f"127.0.0.1:{free_port()}"
+    error, said = ingest(f"kafka://{address}/t", "--to", service, status=6)
+    assert isinstance(error, IngestError)
+    assert str(error).startswith(f"The brokers {address} do not answer: ")
+    assert "The brokers: " in said
+    assert "refused" in said
+
+
 def test_keys_are_of_a_file_or_the_environment(bundles: Path, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_text(event(1, id="a").decode())

@@ -8,10 +8,8 @@ from typing import TypeVar
 
 from bundle.errors import IngestError
 from twhin_client import (
-    AccessRefused,
     AnswerUnreadable,
     Client,
-    NotFound,
     RequestRefused,
     ServiceFailed,
     TwhinError,
@@ -23,6 +21,8 @@ REQUEST_SECONDS = 10.0
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 15.0
 SAID_AFTER_SECONDS = 2.0
 Answer = TypeVar("Answer")
+# The statuses of a request by which its events are to blame: no JSON, too large, not as the API has it.
+OF_THE_EVENTS = (400, 413, 422)
 # The status of an event that counts: the store has it, now or from before.
 STORED, DUPLICATE = "stored", "duplicate"
 
@@ -43,7 +43,10 @@ class Sender:
 
     def batch_max(self) -> int:
         """How many events the service takes at once. Raises IngestError, Stopped."""
-        info = self._patiently(lambda: self._client.info(timeout=REQUEST_SECONDS))
+        try:
+            info = self._patiently(lambda: self._client.info(timeout=REQUEST_SECONDS))
+        except RequestRefused as error:
+            raise _refusal(error) from None
         try:
             return int(info["limits"]["engagements_max"])
         except (KeyError, TypeError, ValueError):
@@ -59,6 +62,8 @@ class Sender:
         try:
             answer = self._patiently(lambda: self._client.engagements(events, timeout=REQUEST_SECONDS))
         except RequestRefused as error:
+            if error.status not in OF_THE_EVENTS:
+                raise _refusal(error) from None
             if len(events) == 1:
                 return [error.code]
             half = len(events) // 2
@@ -73,10 +78,8 @@ class Sender:
                 if said:
                     self._say("The service answers again.")
                 return answer
-            except (AccessRefused, NotFound, AnswerUnreadable) as error:
-                raise IngestError(
-                    f"The service does not take engagements: {error}. Correct --to or --key-file."
-                ) from None
+            except AnswerUnreadable as error:
+                raise _refusal(error) from None
             except (ServiceFailed, Unreachable) as error:
                 if self.stopping.is_set():
                     raise Stopped from None
@@ -92,6 +95,10 @@ class Sender:
                 after = (error.retry_after or 0.0) if isinstance(error, ServiceFailed) else 0.0
                 self.stopping.wait(after + random.uniform(0.0, wait))
                 wait = min(2.0 * wait, LONGEST_WAIT_SECONDS)
+
+
+def _refusal(error: TwhinError) -> IngestError:
+    return IngestError(f"The service does not take engagements: {error}. Correct --to or --key-file.")
 
 
 def _words(error: TwhinError) -> str:

@@ -21,6 +21,7 @@ from tests.integration.ingest.conftest import USERS, event, stored
 from tests.support.kafka_broker import KafkaBroker
 from tests.support.servers import RedisServer, free_port, running
 from twhin_client import Client
+from twhin_client.types import EngagementEvent
 
 SECRET = "s3cret-w0rds"
 BAD = [f'{{"user": "{SECRET}"', f'["{SECRET}"]', f'{{"user": "{SECRET}", "target": null}}']
@@ -177,6 +178,19 @@ def test_what_cannot_work_is_told_before_anything_is_read(
     assert properties(None) == {}
     assert topic_of("kafka://a:1,b:2/t%20u") == ("a:1,b:2", "t u")
     assert stored(bundles).total() == 0
+
+
+def test_a_name_that_the_service_does_not_know_is_no_fault_of_the_events(bundles: Path, tmp_path: Path) -> None:
+    file, letters = tmp_path / "events.jsonl", tmp_path / "letters.jsonl"
+    file.write_text(event(1, id="a").decode())
+    with running(Settings(bundles=bundles, hosts="api.example", warm_up_queries=4)) as url:  # type: ignore[arg-type]
+        elsewhere = url.replace("127.0.0.1", "localhost")
+        error, _ = ingest(file, "--to", elsewhere, "--dead-letters", letters, status=6)
+        assert isinstance(error, IngestError)
+        assert "host_unknown" in str(error)
+        with Client(elsewhere) as client, pytest.raises(IngestError, match="host_unknown"):
+            Sender(client, patience=1.0, say=lambda words: None).send([EngagementEvent(user="1", target="2", id="a")])
+    assert letters.read_text() == ""
 
 
 def test_brokers_that_do_not_answer_are_named_with_what_is_known_of_the_reason(

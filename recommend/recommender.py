@@ -149,7 +149,10 @@ class Recommender:
         queries = [plan.queries() for plan in plans]
         excluded = [plan.exclusions.rows() for plan in plans]
         found = self._hits(plans, queries, excluded)
-        return [slate_from_hits(plan, self.bundle.version, hits) for plan, hits in zip(plans, found, strict=True)]
+        by_engine = None if self._compiled is None else self._compiled.features
+        return [
+            slate_from_hits(plan, self.bundle.version, hits, by_engine) for plan, hits in zip(plans, found, strict=True)
+        ]
 
     def _answer_questions(self, asked: Sequence[Question]) -> list[Slate | Served]:
         if not asked or self._compiled is None:

@@ -25,6 +25,7 @@ the numbers of paths   ln(1 + n)
 damped paths, walks    ln(1 + 1000 x)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import get_args
@@ -51,6 +52,8 @@ MOST_NEIGHBOURS = 512
 TINY = np.float32(1e-6)
 Vectors = Float32[npt.NDArray[np.float32], "n d"]
 Rows = Integer[npt.NDArray[np.integer], " _"]
+Features = Float32[npt.NDArray[np.float32], "n features"]
+FeaturesByEngine = Callable[[Space, Relation, Profile, Rows], Features]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +68,21 @@ class Subject:
     in_degree: int
 
 
-def rescored(plan: Plan, rescoring: Rescoring, ranked: RankedList) -> RankedList:
+def rescored(
+    plan: Plan, rescoring: Rescoring, ranked: RankedList, by_engine: FeaturesByEngine | None = None
+) -> RankedList:
     """The candidates by the network's score, best first; equal scores by row.
 
-    As they were for a user without edges of this relation: the network has nothing to compare them with.
+    As they were for a user without edges of this relation: the network has nothing to compare them with. Its inputs are
+    made by `by_engine`, where there is one and they count paths: in an eighth of the time.
     """
     if not ranked.rows or not len(plan.profile.targets):
         return ranked
     rows = np.array(ranked.rows, dtype=np.int64)
-    inputs = features_of(plan.space, plan.relation, plan.profile, rows, with_paths=counts_paths(rescoring))
+    if by_engine is not None and counts_paths(rescoring):
+        inputs = by_engine(plan.space, plan.relation, plan.profile, rows)
+    else:
+        inputs = features_of(plan.space, plan.relation, plan.profile, rows, with_paths=counts_paths(rescoring))
     scores = network_scores(rescoring, inputs)
     order = np.lexsort((rows, -scores))
     return ranked._replace(rows=rows[order].tolist(), scores=scores[order].tolist())

@@ -15,7 +15,7 @@ from recommend.plan import Plan, Variety, list_query
 from recommend.popular import popular_picks
 from recommend.profile import NOBODY
 from recommend.reasons import reasons_of
-from recommend.rescoring import rescored
+from recommend.rescoring import FeaturesByEngine, rescored
 from recommend.stored_lists import HEAD_LENGTH, ListHead
 from recommend.types import LIST, NO_MODE, NO_MODES, NO_PICKS, SEARCH, Fallback, Modes, Picks, Slate, in_sorted
 
@@ -43,11 +43,11 @@ def slate_from_lists(plan: Plan, version: str, head_of: HeadOf) -> Slate | None:
     return None
 
 
-def slate_from_hits(plan: Plan, version: str, hits: Sequence[Hits]) -> Slate:
-    """Merge the answers of the searcher, one for each of the plan's queries."""
+def slate_from_hits(plan: Plan, version: str, hits: Sequence[Hits], by_engine: FeaturesByEngine | None = None) -> Slate:
+    """Merge the answers of the searcher, one for each of the plan's queries; for `by_engine` see `rescored`."""
     lists = _with_followers(plan, [RankedList(one.rows.tolist(), one.scores.tolist(), SEARCH) for one in hits])
     if plan.strategy.rescoring is not None:
-        lists = [rescored(plan, plan.strategy.rescoring, ranked) for ranked in lists]
+        lists = [rescored(plan, plan.strategy.rescoring, ranked, by_engine) for ranked in lists]
     fallback: Fallback | None = "deeper_search" if plan.lists is not None and plan.fallback is None else plan.fallback
     draws = draw(lists, plan.modes.shares.tolist() if len(plan.modes) else [1.0], plan.k)
     return _slate(plan, version, lists, draws, fallback)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -139,6 +140,13 @@ def _compiled(recommender: Recommender, request: RecommendRequest, live: LiveEdg
     return recommender.answers([asked])[0] if isinstance(asked, Plan | Question) else asked
 
 
+def _judge(recommender: Recommender) -> Recommender:
+    """The same without the engine."""
+    judge = copy(recommender)
+    judge.__dict__["_compiled"] = None
+    return judge
+
+
 def _require_same(recommender: Recommender, answer: Served | Slate, judge: Slate) -> None:
     """Raise AssertionError unless both say the same; candidates whose scores are within 1e-5 may change places."""
     facts = ("version", "strategy", "known", "fallback", "short")
@@ -163,7 +171,7 @@ def _require_same(recommender: Recommender, answer: Served | Slate, judge: Slate
 def _check(
     recommender: Recommender, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES, *, covered: bool | None = None
 ) -> None:
-    judge = recommender.recommend(request, live)
+    judge = _judge(recommender).recommend(request, live)
     answer = _compiled(recommender, request, live)
     if covered is not None:
         assert isinstance(answer, Served) == covered
@@ -264,7 +272,7 @@ def test_many_are_answered_as_one_alone(recommender: Recommender, space: Space) 
     searched = iter(recommender.answers(waiting))
     together = [next(searched) if isinstance(one, Plan | Question) else one for one in asked]
     for request, answer in zip(requests, together, strict=True):
-        _require_same(recommender, answer, recommender.recommend(request))
+        _require_same(recommender, answer, _judge(recommender).recommend(request))
 
 
 @pytest.mark.parametrize("relation", ["follows", "uses"])
@@ -293,6 +301,19 @@ def test_lists_for_many_newcomers_are_those_of_each_alone(
         _require_lists(recommender, lists, plans)
 
 
+@pytest.mark.parametrize("fields", [{"explain": True}, {"diversity": 0.3}])
+def test_what_python_answers_is_rescored_by_the_engine(recommender: Recommender, fields: dict[str, Any]) -> None:
+    for user in (0, BUSY, 50, 61):
+        request = RecommendRequest(user=USERS[user], strategy="rescored", k=20, **fields)
+        answer, judge = recommender.ask(request), _judge(recommender).recommend(request)
+        assert isinstance(answer, Plan)
+        found = recommender.answers([answer])[0]
+        assert isinstance(found, Slate)
+        assert sorted(found.picks.rows) == sorted(judge.picks.rows)
+        np.testing.assert_allclose(found.picks.scores, judge.picks.scores, rtol=1e-5, atol=1e-5)
+        assert found.reasons == judge.reasons
+
+
 def _rows_of(lists: list[Any]) -> Csr:
     owner = np.repeat(np.arange(len(lists), dtype=np.int32), [len(one) for one in lists])
     return csr_from_pairs(owner, np.concatenate(lists).astype(np.int32), len(lists))
@@ -302,7 +323,7 @@ def _require_lists(recommender: Recommender, lists: Any, plans: list[Plan]) -> N
     """The engine's rows are those of the plans' slates, but for the order of those whose scores differ by 1e-5."""
     assert len(lists) == len(plans)
     for rows, plan in zip(lists, plans, strict=True):
-        picks = (recommender.at_once(plan) or recommender.search([plan])[0]).picks
+        picks = (recommender.at_once(plan) or _judge(recommender).search([plan])[0]).picks
         assert sorted(rows.tolist()) == sorted(picks.rows)
         scores = dict(zip(picks.rows, picks.scores, strict=True))
         by_rank = [scores[row] for row in rows.tolist()]
@@ -338,7 +359,7 @@ def test_who_has_very_many_edges_is_left_to_the_search_thread(
     monkeypatch.setattr(compiled, "FEW_EDGES", 2)
     asked = recommender.ask(request, share=1.0)
     assert isinstance(asked, Question)
-    _require_same(recommender, recommender.answers([asked])[0], recommender.recommend(request))
+    _require_same(recommender, recommender.answers([asked])[0], _judge(recommender).recommend(request))
 
 
 def test_what_a_batch_excludes_is_looked_up_once(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +382,7 @@ def test_what_cannot_be_asked_is_refused_in_the_same_words(recommender: Recommen
     ):
         request = RecommendRequest(user=USERS[5], **fields)  # type: ignore[arg-type]
         with pytest.raises(QueryError) as judge:
-            recommender.recommend(request)
+            _judge(recommender).recommend(request)
         with pytest.raises(QueryError) as error:
             recommender.ask(request)
         assert str(error.value) == str(judge.value)

@@ -88,10 +88,9 @@ class Runtime:
         await self.state.close()
         self.aside.close()
         self.versions.close()
-        # On a thread: where no collector answers, nobody else waits for it.
-        for sender in (self.tracing, self._metrics_export):
-            if sender is not None:
-                await asyncio.to_thread(sender.close)
+        # Beside the event loop: where no collector answers, what else is to end does not wait for it.
+        senders = [sender for sender in (self.tracing, self._metrics_export) if sender is not None]
+        await asyncio.gather(*(asyncio.to_thread(sender.close) for sender in senders))
 
     def look_at_current(self) -> None:
         """Look at CURRENT now, and try what it names also where that was refused before; and at the experiments."""

@@ -41,7 +41,7 @@ def tool(name: str) -> str:
 
 def test_rules_are_well_formed_and_fire_when_they_should_and_only_then() -> None:
     promtool = tool("promtool")
-    for words in (["check", "rules", "alerts.yml", "recording.yml"], ["test", "rules", "alerts_test.yml"]):
+    for words in (["check", "config", "prometheus.yml"], ["test", "rules", "alerts_test.yml"]):
         done = subprocess.run([promtool, *words], cwd=PROMETHEUS, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -45,7 +45,11 @@ class LetterFile:
 
     def __init__(self, path: Path) -> None:
         """Raises OSError."""
-        self._file = path.open("ab")
+        self._file = path.open("ab+")
+        if self._file.tell():
+            self._file.seek(-1, os.SEEK_END)
+            if self._file.read(1) != b"\n":  # a kill has torn the last line, and its message comes again
+                self._file.write(b"\n")
 
     def put(self, refused: Sequence[Refused]) -> None:
         for message, code in refused:

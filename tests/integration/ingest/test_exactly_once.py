@@ -1,5 +1,6 @@
 """Whatever is killed on the way from a topic to the store: every message is one event, and none is missing."""
 
+import json
 import signal
 from pathlib import Path
 
@@ -8,23 +9,29 @@ from tests.support.kafka_broker import KafkaBroker
 from tests.support.servers import ServiceProcess
 
 MESSAGES, PARTITIONS = 4000, 3
+BAD = 40
 
 
 def test_a_topic_is_stored_once_though_the_ingester_and_the_service_are_killed_on_the_way(
-    broker: KafkaBroker, topic: str, bundles: Path
+    broker: KafkaBroker, topic: str, bundles: Path, tmp_path: Path
 ) -> None:
     broker.make(topic, PARTITIONS)
-    broker.fill(topic, ((number % PARTITIONS, event(number)) for number in range(MESSAGES)))
+    each = MESSAGES // BAD
+    for start in range(0, MESSAGES, each):
+        broker.fill(topic, ((number % PARTITIONS, event(number)) for number in range(start, start + each)))
+        broker.fill(topic, [(start // each % PARTITIONS, b"no event")])
+    letters = tmp_path / "letters.jsonl"
+    letters.write_text('{"place": "torn by a kill')
     service = ServiceProcess(bundles).wait_until_ready()
     try:
-        killed = started(broker, topic, service.url, "--batch", "20")
+        killed = started(broker, topic, service.url, "--batch", "20", "--dead-letters", str(letters))
         wait_until(lambda: stored(bundles).total() > MESSAGES // 10, killed)
         killed.kill()
         killed.communicate()
         before = stored(bundles).total()
         assert before < MESSAGES
 
-        second = started(broker, topic, service.url, "--batch", "20", "--until-end")
+        second = started(broker, topic, service.url, "--batch", "20", "--until-end", "--dead-letters", str(letters))
         wait_until(lambda: stored(bundles).total() > before + MESSAGES // 10, second)
         service.process.kill()
         service.process.wait()
@@ -40,7 +47,8 @@ def test_a_topic_is_stored_once_though_the_ingester_and_the_service_are_killed_o
     assert kept.keys() <= events.keys()
     assert len({(user, target) for user, target, _ in events}) == MESSAGES  # each message's own
     assert all(one.startswith(f"{topic[:30]}-") or len(one) <= 64 for _, _, one in events)
-    assert told["set_aside"] == {}
+    assert told["set_aside"].keys() == {"message_no_json"}
+    assert len({json.loads(line)["place"] for line in letters.read_text().splitlines()[1:]}) == BAD
     assert MESSAGES - before <= told["stored"] + told["duplicates"] <= MESSAGES
 
 

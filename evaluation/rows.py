@@ -31,6 +31,8 @@ from recommend.protocol import Lists, RowRecommender
 CUTS = (10, 20, 50)
 # Candidates that diversity, coverage and popularity look at.
 TOP = 10
+# What is measured of all lists together, without an interval.
+CATALOGUE = (f"coverage@{TOP}", f"gini@{TOP}", f"in_degree@{TOP}")
 DEGREE_BUCKETS = ((1, 2), (3, 9), (10, 29), (30, 99), (100, None))
 Vectors = Float32[npt.NDArray[np.float32], "targets d"]
 PerUser = Float64[npt.NDArray[np.float64], " users"]
@@ -188,8 +190,8 @@ def _of_the_catalogue(task: FollowTask, lists: Lists) -> dict[str, Estimate]:
     """Coverage, and two views of popularity bias: inequality of exposure, mean in-degree of the candidates."""
     exposed = exposure(lists, task.n_targets, TOP)
     in_degree = float(exposed @ task.train_by_target.degrees() / max(1, exposed.sum()))
-    values = {f"coverage@{TOP}": coverage(exposed), f"gini@{TOP}": gini(exposed), f"in_degree@{TOP}": in_degree}
-    return {name: estimate(Interval(value, value, value, len(lists))) for name, value in values.items()}
+    values = zip(CATALOGUE, (coverage(exposed), gini(exposed), in_degree), strict=True)
+    return {name: estimate(Interval(value, value, value, len(lists))) for name, value in values}
 
 
 def estimate(interval: Interval) -> Estimate:

@@ -14,6 +14,9 @@ from bundle.prepared import Edges, PreparedGraph, PreparedRelation
 from recommend.protocol import Lists
 from recommend.types import in_sorted
 
+# Of graphs with hundreds of relations, so many with the most held-out edges are measured unless others are named.
+MOST_RELATIONS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class FollowTask:
@@ -90,6 +93,20 @@ def follow_task(
         held_out=answers,
         same_type=chosen.source == chosen.target,
     )
+
+
+def relations_held_out(graph: PreparedGraph, held_out: Literal["test", "valid"], first: str) -> list[str]:
+    """The relations with held-out edges, `first` first where it is one, then those with most; at most MOST_RELATIONS.
+
+    Raises UsageError when there are none.
+    """
+    some = [one for one in graph.relations if len(one.part(held_out))]
+    if not some:
+        raise UsageError(
+            f"{graph.path} holds out no {held_out} edges. Prepare the graph with a [split], and train again."
+        )
+    ordered = sorted(some, key=lambda one: (one.name != first, -len(one.part(held_out))))
+    return [one.name for one in ordered[:MOST_RELATIONS]]
 
 
 def _adjacency(relation: PreparedRelation, edges: Edges, n_sources: int) -> Csr:

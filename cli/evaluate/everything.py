@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from cli.evaluate.compression import measure_compression
-from cli.evaluate.follow import measure_follow
+from cli.evaluate.follow import measure_relations
 from cli.evaluate.mixtures import measure_mixtures
-from cli.evaluate.options import Part, RunOption, SeedOption, VersionOption
+from cli.evaluate.options import RunOption, SeedOption, VersionOption
 from cli.evaluate.ranking import measure_ranking
 from cli.evaluate.report import require_writable, write
 from cli.progress import progress
@@ -41,13 +41,20 @@ def everything(
     old: Annotated[
         Path | None, typer.Option("--old", help="An earlier run or version: also measure drift from it.", metavar="OLD")
     ] = None,
-    users: Annotated[int, typer.Option(help="How many users to ask for.", min=1)] = 1000,
+    relation: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--relation", help="A relation whose answers to measure; may be repeated. All with test edges otherwise."
+        ),
+    ] = None,
+    users: Annotated[int, typer.Option(help="How many users a relation to ask for.", min=1)] = 1000,
     skip: Annotated[
         list[Measurement] | None, typer.Option("--skip", help="A part to leave out; may be given several times.")
     ] = None,
     seed: SeedOption = 1,
 ) -> None:
-    """One page with everything: whom to follow, mixtures, ranking features, compression, and drift from --old.
+    """One page with everything: whom to follow by every relation, mixtures, ranking features, compression, and drift
+    from --old.
 
     Each part takes a minute or so of a small graph and may be left out.
     """
@@ -58,10 +65,16 @@ def everything(
     write(
         report,
         "Evaluation",
-        {"users": users, "seed": seed, "skipped": ", ".join(skip or ()) or None, "old": old},
+        {
+            "users": users,
+            "seed": seed,
+            "relation": ", ".join(relation or ()) or None,
+            "skipped": ", ".join(skip or ()) or None,
+            "old": old,
+        },
         run=run,
         version=path,
-        follow=(measure_follow(run, path, None, Part.test, users, seed),) if Measurement.follow in wanted else (),
+        follow=measure_relations(run, path, users, seed, relation) if Measurement.follow in wanted else (),
         mixtures=measure_mixtures(run, path, users // 2, seed) if Measurement.mixtures in wanted else None,
         ranking=(measure_ranking(path, run=run, seed=seed),) if Measurement.ranking in wanted else (),
         compression=(measure_compression(run, users, seed=seed),) if Measurement.compression in wanted else (),

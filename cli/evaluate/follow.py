@@ -86,6 +86,19 @@ def measure_follow(
     )
 
 
+def measure_relations(
+    run: Path, version: Path, users: int, seed: int, relations: list[str] | None
+) -> "tuple[FollowReport, ...]":
+    """Measure these relations of a version, or all that have test edges, its default one first."""
+    from bundle.reader import read_manifest
+    from bundle.run import open_graph
+    from evaluation.task import relations_held_out
+
+    space = next(iter(read_manifest(version).spaces.values()))
+    names = relations or relations_held_out(open_graph(run, progress()), "test", space.default.relation)
+    return tuple(measure_follow(run, version, None, Part.test, users, seed, name) for name in names)
+
+
 def _show(report: "FollowReport") -> None:
     def name(row: "Row") -> str:
         return f"{row.name} (auto)" if row.name == report.auto else row.name

@@ -89,12 +89,12 @@ def write(
 def write_comparison(
     directory: Path | None, found: "Comparison", settings: "Mapping[str, object]", run: Path | None
 ) -> None:
-    """Write compare.json into `directory`; nothing without one."""
+    """Write compare.html and compare.json into `directory`; nothing without one."""
     if directory is None:
         return
     from bundle.run import open_run
-    from evaluation.comparison.page import write_comparison_page
+    from evaluation.comparison.page import write_comparison as write_page
     from evaluation.report.provenance import provenance
 
     made = provenance(settings, run=None if run is None else open_run(run))
-    say(f"Report: {write_comparison_page(found, made, datetime.now(UTC), directory)}")
+    say(f"Report: {write_page(found, made, datetime.now(UTC), directory)}")

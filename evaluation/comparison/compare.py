@@ -16,11 +16,8 @@ from evaluation.comparison.records import Comparison, RelationComparison, Side
 from evaluation.comparison.words import verdict
 from evaluation.drift import DriftReport, evaluate_drift
 from evaluation.follow import FollowReport
-from evaluation.task import follow_task
+from evaluation.task import MOST_RELATIONS, follow_task, relations_held_out
 from recommend.recommender import Recommender
-
-# Of graphs with hundreds of relations, so many with the most held-out edges.
-MOST_RELATIONS = 8
 
 
 def compare_versions(
@@ -63,20 +60,6 @@ def compare_versions(
         notes=(*notes, *said),
         verdict=verdict(sides[1].name, compared),
     )
-
-
-def relations_held_out(graph: PreparedGraph, held_out: Literal["test", "valid"], first: str) -> list[str]:
-    """The relations with held-out edges, `first` first where it is one, then those with most; at most MOST_RELATIONS.
-
-    Raises UsageError when there are none.
-    """
-    some = [one for one in graph.relations if len(one.part(held_out))]
-    if not some:
-        raise UsageError(
-            f"{graph.path} holds out no {held_out} edges. Prepare the graph with a [split], and train again."
-        )
-    ordered = sorted(some, key=lambda one: (one.name != first, -len(one.part(held_out))))
-    return [one.name for one in ordered[:MOST_RELATIONS]]
 
 
 def compare_reports(a: Sequence[FollowReport], b: Sequence[FollowReport], names: tuple[str, str]) -> Comparison:

@@ -9,7 +9,7 @@ from evaluation.intervals import unpaired, wilson
 from evaluation.learning.compare import JUDGED_BY, USERS
 from evaluation.metrics import Interval
 from evaluation.newcomers import NewcomerRow
-from evaluation.rows import Estimate
+from evaluation.rows import CATALOGUE, Estimate
 
 # Means of values between 0 and 1, of which a share's interval can be had.
 SHARES = (*JUDGED_BY, "recall@20", "ndcg@10", "mrr")
@@ -134,14 +134,13 @@ def _estimates(a: Estimates, b: Estimates) -> dict[str, Difference]:
     """The metrics that both have."""
     made = {}
     for metric in (name for name in b if name in a):
-        before, after = _interval(a[metric]), _interval(b[metric])
+        before, after = (_interval(one[metric], known=metric not in CATALOGUE) for one in (a, b))
         made[metric] = difference(before, after, unpaired(before, after))
     return made
 
 
-def _interval(estimate: Estimate) -> Interval:
-    mean, low, high = (float("nan") if one is None else one for one in (estimate.mean, estimate.low, estimate.high))
-    # What belongs to the catalogue as a whole is written with an interval of no width, which is none.
-    return (
-        Interval(mean, float("nan"), float("nan"), estimate.n) if low == high else Interval(mean, low, high, estimate.n)
-    )
+def _interval(estimate: Estimate, known: bool) -> Interval:
+    """An estimate as an interval, whose ends are not `known` where one number was measured of all users together."""
+    ends = (estimate.low, estimate.high) if known else (None, None)
+    mean, low, high = (float("nan") if one is None else one for one in (estimate.mean, *ends))
+    return Interval(mean, low, high, estimate.n)

@@ -71,6 +71,12 @@ def called(group: Group) -> str:
     return OF_KIND[group.kind].format(group.name) if group.kind in OF_KIND else group.name
 
 
+def label(group: Group) -> str:
+    """A group as a label of a chart or a table, what it is told apart by first."""
+    kinds = {"known edges": "known edges", "followers": "followers", "target in-degree": "in-degree of target"}
+    return f"{group.name} {kinds[group.kind]}" if group.kind in kinds else called(group)
+
+
 def moved(found: Difference) -> str:
     """`recall@10 .312 to .345`, and the interval of the difference where there is one."""
     text = f"{JUDGED} {short(found.a)} to {short(found.b)}"

@@ -18,10 +18,11 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One value as it is shown, and as it is compared; NaN is compared with nothing."""
+    """One value as it is shown, and as it is compared; NaN is compared with nothing. `kind` is a class of the style."""
 
     text: str
     value: float = float("nan")
+    kind: str = ""
 
 
 class Line(NamedTuple):
@@ -44,8 +45,11 @@ def table(caption: str, columns: Sequence[Column], lines: Sequence[Line], *, sor
     best = [_best([line.cells[i].value for line in lines], column.better) for i, column in enumerate(columns[1:])]
     heads = "".join(f'<th scope="col">{html.escape(column.name)}</th>' for column in columns)
     body = "".join(_row(line, best) for line in lines)
-    caption = f"<caption>{html.escape(caption)}</caption>"
-    return f'<div class="scroll"><table>{caption}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+    label = html.escape(caption)
+    caption = f"<caption>{label}</caption>"
+    content = f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    # Keys scroll it too, where it is wider than the page.
+    return f'<div class="scroll" role="group" aria-label="{label}" tabindex="0">{content}</div>'
 
 
 def measured(estimate: Estimate | None) -> Cell:
@@ -69,7 +73,7 @@ def count(value: int) -> Cell:
 
 def words(text: str) -> Cell:
     """Text, which is compared with nothing."""
-    return Cell(html.escape(text))
+    return Cell(html.escape(text), kind="words")
 
 
 def number(value: float) -> str:
@@ -95,7 +99,8 @@ def _row(line: Line, best: Sequence[float]) -> str:
     # The best is told apart from others by what is printed: what looks equal is equally good.
     cells = ""
     for cell, top in zip(line.cells, best, strict=True):
-        opened = '<td class="best">' if number(cell.value) and number(cell.value) == number(top) else "<td>"
+        kind = "best" if number(cell.value) and number(cell.value) == number(top) else cell.kind
+        opened = f'<td class="{kind}">' if kind else "<td>"
         cells += f"{opened}{cell.text}</td>"
     tag = f' <span class="tag">{html.escape(line.tag)}</span>' if line.tag else ""
     classes = " ".join(["marked"] * line.marked + [line.tag] * bool(line.tag))

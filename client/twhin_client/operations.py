@@ -468,6 +468,7 @@ class SyncOperations(ABC):
         *,
         ids: Iterable[str | int] | None = None,
         rows: Iterable[int] | None = None,
+        attributes: bool | None = None,
         version: str | None = None,
         space: str | None = None,
         timeout: float | None = None,
@@ -477,7 +478,7 @@ class SyncOperations(ABC):
             MAP_ENTITIES,
             (),
             None,
-            types.PlacesBody(type=type, ids=ids, rows=rows, version=version, space=space),
+            types.PlacesBody(type=type, ids=ids, rows=rows, attributes=attributes, version=version, space=space),
             timeout,
         )
         return answer
@@ -1004,6 +1005,7 @@ class AsyncOperations(ABC):
         *,
         ids: Iterable[str | int] | None = None,
         rows: Iterable[int] | None = None,
+        attributes: bool | None = None,
         version: str | None = None,
         space: str | None = None,
         timeout: float | None = None,
@@ -1013,7 +1015,7 @@ class AsyncOperations(ABC):
             MAP_ENTITIES,
             (),
             None,
-            types.PlacesBody(type=type, ids=ids, rows=rows, version=version, space=space),
+            types.PlacesBody(type=type, ids=ids, rows=rows, attributes=attributes, version=version, space=space),
             timeout,
         )
         return answer

@@ -525,6 +525,7 @@ class PlacesBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     type: str
     ids: Iterable[str | int] | None = None
     rows: Iterable[int] | None = None
+    attributes: bool | None = None
     version: str | None = None
     space: str | None = None
 
@@ -542,6 +543,7 @@ class PlacedEntity(msgspec.Struct, kw_only=True, frozen=True):
     y: float | None = None
     cluster: int | None = None
     in_degree: int | None = None
+    attributes: dict[str, float | int | bool | list[str]] | None = None
 
 
 class PlacesAnswer(msgspec.Struct, kw_only=True, frozen=True):

@@ -385,6 +385,7 @@ export interface PlacesBody {
   type: string;
   ids?: Array<string | number>;
   rows?: Array<number>;
+  attributes?: boolean;
   version?: string | null;
   space?: string | null;
 }
@@ -399,6 +400,7 @@ export interface PlacedEntity {
   y?: number | null;
   cluster?: number | null;
   in_degree?: number | null;
+  attributes?: Record<string, number | boolean | Array<string>> | null;
 }
 
 /** One item for each id, then for each row, in the order asked. */

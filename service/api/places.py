@@ -1,12 +1,13 @@
 """GET /v1/map and /v1/map/{type}, POST /v1/map:entities: where every entity lies, and what lies there."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from bundle.attributes import Categories, Scalars
 from bundle.errors import EntityUnknown
 from bundle.ids import ABSENT
 from bundle.layout import SpaceLayout
@@ -23,6 +24,7 @@ _entities = msgspec.json.Decoder(wire.PlacesBody)
 _encode = msgspec.json.Encoder().encode
 # Places are sent as whole numbers of this many steps from -1 to 1.
 STEPS = 65_535
+CATEGORIES_SHOWN = 20
 
 
 async def outline(call: Call) -> Reply:
@@ -78,7 +80,9 @@ async def entities(call: Call) -> Reply:
         request_id=call.request_id,
         type=table.name,
         space=space.name,
-        items=[_item(space, table, row, name) for row, name in zip(rows, names, strict=True)],
+        items=[
+            _item(space, table, row, name, attributes=body.attributes) for row, name in zip(rows, names, strict=True)
+        ],
     )
     return Reply(_encode(answer))
 
@@ -123,7 +127,9 @@ def _packer(space: Space, table: EntityTable) -> Callable[[], bytes]:
     return pack
 
 
-def _item(space: Space, table: EntityTable, row: int, name: str | None) -> wire.PlacedEntity:
+def _item(
+    space: Space, table: EntityTable, row: int, name: str | None, *, attributes: bool = False
+) -> wire.PlacedEntity:
     if row == ABSENT:
         return wire.PlacedEntity(name, "not_found")
     relation = relation_to(space, table)
@@ -137,7 +143,20 @@ def _item(space: Space, table: EntityTable, row: int, name: str | None) -> wire.
         y=None if place is None else place[1],
         cluster=_cluster_of(space, table.name, row),
         in_degree=None if relation is None else len(relation.sources.row(row)),
+        attributes=dict(_attributes_of(table, row)) if attributes else None,
     )
+
+
+def _attributes_of(table: EntityTable, row: int) -> Iterator[tuple[str, wire.AttributeOf]]:
+    """What the entity of `row` has of its type's attributes, its labels left out."""
+    for name, one in table.attributes.items():
+        if isinstance(one, Categories):
+            codes = one.codes.row(row)[:CATEGORIES_SHOWN].tolist()
+            if codes:
+                yield name, [one.vocabulary.external(code) for code in codes]
+        elif isinstance(one, Scalars) and one.present[row >> 3] >> (row & 7) & 1:
+            value = one.values[row].item()
+            yield name, bool(value) if one.kind == "boolean" else value
 
 
 def _cluster_of(space: Space, entity_type: str, row: int) -> int | None:

@@ -36,6 +36,10 @@ class MapAnswer(Answer):
     clusters: list[MapCluster]
 
 
+# A number, a truth value, a time in seconds since 1970, or categories.
+AttributeOf = float | int | bool | list[str]
+
+
 class AttributeValue(msgspec.Struct, frozen=True):
     """A value of a category or a truth value, and how many entities have it."""
 
@@ -68,6 +72,7 @@ class PlacesBody(Request):
     type: Name
     ids: list[AnyId] = []
     rows: list[Annotated[int, msgspec.Meta(ge=0)]] = []
+    attributes: bool = False
     version: Name | None = None
     space: Name | None = None
 
@@ -84,6 +89,7 @@ class PlacedEntity(msgspec.Struct, frozen=True, omit_defaults=True):
     y: float | None = None
     cluster: int | None = None
     in_degree: int | None = None
+    attributes: dict[str, AttributeOf] | None = None
 
 
 class PlacesAnswer(Answer):

@@ -52,6 +52,7 @@ export interface Attribute {
 export interface Attributes { version: string; types: Record<string, Attribute[]> }
 export interface Item {
   id: string | null; status: string; label?: string; row?: number; x?: number; y?: number; cluster?: number; in_degree?: number;
+  attributes?: Record<string, number | boolean | string[]>;
 }
 export type Measures = Record<string, Record<string, number>>;
 export interface Index {
@@ -135,7 +136,7 @@ export async function interestsOf(user: string, relation: string): Promise<Inter
   return call<Interests>(`v1/users/${segment(user)}/interests?relation=${segment(relation)}`);
 }
 
-export function items(type: string, which: { ids?: string[]; rows?: number[] }, version?: string): Promise<Item[]> {
+export function items(type: string, which: { ids?: string[]; rows?: number[]; attributes?: boolean }, version?: string): Promise<Item[]> {
   return call<{ items: Item[] }>("v1/map:entities", { type, ...which, ...(version ? { version } : {}) }).then((one) => one.items);
 }
 export function search(q: string, type: string | undefined, k: number): Promise<Entity[]> {

@@ -265,6 +265,15 @@ def test_what_would_change_with_one_more_engagement_is_told(page: Page, url: str
     page.wait("document.querySelectorAll('.candidates').length === 1")
 
 
+def test_the_page_says_who_somebody_is(page: Page, url: str) -> None:
+    page.open(f"{url}/?view=ask&user={USERS[1]}", ready("ask"))
+    told = page.evaluate("document.getElementById('who').innerText").replace("\n", " ")
+    for fact in (USERS[1], "country ch", "age 18.5", "joined 2023-11-15", "bot no", "edges in"):
+        assert fact in told
+    page.open(f"{url}/?view=ask&user=nobody", ready("ask"))
+    assert not page.evaluate("Boolean(document.getElementById('who'))")
+
+
 def test_two_versions_stand_side_by_side_for_one_user(page: Page, url: str) -> None:
     page.open(f"{url}/?view=ask&user={USERS[5]}&strategy=mixture", ready("ask"))
     choose(page, "#versus", "@v2")

@@ -48,9 +48,8 @@ export function besides(question: Question, versus: string, serving: string): Ot
   }
   if (versus) return { question: { ...question, strategy: versus }, before: `By ${question.strategy}`, after: `By ${versus}`, first: false };
   if (!question.user || !question.engagements) return undefined;
-  const { engagements, ...without } = question;
-  const names = engagements.map((one) => one.target).join(", ");
-  return { question: without, before: "As it is", after: `If the user had ${names}`, first: true };
+  const { engagements: _, ...without } = question;
+  return { question: without, before: "As it is", after: "As it would be", first: true };
 }
 
 /** The filter that the address has; undefined without one, null for what is no JSON object. */

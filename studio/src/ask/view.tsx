@@ -9,11 +9,12 @@ import { Candidates, Changes, Gone } from "./answer";
 import { RequestCode } from "./code";
 import { FilterForm } from "./filter";
 import { InterestList } from "./interests";
-import { EntityLink, type Names } from "./links";
+import { EntityLink, type Names, nameOf } from "./links";
 import { K, K_MAX, type Other, type Question, besides, filterOf, questionOf, relationOf } from "./question";
 import { changes } from "./reasons";
+import { Who } from "./who";
 
-interface Told { question: Question; answer: Answer; beside: (Other & { answer: Answer }) | undefined; interests: Interests | undefined; names: Names; trouble: string }
+interface Told { question: Question; answer: Answer; beside: (Other & { answer: Answer }) | undefined; interests: Interests | undefined; names: Names; who: Item | undefined; trouble: string }
 interface Alike { entity: Entity; type: string; neighbours: { id: string; score: number }[]; names: Names }
 
 export function AskView({ info, query }: { info: Info; query: URLSearchParams }) {
@@ -40,7 +41,7 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
     if (!entity) setAlike(undefined);
     if (!question && !entity) return;
     setAsking(true);
-    const work = question ? askFor(question, besides(question, versus, info.version)).then(keep(setTold)) : similarTo(entity!).then(keep(setAlike));
+    const work = question ? askFor(question, besides(question, versus, info.version), relation.source, relation.target).then(keep(setTold)) : similarTo(entity!).then(keep(setAlike));
     work.catch(keep((error: Error) => { setProblem(error.message); setTold(undefined); setAlike(undefined); }))
       .finally(keep(() => setAsking(false)) as () => void);
     return () => { gone = true; };
@@ -55,6 +56,8 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
   const shared = told && { colours, names: told.names, userType: relation.source };
   // What is asked stands last where it is what would be, and first where another strategy or version stands beside it.
   const [before, after] = told && beside ? (beside.first ? [beside.answer, told.answer] : [told.answer, beside.answer]) : [];
+  const called = (id: string) => (told ? nameOf(told.names, { type: relation.target, id }) : id);
+  const titleAfter = beside?.first ? `If the user had ${engaged.map(called).join(", ")}` : beside?.after;
   const changed = before && after && changes(before.candidates, after.candidates);
   const others = info.versions.kept.filter((one) => one !== info.version).reverse();
   const offered: Attribute[] = attributes?.types[relation.target] ?? [];
@@ -90,7 +93,7 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
         {engaged.length > 0 && (
           <ul class="chips" aria-label="Engagements of this question alone">
             {engaged.map((one, i) => (
-              <li key={`${one} ${i}`}><bdi>{one}</bdi> <button type="button" class="quiet" aria-label={`Take ${one} away`}
+              <li key={`${one} ${i}`}><bdi>{called(one)}</bdi> <button type="button" class="quiet" aria-label={`Take ${called(one)} away`}
                 onClick={() => go({ engaged: engaged.filter((_, j) => j !== i) })}>×</button></li>
             ))}
           </ul>
@@ -105,6 +108,7 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
         <div class={`answer ${beside ? "two" : ""}`} aria-busy={asking} data-asked={JSON.stringify(told.question)}>
           <div class="side">
             {changed && beside && <Changes of={changed} before={before!} after={after!} beside={beside} {...shared} />}
+            {told.who && <Who item={told.who} type={relation.source} relation={told.answer.explain.relation} interests={told.interests} attributes={attributes?.types[relation.source] ?? []} />}
             {told.interests && <InterestList of={told.interests} {...shared} />}
             {query.get("user") && <a class="button quiet" href={address(toMap)} onClick={follow(toMap)}>Show on the map</a>}
             <RequestCode question={told.question} />
@@ -113,7 +117,7 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
           {beside && changed && <>
             <Candidates answer={before!} asked={(beside.first ? beside : told).question.strategy} title={beside.before} {...shared} onEngage={beside.first ? engage : undefined} />
             <div>
-              <Candidates answer={after!} asked={(beside.first ? told : beside).question.strategy} title={beside.after} changed={changed} {...shared} />
+              <Candidates answer={after!} asked={(beside.first ? told : beside).question.strategy} title={titleAfter!} changed={changed} {...shared} />
               <Gone before={before!} changed={changed} type={before!.explain.candidate_type} userType={relation.source} names={told.names} />
             </div>
           </>}
@@ -147,8 +151,9 @@ function Welcome({ space }: { space: SpaceInfo }) {
 /** How long a version that does not serve may take: the first question opens it. */
 const OPENING_SECONDS = 10;
 
-async function askFor(question: Question, other: Other | undefined): Promise<Told> {
+async function askFor(question: Question, other: Other | undefined, userType: string, target: string): Promise<Told> {
   const interesting = question.user ? interestsOf(question.user, question.relation) : undefined;
+  const asked = question.user ? items(userType, { ids: [question.user], attributes: true }).then(([one]) => one, () => undefined) : undefined;
   // An answer with nothing beside it is better than none: an older version may not know what is asked.
   let trouble = "";
   const second = other && (other.version ? call<Answer>(`v1/versions/${segment(other.version)}/recommend`, other.question, OPENING_SECONDS)
@@ -159,8 +164,10 @@ async function askFor(question: Question, other: Other | undefined): Promise<Tol
     ...one.explain.modes.map((mode) => ({ type: mode.medoid_type, id: mode.medoid })),
   ]);
   for (const one of interests?.interests ?? []) entities.push(one.medoid, ...one.examples);
+  for (const one of question.engagements ?? []) entities.push({ type: target, id: one.target });
+  const who = await asked;
   const beside = other && more ? { ...other, answer: more } : undefined;
-  return { question, answer, beside, interests, names: await namesOf(entities), trouble };
+  return { question, answer, beside, interests, names: await namesOf(entities), who: who?.status === "found" ? who : undefined, trouble };
 }
 
 async function similarTo(entity: Entity): Promise<Alike> {

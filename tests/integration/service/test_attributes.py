@@ -80,6 +80,17 @@ def test_they_are_sent_once(client: httpx.Client) -> None:
     assert ages != speaks
 
 
+def test_an_entity_tells_what_it_has(client: httpx.Client) -> None:
+    body = {"type": "user", "rows": [0, 1, 11], "attributes": True}
+    first, second, third = client.post("/v1/map:entities", json=body).json()["items"]
+    assert first["attributes"] == {"speaks": ["de", "en"], "joined": 1_700_000_000, "bot": True}
+    assert second["attributes"] == {
+        "country": ["ch"], "speaks": ["en"], "age": 18.5, "joined": 1_700_086_400, "bot": False
+    }  # fmt: skip
+    assert "bot" not in third["attributes"]
+    assert "attributes" not in client.post("/v1/map:entities", json={"type": "user", "rows": [0]}).json()["items"][0]
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [

@@ -196,7 +196,11 @@ def main() -> None:
         write_version(folder, version, points)
     publish(folder, version)
     settings = Settings(bundles=folder, verify=False, self_test_queries=0, warm_up_queries=0)  # type: ignore[call-arg]
-    with running(settings) as url, tempfile.TemporaryDirectory() as profile, browser(Path(profile), *DRAWS) as page:
+    with (
+        running(settings) as url,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        browser(Path(profile), *DRAWS) as page,
+    ):
         for path in ("/v1/map", "/v1/map/user"):
             began = time.perf_counter()
             patient = {"x-request-timeout-ms": "10000"}

@@ -62,7 +62,11 @@ def main() -> None:
     bundles, folder = map(Path, sys.argv[1:3])
     folder.mkdir(parents=True, exist_ok=True)
     settings = Settings(bundles=bundles)  # type: ignore[call-arg]
-    with running(settings) as url, tempfile.TemporaryDirectory() as profile, browser(Path(profile), *DRAWS) as page:
+    with (
+        running(settings) as url,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        browser(Path(profile), *DRAWS) as page,
+    ):
         take(page, url, folder)
 
 

@@ -318,8 +318,7 @@ def test_of_two_versions_the_page_says_which_is_better_and_for_whom(page: Page, 
     _open(page, url, "versions")
     page.evaluate("document.querySelectorAll('nav.card a')[0].click()")
     page.wait("document.querySelector('.detail h2').innerText === 'v2'")
-    choose(page, "[aria-labelledby=version-title] select", "v1")
-    page.wait(shows("Is it better than v1", "#verdict"))
+    page.wait(shows("Is it better than v1", "#verdict"))  # the one before, unless another is chosen
     for told in (
         "Better for follows: users in training.",
         "Worse for follows: newcomers.",
@@ -339,6 +338,10 @@ def test_of_two_versions_the_page_says_which_is_better_and_for_whom(page: Page, 
     choose(page, "section[aria-label='What the strategies find'] select", "uses")
     page.wait(shows("mixture", "table.bars"))
     assert page.evaluate(shows("+0.0100", "table.bars"))
+    choose(page, "[aria-labelledby=version-title] select", "none")
+    page.wait("!document.querySelector('#verdict')")
+    page.evaluate("history.back()")
+    page.wait("Boolean(document.querySelector('#verdict'))")
     assert faults(page) == []
 
 

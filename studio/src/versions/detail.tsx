@@ -72,13 +72,14 @@ export function Indexes({ of }: { of: VersionItem }) {
         ))}</tbody>
       </table>
       <div class="charts">{Object.entries(space.indexes).map(([type, one]) => <Tradeoff key={type} type={type} index={one} />)}</div>
-      <table>
+      <table class="compressed">
         <caption>Compressed features</caption>
         <thead><tr><th>type</th><th class="number">times smaller</th><th class="number">cosine to the original</th></tr></thead>
         <tbody>{Object.entries(space.compression).map(([type, one]) => (
           <tr key={type}><td>{type}</td><td class="number">{fixed(one.ratio, 1)}</td><td class="number">{fixed(one.cosine, 3)}</td></tr>
         ))}</tbody>
       </table>
+      <p class="soft small">What other sizes would lose, <code>twhin evaluate compression</code> draws as a curve.</p>
     </>
   );
 }

@@ -9,6 +9,16 @@ import { Drift } from "./moved";
 import { Timeline } from "./timeline";
 import { Verdict, measuredIn } from "./verdict";
 
+const NO_OTHER = "none";
+
+/** The version to compare with: the one asked for, else the one that this was warm started from, or the one before it. */
+function beside(versions: VersionItem[], shown: VersionItem, asked: string | null): VersionItem | undefined {
+  if (asked === NO_OTHER) return undefined;
+  const others = versions.filter((one) => one !== shown && one.evaluation);
+  const earlier = versions.slice(versions.indexOf(shown) + 1);
+  return others.find((one) => one.version === asked) ?? others.find((one) => one.version === shown.parent) ?? others.find((one) => earlier.includes(one));
+}
+
 export function VersionsView({ info, query, onChanged }: { info: Info; query: URLSearchParams; onChanged: () => void }) {
   const [versions, setVersions] = useState<VersionItem[]>();
   const [problem, setProblem] = useState("");
@@ -22,7 +32,7 @@ export function VersionsView({ info, query, onChanged }: { info: Info; query: UR
   if (!versions) return <p class="soft" role="status">Reading the versions…</p>;
   const shown = versions.find((one) => one.version === query.get("version")) ?? versions.find((one) => one.serving) ?? versions[0];
   if (!shown) return <p>There is no version on disk any more.</p>;
-  const before = versions.find((one) => one.version === query.get("before") && one !== shown);
+  const before = beside(versions, shown, query.get("before"));
   const standard = Object.values(shown.spaces ?? {})[0]?.default.relation ?? "";
   const relations = [standard, ...Object.keys(shown.evaluation?.relations ?? {})];
   const relation = relations.find((one) => one === query.get("of")) ?? standard;
@@ -63,8 +73,8 @@ export function VersionsView({ info, query, onChanged }: { info: Info; query: UR
         <section class="card" aria-labelledby="version-title">
           <div class="row spread">
             <h2 id="version-title">{shown.version}</h2>
-            <label>Compare with<select value={before?.version ?? ""} onChange={(event) => go({ before: event.currentTarget.value })}>
-              <option value="">no other</option>
+            <label>Compare with<select value={before?.version ?? NO_OTHER} onChange={(event) => go({ before: event.currentTarget.value })}>
+              <option value={NO_OTHER}>no other</option>
               {versions.filter((one) => one !== shown && one.evaluation).map((one) => <option key={one.version} value={one.version}>{one.version}</option>)}
             </select></label>
           </div>

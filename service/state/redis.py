@@ -153,13 +153,17 @@ class RedisStore:
         return followers((name, action, at, received, event) for name, (at, received, event, action, _) in found)
 
     async def tell(self, events: Sequence[Event]) -> None:
-        """Keep of `events`, which are stored, what they do to their targets. Safe to repeat."""
+        """Keep of `events`, which are stored, what they do to their targets, unless their users have been erased since
+        (which a node of a cluster cannot know). Safe to repeat.
+        """
         told: dict[str, list[str | bytes | int]] = {}
+        owners: dict[str, list[str]] = {}
         for event in events:
             mark = msgspec.json.encode((event.at, event.received, event.id, event.action, event.target))
             key = self._followers_key((event.target_type, event.target))
-            told.setdefault(key, [FOLLOWERS_MAX]).extend((f"{event.relation}\0{event.user}", mark))
-        await self._run_all([script(TELL, (key,), tuple(arguments)) for key, arguments in told.items()])
+            told.setdefault(key, [FOLLOWERS_MAX]).extend((f"{event.relation}\0{event.user}", mark, event.id))
+            owners.setdefault(key, []).extend([] if self.address.clustered else [self._keys(event.owner)[0]])
+        await self._run_all([script(TELL, (key, *owners[key]), tuple(arguments)) for key, arguments in told.items()])
 
     async def _read(self, lane: Lane, owner: Owner, known: object, most: int) -> tuple[tuple[bytes, int], bytes]:
         """The state of the user's events, which is a stamp and their number, and a JSON list of them if they are `most`
@@ -338,7 +342,7 @@ class RedisStore:
             await self._forget_mentions(keys, named)
         of_type = tuple(f"{self._prefix}:followers:{brace}{owner[0]}:".encode() for brace in ("", "{"))
         async for keys in self._scanned("followers:*"):
-            await self._forget_follower([key for key in keys if key.startswith(of_type)], f"\0{owner[1]}")
+            await self._forget_follower([key for key in keys if key.startswith(of_type)], owner[1])
 
     async def _scanned(self, pattern: str) -> AsyncIterator[list[bytes]]:
         """The keys of all users that a pattern names, some at a time."""
@@ -354,10 +358,10 @@ class RedisStore:
             if cursor == b"0":
                 return
 
-    async def _forget_follower(self, keys: Sequence[bytes], ending: str) -> None:
+    async def _forget_follower(self, keys: Sequence[bytes], user: str) -> None:
         users = 1 if self.address.clustered else USERS_AT_ONCE
         starts = range(0, len(keys), users)
-        await self._run_all([script(FORGET_FOLLOWER, tuple(keys[at : at + users]), (ending,)) for at in starts])
+        await self._run_all([script(FORGET_FOLLOWER, tuple(keys[at : at + users]), (user,)) for at in starts])
 
     async def _forget_mentions(self, keys: Sequence[bytes], named: bytes) -> None:
         prefix = f"{self._prefix}:events:".encode()

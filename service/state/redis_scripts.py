@@ -48,19 +48,22 @@ end
 return outcomes
 """
 
-# What others did to one user. Arguments: how many may be kept; then of each the relation and user, and [at, received,
-# id, action, target]. Of one user under one relation the latest stays, whatever came first.
+# What others did to one user. Keys: where that is kept; then, but in a cluster, the events of each who did it: of whom
+# they are gone by now was erased, and is not written down again. Arguments: how many may be kept; then of each the
+# relation and user, [at, received, id, action, target], and the id. Of one user under one relation the latest stays,
+# whatever came first.
 TELL = """
-for i = 2, #ARGV, 2 do
+for i = 2, #ARGV, 3 do
     local known = redis.call('HGET', KEYS[1], ARGV[i])
-    local later = false
-    if known then
+    local own = KEYS[(i + 4) / 3]
+    local wanted = not own or redis.call('HEXISTS', own, ARGV[i + 2]) == 1
+    if wanted and known then
         local a, b = cjson.decode(known), cjson.decode(ARGV[i + 1])
-        later = a[1] > b[1] or (a[1] == b[1] and (a[2] > b[2] or (a[2] == b[2] and a[3] > b[3])))
-    elseif redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[1]) then
+        wanted = not (a[1] > b[1] or (a[1] == b[1] and (a[2] > b[2] or (a[2] == b[2] and a[3] > b[3]))))
+    elseif wanted and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[1]) then
         redis.call('HDEL', KEYS[1], redis.call('HKEYS', KEYS[1])[1])
     end
-    if not later then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+    if wanted then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 end
 return 0
 """
@@ -77,12 +80,13 @@ READ_HASH = """
 return redis.call('HGETALL', KEYS[1])
 """
 
-# Keys: what others did to several users. Argument: how the fields of the one who is forgotten end.
+# Keys: what others did to several users. Argument: the one who is forgotten: what comes after the first NUL of a field.
 FORGET_FOLLOWER = """
 local removed = 0
 for _, key in ipairs(KEYS) do
     for _, field in ipairs(redis.call('HKEYS', key)) do
-        if string.sub(field, -#ARGV[1]) == ARGV[1] then removed = removed + redis.call('HDEL', key, field) end
+        local nul = string.find(field, '\\0', 1, true)
+        if nul and string.sub(field, nul + 1) == ARGV[1] then removed = removed + redis.call('HDEL', key, field) end
     end
 end
 return removed

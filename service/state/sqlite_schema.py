@@ -3,7 +3,7 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -88,8 +88,11 @@ SELECT action, name, json_group_array(target) FROM (
 FOLLOWERS = """
 SELECT user, action, at, received, id FROM events INDEXED BY events_by_target
 WHERE user_type = target_type AND action IN ('add', 'remove') AND target_type = ? AND target = ? AND relation = ?
-ORDER BY at DESC LIMIT ?
+ORDER BY at DESC, received DESC, id DESC LIMIT ?
 """
+# Rows that are read of what was done to one user, newest first: one who does and undoes the same again and again hides
+# nobody else, until so many have come.
+FOLLOWERS_READ = 16 * FOLLOWERS_MAX
 STORED_IDS = """
 WITH asked(user_type, user, id) AS (VALUES {values})
 SELECT user_type, user, id FROM asked CROSS JOIN events USING (user_type, user, id)
@@ -153,8 +156,14 @@ def size_and_stamp(connection: sqlite3.Connection, owner: tuple[str, str]) -> tu
 
 
 def followers_of(connection: sqlite3.Connection, owner: tuple[str, str], relation: str) -> Followers:
-    """What those who acted on the user last add up to."""
-    return followers(connection.execute(FOLLOWERS, (*owner, relation, FOLLOWERS_MAX)))
+    """What the last FOLLOWERS_MAX who acted on the user add up to; the newest action of each counts."""
+    latest: dict[str, tuple[str, str, float, float, str]] = {}
+    with closing(connection.execute(FOLLOWERS, (*owner, relation, FOLLOWERS_READ))) as rows:
+        for row in rows:
+            latest.setdefault(row[0], row)
+            if len(latest) == FOLLOWERS_MAX:
+                break
+    return followers(latest.values())
 
 
 def net_effect(connection: sqlite3.Connection, owner: tuple[str, str]) -> LiveEdges:

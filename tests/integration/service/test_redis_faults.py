@@ -6,7 +6,7 @@ import random
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import httpx
 import pytest
@@ -217,3 +217,36 @@ def test_of_those_who_did_something_to_a_user_redis_keeps_a_bounded_number(
         assert answer.json()["stored"] == len(events[start : start + 100])
     assert redis_server.command("HLEN", f"twhin:followers:user:{USERS[5]}") == str(FOLLOWERS_MAX)
     assert _timed(client)[1] == []
+
+
+async def test_who_is_erased_while_their_follow_is_told_is_in_nobodys_followers(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The erasure comes between the two writes of a follow: the user's own event, and the telling of the target."""
+    store = RedisStore(
+        RedisAddress("127.0.0.1", redis_server.port), prefix="race", timeout=2.0, connections=4, retry_seconds=0.05,
+        events_per_user_max=10, metrics=Metrics().redis,
+    )  # fmt: skip
+    tell = store.tell
+
+    async def too_late(events: Sequence[Event]) -> None:
+        await store.forget("user", "gone")
+        await tell(events)
+
+    monkeypatch.setattr(store, "tell", too_late)
+    follows = [Event(user, "user", user, "add", "f", "user", "x", 0.0, 0.0) for user in ("gone", "stays")]
+    assert await store.append(follows) == ["stored", "stored"]
+    assert (await store.followers_of("user", "x", "f")).added == ("stays",)
+    await store.close()
+
+
+async def test_an_erased_user_is_not_taken_for_one_whose_id_ends_alike(redis_server: RedisServer) -> None:
+    store = RedisStore(
+        RedisAddress("127.0.0.1", redis_server.port), prefix="nul", timeout=2.0, connections=4, retry_seconds=0.05,
+        events_per_user_max=10, metrics=Metrics().redis,
+    )  # fmt: skip
+    users = ("y", "x\0y", "\0y")
+    await store.append([Event(user, "user", user, "add", "f", "user", "t", 0.0, 0.0) for user in users])
+    await store.forget("user", "y")
+    assert (await store.followers_of("user", "t", "f")).added == ("\0y", "x\0y")
+    await store.close()

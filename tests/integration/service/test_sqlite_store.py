@@ -305,6 +305,14 @@ async def test_of_very_many_who_did_something_the_newest_are_looked_at(tmp_path:
         assert told.added == tuple(f"{number:04}" for number in range(100, FOLLOWERS_MAX + 100))
 
 
+async def test_who_follows_and_unfollows_many_times_hides_nobody_else(tmp_path: Path) -> None:
+    """What is bounded is the number of users, not of what they did."""
+    async with _open(tmp_path / "events.db", most=4 * FOLLOWERS_MAX) as store:
+        await store.append([_event("quiet", 0, at=1.0)])
+        await store.append([_event("busy", number, at=2.0 + number) for number in range(2 * FOLLOWERS_MAX)])
+        assert (await store.followers_of("user", "t", "follows")).added == ("busy", "quiet")
+
+
 async def test_a_file_of_an_earlier_release_is_told_of_followers_too(tmp_path: Path) -> None:
     async with _open(tmp_path / "events.db") as store:
         await store.append([_event("a", 0)])

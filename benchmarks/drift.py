@@ -23,7 +23,8 @@ import numpy as np  # noqa: E402
 import numpy.typing as npt  # noqa: E402
 
 from benchmarks.parts import Kept, trained, write_smaller  # noqa: E402
-from bundle.prepared import COMMIT_FILE, PreparedGraph, load_prepared  # noqa: E402
+from bundle.graph_record import COMMIT_FILE  # noqa: E402
+from bundle.prepared import PreparedGraph, load_prepared  # noqa: E402
 from bundle.run import open_run  # noqa: E402
 from evaluation.baselines import top_rows  # noqa: E402
 from evaluation.drift import TypeDrift, evaluate_drift  # noqa: E402

@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from benchmarks.parts import PARTS, trained, write_smaller
 from bundle.csr import Csr, csr_from_pairs, empty_csr
-from bundle.prepared import COMMIT_FILE, PreparedGraph, load_prepared
+from bundle.graph_record import COMMIT_FILE
+from bundle.prepared import PreparedGraph, load_prepared
 from bundle.versions import list_versions
 from cli.build import build_assessed
 from cli.compose import open_recommender

@@ -9,20 +9,9 @@ import numpy.typing as npt
 
 from bundle.arrays import AnyArray, save_array
 from bundle.disk import write_text
+from bundle.graph_record import COMMIT_FILE, EntityRecord, GraphRecord, read_record
 from bundle.ids import IntIds
-from bundle.prepared import (
-    COMMIT_FILE,
-    Edges,
-    EntityRecord,
-    GraphRecord,
-    Part,
-    PreparedGraph,
-    PreparedRelation,
-    id_files,
-    load_prepared,
-    part_file,
-    read_record,
-)
+from bundle.prepared import Edges, Part, PreparedGraph, PreparedRelation, id_files, load_prepared, part_file
 from training.config import TrainConfig
 from training.train import train
 

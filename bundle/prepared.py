@@ -22,98 +22,22 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int64, Integer
-from pydantic import Field, ValidationError
 
 from bundle.arrays import AnyArray, forget_pages, map_array
 from bundle.attributes import Attribute, AttributeEntry, open_attribute
 from bundle.consistency import id_faults, range_faults
-from bundle.disk import read_plain
-from bundle.errors import BundleError, RunError, RunIncomplete, UsageError
+from bundle.errors import BundleError, RunError, UsageError
+from bundle.graph_record import AGAIN, COMMIT_FILE, EntityRecord, GraphRecord, RelationRecord, SplitRecord, read_record
 from bundle.ids import IdKind, IdTable, IntIds, StringIds
-from bundle.layout import PART_NAME
-from bundle.records import StrictRecord, first_error
 from bundle.sharded import CellEdges, ShardedGraph, shard_file
-from bundle.shards import HASH, ShardRows, place_type, row_type
+from bundle.shards import ShardRows, place_type, row_type
 
-FORMAT_VERSION = 2
-READ_VERSIONS = (1, 2)
-COMMIT_FILE = "graph.json"
 # Where more than this share of the held-out edges cannot be predicted, a warning says so.
 MOST_HELD_OUT = 0.5
 Part = Literal["edges", "valid", "test"]
 PARTS: tuple[Part, ...] = ("edges", "valid", "test")
 _COLUMN_TYPES: dict[str, type[np.generic]] = {"weight": np.float32, "time": np.int64}
-_AGAIN = "Delete {path} and run the same `twhin train` again."
 RowArray = Integer[npt.NDArray[np.integer], " _"]
-
-
-class EntityRecord(StrictRecord):
-    """One entity type in `graph.json`; `described` entities have attributes, and as many rows of the files as
-    `attributes_of_others` says name entities that no edge has. `shards` counts the entities of each shard.
-    """
-
-    name: str = Field(pattern=PART_NAME)
-    id: IdKind
-    count: int = Field(ge=0)
-    attributes: list[AttributeEntry] = []
-    described: int = Field(default=0, ge=0)
-    attributes_of_others: int = Field(default=0, ge=0)
-    shards: list[int] | None = None
-
-
-class RelationRecord(StrictRecord):
-    """One relation in `graph.json`; `edges`, `valid` and `test` count what is stored in each part.
-
-    Of the held-out edges, validation and test together, `held_out_trained` are training edges as well and
-    `held_out_unseen` have an end that no training edge of any relation has. Earlier releases did not count them.
-    `cells` counts the cells that have training edges.
-    """
-
-    name: str
-    source: str
-    target: str
-    symmetric: bool
-    coverage: Literal["high", "low"]
-    weight: bool
-    time: bool
-    edges: int = Field(ge=0)
-    valid: int = Field(ge=0)
-    test: int = Field(ge=0)
-    duplicates: int = Field(ge=0)
-    self_loops: int = Field(ge=0)
-    held_out_trained: int | None = Field(default=None, ge=0)
-    held_out_unseen: int | None = Field(default=None, ge=0)
-    cells: int | None = Field(default=None, ge=0)
-
-
-class SplitRecord(StrictRecord):
-    """How the held-out edges were chosen; `relation` is the name in the graph file, perhaps `*`, or a list of them."""
-
-    relation: str | list[str]
-    by: Literal["random", "time", "files"]
-    fraction: float | None
-    seed: int | None
-
-    @property
-    def relations(self) -> tuple[str, ...]:
-        """The names of what is split, in the order of the graph file's split."""
-        return (self.relation,) if isinstance(self.relation, str) else tuple(self.relation)
-
-
-class GraphRecord(StrictRecord):
-    """The whole of `graph.json`. `digest` covers every array and what else cannot be counted from them.
-
-    `files` has the digest of each file: type, length, SHA-256 of its numbers. Format 1 has neither it nor shards.
-    """
-
-    format_version: int
-    digest: str
-    shards: int | None = Field(default=None, gt=0)
-    hash: str | None = None
-    entities: list[EntityRecord]
-    relations: list[RelationRecord]
-    split: SplitRecord | None
-    files: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,29 +186,8 @@ def open_prepared(path: Path, record: GraphRecord) -> PreparedGraph:
         relations = tuple(_open_relation(path, i, relation, types) for i, relation in enumerate(record.relations))
         sharded = None if record.shards is None else open_sharded(path, record, relations)
     except BundleError as error:
-        raise RunError(f"The prepared graph is damaged: {error} {_AGAIN.format(path=path)}") from error
+        raise RunError(f"The prepared graph is damaged: {error} {AGAIN.format(path=path)}") from error
     return PreparedGraph(path, record.digest, entities, relations, record.split, sharded)
-
-
-def read_record(path: Path) -> GraphRecord:
-    """Read `graph.json` of the prepared graph in `path`. Raises RunIncomplete, RunError."""
-    file = path / COMMIT_FILE
-    try:
-        record = GraphRecord.model_validate_json(read_plain(file))
-    except FileNotFoundError as error:
-        raise RunIncomplete(
-            f"{file} is missing, so {path} holds no finished graph. {_AGAIN.format(path=path)}"
-        ) from error
-    except ValidationError as error:
-        raise RunError(f"{file} cannot be read: {first_error(error)}. {_AGAIN.format(path=path)}") from error
-    if record.format_version not in READ_VERSIONS:
-        found = (
-            f"{file} has format {record.format_version}, this program reads {' and '.join(map(str, READ_VERSIONS))}."
-        )
-        raise RunError(f"{found} {_AGAIN.format(path=path)}")
-    if record.format_version > 1 and (record.hash != HASH or not record.shards):
-        raise RunError(f"{file} names the hash {record.hash}, expected {HASH}. {_AGAIN.format(path=path)}")
-    return record
 
 
 def id_files(path: Path, entity: str, kind: IdKind) -> list[Path]:
@@ -312,14 +215,14 @@ def check_rows(graph: PreparedGraph) -> None:
             for column, rows, kind in (("src", edges.src, relation.source), ("dst", edges.dst, relation.target)):
                 file = part_file(graph.path, part, relation.index, column)
                 for path, fault in range_faults(str(file), rows, counts[kind]):
-                    raise RunError(f"The prepared graph is damaged: {path} {fault}. {_AGAIN.format(path=graph.path)}")
+                    raise RunError(f"The prepared graph is damaged: {path} {fault}. {AGAIN.format(path=graph.path)}")
                 forget_pages(rows)
     if graph.sharded is not None:
         number = {entity.name: i for i, entity in enumerate(graph.entities)}
         ends = tuple((number[relation.source], number[relation.target]) for relation in graph.relations)
         for path, fault in graph.sharded.faults(ends):
             raise RunError(
-                f"The prepared graph is damaged: {graph.path / path} {fault}. {_AGAIN.format(path=graph.path)}"
+                f"The prepared graph is damaged: {graph.path / path} {fault}. {AGAIN.format(path=graph.path)}"
             )
 
 
@@ -328,7 +231,7 @@ def check_ids(graph: PreparedGraph) -> None:
     for entity in graph.entities:
         files = tuple(map(str, id_files(graph.path, entity.name, entity.ids.kind)))
         for path, fault in id_faults(files, entity.ids):
-            raise RunError(f"The prepared graph is damaged: {path} {fault}. {_AGAIN.format(path=graph.path)}")
+            raise RunError(f"The prepared graph is damaged: {path} {fault}. {AGAIN.format(path=graph.path)}")
 
 
 def _open_entity(path: Path, record: EntityRecord) -> EntityTable:

@@ -19,22 +19,10 @@ from bundle.attributes import arrays_of
 from bundle.cells import TypeShards
 from bundle.disk import full_disk_named, locked, make_durable, write_text
 from bundle.errors import GraphError, GraphFileError, RunError
+from bundle.graph_record import COMMIT_FILE, FORMAT_VERSION, EntityRecord, GraphRecord, RelationRecord, SplitRecord
 from bundle.growing import ArrayFiles
 from bundle.ids import IdTable, IntIds, StringIds, parse_int_id
-from bundle.prepared import (
-    COMMIT_FILE,
-    FORMAT_VERSION,
-    EntityRecord,
-    GraphRecord,
-    PreparedGraph,
-    RelationRecord,
-    SplitRecord,
-    attribute_file,
-    id_files,
-    load_prepared,
-    open_prepared,
-    part_file,
-)
+from bundle.prepared import PreparedGraph, attribute_file, id_files, load_prepared, open_prepared, part_file
 from bundle.progress import SILENT, Progress
 from bundle.sharded import deal, shard_file
 from bundle.shards import HASH, shard_count

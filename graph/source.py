@@ -8,7 +8,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bundle.disk import read_plain, write_text
-from bundle.prepared import COMMIT_FILE, Part
+from bundle.graph_record import COMMIT_FILE
+from bundle.prepared import Part
 from bundle.records import StrictRecord
 from graph.files import InputFile, expand, input_status
 from graph.schema import FileSplit, GraphFile

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle.errors import DiskFull, UsageError
+from bundle.errors import DiskFull, RunError, UsageError
 from bundle.prepared import PreparedGraph
-from training.checkpoint import read_checkpoint
+from training.checkpoint import Checkpoint, Position, read_checkpoint
 from training.config import TrainConfig
 from training.resume import earlier_settings
 from training.train import train
@@ -207,3 +207,16 @@ def test_two_trainers_do_not_write_one_run(circles: PreparedGraph, config: Train
         first.kill()
         first.wait()
     assert train(circles, run, config, resume=True).epochs >= config.epochs
+
+
+def test_a_checkpoint_whose_rows_lie_elsewhere_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Earlier releases put rows into partitions by another hash."""
+    state = Checkpoint(
+        format_version=1, graph_digest="g", config={}, partitions=1, dealt=0, parent=None, position=Position(),
+        relations=1, generations={},
+    )  # fmt: skip
+    (tmp_path / "state.json").write_text(state.model_dump_json())
+    with pytest.raises(
+        RunError, match=r"has format 1, this program goes on from 2\. End the run with the release that"
+    ):
+        read_checkpoint(tmp_path)

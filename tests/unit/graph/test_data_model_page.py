@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bundle.errors import EdgeFileError, GraphError
-from bundle.prepared import GraphRecord
+from bundle.graph_record import GraphRecord
 from graph.files import open_edge_file
 from graph.prepare import prepare
 from graph.schema import EntitySpec, RelationSpec

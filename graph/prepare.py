@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bundle.allocator import give_back_freed_memory
 from bundle.arrays import AnyArray
 from bundle.attributes import arrays_of
 from bundle.cells import TypeShards
@@ -59,6 +60,7 @@ def prepare(graph_toml: Path, out_dir: Path, progress: Progress = SILENT, *, may
             f"{graph_toml} or an edge file changed since {out_dir} was made, and a finished run stands on that. "
             "Train in another directory."
         )
+    give_back_freed_memory()
     busy = RunError(f"Another process prepares {out_dir}. Wait for it, or name another directory.")
     lock = out_dir.with_name(out_dir.name + ".lock")
     with locked(lock, busy, remove=True), _partial(out_dir) as partial:

@@ -1,6 +1,5 @@
 """How much memory a run takes, on the host and on the device, and how many partitions keep it below the limits."""
 
-import ctypes
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +37,6 @@ DEVICE_EDGE_BYTES = 64
 PAIR_BYTES = 48
 # Hashing makes some partitions and buckets larger than others.
 UNEVEN = 1.2
-
-LARGE_BLOCK = MIB
-# As in malloc.h.
-M_MMAP_THRESHOLD = -3
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,19 +170,3 @@ def _candidates(least: int, devices: int, shards: int) -> list[int]:
     if devices > 1:
         return list(range(partitions_for(least, devices), most + 2 * devices, 2 * devices))
     return [least, *range(max(4, least + 1), most + 1)]
-
-
-def give_back_freed_memory() -> None:
-    """From now on each block of `LARGE_BLOCK` bytes or more is the system's again once it is freed.
-
-    glibc does so at first, but raises its threshold to the size of what was freed, up to 32 MiB: partitions would then
-    lie in the heap of the thread that read them, and the gaps between them, half as much again, stay resident. The
-    setting is the whole process's. Other C libraries have no such call and need none.
-    """
-    library = ctypes.CDLL(None)
-    try:
-        set_option, trim = library.mallopt, library.malloc_trim
-    except AttributeError:
-        return
-    set_option(M_MMAP_THRESHOLD, LARGE_BLOCK)
-    trim(0)

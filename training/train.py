@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle.allocator import give_back_freed_memory
 from bundle.disk import full_disk_named, replacing
 from bundle.prepared import PreparedGraph, check_rows
 from bundle.progress import SILENT, Progress
@@ -12,7 +13,6 @@ from training.checkpoint import MAKE_ROOM, RunKey
 from training.config import TrainConfig
 from training.distributed.group import SoloGroup
 from training.distributed.launch import train_together
-from training.memory import give_back_freed_memory
 from training.process import run_process
 from training.resume import find_earlier_work, only_trainer
 

@@ -6,6 +6,7 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from bundle.allocator import give_back_freed_memory
 from bundle.disk import full_disk_named
 from bundle.errors import TwhinError
 from bundle.prepared import load_prepared
@@ -13,7 +14,6 @@ from training.checkpoint import MAKE_ROOM, read_checkpoint
 from training.config import TrainConfig
 from training.distributed.group import GlooGroup
 from training.distributed.messages import Message, PipeProgress, Task
-from training.memory import give_back_freed_memory
 from training.process import run_process
 
 PR_SET_PDEATHSIG = 1

@@ -15,7 +15,7 @@ from tests.support.servers import RedisServer, free_port
 from tests.support.service_bundle import user_ids, write_toy_bundle
 
 TUTORIALS = ROOT / "docs" / "tutorials"
-USERS, ARTISTS, COMMUNITIES, LISTENS, FRIENDS = 250, 200, 5, 16, 2
+USERS, ARTISTS, COMMUNITIES, LISTENS, FRIENDS = 160, 120, 4, 14, 2
 
 
 def _write(path: Path, columns: list[str], rows: list[tuple[object, ...]]) -> None:

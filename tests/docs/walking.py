@@ -74,7 +74,9 @@ class Walk:
                 assert client.get(f"http://127.0.0.1:{port}/readyz").status_code == 200, words
 
     def close(self) -> None:
-        """End what runs in the background."""
+        """End what runs in the background, and the page's connections to it."""
+        if "client" in self.names:
+            self.names["client"].close()
         for process in self._running:
             process.terminate()
         for process in self._running:

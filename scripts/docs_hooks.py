@@ -1,6 +1,7 @@
 """What of the documentation site is made when it is built: the reference of the command, the list of decisions."""
 
 import inspect
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from cli.main import app
 
@@ -41,9 +43,24 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """mkdocs' event, for each page: a folder is a link on the site too."""
-    return markdown.replace("](decisions/)", f"]({DECISIONS})")
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, **_: Any) -> str:
+    """mkdocs' event, for each page: what stands for a file elsewhere gets its text, and links are the site's."""
+    docs = Path(config.docs_dir)
+    home = (docs / page.file.src_uri).parent
+    if included := re.fullmatch(r'--8<-- "(.+)"\s*', markdown):
+        source = docs.parent / included[1]
+        markdown, home = source.read_text(encoding="utf-8"), source.parent
+
+    def link(found: re.Match[str]) -> str:
+        words, target, anchor = found.groups()
+        path = Path(os.path.normpath(home / target))
+        if not path.is_relative_to(docs):  # the site has no such page: its place in a checkout
+            return f"{words} (`{path.relative_to(docs.parent)}`)"
+        if path.is_dir():
+            path = path / "index.md"
+        return f"[{words}]({os.path.relpath(path, (docs / page.file.src_uri).parent)}{anchor or ''})"
+
+    return re.sub(r"(?<!!)\[([^\]]+)\]\(([\w./-]+)(#[^)]*)?\)", link, markdown)
 
 
 def decisions(config: MkDocsConfig) -> list[Path]:
@@ -81,8 +98,10 @@ def _written(default: Any) -> str:
 
 
 def _prose(text: str | None) -> str:
-    """Help without the markup of terminals."""
-    return re.sub(r"\[/?(bold|italic|dim)\]", "", inspect.cleandoc(text or "")).replace("<", "&lt;")
+    """Help without the markup of terminals; a bracket in it is no link."""
+    plain = re.sub(r"\[/?(bold|italic|dim)\]", "", inspect.cleandoc(text or "")).replace("<", "&lt;")
+    parts = plain.split("`")  # those at odd places are code
+    return "`".join(part if place % 2 else part.replace("[", "\\[") for place, part in enumerate(parts))
 
 
 def _cell(text: str | None) -> str:

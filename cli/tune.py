@@ -125,8 +125,9 @@ def _prepare(graph: Path, directory: Path) -> "PreparedGraph":
         say(f"  {warning}")
     if not any(len(relation.valid) for relation in prepared.relations):
         raise UsageError(
-            f"{graph} holds out no validation edges, by which settings could be judged. Add a [split] to it; "
-            "one by files needs `valid`."
+            f"{graph} holds out no validation edges, by which settings could be judged: of fewer than 1,000 edges of a "
+            "relation no slice is held out, nor with fraction = 0 in [validation]. Add a [split] to it; one by files "
+            "needs `valid`."
         )
     return prepared
 

@@ -1,6 +1,7 @@
 """`twhin tune`: what is written, what goes on after Ctrl-C, what is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,15 @@ def test_what_cannot_be_searched_is_refused_before_the_graph_is_read(graph: Path
         with pytest.raises(ConfigError, match=words):
             invoked(tune, graph, "--dir", tmp_path / "t", "--set", given)
     assert not (tmp_path / "t").exists()
+
+
+def test_a_graph_without_a_split_is_tuned_by_the_slice_that_training_holds_out(graph: Path, tmp_path: Path) -> None:
+    graph.write_text(GRAPH, encoding="utf-8")
+    answer = json.loads(invoked(tune, graph, "--dir", tmp_path / "out", "--budget", "2s", *SMALL, "--json").stdout)
+    edges = len((tmp_path / "follows.csv").read_text().splitlines()) - 1
+    found = re.fullmatch(r"filtered MRR of (\d+) validation edges, both ends", answer["metric"])
+    assert found is not None
+    assert edges // 50 <= int(found[1]) <= edges // 10
 
 
 def test_a_graph_without_validation_edges_is_told_what_to_add(graph: Path, tmp_path: Path) -> None:

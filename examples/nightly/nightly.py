@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -35,6 +36,7 @@ WARM = ("--set", "epochs=5", "--set", "warm_shrink=0.7")
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and the service with it
     arguments = parsed()
     root: Path = arguments.dir
     bundles, graph = root / "bundles", root / "graph" / "graph.toml"

@@ -89,6 +89,7 @@ def evaluate_follow(
     held_out: Literal["test", "valid"] = "test",
     users: int = 2000,
     seed: int = 1,
+    with_ease: bool = True,
     progress: Progress = SILENT,
 ) -> FollowReport:
     """Ask a recommender by every strategy of its `offer` for a sample of the users with held-out edges in `run`, and
@@ -100,7 +101,7 @@ def evaluate_follow(
     rng = np.random.default_rng(seed)
     task = follow_task(run.graph, held_out, rng, relation=relation or _measurable(run, offer, held_out), n_users=users)
     vectors = run.vectors[run.graph.relation(task.relation).target]
-    methods = baselines(task, np.random.default_rng(seed))
+    methods = baselines(task, np.random.default_rng(seed), with_ease=with_ease)
     answers = offer.relations[task.relation]
     report = follow_report(
         task,

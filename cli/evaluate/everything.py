@@ -17,12 +17,13 @@ from cli.versions import BundlesOption, path_of
 
 
 class Measurement(StrEnum):
-    """The parts of the page that --skip may leave out."""
+    """The parts of the page that --skip may leave out; EASE is the baseline that takes most of the time."""
 
     follow = "follow"
     mixtures = "mixtures"
     ranking = "ranking"
     compression = "compression"
+    ease = "ease"
 
 
 def everything(
@@ -74,7 +75,9 @@ def everything(
         },
         run=run,
         version=path,
-        follow=measure_relations(run, path, users, seed, relation) if Measurement.follow in wanted else (),
+        follow=measure_relations(run, path, users, seed, relation, with_ease=Measurement.ease in wanted)
+        if Measurement.follow in wanted
+        else (),
         mixtures=measure_mixtures(run, path, users // 2, seed) if Measurement.mixtures in wanted else None,
         ranking=(measure_ranking(path, run=run, seed=seed),) if Measurement.ranking in wanted else (),
         compression=(measure_compression(run, users, seed=seed),) if Measurement.compression in wanted else (),

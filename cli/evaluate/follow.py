@@ -58,6 +58,8 @@ def measure_follow(
     users: int,
     seed: int,
     relation: str | None = None,
+    *,
+    with_ease: bool = True,
 ) -> "FollowReport":
     """Measure the version in a directory, or what the service at `url` serves, on the run's held-out edges."""
     from bundle.run import open_run
@@ -82,12 +84,13 @@ def measure_follow(
         held_out=part.value,
         users=users,
         seed=seed,
+        with_ease=with_ease,
         progress=progress(),
     )
 
 
 def measure_relations(
-    run: Path, version: Path, users: int, seed: int, relations: list[str] | None
+    run: Path, version: Path, users: int, seed: int, relations: list[str] | None, *, with_ease: bool
 ) -> "tuple[FollowReport, ...]":
     """Measure these relations of a version, or all that have test edges, its default one first."""
     from bundle.reader import read_manifest
@@ -96,7 +99,9 @@ def measure_relations(
 
     space = next(iter(read_manifest(version).spaces.values()))
     names = relations or relations_held_out(open_graph(run, progress()), "test", space.default.relation)
-    return tuple(measure_follow(run, version, None, Part.test, users, seed, name) for name in names)
+    return tuple(
+        measure_follow(run, version, None, Part.test, users, seed, name, with_ease=with_ease) for name in names
+    )
 
 
 def _show(report: "FollowReport") -> None:

@@ -12,7 +12,7 @@ from bundle.errors import TwhinError
 from cli.main import app
 from tests.support.toy import CHESS_LOVERS, JAZZ_LOVERS, build_toy, user_row, write_toy_run
 
-OTHERS = ("mixtures", "ranking", "compression")
+OTHERS = ("mixtures", "ranking", "compression", "ease")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,8 @@ def test_every_relation_with_test_edges_is_on_the_page(evaluated: Path, tmp_path
     report, page = page_of(evaluated, tmp_path)
     assert [one["relation"] for one in report["follow"]] == ["likes", "follows"]
     assert page.index("Whom to follow: likes</h2>") < page.index("Whom to follow: follows</h2>")
-    assert report["provenance"]["settings"]["skipped"] == "mixtures, ranking, compression"
+    assert report["provenance"]["settings"]["skipped"] == "mixtures, ranking, compression, ease"
+    assert "ease: it was skipped." in page
 
 
 def test_a_relation_can_be_named(evaluated: Path, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ const short = (value: number) => (value === 0 ? "0" : Math.abs(value) >= 100 ? v
 export class Plot {
   private readonly looks: Look[];
   private readonly points: Point[];
+  /** Whether two series have a point in the same row. */
+  private readonly shared: boolean;
   private readonly hidden = new Set<number>();
   private readonly colours = new Map<string, string>();
   private readonly probe = document.createElement("span");
@@ -26,6 +28,7 @@ export class Plot {
   constructor(private readonly figure: HTMLElement, private readonly spec: Spec) {
     this.looks = looks(spec.series.map((one) => one.baseline));
     this.points = spec.series.flatMap((one, series) => one.x.map((x, i) => ({ series, x, y: one.y[i]!, ...(one.low.length ? { low: one.low[i]!, high: one.high[i]! } : {}) })));
+    this.shared = new Set(this.points.map((one) => one.y)).size < this.points.length;
     this.place = figure.querySelector<HTMLElement>(".plot")!;
     this.place.textContent = "";
     this.place.setAttribute("role", "img");
@@ -55,7 +58,7 @@ export class Plot {
   }
 
   private height(): number {
-    return this.spec.kind === "rows" ? 62 + Math.max(2, this.spec.labels.length) * (this.spec.series.length > 1 ? 14 + 8 * Math.min(this.spec.series.length, 4) : 24) : 330;
+    return this.spec.kind === "rows" ? 62 + Math.max(2, this.spec.labels.length) * (this.shared ? 14 + 8 * Math.min(this.spec.series.length, 4) : 24) : 330;
   }
 
   /** A property of the style as a colour that a canvas takes: what the browser makes of it here and now. */
@@ -135,6 +138,7 @@ export class Plot {
     if (!this.spec.zero || this.spec.kind !== "rows") return;
     const x = u.valToPos(0, "x", true);
     u.ctx.save(); // uPlot remembers what it has set
+    u.ctx.setLineDash([]);
     u.ctx.strokeStyle = this.colour("--ink");
     u.ctx.lineWidth = uPlot.pxRatio;
     u.ctx.beginPath();
@@ -148,7 +152,8 @@ export class Plot {
   private at(u: uPlot, one: Point): { x: number; y: number; from?: [number, number]; to?: [number, number] } {
     const rows = this.spec.kind === "rows";
     const order = one.series - (this.spec.series.length - 1) / 2;
-    const step = (this.spec.kind === "points" ? 0 : rows ? 8 : Math.min(2, 40 / this.spec.series.length)) * uPlot.pxRatio * order;
+    const apart = this.spec.kind === "points" ? 0 : rows ? (this.shared ? 8 : 0) : Math.min(2, 12 / this.spec.series.length);
+    const step = apart * uPlot.pxRatio * order;
     const x = u.valToPos(one.x, "x", true) + (rows ? 0 : step);
     const y = u.valToPos(one.y, "y", true) + (rows ? step : 0);
     if (one.low === undefined) return { x, y };
@@ -159,6 +164,7 @@ export class Plot {
   private drawPoints(u: uPlot): void {
     const { ctx } = u;
     ctx.save();
+    ctx.setLineDash([]);
     const paper = this.colour("--paper");
     for (const one of this.points.filter((point) => !this.hidden.has(point.series))) {
       const { x, y, from, to } = this.at(u, one);

@@ -58,9 +58,9 @@ def gains(relations: Iterable[RelationComparison]) -> str:
         found = group.metrics.get(JUDGED)
         if found is not None and found.difference is not None and found.low is not None and found.high is not None:
             if found.difference - wider * (found.difference - found.low) > 0:
-                gain.append(f"{called(group)} of {one.relation}")
+                gain.append(f"{called(group)} ({one.relation})")
             elif found.difference + wider * (found.high - found.difference) < 0:
-                lose.append(f"{called(group)} of {one.relation}")
+                lose.append(f"{called(group)} ({one.relation})")
     said = [f"{words} {word}" for words, word in ((listed(gain), "gain"), (listed(lose), "lose")) if words]
     text = "; ".join(said)
     return f"{text[0].upper()}{text[1:]}." if text else ""

@@ -1,8 +1,10 @@
 """The verdict of a comparison, and what two written measurements say of each other."""
 
+import numpy as np
 import pytest
 
 from evaluation.comparison.compare import compare_reports
+from evaluation.comparison.measure import overlap_of
 from evaluation.comparison.records import Difference, Group, RelationComparison
 from evaluation.comparison.words import gains, short, signed, verdict
 from evaluation.follow import FollowReport
@@ -41,13 +43,13 @@ def test_nothing_measured_is_no_verdict() -> None:
 
 def test_one_of_many_groups_must_be_surer_than_one_alone() -> None:
     alone = relation("follows", found(0, 0.1), band(-0.02, 0.019))
-    assert gains([alone]) == "Users with 1-2 known edges of follows lose."
+    assert gains([alone]) == "Users with 1-2 known edges (follows) lose."
     many = relation("follows", found(0, 0.1), band(-0.02, 0.019), *(band(0, 0.1, f"{i}") for i in range(20)))
     assert gains([many]) == ""
     sure = relation("follows", found(0, 0.1), band(-0.02, 0.005), *(band(0.1, 0.01, f"{i}") for i in range(2)))
     assert gains([sure]) == (
-        "Users with 0 known edges of follows and users with 1 known edges of follows gain; "
-        "users with 1-2 known edges of follows lose."
+        "Users with 0 known edges (follows) and users with 1 known edges (follows) gain; "
+        "users with 1-2 known edges (follows) lose."
     )
 
 
@@ -86,3 +88,12 @@ def test_what_only_one_report_has_is_said() -> None:
     compared = compare_reports(both, [report(0.3, 0.03, "v1")], ("one", "two"))
     assert compared.notes == ("Only one of the reports has likes.",)
     assert (compared.a.name, compared.b.name) == ("one", "two")  # one version, measured twice
+
+
+def test_overlap_is_of_what_both_list_and_of_users_whom_both_answer() -> None:
+    before = [np.array([1, 2, 3]), np.array([4, 5]), np.array([], dtype=np.int32)]
+    after = [np.array([1, 3, 9]), np.array([6, 7, 4]), np.array([1])]
+    found = overlap_of("blend", before, after, k=3)
+    assert (found.users, found.shared, found.same_first) == (2, pytest.approx((2 / 3 + 1 / 3) / 2), 0.5)
+    nobody = overlap_of("blend", [], [])
+    assert (nobody.users, nobody.shared) == (0, 0.0)

@@ -4,20 +4,24 @@
     python -m benchmarks.index --rows 1000000        the full set; an hour of two cores
     python -m benchmarks.index --bundle VERSION_DIR  the real vectors and queries of a version's default type
     python -m benchmarks.index --open VERSION_DIR    how long a version takes until it answers
+    python -m benchmarks.index --forms               `ivf4` over float16 and int8 rows besides
 
 Everything is seeded. A query is asked alone on one thread, as a service does; its time is the thread's CPU time, the
 best of three passes. Ours are the searchers of the service, with checks and exact scores; the others are called
-directly. With a version all hold its popularity column scaled (decision 11). `--work DIR` keeps what was built, so that
-building and timing can be done apart.
+directly, and ScaNN, where it is installed, on our columns. With a version all hold its popularity column scaled
+(decision 11). At the end stands how near `ivf4` comes to what the machine can do. `--work DIR` keeps what was
+built, so that building and timing can be done apart.
 """
 
 import argparse
 import functools
+import importlib
+import importlib.util
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +31,17 @@ import numpy as np
 import numpy.typing as npt
 from usearch.index import Index as Usearch
 
+from benchmarks.roofline import Machine, in_words, measured_machine, work_of
 from bundle.reader import open_bundle
+from bundle.rows import CompactKind, CompactRows, ScoredRows, encoded
 from index.builder.config import IndexConfig
 from index.builder.devices import find_device, one_thread
+from index.builder.fit_projection import STEP, fit_projection
 from index.builder.indexes import write_index
 from index.builder.measure import find_truth, recall_of
 from index.builder.queries import RealQueries
 from index.builder.spec import IndexSpec, specs_for
+from index.search.ivf4 import Ivf4Searcher
 from index.search.open import open_searcher, read_searcher
 from index.search.protocol import Hits
 from index.search.ranking import exact_scores
@@ -44,6 +52,8 @@ PASSES = 3
 QUERIES = 800  # half of them to learn from, half to ask
 CENTRES, SPREAD, INNER_DIM = 4000, 0.5, 32
 FLOORS = (0.95, 0.99)
+FORMS: tuple[CompactKind, ...] = ("float16", "int8")
+SCANN_LEAVES, SCANN_REORDERED = (10, 20, 40, 80, 160, 320), (100, 200, 400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,7 @@ class Point:
     bytes_per_vector: float
     build_cpu_seconds: float
     open_seconds: float
+    spec: IndexSpec | None = None  # of ours
 
 
 def clustered(rows: int, dim: int, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -93,9 +104,9 @@ def of_bundle(path: Path) -> tuple[Array, Array]:
 class Task:
     """Vectors and queries with the exact answers, the same scaled as the libraries get them, and where to build."""
 
-    def __init__(self, vectors: Array, queries: Array, k: int, scale: float, directory: Path) -> None:
+    def __init__(self, vectors: Array, queries: Array, k: int, scale: float, directory: Path, dim: int) -> None:
         half = len(queries) // 2
-        self.vectors = vectors
+        self.vectors, self.dim = vectors, dim
         self.learning = RealQueries(queries[:half], ("query",), np.zeros(half, dtype=np.int64))
         asked = RealQueries(queries[half:], ("query",), np.zeros(len(queries) - half, dtype=np.int64))
         self.truth = find_truth(vectors, asked, k)
@@ -141,7 +152,8 @@ class Task:
     def point(self, library: str, setting: str, measured: tuple[float, float], path: Path, *cost: float) -> Point:
         """A row of the table; `cost` is the CPU seconds of building and the seconds of opening."""
         size = path.stat().st_size if path.exists() else self.vectors.nbytes
-        return Point(library, setting, *measured, size / len(self.vectors), *cost)
+        build, opened = cost
+        return Point(library, setting, *measured, size / len(self.vectors), build, opened)
 
 
 def _with_last_column(rows: Array, scale: float) -> Array:
@@ -215,22 +227,68 @@ def with_usearch(task: Task) -> Iterator[Point]:
         yield task.point("usearch 16", f"ef {depth}", measured, path, cost, opened)
 
 
-def with_build(task: Task, skipped: Collection[str]) -> Iterator[Point]:
-    """Every configuration that a build sweeps, through the searchers that the service uses."""
+def with_scann(task: Task) -> Iterator[Point]:
+    """ScaNN on the columns that ours hold: a tree, 4-bit codes, and scores of the columns for the best of them."""
+    scann = importlib.import_module("scann.scann_ops.py.scann_ops_pybind")
+    rng = np.random.default_rng(1)
+    projection = fit_projection(task.vectors, task.learning.queries, scale=task.scale, step=STEP, rng=rng)
+    held, rows = projection.of_vectors(task.vectors), len(task.vectors)
+    leaves = round(2 * rows**0.5)
+    started = time.process_time()
+    searcher = (
+        scann.builder(held, task.k, "dot_product")
+        .tree(num_leaves=leaves, num_leaves_to_search=20, training_sample_size=min(rows, 100_000))
+        .score_ah(2, anisotropic_quantization_threshold=0.2)
+        .reorder(max(SCANN_REORDERED))
+        .build()
+    )
+    cost = time.process_time() - started
+    asked = task.queries @ projection.for_queries
+    # What a row takes: its columns, a nibble for every two of them, and its number.
+    size = 4 * projection.held + projection.held / 4 + 4
+    for reordered in SCANN_REORDERED:
+        for searched in SCANN_LEAVES:
+
+            def search(q: Array, searched: int = searched, reordered: int = reordered) -> npt.NDArray[np.integer]:
+                found, _ = searcher.search(
+                    q[0],
+                    final_num_neighbors=task.k,
+                    pre_reorder_num_neighbors=reordered,
+                    leaves_to_search=searched,
+                )
+                rows: npt.NDArray[np.integer] = np.asarray(found)
+                return rows
+
+            recall, cpu_us = task.ask(search, asked)
+            setting = f"{leaves} leaves, {searched} searched, {reordered} reordered"
+            yield Point("ScaNN, our columns", setting, recall, cpu_us, size, cost, 0.0)
+
+
+def with_build(task: Task, skipped: Collection[str], forms: Collection[CompactKind]) -> Iterator[Point]:
+    """Every configuration that a build sweeps, through the searchers that the service uses; `ivf4` over compact rows
+    of these forms too.
+    """
+    rows: dict[str, ScoredRows] = {"": task.vectors}
+    for kind in forms:
+        rows[f", {kind} rows"] = CompactRows(
+            encoded(task.vectors, kind, task.dim), kind, task.dim, task.vectors.shape[1]
+        )
     config = IndexConfig(popularity_scale=task.scale)
     for spec in specs_for(len(task.vectors), config, with_hnsw=True):
         if spec.kind in skipped:
             continue
         path = task.directory / spec.file_name
         cost = 0.0 if spec.kind == "exact" else task.built(path, functools.partial(_write, spec, task, path))
-        started = time.perf_counter()
-        searcher = read_searcher(path, spec.entry(path.name, task.k), task.vectors)
-        opened = time.perf_counter() - started
-        measured = task.ask(lambda q, s=searcher: s.search(q, task.k)[0].rows, task.queries)  # type: ignore[misc]
         setting = f"depth {spec.depth}" + (f", refine {spec.refine:g}" if spec.refine != 1 else "")
         if spec.lists:
             setting = f"{spec.lists} lists, {setting}"
-        yield task.point(f"ours: {spec.kind}", setting, measured, path, cost, opened)
+        for name, scored in rows.items() if spec.kind == "ivf4" else [("", task.vectors)]:
+            started = time.perf_counter()
+            searcher = read_searcher(path, spec.entry(path.name, task.k), scored)
+            opened = time.perf_counter() - started
+            measured = task.ask(lambda q, s=searcher: s.search(q, task.k)[0].rows, task.queries)  # type: ignore[misc]
+            point = task.point(f"ours: {spec.kind}{name}", setting, measured, path, cost, opened)
+            yield replace(point, spec=spec)
 
 
 def _write(spec: IndexSpec, task: Task, path: Path) -> None:
@@ -254,8 +312,26 @@ def show(points: list[Point], k: int) -> None:
             continue
         ours = min(reaching, key=lambda p: p.cpu_us)
         theirs = _time_at(plain, ours.recall)
+        scann = _time_at([p for p in points if p.library.startswith("ScaNN")], ours.recall)
+        beside = f", {scann / ours.cpu_us:.2f}× ScaNN" if scann else ""
         ratio = f"{theirs / ours.cpu_us:.2f}× hnswlib" if theirs else "hnswlib does not reach it"
-        print(f"\nrecall ≥ {floor}: {ours.library}, {ours.setting}, {ours.recall:.4f}: {ratio} at equal recall")
+        print(f"\nrecall ≥ {floor}: {ours.library}, {ours.setting}, {ours.recall:.4f}: {ratio}{beside} at equal recall")
+
+
+def show_roofline(task: Task, points: list[Point]) -> None:
+    """How near the quickest `ivf4` at each floor of recall comes to the limits of this machine."""
+    machine: Machine = measured_machine()
+    for floor in FLOORS:
+        reaching = [p for p in points if p.library == "ours: ivf4" and p.recall >= floor]
+        best = min(reaching, key=lambda p: p.cpu_us, default=None)
+        if best is None or best.spec is None:
+            continue
+        path = task.directory / best.spec.file_name
+        searcher = read_searcher(path, best.spec.entry(path.name, task.k), task.vectors)
+        if isinstance(searcher, Ivf4Searcher):
+            work = work_of(searcher, path, task.queries, task.k, 4 * task.vectors.shape[1])
+            words = in_words(work, machine, path.stat().st_size, task.vectors.nbytes, best.cpu_us)
+            print(f"\n{best.setting}, recall {best.recall:.4f}: {words}")
 
 
 def _time_at(points: list[Point], recall: float) -> float | None:
@@ -291,7 +367,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--open", type=Path)
     parser.add_argument("--work", type=Path, help="keep what is built here, and use what is here")
     parser.add_argument("-k", type=int, default=50)
-    parser.add_argument("--skip", nargs="*", default=[], help="of hnswlib, faiss, usearch, ours, and its kinds")
+    parser.add_argument("--forms", action="store_true", help="`ivf4` over float16 and int8 rows too")
+    parser.add_argument("--skip", nargs="*", default=[], help="of hnswlib, faiss, usearch, scann, ours, and its kinds")
     chosen = parser.parse_args(arguments)
     if chosen.open:
         show_opening(chosen.open)
@@ -304,24 +381,30 @@ def main(arguments: list[str]) -> None:
 def compare(chosen: argparse.Namespace, directory: Path) -> None:
     """Build, ask and print."""
     if chosen.bundle:
-        task = Task(*of_bundle(chosen.bundle), chosen.k, IndexConfig().popularity_scale, directory)
+        vectors, queries = of_bundle(chosen.bundle)
+        dim = vectors.shape[1] - 1
+        task = Task(vectors, queries, chosen.k, IndexConfig().popularity_scale, directory, dim)
     else:
-        task = Task(*clustered(chosen.rows, 128, np.random.default_rng(1)), chosen.k, 1.0, directory)
-    ours = functools.partial(with_build, skipped=chosen.skip)
+        task = Task(*clustered(chosen.rows, 128, np.random.default_rng(1)), chosen.k, 1.0, directory, 128)
+    ours = functools.partial(with_build, skipped=chosen.skip, forms=FORMS if chosen.forms else ())
     sides: dict[str, Callable[[Task], Iterator[Point]]] = {
         "hnswlib": with_hnswlib,
         "faiss": with_faiss_hnsw,
         "usearch": with_usearch,
+        "scann": with_scann,
         "ours": ours,
     }
     points: list[Point] = []
     for name, side in sides.items():
-        if name not in chosen.skip:
+        if name == "scann" and importlib.util.find_spec("scann") is None:
+            print("scann is not installed: left out", file=sys.stderr)
+        elif name not in chosen.skip:
             points += side(task)
             print(f"{name} done", file=sys.stderr)
     rows, width = task.vectors.shape
     print(f"{rows} × {width}, {'real' if chosen.bundle else 'clustered'}, {len(task.queries)} queries\n")
     show(points, chosen.k)
+    show_roofline(task, points)
 
 
 if __name__ == "__main__":

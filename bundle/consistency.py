@@ -16,6 +16,7 @@ from bundle.csr import Csr
 from bundle.errors import BundleInvalid
 from bundle.ids import MAX_STRING_ID_BYTES, IdTable, IntIds, StringIds
 from bundle.layout import SpaceLayout
+from bundle.rows import furthest_apart
 from bundle.space import Bundle, EntityTable, Space
 
 # Entries looked at together: temporary arrays stay at some megabytes.
@@ -24,6 +25,8 @@ BLOCK = 1 << 20
 SHARE_TOLERANCE = 1e-3
 # How far decoded vectors may be off, relative to their largest coordinate.
 GOLDEN_TOLERANCE = 1e-3
+# How far a compact row may be from its vector: half a step, and what rounding adds to it.
+MOST_STEPS = 0.51
 
 Faults = Iterator[tuple[str, str]]  # a file of the version, and what is wrong in it
 
@@ -56,6 +59,7 @@ class _SpaceFaults:
         for name, table in self._space.entities.items():
             yield from id_faults(layout.ids(name, table.ids.kind), table.ids)
             yield from self._attributes(name, table)
+            yield from self._compact(name, table)
             golden = layout.pq(name, "golden")
             if table.quantizer is None or table.codes is None or golden not in self._bundle.manifest.files:
                 continue
@@ -66,6 +70,16 @@ class _SpaceFaults:
                 GOLDEN_TOLERANCE * largest
             ):
                 yield golden, "holds other vectors than the codes decode to"
+
+    def _compact(self, name: str, table: EntityTable) -> Faults:
+        if table.compact is None:
+            return
+        step = max(1, BLOCK // table.compact.width)
+        for first in range(0, len(table), step):
+            # NaN is no distance.
+            if not furthest_apart(table.compact, table.vectors, first, first + step) <= MOST_STEPS:
+                yield self._layout.rows(name), f"holds other rows than {self._layout.vectors(name)}"
+        forget_pages(table.compact.stored)
 
     def _attributes(self, name: str, table: EntityTable) -> Faults:
         for number, attribute in enumerate(table.attributes.values()):

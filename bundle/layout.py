@@ -39,6 +39,9 @@ class SpaceLayout:
     def vectors(self, entity_type: str) -> str:
         return f"{self.root}/vectors/{entity_type}.npy"
 
+    def rows(self, entity_type: str) -> str:
+        return f"{self.root}/vectors/{entity_type}.rows.npy"
+
     def optimizer(self, entity_type: str) -> str:
         return f"{self.root}/optimizer/{entity_type}.npy"
 

@@ -20,6 +20,7 @@ from bundle.errors import BundleFormatUnsupported, BundleInvalid
 from bundle.ids import IdKind
 from bundle.layout import PART_NAME
 from bundle.records import Record, first_error
+from bundle.rows import CompactKind
 
 # What is written. Version 1 has learnt strategies for its default relation alone.
 FORMAT_VERSION = 2
@@ -187,6 +188,18 @@ class IndexEntry(Model):
     tried: tuple[TriedIndex, ...] = ()
 
 
+class RowsEntry(Model):
+    """The compact rows of one entity type, from which its scores are made: their form, and the recall that it costs.
+
+    `recall` is the searcher's with them, `recall_loss` what it finds less than with float32, on the same queries.
+    """
+
+    kind: CompactKind
+    bytes_per_vector: float
+    recall: float
+    recall_loss: float
+
+
 class CompressionEntry(Model):
     """The product quantiser of one entity type."""
 
@@ -251,6 +264,7 @@ class SpaceEntry(Model):
     clusters: ClustersEntry
     compression: dict[PartName, CompressionEntry]
     indexes: dict[PartName, IndexEntry]
+    rows: dict[PartName, RowsEntry] = {}  # of a type that is not named: float32
     strategies: dict[PartName, Strategy]
     auto: PartName
     auto_newcomer: PartName | None = None  # `auto` for users unknown to training; absent: the same
@@ -403,7 +417,7 @@ def _contradictions(space: SpaceEntry) -> Iterator[str]:
     ends = {end for relation in space.relations for end in (relation.source, relation.target)}
     clustered = {space.clusters.mixture_type, *space.clusters.types}
     default = {space.default.user_type, space.default.candidate_type}
-    unknown = {*ends, *clustered, *default, *space.compression, *space.indexes} - set(entities)
+    unknown = {*ends, *clustered, *default, *space.compression, *space.indexes, *space.rows} - set(entities)
     if unknown:
         yield f"{min(unknown)!r} is no entity type of the space"
     if len(relations) < len(space.relations) or len(set(entities)) < len(entities):

@@ -18,6 +18,7 @@ from bundle.ids import IdTable, IntIds, StringIds
 from bundle.layout import MANIFEST, ListQuery, SpaceLayout
 from bundle.manifest import Manifest, SpaceEntry, parse_manifest
 from bundle.pq import CODEWORDS, ProductQuantizer
+from bundle.rows import CompactRows, stored_columns
 from bundle.space import Bundle, CandidateLists, Clusters, EntityTable, Relation, Space
 from bundle.verify import check_files, refusing
 
@@ -101,7 +102,15 @@ class _SpaceReader:
         ids, attributes = self._ids(name, count), self._attributes(name, count)
         file = self._layout.coordinates(name)
         coordinates = self._array(file, np.float32, count, 2) if self._has(file) else None
-        return EntityTable(name, ids, vectors, self._entry.dim, quantizer, codes, attributes, coordinates)
+        compact = self._compact(name, count)
+        return EntityTable(name, ids, vectors, self._entry.dim, quantizer, codes, attributes, coordinates, compact)
+
+    def _compact(self, name: str, count: int) -> CompactRows | None:
+        entry, dim, width = self._entry.rows.get(name), self._entry.dim, self._entry.width
+        if entry is None:
+            return None
+        dtype, columns = stored_columns(entry.kind, dim, width)
+        return CompactRows(self._array(self._layout.rows(name), dtype, count, columns), entry.kind, dim, width)
 
     def _attributes(self, name: str, count: int) -> dict[str, Attribute]:
         entries = next(entity.attributes for entity in self._entry.entities if entity.name == name)

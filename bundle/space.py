@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int32, Int64, UInt8
+from jaxtyping import Float32, Int32, Int64, Integer, UInt8
 
 from bundle.attributes import Attribute, Labels
 from bundle.csr import Csr
@@ -15,14 +15,15 @@ from bundle.ids import IdTable
 from bundle.layout import ListQuery
 from bundle.manifest import Manifest, RelationEntry, SpaceEntry
 from bundle.pq import ProductQuantizer
+from bundle.rows import CompactRows, ScoredRows
 
 Vectors = Float32[npt.NDArray[np.float32], "n width"]
 
 
 @dataclass(frozen=True, slots=True)
 class EntityTable:
-    """The entities of one type. `vectors` has the embedding first, then the target-side columns; `coordinates` are
-    places on the version's map."""
+    """The entities of one type. `vectors` has the embedding first, then the target-side columns; `compact` is the
+    same in fewer bytes, where the version makes its scores of these; `coordinates` are places on the version's map."""
 
     name: str
     ids: IdTable
@@ -32,6 +33,7 @@ class EntityTable:
     codes: UInt8[npt.NDArray[np.uint8], "n parts"] | None = None
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     coordinates: Float32[npt.NDArray[np.float32], "n 2"] | None = None
+    compact: CompactRows | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -40,6 +42,15 @@ class EntityTable:
         """What the entity of `row` is called, where its type has labels and it has one."""
         texts = (one.text(row) for one in self.attributes.values() if isinstance(one, Labels))
         return next(filter(None, texts), None)
+
+    @property
+    def scored(self) -> ScoredRows:
+        """The vectors that queries and scores are made of; `vectors` themselves unless there are compact ones."""
+        return self.vectors if self.compact is None else self.compact
+
+    def scored_embeddings(self, rows: int | Integer[npt.NDArray[np.integer], " n"]) -> npt.NDArray[np.float32]:
+        """The embeddings of some rows as scores are made of them."""
+        return self.embeddings[rows] if self.compact is None else self.compact[rows][..., : self.dim]
 
     @property
     def embeddings(self) -> Float32[npt.NDArray[np.float32], "n dim"]:

@@ -13,7 +13,7 @@ from cli.versions import BundlesOption
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bundle.manifest import Manifest, Measured, RelationStrategies
+    from bundle.manifest import Manifest, Measured, RelationStrategies, RowsEntry
     from index.builder.choose import Trial
     from index.builder.filtered import FilteredSearch
     from index.builder.searchers import ChosenSearcher
@@ -95,6 +95,8 @@ def _show(built: "BuiltVersion", bundles: Path) -> None:
         table(f"Searchers of {each.entity_type}: {recall_in_words(each)}", columns, rows)
         if each.filtered is not None:
             line(filtered_in_words(each.filtered))
+        if each.rows is not None:
+            line(rows_in_words(each.rows))
     for words in defaults_in_words(built.manifest):
         line(words)
     name = built.manifest.version
@@ -112,6 +114,11 @@ def filtered_in_words(filtered: "FilteredSearch") -> str:
     """Recall and CPU time of a query under filters that keep few."""
     parts = [f"{share:.1%}: {recall:.3f}, {filtered.cpu_us[share]:.0f} µs" for share, recall in filtered.recall.items()]
     return f"Under filters that keep so many rows, recall among them and CPU time of a query: {'; '.join(parts)}."
+
+
+def rows_in_words(rows: "RowsEntry") -> str:
+    """What scores are made of where it is not float32, and what that costs."""
+    return f"Scored in {rows.kind}: {rows.bytes_per_vector:g} bytes a vector, recall {-rows.recall_loss:+.4f}."
 
 
 def defaults_in_words(manifest: "Manifest") -> "Iterator[str]":

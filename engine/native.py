@@ -8,9 +8,11 @@ Doubles: TypeAlias = Any  # float64
 Ints: TypeAlias = Any  # int32
 Longs: TypeAlias = Any  # int64
 Uints: TypeAlias = Any  # uint32
+Halves: TypeAlias = Any  # float16, seen as uint16
 Bytes: TypeAlias = Any  # uint8
 # Handles: each keeps alive what it was made from.
 Ivf4 = NewType("Ivf4", object)
+Rows = NewType("Rows", object)
 Ids = NewType("Ids", object)
 Entities = NewType("Entities", object)
 Relation = NewType("Relation", object)
@@ -47,7 +49,22 @@ class Native(Protocol):
         """The row of an id in UTF-8, -1 where there is none."""
         ...
 
-    def entities(self, ids: Ids, vectors: Floats, dim: int, assignment: Ints | None, /) -> Entities:
+    def rows(self, vectors: Floats, /) -> Rows:
+        """The vectors that scores are made of, n x width."""
+        ...
+
+    def half_rows(self, vectors: Halves, /) -> Rows:
+        """The same in half precision."""
+        ...
+
+    def coded_rows(self, coded: Bytes, dim: int, /) -> Rows:
+        """The same as `dim` codes of int8 a row; after them the other columns and the codes' scale, float32 each.
+
+        Raises ValueError for rows without a scale.
+        """
+        ...
+
+    def entities(self, ids: Ids, vectors: Rows, dim: int, assignment: Ints | None, /) -> Entities:
         """The entities of one type: `vectors` n x width, the embedding in the first `dim` columns; clusters or -1."""
         ...
 
@@ -211,10 +228,10 @@ class Native(Protocol):
         """
         ...
 
-    def ivf4_open(self, file: Bytes, query_map: Floats, vectors: Floats, /) -> Ivf4:
-        """An index over the bytes of a mapped file, the map of queries [width, held] and the exact vectors [n, width].
+    def ivf4_open(self, file: Bytes, query_map: Floats, vectors: Rows, /) -> Ivf4:
+        """An index over the bytes of a mapped file, the map of queries [width, held] and the vectors that are scored.
 
-        It keeps the three arrays alive. Raises ValueError for a file that is none or does not fit. It is `Ivf4` of
+        It keeps all three alive. Raises ValueError for a file that is none or does not fit. It is `Ivf4` of
         `engine/src/ivf4.h` for other functions of the engine.
         """
         ...
@@ -238,6 +255,10 @@ class Native(Protocol):
         `depth` and `refine` in standard deviations; int32 `excluded`, of query i up to int64 `ends[i]`; `eligible` is a
         bitmap of all. Raises ValueError for NaN, Inf and sizes that do not fit.
         """
+        ...
+
+    def ivf4_work(self, index: Ivf4, queries: Floats, depth: float, refine: float, k: int, counts: Longs, /) -> None:
+        """Add to int64 `counts` what searches for the k best of each query alone read: lists, blocks, rows scored."""
         ...
 
     def ivf4_kmeans(self, rows: Floats, centroids: Floats, iterations: int, threads: int, /) -> None:

@@ -13,6 +13,7 @@ from engine.native import Entities, Ids, Native
 from engine.native import Relation as RelationHandle
 from engine.native import Space as SpaceHandle
 from engine.native import Strategy as StrategyHandle
+from index.search.ranking import row_handle
 from recommend.plan import UNNAMED, list_query
 from recommend.profile import Profile
 from recommend.queries import medoid_vectors
@@ -42,7 +43,9 @@ class SpaceHandles:
 
     def _entities(self, table: EntityTable) -> Entities:
         assignment = self._space.clusters.assignment.get(table.name)
-        return self._native.entities(self.ids[table.name], table.vectors, table.dim, assignment)
+        return self._native.entities(
+            self.ids[table.name], row_handle(self._native, table.scored), table.dim, assignment
+        )
 
     def _relation(self, one: Relation, entities: Mapping[str, Entities]) -> RelationHandle:
         counting = self._space.entry.clusters

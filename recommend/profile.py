@@ -87,7 +87,7 @@ def profile_of_row(
 ) -> Profile:
     """Collect what the version, the live edges and the request say about the user of `row` for `relation`."""
     table = space.entities[relation.entry.source]
-    vector = None if row is None else np.asarray(table.embeddings[row])
+    vector = None if row is None else np.asarray(table.scored_embeddings(row))
     targets = current_targets(space, relation, row, live)
     represented_by = ((relation, targets),) if len(targets) else _others(space, relation, row, live)
     modes = _modes(space, relation.entry.source, row, live, n_modes) if n_modes else NO_MODES
@@ -138,7 +138,7 @@ def _evidence(space: Space, relation: Relation, targets: Rows) -> Evidence:
     target = relation.entry.target
     assignment = space.clusters.assignment.get(target)
     clusters = np.full(len(targets), -1, dtype=np.int32) if assignment is None else assignment[targets]
-    return Evidence(space.entities[target].embeddings[targets], clusters)
+    return Evidence(space.entities[target].scored_embeddings(targets), clusters)
 
 
 def _modes(space: Space, user_type: str, row: int | None, live: LiveEdges, n_modes: int) -> Modes:

@@ -83,7 +83,7 @@ def medoid_vectors(space: Space, modes: Modes) -> Float32[npt.NDArray[np.float32
     vectors = np.empty((len(modes), space.entry.dim), dtype=np.float32)
     for position, cluster in enumerate(modes.clusters.tolist()):
         entity_type = clusters.types[int(clusters.medoid_types[cluster])]
-        vectors[position] = space.entities[entity_type].embeddings[clusters.medoid_rows[cluster]]
+        vectors[position] = space.entities[entity_type].scored_embeddings(int(clusters.medoid_rows[cluster]))
     return vectors
 
 

@@ -94,7 +94,7 @@ def reasons_of(plan: Plan, picks: Picks) -> tuple[tuple[Reason, ...], ...]:
 def _query_parts(plan: Plan, picks: Picks, rows: Rows, follower: Bool[npt.NDArray[np.bool_], " picks"]) -> Parts:
     """The parts of `q·t`: the query's terms, and the bonus of following back."""
     table, weights, dim = plan.space.entities[plan.candidate_type], plan.weights, plan.space.entry.dim
-    vectors = table.vectors[rows].astype(np.float64)
+    vectors = table.scored[rows].astype(np.float64)
     parts = np.zeros((len(KINDS), len(rows)))
     if plan.popular:
         return parts
@@ -147,7 +147,7 @@ def _engagements(plan: Plan) -> _Engagements:
         rows.append(some)
         clusters.append(np.full(len(some), -1, np.int64) if assignment is None else assignment[some].astype(np.int64))
         marks.append(np.full(len(some), relation.entry.name in used))
-        vectors.append(space.entities[name].embeddings[some])
+        vectors.append(space.entities[name].scored_embeddings(some))
     joined = (np.concatenate(rows), np.concatenate(clusters), np.concatenate(marks), np.concatenate(vectors))
     return _Engagements(types, *joined)
 
@@ -165,7 +165,7 @@ def _telling(
 
     Of a candidate that an interest chose, the engagements of that interest, where there are any.
     """
-    vectors = plan.space.entities[plan.candidate_type].embeddings[rows]
+    vectors = plan.space.entities[plan.candidate_type].scored_embeddings(rows)
     products = (engaged.vectors @ vectors.T).astype(np.float64)
     if rescoring is not None:
         lengths = np.linalg.norm(engaged.vectors, axis=1)[:, None] * np.linalg.norm(vectors, axis=1)

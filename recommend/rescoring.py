@@ -121,12 +121,12 @@ def make_subject(
     """
     table = space.entities[relation.entry.target]
     some_targets, some_followers = _sample(targets), _sample(followers)
-    vectors = table.embeddings[some_targets]
+    vectors = table.scored_embeddings(some_targets)
     degrees = _degrees(relation.sources.indptr, some_targets)
     weights = (1.0 / np.sqrt(1.0 + degrees)).astype(np.float32)
     # Without a vector the fold-in stands for the user: zeros of nothing.
     own = vector if vector is not None else vectors.sum(axis=0) / np.float32(max(1, len(vectors)))
-    return Subject(own, vectors, weights, table.embeddings[some_followers], len(targets), len(followers))
+    return Subject(own, vectors, weights, table.scored_embeddings(some_followers), len(targets), len(followers))
 
 
 def candidate_features(
@@ -137,7 +137,7 @@ def candidate_features(
     reciprocal: Bool[npt.NDArray[np.bool_], " n"],
 ) -> Float32[npt.NDArray[np.float32], "n features"]:
     """Every feature of `FEATURES` but those of paths, which are 0; `reciprocal` marks those with an edge to u."""
-    vectors = space.entities[relation.entry.target].embeddings[candidates]
+    vectors = space.entities[relation.entry.target].scored_embeddings(candidates)
     lengths = _lengths(vectors)
     queries = np.concatenate([[subject.vector, relation.forward], subject.targets, subject.followers])
     # One product for everything, a row for each query: what follows runs along the candidates, which are many.

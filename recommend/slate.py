@@ -92,7 +92,7 @@ def _slate(
 def _varied(plan: Plan, variety: Variety, picks: Picks) -> Picks:
     """The answer, chosen from the plan's candidates."""
     rows = np.array(picks.rows, dtype=np.int64)
-    vectors = plan.space.entities[plan.candidate_type].embeddings[rows]
+    vectors = plan.space.entities[plan.candidate_type].scored_embeddings(rows)
     assignment = plan.space.clusters.assignment.get(plan.candidate_type)
     clusters = None if assignment is None else assignment[rows].astype(np.int64)
     return diversified(picks, vectors, clusters, variety.k, variety.diversity, variety.max_per_cluster)
@@ -137,7 +137,7 @@ def _with_followers(plan: Plan, lists: Sequence[RankedList]) -> Sequence[RankedL
     followers = _followers(plan)
     if not len(followers):
         return lists
-    scores = plan.space.entities[plan.candidate_type].vectors[followers] @ plan.queries().T
+    scores = plan.space.entities[plan.candidate_type].scored[followers] @ plan.queries().T
     bonus = np.float32(plan.weights.reciprocity)
     return [_with_bonus(ranked, followers, scores[:, mode] + bonus, plan.reach) for mode, ranked in enumerate(lists)]
 

@@ -43,7 +43,7 @@ Outcome Answer::begin(Matrix<float> queries) {
 Outcome Answer::finish(Matrix<const float> queries, std::span<const std::int32_t> rows, std::span<const float> scores,
                        std::span<const std::int64_t> ends) {
   if (ends.size() != plan.query_count() || queries.rows < ends.size() || rows.size() != scores.size() ||
-      queries.columns != plan.relation->target->vectors.columns)
+      queries.columns != plan.relation->target->vectors.columns())
     throw std::invalid_argument("the searcher's answers do not fit the queries");
   slate_.clear();
   searched_ = true;
@@ -67,7 +67,7 @@ Outcome Answer::finish(Matrix<const float> queries, std::span<const std::int32_t
 }
 
 Matrix<float> Answer::room_for_queries() {
-  const std::size_t width = plan.relation->target->vectors.columns;
+  const std::size_t width = plan.relation->target->vectors.columns();
   queries_.resize(plan.query_count() * width);
   return {queries_.data(), plan.query_count(), width};
 }
@@ -170,8 +170,14 @@ void Answer::add_followers(Matrix<const float> queries) {
 void Answer::add_followers_to(std::size_t list, std::span<const float> query) {
   const auto bonus = static_cast<float>(plan.weights.reciprocity);
   scored_.clear();
-  for (const std::int32_t row : followers_)
-    scored_.push_back({row, sortable(product(plan.relation->target->vectors.row(static_cast<std::size_t>(row)), query) + bonus)});
+  const Rows& vectors = plan.relation->target->vectors;
+  row_.resize(vectors.columns());
+  for (std::size_t i = 0; i < followers_.size(); ++i) {
+    constexpr std::size_t kAhead = 8;
+    if (i + kAhead < followers_.size()) vectors.fetch(static_cast<std::size_t>(followers_[i + kAhead]));
+    const float* row = vectors.read(static_cast<std::size_t>(followers_[i]), row_.size(), row_.data());
+    scored_.push_back({followers_[i], sortable(product({row, row_.size()}, query) + bonus)});
+  }
   std::sort(scored_.begin(), scored_.end(),
             [](const Scored& a, const Scored& b) { return better(a.score, a.row, b.score, b.row); });
   const RankedList found = lists_[list];

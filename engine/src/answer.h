@@ -66,7 +66,7 @@ class Answer {  // one for each thread: its buffers outlast a request
   bool searched_ = false;
   std::vector<RankedList> lists_;
   std::vector<Owned> owned_;
-  std::vector<float> shares_, queries_, scores_;
+  std::vector<float> shares_, queries_, scores_, row_;
   std::vector<std::int32_t> followers_;
   std::vector<Scored> scored_;
   std::vector<Pick> slate_;

@@ -38,6 +38,7 @@ constexpr const char* formats() {  // the format characters of the struct module
   if constexpr (std::is_same_v<V, float>) return "f";
   else if constexpr (std::is_same_v<V, double>) return "d";
   else if constexpr (std::is_same_v<V, std::uint8_t>) return "B?";
+  else if constexpr (std::is_same_v<V, std::uint16_t>) return "H";
   else if constexpr (std::is_same_v<V, std::int32_t>) return "i";
   else if constexpr (std::is_same_v<V, std::uint32_t>) return "I";
   else if constexpr (std::is_same_v<V, std::int64_t>) return sizeof(long) == 8 ? "lq" : "q";

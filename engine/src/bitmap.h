@@ -15,6 +15,8 @@ class Bitmap {
     rows_ = rows;
   }
   bool holds(std::int64_t row) const { return row >= 0 && static_cast<std::size_t>(row) < rows_; }
+  std::size_t rows() const { return rows_; }
+  const std::uint64_t* words() const { return words_.data(); }
   bool test(std::size_t row) const { return words_[row >> 6] >> (row & 63) & 1; }
   void set(std::size_t row) { words_[row >> 6] |= std::uint64_t{1} << (row & 63); }
   void clear(std::size_t row) { words_[row >> 6] &= ~(std::uint64_t{1} << (row & 63)); }

@@ -21,11 +21,19 @@ std::int64_t find_id(const Ids& ids, std::span<const std::uint8_t> external) {
   return ids.find({reinterpret_cast<const char*>(external.data()), external.size()});
 }
 
-std::unique_ptr<Entities> entities(const Ids& ids, Matrix<const float> vectors, std::int64_t dim,
+std::unique_ptr<Rows> rows(Matrix<const float> values) { return std::make_unique<Rows>(values); }
+
+std::unique_ptr<Rows> half_rows(Matrix<const std::uint16_t> halves) { return std::make_unique<Rows>(halves); }
+
+std::unique_ptr<Rows> coded_rows(Matrix<const std::uint8_t> coded, std::int64_t dim) {
+  return std::make_unique<Rows>(coded, static_cast<std::size_t>(dim));
+}
+
+std::unique_ptr<Entities> entities(const Ids& ids, const Rows& vectors, std::int64_t dim,
                                    std::span<const std::int32_t> assignment) {
-  require(ids.size() == vectors.rows, "there are not as many ids as vectors");
-  require(dim > 0 && static_cast<std::size_t>(dim) <= vectors.columns, "the embedding has more columns than the vectors");
-  require(assignment.empty() || assignment.size() == vectors.rows, "there are not as many clusters as vectors");
+  require(ids.size() == vectors.size(), "there are not as many ids as vectors");
+  require(dim > 0 && static_cast<std::size_t>(dim) <= vectors.columns(), "the embedding has more columns than the vectors");
+  require(assignment.empty() || assignment.size() == vectors.size(), "there are not as many clusters as vectors");
   return std::make_unique<Entities>(Entities{&ids, vectors, static_cast<std::size_t>(dim), assignment});
 }
 
@@ -85,6 +93,9 @@ std::unique_ptr<Strategy> strategy(std::int64_t merge, std::int64_t mode_vector,
 TWHIN_EXPORT(number_ids, number_ids, "Ids that are numbers, ascending.");
 TWHIN_EXPORT(text_ids, text_ids, "Ids that are texts, ascending by bytes.");
 TWHIN_EXPORT(find_id, find_id, "The row of an id given as UTF-8, -1 where there is none.");
+TWHIN_EXPORT(rows, rows, "Vectors of float32.");
+TWHIN_EXPORT(half_rows, half_rows, "Vectors of float16.");
+TWHIN_EXPORT(coded_rows, coded_rows, "Vectors of int8, scaled row by row.");
 TWHIN_EXPORT(entities, entities, "Ids, vectors and clusters of one type.");
 TWHIN_EXPORT(relation, relation, "A relation's vector and its edges both ways.");
 TWHIN_EXPORT(space, space, "The clusters of a space and its users' mixtures.");

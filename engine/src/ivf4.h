@@ -9,6 +9,7 @@
 #include <span>
 
 #include "arrays.h"
+#include "rows.h"
 
 namespace twhin {
 
@@ -27,21 +28,25 @@ struct Ask {  // what is wanted for one query
   std::span<const std::int32_t> excluded{};  // rows that may not; unknown and repeated ones do no harm
 };
 
+struct Work {  // what searches have read: lists and their blocks, and rows that were scored exactly
+  std::size_t lists = 0, blocks = 0, rows = 0;
+};
+
 class Ivf4 {
  public:
   static constexpr const char* kName = "engine.ivf4";
 
-  // `file` is aligned to 64 bytes; `query_map` is width × held; `vectors` are the exact ones, n × width.
+  // `file` is aligned to 64 bytes; `query_map` is width × held; `vectors` are those that are scored, n × width.
   // Throws std::invalid_argument for a file that is none, is cut, or does not fit the others.
-  Ivf4(std::span<const std::uint8_t> file, Matrix<const float> query_map, Matrix<const float> vectors);
+  Ivf4(std::span<const std::uint8_t> file, Matrix<const float> query_map, const Rows& vectors);
 
-  std::size_t size() const noexcept { return vectors_.rows; }
-  std::size_t width() const noexcept { return vectors_.columns; }
+  std::size_t size() const noexcept { return vectors_.size(); }
+  std::size_t width() const noexcept { return vectors_.columns(); }
 
   // The best rows for queries of `width` finite floats, best first, equal scores by ascending row; fewer than k only when no
   // others are eligible. `hits[i]` has room for k; `found[i]`: how many. Equal to the answers one by one, but the queries
-  // share the reading of the lists.
-  void search(Matrix<const float> queries, std::span<const Ask> asks, std::span<Hit* const> hits,
+  // share the reading of the lists. What was read is counted for each query as if it were alone.
+  Work search(Matrix<const float> queries, std::span<const Ask> asks, std::span<Hit* const> hits,
               std::span<std::size_t> found) const;
 
  private:
@@ -56,7 +61,8 @@ class Ivf4 {
   };
 
   File file_;
-  Matrix<const float> query_map_, vectors_;
+  Matrix<const float> query_map_;
+  Rows vectors_;
 };
 
 }  // namespace twhin

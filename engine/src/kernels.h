@@ -37,6 +37,9 @@ struct Kernels {
   // Appends what scores above the threshold; returns how many, at most 16 × n_blocks, for which there is room.
   std::size_t (*scan)(const Scan& scan, float* scores, std::uint32_t* rows);
   float (*dot)(const float* a, const float* b, std::size_t n);
+  // n numbers of IEEE 754 half precision as float, and n codes times their scale.
+  void (*from_halves)(const std::uint16_t* halves, std::size_t n, float* out);
+  void (*from_codes)(const std::int8_t* codes, float scale, std::size_t n, float* out);
   // The k-th largest of n values, 1 ≤ k ≤ n. `values` is reordered; `spare` has room for n + 16, both are written past n.
   float (*kth_largest)(float* values, float* spare, std::size_t n, std::size_t k);
   // Keeps the pairs of at least `threshold` in order; returns how many.

@@ -154,6 +154,23 @@ TWHIN_AVX2 float dot(const float* a, const float* b, std::size_t n) {
   return folded(lanes);
 }
 
+TWHIN_AVX2 void from_halves(const std::uint16_t* halves, std::size_t n, float* out) {
+  std::size_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(halves + i))));
+  }
+  kPlainKernels.from_halves(halves + i, n - i, out + i);
+}
+
+TWHIN_AVX2 void from_codes(const std::int8_t* codes, float scale, std::size_t n, float* out) {
+  std::size_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const __m256i wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes + i)));
+    _mm256_storeu_ps(out + i, _mm256_mul_ps(_mm256_cvtepi32_ps(wide), _mm256_set1_ps(scale)));
+  }
+  kPlainKernels.from_codes(codes + i, scale, n - i, out + i);
+}
+
 float kth_largest(float* values, float* spare, std::size_t n, std::size_t k) {
   return kPlainKernels.kth_largest(values, spare, n, k);
 }
@@ -178,7 +195,7 @@ TWHIN_AVX2 std::size_t places(const float* values, std::size_t n, float threshol
 
 }  // namespace
 
-const Kernels kAvx2Kernels{map, coarse, nearest4, scan, dot, kth_largest, keep, places};
+const Kernels kAvx2Kernels{map, coarse, nearest4, scan, dot, from_halves, from_codes, kth_largest, keep, places};
 
 }  // namespace twhin
 #endif

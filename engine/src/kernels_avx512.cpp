@@ -139,6 +139,21 @@ TWHIN_AVX512 float dot(const float* a, const float* b, std::size_t n) {
   return folded(lanes);
 }
 
+TWHIN_AVX512 void from_halves(const std::uint16_t* halves, std::size_t n, float* out) {
+  for (std::size_t i = 0; i < n; i += kLanes) {
+    const __mmask16 here = first_lanes(n - i);
+    _mm512_mask_storeu_ps(out + i, here, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(here, halves + i)));
+  }
+}
+
+TWHIN_AVX512 void from_codes(const std::int8_t* codes, float scale, std::size_t n, float* out) {
+  for (std::size_t i = 0; i < n; i += kLanes) {
+    const __mmask16 here = first_lanes(n - i);
+    const __m512i wide = _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(here, codes + i));
+    _mm512_mask_storeu_ps(out + i, here, _mm512_mul_ps(_mm512_cvtepi32_ps(wide), _mm512_set1_ps(scale)));
+  }
+}
+
 // Splits n values by a pivot: those above go to `above`, those below to `below`, how many are equal is what is left.
 struct Parts {
   std::size_t above, below;
@@ -212,7 +227,7 @@ TWHIN_AVX512 std::size_t places(const float* values, std::size_t n, float thresh
 
 }  // namespace
 
-const Kernels kAvx512Kernels{map, coarse, nearest4, scan, dot, kth_largest, keep, places};
+const Kernels kAvx512Kernels{map, coarse, nearest4, scan, dot, from_halves, from_codes, kth_largest, keep, places};
 
 }  // namespace twhin
 #endif

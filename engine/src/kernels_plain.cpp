@@ -1,5 +1,6 @@
 // The inner loops in plain C++: what the compiler makes of them on any processor, NEON included.
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "kernels.h"
@@ -78,6 +79,24 @@ float dot(const float* a, const float* b, std::size_t n) {
   return folded(lanes);
 }
 
+float widened(std::uint16_t half) noexcept {
+  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000U) << 16, exponent = half >> 10 & 31, mantissa = half & 0x3FFU;
+  if (exponent == 0) {  // below the smallest normal number: a multiple of 2^-24
+    const float value = static_cast<float>(mantissa) * 0x1p-24F;
+    return sign != 0 ? -value : value;
+  }
+  const std::uint32_t wide = exponent == 31 ? 255 : exponent + 112;
+  return std::bit_cast<float>(sign | wide << 23 | mantissa << 13);
+}
+
+void from_halves(const std::uint16_t* halves, std::size_t n, float* out) {
+  for (std::size_t i = 0; i < n; ++i) out[i] = widened(halves[i]);
+}
+
+void from_codes(const std::int8_t* codes, float scale, std::size_t n, float* out) {
+  for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(codes[i]) * scale;
+}
+
 float kth_largest(float* values, float*, std::size_t n, std::size_t k) {
   std::nth_element(values, values + (k - 1), values + n, [](float a, float b) { return a > b; });
   return values[k - 1];
@@ -101,6 +120,6 @@ std::size_t places(const float* values, std::size_t n, float threshold, std::uin
 
 }  // namespace
 
-const Kernels kPlainKernels{map, coarse, nearest4, scan, dot, kth_largest, keep, places};
+const Kernels kPlainKernels{map, coarse, nearest4, scan, dot, from_halves, from_codes, kth_largest, keep, places};
 
 }  // namespace twhin

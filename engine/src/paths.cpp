@@ -80,7 +80,8 @@ void PathCounter::walk_back(const Relation& relation, std::span<const std::int32
   for (const std::int32_t row : touched_) {
     const auto degree = static_cast<float>(std::max<std::int64_t>(relation.targets.degree(static_cast<std::size_t>(row)), 1));
     Mass& mass = masses_[static_cast<std::size_t>(row)];
-    mass.plain /= degree, mass.root /= std::sqrt(degree);
+    const float share = 1.0f / degree;
+    mass.plain *= share, mass.root *= std::sqrt(share);
   }
 }
 
@@ -96,15 +97,11 @@ std::span<const std::int32_t> PathCounter::sampled(std::span<const std::int32_t>
 // The third step, v→t, of as many of t's sources as are read.
 void PathCounter::walk_on(const Relation& relation, std::span<const std::int32_t> candidates) {
   for (std::size_t c = 0; c < candidates.size(); ++c) {
-    if (c + 8 < candidates.size()) relation.sources.fetch_ends(static_cast<std::size_t>(candidates[c + 8]));
-    if (c + 3 < candidates.size()) fetch(relation.sources.row(static_cast<std::size_t>(candidates[c + 3])));
+    if (c + 12 < candidates.size()) relation.sources.fetch_ends(static_cast<std::size_t>(candidates[c + 12]));
+    if (c + 5 < candidates.size()) fetch(relation.sources.row(static_cast<std::size_t>(candidates[c + 5])));
     const auto list = relation.sources.row(static_cast<std::size_t>(candidates[c])), some = sampled(list);
     const float share = static_cast<float>(list.size()) / static_cast<float>(std::max<std::size_t>(some.size(), 1));
-    Mass sum{0, 0};
-    for (const std::int32_t row : marked(reached_, some)) {
-      const Mass& mass = masses_[static_cast<std::size_t>(row)];
-      sum.plain += mass.plain, sum.root += mass.root;
-    }
+    const Mass sum = sum_of_marked(reached_, some, masses_.data());
     values(8)[c] = sum.plain * share;
     values(9)[c] = sum.root * share;
   }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bitmap.h"
+#include "masses.h"
 #include "space.h"
 
 namespace twhin {
@@ -35,6 +36,7 @@ class Zeros {
     size_ = n;
   }
   T& operator[](std::size_t i) { return numbers_[i]; }
+  const T* data() const { return numbers_.get(); }
 
  private:
   struct Free {
@@ -53,9 +55,6 @@ class PathCounter {  // its buffers outlast a request: one for each thread
   float value(std::size_t path, std::size_t candidate) const { return values_[path * candidates_ + candidate]; }
 
  private:
-  struct Mass {  // of walkers that stand at an entity, and the same by the roots of the steps' shares
-    float plain, root;
-  };
   std::span<float> values(std::size_t path) { return {values_.data() + path * candidates_, candidates_}; }
   std::span<const std::int32_t> shortest(const Csr& lists, std::span<const std::int32_t> rows);
   std::span<const std::int32_t> marked(const Bitmap& bits, std::span<const std::int32_t> list);

@@ -21,6 +21,8 @@ void Plan::make(const Space& of, const Relation& by, const Strategy& with, const
   space = &of, relation = &by, strategy = &with, request = asked;
   popular = stored = false, fallback = Fallback::none;
   if (!inside(request.user, relation->source->size())) request.user = -1;
+  own_ = {};
+  if (known()) own_ = relation->source->embedding(static_cast<std::size_t>(request.user), own_row_);
   current_targets(*relation, targets);
   find_evidence();
   find_followers();
@@ -36,10 +38,6 @@ void Plan::make(const Space& of, const Relation& by, const Strategy& with, const
 void Plan::forget() {
   for (const std::int32_t row : excluded) unwanted_.remove(static_cast<std::size_t>(row));
   excluded.clear();
-}
-
-std::span<const float> Plan::vector() const {
-  return known() ? relation->source->embedding(static_cast<std::size_t>(request.user)) : std::span<const float>{};
 }
 
 // Training edges, plus what was added, less what was removed; ascending and distinct.

@@ -44,7 +44,7 @@ class Plan {
   bool known() const { return request.user >= 0; }
   std::size_t reach() const { return std::max(request.k, strategy->pool); }
   std::size_t query_count() const { return std::max<std::size_t>(1, modes.size()); }
-  std::span<const float> vector() const;
+  std::span<const float> vector() const { return own_; }  // empty for one who is unknown
   bool keeps(std::int32_t row) const { return !unwanted_.has(static_cast<std::size_t>(row)); }
   std::size_t left() const;  // how many rows may be in the answer
   Unwanted& unwanted() { return unwanted_; }  // excluded rows, and whatever a merge has taken
@@ -72,7 +72,9 @@ class Plan {
   std::vector<Evidence> evidence_;
   std::vector<std::int32_t> others_, live_;
   std::vector<Counted> counted_;
-  mutable std::vector<float> mean_;
+  mutable std::vector<float> mean_, row_;
+  std::vector<float> own_row_;
+  std::span<const float> own_;
   Unwanted unwanted_;
 };
 

@@ -17,11 +17,10 @@ void add(std::span<float> to, std::span<const float> vector, double weight) {
 void Plan::add_mean(std::span<float> to, double weight) const {
   mean_.assign(to.size(), 0.0f);
   for (std::size_t i = 0; i < evidence_.size(); ++i) {
-    if (i + 4 < evidence_.size()) {
-      const auto next = evidence_[i + 4].of->embedding(static_cast<std::size_t>(evidence_[i + 4].row));
-      for (std::size_t d = 0; d < next.size(); d += 16) __builtin_prefetch(next.data() + d);
-    }
-    add(mean_, evidence_[i].of->embedding(static_cast<std::size_t>(evidence_[i].row)), 1.0);
+    constexpr std::size_t kAhead = 8;
+    if (i + kAhead < evidence_.size())
+      evidence_[i + kAhead].of->vectors.fetch(static_cast<std::size_t>(evidence_[i + kAhead].row));
+    add(mean_, evidence_[i].of->embedding(static_cast<std::size_t>(evidence_[i].row), row_), 1.0);
   }
   for (float& value : mean_) value /= static_cast<float>(evidence_.size());
   add(to, mean_, weight);
@@ -34,7 +33,7 @@ void Plan::add_personal(std::size_t mode, std::span<float> to) const {
   for (const Evidence& one : evidence_) {
     const auto row = static_cast<std::size_t>(one.row);
     if (one.of->cluster_of(row) != modes[mode].cluster) continue;
-    add(mean_, one.of->embedding(row), 1.0);
+    add(mean_, one.of->embedding(row, row_), 1.0);
     ++count;
   }
   if (!count) return add(to, space->centroids.row(static_cast<std::size_t>(modes[mode].cluster)), weights.mode);
@@ -53,7 +52,7 @@ void Plan::add_mode(std::size_t mode, std::span<float> to) const {
 
 void Plan::build_queries(Matrix<float> out) {
   const std::size_t dim = relation->target->dim;
-  if (out.columns != relation->target->vectors.columns || out.rows < query_count())
+  if (out.columns != relation->target->vectors.columns() || out.rows < query_count())
     throw std::invalid_argument("the queries do not fit the vectors or the modes");
   const auto first = out.row(0);
   std::fill(first.begin(), first.end(), 0.0f);

@@ -97,7 +97,7 @@ std::string answer(const Space& space, const Relation& relation, const Strategy&
                    std::span<const std::int64_t> followers, std::span<const std::uint8_t> eligible, const Ivf4& searcher,
                    double depth, double refine) {
   Answer& answer = of_this_thread();
-  if (searcher.size() != relation.target->size() || searcher.width() != relation.target->vectors.columns)
+  if (searcher.size() != relation.target->size() || searcher.width() != relation.target->vectors.columns())
     throw std::invalid_argument("the searcher is over other vectors");
   const Planned planned(answer, space, relation, strategy,
                         request_of(user, k, modes, flags, edges, unwanted, followers, eligible, relation));

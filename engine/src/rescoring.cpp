@@ -89,9 +89,11 @@ std::span<const std::int32_t> Rescorer::sampled(std::span<const std::int32_t> ro
 
 // Copies embeddings behind those that the subject has, and notes their lengths.
 void Rescorer::gather(const Relation& relation, std::span<const std::int32_t> rows, std::size_t first) {
+  constexpr std::size_t kAhead = 8;
   const std::size_t dim = subject_.dim;
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    const auto vector = relation.target->embedding(static_cast<std::size_t>(rows[i]));
+    if (i + kAhead < rows.size()) relation.target->vectors.fetch(static_cast<std::size_t>(rows[i + kAhead]));
+    const auto vector = relation.target->embedding(static_cast<std::size_t>(rows[i]), row_);
     std::copy(vector.begin(), vector.end(), subject_.vectors.begin() + static_cast<std::ptrdiff_t>((first + i) * dim));
     subject_.inverse_lengths[first - 2 + i] = 1.0f / length_of(vector);
   }
@@ -130,9 +132,11 @@ void Rescorer::prepare(const Relation& relation, const User& of) {
 // The candidates from `first` on; the last block is filled up with its last candidate.
 void Rescorer::fill(const Relation& relation, std::span<const std::int32_t> candidates, std::size_t first,
                     std::size_t size) {
+  const std::size_t dim = subject_.dim;
+  rows_.resize(size * dim);
   for (std::size_t i = 0; i < size; ++i) {
     const auto row = static_cast<std::size_t>(candidates[std::min(first + i, candidates.size() - 1)]);
-    block_.rows[i] = relation.target->embedding(row).data();
+    block_.rows[i] = relation.target->vectors.read(row, dim, rows_.data() + i * dim);
     block_.reciprocal[i] = reciprocal_.test(row) ? 1.0f : 0.0f;
     block_.in_degree[i] = static_cast<float>(relation.sources.degree(row));
     block_.out_degree[i] = relation.within_one_type() ? static_cast<float>(relation.targets.degree(row)) : 0.0f;
@@ -142,9 +146,8 @@ void Rescorer::fill(const Relation& relation, std::span<const std::int32_t> cand
       block_.paths[path][i] = with_paths_ ? paths_.value(path, std::min(first + i, candidates.size() - 1)) : 0.0f;
   for (std::size_t i = first + size; i < std::min(first + 2 * size, candidates.size()); ++i) {
     const auto row = static_cast<std::size_t>(candidates[i]);
-    const auto next = relation.target->embedding(row);
     relation.sources.fetch_ends(row), relation.targets.fetch_ends(row);
-    for (std::size_t d = 0; d < next.size(); d += 16) __builtin_prefetch(next.data() + d);
+    relation.target->vectors.fetch(row);
   }
 }
 

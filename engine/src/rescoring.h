@@ -80,7 +80,8 @@ class Rescorer {  // its buffers outlast a call: one for each thread
   Bitmap reciprocal_;
   PathCounter paths_;
   bool with_paths_ = false;
-  std::vector<float> columns_, products_, features_;
+  std::vector<float> columns_, products_, features_, row_;
+  std::vector<float> rows_;  // of a block, where they are decoded
   std::vector<std::int32_t> some_targets_, some_followers_;
 };
 

@@ -1,5 +1,6 @@
 // What a version opens for the engine: entities, relations and the clusters of a space. Everything is borrowed from mapped files.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -8,18 +9,23 @@
 #include "arrays.h"
 #include "csr.h"
 #include "ids.h"
+#include "rows.h"
 
 namespace twhin {
 
 struct Entities {  // of one type
   static constexpr const char* kName = "twhin.Entities";
   const Ids* ids = nullptr;
-  Matrix<const float> vectors;  // the embedding first, then the target's other columns
+  Rows vectors;  // the embedding first, then the target's other columns
   std::size_t dim = 0;
   std::span<const std::int32_t> assignment;  // a cluster for each row, -1 outside of all; empty for a type that has none
 
-  std::size_t size() const { return vectors.rows; }
-  std::span<const float> embedding(std::size_t row) const { return vectors.row(row).first(dim); }
+  std::size_t size() const { return vectors.size(); }
+  // Where it lies, or decoded into `room`.
+  std::span<const float> embedding(std::size_t row, std::vector<float>& room) const {
+    room.resize(std::max(room.size(), dim));
+    return {vectors.read(row, dim, room.data()), dim};
+  }
   std::int32_t cluster_of(std::size_t row) const { return assignment.empty() ? -1 : assignment[row]; }
 };
 

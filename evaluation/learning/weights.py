@@ -58,9 +58,9 @@ def terms(
 ) -> Float32[npt.NDArray[np.float32], "n terms"]:
     """What each weight multiplies for one user, in the order of `TERMS`; reciprocity is 1 where t has an edge to u."""
     targets = space.table(relation.entry.target)
-    vectors, nothing = targets.vectors[pool], np.zeros(targets.dim, dtype=np.float32)
+    vectors, nothing = targets.scored[pool], np.zeros(targets.dim, dtype=np.float32)
     own = nothing if profile.vector is None else profile.vector
-    fold_in = targets.embeddings[profile.targets].mean(axis=0) if len(profile.targets) else nothing
+    fold_in = targets.scored_embeddings(profile.targets).mean(axis=0) if len(profile.targets) else nothing
     parts = np.stack([own, fold_in, relation.forward]) @ vectors[:, : targets.dim].T
     popularity = vectors[:, targets.dim] if vectors.shape[1] > targets.dim else np.zeros(len(pool), dtype=np.float32)
     return np.column_stack([parts.T, popularity, np.isin(pool, profile.followers(relation))]).astype(np.float32)

@@ -31,7 +31,8 @@ class Section(Record):
 class IndexConfig(Section):
     """What the searchers must reach; the configuration that does it most cheaply is chosen.
 
-    `kind` and the parameters below it fix what would otherwise be swept.
+    `kind` and the parameters below it fix what would otherwise be swept. `rows` is what scores are made of, `rows_loss`
+    the recall that fewer bytes may cost.
     """
 
     target_recall: Share = 0.95
@@ -46,6 +47,8 @@ class IndexConfig(Section):
     ivf_lists: PositiveInt | None = None
     pq_subquantizers: PositiveInt | None = None
     popularity_scale: PositiveFloat = 0.3
+    rows: Literal["auto", "float32", "float16", "int8"] = "auto"
+    rows_loss: Share = 0.002
     queries: PositiveInt = 500
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float32
 
 from bundle.manifest import Gate
 from index.builder.devices import one_thread
-from index.builder.measure import SURE, Truth, recall_of
+from index.builder.measure import SURE, Truth, exactly_scored, recall_of
 from index.builder.queries import RealQueries
 from index.search.eligible import Bitmap, pack
 from index.search.exact import ExactSearcher
@@ -54,11 +54,11 @@ def measure_filtered(
     """Ask the searcher that `open_searcher` opens, with the least `filter_depth` that surely reaches the floor."""
     queries = queries.first(QUERIES)
     filters = [(share, eligible, _truth(vectors, eligible, queries, k)) for share, eligible in _filters(vectors, rng)]
-    found = _measured(open_searcher, FILTER_DEPTHS[0], filters)
+    found = _measured(open_searcher, FILTER_DEPTHS[0], filters, vectors)
     for filter_depth in FILTER_DEPTHS[1:]:
         if found.at_least >= FLOOR:
             break
-        found = _measured(open_searcher, filter_depth, filters)
+        found = _measured(open_searcher, filter_depth, filters, vectors)
     return found
 
 
@@ -79,7 +79,10 @@ def _truth(vectors: Vectors, eligible: Bitmap, queries: RealQueries, k: int) -> 
 
 
 def _measured(
-    open_searcher: Callable[[float], Searcher], filter_depth: float, filters: list[tuple[float, Bitmap, Truth]]
+    open_searcher: Callable[[float], Searcher],
+    filter_depth: float,
+    filters: list[tuple[float, Bitmap, Truth]],
+    vectors: Vectors,
 ) -> FilteredSearch:
     searcher = open_searcher(filter_depth)
     recall, cpu_us, at_least = dict.fromkeys(SHARES, 1.0), dict.fromkeys(SHARES, 0.0), 1.0
@@ -90,7 +93,7 @@ def _measured(
             started = time.thread_time()
             hits = [searcher.search(asked[i : i + 1], truth.k, eligible=eligible)[0] for i in range(len(truth.queries))]
             spent = time.thread_time() - started
-        recalls = recall_of(hits, truth)
+        recalls = recall_of(exactly_scored(hits, asked, vectors), truth)
         recall[share] = min(recall[share], float(recalls.mean()))
         at_least = min(at_least, float(recalls.mean() - SURE * recalls.std() / math.sqrt(len(recalls))))
         cpu_us[share] = max(cpu_us[share], 1e6 * spent / len(asked))

@@ -13,6 +13,9 @@ from index.builder.devices import one_thread
 from index.builder.queries import RealQueries
 from index.search.exact import ExactSearcher
 from index.search.protocol import Hits, Searcher
+from index.search.ranking import exact_scores
+
+Rows = Float32[npt.NDArray[np.float32], "_ width"]
 
 # Two scores are equal when they differ by no more than the rounding of a sum of d products.
 TOLERANCE = 1e-5
@@ -79,8 +82,13 @@ def recall_of(hits: Sequence[Hits], truth: Truth) -> npt.NDArray[np.float64]:
     return np.minimum(np.array(good), truth.k) / truth.k
 
 
-def measure(searcher: Searcher, truth: Truth, depth: int | None = None) -> Measurement:
-    """Ask one query at a time on one thread, as a service does."""
+def exactly_scored(hits: Sequence[Hits], queries: Rows, vectors: Rows) -> list[Hits]:
+    """The same rows, in the same order, with their exact scores: those of a searcher over compact rows are not."""
+    return [Hits(hit.rows, exact_scores(vectors, query, hit.rows)) for hit, query in zip(hits, queries, strict=True)]
+
+
+def measure(searcher: Searcher, truth: Truth, depth: int | None = None, *, exact: Rows | None = None) -> Measurement:
+    """Ask one query at a time on one thread, as a service does. `exact`: the vectors, where it scores compact rows."""
     if isinstance(searcher, ExactSearcher):
         truth = truth.first(EXACT_QUERIES)
     queries = truth.queries.queries
@@ -89,6 +97,8 @@ def measure(searcher: Searcher, truth: Truth, depth: int | None = None) -> Measu
         started = time.thread_time()
         hits = [searcher.search(queries[i : i + 1], truth.k, depth=depth)[0] for i in range(len(queries))]
         spent = time.thread_time() - started
+    if exact is not None:
+        hits = exactly_scored(hits, queries, exact)
     recalls = recall_of(hits, truth)
     by_kind = {
         kind: float(recalls[truth.queries.kind_of == position].mean())

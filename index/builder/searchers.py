@@ -15,9 +15,11 @@ import numpy.typing as npt
 from jaxtyping import Float32
 
 from bundle.layout import SpaceLayout
-from bundle.manifest import Gate, IndexEntry, TriedIndex
+from bundle.manifest import Gate, IndexEntry, RowsEntry, TriedIndex
+from bundle.rows import ScoredRows
 from bundle.writer import BundleWriter
 from index.builder.choose import Trial, choose, deeper, pareto, undecided
+from index.builder.compact import ChosenRows, RowsChoice
 from index.builder.config import BuildConfig
 from index.builder.devices import Device
 from index.builder.filtered import FilteredSearch, measure_filtered
@@ -32,6 +34,8 @@ from index.search.protocol import Searcher
 Vectors = Float32[npt.NDArray[np.float32], "_ width"]
 Draw = Callable[[int], RealQueries]
 
+# Of a vector, after the embedding: that of popularity.
+TARGET_COLUMNS = 1
 # So many times the first queries are asked in addition where those leave the choice open.
 MORE_QUERIES = 3
 
@@ -41,7 +45,7 @@ class ChosenSearcher:
     """The searcher that a version ships for one type, the gate it must pass, and everything that was tried.
 
     `missed` are the trials that were chosen before it and missed the floor when they were judged; `filtered` is what it
-    finds among eligible rows, None where it is exact.
+    finds among eligible rows, None where it is exact; `rows` are the compact ones that it scores, None for float32.
     """
 
     entity_type: str
@@ -52,6 +56,7 @@ class ChosenSearcher:
     trial: Trial
     missed: tuple[Trial, ...]
     filtered: FilteredSearch | None
+    rows: RowsEntry | None = None
 
     @property
     def gates(self) -> tuple[Gate, ...]:
@@ -83,6 +88,8 @@ class SearcherStage:
             judgements = sweep.judgements(trials)
             best, judgement = max(judgements, key=lambda pair: pair[1].recall)
             file = self._keep(entity_type, best.spec, Path(name))
+            rows = self._compact(entity_type, best.spec.entry(file, index.recall_at), vectors, sweep.judging, judgement)
+            judgement = judgement if rows is None else rows.judgement
         metric = f"recall@{index.recall_at}"
         by_kind = {f"{metric} {kind}": value for kind, value in judgement.recall_by_kind.items()}
         recall = {metric: judgement.recall} | by_kind
@@ -94,16 +101,38 @@ class SearcherStage:
                 "tried": _tried(trials, best),
             }
         )
-        filtered = self._filtered(entry, vectors, draw)
+        filtered = self._filtered(entry, vectors, vectors if rows is None else rows.compact, draw)
         if filtered is not None:
             among = {f"{metric} among {share:.1%}": round(value, 4) for share, value in filtered.recall.items()}
             parameters = {**entry.parameters, "filter_depth": filtered.filter_depth}
             entry = entry.model_copy(update={"recall": {**entry.recall, **among}, "parameters": parameters})
         gate = Gate(metric=f"{metric} of {entity_type}", floor=index.target_recall, measured=judgement.recall)
         missed = tuple(trial for trial, _ in judgements if trial is not best)
-        return ChosenSearcher(entity_type, entry, gate, judgement, tuple(trials), best, missed, filtered)
+        return ChosenSearcher(
+            entity_type,
+            entry,
+            gate,
+            judgement,
+            tuple(trials),
+            best,
+            missed,
+            filtered,
+            rows.entry if rows else None,
+        )
 
-    def _filtered(self, entry: IndexEntry, vectors: Vectors, draw: Draw) -> FilteredSearch | None:
+    def _compact(
+        self, entity_type: str, entry: IndexEntry, vectors: Vectors, truth: Truth, judged: Measurement
+    ) -> ChosenRows | None:
+        """The compact rows that the kept searcher scores; None for float32, as an exact search does."""
+        if entry.file is None:
+            return None
+        path = self.writer.path(entry.file)
+        choice = RowsChoice(
+            self.writer, self.layout.rows(entity_type), vectors, vectors.shape[1] - TARGET_COLUMNS, self.config.index
+        )
+        return choice.choose(lambda compact: read_searcher(path, entry, compact), truth, judged)
+
+    def _filtered(self, entry: IndexEntry, vectors: Vectors, scored: ScoredRows, draw: Draw) -> FilteredSearch | None:
         """What the kept searcher finds among eligible rows."""
         if entry.file is None:
             return None
@@ -111,7 +140,7 @@ class SearcherStage:
 
         def opened(filter_depth: float) -> Searcher:
             parameters = {**entry.parameters, "filter_depth": filter_depth}
-            return read_searcher(path, entry.model_copy(update={"parameters": parameters}), vectors)
+            return read_searcher(path, entry.model_copy(update={"parameters": parameters}), scored)
 
         return measure_filtered(opened, vectors, draw(self.config.index.queries), self.config.index.recall_at, rng)
 
@@ -182,11 +211,10 @@ class _Sweep:
     def judgements(self, trials: Sequence[Trial]) -> list[tuple[Trial, Measurement]]:
         """What was chosen, measured on queries that had no part in the choice; the last reaches the target, if any."""
         index = self.config.index
-        truth = find_truth(self.vectors, self.draw(index.queries), index.recall_at)
         judgements: list[tuple[Trial, Measurement]] = []
         while trials:
             trial = choose(trials, index)
-            judgements.append((trial, measure(self._open(trial.spec), truth)))
+            judgements.append((trial, measure(self._open(trial.spec), self.judging)))
             reached = judgements[-1][1].recall >= index.target_recall
             trials = [] if reached else deeper(trials, trial)
         return judgements
@@ -204,6 +232,12 @@ class _Sweep:
             spec, self.vectors, self._learning_queries, path, seed=self.config.seed, threads=threads, device=self.device
         )
         return time.process_time() - started
+
+    @cached_property
+    def judging(self) -> Truth:
+        """Queries that have no part in the choice."""
+        index = self.config.index
+        return find_truth(self.vectors, self.draw(index.queries), index.recall_at)
 
     @cached_property
     def _learning_queries(self) -> Vectors:

@@ -137,6 +137,7 @@ def _stage_space(stage: SpaceStage, progress: Progress) -> tuple[SpaceEntry, lis
         clusters=clusters,
         compression=compression,
         indexes={each.entity_type: each.entry for each in chosen},
+        rows={each.entity_type: each.rows for each in chosen if each.rows is not None},
         **_unlearnt(stage),
     )
     return entry, chosen

@@ -17,7 +17,7 @@ from index.search.exact import ExactSearcher
 from index.search.ivf4_file import DEPTH_UNIT, Ivf4Source, map_ivf4
 from index.search.projection import QueryProjection
 from index.search.protocol import Hits, Searcher
-from index.search.ranking import Matrix, Rows
+from index.search.ranking import Matrix, Rows, row_handle
 from index.search.refined import RefinedSearcher
 
 # So few eligible rows are scored exactly in less time than lists are looked through for them.
@@ -59,7 +59,6 @@ class Ivf4Searcher(CheckedSearcher):
         refine: float,
         filter_depth: float = 1.0,
     ) -> None:
-        vectors = np.ascontiguousarray(vectors)
         super().__init__(vectors)
         self.depth = depth
         self.refine = refine
@@ -68,7 +67,9 @@ class Ivf4Searcher(CheckedSearcher):
         self._engine = engine.native()
         try:
             file = np.memmap(path, dtype=np.uint8, mode="r")
-            self.handle = self._engine.ivf4_open(file, np.ascontiguousarray(projection.for_queries), vectors)
+            self.handle = self._engine.ivf4_open(
+                file, np.ascontiguousarray(projection.for_queries), row_handle(self._engine, vectors)
+            )
         except ValueError as error:  # also an empty file's
             raise BundleInvalid(
                 f"{path} is no ivf4 index of these vectors: {error}. Build the version again."

@@ -46,7 +46,7 @@ def open_searcher(bundle: Bundle, space: str | None, entity_type: str) -> Search
     if entry is None:
         known = ", ".join(chosen.entry.indexes)
         raise QueryError(f"candidates of that type are not searched in this space; it has: {known}")
-    vectors = chosen.entities[entity_type].vectors
+    vectors = chosen.entities[entity_type].scored
     if entry.file is None:
         return ExactSearcher(vectors)
     if entry.file not in bundle.manifest.files:

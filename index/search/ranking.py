@@ -4,9 +4,12 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Integer
 
+from bundle.rows import CompactRows, ScoredRows
+from engine.native import Native
+from engine.native import Rows as RowsHandle
 from index.search.protocol import Hits
 
-Matrix = Float32[npt.NDArray[np.float32], "n width"]
+Matrix = ScoredRows  # n rows of `width` numbers
 Query = Float32[npt.NDArray[np.float32], " width"]
 Rows = Integer[npt.NDArray[np.integer], " _"]  # no bound name: a function may take several
 
@@ -24,6 +27,15 @@ def ranked(vectors: Matrix, query: Query, rows: Rows, k: int) -> Hits:
     scores = exact_scores(vectors, query, rows)
     order = np.argsort(-scores, kind="stable")[:k]
     return Hits(rows[order].astype(np.int32), scores[order])
+
+
+def row_handle(native: Native, rows: Matrix) -> RowsHandle:
+    """The rows as the engine reads them."""
+    if not isinstance(rows, CompactRows):
+        return native.rows(np.ascontiguousarray(rows))
+    if rows.kind == "float16":
+        return native.half_rows(rows.stored.view(np.uint16))
+    return native.coded_rows(rows.stored, rows.dim)
 
 
 def inside(rows: Rows, n: int) -> Rows:

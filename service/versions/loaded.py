@@ -87,7 +87,7 @@ def _self_test(bundle: Bundle, searchers: Mapping[tuple[str, str], Searcher], se
 
 
 def _recall(space: Space, entity_type: str, searcher: Searcher, n_queries: int) -> float:
-    vectors = space.entities[entity_type].vectors
+    vectors = space.entities[entity_type].scored
     if not len(vectors):
         return 1.0
     rng = np.random.default_rng(SELF_TEST_SEED)

@@ -15,6 +15,7 @@ from bundle.errors import QueryError
 from bundle.ids import string_ids
 from bundle.manifest import QueryWeights, RelationEntry, Rescoring, Strategy
 from bundle.reader import open_bundle
+from bundle.rows import CompactKind, CompactRows, encoded
 from bundle.space import Bundle, EntityTable, Relation, Space
 from index.builder.devices import find_device
 from index.builder.indexes import write_index
@@ -87,6 +88,20 @@ def _with_edges(relation: Relation, n_sources: int, n_targets: int) -> Relation:
     return replace(relation, targets=forth, sources=back, popular=popular)
 
 
+def _compacted(bundle: Bundle, **kinds: CompactKind) -> Bundle:
+    """The version with compact rows of these types."""
+    space = bundle.space()
+    tables = {name: space.entities[name] for name in kinds}
+    made = {
+        name: replace(
+            one,
+            compact=CompactRows(encoded(one.vectors, kinds[name], one.dim), kinds[name], one.dim, space.entry.width),
+        )
+        for name, one in tables.items()
+    }
+    return replace(bundle, spaces={space.name: replace(space, entities={**space.entities, **made})})
+
+
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The services' toy version with hostile ids, users of every kind, and more strategies."""
@@ -113,13 +128,15 @@ def space(toy: Bundle) -> Space:
 
 @pytest.fixture(scope="module", params=["exact", "ivf4"])
 def recommender(request: pytest.FixtureRequest, toy: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
-    """Over exact searchers, which answer between two calls of the engine, and over its own, which makes them one."""
+    """Over exact searchers, which answer between two calls of the engine, and over its own, which makes them one and
+    scores rows of fewer bytes."""
     searchers = exact_searchers(toy)
     if request.param == "ivf4":
+        toy = _compacted(toy, user="int8", hashtag="float16")
         vectors, file = toy.space().entities["user"].vectors, tmp_path_factory.mktemp("index") / "user.ivf4"
         spec = IndexSpec("ivf4", depth=400, refine=4.0, popularity_scale=0.3, lists=16)
         write_index(spec, vectors, vectors[:200], file, seed=1, threads=1, device=find_device())
-        searchers["main", "user"] = read_searcher(file, spec.entry(file.name, 50), vectors)
+        searchers["main", "user"] = read_searcher(file, spec.entry(file.name, 50), toy.space().entities["user"].scored)
     return Recommender(toy, searchers, encode_candidate, pieces_of_candidate())
 
 

@@ -4,7 +4,7 @@
 
 The bundle it writes is committed and loaded by a test for ever, so that no later release forgets how to read it.
 It is the toy of `tests/support/toy.py` and one more type, `tag`: enough vectors for a rotation, a symmetric
-relation, and the index files of hnswlib, of FAISS and of the engine.
+relation, the index files of hnswlib, of FAISS and of the engine, and rows of fewer bytes.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bundle.manifest import Manifest
-from index.builder.config import BuildConfig, ClusterConfig, CompressionConfig, IndexConfig, MixtureConfig
+from index.builder.config import BuildConfig, ClusterConfig, CompressionConfig, IndexConfig, MapConfig, MixtureConfig
 from index.builder.version import build_version
 from tests.support.toy import DIM, USERS, write_toy_run
 
@@ -35,6 +35,20 @@ CONFIGS = {
         index=IndexConfig(kind="ivf_sq8", ivf_lists=2, depth=2, queries=20),
         compression=CompressionConfig(subquantizers=1),
     ),
+    "format-2-int8": BuildConfig(
+        clusters=ClusterConfig(count=2, list_length=20),
+        mixtures=MixtureConfig(modes=2),
+        index=IndexConfig(kind="ivf4", ivf_lists=4, depth=600, refine=4.0, queries=20, rows="int8"),
+        compression=CompressionConfig(subquantizers=1),
+        map=MapConfig(points=0),
+    ),
+    "format-2-float16": BuildConfig(
+        clusters=ClusterConfig(count=2, list_length=20),
+        mixtures=MixtureConfig(modes=2),
+        index=IndexConfig(kind="ivf_sq8", ivf_lists=2, depth=2, queries=20, rows="float16"),
+        compression=CompressionConfig(subquantizers=1),
+        map=MapConfig(points=0),
+    ),
     "format-1-ivf4": BuildConfig(
         clusters=ClusterConfig(count=2, list_length=20),
         mixtures=MixtureConfig(modes=2),
@@ -45,7 +59,7 @@ CONFIGS = {
 
 
 def main() -> None:
-    """Write both bundles beside this file."""
+    """Write the bundles that are not there yet beside this file."""
     with tempfile.TemporaryDirectory() as name:
         run = add_tags(write_toy_run(Path(name) / "run"))
         for version, config in CONFIGS.items():

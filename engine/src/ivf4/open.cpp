@@ -44,12 +44,12 @@ void require_ascending(const std::uint32_t* first, std::size_t lists, std::size_
 
 }  // namespace
 
-Ivf4::Ivf4(std::span<const std::uint8_t> file, Matrix<const float> query_map, Matrix<const float> vectors)
+Ivf4::Ivf4(std::span<const std::uint8_t> file, Matrix<const float> query_map, const Rows& vectors)
     : query_map_(query_map), vectors_(vectors) {
   require(reinterpret_cast<std::uintptr_t>(file.data()) % 64 == 0, "it does not lie at a multiple of 64 bytes");
   const Header header = header_of(file);
-  require(header.rows == vectors.rows, "it has another number of rows than the vectors");
-  require(header.held == query_map.columns && query_map.rows == vectors.columns,
+  require(header.rows == vectors.size(), "it has another number of rows than the vectors");
+  require(header.held == query_map.columns && query_map.rows == vectors.columns(),
           "it has other columns than the map of queries, or that another width than the vectors");
   const Layout layout(header.held, header.lists, header.blocks);
   const std::uint8_t* at = file.data();

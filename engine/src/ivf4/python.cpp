@@ -19,7 +19,7 @@ bool finite(Matrix<const float> values) {
   return sum == 0;
 }
 
-std::unique_ptr<Ivf4> open(std::span<const std::uint8_t> file, Matrix<const float> query_map, Matrix<const float> vectors) {
+std::unique_ptr<Ivf4> open(std::span<const std::uint8_t> file, Matrix<const float> query_map, const Rows& vectors) {
   return std::make_unique<Ivf4>(file, query_map, vectors);
 }
 
@@ -53,6 +53,24 @@ void search(const Ivf4& index, Matrix<const float> queries, double depth, double
   for (std::size_t i = 0; i < n; ++i) {
     found[i] = static_cast<std::int64_t>(counts[i]);
     for (std::size_t j = 0; j < counts[i]; ++j) rows.row(i)[j] = places[i][j].row, scores.row(i)[j] = places[i][j].score;
+  }
+}
+
+// Adds up what searches for the k best of each query alone read: lists, blocks, rows scored exactly.
+void work(const Ivf4& index, Matrix<const float> queries, double depth, double refine, std::int64_t k,
+          std::span<std::int64_t> counts) {
+  require(queries.columns == index.width() && finite(queries) && k >= 1 && static_cast<std::size_t>(k) <= index.size() &&
+              counts.size() == 3 && depth >= 0 && depth <= 1e6 && refine >= 0 && refine <= 1e6,
+          "the queries or what is asked of them do not fit the index");
+  std::vector<Hit> hits(static_cast<std::size_t>(k));
+  Hit* const place = hits.data();
+  const Ask ask{hits.size(), static_cast<float>(depth), static_cast<float>(refine)};
+  std::size_t found = 0;
+  for (std::size_t i = 0; i < queries.rows; ++i) {
+    const Work one = index.search({queries.data + i * queries.columns, 1, queries.columns}, {&ask, 1}, {&place, 1}, {&found, 1});
+    counts[0] += static_cast<std::int64_t>(one.lists);
+    counts[1] += static_cast<std::int64_t>(one.blocks);
+    counts[2] += static_cast<std::int64_t>(one.rows);
   }
 }
 
@@ -122,6 +140,7 @@ namespace twhin {
 
 TWHIN_EXPORT(ivf4_open, ivf4::open, "An index over a mapped file.");
 TWHIN_EXPORT(ivf4_search, ivf4::search, "The best rows for queries.");
+TWHIN_EXPORT(ivf4_work, ivf4::work, "What searches read.");
 TWHIN_EXPORT(ivf4_kmeans, ivf4::train, "Lloyd's k-means, in place.");
 TWHIN_EXPORT(ivf4_pack, ivf4::pack, "Centroids as the file keeps them.");
 TWHIN_EXPORT(ivf4_nearest, ivf4::nearest, "The list of every row.");

@@ -168,15 +168,13 @@ std::size_t best_of(const Kernels& run, Pool& pool, std::vector<std::uint64_t>& 
   return found;
 }
 
-void fetch(const float* row, std::size_t n) {
-  for (std::size_t i = 0; i < n + 15; i += 16) __builtin_prefetch(row + std::min(i, n - 1));
-}
-
 }  // namespace
 
 struct Ivf4::Scratch {
   std::vector<State> states;
   std::vector<std::uint64_t> keys;
+  std::vector<float> row;
+  Work work;
 
   static Scratch& mine() {
     thread_local Scratch scratch;
@@ -185,8 +183,8 @@ struct Ivf4::Scratch {
 
   static void begin(const Ivf4& index, const float* query, const Ask& ask, State& state);
   static bool choose_lists(const Ivf4& index, State& state);
-  static void scan_list(const Ivf4& index, State& state, std::uint32_t list, std::uint32_t next);
-  static void round(const Ivf4& index, std::span<State> states);
+  void scan_list(const Ivf4& index, State& state, std::uint32_t list, std::uint32_t next);
+  void round(const Ivf4& index, std::span<State> states);
   std::size_t finish(const Ivf4& index, State& state, Hit* hits);
 };
 
@@ -256,6 +254,7 @@ void Ivf4::Scratch::scan_list(const Ivf4& index, State& state, std::uint32_t lis
   scan.n_rows = static_cast<std::uint32_t>(file.rows);
   scan.next = file.codes + file.first_block[next] * bytes;
   state.bounds[list] = kLowest;  // no round looks into it again
+  ++work.lists, work.blocks += file.first_block[list + 1] - file.first_block[list];
   const bool filters = state.ask->eligible != nullptr || state.barred.any();
   for (std::size_t block = file.first_block[list]; block < file.first_block[list + 1]; block += kScanned) {
     scan.blocks = file.codes + block * bytes;
@@ -291,20 +290,22 @@ void Ivf4::Scratch::round(const Ivf4& index, std::span<State> states) {
 std::size_t Ivf4::Scratch::finish(const Ivf4& index, State& state, Hit* hits) {
   const Kernels& run = kernels();
   Pool& pool = state.pool;
-  const Matrix<const float>& vectors = index.vectors_;
-  const auto vector = [&](std::size_t i) { return vectors.data + pool.rows[i] * vectors.columns; };
-  for (std::size_t i = 0; i < std::min(kAhead, pool.count); ++i) fetch(vector(i), vectors.columns);
+  const Rows& vectors = index.vectors_;
+  work.rows += pool.count;
+  row.resize(index.width());
+  for (std::size_t i = 0; i < std::min(kAhead, pool.count); ++i) vectors.fetch(pool.rows[i]);
   for (std::size_t i = 0; i < pool.count; ++i) {
-    if (i + kAhead < pool.count) fetch(vector(i + kAhead), vectors.columns);
-    pool.scores[i] = run.dot(state.query, vector(i), vectors.columns);
+    if (i + kAhead < pool.count) vectors.fetch(pool.rows[i + kAhead]);
+    pool.scores[i] = run.dot(state.query, vectors.read(pool.rows[i], row.size(), row.data()), row.size());
   }
   state.barred.clear();
   return best_of(run, pool, keys, state.ask->k, hits);
 }
 
-void Ivf4::search(Matrix<const float> queries, std::span<const Ask> asks, std::span<Hit* const> hits,
+Work Ivf4::search(Matrix<const float> queries, std::span<const Ask> asks, std::span<Hit* const> hits,
                   std::span<std::size_t> found) const {
   Scratch& scratch = Scratch::mine();
+  scratch.work = {};
   if (scratch.states.size() < kTogether) scratch.states.resize(kTogether);
   for (std::size_t first = 0; first < queries.rows; first += kTogether) {
     const std::size_t n = std::min(kTogether, queries.rows - first);
@@ -313,11 +314,12 @@ void Ivf4::search(Matrix<const float> queries, std::span<const Ask> asks, std::s
     for (bool more = true; more;) {
       more = false;
       for (State& state : states) more |= Scratch::choose_lists(*this, state);
-      Scratch::round(*this, states);
+      scratch.round(*this, states);
       for (State& state : states) state.pool.settle(kernels());
     }
     for (std::size_t i = 0; i < n; ++i) found[first + i] = scratch.finish(*this, states[i], hits[first + i]);
   }
+  return scratch.work;
 }
 
 }  // namespace twhin

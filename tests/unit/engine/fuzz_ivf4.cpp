@@ -38,16 +38,35 @@ struct File {  // bytes at a multiple of 64, as a mapped file lies
 struct Index {
   std::size_t rows, width, held, lists;
   std::vector<float> vectors, map;
-  Matrix<const float> vector_matrix() const { return {vectors.data(), rows, width}; }
+  std::vector<std::uint16_t> halves;  // rows that are scored in place of the vectors, where there are any
+  std::vector<std::uint8_t> coded;
+  std::size_t dim = 0;
+  Rows scored() const {
+    if (!halves.empty()) return Rows(Matrix<const std::uint16_t>{halves.data(), rows, width});
+    if (!coded.empty()) return Rows(Matrix<const std::uint8_t>{coded.data(), rows, dim + 4 * (width - dim + 1)}, dim);
+    return Rows(Matrix<const float>{vectors.data(), rows, width});
+  }
   Matrix<const float> map_matrix() const { return {map.data(), width, held}; }
 };
 
 Index drawn() {
-  Index index{1 + below(300), 1 + below(40), 16 * (1 + below(4)), 0, {}, {}};
+  Index index{1 + below(300), 1 + below(40), 16 * (1 + below(4)), 0, {}, {}, {}, {}, 0};
   index.lists = 1 + below(std::min<std::size_t>(index.rows, 20));
   std::normal_distribution<float> normal;
   for (std::size_t i = 0; i < index.rows * index.width; ++i) index.vectors.push_back(normal(random_bits));
   for (std::size_t i = 0; i < index.width * index.held; ++i) index.map.push_back(normal(random_bits) / 4);
+  const std::size_t form = below(3);
+  for (std::size_t i = 0; form == 1 && i < index.rows * index.width; ++i)  // every finite number of half precision
+    index.halves.push_back(static_cast<std::uint16_t>(below(2) << 15 | below(0x7C00)));
+  index.dim = 1 + below(index.width);
+  for (std::size_t i = 0; form == 2 && i < index.rows; ++i) {
+    for (std::size_t j = 0; j < index.dim; ++j) index.coded.push_back(static_cast<std::uint8_t>(random_bits()));
+    for (std::size_t j = index.dim; j <= index.width; ++j) {
+      const float value = normal(random_bits);
+      const auto* bytes = reinterpret_cast<const std::uint8_t*>(&value);
+      index.coded.insert(index.coded.end(), bytes, bytes + 4);
+    }
+  }
   return index;
 }
 
@@ -152,7 +171,7 @@ std::size_t expected(const Index& index, const Question& q) {  // how many rows 
 }
 
 void sound(const Index& index, File& file, const std::vector<Level>& levels) {
-  const Ivf4 ivf4(file.span(), index.map_matrix(), index.vector_matrix());
+  const Ivf4 ivf4(file.span(), index.map_matrix(), index.scored());
   const Question q = asked(index);
   set_level(Level::plain);
   const auto plain = answers(ivf4, q);
@@ -172,7 +191,7 @@ bool damaged(const Index& index, const File& whole, const std::vector<Level>& le
   for (std::size_t i = 1 + below(8); i > 0; --i) file.bytes.get()[below(reach)] = static_cast<std::uint8_t>(random_bits());
   const std::size_t length = below(5) ? file.size : below(file.size);
   try {
-    const Ivf4 ivf4(file.span().first(length), index.map_matrix(), index.vector_matrix());
+    const Ivf4 ivf4(file.span().first(length), index.map_matrix(), index.scored());
     set_level(levels[below(levels.size())]);
     answers(ivf4, asked(index));
     return true;

@@ -71,16 +71,38 @@ struct Type {
   std::size_t n, dim, width;
   std::vector<std::int64_t> ids;
   std::vector<std::uint8_t> text;
-  std::vector<float> vectors;
+  std::vector<float> vectors;  // or one of the following in their place
+  std::vector<std::uint16_t> halves;
+  std::vector<std::uint8_t> coded;
   std::vector<std::int32_t> assignment;
   std::unique_ptr<Ids> handle;
   Entities entities;
 };
 
+Rows drawn_vectors(Type& type) {
+  const std::size_t form = below(3), tail = type.width - type.dim + 1;
+  if (form == 0) {
+    type.vectors = numbers(type.n * type.width);
+    return Rows(Matrix<const float>{type.vectors.data(), type.n, type.width});
+  }
+  if (form == 1) {
+    for (std::size_t i = 0; i < type.n * type.width; ++i)
+      type.halves.push_back(static_cast<std::uint16_t>(sound ? below(2) << 15 | below(0x5000) : random_bits()));
+    return Rows(Matrix<const std::uint16_t>{type.halves.data(), type.n, type.width});
+  }
+  for (std::size_t i = 0; i < type.n; ++i) {
+    for (std::size_t j = 0; j < type.dim; ++j) type.coded.push_back(static_cast<std::uint8_t>(random_bits()));
+    const auto last = numbers(tail);
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(last.data());
+    type.coded.insert(type.coded.end(), bytes, bytes + 4 * tail);
+  }
+  return Rows(Matrix<const std::uint8_t>{type.coded.data(), type.n, type.dim + 4 * tail}, type.dim);
+}
+
 std::unique_ptr<Type> drawn_type(std::size_t dim, std::size_t width, std::size_t clusters) {
   auto type = std::make_unique<Type>();
   type->n = 1 + below(60), type->dim = dim, type->width = width;
-  type->vectors = numbers(type->n * width);
+  const Rows vectors = drawn_vectors(*type);
   if (below(2)) type->assignment = rows<std::int32_t>(type->n, clusters);
   if (below(2)) {
     for (std::size_t i = 0; i < type->n; ++i) type->ids.push_back(static_cast<std::int64_t>(sound ? i : random_bits()));
@@ -90,7 +112,7 @@ std::unique_ptr<Type> drawn_type(std::size_t dim, std::size_t width, std::size_t
     for (std::size_t i = 0; i <= type->n; ++i) type->ids.push_back(static_cast<std::int64_t>(sound ? 5 * i : random_bits() % 900));
     type->handle = std::make_unique<Ids>(std::span<const std::int64_t>(type->ids), std::span<const std::uint8_t>(type->text));
   }
-  type->entities = {type->handle.get(), {type->vectors.data(), type->n, width}, dim, type->assignment};
+  type->entities = {type->handle.get(), vectors, dim, type->assignment};
   return type;
 }
 
@@ -180,7 +202,7 @@ std::string answered(Answer& answer, const Version& version, const Relation& rel
   const Shape shape{"{\"id\":", ",\"score\":", ",\"mode\":", "}"};
   std::string text = "refused";
   answer.plan.make(version.space, relation, strategy, request);
-  const std::size_t width = relation.target->vectors.columns, n = answer.plan.query_count();
+  const std::size_t width = relation.target->vectors.columns(), n = answer.plan.query_count();
   std::vector<float> queries(n * width);
   Outcome outcome = answer.begin({queries.data(), n, width});
   if (outcome == Outcome::search) {

@@ -1,0 +1,45 @@
+// Decoding rows that are kept in fewer bytes. A decoded number is rounded once, so that every instruction set gives the same.
+#include "rows.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels.h"
+
+namespace twhin {
+namespace {
+
+template <class T>
+const std::uint8_t* bytes_of(const T* data) {
+  return reinterpret_cast<const std::uint8_t*>(data);
+}
+
+}  // namespace
+
+Rows::Rows(Matrix<const float> values)
+    : data_(bytes_of(values.data)), rows_(values.rows), columns_(values.columns), stride_(4 * values.columns), form_(Form::float32) {}
+
+Rows::Rows(Matrix<const std::uint16_t> halves)
+    : data_(bytes_of(halves.data)), rows_(halves.rows), columns_(halves.columns), stride_(2 * halves.columns), form_(Form::float16) {}
+
+Rows::Rows(Matrix<const std::uint8_t> coded, std::size_t dim)
+    : data_(coded.data), rows_(coded.rows), columns_(0), stride_(coded.columns), codes_(dim), form_(Form::int8) {
+  require(dim > 0 && coded.columns > dim && (coded.columns - dim) % 4 == 0, "a row is codes, and after them float32");
+  columns_ = dim + (coded.columns - dim) / 4 - 1;
+}
+
+const float* Rows::decoded(std::size_t row, std::size_t n, float* room) const {
+  const Kernels& run = kernels();
+  if (form_ == Form::float16) {
+    run.from_halves(reinterpret_cast<const std::uint16_t*>(at(row)), n, room);
+    return room;
+  }
+  float scale;
+  std::memcpy(&scale, at(row) + stride_ - sizeof scale, sizeof scale);
+  const std::size_t coded = std::min(n, codes_);
+  run.from_codes(reinterpret_cast<const std::int8_t*>(at(row)), scale, coded, room);
+  std::memcpy(room + coded, at(row) + codes_, (n - coded) * sizeof(float));
+  return room;
+}
+
+}  // namespace twhin

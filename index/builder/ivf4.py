@@ -17,7 +17,7 @@ from index.search.ivf4_file import MAGIC, ROWS_A_BLOCK, decoded, layout
 
 Vectors = Float32[npt.NDArray[np.float32], "n width"]
 SAMPLE_A_LIST = 32
-ITERATIONS = 8
+ITERATIONS = 4
 BLOCK_ROWS = 1 << 16
 TINY = float(np.finfo(np.float32).tiny)
 # Codes reach so many standard deviations of a column's residuals to either side: for the least squared error of sixteen

@@ -13,7 +13,7 @@ FLAGS = ("-std=c++20", "-O1", "-g", "-pthread", "-ffp-contract=off", "-fsanitize
 
 
 FUZZERS = ("ivf4", "request")
-WITH_PYTHON = ("python", "handles", "module", "request")
+WITH_PYTHON = ("python", "handles", "learning", "module", "request")
 
 
 @pytest.fixture(scope="module")

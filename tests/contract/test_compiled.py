@@ -293,7 +293,8 @@ def test_many_are_answered_as_one_alone(recommender: Recommender, space: Space) 
 
 
 @pytest.mark.parametrize("relation", ["follows", "uses"])
-def test_lists_for_many_users_are_those_of_each_alone(recommender: Recommender, space: Space, relation: str) -> None:
+def test_lists_for_many_users_are_those_of_each_alone(recommender: Recommender, relation: str) -> None:
+    space = recommender.bundle.space()  # which may have its rows in fewer bytes
     users = np.array([*NO_FOLLOWS, *NOTHING, BUSY, *range(40, 60)])
     for name in strategies_of(space, relation):
         for strategy in (name, strategies_of(space, relation)[name]):
@@ -303,9 +304,8 @@ def test_lists_for_many_users_are_those_of_each_alone(recommender: Recommender, 
 
 
 @pytest.mark.parametrize("relation", ["follows", "uses"])
-def test_lists_for_many_newcomers_are_those_of_each_alone(
-    recommender: Recommender, space: Space, relation: str
-) -> None:
+def test_lists_for_many_newcomers_are_those_of_each_alone(recommender: Recommender, relation: str) -> None:
+    space = recommender.bundle.space()
     one, rng = space.relation(relation), np.random.default_rng(4)
     n = 24
     engaged = [np.sort(rng.choice(len(one.sources), size, replace=False)) for size in rng.integers(0, 12, n)]

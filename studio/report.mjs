@@ -15,6 +15,8 @@ await build({
   format: "iife",
   target: "es2022",
   legalComments: "none",
+  // What its licence asks for, in every page that carries it.
+  banner: { js: "/* With uPlot, Copyright (c) Leon Sorokin, MIT licence: https://github.com/leeoniya/uPlot/blob/master/LICENSE */" },
   absWorkingDir: here,
   outdir: out,
 });

@@ -28,14 +28,14 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
 def mapped(function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
     """`function` of the items in their order, worked out on all cores; an error comes in its turn.
 
-    Items are made on a thread of their own; as many as there are cores, and two, are in memory.
+    Items are made on a thread of their own; as many as there are cores, and one, are in memory.
     """
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(CORES, thread_name_prefix="mapped") as pool:
         try:
             for item in ahead(items):
                 waiting.append(pool.submit(function, item))
-                if len(waiting) > CORES:
+                if len(waiting) >= CORES:  # the one who uses them is at work too
                     yield waiting.popleft().result()
         except Exception:
             while waiting:  # an item before the one that could not be made has its error first

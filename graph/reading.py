@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from bundle.progress import Progress
 from bundle.scratch import RawColumn
@@ -57,6 +58,7 @@ def read_inputs(graph: GraphFile, inputs: list[EdgeInput], directory: Path, prog
             for edges in mapped(encode, reader.raw_batches(edge_input.paths, stage, held)):
                 _set_aside(edges, spec, spooled, reading)
         reading.spooled.append(spooled)
+        pa.default_memory_pool().release_unused()  # what threads that have ended keep of their batches
     return reading
 
 

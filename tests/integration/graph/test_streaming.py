@@ -15,9 +15,12 @@ from bundle.prepared import load_prepared
 WATCHED = """
 import sys, threading, time
 from pathlib import Path
-from graph import dedupe, spool
+import bundle.cells
+bundle.cells.CORES = 2  # every core has a batch of its own in memory
+from graph import dedupe, idspace, spool
 from graph.prepare import prepare
 
+idspace.MERGE_IDS = 1 << 18
 dedupe.BUCKET_EDGES = 1 << 18
 spool.LOOKUP_STRINGS = 1 << 16
 

@@ -451,7 +451,7 @@ def _relation(vectors: Any, edges: Any, dim: int) -> tuple[Relation, Any]:
     back = forth.transposed(n)
     forward, popular = np.ones(dim, dtype=np.float32), np.arange(0, dtype=np.int32)
     entry = RelationEntry(name="r", source="node", target="node")
-    table = native.entities(native.number_ids(np.arange(n)), vectors, dim, None)
+    table = native.entities(native.number_ids(np.arange(n)), native.rows(vectors), dim, None)
     handle = native.relation(
         table, table, forward, forth.indptr, forth.indices, None, back.indptr, back.indices, popular, 1.0, 0, 0
     )

@@ -71,7 +71,7 @@ def test_it_writes_the_settings_that_train_takes_and_a_log_of_all_that_it_tried(
 
 
 def test_it_finds_settings_that_learn_the_circles(graph: Path, tmp_path: Path) -> None:
-    answer = json.loads(invoked(tune, graph, "--dir", tmp_path / "t", "--budget", "8s", *SMALL, "--json").stdout)
+    answer = json.loads(invoked(tune, graph, "--dir", tmp_path / "t", "--budget", "16s", *SMALL, "--json").stdout)
     at_random = np.mean(1 / np.arange(1, USERS // CIRCLES * 2))
     assert answer["best"]["score"] > answer["start"]["score"] > 0
     assert answer["best"]["score"] > at_random / 2

@@ -1,5 +1,6 @@
 """`twhin demo`: everything once, on a generated graph, ending with a running service."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,7 @@ def demo(
     _run(graph, directory / "run")
     _publish(directory / "run", bundles)
     if serve:
-        _invite(bundles, port)
+        invite(bundles, port)
         run_service(bundles, "127.0.0.1", port)
 
 
@@ -79,7 +80,8 @@ def usual(degrees: "npt.NDArray[np.int64]") -> int:
     return int(connected[np.argsort(degrees[connected], kind="stable")[len(connected) // 2]])
 
 
-def _invite(bundles: Path, port: int) -> None:
+def invite(bundles: Path, port: int) -> None:
+    """Print what to ask the service and what to open, for a user like most."""
     from bundle.reader import open_bundle
     from bundle.versions import current_path
 
@@ -87,11 +89,14 @@ def _invite(bundles: Path, port: int) -> None:
     space = bundle.space()
     default = space.entry.default
     user = space.table(default.user_type).ids.external(usual(space.relation(default.relation).targets.degrees()))
+    body: dict[str, object] = {"user": user, "k": 5, "explain": True}
+    if "verified" in space.table(default.candidate_type).attributes:  # not in a demo that an earlier release made
+        body["filter"] = {"attribute": "verified", "is": True}
     url = f"http://127.0.0.1:{port}"
     say(f"4/4 Serving version {bundle.version} on {url}")
     json_header = "-H 'content-type: application/json'"
     line("\nTry:\n")
     line(f"  curl -s '{url}/recommend/{user}?k=10'")
-    line(f'  curl -s {url}/recommend {json_header} -d \'{{"user": "{user}", "k": 5, "explain": true}}\'')
+    line(f"  curl -s {url}/recommend {json_header} -d '{json.dumps(body)}'")
     line(f"  curl -s {url}/v1/embeddings/{default.user_type}/{user}")
     line(f"\nOpen:\n\n  {url}/?view=map&user={user}  the studio\n  {url}/docs  the API\n\nCtrl-C stops it.\n")

@@ -3,7 +3,8 @@
 Users have two to four interests of unequal weight out of 64 communities. The first is their home: the community whose
 followers find them. A user follows accounts, likes items and (one in eight) clicks ads, each time in a community drawn
 by the weights, and there in proportion to popularity. Degrees and popularity follow power laws; some follows are
-noise; many are returned, mostly among people who share a community.
+noise; many are returned, mostly among people who share a community. What graph/invented.py tells of them
+besides is drawn apart, and changes no edge.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from bundle.arrays import save_array
 from bundle.disk import write_text
 from bundle.errors import UsageError
 from bundle.ids import IdKind
+from graph.invented import Columns, about_ads, about_items, about_users, earliest
 
 COMMUNITIES = 64
 MAX_INTERESTS = 4
@@ -44,10 +46,16 @@ GRAPH_TOML = """# A generated graph with planted interests (seed {seed}).
 # planted.parquet the community of every user (its home), item and ad.
 [entities.user]
 id = "{kind}"
+attributes = "users.parquet"
+label = "name"
 [entities.item]
 id = "{kind}"
+attributes = "items.parquet"
+label = "title"
 [entities.ad]
 id = "{kind}"
+attributes = "ads.parquet"
+label = "title"
 
 [[relations]]
 name = "follows"
@@ -88,9 +96,13 @@ class Interests:
     communities: Int64[npt.NDArray[np.int64], "n 4"]
     cumulative: Float64[npt.NDArray[np.float64], "n 4"]
 
+    def weights(self) -> Float64[npt.NDArray[np.float64], "n 4"]:
+        """The weights of `communities`; 0 after a user's last interest."""
+        return np.diff(self.cumulative, axis=1, prepend=0.0)
+
     def matrix(self) -> Float32[npt.NDArray[np.float32], "n 64"]:
         """The weight of every community for every user; rows sum to 1."""
-        weights = np.diff(self.cumulative, axis=1, prepend=0.0)
+        weights = self.weights()
         matrix = np.zeros((len(weights), COMMUNITIES), dtype=np.float32)
         np.put_along_axis(matrix, self.communities, weights.astype(np.float32), axis=1)
         return matrix
@@ -151,7 +163,8 @@ def generate(out: Path, n_users: int = 20_000, seed: int = 1, ids: IdKind = "int
     users = catalogue(rng, interests.communities[:, 0])
     items = catalogue(rng, _communities(rng, max(n_users // 2, COMMUNITIES)))
     ads = catalogue(rng, _communities(rng, max(n_users // 50, COMMUNITIES)))
-    _write_edges(out / "follows.parquet", follows(rng, interests, users), ("user", "user"), ids, None)
+    follow_pairs = follows(rng, interests, users)
+    _write_edges(out / "follows.parquet", follow_pairs, ("user", "user"), ids, None)
     likes = engagements(rng, interests, items, _power_law_degrees(rng, n_users, least=5, most=300))
     times = _FIRST_TIME + rng.integers(_DAYS * _DAY, size=len(likes))
     _write_edges(out / "likes.parquet", likes, ("user", "item"), ids, times)
@@ -160,6 +173,14 @@ def generate(out: Path, n_users: int = 20_000, seed: int = 1, ids: IdKind = "int
     _write_edges(out / "clicks_ad.parquet", clicks, ("user", "ad"), ids, None)
     save_array(out / "interests.npy", interests.matrix())
     _write_planted(out / "planted.parquet", {"user": users, "item": items, "ad": ads}, ids)
+    apart = np.random.default_rng((seed, 1))
+    followers = np.bincount(follow_pairs[:, 1], minlength=n_users)
+    first = earliest(likes[:, 0], times, n_users)
+    about = about_users(apart, interests.communities, interests.weights() > 0, followers, first)
+    _write_about(out, "user", about, [*follow_pairs.T, likes[:, 0], clicks[:, 0]], ids)
+    about = about_items(apart, items.community, earliest(likes[:, 1], times, len(items.community)))
+    _write_about(out, "item", about, [likes[:, 1]], ids)
+    _write_about(out, "ad", about_ads(apart, ads.community), [clicks[:, 1]], ids)
     write_text(out / "graph.toml", GRAPH_TOML.format(seed=seed, kind=ids, communities=COMMUNITIES))
     return out / "graph.toml"
 
@@ -245,7 +266,13 @@ def _write_edges(
     columns = {"src": _ids(pairs[:, 0], types[0], ids), "dst": _ids(pairs[:, 1], types[1], ids)}
     if times is not None:
         columns["time"] = pa.array(times)
-    _write_table(path, columns)
+    _write_table(path, pa.table(columns))
+
+
+def _write_about(out: Path, name: str, about: Columns, ends: list[npt.NDArray[np.int64]], ids: IdKind) -> None:
+    """Write what is known of the entities that stand in `ends` of edges; of others it would be left out in reading."""
+    rows = np.unique(np.concatenate(ends))
+    _write_table(out / f"{name}s.parquet", pa.table(about).take(rows).add_column(0, "id", _ids(rows, name, ids)))
 
 
 def _write_planted(path: Path, catalogues: dict[str, Catalogue], ids: IdKind) -> None:
@@ -259,13 +286,12 @@ def _write_planted(path: Path, catalogues: dict[str, Catalogue], ids: IdKind) ->
         )
         for name, things in catalogues.items()
     ]
-    joined = pa.concat_tables(tables)
-    _write_table(path, {name: joined.column(name) for name in joined.column_names})
+    _write_table(path, pa.concat_tables(tables))
 
 
-def _write_table(path: Path, columns: dict[str, object]) -> None:
+def _write_table(path: Path, table: pa.Table) -> None:
     partial = path.with_name(path.name + ".partial")
-    pq.write_table(pa.table(columns), partial, compression="zstd")
+    pq.write_table(table, partial, compression="zstd")
     partial.replace(path)
 
 

@@ -115,9 +115,8 @@ def with_engagements(graph: Path, night: Path) -> Path:
         if exported.exists():
             files = json.dumps([str(graph.parent / relation["files"]), str(exported.resolve())])
             text = text.replace(f'files = "{relation["files"]}"', f"files = {files}")
-    text = re.sub(
-        r'^files = "(?!/)([^"]*)"', lambda found: f'files = "{graph.parent / found[1]}"', text, flags=re.MULTILINE
-    )
+    relative = re.compile(r'^(files|attributes) = "(?!/)([^"]*)"', flags=re.MULTILINE)
+    text = relative.sub(lambda found: f'{found[1]} = "{graph.parent / found[2]}"', text)
     (night / "graph.toml").write_text(text, encoding="utf-8")
     return night / "graph.toml"
 

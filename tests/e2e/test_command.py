@@ -1,6 +1,7 @@
 """The command end to end: what it answers, and how it fails."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+
+from cli.demo import invite
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -28,6 +31,23 @@ def test_candidates_are_new_to_the_user(twhin: Command, pipeline) -> None:  # ty
     assert answer["version"] == pipeline.version
     scores = [candidate["score"] for candidate in answer["candidates"]]
     assert all(isinstance(score, float) for score in scores)
+
+
+def test_the_demo_s_question_is_answered_through_its_filter_with_names(  # type: ignore[no-untyped-def]
+    twhin: Command, pipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    invite(pipeline.bundles, 8000)
+    proposed = re.search(r"-d '(.*)'", capsys.readouterr().out)
+    assert proposed is not None
+    body = json.loads(proposed[1])
+    words = (body["user"], "-k", body["k"], "--filter", json.dumps(body["filter"]), "--explain", "--json")
+    answer = json.loads(twhin("recommend", *words, "--bundles", pipeline.bundles).stdout)
+    users = {str(row["id"]): row for row in pq.read_table(pipeline.graph.parent / "users.parquet").to_pylist()}
+    chosen = [users[candidate["id"]] for candidate in answer["candidates"]]
+    assert len(chosen) == body["k"]
+    assert all(user["verified"] for user in chosen)
+    reasons = " ".join(candidate["because"] for candidate in answer["candidates"])
+    assert any(user["name"] in reasons for user in users.values())
 
 
 def test_an_unknown_user_gets_an_answer_that_says_so(twhin: Command, pipeline) -> None:  # type: ignore[no-untyped-def]

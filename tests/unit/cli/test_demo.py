@@ -1,9 +1,26 @@
-"""Whom the demo names as its example."""
+"""Whom the demo names as its example, and what it proposes to ask."""
+
+import json
+import re
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from cli.demo import usual
+from bundle.versions import publish
+from cli.demo import invite, usual
+from tests.support.service_bundle import user_ids, write_toy_bundle
 
 
 def test_the_example_is_neither_a_star_nor_a_loner() -> None:
     assert usual(np.array([0, 500, 3, 1, 0, 9, 2], dtype=np.int64)) == 2
+
+
+def test_a_demo_without_attributes_is_not_asked_for_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish(tmp_path, write_toy_bundle(tmp_path, "v1").name)
+    invite(tmp_path, 8000)
+    body = re.search(r"-d '(.*)'", capsys.readouterr().out)
+    assert body is not None
+    asked = json.loads(body[1])
+    assert asked.keys() == {"user", "k", "explain"}
+    assert asked["user"] in user_ids()

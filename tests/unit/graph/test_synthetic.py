@@ -8,8 +8,10 @@ import pytest
 
 from bundle.errors import UsageError
 from graph.describe import describe
+from graph.invented import FIELDS, TOPICS
 from graph.prepare import prepare
 from graph.synthetic import COMMUNITIES, generate
+from tests.docs.pages import ROOT, table
 
 USERS = 3000
 
@@ -56,6 +58,56 @@ def test_shape_of_the_graph(generated: Path) -> None:
     assert likes.sources.coverage > 0.99
     assert 0.05 < clicks.sources.coverage < 0.2
     assert clicks.coverage == "low"
+
+
+def test_users_are_called_by_their_interests_and_joined_before_they_liked(generated: Path) -> None:
+    interests = np.load(generated / "interests.npy")
+    users = pq.read_table(generated / "users.parquet").to_pylist()
+    liked = first_likes(generated, "src")
+    assert [user["id"] for user in users] == list(range(USERS))
+    for user in users:
+        row = interests[user["id"]]
+        assert set(user["interests"]) == {TOPICS[community] for community in np.flatnonzero(row)}
+        assert user["community"] == TOPICS[row.argmax()]
+        assert user["community"] in FIELDS[user["field"]].split()
+        assert user["joined"].timestamp() < liked[user["id"]]
+    assert len({user["name"] for user in users}) > 0.95 * USERS
+    followers = np.bincount(pq.read_table(generated / "follows.parquet")["dst"].to_numpy(), minlength=USERS)
+    verified = np.array([user["verified"] for user in users])
+    assert np.median(followers[verified]) > 3 * np.median(followers[~verified])
+
+
+def test_items_and_ads_are_of_their_topic_and_items_published_before_anybody_liked_them(generated: Path) -> None:
+    rows = pq.read_table(generated / "planted.parquet").to_pylist()
+    planted = {(row["type"], row["id"]): row["community"] for row in rows}
+    liked = first_likes(generated, "dst")
+    items = pq.read_table(generated / "items.parquet").to_pylist()
+    assert {item["id"] for item in items} == liked.keys()
+    assert all(item["published"].timestamp() < liked[item["id"]] for item in items)
+    prices = [item["price"] for item in items if item["price"] is not None]
+    assert min(prices) >= 0
+    assert 0.9 * len(items) < len(prices) < len(items)
+    for kind, rows in (("item", items), ("ad", pq.read_table(generated / "ads.parquet").to_pylist())):
+        for row in rows:
+            assert row["topic"] == TOPICS[planted[kind, str(row["id"])]]
+            assert row["topic"] in row["title"].lower()
+            assert row["topic"] in FIELDS[row["field"]].split()
+
+
+def test_all_that_is_known_is_of_an_entity_with_an_edge_and_stands_on_the_page(generated: Path, tmp_path: Path) -> None:
+    graph = prepare(generated / "graph.toml", tmp_path / "prepared")
+    assert {(entity.described, entity.attributes_of_others) for entity in graph.entities} == {
+        (entity.count, 0) for entity in graph.entities
+    }
+    known = [(entity.name, entry.name, entry.kind) for entity in graph.entities for entry, _ in entity.attributes]
+    rows = table(ROOT / "docs" / "data-model.md", "entity")
+    assert known == [tuple(cell.strip("`") for cell in row[:3]) for row in rows]
+
+
+def first_likes(generated: Path, end: str) -> dict[int, int]:
+    """When each user (`src`) or item (`dst`) first stands in a like, in Unix seconds."""
+    likes = pq.read_table(generated / "likes.parquet").group_by(end).aggregate([("time", "min")]).to_pylist()
+    return {row[end]: row["time_min"] for row in likes}
 
 
 def test_equal_seeds_make_equal_graphs_and_others_do_not(tmp_path: Path) -> None:

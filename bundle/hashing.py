@@ -17,6 +17,8 @@ P1, P2, P3, P4, P5 = map(np.uint64, _PRIMES)
 _MASK = 2**64 - 1
 # Ids that are hashed at a time.
 BLOCK = 1 << 17
+# Bytes of text that are: each has its place, a number of 64 bits, in memory meanwhile.
+TEXT_BYTES = 1 << 19
 
 
 def hashes(ids: IdTable, start: int, stop: int) -> UInt64[U64, " n"]:
@@ -41,9 +43,12 @@ def xxh64_of_strings(
     result = np.empty(len(lengths), dtype=np.uint64)
     order = np.argsort(lengths, kind="stable")
     distinct, first = np.unique(lengths[order], return_index=True)
-    for length, members in zip(distinct.tolist(), np.split(order, first[1:]), strict=True):
-        text = utf8[offsets[members][:, None] + np.arange(length)]
-        result[members] = _of_one_length(text, seed)
+    for length, alike in zip(distinct.tolist(), np.split(order, first[1:]), strict=True):
+        step = max(1, TEXT_BYTES // max(1, length))
+        for start in range(0, len(alike), step):
+            members = alike[start : start + step]
+            text = utf8[offsets[members][:, None] + np.arange(length)]
+            result[members] = _of_one_length(text, seed)
     return result
 
 

@@ -71,19 +71,21 @@ class ShardedGraph:
         if not ascending or edges.start[0] or edges.cell[0] < 0 or edges.cell[-1] >= self.shards**2:
             yield f"{name}.cell.npy", "has cells out of order"
             return
-        counts = stops - edges.start
         for column, sizes in (
             ("src_place", source.counts[edges.cell // self.shards]),
             ("dst_place", target.counts[edges.cell % self.shards]),
         ):
             placed: npt.NDArray[np.integer] = getattr(edges, column)
-            for start in range(0, len(edges.cell), BLOCK):
-                some = slice(start, start + BLOCK)
-                here = placed[edges.start[start] : stops[some][-1]]
-                if np.any(here < 0) or np.any(here >= np.repeat(sizes[some], counts[some])):
+            for start in range(0, len(edges), BLOCK):
+                here = placed[start : start + BLOCK]
+                stop = start + len(here)
+                first, last = np.searchsorted(edges.start, (start, stop - 1), side="right") - 1
+                cells = slice(first, last + 1)  # the first and the last perhaps in part
+                counts = np.minimum(stops[cells], stop) - np.maximum(edges.start[cells], start)
+                if np.any(here < 0) or np.any(here >= np.repeat(sizes[cells], counts)):
                     yield f"{name}.{column}.npy", "holds a place that its shard does not have"
                     break
-            forget_pages(placed)
+                forget_pages(placed)
 
 
 def deal(ids: IdTable, shards: int) -> TypeShards:

@@ -31,15 +31,19 @@ def mapped(function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
     Items are made on a thread of their own; as many as there are cores, and one, are in memory.
     """
     waiting: deque[Future[T]] = deque()
+    made = ahead(items)
     with ThreadPoolExecutor(CORES, thread_name_prefix="mapped") as pool:
-        try:
-            for item in ahead(items):
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= CORES:  # the one who uses them is at work too
-                    yield waiting.popleft().result()
-        except Exception:
-            while waiting:  # an item before the one that could not be made has its error first
-                waiting.popleft().result()
-            raise
+        while True:
+            try:
+                item = next(made, _END)
+            except Exception:
+                while waiting:  # an item before the one that could not be made has its error first
+                    waiting.popleft().result()
+                raise
+            if item is _END:
+                break
+            waiting.append(pool.submit(function, item))  # type: ignore[arg-type]
+            if len(waiting) >= CORES:  # the one who uses them is at work too
+                yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

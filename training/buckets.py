@@ -67,7 +67,8 @@ class Part:
         self, sources: Int64[I64, " some"], targets: Partitioning, partition: int, shards: int
     ) -> Int64[I64, " c"]:
         """The cells from some shards to those of a partition. Cells of one source shard lie side by side."""
-        low, high = (np.searchsorted(self.edges.cell, (sources + one) * shards).astype(np.int64) for one in (0, 1))
+        cell = self.edges.cell  # asked for numbers of another type, NumPy would copy all cells
+        low, high = (np.searchsorted(cell, ((sources + one) * shards).astype(cell.dtype)) for one in (0, 1))
         cells = ranges(low, high - low)
         mine: npt.NDArray[np.bool_] = targets.part[self.edges.cell[cells] % shards] == partition
         return cells[mine]

@@ -31,6 +31,7 @@ def deal_edges(prepared: PreparedGraph, path: Path, progress: Progress) -> None:
     types = {entity.name: deal(entity.ids, shards_of(prepared)) for entity in prepared.entities}
     for entity in prepared.entities:
         forget_pages(getattr(entity.ids, "values", None))
+    path.mkdir(parents=True, exist_ok=True)
     files = ArrayFiles(path)
     for name, shards in types.items():
         files.append(shard_file(path, name), shards.rows.rows)
@@ -38,7 +39,7 @@ def deal_edges(prepared: PreparedGraph, path: Path, progress: Progress) -> None:
     cells = CellFiles(files, _COLUMNS)
     with progress.stage("dealing edges", sum(len(relation.train) for relation in prepared.relations), "edges") as stage:
         for relation in prepared.relations:
-            with tempfile.TemporaryDirectory(prefix="cells-", dir=path.parent) as work:
+            with tempfile.TemporaryDirectory(prefix="cells-", dir=path) as work:
                 _deal_relation(relation, types, cells, Path(work), stage)
     files.finish()
 

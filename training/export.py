@@ -33,23 +33,26 @@ def export_tables(
         states = np.zeros(n, dtype=np.float32)
         with replacing(run_dir / "vectors" / f"{name}.npy") as out:
             np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (n, dim)})
-            for start, partition, local in _places(groups, max(1, BLOCK_BYTES // (4 * dim))):
+            for start, partition, local in places_in_order(groups, max(1, BLOCK_BYTES // (4 * dim))):
                 block = np.empty((len(local), dim), dtype=np.float32)
                 for p in np.unique(partition).tolist():
                     mine = np.flatnonzero(partition == p)
                     vectors, state = saved[p]
                     block[mine], states[start + mine] = vectors[local[mine]], state[local[mine]]
                     forget_pages(vectors)
+                    forget_pages(state)
                 out.write(block.data)
         save_array(run_dir / "optimizer" / f"{name}.npy", states)
 
 
-def _places(groups: Partitioning, size: int) -> Iterator[tuple[int, I64, I64]]:
+def places_in_order(groups: Partitioning, size: int) -> Iterator[tuple[int, I64, I64]]:
     """The rows in their order, `size` at a time: the first, the partition of each, and the row in that."""
     shards = groups.shards
     place = np.empty(len(shards.rows), dtype=np.int64)
-    place[shards.rows] = np.arange(len(place))
-    forget_pages(shards.rows)
+    for start in range(0, len(place), size):
+        stop = min(start + size, len(place))
+        place[shards.rows[start:stop]] = np.arange(start, stop)
+        forget_pages(shards.rows)
     for start in range(0, len(place), size):
         at = place[start : start + size]
         shard = np.searchsorted(shards.starts, at, side="right") - 1

@@ -18,8 +18,8 @@ MIB = 2**20
 # Bytes on the host. WORK_BYTES: blocks of edges being dealt to shards, of vectors being written, and what the heap
 # cannot give back.
 WORK_BYTES = 24 * MIB
-# Where a row lies, while tables are written in the order of rows.
-PLACE_BYTES = 8
+# Where a row lies, and its optimiser state, while tables are written in the order of rows.
+PLACE_BYTES = 12
 # Of a graph of format 1, while its edges are dealt: the shard and the place of a row, rows by shard, and sorting them.
 DEALING_BYTES = 22
 # An edge while its bucket is in memory: five columns, a weight, and its place in the order.

@@ -1,5 +1,7 @@
 """Shards: the hash that Spark computes, shards that depend on the id alone, edges sorted by cell."""
 
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from bundle.cells import CellSorter, SortedEdges
 from bundle.hashing import hashes, xxh64_of_numbers, xxh64_of_strings
 from bundle.ids import IntIds, StringIds, string_ids
-from bundle.sharded import deal
+from bundle.sharded import BLOCK, CellEdges, ShardedGraph, deal
 from bundle.shards import shard_count, shard_of
 
 
@@ -122,3 +124,46 @@ def test_edges_come_out_by_cell_and_place(
             if r == relation
         )
         assert by_cell(found, relation) == expected
+
+
+@pytest.mark.parametrize("at", [0, BLOCK - 1, BLOCK, 2 * BLOCK + 7, 3 * BLOCK - 1])
+def test_a_place_that_no_shard_has_is_found_wherever_it_stands(at: int) -> None:
+    """Of uneven cells, one of which lasts over three blocks of edges."""
+    dealt = deal(IntIds(np.arange(40, dtype=np.int64)), 4)
+    start = np.array([0, BLOCK // 2, 3 * BLOCK - 3, 3 * BLOCK - 1], dtype=np.int64)
+    place = np.zeros(3 * BLOCK, dtype=np.uint16)
+    edges = CellEdges(np.array([1, 6, 8, 15], dtype=np.int32), start, place, place.copy(), None)
+    graph = ShardedGraph(4, (dealt.rows,), (edges,))
+    assert list(graph.faults(((0, 0),))) == []
+    cell = int(edges.cell[np.searchsorted(start, at, side="right") - 1])
+    for column, shard in (("src_place", cell // 4), ("dst_place", cell % 4)):
+        column_of_graph = getattr(edges, column)
+        column_of_graph[at] = dealt.rows.counts[shard]
+        assert [file for file, _ in graph.faults(((0, 0),))] == [f"edges/000.{column}.npy"]
+        column_of_graph[at] = dealt.rows.counts[shard] - 1
+        assert list(graph.faults(((0, 0),))) == []
+
+
+def test_looking_for_such_places_takes_no_memory_for_all_edges() -> None:
+    """Whoever trains, builds or evaluates does it first, within `memory`."""
+    dealt, cells = deal(IntIds(np.arange(600, dtype=np.int64)), 4), np.arange(16, dtype=np.int32)
+    place = np.zeros(16 * BLOCK, dtype=np.uint16)
+    edges = CellEdges(cells, cells.astype(np.int64) * BLOCK, place, place, None)
+    assert peak_bytes(lambda: list(ShardedGraph(4, (dealt.rows,), (edges,)).faults(((0, 0),)))) < 16 * BLOCK
+
+
+def test_hashing_long_ids_takes_little_memory() -> None:
+    table = string_ids([f"{i:0128d}" for i in range(1 << 15)])
+    expected = [of_bytes(f"{i:0128d}".encode()) for i in range(0, 1 << 15, 4001)]
+    assert hashes(table, 0, len(table))[::4001].tolist() == expected
+    assert peak_bytes(lambda: hashes(table, 0, len(table))) < 12 * 2**20
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """What NumPy takes at the most while it works."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

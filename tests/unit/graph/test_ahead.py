@@ -47,3 +47,11 @@ def test_the_error_of_the_first_item_counts_whoever_meets_one_first() -> None:
         list(mapped(lambda number: 1 // number, items()))
     with pytest.raises(ValueError, match="the third"):
         list(mapped(str, items()))
+
+
+def test_of_several_items_that_fail_the_first_has_its_error_told() -> None:
+    def refused(number: int) -> int:
+        raise ValueError(f"item {number}")
+
+    with pytest.raises(ValueError, match="item 0"):
+        list(mapped(refused, range(20)))

@@ -1,5 +1,6 @@
 """The edges of a bucket: each edge of the graph in one of them; weights scaled to mean 1 in 64 bits, or refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bundle.cells import CellSorter, SortedEdges
 from bundle.errors import GraphError
 from bundle.prepared import PreparedGraph, load_prepared
 from bundle.progress import SILENT
@@ -190,3 +192,20 @@ def test_small_relations_that_are_put_together_are_what_they_were(
         found.append(columns)
     assert found[0] == found[1]
     assert sum(map(len, found[0])) == len(rows)
+
+
+def test_all_that_dealing_writes_lies_where_the_next_sitting_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill leaves what is there just then."""
+    there: list[str] = []
+    sort = CellSorter.sorted
+
+    def watched(sorter: CellSorter) -> Iterator[SortedEdges]:
+        there.extend(path.name for path in tmp_path.iterdir())
+        return sort(sorter)
+
+    monkeypatch.setattr(CellSorter, "sorted", watched)
+    deal_edges(load_prepared(GOLDEN / "graph"), tmp_path / "dealt", SILENT)
+    assert set(there) == {"dealt"}
+    assert {path.name for path in (tmp_path / "dealt").iterdir()} == {"edges", "shards"}

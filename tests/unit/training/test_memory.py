@@ -1,16 +1,21 @@
 """How many partitions follow from the host's memory, the device's, and the number of trainers."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bundle.errors import ConfigError
+from bundle.ids import IntIds
 from bundle.prepared import PreparedGraph
+from bundle.sharded import deal
 from tests.support.graphs import Links, distinct_pairs, ids, write_graph
 from training.backends.torch_tables import DevicePlacement
 from training.config import TrainConfig
-from training.memory import choose_partitions, device_need
+from training.export import places_in_order
+from training.memory import PLACE_BYTES, choose_partitions, device_need
+from training.partition import group_shards
 
 CONFIG = TrainConfig(dim=64, chunk=4, negatives_in_batch=0, negatives_uniform=4, threads=1)
 
@@ -61,3 +66,17 @@ def test_a_device_that_is_not_there_is_refused(device: str) -> None:
 
 def test_the_processor_has_no_room_of_its_own() -> None:
     assert DevicePlacement.of("cpu").free_bytes() is None
+
+
+def test_writing_tables_in_the_order_of_rows_takes_what_is_counted() -> None:
+    """The state of every row, four bytes, lies beside its place."""
+    rows = 500_000
+    groups = group_shards(deal(IntIds(np.arange(rows, dtype=np.int64)), 256).rows, 8, 1)
+    tracemalloc.start()
+    try:
+        written = sum(len(local) for _, _, local in places_in_order(groups, 1000))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert written == rows
+    assert peak < 1.1 * rows * (PLACE_BYTES - 4)

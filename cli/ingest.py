@@ -107,7 +107,11 @@ def _fields(given: list[str]) -> dict[str, str]:
 
 
 def _key(file: Path | None) -> str | None:
-    return os.environ.get(KEY_VARIABLE) if file is None else file.read_text(encoding="utf-8").strip()
+    """Raises UsageError for what no header can hold, which it does not repeat."""
+    key = os.environ.get(KEY_VARIABLE) if file is None else file.read_text(encoding="utf-8").strip()
+    if key and not (key.isascii() and key.isprintable()):
+        raise UsageError(f"{KEY_VARIABLE if file is None else file}: a key is one line of printable ASCII.")
+    return key
 
 
 def _source(source: str, group: str, config: Path | None, until_end: bool) -> "Source":

@@ -238,13 +238,19 @@ class LetterTopic:
 
     def put(self, refused: Sequence[Refused]) -> None:
         for message, code in refused:
-            self._producer.produce(
-                self._topic,
-                message.value,
-                headers=[("code", code.encode()), ("place", message.place.encode())],
-                timestamp=0 if message.at is None else round(message.at * 1000),
-                on_delivery=self._delivered,
-            )
+            try:
+                self._producer.produce(
+                    self._topic,
+                    message.value,
+                    headers=[("code", code.encode()), ("place", message.place.encode())],
+                    timestamp=0 if message.at is None else round(message.at * 1000),
+                    on_delivery=self._delivered,
+                )
+            except (KafkaException, BufferError) as error:  # too large, or more than its queue holds
+                why = _words(error) if isinstance(error, KafkaException) else str(error)
+                raise IngestError(
+                    f"The topic of dead letters {self._topic!r} does not take {message.place}: {why}."
+                ) from None
         left = self._producer.flush(LETTERS_SECONDS)
         if left or self._failed is not None:
             why = "nobody answers" if self._failed is None else self._failed.str()

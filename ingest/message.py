@@ -10,6 +10,7 @@ from bundle.errors import UsageError
 from twhin_client.types import EngagementEvent
 
 WORDS = ("user", "target", "action", "relation", "id", "at", "space")
+NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # Why a message is no event: what `twhin ingest` counts and dead letters are marked with.
 EMPTY, NO_JSON, NO_EVENT, UNNAMED = "message_empty", "message_no_json", "message_no_event", "message_unnamed"
 
@@ -80,7 +81,7 @@ class Reader:
             words = self._mapped(message.value) if self._paths else _as_words(message.value)
         except msgspec.ValidationError:
             return self._of_letter(message)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except NOT_READ:
             return Refused(message, NO_JSON)
         at = message.at if words.at is None else words.at
         name = message.id if words.id is None else str(words.id)
@@ -114,5 +115,7 @@ class Reader:
             letter = _as_letter(message.value or b"")
         except msgspec.ValidationError:
             return Refused(message, NO_EVENT)
+        except NOT_READ:  # the first wrong word came before what is no JSON
+            return Refused(message, NO_JSON)
         within = self.event(Message(letter.value.encode(), message.place, letter.id, letter.at))
         return within if isinstance(within, EngagementEvent) else Refused(message, within.code)

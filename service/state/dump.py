@@ -111,9 +111,13 @@ def _primaries(seeds: Sequence[RedisAddress]) -> list[RedisAddress]:
 
 
 def _own_slots(node: RedisAddress) -> str:
-    """What a node says of itself: role, state, its slots, and in brackets those that are under way."""
+    """What a node says of itself: role, epoch, its slots, and in brackets those that are under way.
+
+    Not when others heard of it last, which stands between these and is another time every few seconds.
+    """
     lines = str(_asked(node, "NODES"), "utf-8").splitlines()
-    return next(line.partition("myself")[2] for line in lines if "myself" in line)
+    words = next(line.split() for line in lines if "myself" in line)
+    return " ".join([words[2], words[6], *words[8:]])
 
 
 def _asked(node: RedisAddress, question: str) -> Any:

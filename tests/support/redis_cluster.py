@@ -60,6 +60,11 @@ class RedisClusterServers:
     def _all_say(self, command: str, words: str) -> bool:
         return all(words in node.command(*command.split()) for node in self.nodes)
 
+    def own_lines(self) -> list[str]:
+        """What each primary says of itself, with when others heard of it last."""
+        told = [node.command("CLUSTER", "NODES").splitlines() for node in self.primaries]
+        return [next(line for line in lines if "myself" in line) for lines in told]
+
     @staticmethod
     def wait_until(done: Callable[[], bool], seconds: float = 30) -> None:
         """Wait for the cluster to agree."""

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from bundle.errors import ConfigError, IngestError, UsageError
 from cli.main import app
-from ingest.kafka import properties, topic_of
+from ingest.kafka import LetterTopic, properties, topic_of
+from ingest.message import Message, Refused
 from ingest.sender import Sender, Stopped
 from service.settings import Limits, Settings
 from tests.integration.ingest.conftest import USERS, event, stored
@@ -216,6 +217,25 @@ def test_keys_are_of_a_file_or_the_environment(bundles: Path, tmp_path: Path) ->
             assert "--key-file" in str(error)
         assert ingest(file, "--to", url, "--key-file", tmp_path / "key")[0]["stored"] == 1
         assert ingest(file, "--to", url, TWHIN_KEY="w-key")[0]["duplicates"] == 1
+
+
+@pytest.mark.parametrize("key", [f"{SECRET}\u00e9", f"{SECRET}\nmore"])
+def test_a_key_that_no_header_can_hold_is_told_and_not_repeated(key: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(key, encoding="utf-8")
+    for words, environment in ((("--key-file", tmp_path / "key"), {}), ((), {"TWHIN_KEY": key})):
+        error, said = ingest("-", *words, status=2, standard_input="", **environment)
+        assert isinstance(error, UsageError)
+        assert "printable ASCII" in str(error)
+        assert SECRET not in said + str(error)
+
+
+@pytest.mark.parametrize("few", ["message.max.bytes=1000", "queue.buffering.max.messages=10"])
+def test_a_topic_of_dead_letters_that_takes_no_more_is_told(few: str) -> None:
+    letters = LetterTopic(topic_of("kafka://127.0.0.1:9/letters"), dict([few.split("=")]))
+    refused = Refused(Message(SECRET.encode() * 100, "topic/0/3", "id", 1.0), "message_no_json")
+    with pytest.raises(IngestError, match="'letters' does not take topic/0/3: ") as raised:
+        letters.put([refused] * 20)
+    assert SECRET not in str(raised.value)
 
 
 def test_whoever_asks_it_to_stop_does_not_wait_for_a_service_that_is_away() -> None:

@@ -55,6 +55,9 @@ def test_fields_are_taken_from_where_a_message_has_them() -> None:
     [
         *[(None, EMPTY), (b"", EMPTY), (b"{", NO_JSON), (b"\xff", NO_JSON), (b'{"user": "\xff"}', NO_JSON)],
         *[(b'{"a":' * 100_000, NO_JSON), (b"[]", NO_EVENT), (b"17", NO_EVENT), (b'{"user": 1}', NO_EVENT)],
+        # What is wrong with a word stands before what is no JSON.
+        *[(b'{"user": null, no', NO_JSON), (b'{"user": null, "code": "\xff"}', NO_JSON)],
+        *[(b'{"user": null, "value": "\\ud800"}', NO_JSON), (b'{"user": 1.5, "a": ' + b"[" * 100_000, NO_JSON)],
         *[(b'{"user": 1.5, "target": 2}', NO_EVENT), (b'{"user": 1, "target": 2, "at": "today"}', NO_EVENT)],
     ],
 )

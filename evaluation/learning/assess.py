@@ -81,33 +81,35 @@ def assess_relation(
     space = recommender.bundle.space()
     if not len(graph.relation(relation).valid):
         return "it has no validation edges"
-    rng = np.random.default_rng(seed)
+    # A stream for each purpose: learning draws more or less by the candidates it is given, and must move no other draw.
+    who = np.random.default_rng(seed)
+    teaching, known, references, again = who.spawn(4)
     try:
-        everyone = follow_task(graph, "valid", rng, relation=relation, n_users=LEARN_USERS + JUDGE_USERS, min_known=1)
+        everyone = follow_task(graph, "valid", who, relation=relation, n_users=LEARN_USERS + JUDGE_USERS, min_known=1)
     except UsageError:
         return "nobody has both a validation edge and a training edge"
     if len(everyone.users) < FEWEST_USERS:
         return f"{len(everyone.users)} users have both a validation edge and a training edge, {FEWEST_USERS} are needed"
     default = relation == space.entry.default.relation
     of = "" if default else f" of {relation}"
-    teachers, judges = _halves(everyone, rng)
-    bench = _Bench(recommender, judges, rng)
+    teachers, judges = _halves(everyone, who)
+    bench = _Bench(recommender, judges, known, references)
     with progress.stage(f"Learning strategies{of}", 2 * LEARNING_STEPS, "steps") as bar:
-        strategies = _learnt(recommender, teachers, rng, bar)
+        strategies = _learnt(recommender, teachers, teaching, bar)
     with progress.stage(f"Measuring strategies{of}", 2 * len(strategies), "measurements") as bar:
         rows, newcomer_rows = bench.users(strategies, bar), bench.newcomers(strategies, bar)
-    references = bench.baselines(progress, of)
-    gate_floor = popularity_floor(rows, references)
+    baselines = bench.baselines(progress, of)
+    gate_floor = popularity_floor(rows, baselines)
     auto = max((row for row in rows if row.mean("recall@10") >= gate_floor), key=judged)
     measured = Measured(
         strategies={row.name: kept(row) for row in rows},
-        baselines={row.name: kept(row) for row in references},
+        baselines={row.name: kept(row) for row in baselines},
         newcomers={row.name: kept(row) for row in newcomer_rows},
     )
     auto_newcomer = max(newcomer_rows, key=judged).name if newcomer_rows else None
     if len(everyone.users) <= FEW_USERS:
         with progress.stage(f"Learning from all users{of}", 2 * LEARNING_STEPS, "steps") as bar:
-            strategies |= _learnt(recommender, everyone, rng, bar)
+            strategies |= _learnt(recommender, everyone, again, bar)
     gate = popularity_gate(auto, gate_floor, "" if default else f"{relation}: ")
     return Assessment(measured, (gate,), strategies, auto.name, auto_newcomer)
 
@@ -117,8 +119,9 @@ def _learnt(
 ) -> dict[str, Strategy]:
     """The strategies of a build, and those that the teachers teach."""
     shipped = default_strategies(recommender.bundle.space().entry.clusters.modes)
-    learnt = with_learnt(shipped, *_learn_for_users(recommender, teachers, rng, bar))
-    newcomer = _learn_for_newcomers(recommender, teachers, rng, bar)
+    users, newcomers = rng.spawn(2)
+    learnt = with_learnt(shipped, *_learn_for_users(recommender, teachers, users, bar))
+    newcomer = _learn_for_newcomers(recommender, teachers, newcomers, bar)
     return learnt if newcomer is None else {**learnt, "newcomer": newcomer}
 
 
@@ -206,11 +209,15 @@ def with_learnt(
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """The users who judge, and whom to ask."""
+    """The users who judge, whom to ask, and the streams that say what is known of newcomers and what baselines draw.
+
+    No stream is shared with the learning: whoever answers, the same users judge, known by the same edges.
+    """
 
     recommender: Recommender
     judges: FollowTask
-    rng: np.random.Generator
+    known: np.random.Generator
+    references: np.random.Generator
 
     def users(self, strategies: Mapping[str, Strategy], bar: Stage) -> list[Row]:
         """Every strategy on the judges as training knows them."""
@@ -222,8 +229,8 @@ class _Bench:
 
     def newcomers(self, strategies: Mapping[str, Strategy], bar: Stage) -> list[Row]:
         """Every strategy on some judges as newcomers, every other one with followers; none when nobody is fit."""
-        some = self.judges.of_users(self.rng.permutation(self.judges.users)[:NEW_JUDGE_USERS])
-        task = as_newcomers(some, NEW_KNOWN, self.rng)
+        some = self.judges.of_users(self.known.permutation(self.judges.users)[:NEW_JUDGE_USERS])
+        task = as_newcomers(some, NEW_KNOWN, self.known)
         if not len(task.users):
             return []
         told = engagements_of(task), followers_of(task, np.arange(len(task.users)) % 2 == 0)
@@ -235,7 +242,7 @@ class _Bench:
 
     def baselines(self, progress: Progress, of: str) -> list[Row]:
         """The baselines that take no training, on the judges."""
-        chosen = [baseline for baseline in quick_baselines(self.judges, self.rng) if baseline.name in BASELINES]
+        chosen = [baseline for baseline in quick_baselines(self.judges, self.references) if baseline.name in BASELINES]
         with progress.stage(f"Measuring baselines{of}", len(self.judges.users), "users") as bar:
             return baseline_rows(self.judges, chosen, self._vectors, bar)
 

@@ -1,5 +1,7 @@
 """A build's measurement from end to end on the toy: real bundle, real recommender, real validation edges."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,11 @@ from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT, Progress
 from bundle.run import open_graph
 from cli.progress import LineProgress
-from evaluation.learning.assess import assess
-from evaluation.task import follow_task
+from evaluation.learning.assess import NEW_KNOWN, assess
+from evaluation.learning.evidence import as_newcomers
+from evaluation.task import FollowTask, follow_task
+from index.search.exact import ExactSearcher
+from index.search.open import exact_searchers
 from recommend.recommender import Recommender
 
 
@@ -62,6 +67,33 @@ def test_the_gate_compares_with_popularity(recommender: Recommender, graph: Prep
 
 def test_the_same_seed_learns_the_same_weights(recommender: Recommender, graph: PreparedGraph) -> None:
     assert assessed(recommender, graph).strategies == assessed(recommender, graph).strategies
+
+
+def test_the_same_users_judge_as_the_same_newcomers_whatever_the_searcher_finds(
+    recommender: Recommender, graph: PreparedGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judging: list[FollowTask] = []
+
+    def watched(task: FollowTask, few: Sequence[int], rng: np.random.Generator) -> FollowTask:
+        newcomers = as_newcomers(task, few, rng)
+        if few == NEW_KNOWN:
+            judging.append(newcomers)
+        return newcomers
+
+    monkeypatch.setattr("evaluation.learning.assess.as_newcomers", watched)
+    monkeypatch.setattr("evaluation.learning.assess.POOL", 8)  # a pool that does not hold every item
+    bundle = recommender.bundle
+    farthest = ExactSearcher(-bundle.space().table("item").vectors)
+    other = Recommender(
+        bundle, {key: farthest if key[1] == "item" else one for key, one in exact_searchers(bundle).items()}
+    )
+    first, second = assessed(recommender, graph), assessed(other, graph)
+    assert first.strategies != second.strategies  # the candidates differ, and what they teach
+    for one, another in itertools.pairwise(judging):
+        assert one.users.tolist() == another.users.tolist()
+        assert one.train.indices.tolist() == another.train.indices.tolist()
+    assert len(judging) == 2
+    assert first.measured.baselines == second.measured.baselines
 
 
 def test_a_relation_without_validation_edges_says_so(recommender: Recommender, graph: PreparedGraph) -> None:

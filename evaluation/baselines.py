@@ -3,6 +3,7 @@
 A baseline is a function from user rows to dense scores, higher is better; `top_rows` turns scores into lists.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -13,20 +14,26 @@ from jaxtyping import Float32, Int32, Int64
 from scipy import sparse
 from scipy.linalg import lapack
 
-from bundle.csr import Csr
+from bundle.csr import Csr, empty_csr
+from evaluation.metrics import hit_ranks, recall
 from evaluation.task import FollowTask
 
 Users = Int64[npt.NDArray[np.int64], " users"]
 Scores = Float32[npt.NDArray[np.float32], "users targets"]
 Score = Callable[[Users], Scores]
+Damping = Float32[npt.NDArray[np.float32], " targets"]
 
 # Dense scores that are held at a time: 64 MiB.
 CHUNK_FLOATS = 1 << 24
 # Above any number of paths, and small enough that float32 still counts them.
 ALWAYS_FIRST = np.float32(1 << 20)
-# Of RP3β: the power of in-degree, and what following the user adds. Chosen on validation edges: docs/experiments.md.
+# Of RP3β: the power of in-degree where no edges tell, the powers tried where some do, and what following the user adds.
 BETA = 0.3
+BETAS = (0.3, 0.0, 0.15, 0.45, 0.6, 0.8)
 FOLLOWERS_SHARE = 0.2
+# Users with hidden edges who choose β: of fewer than the first chance would, more than the second choose no better.
+FEWEST_CHOOSERS, MOST_CHOOSERS = 20, 500
+CHOSEN_AT = 10
 # Of EASE: the regulariser, and targets beyond which its dense inverse takes too long.
 EASE_L2 = 200.0
 MOST_EASE = 20_000
@@ -54,7 +61,7 @@ def baselines(task: FollowTask, rng: np.random.Generator, *, with_ease: bool = T
 def quick_baselines(task: FollowTask, rng: np.random.Generator) -> list[Baseline]:
     """The baselines that need no training of their own."""
     follows = matrix(task.train, task.n_targets)
-    walk = remembered(rp3b(follows))
+    walk = remembered(rp3b_chosen(task, follows))
     methods = [Baseline("random", lambda users: rng.random((len(users), task.n_targets), dtype=np.float32))]
     methods.append(Baseline("popularity", popularity(task)))
     if task.same_type:
@@ -117,8 +124,48 @@ def rp3b(follows: sparse.csr_array, *, beta: float = BETA) -> Score:
     out, into = (np.maximum(np.asarray(follows.sum(axis=axis)).ravel(), 1.0) for axis in (1, 0))
     first = (sparse.diags_array(1.0 / out) @ follows).tocsr().astype(np.float32)
     back = (sparse.diags_array(1.0 / into) @ follows.T.tocsr()).tocsr().astype(np.float32)
-    damping = (into**-beta).astype(np.float32)
+    damping = damped(into, beta)
     return lambda users: np.multiply(_dense(first[users] @ back @ first), damping)
+
+
+def rp3b_chosen(task: FollowTask, follows: sparse.csr_array) -> Score:
+    """RP3β with the β that the hidden edges choose: while test edges are held out, the validation edges."""
+    walk, into = rp3b(follows, beta=0.0), np.maximum(task.train_by_target.degrees(), 1)
+
+    @cache
+    def damping() -> Damping:  # when it is asked, as with EASE
+        return damped(into, chosen_beta(task, walk))
+
+    return lambda users: np.multiply(walk(users), damping())
+
+
+def chosen_beta(task: FollowTask, walk: Score) -> float:
+    """The β of BETAS with which the undamped `walk` finds most of the hidden edges, by mean recall@CHOSEN_AT of up to
+    MOST_CHOOSERS users with such; BETA where they are fewer than FEWEST_CHOOSERS. Never looks at what is held out.
+    """
+    users = np.flatnonzero((task.train.degrees() > 0) & (task.hidden.degrees() > 0))
+    if len(users) < FEWEST_CHOOSERS:
+        return BETA
+    users = users[:: -(-len(users) // MOST_CHOOSERS)]
+    into, undamped = np.maximum(task.train_by_target.degrees(), 1), remembered(walk)
+    asked = dataclasses.replace(task, hidden=empty_csr(len(task.train)), held_out=task.hidden)
+    found = np.zeros(len(BETAS))
+    for chunk in chunks(asked, users):
+        for place, beta in enumerate(BETAS):
+            lists = top_rows(asked, _times(undamped, damped(into, beta)), chunk, CHOSEN_AT)
+            for user, ranked in zip(chunk.tolist(), lists, strict=True):
+                relevant = asked.relevant(user)
+                found[place] += recall(hit_ranks(ranked, relevant), len(relevant), CHOSEN_AT)
+    return BETAS[int(found.argmax())]
+
+
+def _times(score: Score, damping: Damping) -> Score:
+    return lambda users: np.multiply(score(users), damping)
+
+
+def damped(into: npt.NDArray[np.number], beta: float) -> Damping:
+    """What RP3β multiplies the walk's probability with: in-degree to the power of -β."""
+    return (into.astype(np.float64) ** -beta).astype(np.float32)
 
 
 def with_followers(follows: sparse.csr_array, score: Score, *, share: float = FOLLOWERS_SHARE) -> Score:

@@ -9,8 +9,10 @@ import pytest
 from bundle.progress import SilentStage
 from evaluation import baselines as module
 from evaluation.baselines import (
+    BETA,
     als,
     baselines,
+    chosen_beta,
     ease,
     item_knn,
     matrix,
@@ -25,6 +27,7 @@ from evaluation.baselines import (
 )
 from evaluation.rows import baseline_row, baseline_rows
 from evaluation.task import FollowTask
+from tests.unit.evaluation.conftest import adjacency
 
 ZERO = np.array([0], dtype=np.int64)
 
@@ -74,6 +77,44 @@ def test_rp3b_is_a_walk_of_three_steps_damped_by_in_degree(town: FollowTask) -> 
     assert with_followers(matrix(town.train, 8), rp3b(matrix(town.train, 8)), share=0.2)(everyone) == pytest.approx(
         with_bonus, abs=1e-5
     )
+
+
+def fans(hidden: int, held_out: int) -> FollowTask:
+    """Thirty users with one of the targets 0 to 4 each, who look for `hidden`, later for `held_out`.
+
+    Five others have all of these but one and 5, which thirty more have, so that the walk puts it first as long as its
+    in-degree of 35 counts little; one of the five has 6, which nobody else does.
+    """
+    n, everyone = 65, range(30)
+    pairs = [(user, user % 5) for user in everyone]
+    pairs += [(30 + lacks, target) for lacks in range(5) for target in range(6) if target != lacks]
+    pairs += [(user, 5) for user in range(35, 65)] + [(30, 6)]
+    train = adjacency(pairs, n)
+    return FollowTask(
+        relation="likes",
+        users=np.arange(30),
+        train=train,
+        train_by_target=train.transposed(7),
+        hidden=adjacency([(user, hidden) for user in everyone], n),
+        held_out=adjacency([(user, held_out) for user in everyone], n),
+        same_type=False,
+    )
+
+
+def test_rp3b_is_damped_as_the_hidden_edges_ask_and_not_as_the_held_out_ones_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CHOSEN_AT", 1)  # of ten, lists of seven targets hold all
+    for hidden, held_out, beta in ((5, 6, 0.0), (5, 5, 0.0), (6, 5, 0.6), (6, 6, 0.6)):
+        task = fans(hidden, held_out)
+        walk = matrix(task.train, 7)
+        assert chosen_beta(task, rp3b(walk, beta=0.0)) == beta
+        served = next(one.score for one in quick_baselines(task, np.random.default_rng(1)) if one.name == "rp3b")
+        assert served(task.users) == pytest.approx(rp3b(walk, beta=beta)(task.users))
+
+
+def test_where_too_few_users_have_hidden_edges_rp3b_is_damped_as_usual(town: FollowTask) -> None:
+    assert chosen_beta(town, rp3b(matrix(town.train, 8), beta=0.0)) == BETA
 
 
 def test_ease_is_the_ridge_regression_of_each_target_on_the_others(town: FollowTask) -> None:

@@ -37,9 +37,35 @@ class TextLines(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
+class WithoutValues(logging.Filter):
+    """Lines of the libraries that send to collectors, without what they were given: an address may hold a key, a
+    caller's header anything. An exception stays by its type, a number as it is.
+    """
+
+    LIBRARIES = ("opentelemetry.", "urllib3.", "requests.")
+    # What it says of callers' headers says nothing of this service.
+    OF_CALLERS = ("opentelemetry.trace.", "opentelemetry.propagate.")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith(self.OF_CALLERS):
+            return False
+        if record.name.startswith(self.LIBRARIES):
+            given = record.args if isinstance(record.args, tuple) else ()
+            record.args = tuple(map(self._told, given))
+            record.exc_info = record.exc_text = record.stack_info = None
+        return True
+
+    @staticmethod
+    def _told(value: object) -> object:
+        if isinstance(value, int | float):
+            return value
+        return type(value).__name__ if isinstance(value, BaseException) else "…"
+
+
 def configure_logs(level: str, layout: Literal["json", "text"]) -> None:
     """Send everything to standard error in the given layout: what is ours from `level` on, of others only warnings."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(WithoutValues())
     handler.setFormatter(JsonLines() if layout == "json" else TextLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -94,7 +94,7 @@ class Runtime:
 
     def look_at_current(self) -> None:
         """Look at CURRENT now, and try what it names also where that was refused before; and at the experiments."""
-        self.experiments.look()
+        self.experiments.look(again=True)
         self._go(follow_once(self.versions, again=True)).add_done_callback(self._tasks.remove)
 
     def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

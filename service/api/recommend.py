@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -30,6 +31,7 @@ _body = msgspec.json.Decoder(RecommendBody)
 _batch = msgspec.json.Decoder(BatchBody)
 _filter = msgspec.json.Decoder(Filter)
 _encode = msgspec.json.Encoder().encode
+Result = TypeVar("Result")
 
 
 async def recommend(call: Call) -> Reply:
@@ -82,14 +84,22 @@ async def recommend_in(call: Call) -> Reply:
     """Candidates for one user from a version that is kept beside the serving one; the user's live engagements count."""
     body = call.json(_body)
     _check(call, body)
-    bundle = await call.runtime.versions.named(call.ids["version"])
+    bundle = await _beside(call, call.runtime.versions.named(call.ids["version"]))
     request = _request_to(bundle.space(body.space), body)
     degraded: list[str] = []
     relation = choose_relation(bundle.space(body.space), request)
     live, followers = await call.runtime.since(relation.entry, request.user, degraded)
     request = _followed(request, followers)
-    slate = await call.runtime.aside.run(bundle, lambda recommender: recommender.recommend(request, live))
+    slate = await _beside(call, call.runtime.aside.run(bundle, lambda one: one.recommend(request, live)))
     return Reply(_encode(answer_of(slate, degraded, call.request_id, None, explain=body.explain)))
+
+
+async def _beside(call: Call, work: Awaitable[Result]) -> Result:
+    """What is made away from the requests' path: that it takes long is no reason to let in fewer of those."""
+    began = time.monotonic()
+    result = await work
+    call.runtime.admission.waited_elsewhere(time.monotonic() - began)
+    return result
 
 
 def _check(call: Call, body: RecommendBody) -> None:

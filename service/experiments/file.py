@@ -47,6 +47,8 @@ def read_experiments(path: Path) -> tuple[Experiment, ...]:
         raise ConfigError(f"{path} cannot be read: {why}.") from None
     try:
         given = msgspec.convert(tomllib.loads(text), _File)
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply. docs/experimenting.md shows the file.") from None
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"{path}: {_plain(error)}. docs/experimenting.md shows the file.") from None
     return tuple(_checked(path, given.experiments))

@@ -31,10 +31,10 @@ class Experiments:
         self._seen: tuple[int, ...] | None = None
         self._under: dict[tuple[str, str, str], Experiment | None] = {}
 
-    def look(self) -> None:
-        """Read the file if it is another than the last time."""
+    def look(self, again: bool = False) -> None:
+        """Read the file if it is another than the last time; with `again` also one that could not be read then."""
         stamp = _stamp(self.path)
-        if stamp == self._seen:
+        if stamp == self._seen and not (again and self.fault):
             return
         self._seen = stamp
         try:
@@ -119,4 +119,5 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    # The time of change too: who may read it changes nothing else.
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino

@@ -201,12 +201,14 @@ def store(connection: sqlite3.Connection, events: Sequence[Event], events_per_us
 
 def count(connection: sqlite3.Connection, experiment: str, seen: Sequence[Seen], kept: int = MARKS_KEPT) -> list[bool]:
     """Count what is new of `seen` in the transaction that is open, and forget all marks but the last `kept`."""
-    before = connection.execute(LAST_MARK, (experiment,)).fetchone()[0] or 0
-    marks = [(experiment, one.mark, number) for number, one in enumerate(seen, start=before + 1)]
-    new = [connection.execute(MARK, row).rowcount == 1 for row in marks]
+    last = connection.execute(LAST_MARK, (experiment,)).fetchone()[0] or 0
+    new = []
+    for one in seen:
+        new.append(connection.execute(MARK, (experiment, one.mark, last + 1)).rowcount == 1)
+        last += new[-1]  # what was known takes no number, or it would have others forgotten
     numbers = Counter((one.arm, one.kind) for one, is_new in zip(seen, new, strict=True) if is_new)
     connection.executemany(COUNT, [(experiment, *what, number) for what, number in numbers.items()])
-    connection.execute(FORGET_MARKS, (experiment, before + len(seen) - kept))
+    connection.execute(FORGET_MARKS, (experiment, last - kept))
     return new
 
 

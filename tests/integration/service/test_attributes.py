@@ -1,12 +1,17 @@
 """Attributes over HTTP: what they sum up to, and each entity's value as a byte, for colours and forms."""
 
+import time
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
+from bundle.space import Bundle
 from bundle.versions import publish
+from recommend.recommender import Recommender
+from service.admission import Admission
+from service.versions.aside import Aside
 from tests.integration.service.conftest import Start
 from tests.support.service_bundle import ATTRIBUTES, N_TAGS, N_USERS, write_toy_bundle
 
@@ -129,6 +134,22 @@ def test_what_a_user_does_counts_in_a_version_that_does_not_serve_too(start: Sta
     client.post("/v1/engagements", json={"events": [event]}).raise_for_status()
     then = client.post("/v1/versions/v2/recommend", json={"user": "0", "k": 50}).json()["candidates"]
     assert best not in [one["id"] for one in then]
+
+
+def test_how_long_a_version_takes_to_open_lets_in_no_fewer_requests(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    open_it = Aside._recommender_of
+
+    def slowly(aside: Aside, bundle: Bundle) -> Recommender:
+        time.sleep(0.5)
+        return open_it(aside, bundle)
+
+    monkeypatch.setattr(Aside, "_recommender_of", slowly)
+    monkeypatch.setattr(Admission, "waited_elsewhere", lambda _, seconds: waited.append(seconds))
+    start().post("/v1/versions/v2/recommend", json={"user": "0"}).raise_for_status()
+    assert sum(waited) >= 0.5
 
 
 def test_a_damaged_version_is_not_asked(start: Start, bundles: Path) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from service.logs import JsonLines
+from service.logs import JsonLines, configure_logs
 from service.metrics import Metrics
 from service.otlp_metrics import histograms
 from service.settings import Limits, Settings
-from service.tracing import trace_of
+from service.tracing import Tracing, trace_of
 from tests.support.servers import ServiceProcess, running
 from tests.support.service_bundle import user_ids
 from twhin_client import AsyncClient, Client
@@ -25,8 +25,10 @@ from twhin_client.tracing import trace_context
 
 pytest.importorskip("opentelemetry.sdk.trace")
 from opentelemetry import context, trace
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import TracerProvider
 
 USERS = user_ids()
@@ -126,6 +128,29 @@ def test_the_state_of_a_trace_goes_along_and_a_span_that_is_none_does_not() -> N
     token = context.attach(trace.set_span_in_context(trace.INVALID_SPAN))
     assert trace_context() == {}
     context.detach(token)
+
+
+def test_neither_a_collectors_address_nor_a_callers_state_is_logged(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    before = root.level
+    configure_logs("info", "json")
+    try:
+        url = "http://127.0.0.1:9/v1/metrics?key=s3cret"
+        OTLPMetricExporter(endpoint=url).export(MetricsData([]), timeout_millis=200)
+        tracing = Tracing("http://127.0.0.1:9/v1/traces?key=s3cret", 1.0)
+        with tracing.span("/x", "GET", "r", f"{PARENT[:-1]}0", "vendor=1, s3cret of a caller"):
+            pass
+        tracing.close()
+    finally:
+        root.setLevel(before)
+    told = capsys.readouterr().err
+    assert "s3cret" not in told
+    lines = [json.loads(line) for line in told.splitlines()]
+    assert any("ConnectionError" in line["message"] or "Failed to export" in line["message"] for line in lines)
+    assert all(line["logger"].startswith("opentelemetry.exporter") for line in lines)
 
 
 @pytest.mark.parametrize("tracing", [True, False])

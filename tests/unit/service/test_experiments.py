@@ -160,6 +160,33 @@ def test_a_file_that_breaks_leaves_in_force_what_was_and_one_that_goes_ends_it(t
     assert b"twhin_experiments_refused 0.0" in metrics.exposition()
 
 
+def test_a_file_that_could_not_be_read_is_read_when_it_may_be_or_when_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "experiments.toml"
+    path.write_text(FILE)
+    live = Experiments(path, Metrics().experiments)
+
+    def no_file_is_left(*_: object, **__: object) -> str:
+        raise OSError(24, "Too many open files")
+
+    for mended in (lambda: (path.chmod(0o600), live.look()), lambda: live.look(again=True)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_text", no_file_is_left)
+            path.touch()
+            live.look()
+        live.look()
+        assert live.fault is not None
+        mended()
+        assert (live.fault, [one.name for one in live.current]) == (None, ["interests"])
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "experiments.toml").write_text("salt = " + "[" * 100_000)
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        read_experiments(tmp_path / "experiments.toml")
+
+
 def test_a_request_takes_part_unless_it_is_of_nobody_or_names_a_strategy(tmp_path: Path, toy: Bundle) -> None:
     path = tmp_path / "experiments.toml"
     path.write_text(FILE.replace("0.25", "0.5").replace("0.0333", "0.5"))

@@ -15,7 +15,7 @@ from jaxtyping import Float32
 
 from bundle.manifest import Gate
 from index.builder.devices import one_thread
-from index.builder.measure import SURE, Truth, exactly_scored, recall_of
+from index.builder.measure import SURE, Truth, exactly_scored, longest_of, recall_of
 from index.builder.queries import RealQueries
 from index.search.eligible import Bitmap, pack
 from index.search.exact import ExactSearcher
@@ -52,8 +52,10 @@ def measure_filtered(
     open_searcher: Callable[[float], Searcher], vectors: Vectors, queries: RealQueries, k: int, rng: np.random.Generator
 ) -> FilteredSearch:
     """Ask the searcher that `open_searcher` opens, with the least `filter_depth` that surely reaches the floor."""
-    queries = queries.first(QUERIES)
-    filters = [(share, eligible, _truth(vectors, eligible, queries, k)) for share, eligible in _filters(vectors, rng)]
+    queries, longest = queries.first(QUERIES), longest_of(vectors)
+    filters = [
+        (share, eligible, _truth(vectors, longest, eligible, queries, k)) for share, eligible in _filters(vectors, rng)
+    ]
     found = _measured(open_searcher, FILTER_DEPTHS[0], filters, vectors)
     for filter_depth in FILTER_DEPTHS[1:]:
         if found.at_least >= FLOOR:
@@ -73,9 +75,9 @@ def _filters(vectors: Vectors, rng: np.random.Generator) -> Iterator[tuple[float
             yield share, pack(mask)
 
 
-def _truth(vectors: Vectors, eligible: Bitmap, queries: RealQueries, k: int) -> Truth:
+def _truth(vectors: Vectors, longest: float, eligible: Bitmap, queries: RealQueries, k: int) -> Truth:
     hits = ExactSearcher(vectors).search(queries.queries, k, eligible=eligible)
-    return Truth(queries, len(hits[0].rows), np.array([hit.scores[-1] for hit in hits], dtype=np.float32))
+    return Truth(queries, len(hits[0].rows), np.array([hit.scores[-1] for hit in hits], dtype=np.float32), longest)
 
 
 def _measured(

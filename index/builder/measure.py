@@ -19,6 +19,7 @@ Rows = Float32[npt.NDArray[np.float32], "_ width"]
 
 # Two scores are equal when they differ by no more than the rounding of a sum of d products.
 TOLERANCE = 1e-5
+BLOCK_ROWS = 1 << 16
 # The judge misses nothing, so a few queries are enough to time it.
 EXACT_QUERIES = 32
 # Standard errors between a mean and its bounds: one time in fifty the truth lies below the lower one.
@@ -27,21 +28,24 @@ SURE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Queries with the exact score of their k-th best row: what an approximate answer is held against."""
+    """Queries with the exact score of their k-th best row: what an approximate answer is held against.
+
+    `longest` is the length of the longest row: no score is above a query's length times that.
+    """
 
     queries: RealQueries
     k: int
     worst_scores: Float32[npt.NDArray[np.float32], " q"]
+    longest: float
 
     def first(self, n: int) -> "Truth":
         """The first `n` queries alone."""
-        return Truth(self.queries.first(n), self.k, self.worst_scores[:n])
+        return Truth(self.queries.first(n), self.k, self.worst_scores[:n], self.longest)
 
     def joined(self, other: "Truth") -> "Truth":
         """These queries and those of `other`, which was found for the same k."""
-        return Truth(
-            self.queries.joined(other.queries), self.k, np.concatenate([self.worst_scores, other.worst_scores])
-        )
+        worst = np.concatenate([self.worst_scores, other.worst_scores])
+        return Truth(self.queries.joined(other.queries), self.k, worst, self.longest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,14 @@ def find_truth(vectors: Float32[npt.NDArray[np.float32], "n width"], queries: Re
     """Answer `queries` exactly; k is at most the number of rows."""
     k = min(k, len(vectors))
     hits = ExactSearcher(vectors).search(queries.queries, k)
-    return Truth(queries, k, np.array([hit.scores[-1] for hit in hits], dtype=np.float32))
+    return Truth(queries, k, np.array([hit.scores[-1] for hit in hits], dtype=np.float32), longest_of(vectors))
+
+
+def longest_of(vectors: Float32[npt.NDArray[np.float32], "n width"]) -> float:
+    """The length of the longest row."""
+    starts = range(0, len(vectors), BLOCK_ROWS)
+    parts = (vectors[start : start + BLOCK_ROWS] for start in starts)
+    return max((float(np.linalg.norm(part, axis=1).max()) for part in parts), default=0.0)
 
 
 def recall_of(hits: Sequence[Hits], truth: Truth) -> npt.NDArray[np.float64]:
@@ -77,7 +88,9 @@ def recall_of(hits: Sequence[Hits], truth: Truth) -> npt.NDArray[np.float64]:
 
     By scores and not by rows, so that any of several equal rows counts.
     """
-    floors = truth.worst_scores - TOLERANCE * np.maximum(1.0, np.abs(truth.worst_scores))
+    # Of short vectors all scores are small, and what is nothing beside 1 would be all of them.
+    most = np.minimum(1.0, truth.longest * np.linalg.norm(truth.queries.queries.astype(np.float64), axis=1))
+    floors = truth.worst_scores - TOLERANCE * np.maximum(most, np.abs(truth.worst_scores))
     good = [np.count_nonzero(hit.scores >= floor) for hit, floor in zip(hits, floors, strict=True)]
     return np.minimum(np.array(good), truth.k) / truth.k
 

@@ -7,10 +7,11 @@ import pytest
 
 from index.builder.choose import Trial, choose, deeper, pareto, undecided
 from index.builder.config import IndexConfig
-from index.builder.measure import Measurement, Truth, recall_of
+from index.builder.measure import Measurement, Truth, find_truth, recall_of
 from index.builder.queries import RealQueries
 from index.builder.spec import SMALL_TYPE, IndexSpec, specs_for
 from index.search.protocol import Hits
+from index.search.ranking import ranked
 
 
 def trial(recall: float, cpu_us: float, bytes_per_vector: float, standard_error: float = 0.001) -> Trial:
@@ -105,8 +106,18 @@ def test_a_graph_from_a_gpu_is_a_file_of_faiss() -> None:
 
 def test_recall_counts_any_of_equal_rows() -> None:
     queries = RealQueries(np.zeros((1, 2), dtype=np.float32), ("a",), np.zeros(1, dtype=np.int64))
-    truth = Truth(queries, 2, np.array([5.0], dtype=np.float32))
+    truth = Truth(queries, 2, np.array([5.0], dtype=np.float32), 1.0)
     tied = Hits(np.array([7, 9], dtype=np.int32), np.array([6.0, 5.0], dtype=np.float32))
     short = Hits(np.array([7, 8], dtype=np.int32), np.array([6.0, 4.9], dtype=np.float32))
     assert recall_of([tied], truth).tolist() == [1.0]
     assert recall_of([short], truth).tolist() == [0.5]
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-2, 1e-5])
+def test_recall_is_the_same_of_shorter_vectors(size: float) -> None:
+    rng = np.random.default_rng(1)
+    vectors, asked = (rng.normal(0, size, (n, 8)).astype(np.float32) for n in (500, 40))
+    truth = find_truth(vectors, RealQueries(asked, ("a",), np.zeros(40, dtype=np.int64)), 10)
+    every = [np.sort(rng.permutation(500)[:250]) for _ in asked]  # half of the rows: of the best ten about five
+    hits = [ranked(vectors, query, rows, 10) for query, rows in zip(asked, every, strict=True)]
+    assert 0.4 < recall_of(hits, truth).mean() < 0.6

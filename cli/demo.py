@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import line
+from cli.output import line, next_command
 from cli.progress import progress, say
 from cli.serve import require_free, run_service
 
@@ -36,6 +36,8 @@ def demo(
     if serve:
         invite(bundles, port)
         run_service(bundles, "127.0.0.1", port)
+    else:
+        line(f"4/4 Published. {next_command('twhin', 'serve', '--bundles', bundles)}")
 
 
 def _graph(directory: Path, users: int) -> Path:

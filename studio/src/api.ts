@@ -111,7 +111,9 @@ async function ask(path: string, body?: unknown, seconds?: number): Promise<Resp
   }
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
-  if (response.status === 401 || response.status === 403) askForKey(problem.detail ?? "");
+  // How a program sends a key is nothing to whom a box asks for one.
+  if (response.status === 401) problem.detail = key ? "the service does not know the one that was given." : "type it here. It is kept in this tab alone, until that is closed.";
+  if (response.status === 401 || response.status === 403) askForKey(`${problem.title}: ${problem.detail}`);
   throw new Problem(response.status, problem.code ?? "", `${problem.title ?? response.status}: ${problem.detail ?? ""}`);
 }
 

@@ -19,7 +19,7 @@ function KeyBox({ why, onGiven }: { why: string; onGiven: () => void }) {
     <form class="card keybox" onSubmit={(event) => { event.preventDefault(); useKey(typed.trim()); onGiven(); }}>
       <label>API key<input type="password" id="key" autocomplete="off" value={typed} onInput={(event) => setTyped(event.currentTarget.value)} /></label>
       <button>Use it</button>
-      <p class="small soft" role="status">{why || "Kept in this tab alone, until it is closed."}</p>
+      {why ? <p class="small" role="alert">{why}</p> : <p class="small soft">Kept in this tab alone, until it is closed.</p>}
     </form>
   );
 }
@@ -57,7 +57,7 @@ function Studio() {
       </header>
       {keyWhy !== undefined && <KeyBox why={keyWhy} onGiven={() => { setKeyWhy(undefined); again(); }} />}
       <main id="main" class={`on-${view}`} tabIndex={-1}>
-        {problem && !info && <div class="card problem" role="alert"><p>{problem}</p><button onClick={again}>Try again</button></div>}
+        {problem && !info && !keyWhy && <div class="card problem" role="alert"><p>{problem}</p><button onClick={again}>Try again</button></div>}
         {!info && !problem && <p class="soft" role="status">Asking the service what it serves…</p>}
         {info && view === "map" && <MapView key={asked} info={info} query={query} />}
         {info && view === "ask" && <AskView key={asked} info={info} query={query} />}

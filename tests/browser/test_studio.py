@@ -258,9 +258,18 @@ def test_what_would_change_with_one_more_engagement_is_told(page: Page, url: str
     question = {"user": USERS[5], "strategy": "mixture", "engagements": [{"target": wanted}]}
     answer = httpx.post(f"{url}/recommend", json=question).json()["candidates"]
     assert lists[1][1] == [one["id"] for one in answer]
-    fresh = len({*lists[1][1]} - {*before})
-    assert page.evaluate(shows(f"{fresh} new, {fresh} gone", "#changes"))
-    assert page.evaluate(shows(wanted, "p.gone"))
+    assert wanted not in lists[1][1]
+    assert page.evaluate(shows(f"{wanted} leaves the list", "#changes"))
+    # What the user would have is none of those that are gone, and that the others close up moves nobody.
+    others = [one for one in before if one != wanted]
+    fresh, gone = {*lists[1][1]} - {*others}, {*others} - {*lists[1][1]}
+    same = sum(one == other for one, other in zip(others, lists[1][1], strict=False))
+    moved = len(others) - len(gone) - same
+    told = f"The others: {len(fresh)} new, {len(gone)} gone, {moved} moved, {same} in the same place."
+    assert page.evaluate(shows(told, "#changes"))
+    assert not page.evaluate(shows(wanted, "p.gone"))
+    badges = "[...document.querySelectorAll('.candidates .badge')].length"
+    assert page.evaluate(badges) == len(fresh) + moved
     click(page, ".chips button")
     page.wait("document.querySelectorAll('.candidates').length === 1")
 
@@ -270,6 +279,9 @@ def test_the_page_says_who_somebody_is(page: Page, url: str) -> None:
     told = page.evaluate("document.getElementById('who').innerText").replace("\n", " ")
     for fact in (USERS[1], "country ch", "age 18.5", "joined 2023-11-15", "bot no", "edges in"):
         assert fact in told
+    page.open(f"{url}/?view=ask&user={USERS[1]}&relation=uses", ready("ask"))
+    assert "uses" not in page.evaluate("document.getElementById('who').innerText")  # interests are of all relations
+    assert page.evaluate(shows("whichever relation is asked for", "#interests"))
     page.open(f"{url}/?view=ask&user=nobody", ready("ask"))
     assert not page.evaluate("Boolean(document.getElementById('who'))")
 
@@ -343,6 +355,37 @@ def test_of_two_versions_the_page_says_which_is_better_and_for_whom(page: Page, 
     page.evaluate("history.back()")
     page.wait("Boolean(document.querySelector('#verdict'))")
     assert faults(page) == []
+
+
+def test_of_what_was_not_measured_the_page_says_why_and_no_more(page: Page, tmp_path: Path) -> None:
+    write_toy_bundle(tmp_path, "quick")
+    _measure(write_toy_bundle(tmp_path, "whole", seed=2), known=0.4, newcomers=0.1, uses=0.26)
+    publish(tmp_path, "quick")
+    with running(Settings(bundles=tmp_path)) as url:  # type: ignore[call-arg]
+        page.open(f"{url}/?view=versions&version=whole&before=quick", ready("versions"))
+        page.wait(shows("That is not known: no strategies of quick were measured.", "#verdict"))
+        assert page.evaluate(shows("--quick", "#verdict"))
+        assert not page.evaluate(shows("(+0", ".facts"))  # as many entities as before
+        page.open(f"{url}/?view=versions&version=quick", ready("versions"))
+        assert page.evaluate(shows("No strategies were measured.", ".detail"))
+        page.open(f"{url}/?view=ask", ready("ask"))
+        assert not page.evaluate(shows("measured", ".welcome"))
+
+
+def test_a_page_that_needs_a_key_asks_for_it_once_and_in_words_for_people(page: Page, bundles: Path) -> None:
+    with running(Settings(bundles=bundles, read_keys="r-key")) as url:  # type: ignore[call-arg, arg-type]
+        page.open(url, "Boolean(document.querySelector('#key'))")
+        page.wait(shows("A key is needed: type it here.", ".keybox [role=alert]"))
+        assert page.evaluate("document.querySelectorAll('[role=alert]').length") == 1
+        assert not page.evaluate(shows("Authorization", "body"))
+        type_into(page, "#key", "wrong")
+        key(page, "Enter")
+        page.wait(shows("does not know the one that was given", ".keybox [role=alert]"))
+        type_into(page, "#key", "r-key")
+        key(page, "Enter")
+        page.wait(ready("map"))
+        assert not page.evaluate("Boolean(document.querySelector('[role=alert]'))")
+        page.evaluate("sessionStorage.clear()")
 
 
 def test_another_version_is_served_with_an_admin_key(page: Page, bundles: Path, tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ export function Changes({ of, before, after, beside, names, userType, colours }:
 }) {
   const number = (kind: Change["kind"]) => [...of.values()].filter((one) => one.kind === kind).length;
   const [fresh, gone, moved, same] = [number("new"), number("gone"), number("moved"), number("same")];
+  const had = before.candidates.filter((one) => of.get(one.id)?.kind === "had");
+  const others = had.length ? "The others: " : "";
   const shares = (answer: Answer) => new Map(answer.explain.modes.map((one) => [one.cluster, one]));
   const [then, now] = [shares(before), shares(after)];
   // Clusters of two versions have nothing to do with each other, and strategies take some of the interests or none.
@@ -98,7 +100,10 @@ export function Changes({ of, before, after, beside, names, userType, colours }:
   return (
     <section class="card" id="changes" aria-label="What changes" aria-live="polite">
       <h2>What changes</h2>
-      <p>{fresh + gone + moved === 0 ? "Nothing: both lists are the same." : `${fresh} new, ${gone} gone, ${moved} moved, ${same} in the same place.`}</p>
+      {had.length > 0 && <p>{had.map((one, i) => (
+        <span key={one.id}>{i > 0 && ", "}<EntityLink entity={{ type: before.explain.candidate_type, id: one.id }} userType={userType} names={names} /></span>
+      ))} {had.length > 1 ? "leave" : "leaves"} the list: what the user has is not recommended.</p>}
+      <p>{fresh + gone + moved + had.length === 0 ? "Nothing: both lists are the same." : `${others}${fresh} new, ${gone} gone, ${moved} moved, ${same} in the same place.`}</p>
       {shifted.length > 0 && (
         <ul class="list small" aria-label="Interests that weigh more or less">
           {shifted.map(({ cluster, was, is, mode }) => (

@@ -58,7 +58,7 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
   const [before, after] = told && beside ? (beside.first ? [beside.answer, told.answer] : [told.answer, beside.answer]) : [];
   const called = (id: string) => (told ? nameOf(told.names, { type: relation.target, id }) : id);
   const titleAfter = beside?.first ? `If the user had ${engaged.map(called).join(", ")}` : beside?.after;
-  const changed = before && after && changes(before.candidates, after.candidates);
+  const changed = before && after && changes(before.candidates, after.candidates, beside?.first ? engaged : []);
   const others = info.versions.kept.filter((one) => one !== info.version).reverse();
   const offered: Attribute[] = attributes?.types[relation.target] ?? [];
   const engage = (id: string) => go({ engaged: [...engaged, id] });
@@ -77,7 +77,7 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
         <label>Strategy<select id="strategy" value={query.get("strategy") || "auto"} onChange={change("strategy")}>
           {strategies.map((one) => <option key={one} value={one}>{one}</option>)}
         </select></label>
-        <label>Beside it<select id="versus" value={versus} onChange={change("versus")}>
+        <label>Compare with<select id="versus" value={versus} onChange={change("versus")}>
           <option value="">{question?.user && engaged.length ? "how it is without" : "nothing"}</option>
           <optgroup label="Another strategy">{strategies.map((one) => <option key={one} value={one}>{one}</option>)}</optgroup>
           {others.length > 0 && <optgroup label="Another version">{others.map((one) => <option key={one} value={`@${one}`}>{one}</option>)}</optgroup>}
@@ -89,7 +89,7 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
         </select></label>
         <label class="narrow">Of one cluster at most<input id="most" type="number" min="1" placeholder="any" value={query.get("most") ?? ""} onChange={change("most")} /></label>
         <label class="choice"><input type="checkbox" checked={query.get("seen") === "with"}
-          onChange={(event) => go({ seen: event.currentTarget.checked ? "with" : undefined })} /> with what was seen</label>
+          onChange={(event) => go({ seen: event.currentTarget.checked ? "with" : undefined })} /> also what they have</label>
         {engaged.length > 0 && (
           <ul class="chips" aria-label="Engagements of this question alone">
             {engaged.map((one, i) => (
@@ -108,7 +108,7 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
         <div class={`answer ${beside ? "two" : ""}`} aria-busy={asking} data-asked={JSON.stringify(told.question)}>
           <div class="side">
             {changed && beside && <Changes of={changed} before={before!} after={after!} beside={beside} {...shared} />}
-            {told.who && <Who item={told.who} type={relation.source} relation={told.answer.explain.relation} interests={told.interests} attributes={attributes?.types[relation.source] ?? []} />}
+            {told.who && <Who item={told.who} type={relation.source} interests={told.interests} attributes={attributes?.types[relation.source] ?? []} />}
             {told.interests && <InterestList of={told.interests} {...shared} />}
             {query.get("user") && <a class="button quiet" href={address(toMap)} onClick={follow(toMap)}>Show on the map</a>}
             <RequestCode question={told.question} />
@@ -143,7 +143,7 @@ function Welcome({ space }: { space: SpaceInfo }) {
     <div class="card welcome">
       <h2>Whom shall we recommend to?</h2>
       <p>Click into “User” and choose one, or name a few things somebody engaged with: candidates for people whom the training never saw come from those.
-        By default the relation is <b>{space.default.relation}</b>, and <b>auto</b> is the strategy that measured best when the version was built: {space.auto}.</p>
+        By default the relation is <b>{space.default.relation}</b>, and <b>auto</b> is the strategy that the build of this version took for it: {space.auto}.</p>
     </div>
   );
 }

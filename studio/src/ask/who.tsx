@@ -2,8 +2,8 @@
 import type { Attribute, Interests, Item } from "../api";
 import { count, measure } from "../format";
 
-export function Who({ item, type, relation, interests, attributes }: {
-  item: Item; type: string; relation: string; interests: Interests | undefined; attributes: Attribute[];
+export function Who({ item, type, interests, attributes }: {
+  item: Item; type: string; interests: Interests | undefined; attributes: Attribute[];
 }) {
   const said = Object.entries(item.attributes ?? {});
   const kindOf = (name: string) => attributes.find((one) => one.name === name)?.kind ?? "number";
@@ -12,7 +12,7 @@ export function Who({ item, type, relation, interests, attributes }: {
       <h2><bdi>{item.label ?? item.id}</bdi></h2>
       <p class="soft small">{type} <bdi>{item.id}</bdi>
         {item.in_degree !== undefined && <> · {count(item.in_degree)} edges in</>}
-        {interests && <> · {interests.interests.length === 1 ? "1 interest" : `${interests.interests.length} interests`} by {relation}</>}</p>
+        {interests && <> · {interests.interests.length === 1 ? "1 interest" : `${interests.interests.length} interests`}</>}</p>
       {said.length > 0 && (
         <dl class="facts">
           {said.map(([name, value]) => (

@@ -34,8 +34,8 @@ export function StoryPanel({ story }: { story: Story }) {
       {item?.status === "not_found" && <p>This version does not know it. A newcomer is answered all the same.</p>}
       {story.candidates !== undefined && (
         <ul class="legend" aria-label="What is lit up">
-          <li><i class="dot ring" /> the user</li>
-          <li><i class="dot engaged" /> {story.examples ?? 0} engagements, examples of {story.interests} interests</li>
+          {item?.status !== "not_found" && <li><i class="dot ring" /> the user</li>}
+          {story.examples ? <li><i class="dot engaged" /> {story.examples} of the user's own, examples of {story.interests === 1 ? "1 interest" : `${story.interests} interests`}</li> : null}
           <li><i class="dot offered" /> {story.candidates} candidates, by {story.strategy}</li>
         </ul>
       )}

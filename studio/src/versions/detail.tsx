@@ -89,7 +89,7 @@ export function Facts({ of, before }: { of: VersionItem; before?: VersionItem | 
   const older = Object.values(before?.spaces ?? {})[0];
   if (!space) return null;
   const total = (counts: Record<string, number>) => Object.values(counts).reduce((sum, n) => sum + n, 0);
-  const grown = (now: number, then: number | undefined) => (then ? ` (${now >= then ? "+" : "−"}${percent(Math.abs(now / then - 1), 1)})` : "");
+  const grown = (now: number, then: number | undefined) => (then && now !== then ? ` (${now >= then ? "+" : "−"}${percent(Math.abs(now / then - 1), 1)})` : "");
   const entities = total(space.entities);
   const edges = total(space.relations);
   return (

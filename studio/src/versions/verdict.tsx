@@ -4,6 +4,7 @@ import { fixed } from "../format";
 
 interface Row { whom: string; then: number; now: number; users: number; outcome: Outcome }
 type Outcome = "better" | "worse" | "about the same";
+export const WHY_UNMEASURED = "Either it was built with --quick, which measures none, or its graph held no edges out: a [split] in graph.toml does.";
 const MEASURE = "recall@10";
 const ONE_WAY = "one_way_recall@10";
 
@@ -14,8 +15,9 @@ export function Verdict({ now, then }: { now: VersionItem; then: VersionItem }) 
   return (
     <section class="card" id="verdict" aria-label="Is it better, and for whom">
       <h2>Is it better than {then.version}, and for whom?</h2>
-      {rows.length === 0 && <p class="soft">Nothing was measured in both: a [split] in graph.toml holds edges out to measure on.</p>}
-      {said.map(({ outcome, whom }) => <p key={outcome}><b>{outcome[0]!.toUpperCase() + outcome.slice(1)}</b> for {whom.join("; ")}.</p>)}
+      {rows.length === 0 && <p class="soft">That is not known: {unmeasured([then, now])}</p>}
+      {said.length === 1 && <p><b>{said[0]!.outcome[0]!.toUpperCase() + said[0]!.outcome.slice(1)}</b> for everybody that was measured.</p>}
+      {said.length > 1 && said.map(({ outcome, whom }) => <p key={outcome}><b>{outcome[0]!.toUpperCase() + outcome.slice(1)}</b> for {whom.join("; ")}.</p>)}
       {rows.length > 0 && now.graph_digest !== then.graph_digest && (
         <p class="note">The two were trained on different graphs, so they were measured on different edges: a small difference may come from those.</p>
       )}
@@ -34,6 +36,12 @@ export function Verdict({ now, then }: { now: VersionItem; then: VersionItem }) 
       </>}
     </section>
   );
+}
+
+/** Why there is nothing to compare, by version. */
+function unmeasured(both: VersionItem[]): string {
+  const without = both.filter((one) => !Object.keys(one.evaluation?.strategies ?? {}).length).map((one) => one.version);
+  return without.length ? `no strategies of ${without.join(" and ")} were measured. ${WHY_UNMEASURED}` : "no relation was measured in both.";
 }
 
 function relationsOf(one: VersionItem): string[] {

@@ -7,7 +7,7 @@ import { Administration } from "./admin";
 import { Bars, Facts, Gates, Indexes, metricsOf } from "./detail";
 import { Drift } from "./moved";
 import { Timeline } from "./timeline";
-import { Verdict, measuredIn } from "./verdict";
+import { Verdict, WHY_UNMEASURED, measuredIn } from "./verdict";
 
 const NO_OTHER = "none";
 
@@ -100,7 +100,7 @@ export function VersionsView({ info, query, onChanged }: { info: Info; query: UR
             <Timeline versions={versions} relation={relation} metric={metric} />
           </section>
         )}
-        {shown.evaluation && !metric && <section class="card"><p class="soft">No strategies were measured: the graph has no held-out edges of the default relation. A [split] in graph.toml makes them.</p></section>}
+        {shown.evaluation && !metric && <section class="card"><p class="soft">No strategies were measured. {WHY_UNMEASURED}</p></section>}
         {!shown.fault && <Drift of={shown} />}
         {!shown.fault && <section class="card"><Indexes of={shown} /></section>}
       </div>

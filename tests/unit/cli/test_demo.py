@@ -1,4 +1,4 @@
-"""Whom the demo names as its example, and what it proposes to ask."""
+"""Whom the demo names as its example, what it proposes to ask, and how it is served later."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bundle.versions import publish
-from cli.demo import invite, usual
+from cli.demo import demo, invite, usual
 from tests.support.service_bundle import user_ids, write_toy_bundle
 
 
@@ -24,3 +24,13 @@ def test_a_demo_without_attributes_is_not_asked_for_them(tmp_path: Path, capsys:
     asked = json.loads(body[1])
     assert asked.keys() == {"user", "k", "explain"}
     assert asked["user"] in user_ids()
+
+
+def test_a_demo_that_does_not_serve_says_how_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kept in ("graph/graph.toml", "run/run.json"):
+        (tmp_path / kept).parent.mkdir()
+        (tmp_path / kept).touch()
+    write_toy_bundle(tmp_path / "bundles", "v1")
+    publish(tmp_path / "bundles", "v1")
+    demo(tmp_path, serve=False)
+    assert f"Next: twhin serve --bundles {tmp_path / 'bundles'}" in capsys.readouterr().out

@@ -121,20 +121,29 @@ class Versions:
             return serving.bundle
         kept = self._kept.get(version)
         if kept is None or not (kept.path / MANIFEST).exists():
-            kept = self._kept[version] = await self._opened(version)
+            return await self._opened(version)
         self._kept.move_to_end(version)
-        while len(self._kept) > self._settings.versions_kept:
-            self._kept.popitem(last=False)
         return kept
 
     async def _opened(self, version: str) -> Bundle:
-        """Open `version` for look-ups, once for all who ask meanwhile, and to the end though they give up waiting."""
+        """Open `version` for look-ups, once for all who ask meanwhile and later, though these give up waiting: it may
+        take longer than any request.
+        """
         task = self._opening.get(version)
         if task is None:
             # Not on the loader's thread, which may be busy with the next version for a while.
             task = self._opening[version] = asyncio.create_task(asyncio.to_thread(self._open_kept, version))
-            task.add_done_callback(lambda _: self._opening.pop(version, None))
+            task.add_done_callback(partial(self._keep, version))
         return await asyncio.shield(task)
+
+    def _keep(self, version: str, opened: asyncio.Task[Bundle]) -> None:
+        self._opening.pop(version, None)
+        if opened.cancelled() or opened.exception() is not None:
+            return
+        self._kept[version] = opened.result()
+        self._kept.move_to_end(version)
+        while len(self._kept) > self._settings.versions_kept:
+            self._kept.popitem(last=False)
 
     def _open_kept(self, version: str) -> Bundle:
         try:

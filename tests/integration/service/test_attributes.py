@@ -1,5 +1,6 @@
 """Attributes over HTTP: what they sum up to, and each entity's value as a byte, for colours and forms."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from bundle.versions import publish
 from recommend.recommender import Recommender
 from service.admission import Admission
 from service.versions.aside import Aside
+from service.versions.versions import Versions
 from tests.integration.service.conftest import Start
 from tests.support.service_bundle import ATTRIBUTES, N_TAGS, N_USERS, write_toy_bundle
 
@@ -150,6 +152,31 @@ def test_how_long_a_version_takes_to_open_lets_in_no_fewer_requests(
     monkeypatch.setattr(Admission, "waited_elsewhere", lambda _, seconds: waited.append(seconds))
     start().post("/v1/versions/v2/recommend", json={"user": "0"}).raise_for_status()
     assert sum(waited) >= 0.5
+
+
+def test_a_version_that_takes_longer_to_open_than_a_request_may_is_there_for_the_next(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[str] = []
+    ended = threading.Event()
+    open_it = Versions._open_kept
+
+    def slowly(versions: Versions, version: str) -> Bundle:
+        began.append(version)
+        time.sleep(1)
+        try:
+            return open_it(versions, version)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(Versions, "_open_kept", slowly)
+    client = start()
+    hurried = client.get("/v1/map?version=v2", headers={"x-request-timeout-ms": "100"})
+    assert hurried.status_code == 504
+    assert ended.wait(30)
+    time.sleep(0.2)
+    assert client.get("/v1/map?version=v2").status_code == 200
+    assert began == ["v2"]
 
 
 def test_a_damaged_version_is_not_asked(start: Start, bundles: Path) -> None:

@@ -87,7 +87,7 @@ def encoded(vectors: Floats, kind: CompactKind, dim: int) -> npt.NDArray[Any]:
     codes = np.clip(np.rint(embeddings * inverse[:, None]), -MOST, MOST)
     made[:, :dim] = codes.astype(np.int8).view(np.uint8)
     tail = np.column_stack([vectors[:, dim:], scale]).astype("<f4")
-    made[:, dim:] = tail.view(np.uint8).reshape(len(vectors), -1)
+    made[:, dim:] = tail.view(np.uint8).reshape(len(vectors), made.shape[1] - dim)
     return made
 
 

@@ -57,6 +57,14 @@ def test_a_row_is_the_same_however_it_is_asked_for(kind: CompactKind) -> None:
     assert rows[3:9].tobytes() == rows[:][3:9].tobytes()
 
 
+@pytest.mark.parametrize("n", [0, 1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_row_and_one_are_kept_too(kind: CompactKind, n: int) -> None:
+    vectors = drawn()[:n]
+    assert compact(vectors, kind)[:].shape == (n, WIDTH)
+    assert compact(vectors, kind).nbytes == n * encoded(drawn(), kind, DIM)[0].nbytes
+
+
 @pytest.mark.parametrize("size", [0.0, 1e-45, 1e-38, 1e-30, 1.0, 1e15])
 def test_rows_of_any_size_decode_to_numbers(size: float) -> None:
     vectors = (drawn() * np.float32(size)).astype(np.float32)

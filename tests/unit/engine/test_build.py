@@ -1,6 +1,7 @@
 """Building the engine: of its own sources and no others, once; where it cannot be built Python does the work."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,14 @@ def test_a_compiler_that_fails_is_quoted(copy: Path, tmp_path: Path) -> None:
 )
 def test_it_can_be_switched_off_and_a_wrong_level_is_named(tmp_path: Path, value: str, said: str) -> None:
     assert said in ask(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")), TWHIN_ENGINE=value, PATH="")
+
+
+def test_whatever_a_level_is_compiled_for_is_asked_of_the_processor() -> None:
+    source = ROOT / "engine/src"
+    attributes = re.findall(r'target\("([^"]+)"\)', (source / "level.h").read_text())
+    asked = set(re.findall(r'supports\("(\w+)"\)|has_(\w+)\(\)', (source / "level.cpp").read_text()))
+    assert len(attributes) == 2
+    assert set(",".join(attributes).split(",")) <= {name for pair in asked for name in pair}
 
 
 def test_native_raises_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,7 +245,9 @@ class ItemError(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class BatchItem(msgspec.Struct, kw_only=True, frozen=True):
-    """One user's answer, or why there is none."""
+    """One user's answer, or why there is none. With an `experiment` it has a `request_id` of its own, for
+    feedback.
+    """
 
     user: str
     status: str
@@ -255,6 +257,7 @@ class BatchItem(msgspec.Struct, kw_only=True, frozen=True):
     fallback: str | None = None
     degraded: list[str] = []
     experiment: Participation | msgspec.UnsetType = msgspec.UNSET
+    request_id: str | msgspec.UnsetType = msgspec.UNSET
     error: ItemError | None = None
 
 
@@ -689,8 +692,9 @@ class ExperimentsAnswer(msgspec.Struct, kw_only=True, frozen=True):
 
 class FeedbackEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Which candidates of one answer were shown to the user, and which were clicked (followed, played, …).
-    `experiment` and `arm` are those of the answer, `request_id` is the answer's. Each candidate counts once
-    as shown and once as clicked, so retries are safe, and clicks may come later than impressions, one by one.
+    `experiment` and `arm` are those of the answer, `request_id` is the answer's, of a batch the user's own
+    there. Each candidate counts once as shown and once as clicked, so retries are safe, and clicks may come
+    later than impressions, one by one.
     """
 
     request_id: str

@@ -141,7 +141,7 @@ export interface ItemError {
   detail: string;
 }
 
-/** One user's answer, or why there is none. */
+/** One user's answer, or why there is none. With an `experiment` it has a `request_id` of its own, for feedback. */
 export interface BatchItem {
   user: string;
   status: string;
@@ -151,6 +151,7 @@ export interface BatchItem {
   fallback?: string | null;
   degraded?: Array<string>;
   experiment?: Participation;
+  request_id?: string;
   error?: ItemError | null;
 }
 
@@ -521,7 +522,7 @@ export interface ExperimentsAnswer {
   request_id: string;
 }
 
-/** Which candidates of one answer were shown to the user, and which were clicked (followed, played, …). `experiment` and `arm` are those of the answer, `request_id` is the answer's. Each candidate counts once as shown and once as clicked, so retries are safe, and clicks may come later than impressions, one by one. */
+/** Which candidates of one answer were shown to the user, and which were clicked (followed, played, …). `experiment` and `arm` are those of the answer, `request_id` is the answer's, of a batch the user's own there. Each candidate counts once as shown and once as clicked, so retries are safe, and clicks may come later than impressions, one by one. */
 export interface FeedbackEvent {
   request_id: string;
   experiment: string;

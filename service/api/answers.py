@@ -48,9 +48,9 @@ def _participation(entered: Entered | None) -> Participation | msgspec.UnsetType
 
 
 def batch_item(
-    user: str, result: Slate | Served | QueryError, degraded: Sequence[str], entered: Entered | None
+    user: str, result: Slate | Served | QueryError, degraded: Sequence[str], entered: Entered | None, request_id: str
 ) -> BatchItem:
-    """One user of a batch."""
+    """One user of a batch, whose answer is called `request_id`."""
     if isinstance(result, QueryError):
         return BatchItem(user=user, status="invalid", error=ItemError(result.code, str(result)))
     return BatchItem(
@@ -62,6 +62,7 @@ def batch_item(
         fallback=result.fallback,
         degraded=_flags(result, degraded),
         experiment=_participation(entered),
+        request_id=msgspec.UNSET if entered is None else request_id,
     )
 
 

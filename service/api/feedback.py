@@ -1,6 +1,7 @@
 """GET /v1/experiments and POST /v1/feedback."""
 
 import contextlib
+import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -9,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from bundle.errors import StateError
-from service.call import REQUEST_ID, Call, Reply
+from service.call import Call, Reply
 from service.experiments.split import BUCKETS, Arm, wilson
 from service.problems import invalid
 from service.state.feedback import Count, Kind, Seen, mark_of
@@ -28,6 +29,8 @@ from service.wire.experiments import (
 _body = msgspec.json.Decoder(FeedbackBody)
 _encode = msgspec.json.Encoder().encode
 NO_COUNT = Count()
+# Those of requests, and of users of a batch, which have their place there besides.
+ANSWER_ID = re.compile(r"[A-Za-z0-9._:-]{1,80}\Z", re.ASCII)
 ACCEPTANCE = (
     ("twhin_experiment_acceptance_ratio", "Clicks an impression since the experiment began, of all instances"),
     ("twhin_experiment_acceptance_low", "The lower bound of its 95% interval"),
@@ -124,7 +127,7 @@ async def feedback(call: Call) -> Reply:
 
 def _fault(call: Call, event: FeedbackEvent) -> ItemError | None:
     """Why an event cannot be counted."""
-    if REQUEST_ID.match(event.request_id) is None:
+    if ANSWER_ID.match(event.request_id) is None:
         return ItemError("query_invalid", "request_id is none that an answer has")
     if not call.runtime.experiments.named(event.experiment, event.arm):
         return ItemError("query_invalid", "there is no such arm; GET /v1/experiments lists them")
@@ -157,5 +160,5 @@ def _show(call: Call, experiment: str, new: Sequence[Seen]) -> None:
 def _item(event: FeedbackEvent, impressions: int, clicks: int, error: ItemError | None) -> FeedbackItem:
     # What is no request id is not repeated: nothing that was sent comes back in an error.
     if error is not None:
-        return FeedbackItem(event.request_id if REQUEST_ID.match(event.request_id) else "", "invalid", error=error)
+        return FeedbackItem(event.request_id if ANSWER_ID.match(event.request_id) else "", "invalid", error=error)
     return FeedbackItem(event.request_id, "counted" if impressions or clicks else "duplicate", impressions, clicks)

@@ -185,7 +185,11 @@ async def recommend_batch(call: Call) -> Reply:
     for one, entered in zip(answers, arms, strict=True):
         if not isinstance(one, QueryError):
             _count(call, one, relation, entered)
-    items = [batch_item(user, one, degraded, arm) for user, one, arm in zip(users, answers, arms, strict=True)]
+    # Feedback on one user's candidates is not that on another's: each answer has a name of its own.
+    items = [
+        batch_item(user, one, degraded, arm, f"{call.request_id}:{position}")
+        for position, (user, one, arm) in enumerate(zip(users, answers, arms, strict=True))
+    ]
     ok = sum(item.status == "ok" for item in items)
     answer = BatchAnswer(
         version=loaded.version, request_id=call.request_id, results=items, ok=ok, failed=len(items) - ok

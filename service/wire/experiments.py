@@ -52,11 +52,12 @@ class ExperimentsAnswer(Answer):
 
 class FeedbackEvent(Request):
     """Which candidates of one answer were shown to the user, and which were clicked (followed, played, …). `experiment`
-    and `arm` are those of the answer, `request_id` is the answer's. Each candidate counts once as shown and once as
-    clicked, so retries are safe, and clicks may come later than impressions, one by one.
+    and `arm` are those of the answer, `request_id` is the answer's, of a batch the user's own there. Each candidate
+    counts once as shown and once as clicked, so retries are safe, and clicks may come later than impressions, one by
+    one.
     """
 
-    request_id: Annotated[str, msgspec.Meta(description="1 to 64 of A-Z, a-z, 0-9, . _ : and -")]
+    request_id: Annotated[str, msgspec.Meta(description="1 to 80 of A-Z, a-z, 0-9, . _ : and -")]
     experiment: Name
     arm: Name
     impressions: Ids = []

@@ -151,7 +151,7 @@ class BatchBody(Request):
 
 
 class BatchItem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One user's answer, or why there is none."""
+    """One user's answer, or why there is none. With an `experiment` it has a `request_id` of its own, for feedback."""
 
     user: str
     status: str
@@ -161,6 +161,7 @@ class BatchItem(msgspec.Struct, frozen=True, omit_defaults=True):
     fallback: str | None = None
     degraded: list[str] = []
     experiment: Participation | msgspec.UnsetType = msgspec.UNSET
+    request_id: str | msgspec.UnsetType = msgspec.UNSET
     error: ItemError | None = None
 
 

@@ -128,6 +128,23 @@ def test_feedback_counts_once_and_the_rates_have_intervals(live: httpx.Client) -
     )
 
 
+def test_what_several_users_of_a_batch_are_shown_counts_for_each(live: httpx.Client) -> None:
+    users = [user for user in USERS if arm_of(user) == "control"][:3]
+    outside = user_in(None)
+    asked = {"users": [*users, outside], "k": 3}
+    answer = live.post("/recommend:batch", content=json.dumps(asked), headers={"x-request-id": "r" * 64}).json()
+    *items, other = answer["results"]
+    assert "request_id" not in other
+    events = [
+        {"request_id": item["request_id"], "experiment": "interests", "arm": "control", "impressions": ["7"]}
+        for item in items
+    ]
+    first = _post(live, *events, {**events[0], "impressions": [], "clicks": ["7"]})
+    assert (first["impressions"], first["clicks"], first["invalid"]) == (3, 1, 0)
+    assert _post(live, *events)["impressions"] == 0
+    assert _counts(live)["control"] == (3, 1)
+
+
 def test_what_cannot_be_counted_is_told_of_each_event_by_itself(start: Start) -> None:
     client = start()
     good = _event(1, "control", ["1"], [])

@@ -16,12 +16,13 @@ SETTINGS: Mapping[Preset, Mapping[str, object]] = MappingProxyType(
     {
         Preset.knowledge_graph: MappingProxyType(
             {
-                "epochs": 10,
+                "epochs": 14,
                 "learning_rate": 0.05,
                 "init_scale": 0.01,
                 "chunk": 256,
                 "negatives_uniform": 1000,
                 "negatives_in_batch": 0,
+                "masks": "chunk",
             }
         )
     }

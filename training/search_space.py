@@ -20,6 +20,7 @@ SPACE: Mapping[str, tuple[object, ...]] = MappingProxyType(
         "negatives_in_batch": (0, 64),
         "negatives_uniform": (128, 256, 448, 1000, 2000),
         "negatives_prevalence": (0, 64, 256),
+        "masks": ("all", "chunk"),
         "learning_rate": (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3),
         "relation_learning_rate": (None, 0.01, 0.03, 0.1, 0.3),
         "init_scale": (0.01, 0.1, 1.0),

@@ -165,4 +165,4 @@ def test_the_log_of_another_search_is_refused(graph: Path, tmp_path: Path) -> No
 def test_train_takes_a_preset_and_what_is_set_counts_over_it(graph: Path, tmp_path: Path) -> None:
     invoked(train, graph, "--run", tmp_path / "r", "--preset", "knowledge-graph", *SMALL, "--set", "epochs=1")
     config = json.loads((tmp_path / "r" / "run.json").read_text())["config"]
-    assert (config["epochs"], config["dim"], config["init_scale"]) == (1, 8, 0.01)
+    assert (config["epochs"], config["dim"], config["init_scale"], config["masks"]) == (1, 8, 0.01, "chunk")

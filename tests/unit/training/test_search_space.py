@@ -42,3 +42,11 @@ def test_a_search_of_nothing_is_refused() -> None:
 def test_every_preset_is_made_of_settings() -> None:
     for preset in Preset:
         assert parse_config(dict(SETTINGS[preset]), preset) != TrainConfig()
+
+
+def test_a_search_that_begins_with_a_preset_begins_with_all_of_it() -> None:
+    for preset in Preset:
+        first = next(drawn({}, [SETTINGS[preset]], 1))
+        chosen = {name: value for name, value in SETTINGS[preset].items() if name != "epochs"}
+        assert chosen.items() <= first.items()
+        assert all(value in SPACE[name] for name, value in chosen.items())

@@ -30,6 +30,7 @@ std::string Answer::json(const Shape& shape) const {
   const Ids& ids = *plan.relation->target->ids;
   const std::size_t names = shape.before_id.size() + shape.before_score.size() + shape.before_mode.size() + shape.after.size();
   std::size_t room = 2;
+  for (const Pick& pick : slate_) ids.fetch(static_cast<std::size_t>(pick.row));
   for (const Pick& pick : slate_) room += names + ids.room(static_cast<std::size_t>(pick.row)) + kScoreRoom + kModeRoom + 1;
   std::string text(room, '\0');
   char* out = copy("[", text.data());

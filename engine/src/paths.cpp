@@ -57,7 +57,6 @@ void PathCounter::two_steps(const Csr& second, std::span<const std::int32_t> mid
 
 // Two steps of the walk, u→i←v: what comes to each v, divided by the edges among which v's walkers choose the third.
 void PathCounter::walk_back(const Relation& relation, std::span<const std::int32_t> targets) {
-  constexpr std::size_t kAhead = 12;
   const std::size_t size = relation.source->size();
   masses_.reserve(size);
   reached_.reserve(size);
@@ -66,23 +65,16 @@ void PathCounter::walk_back(const Relation& relation, std::span<const std::int32
   for (std::size_t i = 0; i < some.size(); ++i) {
     if (i + 2 < some.size()) fetch(relation.sources.row(static_cast<std::size_t>(some[i + 2])));
     const auto list = relation.sources.row(static_cast<std::size_t>(some[i]));
-    const float share = 1.0f / static_cast<float>(std::max<std::size_t>(list.size(), 1)), root = std::sqrt(share);
-    for (std::size_t j = 0; j < list.size(); ++j) {
-      if (j + kAhead < list.size() && reached_.holds(list[j + kAhead]))
-        __builtin_prefetch(&masses_[static_cast<std::size_t>(list[j + kAhead])], 1);
-      if (!reached_.holds(list[j])) continue;
-      const auto row = static_cast<std::size_t>(list[j]);
-      if (!reached_.test_and_set(row)) touched_.push_back(list[j]);
-      masses_[row].plain += share, masses_[row].root += root;
-    }
+    const float share = 1.0f / static_cast<float>(std::max<std::size_t>(list.size(), 1));
+    const std::size_t before = touched_.size();
+    touched_.resize(before + list.size() + kMassSlack);
+    touched_.resize(before + add_share(size, list, {share, std::sqrt(share)}, masses_.data(), touched_.data() + before));
   }
-  for (const std::int32_t row : touched_) relation.targets.fetch_ends(static_cast<std::size_t>(row));
   for (const std::int32_t row : touched_) {
-    const auto degree = static_cast<float>(std::max<std::int64_t>(relation.targets.degree(static_cast<std::size_t>(row)), 1));
-    Mass& mass = masses_[static_cast<std::size_t>(row)];
-    const float share = 1.0f / degree;
-    mass.plain *= share, mass.root *= std::sqrt(share);
+    reached_.set(static_cast<std::size_t>(row));
+    relation.targets.fetch_ends(static_cast<std::size_t>(row));
   }
+  divide_by_degrees(relation.targets, touched_, masses_.data());
 }
 
 // At most kMostSources entries of a list, evenly apart.

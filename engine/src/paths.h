@@ -36,7 +36,7 @@ class Zeros {
     size_ = n;
   }
   T& operator[](std::size_t i) { return numbers_[i]; }
-  const T* data() const { return numbers_.get(); }
+  T* data() { return numbers_.get(); }
 
  private:
   struct Free {

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int32, Int64, Integer
 
 import engine
+from bundle.csr import Csr
 from bundle.errors import QueryError
 from bundle.manifest import Strategy
 from bundle.space import Bundle, Relation, Space
@@ -337,8 +338,12 @@ def _edges_of(relation: Relation, row: int) -> int:
     if row < 0:
         return 0
     both = relation.entry.source == relation.entry.target
-    sides = (relation.targets, relation.sources) if both else (relation.targets,)
-    return sum(int(side.indptr[row + 1] - side.indptr[row]) for side in sides)
+    # `item` gives Python's own integers at once: this is asked at every request.
+    return _degree(relation.targets, row) + (_degree(relation.sources, row) if both else 0)
+
+
+def _degree(lists: Csr, row: int) -> int:
+    return lists.indptr.item(row + 1) - lists.indptr.item(row)
 
 
 def _known(space: Space, entity_type: str, ids: tuple[str, ...]) -> Int64[npt.NDArray[np.int64], " n"]:

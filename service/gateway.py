@@ -5,13 +5,13 @@ What has no route is left to the framework behind it, which keeps the documents:
 merge.
 """
 
-import asyncio
 import logging
 import re
 import time
 from collections.abc import Sequence
 
 from service.call import ASGIApp, Call, ClientGone, Message, Receive, Reply, Scope, Send, new_request_id
+from service.deadline import by
 from service.metrics import RouteMetrics
 from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, overloaded, problem_of
 from service.routes import Route, RouteTable
@@ -135,26 +135,28 @@ class Gateway:
         self._refuse_when_full()
         since = call.scope.get("twhin.arrived", time.monotonic())
         call.deadline = since + self._seconds(call)
-        arrived = route.request is None
         try:
-            async with asyncio.timeout_at(None if route.patient else call.deadline):
-                if not arrived:
-                    since = await self._read_body(call, since)
-                    arrived = True
-                    self._refuse_when_full()
-                call.since = since
-                reply = await self._handle(route, call)
+            reply = await by(None if route.patient else call.deadline, self._work(route, call, since))
             now = time.monotonic()
             if not (route.writes or route.patient):
-                runtime.admission.answered(now - since)
+                runtime.admission.answered(now - call.since)
             if now > call.deadline and not route.patient:  # a busy loop comes late to its timers too
                 raise TimeoutError
             return reply
         except TimeoutError:
             runtime.metrics.shed("deadline")
             # What has not arrived by now would be taken for an answer's worth of time again: the connection ends.
-            headers = {} if arrived else {"connection": "close"}
+            headers = {} if call.since else {"connection": "close"}
             raise Problem("deadline_exceeded", "the request's time is over", headers=headers) from None
+
+    async def _work(self, route: Route, call: Call, since: float) -> Reply:
+        """Read the body where there is one, and answer."""
+        if route.request is None:
+            call.since = since
+        else:
+            call.since = await self._read_body(call, since)
+            self._refuse_when_full()
+        return await self._handle(route, call)
 
     async def _read_body(self, call: Call, since: float) -> float:
         """Read the body. Returns when the request was whole: `since`, unless its client was slower than its head."""

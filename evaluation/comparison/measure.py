@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from bundle.errors import UsageError
 from bundle.progress import Stage
 from evaluation.comparison.asked import AskedVersion
-from evaluation.comparison.records import Difference, Group, Kind, Overlap, RelationComparison, difference
+from evaluation.comparison.records import FEWEST, Difference, Group, Kind, Overlap, RelationComparison, difference
 from evaluation.intervals import paired
 from evaluation.learning.evidence import as_newcomers, engagements_of, followers_of
 from evaluation.metrics import PerUser, bootstrap, hit_ranks, recall
@@ -21,8 +21,6 @@ from recommend.types import AUTO
 
 NEW_USERS = 500
 NEW_KNOWN = (1, 3, 5, 10)
-# A band of so few users says nothing.
-FEWEST = 10
 METRICS = ("recall@10", "recall@50")
 Values = dict[str, PerUser]
 Chosen = Bool[npt.NDArray[np.bool_], " users"]

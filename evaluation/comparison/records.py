@@ -8,6 +8,8 @@ from bundle.records import Record
 from evaluation.drift import DriftReport
 from evaluation.metrics import Interval
 
+# So few users say nothing.
+FEWEST = 10
 Outcome = Literal["better", "worse", "alike", "unknown"]
 # How two numbers were held against each other: user by user on the same held-out edges; what each build measured for
 # itself; what two reports say.
@@ -109,7 +111,10 @@ class Comparison(Record):
 
 
 def difference(before: Interval, after: Interval, between: Interval) -> Difference:
-    """The record of two means and of the interval between them."""
-    values = (before.mean, after.mean, between.mean, between.low, between.high)
+    """The record of two means and of the interval between them, which is not known of fewer than FEWEST users:
+    resampled, one user's difference is the only one there is, and few users' are too much alike.
+    """
+    ends = (between.low, between.high) if between.n >= FEWEST else (math.nan, math.nan)
+    values = (before.mean, after.mean, between.mean, *ends)
     a, b, mean, low, high = (None if math.isnan(value) else value for value in values)
     return Difference(a=a, b=b, difference=mean, low=low, high=high, n=between.n)

@@ -5,9 +5,11 @@ import pytest
 
 from evaluation.comparison.compare import compare_reports
 from evaluation.comparison.measure import overlap_of
-from evaluation.comparison.records import Difference, Group, RelationComparison
+from evaluation.comparison.records import Difference, Group, RelationComparison, difference
 from evaluation.comparison.words import gains, short, signed, verdict
 from evaluation.follow import FollowReport
+from evaluation.intervals import paired
+from evaluation.metrics import bootstrap
 from evaluation.rows import Estimate, Row
 
 
@@ -77,8 +79,8 @@ def test_two_reports_are_held_against_each_other_by_their_intervals() -> None:
     assert (compared.a.name, compared.b.name) == ("v1", "v2")
     default = compared.relations[0].default()
     assert default is not None
-    difference = default.metrics["recall@10"]
-    assert (difference.difference, difference.low, difference.high) == pytest.approx((0.1, 0.05, 0.15))  # 3, 4, 5
+    found = default.metrics["recall@10"]
+    assert (found.difference, found.low, found.high) == pytest.approx((0.1, 0.05, 0.15))  # 3, 4, 5
     assert compared.verdict.startswith("v2 is better for follows")
     assert [group.name for group in compared.relations[0].groups] == ["3-9"]
 
@@ -97,3 +99,13 @@ def test_overlap_is_of_what_both_list_and_of_users_whom_both_answer() -> None:
     assert (found.users, found.shared, found.same_first) == (2, pytest.approx((2 / 3 + 1 / 3) / 2), 0.5)
     nobody = overlap_of("blend", [], [])
     assert (nobody.users, nobody.shared) == (0, 0.0)
+
+
+def test_few_users_tell_nothing_apart_however_alike_they_are() -> None:
+    """Of one user a resampling is that user again: its interval has no width at all."""
+    gained = np.full(20, 0.5)
+    for users, outcome in ((1, "unknown"), (9, "unknown"), (10, "better")):
+        before, after = bootstrap(gained[:users], None), bootstrap(gained[:users] + 0.1, None)
+        between = paired(gained[:users], gained[:users] + 0.1, np.random.default_rng(1))
+        assert difference(before, after, between).outcome == outcome
+        assert difference(before, after, between).difference == pytest.approx(0.1)

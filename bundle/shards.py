@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int64, Integer, UInt16
 
+from bundle.arrays import forget_pages
 from bundle.hashing import BLOCK, SEED, hashes
 from bundle.ids import IdTable
 
@@ -64,11 +65,13 @@ class Places:
 
 
 def shard_of(ids: IdTable, shards: int) -> UInt16[npt.NDArray[np.uint16], " n"]:
-    """The shard of each row."""
+    """The shard of each row. Mapped ids leave resident memory again, block by block."""
     found = np.empty(len(ids), dtype=np.uint16)
     for start in range(0, len(ids), BLOCK):
         stop = min(start + BLOCK, len(ids))
         found[start:stop] = hashes(ids, start, stop) % np.uint64(shards)
+        for name in ("values", "offsets", "utf8"):  # whichever the table has
+            forget_pages(getattr(ids, name, None))
     return found
 
 

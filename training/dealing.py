@@ -29,8 +29,6 @@ def shards_of(prepared: PreparedGraph) -> int:
 def deal_edges(prepared: PreparedGraph, path: Path, progress: Progress) -> None:
     """Write the shards of a graph that has none below `path`, edges by cell as in format 2."""
     types = {entity.name: deal(entity.ids, shards_of(prepared)) for entity in prepared.entities}
-    for entity in prepared.entities:
-        forget_pages(getattr(entity.ids, "values", None))
     path.mkdir(parents=True, exist_ok=True)
     files = ArrayFiles(path)
     for name, shards in types.items():

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bundle.arrays import map_array
 from bundle.cells import CellSorter, SortedEdges
 from bundle.hashing import hashes, xxh64_of_numbers, xxh64_of_strings
 from bundle.ids import IntIds, StringIds, string_ids
@@ -167,3 +168,23 @@ def peak_bytes(work: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_ids_that_are_mapped_are_not_left_in_memory(tmp_path: Path, text: bool) -> None:
+    """A trainer deals a graph of format 1 within `memory`."""
+    ids = string_ids([f"{i:0100d}" for i in range(20_000)])
+    assert isinstance(ids, StringIds)
+    large = np.arange(500_000, dtype=np.int64)
+    for name, array in (("offsets", ids.offsets), ("utf8", ids.utf8), ("values", large)):
+        np.save(tmp_path / f"{name}.npy", array)
+    mapped = {name: map_array(tmp_path / f"{name}.npy") for name in ("offsets", "utf8", "values")}
+    shard_of(StringIds(mapped["offsets"], mapped["utf8"]) if text else IntIds(mapped["values"]), 256)
+    for name in ("utf8",) if text else ("values",):
+        assert resident_bytes(tmp_path / f"{name}.npy") == 0
+
+
+def resident_bytes(file: Path) -> int:
+    """Of a mapped file, what this process holds in memory."""
+    pages = Path("/proc/self/smaps").read_text().split(str(file))[1]
+    return next(int(line.split()[1]) * 1024 for line in pages.splitlines() if line.startswith("Rss:"))

@@ -60,6 +60,7 @@ class _SpaceFaults:
             yield from id_faults(layout.ids(name, table.ids.kind), table.ids)
             yield from self._attributes(name, table)
             yield from self._compact(name, table)
+            yield from self._candidates(name, table)
             golden = layout.pq(name, "golden")
             if table.quantizer is None or table.codes is None or golden not in self._bundle.manifest.files:
                 continue
@@ -80,6 +81,21 @@ class _SpaceFaults:
             if not furthest_apart(table.compact, table.vectors, first, first + step) <= MOST_STEPS:
                 yield self._layout.rows(name), f"holds other rows than {self._layout.vectors(name)}"
         forget_pages(table.compact.stored)
+
+    def _candidates(self, name: str, table: EntityTable) -> Faults:
+        if table.candidates is None:
+            return
+        file, bits = self._layout.candidates(name), table.candidates
+        if len(table) % 8 and bits[-1] >> (len(table) % 8):
+            yield file, "names rows past the last"
+        if int(np.bitwise_count(bits).sum(dtype=np.int64)) != self._space.entry.candidates[name].count:
+            yield file, "has another number of candidates than the manifest"
+
+    def _all_candidates(self, file: str, name: str, rows: AnyArray) -> Faults:
+        """A row of a stored answer that must not be answered; the rows exist."""
+        bits = self._space.entities[name].candidates
+        if bits is not None and not np.all(bits[rows >> 3] >> (rows & 7).astype(np.uint8) & 1):
+            yield file, f"holds a row that is not among the candidates of {name}"
 
     def _attributes(self, name: str, table: EntityTable) -> Faults:
         for number, attribute in enumerate(table.attributes.values()):
@@ -103,6 +119,7 @@ class _SpaceFaults:
                 yield targets[2], "holds a negative weight"
             popular = self._layout.popular(relation.position)
             yield from range_faults(popular, relation.popular, n_targets)
+            yield from self._all_candidates(popular, relation.entry.target, relation.popular)
             in_degrees = relation.sources.degrees()[relation.popular]
             if len(np.unique(relation.popular)) < len(relation.popular) or np.any(np.diff(in_degrees) > 0):
                 yield popular, "is not in the order of falling in-degree, each row once"
@@ -141,6 +158,7 @@ class _SpaceFaults:
         for (name, query), lists in self._space.clusters.lists.items():
             rows, scores = (self._layout.candidate_list(name, query, part) for part in ("rows", "scores"))
             yield from range_faults(rows, lists.rows, len(self._space.entities[name]))
+            yield from self._all_candidates(rows, name, lists.rows)
             if np.any(lists.scores[:, 1:] > lists.scores[:, :-1]):
                 yield scores, "does not hold the best candidate of each list first"
             ordered = np.sort(lists.rows, axis=1)

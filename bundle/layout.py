@@ -42,6 +42,9 @@ class SpaceLayout:
     def rows(self, entity_type: str) -> str:
         return f"{self.root}/vectors/{entity_type}.rows.npy"
 
+    def candidates(self, entity_type: str) -> str:
+        return f"{self.root}/candidates/{entity_type}.npy"
+
     def optimizer(self, entity_type: str) -> str:
         return f"{self.root}/optimizer/{entity_type}.npy"
 

@@ -200,6 +200,14 @@ class RowsEntry(Model):
     recall_loss: float
 
 
+class CandidatesEntry(Model):
+    """Which entities of a type may be answered: `count` of them, chosen by these settings of the build."""
+
+    count: Positive
+    min_in_degree: Count
+    max_count: Positive | None = None
+
+
 class CompressionEntry(Model):
     """The product quantiser of one entity type."""
 
@@ -265,6 +273,7 @@ class SpaceEntry(Model):
     compression: dict[PartName, CompressionEntry]
     indexes: dict[PartName, IndexEntry]
     rows: dict[PartName, RowsEntry] = {}  # of a type that is not named: float32
+    candidates: dict[PartName, CandidatesEntry] = {}  # of a type that is not named: all
     strategies: dict[PartName, Strategy]
     auto: PartName
     auto_newcomer: PartName | None = None  # `auto` for users unknown to training; absent: the same
@@ -417,7 +426,8 @@ def _contradictions(space: SpaceEntry) -> Iterator[str]:
     ends = {end for relation in space.relations for end in (relation.source, relation.target)}
     clustered = {space.clusters.mixture_type, *space.clusters.types}
     default = {space.default.user_type, space.default.candidate_type}
-    unknown = {*ends, *clustered, *default, *space.compression, *space.indexes, *space.rows} - set(entities)
+    named = {*space.compression, *space.indexes, *space.rows, *space.candidates}
+    unknown = {*ends, *clustered, *default, *named} - set(entities)
     if unknown:
         yield f"{min(unknown)!r} is no entity type of the space"
     if len(relations) < len(space.relations) or len(set(entities)) < len(entities):

@@ -102,8 +102,22 @@ class _SpaceReader:
         ids, attributes = self._ids(name, count), self._attributes(name, count)
         file = self._layout.coordinates(name)
         coordinates = self._array(file, np.float32, count, 2) if self._has(file) else None
-        compact = self._compact(name, count)
-        return EntityTable(name, ids, vectors, self._entry.dim, quantizer, codes, attributes, coordinates, compact)
+        candidates = None
+        if name in self._entry.candidates:
+            # A plain array, so that whoever checks its bytes hands on this one and no view of it.
+            candidates = np.ascontiguousarray(self._array(self._layout.candidates(name), np.uint8, (count + 7) // 8))
+        return EntityTable(
+            name,
+            ids,
+            vectors,
+            self._entry.dim,
+            quantizer,
+            codes,
+            attributes,
+            coordinates,
+            compact=self._compact(name, count),
+            candidates=candidates,
+        )
 
     def _compact(self, name: str, count: int) -> CompactRows | None:
         entry, dim, width = self._entry.rows.get(name), self._entry.dim, self._entry.width

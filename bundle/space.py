@@ -23,7 +23,8 @@ Vectors = Float32[npt.NDArray[np.float32], "n width"]
 @dataclass(frozen=True, slots=True)
 class EntityTable:
     """The entities of one type. `vectors` has the embedding first, then the target-side columns; `compact` is the
-    same in fewer bytes, where the version makes its scores of these; `coordinates` are places on the version's map."""
+    same in fewer bytes, where the version makes its scores of these; `coordinates` are places on the version's map;
+    `candidates` has a bit for each row that may be answered (`index.search.eligible`), None where all may."""
 
     name: str
     ids: IdTable
@@ -34,6 +35,7 @@ class EntityTable:
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     coordinates: Float32[npt.NDArray[np.float32], "n 2"] | None = None
     compact: CompactRows | None = None
+    candidates: UInt8[npt.NDArray[np.uint8], " bytes"] | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)

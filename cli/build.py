@@ -97,7 +97,7 @@ def _show(built: "BuiltVersion", bundles: Path) -> None:
             line(filtered_in_words(each.filtered))
         if each.rows is not None:
             line(rows_in_words(each.rows))
-    for words in defaults_in_words(built.manifest):
+    for words in (*candidates_in_words(built.manifest), *defaults_in_words(built.manifest)):
         line(words)
     name = built.manifest.version
     line(f"Built {name}. {next_command('twhin', 'publish', name, '--bundles', bundles)}")
@@ -119,6 +119,14 @@ def filtered_in_words(filtered: "FilteredSearch") -> str:
 def rows_in_words(rows: "RowsEntry") -> str:
     """What scores are made of where it is not float32, and what that costs."""
     return f"Scored in {rows.kind}: {rows.bytes_per_vector:g} bytes a vector, recall {-rows.recall_loss:+.4f}."
+
+
+def candidates_in_words(manifest: "Manifest") -> "Iterator[str]":
+    """How many entities may be answered, of the types where these are not all."""
+    for space in manifest.spaces.values():
+        counts = {entity.name: entity.count for entity in space.entities}
+        for name, one in space.candidates.items():
+            yield f"Candidates of {name}: {one.count:,} of {counts[name]:,}, with at least {one.min_in_degree} edges."
 
 
 def defaults_in_words(manifest: "Manifest") -> "Iterator[str]":

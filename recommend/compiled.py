@@ -91,7 +91,7 @@ class Sought(msgspec.Struct, frozen=True):
 
     @property
     def eligible(self) -> Bitmap | None:
-        """The rows that the request's filter keeps."""
+        """The rows that the version and the request's filter keep; None where these are all."""
         return self.arguments.eligible
 
 
@@ -154,7 +154,7 @@ class Compiled:
         user = self._row(opened.ids[entry.source], request.user)
         name, strategy = choose_strategy(space, relation, request.strategy, None if user < 0 else user)
         n_modes = modes_wanted(space, strategy, request.modes)
-        edges, kept = live.merged(request.engagements), request.filter
+        edges, kept, table = live.merged(request.engagements), request.filter, space.entities[entry.target]
         arguments = Arguments(
             opened.handle,
             opened.relations[entry.name],
@@ -167,7 +167,7 @@ class Compiled:
             _edge_rows(space, edges) if edges else None,
             self._unwanted(space, relation, edges, request.exclude),
             _known(space, entry.source, request.followers) if request.followers else None,
-            None if kept is None else filters.bitmap(space, relation, space.entities[entry.target], kept),
+            table.candidates if kept is None else filters.bitmap(space, relation, table, kept),
         )
         queries = NO_QUERIES
         # Few that a filter keeps are better scored one by one, as the searcher's own `search` does.
@@ -219,7 +219,7 @@ class Compiled:
             None if person.engagements is None else _added(relation, person.engagements),
             None,
             None if person.followers is None else person.followers.astype(np.int64),
-            None,
+            space.entities[entry.target].candidates,
         )
         queries = np.empty((max(1, arguments.modes), space.entry.width), dtype=np.float32)
         reply = self._native.begin(*arguments, queries)

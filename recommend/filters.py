@@ -18,7 +18,7 @@ from bundle.attributes import Attribute, Categories, Labels, Scalars, seconds_of
 from bundle.errors import FilterInvalid, QueryError
 from bundle.ids import ABSENT
 from bundle.space import EntityTable, Relation, Space
-from index.search.eligible import Bitmap, pack
+from index.search.eligible import Bitmap, both, pack
 
 MAX_CONDITIONS = 256
 MAX_DEPTH = 16
@@ -72,12 +72,12 @@ class Filter(
 
 
 def compile_filter(space: Space, relation: Relation | None, table: EntityTable, condition: Filter) -> Bitmap:
-    """The bitmap of the entities of `table` that meet `condition`; `relation` is the one whose edges are counted.
+    """The bitmap of the candidates of `table` that meet `condition`; `relation` is the one whose edges are counted.
 
     Raises FilterInvalid naming the place: an attribute that is not there, a value of a wrong type, more than is taken.
     """
     _check_size(condition)
-    return pack(_Compiler(space, relation, table).mask(condition, "/filter"))
+    return both(pack(_Compiler(space, relation, table).mask(condition, "/filter")), table.candidates)
 
 
 def _check_size(condition: Filter) -> None:

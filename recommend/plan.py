@@ -75,7 +75,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def eligible(self) -> Bitmap | None:
-        """The rows that the request's filter keeps."""
+        """The rows that the version and the request's filter keep; None where these are all."""
         return self.exclusions.eligible
 
     @property
@@ -225,7 +225,7 @@ def _exclusions(
     if entry.source == entry.target and profile.row is not None:
         others.append(int(profile.row))
     seen = profile.targets if exclude_seen else profile.targets[:0]
-    return Exclusions(seen, tuple(others))
+    return Exclusions(seen, tuple(others), space.entities[entry.target].candidates)
 
 
 def _plan(

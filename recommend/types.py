@@ -183,7 +183,7 @@ NO_MODES = Modes(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
 
 class Exclusions(msgspec.Struct, frozen=True):
     """Rows that must not be in the answer: `seen` ascending (often a long mapped row), `others` a few more, and where
-    the request has a filter all that its bitmap does not keep.
+    not all rows are candidates, or the request has a filter, all that the bitmap does not keep.
     """
 
     seen: Int64[npt.NDArray[np.int64], " seen"]

@@ -12,6 +12,7 @@ from bundle.errors import ConfigError
 from bundle.space import CandidateLists
 from index.builder.config import ClusterConfig
 from index.builder.devices import CPU, Device
+from index.search.eligible import Bitmap, count_of
 from index.search.exact import ExactSearcher
 
 Vectors = Float32[npt.NDArray[np.float32], "n d"]
@@ -136,11 +137,12 @@ def candidate_lists(
     queries: Float32[npt.NDArray[np.float32], "clusters d"],
     embeddings: Float32[npt.NDArray[np.float32], "n d"],
     length: int,
+    candidates: Bitmap | None = None,
 ) -> CandidateLists:
-    """The best `length` rows (or all) of one type for each query by θᵀ·query, best first; no popularity term."""
-    length = min(length, len(embeddings))
+    """The best `length` candidates (or all) of one type for each query by θᵀ·query, best first; no popularity term."""
+    length = min(length, len(embeddings) if candidates is None else count_of(candidates))
     if length == 0:
         empty = (len(queries), 0)
         return CandidateLists(np.empty(empty, np.int32), np.empty(empty, np.float32))
-    hits = ExactSearcher(embeddings).search(queries, length)
+    hits = ExactSearcher(embeddings).search(queries, length, eligible=candidates)
     return CandidateLists(np.stack([hit.rows for hit in hits]), np.stack([hit.scores for hit in hits]))

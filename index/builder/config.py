@@ -52,6 +52,15 @@ class IndexConfig(Section):
     queries: PositiveInt = 500
 
 
+class CandidatesConfig(Section):
+    """Which entities may be answered: those with so many training edges into them, over all relations to their type,
+    and at most `max_count` of a type, those with most. They are all by default.
+    """
+
+    min_in_degree: NonNegativeInt = 0
+    max_count: PositiveInt | None = None
+
+
 class ClusterConfig(Section):
     """The one k-means of a space. `types` defaults to the default relation's target, `count` to a rule on size."""
 
@@ -103,6 +112,7 @@ class BuildConfig(Section):
     seed: NonNegativeInt = 1
     threads: NonNegativeInt = 0
     index: IndexConfig = IndexConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
     clusters: ClusterConfig = ClusterConfig()
     mixtures: MixtureConfig = MixtureConfig()
     compression: CompressionConfig = CompressionConfig()

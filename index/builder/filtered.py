@@ -17,7 +17,7 @@ from bundle.manifest import Gate
 from index.builder.devices import one_thread
 from index.builder.measure import SURE, Truth, exactly_scored, longest_of, recall_of
 from index.builder.queries import RealQueries
-from index.search.eligible import Bitmap, pack
+from index.search.eligible import Bitmap, pack, rows_of
 from index.search.exact import ExactSearcher
 from index.search.protocol import Searcher
 
@@ -49,12 +49,21 @@ class FilteredSearch:
 
 
 def measure_filtered(
-    open_searcher: Callable[[float], Searcher], vectors: Vectors, queries: RealQueries, k: int, rng: np.random.Generator
+    open_searcher: Callable[[float], Searcher],
+    vectors: Vectors,
+    queries: RealQueries,
+    k: int,
+    rng: np.random.Generator,
+    candidates: Bitmap | None = None,
 ) -> FilteredSearch:
-    """Ask the searcher that `open_searcher` opens, with the least `filter_depth` that surely reaches the floor."""
+    """Ask the searcher that `open_searcher` opens, with the least `filter_depth` that surely reaches the floor.
+
+    The filters keep shares of `candidates`, where not all rows are.
+    """
     queries, longest = queries.first(QUERIES), longest_of(vectors)
     filters = [
-        (share, eligible, _truth(vectors, longest, eligible, queries, k)) for share, eligible in _filters(vectors, rng)
+        (share, eligible, _truth(vectors, longest, eligible, queries, k))
+        for share, eligible in _filters(vectors, rng, candidates)
     ]
     found = _measured(open_searcher, FILTER_DEPTHS[0], filters, vectors)
     for filter_depth in FILTER_DEPTHS[1:]:
@@ -64,13 +73,13 @@ def measure_filtered(
     return found
 
 
-def _filters(vectors: Vectors, rng: np.random.Generator) -> Iterator[tuple[float, Bitmap]]:
-    n = len(vectors)
-    near = vectors @ vectors[rng.integers(n)]
+def _filters(vectors: Vectors, rng: np.random.Generator, candidates: Bitmap | None) -> Iterator[tuple[float, Bitmap]]:
+    rows = np.arange(len(vectors)) if candidates is None else rows_of(candidates)
+    near = (vectors @ vectors[rows[rng.integers(len(rows))]])[rows]
     for share in SHARES:
-        kept = max(1, round(share * n))
-        for order in (rng.permutation(n), np.argsort(-near, kind="stable")):
-            mask = np.zeros(n, dtype=np.bool_)
+        kept = max(1, round(share * len(rows)))
+        for order in (rng.permutation(rows), rows[np.argsort(-near, kind="stable")]):
+            mask = np.zeros(len(vectors), dtype=np.bool_)
             mask[order[:kept]] = True
             yield share, pack(mask)
 

@@ -17,6 +17,7 @@ from index.builder.fit_projection import STEP, FittedProjection, fit_projection
 from index.builder.ivf4 import write_ivf4
 from index.builder.sample import sample
 from index.builder.spec import IndexSpec
+from index.search.eligible import Bitmap, rows_of
 from index.search.projection import projection_file
 
 Vectors = Float32[npt.NDArray[np.float32], "_ width"]
@@ -27,11 +28,20 @@ BLOCK_BYTES = 1 << 20
 
 
 def write_index(
-    spec: IndexSpec, vectors: Vectors, queries: Vectors, path: Path, *, seed: int, threads: int, device: Device
+    spec: IndexSpec,
+    vectors: Vectors,
+    queries: Vectors,
+    path: Path,
+    *,
+    seed: int,
+    threads: int,
+    device: Device,
+    candidates: Bitmap | None = None,
 ) -> None:
     """Build the searcher that `spec` describes over `vectors` and write it to `path`; row = label.
 
-    The columns that it holds are learnt from `queries`, real ones; how to make them of a query goes beside it.
+    An `ivf4` holds the `candidates` alone, where not all rows are: a row's number stands beside its code. The columns
+    that it holds are learnt from `queries`, real ones; how to make them of a query goes beside it.
     """
     step = spec.subquantizers or STEP
     rng = np.random.default_rng(seed)
@@ -40,7 +50,8 @@ def write_index(
     if spec.cagra:
         _save(_cagra(spec, vectors, projection), path)
     elif spec.kind == "ivf4":
-        write_ivf4(path, vectors, projection, lists=spec.lists, seed=seed, threads=threads or os.cpu_count() or 1)
+        threads, rows = threads or os.cpu_count() or 1, None if candidates is None else rows_of(candidates)
+        write_ivf4(path, vectors, projection, lists=spec.lists, seed=seed, threads=threads, candidates=rows)
     elif spec.kind == "hnsw":
         _write_hnsw(spec, vectors, projection, path, seed, threads)
     else:

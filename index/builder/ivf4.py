@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, Int64
 
 from engine import native
 from index.builder.fit_projection import FittedProjection
@@ -16,6 +16,7 @@ from index.builder.sample import sample
 from index.search.ivf4_file import MAGIC, ROWS_A_BLOCK, decoded, layout
 
 Vectors = Float32[npt.NDArray[np.float32], "n width"]
+Numbers = Int64[npt.NDArray[np.int64], " candidates"]
 SAMPLE_A_LIST = 32
 ITERATIONS = 4
 BLOCK_ROWS = 1 << 16
@@ -26,20 +27,37 @@ CLIP = 2.51
 
 
 def write_ivf4(
-    path: Path, vectors: Vectors, projection: FittedProjection, *, lists: int, seed: int, threads: int
+    path: Path,
+    vectors: Vectors,
+    projection: FittedProjection,
+    *,
+    lists: int,
+    seed: int,
+    threads: int,
+    candidates: Numbers | None = None,
 ) -> None:
-    """Write the index of `vectors`, held in the columns of `projection`, in `lists` inverted lists."""
+    """Write the index of `vectors`, held in the columns of `projection`, in `lists` inverted lists: of all rows, or of
+    the ascending `candidates` alone, which keep their numbers.
+    """
     rng = np.random.default_rng(seed)
-    drawn = projection.of_vectors(sample(vectors, SAMPLE_A_LIST * lists, rng))
+    drawn = projection.of_vectors(sample(vectors, SAMPLE_A_LIST * lists, rng, candidates))
     centroids = np.ascontiguousarray(drawn[rng.choice(len(drawn), lists, replace=False)])
     native().ivf4_kmeans(drawn, centroids, ITERATIONS, threads)
     packed = _Packed(centroids)
     variance = _variance(drawn, packed, threads)
-    list_of = np.empty(len(vectors), dtype=np.int32)
-    for start in range(0, len(vectors), BLOCK_ROWS):
-        part = slice(start, start + BLOCK_ROWS)
-        packed.nearest(projection.of_vectors(vectors[part]), list_of[part], threads)
-    _write(path, vectors, projection, packed, variance, list_of, threads)
+    list_of = np.empty(len(vectors) if candidates is None else len(candidates), dtype=np.int32)
+    for start in range(0, len(list_of), BLOCK_ROWS):
+        block = projection.of_vectors(_block(vectors, candidates, start))
+        packed.nearest(block, list_of[start : start + BLOCK_ROWS], threads)
+    _write(path, vectors, candidates, projection, packed, variance, list_of, threads)
+
+
+def _block(
+    vectors: Vectors, candidates: Numbers | None, start: int
+) -> Float32[npt.NDArray[np.float32], "some_rows width"]:
+    """The vectors of the rows that are held, from the one at `start` on."""
+    part = slice(start, start + BLOCK_ROWS)
+    return vectors[part] if candidates is None else vectors[candidates[part]]
 
 
 class _Packed:
@@ -71,10 +89,11 @@ def _variance(drawn: Vectors, packed: _Packed, threads: int) -> Float32[npt.NDAr
 def _write(
     path: Path,
     vectors: Vectors,
+    candidates: Numbers | None,
     projection: FittedProjection,
     packed: _Packed,
     variance: Float32[npt.NDArray[np.float32], " held"],
-    list_of: Int32[npt.NDArray[np.int32], " n"],
+    list_of: Int32[npt.NDArray[np.int32], " held_rows"],
     threads: int,
 ) -> None:
     counts = np.bincount(list_of, minlength=packed.lists)
@@ -92,16 +111,28 @@ def _write(
     if blocks:
         file[at["blocks"] :].reshape(blocks, -1)[:, -4 * ROWS_A_BLOCK :] = 255  # no row: what fills a list's last block
     squares, next_slot = np.zeros(packed.lists), first_block[:-1] * np.uint32(ROWS_A_BLOCK)
-    for start in range(0, len(vectors), BLOCK_ROWS):
-        rows = np.ascontiguousarray(projection.of_vectors(vectors[start : start + BLOCK_ROWS]))
+    for start in range(0, len(list_of), BLOCK_ROWS):
+        rows = np.ascontiguousarray(projection.of_vectors(_block(vectors, candidates, start)))
         lists, slots = list_of[start : start + BLOCK_ROWS], np.empty(len(rows), dtype=np.uint32)
         native().ivf4_slots(lists, next_slot, slots)
         square = np.empty(len(rows), dtype=np.float32)
         native().ivf4_encode(file, rows, lists, slots, start, square, threads)
         squares += np.bincount(lists, weights=square, minlength=packed.lists)
     _put(file, at["spread"], _spread(squares, counts, variance))
+    if candidates is not None:
+        _renumber(file[at["blocks"] :].reshape(blocks, -1)[:, -4 * ROWS_A_BLOCK :], candidates)
     with path.open("wb") as made:
         made.write(file.data)
+
+
+def _renumber(ends: npt.NDArray[np.uint8], candidates: Numbers) -> None:
+    """Turn positions among the candidates, at the `ends` of the blocks, into their rows; in place, some at a time."""
+    for start in range(0, len(ends), BLOCK_ROWS):
+        part = ends[start : start + BLOCK_ROWS]
+        numbers = np.ascontiguousarray(part).view("<u4")
+        known = numbers < len(candidates)
+        numbers[known] = candidates[numbers[known]]
+        part[:] = numbers.view(np.uint8)
 
 
 def _spread(

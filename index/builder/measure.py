@@ -11,6 +11,8 @@ from jaxtyping import Float32
 
 from index.builder.devices import one_thread
 from index.builder.queries import RealQueries
+from index.search.among import AmongSearcher
+from index.search.eligible import Bitmap, count_of
 from index.search.exact import ExactSearcher
 from index.search.protocol import Hits, Searcher
 from index.search.ranking import exact_scores
@@ -69,10 +71,15 @@ class Measurement:
         return self.recall + SURE * self.standard_error
 
 
-def find_truth(vectors: Float32[npt.NDArray[np.float32], "n width"], queries: RealQueries, k: int) -> Truth:
-    """Answer `queries` exactly; k is at most the number of rows."""
-    k = min(k, len(vectors))
-    hits = ExactSearcher(vectors).search(queries.queries, k)
+def find_truth(
+    vectors: Float32[npt.NDArray[np.float32], "n width"],
+    queries: RealQueries,
+    k: int,
+    candidates: Bitmap | None = None,
+) -> Truth:
+    """Answer `queries` exactly, among `candidates` where not all rows are; k is at most the number of these."""
+    k = min(k, len(vectors) if candidates is None else count_of(candidates))
+    hits = ExactSearcher(vectors).search(queries.queries, k, eligible=candidates)
     return Truth(queries, k, np.array([hit.scores[-1] for hit in hits], dtype=np.float32), longest_of(vectors))
 
 
@@ -102,7 +109,7 @@ def exactly_scored(hits: Sequence[Hits], queries: Rows, vectors: Rows) -> list[H
 
 def measure(searcher: Searcher, truth: Truth, depth: int | None = None, *, exact: Rows | None = None) -> Measurement:
     """Ask one query at a time on one thread, as a service does. `exact`: the vectors, where it scores compact rows."""
-    if isinstance(searcher, ExactSearcher):
+    if isinstance(searcher.inner if isinstance(searcher, AmongSearcher) else searcher, ExactSearcher):
         truth = truth.first(EXACT_QUERIES)
     queries = truth.queries.queries
     with one_thread():

@@ -27,6 +27,7 @@ from index.builder.indexes import write_index
 from index.builder.measure import Measurement, Truth, find_truth, measure
 from index.builder.queries import RealQueries
 from index.builder.spec import IndexSpec, specs_for
+from index.search.eligible import Bitmap, count_of
 from index.search.open import read_searcher
 from index.search.projection import projection_file
 from index.search.protocol import Searcher
@@ -73,22 +74,26 @@ class SearcherStage:
     config: BuildConfig
     device: Device
 
-    def build(self, entity_type: str, vectors: Vectors, draw: Draw, *, with_hnsw: bool) -> ChosenSearcher:
+    def build(
+        self, entity_type: str, vectors: Vectors, draw: Draw, candidates: Bitmap | None = None, *, with_hnsw: bool
+    ) -> ChosenSearcher:
         """Sweep, choose, judge, keep the file of what reaches the target.
 
         `draw` gives so many new queries. The columns are learnt from some, the choice is made on others and judged on
-        others again, so that no part is measured by what it was made from. What misses the target when it is judged
+        others again, so that no part is measured by what it was made from. Of a type whose `candidates` are not all
+        rows these alone are looked for. What misses the target when it is judged
         gives way to the next that found more, in the end to exact search. Settings that leave nothing better to take
         keep the best there is, and the gate stops it from being published unnoticed.
         """
         index = self.config.index
         with tempfile.TemporaryDirectory(prefix=".trials-", dir=self.writer.root) as name:
-            sweep = _Sweep(self.config, self.device, vectors, draw, Path(name))
+            sweep = _Sweep(self.config, self.device, vectors, draw, Path(name), candidates)
             trials = sweep.settled(sweep.trials(with_hnsw))
             judgements = sweep.judgements(trials)
             best, judgement = max(judgements, key=lambda pair: pair[1].recall)
             file = self._keep(entity_type, best.spec, Path(name))
-            rows = self._compact(entity_type, best.spec.entry(file, index.recall_at), vectors, sweep.judging, judgement)
+            judged = best.spec.entry(file, index.recall_at)
+            rows = self._compact(entity_type, judged, vectors, candidates, sweep.judging, judgement)
             judgement = judgement if rows is None else rows.judgement
         metric = f"recall@{index.recall_at}"
         by_kind = {f"{metric} {kind}": value for kind, value in judgement.recall_by_kind.items()}
@@ -101,7 +106,7 @@ class SearcherStage:
                 "tried": _tried(trials, best),
             }
         )
-        filtered = self._filtered(entry, vectors, vectors if rows is None else rows.compact, draw)
+        filtered = self._filtered(entry, vectors, candidates, vectors if rows is None else rows.compact, draw)
         if filtered is not None:
             among = {f"{metric} among {share:.1%}": round(value, 4) for share, value in filtered.recall.items()}
             parameters = {**entry.parameters, "filter_depth": filtered.filter_depth}
@@ -121,7 +126,13 @@ class SearcherStage:
         )
 
     def _compact(
-        self, entity_type: str, entry: IndexEntry, vectors: Vectors, truth: Truth, judged: Measurement
+        self,
+        entity_type: str,
+        entry: IndexEntry,
+        vectors: Vectors,
+        candidates: Bitmap | None,
+        truth: Truth,
+        judged: Measurement,
     ) -> ChosenRows | None:
         """The compact rows that the kept searcher scores; None for float32, as an exact search does."""
         if entry.file is None:
@@ -130,9 +141,11 @@ class SearcherStage:
         choice = RowsChoice(
             self.writer, self.layout.rows(entity_type), vectors, vectors.shape[1] - TARGET_COLUMNS, self.config.index
         )
-        return choice.choose(lambda compact: read_searcher(path, entry, compact), truth, judged)
+        return choice.choose(lambda compact: read_searcher(path, entry, compact, candidates), truth, judged)
 
-    def _filtered(self, entry: IndexEntry, vectors: Vectors, scored: ScoredRows, draw: Draw) -> FilteredSearch | None:
+    def _filtered(
+        self, entry: IndexEntry, vectors: Vectors, candidates: Bitmap | None, scored: ScoredRows, draw: Draw
+    ) -> FilteredSearch | None:
         """What the kept searcher finds among eligible rows."""
         if entry.file is None:
             return None
@@ -140,9 +153,10 @@ class SearcherStage:
 
         def opened(filter_depth: float) -> Searcher:
             parameters = {**entry.parameters, "filter_depth": filter_depth}
-            return read_searcher(path, entry.model_copy(update={"parameters": parameters}), scored)
+            return read_searcher(path, entry.model_copy(update={"parameters": parameters}), scored, candidates)
 
-        return measure_filtered(opened, vectors, draw(self.config.index.queries), self.config.index.recall_at, rng)
+        queries, k = draw(self.config.index.queries), self.config.index.recall_at
+        return measure_filtered(opened, vectors, queries, k, rng, candidates)
 
     def _keep(self, entity_type: str, spec: IndexSpec, directory: Path) -> str | None:
         """Move the chosen file to its place in the version; None for an exact search, which needs none."""
@@ -183,11 +197,13 @@ class _Sweep:
     vectors: Vectors
     draw: Draw
     directory: Path
+    candidates: Bitmap | None
 
     def trials(self, with_hnsw: bool) -> list[Trial]:
         """Every spec measured on the first queries; specs that differ only when asked share a file."""
         n, cagra = len(self.vectors), self.device.has_cagra
-        specs = specs_for(n, self.config.index, with_hnsw=with_hnsw or cagra, cagra=cagra)
+        n_candidates = n if self.candidates is None else count_of(self.candidates)
+        specs = specs_for(n_candidates, self.config.index, with_hnsw=with_hnsw or cagra, cagra=cagra)
         trials = []
         for shared, alike in groupby(specs, key=lambda spec: spec.file_spec):
             path = self.directory / shared.file_name
@@ -221,7 +237,8 @@ class _Sweep:
 
     def _open(self, spec: IndexSpec) -> Searcher:
         path = self.directory / spec.file_name
-        return read_searcher(path, spec.entry(path.name, self.config.index.recall_at), self.vectors)
+        entry = spec.entry(path.name, self.config.index.recall_at)
+        return read_searcher(path, entry, self.vectors, self.candidates)
 
     def _write(self, spec: IndexSpec, path: Path) -> float:
         """Write the file of a spec; the CPU seconds it took."""
@@ -229,7 +246,14 @@ class _Sweep:
         threads = self.config.threads or os.cpu_count() or 1
         faiss.omp_set_num_threads(threads)
         write_index(
-            spec, self.vectors, self._learning_queries, path, seed=self.config.seed, threads=threads, device=self.device
+            spec,
+            self.vectors,
+            self._learning_queries,
+            path,
+            seed=self.config.seed,
+            threads=threads,
+            device=self.device,
+            candidates=self.candidates,
         )
         return time.process_time() - started
 
@@ -237,7 +261,7 @@ class _Sweep:
     def judging(self) -> Truth:
         """Queries that have no part in the choice."""
         index = self.config.index
-        return find_truth(self.vectors, self.draw(index.queries), index.recall_at)
+        return find_truth(self.vectors, self.draw(index.queries), index.recall_at, self.candidates)
 
     @cached_property
     def _learning_queries(self) -> Vectors:
@@ -246,9 +270,10 @@ class _Sweep:
     @cached_property
     def _first(self) -> Truth:
         index = self.config.index
-        return find_truth(self.vectors, self.draw(index.queries), index.recall_at)
+        return find_truth(self.vectors, self.draw(index.queries), index.recall_at, self.candidates)
 
     @cached_property
     def _more(self) -> Truth:
         index = self.config.index
-        return self._first.joined(find_truth(self.vectors, self.draw(MORE_QUERIES * index.queries), index.recall_at))
+        more = self.draw(MORE_QUERIES * index.queries)
+        return self._first.joined(find_truth(self.vectors, more, index.recall_at, self.candidates))

@@ -18,6 +18,7 @@ from bundle.progress import Progress
 from bundle.run import Run
 from bundle.verify import require_finite
 from bundle.writer import BundleWriter
+from index.builder.candidates import Candidates, choose_candidates
 from index.builder.clocks import clocks, time_warnings
 from index.builder.clusters import Clustering, candidate_lists, cluster
 from index.builder.compression import compress, default_subquantizers
@@ -28,6 +29,7 @@ from index.builder.edges import stage_edges
 from index.builder.mixtures import Counting, Engagements, build_mixtures
 from index.builder.queries import QueryMaker
 from index.builder.smoothing import Smoothing, smooth
+from index.search.eligible import Bitmap, mask_of
 
 POPULAR = 10_000
 # Share of the users with edges who may go without interests before the types that they touch are clustered too.
@@ -116,14 +118,11 @@ class SpaceStage:
                 self.writer.array(self.layout.optimizer(name), sums)
 
     def edges(self) -> tuple[RelationEntry, ...]:
-        """Both CSR directions and the most popular targets of every relation."""
+        """Both CSR directions of every relation."""
         entries = []
         for position, relation in enumerate(self.run.graph.relations):
             counts = (self.counts[relation.source], self.counts[relation.target])
             stage_edges(self.writer, self.layout, position, relation.train, counts, relation.symmetric)
-            in_degrees = self.in_degrees(position)
-            order = np.argsort(-in_degrees, kind="stable")[: min(POPULAR, np.count_nonzero(in_degrees))]
-            self.writer.array(self.layout.popular(position), order.astype(np.int32))
             entries.append(
                 RelationEntry(
                     name=relation.name,
@@ -135,6 +134,26 @@ class SpaceStage:
                 )
             )
         return tuple(entries)
+
+    def candidates(self) -> dict[str, Candidates]:
+        """By type who may be answered, of the types where these are not all, and the most popular of them by every
+        relation; needs the edges staged. Raises ConfigError for settings that leave nobody.
+        """
+        chosen = {}
+        relations = self.run.graph.relations
+        for name in dict.fromkeys(relation.target for relation in relations if self.counts[relation.target]):
+            edges = [self.in_degrees(position) for position, one in enumerate(relations) if one.target == name]
+            found = choose_candidates(name, np.sum(edges, axis=0), self.config.candidates)
+            if found is not None:
+                self.writer.array(self.layout.candidates(name), found.bitmap)
+                chosen[name] = found
+        for position, relation in enumerate(relations):
+            in_degrees = self.in_degrees(position)
+            if relation.target in chosen:
+                in_degrees = np.where(mask_of(chosen[relation.target].bitmap, len(in_degrees)), in_degrees, 0)
+            order = np.argsort(-in_degrees, kind="stable")[: min(POPULAR, np.count_nonzero(in_degrees))]
+            self.writer.array(self.layout.popular(position), order.astype(np.int32))
+        return chosen
 
     def in_degrees(self, position: int) -> Int64[npt.NDArray[np.int64], " targets"]:
         """Edges that point to each target of a relation, as they were staged."""
@@ -275,8 +294,8 @@ class SpaceStage:
             for one, clock in zip(relations, clocks([one.train.time for one in relations]), strict=True)
         ]
 
-    def lists(self, clustering: Clustering, entity_type: str) -> None:
-        """The exact candidate lists of one type for centroid and medoid queries."""
+    def lists(self, clustering: Clustering, entity_type: str, candidates: Bitmap | None) -> None:
+        """The exact candidate lists of one type, of `candidates` alone, for centroid and medoid queries."""
         medoids = np.empty_like(clustering.centroids)
         for position, name in enumerate(clustering.types):
             of_type = clustering.medoid_types == position
@@ -285,7 +304,7 @@ class SpaceStage:
         queries: dict[ListQuery, Float32[npt.NDArray[np.float32], "clusters d"]]
         queries = {"centroid": clustering.centroids, "medoid": medoids}
         for query, vectors in queries.items():
-            found = candidate_lists(vectors, embeddings, length)
+            found = candidate_lists(vectors, embeddings, length, candidates)
             self.writer.array(self.layout.candidate_list(entity_type, query, "rows"), found.rows)
             self.writer.array(self.layout.candidate_list(entity_type, query, "scores"), found.scores)
 

@@ -1,7 +1,7 @@
 """From a finished run to a complete version: everything is staged, measured in place, then named in one rename."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -29,6 +29,7 @@ from bundle.progress import SILENT, Progress, Stage
 from bundle.run import Run, open_run
 from bundle.strategies import DEFAULT_AUTO, default_strategies, unlearnt_blend
 from bundle.writer import BundleWriter
+from index.builder.candidates import Candidates
 from index.builder.clusters import Clustering
 from index.builder.config import BuildConfig
 from index.builder.devices import find_device
@@ -114,6 +115,7 @@ def _version_name(created: datetime, run: Run, config: BuildConfig) -> str:
 def _stage_space(stage: SpaceStage, progress: Progress) -> tuple[SpaceEntry, list[ChosenSearcher]]:
     with progress.stage("Writing edges and vectors", None, "files"):
         entities, relations = stage.ids(), stage.edges()
+        candidates = stage.candidates()
         stage.vectors(stage.popularity())
     with progress.stage("Clustering", None, "clusters"):
         clustering = stage.clusters()
@@ -123,12 +125,12 @@ def _stage_space(stage: SpaceStage, progress: Progress) -> tuple[SpaceEntry, lis
     with progress.stage("Candidate lists and codes", len(types), "types") as bar:
         compression = {}
         for name in types:
-            stage.lists(clustering, name)
+            stage.lists(clustering, name, candidates[name].bitmap if name in candidates else None)
             compression[name] = stage.compression(name)
             bar.advance()
     stage.map(progress)
     with progress.stage("Indexes", len(types), "types") as bar:
-        chosen = _choose_searchers(stage, clustering, types, bar)
+        chosen = _choose_searchers(stage, clustering, types, candidates, bar)
     entry = SpaceEntry(
         dim=stage.run.dim,
         entities=entities,
@@ -137,6 +139,7 @@ def _stage_space(stage: SpaceStage, progress: Progress) -> tuple[SpaceEntry, lis
         clusters=clusters,
         compression=compression,
         indexes={each.entity_type: each.entry for each in chosen},
+        candidates={name: each.entry for name, each in candidates.items()},
         rows={each.entity_type: each.rows for each in chosen if each.rows is not None},
         **_unlearnt(stage),
     )
@@ -162,7 +165,11 @@ def _unlearnt(stage: SpaceStage) -> dict[str, Any]:
 
 
 def _choose_searchers(
-    stage: SpaceStage, clustering: Clustering, types: Sequence[str], bar: Stage
+    stage: SpaceStage,
+    clustering: Clustering,
+    types: Sequence[str],
+    candidates: Mapping[str, Candidates],
+    bar: Stage,
 ) -> list[ChosenSearcher]:
     """The searcher of every candidate type, each judged on its own real queries."""
     maker = stage.query_maker(clustering)
@@ -173,7 +180,8 @@ def _choose_searchers(
         draw = partial(maker.make, name, rng=rng)
         with_hnsw = name == stage.default.candidate_type
         bar.note(name)
-        chosen.append(searchers.build(name, stage.staged_vectors(name), draw, with_hnsw=with_hnsw))
+        rows = candidates[name].bitmap if name in candidates else None
+        chosen.append(searchers.build(name, stage.staged_vectors(name), draw, rows, with_hnsw=with_hnsw))
         bar.advance()
     _probe(stage, chosen)
     return chosen

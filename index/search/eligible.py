@@ -24,6 +24,16 @@ def check_bitmap(bitmap: Bitmap, n: int) -> Bitmap:
     return np.ascontiguousarray(bitmap)
 
 
+def mask_of(bitmap: Bitmap, n: int) -> Bool[npt.NDArray[np.bool_], " n"]:
+    """One truth value for each of `n` rows: what `pack` packed."""
+    return np.unpackbits(bitmap, count=n, bitorder="little").view(np.bool_)
+
+
+def both(one: Bitmap, other: Bitmap | None) -> Bitmap:
+    """The rows that are in both; `one` itself where there is no other, or the other is the same array."""
+    return one if other is None or other is one else one & other
+
+
 def count_of(bitmap: Bitmap) -> int:
     """How many rows are eligible."""
     return int(np.bitwise_count(bitmap).sum(dtype=np.int64))

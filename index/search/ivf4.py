@@ -28,25 +28,42 @@ SCANNED = 1e6
 REFERENCE_REFINE = 4.0
 
 
-def read_ivf4(path: Path, entry: IndexEntry, projection: QueryProjection, vectors: Matrix) -> Searcher:
+def read_ivf4(
+    path: Path, entry: IndexEntry, projection: QueryProjection, vectors: Matrix, candidates: Bitmap | None = None
+) -> Searcher:
     """The searcher over the file at `path`; without an engine one in NumPy. Raises BundleInvalid."""
     filter_depth = float(entry.parameters.get("filter_depth", 1.0))
     if not engine.available():
         source = Ivf4Source(map_ivf4(path, len(vectors), projection.held), projection)
         recall_at = int(entry.parameters.get("recall_at", 0)) or None
         return RefinedSearcher(
-            vectors, source, depth=entry.depth, refine=REFERENCE_REFINE, recall_at=recall_at, filter_depth=filter_depth
+            vectors,
+            source,
+            depth=entry.depth,
+            refine=REFERENCE_REFINE,
+            recall_at=recall_at,
+            filter_depth=filter_depth,
+            candidates=candidates,
         )
     refine = float(entry.parameters.get("refine", 1.0))
-    return Ivf4Searcher(vectors, path, projection, depth=entry.depth, refine=refine, filter_depth=filter_depth)
+    return Ivf4Searcher(
+        vectors,
+        path,
+        projection,
+        depth=entry.depth,
+        refine=refine,
+        filter_depth=filter_depth,
+        candidates=candidates,
+    )
 
 
 class Ivf4Searcher(CheckedSearcher):
     """Looks into the lists whose best row may be among the k best, and scores exactly what its code leaves in doubt.
 
     Which lists those are follows from the k-th best score found so far, so that `depth` holds for any k, and for few
-    eligible rows as for many; `filter_depth` is how many times as deep it looks for these. `handle` is the engine's
-    own, for callers in C++ (`engine/src/ivf4.h`).
+    eligible rows as for many; `filter_depth` is how many times as deep it looks for these. With `candidates` the file
+    holds these rows alone, and their bitmap is no filter. `handle` is the engine's own, for callers in C++
+    (`engine/src/ivf4.h`).
     """
 
     def __init__(
@@ -58,11 +75,13 @@ class Ivf4Searcher(CheckedSearcher):
         depth: int,
         refine: float,
         filter_depth: float = 1.0,
+        candidates: Bitmap | None = None,
     ) -> None:
         super().__init__(vectors)
         self.depth = depth
         self.refine = refine
         self._filter_depth = filter_depth
+        self._candidates = candidates
         self._exact = ExactSearcher(vectors)
         self._engine = engine.native()
         try:
@@ -105,7 +124,7 @@ class Ivf4Searcher(CheckedSearcher):
         exclude: Sequence[Rows],
         eligible: Bitmap | None,
     ) -> list[Hits]:
-        if eligible is not None:
+        if eligible is not None and eligible is not self._candidates:
             if count_of(eligible) <= FEW_ELIGIBLE or self._filter_depth >= SCANNED:
                 return self._exact.search(queries, k, exclude=exclude, eligible=eligible)
             depth = math.ceil((self.depth if depth is None else depth) * self._filter_depth)

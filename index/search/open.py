@@ -6,6 +6,8 @@ from bundle.errors import BundleInvalid, QueryError
 from bundle.manifest import IndexEntry
 from bundle.space import Bundle
 from bundle.verify import check_digests
+from index.search.among import among
+from index.search.eligible import Bitmap
 from index.search.exact import ExactSearcher
 from index.search.faiss_index import read_faiss
 from index.search.hnsw import read_hnsw
@@ -27,7 +29,8 @@ def open_searchers(bundle: Bundle) -> dict[tuple[str, str], Searcher]:
 
 def exact_searchers(bundle: Bundle) -> dict[tuple[str, str], Searcher]:
     """An exact searcher for every type that the version has an index of: the truth to hold the others against."""
-    return {(space, name): ExactSearcher(bundle.spaces[space].table(name).vectors) for space, name in _searched(bundle)}
+    tables = {(space, name): bundle.spaces[space].table(name) for space, name in _searched(bundle)}
+    return {key: among(ExactSearcher(table.vectors), table.candidates) for key, table in tables.items()}
 
 
 def _searched(bundle: Bundle) -> list[tuple[str, str]]:
@@ -35,7 +38,7 @@ def _searched(bundle: Bundle) -> list[tuple[str, str]]:
 
 
 def open_searcher(bundle: Bundle, space: str | None, entity_type: str) -> Searcher:
-    """The searcher that the version was measured with, over the rows of `entity_type`.
+    """The searcher that the version was measured with, over the candidates of `entity_type`.
 
     Compares the index file's digest with the manifest before the library sees it: both libraries load
     most altered files without a word, and hnswlib crashes on some. Raises QueryError for a type without
@@ -46,23 +49,29 @@ def open_searcher(bundle: Bundle, space: str | None, entity_type: str) -> Search
     if entry is None:
         known = ", ".join(chosen.entry.indexes)
         raise QueryError(f"candidates of that type are not searched in this space; it has: {known}")
-    vectors = chosen.entities[entity_type].scored
+    table = chosen.entities[entity_type]
     if entry.file is None:
-        return ExactSearcher(vectors)
+        return among(ExactSearcher(table.scored), table.candidates)
     if entry.file not in bundle.manifest.files:
         raise BundleInvalid(f"{bundle.path}: the manifest lists no {entry.file}. Build the version again.")
     files = (entry.file, projection_file(Path(entry.file)).as_posix())  # versions from before have no second
     check_digests(bundle.path, bundle.manifest, [name for name in files if name in bundle.manifest.files])
-    return read_searcher(bundle.path / entry.file, entry, vectors)
+    return read_searcher(bundle.path / entry.file, entry, table.scored, table.candidates)
 
 
-def read_searcher(path: Path, entry: IndexEntry, vectors: Matrix) -> Searcher:
-    """The searcher in the file at `path`, which is one that this process may trust. Raises BundleInvalid."""
+def read_searcher(path: Path, entry: IndexEntry, vectors: Matrix, candidates: Bitmap | None = None) -> Searcher:
+    """The searcher in the file at `path`, which is one that this process may trust, kept to `candidates` where not all
+    rows are. Raises BundleInvalid.
+    """
+    return among(_read(path, entry, vectors, candidates), candidates)
+
+
+def _read(path: Path, entry: IndexEntry, vectors: Matrix, candidates: Bitmap | None) -> Searcher:
     if entry.kind == "exact":
         return ExactSearcher(vectors)
     projection = read_projection(path, entry, int(vectors.shape[1]))
     if path.suffix == ENGINE_SUFFIX:
-        return read_ivf4(path, entry, projection, vectors)
+        return read_ivf4(path, entry, projection, vectors, candidates)
     source = read_source(path, projection, len(vectors))
     return RefinedSearcher(
         vectors,
@@ -72,6 +81,7 @@ def read_searcher(path: Path, entry: IndexEntry, vectors: Matrix) -> Searcher:
         recall_at=int(entry.parameters.get("recall_at", 0)) or None,  # versions from before do not say
         depth_in_rows=entry.kind in DEPTH_IN_ROWS,
         filter_depth=float(entry.parameters.get("filter_depth", 1.0)),
+        candidates=candidates,
     )
 
 

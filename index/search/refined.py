@@ -53,7 +53,8 @@ class RefinedSearcher(CheckedSearcher):
     When too few are left it asks the source for more, and in the end scans every row: an answer is short only when
     nothing else is eligible. Where a bitmap keeps few rows these are scanned at once; else the source looks deeper, in
     the proportion in which the bitmap thins out what it finds. `refine` is how many candidates are scored for each one
-    wanted; `filter_depth` how many times as deep as in that proportion, as it was measured to need.
+    wanted; `filter_depth` how many times as deep as in that proportion, as it was measured to need. The bitmap of
+    `candidates` is that of a version's, by which recall was measured without it.
 
     Recall was measured on `recall_at` rows (None: nobody says). Whoever wants fewer gets the best of as many
     candidates, because compressed scores order the first few worse than the first hundred; whoever wants more of a
@@ -70,6 +71,7 @@ class RefinedSearcher(CheckedSearcher):
         recall_at: int | None = None,
         depth_in_rows: bool = False,
         filter_depth: float = 1.0,
+        candidates: Bitmap | None = None,
     ) -> None:
         super().__init__(vectors)
         self._source = source
@@ -78,6 +80,7 @@ class RefinedSearcher(CheckedSearcher):
         self._recall_at = recall_at
         self._depth_in_rows = depth_in_rows
         self._filter_depth = filter_depth
+        self._candidates = candidates
         self._exact = ExactSearcher(vectors)
         self._scratch = threading.local()
 
@@ -99,12 +102,13 @@ class RefinedSearcher(CheckedSearcher):
     ) -> list[Hits]:
         """The same among eligible rows: whoever wants `wanted` of them looks at `thinning` times as many rows."""
         n_eligible = count_of(eligible)
-        thinning = self._filter_depth * self.size / n_eligible
+        filter_depth = 1.0 if eligible is self._candidates else self._filter_depth
+        thinning = filter_depth * self.size / n_eligible
         if wanted * thinning * SCAN_SHARE >= n_eligible:
             return self._exact.search(queries, k, exclude=exclude, eligible=eligible)
         depth = math.ceil(depth * thinning)
         if isinstance(self._source, SelectingSource):
-            n_candidates = min(n_eligible, math.ceil(self._filter_depth * wanted))
+            n_candidates = min(n_eligible, math.ceil(filter_depth * wanted))
             found = self._source.eligible_candidates(queries, n_candidates, depth, eligible)
         else:
             found = self._source.candidates(queries, math.ceil(wanted * thinning), depth)

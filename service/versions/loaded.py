@@ -13,6 +13,7 @@ from bundle.manifest import Manifest
 from bundle.space import Bundle, Space
 from bundle.verify import refusing, verify_bundle
 from bundle.versions import open_version
+from index.search.among import among
 from index.search.exact import ExactSearcher
 from index.search.open import open_searchers
 from index.search.probe import probe_bundle
@@ -87,7 +88,8 @@ def _self_test(bundle: Bundle, searchers: Mapping[tuple[str, str], Searcher], se
 
 
 def _recall(space: Space, entity_type: str, searcher: Searcher, n_queries: int) -> float:
-    vectors = space.entities[entity_type].scored
+    table = space.entities[entity_type]
+    vectors = table.scored
     if not len(vectors):
         return 1.0
     rng = np.random.default_rng(SELF_TEST_SEED)
@@ -95,7 +97,7 @@ def _recall(space: Space, entity_type: str, searcher: Searcher, n_queries: int) 
     # The popularity column meets a weight in a query, not another popularity.
     queries[:, space.entry.dim :] = 0.0
     found = searcher.search(queries, SELF_TEST_K)
-    truth = ExactSearcher(vectors).search(queries, SELF_TEST_K)
+    truth = among(ExactSearcher(vectors), table.candidates).search(queries, SELF_TEST_K)
     shared = [
         len(np.intersect1d(hits.rows, best.rows)) / max(1, len(best.rows))
         for hits, best in zip(found, truth, strict=True)

@@ -3,6 +3,7 @@
 They are read as edges are: from any sort of edge file, ids exactly, faults with their place.
 """
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,9 @@ from graph.edge_reader import Convert, converted
 from graph.files import open_edge_file
 
 NEEDED = ("user", "item", "label")
+# How pandas writes a frame's index, unless told not to. It is no feature, and often knows the label: frames are put
+# together label by label.
+INDEX = re.compile(r"__index_level_\d+__")
 
 
 class LabelledFile(NamedTuple):
@@ -43,7 +47,7 @@ def read_labelled(path: Path) -> LabelledFile:
         if names and name not in names:
             present = ", ".join(quoted(one) for one in names)
             raise EdgeFileError(f"{path} lacks the column {name!r}; it has {present}. Add it, or a header line.")
-    others = tuple(name for name in names if name not in NEEDED)
+    others = tuple(name for name in names if name not in NEEDED and INDEX.fullmatch(name) is None)
     converts: dict[str, Convert] = {"user": columns.string_ids, "item": columns.string_ids, "label": columns.labels}
     converts |= dict.fromkeys(others, columns.numbers)
     parts: dict[str, list[Any]] = {name: [] for name in converts}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,11 @@ def test_features_for_a_ranker(sample: Path) -> None:
     with walked(TUTORIALS / "ranker.md", sample) as walk:
         without, with_them = figures(walk.printed, r"AUC without embeddings ([\d.]+), with them ([\d.]+)")
         assert with_them > without + 0.1  # the communities are all that there is to learn
+        none, both = (
+            [float(auc) for auc in re.findall(rf"│ {features} +│ \w+ +│ +[-\d.]+ │ +([\d.]+)", walk.printed)]
+            for features in ("none", r"user \+ item \(raw\)")
+        )
+        assert max(none) < 0.7 < min(both), "without embeddings nothing tells the label, not even the frame's index"
 
 
 def test_several_machines(tmp_path: Path) -> None:

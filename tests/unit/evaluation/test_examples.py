@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -48,6 +49,15 @@ def test_parquet_with_whatever_type_the_labels_have(tmp_path: Path, labels: list
     assert examples.users == (str(2**62), "3")
     assert examples.labels.tolist() == [True, False]
     assert examples.others.tolist() == [[1.0], [2.0]]
+
+
+def test_the_index_of_a_frame_is_no_feature(tmp_path: Path) -> None:
+    """Clicks put before the rest, shuffled, written: the index still tells which is which."""
+    frame = pd.DataFrame({"user": [1, 2, 3], "item": ["a", "b", "c"], "label": [1, 0, 0], "age": [4, 5, 6]})
+    frame.iloc[[2, 0, 1]].to_parquet(tmp_path / "examples.parquet")
+    assert any(name.startswith("__index") for name in pq.read_schema(tmp_path / "examples.parquet").names)
+    examples = read_examples(tmp_path / "examples.parquet")
+    assert (examples.names, examples.others.tolist()) == (("age",), [[6.0], [4.0], [5.0]])
 
 
 def test_ids_of_every_type_that_edges_may_have(tmp_path: Path) -> None:

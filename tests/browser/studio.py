@@ -22,9 +22,7 @@ STORY = "document.querySelector('.story')?.innerText ?? ''"
 
 def ready(view: str) -> str:
     """An expression that is true once the view shows what it has."""
-    # Before a page has loaded, what it adds to its history takes the place of what was there.
-    loaded = "performance.getEntriesByType('navigation')[0].loadEventEnd > 0"
-    return f"{loaded} && Boolean({READY[view]})"
+    return f"Boolean({READY[view]})"
 
 
 def shows(text: str, where: str = "main") -> str:

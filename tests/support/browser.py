@@ -52,9 +52,11 @@ class Page:
                 return result
 
     def open(self, url: str, until: str = "document.readyState === 'complete'") -> "Page":
-        """Go to `url` and wait until the expression is true there."""
+        """Go to `url` and wait until it has loaded and the expression is true there."""
         self.command("Page.navigate", url=url)
-        return self.wait(f"location.href !== 'about:blank' && ({until})")
+        # Before a page has loaded, what it adds to its history takes the place of what was there.
+        loaded = "performance.getEntriesByType('navigation')[0]?.loadEventEnd > 0"
+        return self.wait(f"location.href !== 'about:blank' && {loaded} && ({until})")
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression of the page's own language; a promise is waited for."""

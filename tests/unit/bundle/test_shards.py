@@ -1,7 +1,5 @@
 """Shards: the hash that Spark computes, shards that depend on the id alone, edges sorted by cell."""
 
-import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from bundle.hashing import hashes, xxh64_of_numbers, xxh64_of_strings
 from bundle.ids import IntIds, StringIds, string_ids
 from bundle.sharded import BLOCK, CellEdges, ShardedGraph, deal
 from bundle.shards import shard_count, shard_of
+from tests.support.memory import peak_bytes
 
 
 def of_bytes(text: bytes, seed: int = 42) -> int:
@@ -158,16 +157,6 @@ def test_hashing_long_ids_takes_little_memory() -> None:
     expected = [of_bytes(f"{i:0128d}".encode()) for i in range(0, 1 << 15, 4001)]
     assert hashes(table, 0, len(table))[::4001].tolist() == expected
     assert peak_bytes(lambda: hashes(table, 0, len(table))) < 12 * 2**20
-
-
-def peak_bytes(work: Callable[[], object]) -> int:
-    """What NumPy takes at the most while it works."""
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("text", [False, True])

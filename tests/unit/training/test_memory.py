@@ -1,6 +1,6 @@
 """How many partitions follow from the host's memory, the device's, and the number of trainers."""
 
-import tracemalloc
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from bundle.ids import IntIds
 from bundle.prepared import PreparedGraph
 from bundle.sharded import deal
 from tests.support.graphs import Links, distinct_pairs, ids, write_graph
+from tests.support.memory import peak_bytes
 from training.backends.torch_tables import DevicePlacement
 from training.config import TrainConfig
 from training.export import places_in_order
@@ -72,11 +73,7 @@ def test_writing_tables_in_the_order_of_rows_takes_what_is_counted() -> None:
     """The state of every row, four bytes, lies beside its place."""
     rows = 500_000
     groups = group_shards(deal(IntIds(np.arange(rows, dtype=np.int64)), 256).rows, 8, 1)
-    tracemalloc.start()
-    try:
-        written = sum(len(local) for _, _, local in places_in_order(groups, 1000))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    written = sum(len(local) for _, _, local in places_in_order(groups, 1000))
     assert written == rows
+    peak = peak_bytes(lambda: deque(places_in_order(groups, 1000), maxlen=0))
     assert peak < 1.1 * rows * (PLACE_BYTES - 4)

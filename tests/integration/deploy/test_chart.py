@@ -170,7 +170,7 @@ def test_the_nightly_job_trains_builds_and_publishes_and_starts_from_the_last(
     twhin = Path(sys.executable).with_name("twhin")
     graph = tmp_path / "graph"
     subprocess.run([twhin, "data", "generate", graph, "--users", "300"], check=True, capture_output=True)
-    script = job["command"][-1].replace("/work/", f"{work}/")
+    script = job["command"][-1].replace("/data/", f"{work}/")
     script = script.replace('"$@"', '--set dim=8 --set epochs=1 --set threads=1 "$@"')
     script = script.replace("--bundles", "--quick --no-map --bundles", 1)
     store = {"GRAPH": str(graph / "graph.toml"), "STORE": f"s3://{BUCKET}/nightly", "MEMORY": "2GiB"}

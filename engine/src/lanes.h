@@ -9,6 +9,14 @@ constexpr std::size_t kLanes = TWHIN_LANES;
 
 #define TWHIN_INLINE TWHIN_TARGET inline __attribute__((always_inline))
 
+TWHIN_INLINE Floats load(const float* from) {
+  Floats value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+TWHIN_INLINE void store(float* to, Floats value) { std::memcpy(to, &value, sizeof value); }
+
 TWHIN_INLINE Floats all(float value) { return value - Floats{}; }  // taking 0 away changes nothing, and costs nothing
 
 TWHIN_INLINE Floats fused(Floats a, Floats b, Floats c) {  // a·b + c

@@ -3,14 +3,6 @@
 
 constexpr std::size_t kRowsAtOnce = 4, kInputsAtOnce = 8;
 
-TWHIN_INLINE Floats load(const float* from) {
-  Floats value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-TWHIN_INLINE void store(float* to, Floats value) { std::memcpy(to, &value, sizeof value); }
-
 // max(0, x·W + b) of N candidates from `row` on, for the units from `unit` on.
 template <std::size_t N>
 TWHIN_INLINE void activate_some(const Layer& layer, const Pool& pool, std::size_t row, std::size_t unit) {

@@ -12,14 +12,6 @@
 constexpr std::size_t kBlock = 2 * kLanes;
 constexpr std::size_t kQueriesAtOnce = 6;  // with two vectors of candidates: twelve sums, which fit sixteen registers
 
-TWHIN_INLINE Floats load(const float* from) {
-  Floats value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-
-TWHIN_INLINE void store(float* to, Floats value) { std::memcpy(to, &value, sizeof value); }
-
 // Rows become columns, four rows and four columns at a time.
 TWHIN_TARGET void transpose(const Block& block) {
   for (std::size_t c = 0; c < kBlock; c += 4) {

@@ -14,9 +14,9 @@ from index.search.eligible import pack
 from index.search.open import read_searcher
 from index.search.protocol import Hits, Searcher
 from tests.contract.test_searchers import DIM, SPECS, WIDTH, Vectors, clustered
+from tests.support.levels import LEVELS, at_level
 
 N, K = 3000, 20
-LEVELS = ("plain", "avx2", "avx512", "off")
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +24,13 @@ def vectors() -> Vectors:
     return clustered(N, np.random.default_rng(1))
 
 
-@pytest.fixture(params=LEVELS)
+@pytest.fixture(params=[*LEVELS, "off"])
 def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Each instruction set that this processor has, and no engine."""
-    native, wanted = engine.native(), request.param
-    before = native.level()
-    if wanted == "off":
+    """Each instruction set, and no engine."""
+    if request.param == "off":
         monkeypatch.setattr(engine, "available", lambda: False)
-    else:
-        best = native.best_level().decode()
-        native.set_level((wanted if LEVELS.index(wanted) <= LEVELS.index(best) else best).encode())
-    yield wanted
-    native.set_level(before)
+    with at_level("avx512" if request.param == "off" else request.param):
+        yield request.param
 
 
 @pytest.fixture(scope="module", params=["exact", "ivf4", "ivf_pq"])

@@ -1,7 +1,6 @@
 """What the engine answers is what the recommender's Python answers: candidates, words, and scores to 1e-5."""
 
 import json
-from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -33,7 +32,6 @@ from service.encoded_lists import encode_candidate, pieces_of_candidate
 from tests.support.service_bundle import N_TAGS, N_USERS, user_ids, write_toy_bundle
 
 USERS = user_ids()
-LEVELS = ("plain", "avx2", "avx512")
 HOSTILE = ['"', "\\", '\\"', "\x00", "\x1f\n\r\t\b\f", "</script>", "\u2028", "😀", "a" * 256, "'", "{}", ",", "/"]
 TAGS = sorted(HOSTILE + [f"tag{i}" for i in range(N_TAGS - len(HOSTILE))], key=lambda text: text.encode())
 # Of these users some have no edges to follow by, some none at all, one has very many.
@@ -138,18 +136,6 @@ def recommender(request: pytest.FixtureRequest, toy: Bundle, tmp_path_factory: p
         write_index(spec, vectors, vectors[:200], file, seed=1, threads=1, device=find_device())
         searchers["main", "user"] = read_searcher(file, spec.entry(file.name, 50), toy.space().entities["user"].scored)
     return Recommender(toy, searchers, encode_candidate, pieces_of_candidate())
-
-
-@pytest.fixture(params=LEVELS)
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set that this processor has."""
-    native = engine.native()
-    before, wanted = native.level(), request.param
-    if LEVELS.index(wanted) > LEVELS.index(native.best_level().decode()):
-        pytest.skip(f"this processor has no {wanted}")
-    native.set_level(wanted.encode())
-    yield wanted
-    native.set_level(before)
 
 
 def _compiled(recommender: Recommender, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES) -> Served | Slate:

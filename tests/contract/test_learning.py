@@ -1,28 +1,11 @@
 """What the engine computes for learning is what Python says: loss and gradient of a network that rescores."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
-import engine
 from evaluation.learning.loss import Examples
 from evaluation.learning.rescoring import compiled_loss, fit_network, network_loss
 from recommend.rescoring import FEATURES
-
-LEVELS = ("plain", "avx2", "avx512")
-
-
-@pytest.fixture(params=LEVELS)
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set that this processor has."""
-    native = engine.native()
-    before, wanted = native.level(), request.param
-    if LEVELS.index(wanted) > LEVELS.index(native.best_level().decode()):
-        pytest.skip(f"this processor has no {wanted}")
-    native.set_level(wanted.encode())
-    yield wanted
-    native.set_level(before)
 
 
 def _examples(seed: int, pools: int, n_features: int) -> Examples:

@@ -20,12 +20,12 @@ from index.search.open import read_searcher
 from index.search.projection import read_projection
 from index.search.protocol import Searcher
 from index.search.refined import RefinedSearcher
+from tests.support.levels import LEVELS, at_level
 
 Vectors = npt.NDArray[np.float32]
 N, WIDTH, K = 6000, 21, 30
 SPEC = IndexSpec("ivf4", depth=450, refine=4.0, lists=64)
 ENTRY = SPEC.entry("items.ivf4", K)
-LEVELS = (b"plain", b"avx2", b"avx512")
 
 
 def drawn(n: int, seed: int) -> Vectors:
@@ -54,18 +54,15 @@ def searcher(path: Path) -> Searcher:
     return read_searcher(path, ENTRY, VECTORS)
 
 
-@pytest.fixture(params=LEVELS, ids=bytes.decode)
-def level(request: pytest.FixtureRequest) -> Iterator[bytes]:
-    """Each instruction set that this processor has, in use during the test."""
+@pytest.fixture(params=LEVELS)
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set, in use during the test; one that this processor lacks is refused."""
     native = engine.native()
-    level: bytes = request.param
-    if LEVELS.index(level) > LEVELS.index(native.best_level()):
+    if LEVELS.index(request.param) > LEVELS.index(native.best_level().decode()):
         with pytest.raises(ValueError, match="this processor has no"):
-            native.set_level(level)
-        level = native.best_level()
-    native.set_level(level)
-    yield level
-    native.set_level(native.best_level())
+            native.set_level(request.param.encode())
+    with at_level(request.param):
+        yield request.param
 
 
 def recall(searcher: Searcher, **filters: object) -> float:
@@ -76,7 +73,7 @@ def recall(searcher: Searcher, **filters: object) -> float:
 
 
 def test_every_instruction_set_writes_the_same_file_and_gives_the_same_answers(
-    level: bytes, path: Path, searcher: Searcher, tmp_path: Path
+    level: str, path: Path, searcher: Searcher, tmp_path: Path
 ) -> None:
     assert write(tmp_path, threads=3).read_bytes() == path.read_bytes()
     hits = searcher.search(QUERIES, K)

@@ -1,7 +1,6 @@
 """GET /v1/attributes: what entities have besides edges, summed up; GET /v1/map/{type}/attribute: one of it, entity by
 entity, as a byte."""
 
-import hashlib
 from collections.abc import Callable
 
 import msgspec
@@ -13,7 +12,7 @@ from bundle.attributes import Attribute, Categories, Labels, Scalars, parts_of
 from bundle.errors import EntityUnknown
 from bundle.layout import SpaceLayout
 from bundle.space import Bundle, Space
-from service.api.caching import packed_reply
+from service.api.caching import etag_of, packed_reply, space_asked
 from service.call import OCTETS, Call, Reply
 from service.problems import invalid
 from service.wire import map as wire
@@ -30,7 +29,7 @@ QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 async def attributes(call: Call) -> Reply:
     """The attributes of every type: how many entities have each, its frequent values or its range."""
-    bundle, space = await _asked(call)
+    bundle, space = await space_asked(call)
 
     def document() -> bytes:
         # The request's id is no part of a document that is kept.
@@ -42,7 +41,7 @@ async def attributes(call: Call) -> Reply:
 
 async def attribute(call: Call) -> Reply:
     """One attribute of all entities of a type, row by row: a byte each; 404 for one that the type has not."""
-    bundle, space = await _asked(call)
+    bundle, space = await space_asked(call)
     table, name = space.table(call.ids["type"]), call.query().get("name")
     if name is None:
         raise invalid("/name", "name an attribute of the type")
@@ -54,12 +53,6 @@ async def attribute(call: Call) -> Reply:
     return await packed_reply(call, f"{_etag(bundle, space)}-{table.name}-{number}", _packer(chosen), OCTETS, headers)
 
 
-async def _asked(call: Call) -> tuple[Bundle, Space]:
-    query = call.query()
-    bundle = await call.runtime.versions.named(query.get("version"))
-    return bundle, bundle.space(query.get("space"))
-
-
 def _etag(bundle: Bundle, space: Space) -> str:
     """A name for the attributes of a space that changes when their bytes do: from the digests in the manifest."""
     layout = SpaceLayout(space.name)
@@ -69,8 +62,7 @@ def _etag(bundle: Bundle, space: Space) -> str:
         for number, one in enumerate(table.attributes.values())
         for part in parts_of(one.kind)
     ]
-    digests = [bundle.manifest.files[file].sha256 for file in files if file in bundle.manifest.files]
-    return hashlib.sha256("".join([bundle.version, *digests]).encode()).hexdigest()[:32]
+    return etag_of(bundle, files)
 
 
 def _summary(name: str, attribute: Attribute) -> wire.AttributeSummary:

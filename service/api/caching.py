@@ -1,9 +1,25 @@
 """Answers that a client may keep: an ETag, 304 where it has them, compressed where it takes that."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 
+from bundle.space import Bundle, Space
 from service.call import JSON, Call, Reply
 from service.packed import Packed
+
+
+async def space_asked(call: Call) -> tuple[Bundle, Space]:
+    """The version and the space of it that the query names. Raises BundleNotFound, QueryError."""
+    query = call.query()
+    bundle = await call.runtime.versions.named(query.get("version"))
+    return bundle, bundle.space(query.get("space"))
+
+
+def etag_of(bundle: Bundle, files: Iterable[str]) -> str:
+    """A name for what is made of these files of a version, which changes when their bytes do: from the digests in the
+    manifest. Files that the version has not are passed over."""
+    digests = [bundle.manifest.files[file].sha256 for file in files if file in bundle.manifest.files]
+    return hashlib.sha256("".join([bundle.version, *digests]).encode()).hexdigest()[:32]
 
 
 async def packed_reply(

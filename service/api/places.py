@@ -1,6 +1,5 @@
 """GET /v1/map and /v1/map/{type}, POST /v1/map:entities: where every entity lies, and what lies there."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -13,7 +12,7 @@ from bundle.ids import ABSENT
 from bundle.layout import SpaceLayout
 from bundle.space import Bundle, EntityTable, Space
 from service.api.answers import medoid_of, relation_to
-from service.api.caching import packed_reply
+from service.api.caching import etag_of, packed_reply, space_asked
 from service.call import OCTETS, Call, Reply
 from service.problems import invalid
 from service.wire import map as wire
@@ -29,7 +28,7 @@ CATEGORIES_SHOWN = 20
 
 async def outline(call: Call) -> Reply:
     """The types on the map and the clusters of the version."""
-    bundle, space = await _asked(call)
+    bundle, space = await space_asked(call)
 
     def document() -> bytes:
         # The request's id is no part of a document that is kept.
@@ -54,7 +53,7 @@ async def outline(call: Call) -> Reply:
 
 async def places(call: Call) -> Reply:
     """The places of all entities of a type, row by row, then their clusters; 404 when the version has no map."""
-    bundle, space = await _asked(call)
+    bundle, space = await space_asked(call)
     table = space.table(call.ids["type"])
     if table.coordinates is None:
         raise EntityUnknown("this version was built without a map")
@@ -87,18 +86,11 @@ async def entities(call: Call) -> Reply:
     return Reply(_encode(answer))
 
 
-async def _asked(call: Call) -> tuple[Bundle, Space]:
-    query = call.query()
-    bundle = await call.runtime.versions.named(query.get("version"))
-    return bundle, bundle.space(query.get("space"))
-
-
 def _etag(bundle: Bundle, space: Space) -> str:
     """A name for the map of a space that changes when its bytes do: from the digests in the manifest."""
     layout = SpaceLayout(space.name)
     files = [layout.clusters("sizes"), layout.mixtures("clusters"), *map(layout.coordinates, space.entities)]
-    digests = [bundle.manifest.files[file].sha256 for file in files if file in bundle.manifest.files]
-    return hashlib.sha256("".join([bundle.version, *digests]).encode()).hexdigest()[:32]
+    return etag_of(bundle, files)
 
 
 def _clusters_of(space: Space, entity_type: str) -> wire.ClusterKind:

@@ -62,7 +62,7 @@ def _etag(bundle: Bundle, space: Space) -> str:
         for number, one in enumerate(table.attributes.values())
         for part in parts_of(one.kind)
     ]
-    return etag_of(bundle, files)
+    return etag_of(bundle, space, files)
 
 
 def _summary(name: str, attribute: Attribute) -> wire.AttributeSummary:

@@ -15,11 +15,11 @@ async def space_asked(call: Call) -> tuple[Bundle, Space]:
     return bundle, bundle.space(query.get("space"))
 
 
-def etag_of(bundle: Bundle, files: Iterable[str]) -> str:
-    """A name for what is made of these files of a version, which changes when their bytes do: from the digests in the
+def etag_of(bundle: Bundle, space: Space, files: Iterable[str]) -> str:
+    """A name for what is made of these files of a space, which changes when their bytes do: from the digests in the
     manifest. Files that the version has not are passed over."""
     digests = [bundle.manifest.files[file].sha256 for file in files if file in bundle.manifest.files]
-    return hashlib.sha256("".join([bundle.version, *digests]).encode()).hexdigest()[:32]
+    return hashlib.sha256("/".join([bundle.version, space.name, *digests]).encode()).hexdigest()[:32]
 
 
 async def packed_reply(

@@ -90,7 +90,7 @@ def _etag(bundle: Bundle, space: Space) -> str:
     """A name for the map of a space that changes when its bytes do: from the digests in the manifest."""
     layout = SpaceLayout(space.name)
     files = [layout.clusters("sizes"), layout.mixtures("clusters"), *map(layout.coordinates, space.entities)]
-    return etag_of(bundle, files)
+    return etag_of(bundle, space, files)
 
 
 def _clusters_of(space: Space, entity_type: str) -> wire.ClusterKind:

@@ -2,16 +2,19 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
+from bundle.reader import open_bundle
 from bundle.space import Bundle
 from bundle.versions import publish
 from recommend.recommender import Recommender
 from service.admission import Admission
+from service.api.caching import etag_of
 from service.versions.aside import Aside
 from service.versions.versions import Versions
 from tests.integration.service.conftest import Start
@@ -85,6 +88,12 @@ def test_they_are_sent_once(client: httpx.Client) -> None:
         assert (again.status_code, again.content) == (304, b"")
     ages, speaks = (client.get(f"/v1/map/user/attribute?name={name}").headers["etag"] for name in ("age", "speaks"))
     assert ages != speaks
+
+
+def test_documents_of_two_spaces_have_two_names_also_where_neither_has_a_file(bundles: Path) -> None:
+    bundle = open_bundle(bundles / "v1")
+    space = bundle.space()
+    assert etag_of(bundle, space, []) != etag_of(bundle, replace(space, name="other"), [])
 
 
 def test_an_entity_tells_what_it_has(client: httpx.Client) -> None:

@@ -14,6 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
 from bundle.errors import UsageError
+from bundle.release import install_with
 from service.settings import Settings
 
 SECONDS = 30.0
@@ -34,7 +35,7 @@ class MetricsExport:
             from opentelemetry.sdk.util.instrumentation import InstrumentationScope
         except ImportError as error:
             raise UsageError(
-                "TWHIN_OTLP_METRICS_ENDPOINT is set and the packages for it are missing: install twhin[otel]"
+                f"TWHIN_OTLP_METRICS_ENDPOINT is set and its packages are missing. Install them: {install_with('otel')}"
             ) from error
         self._sdk: Any = export
         self._exporter: Any = OTLPMetricExporter(endpoint=endpoint)

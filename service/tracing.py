@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bundle.errors import UsageError
+from bundle.release import install_with
 from service.problems import problem_of
 from service.settings import Settings
 
@@ -32,7 +33,7 @@ class Tracing:
             from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
         except ImportError as error:
             raise UsageError(
-                "TWHIN_OTLP_ENDPOINT is set and the packages for it are missing: install twhin[otel]"
+                f"TWHIN_OTLP_ENDPOINT is set and its packages are missing. Install them: {install_with('otel')}"
             ) from error
         resource = Resource.create({"service.name": "twhin"})
         self._provider: Any = TracerProvider(resource=resource, sampler=ParentBasedTraceIdRatio(share))

@@ -42,7 +42,9 @@ def follow(
     The version is named by --bundles and --version, or is the one that the service at --url serves.
     """
     if (bundles is None) == (url is None):
-        raise UsageError("Name what to measure: --bundles DIR for a version, or --url URL for a running service.")
+        raise UsageError(
+            "Name what to measure, one of both: --bundles DIR for a version, or --url URL for a running service."
+        )
     path = None if bundles is None else path_of(bundles, version)
     measured = measure_follow(run, path, url, part, users, seed, relation)
     asked = {"relation": measured.relation, "part": part.value, "users": users, "seed": seed}

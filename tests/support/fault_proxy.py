@@ -38,16 +38,20 @@ class FaultProxy:
 
         self._loop.create_task(listen())
         self._loop.run_forever()
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.run_until_complete(self._leave_nothing_open())
+        self._loop.close()
+
+    async def _leave_nothing_open(self) -> None:
         if self._server is not None:
             self._server.close()
+        await asyncio.sleep(0.01)  # a connection that was being accepted becomes a client, whose writer is known
+        clients = asyncio.all_tasks() - {asyncio.current_task()}
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
         for writer in self._writers:
             writer.transport.abort()
-        self._loop.run_until_complete(asyncio.sleep(0.05))
-        self._loop.close()
+        await asyncio.sleep(0.01)  # transports close their sockets at the loop's next turn
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)

@@ -1,11 +1,12 @@
 """Traces and metrics reach a collector, joined to the caller's, and name no entity; the log is joined to them."""
 
+import inspect
 import json
 import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
+from bundle.errors import UsageError
+from bundle.release import install_with
 from service.logs import JsonLines, configure_logs
 from service.metrics import Metrics
-from service.otlp_metrics import histograms
+from service.otlp_metrics import MetricsExport, histograms
 from service.settings import Limits, Settings
 from service.tracing import Tracing, trace_of
 from tests.support.servers import ServiceProcess, running
@@ -260,3 +263,18 @@ def test_nothing_of_opentelemetry_is_imported_while_it_is_off(bundles: Path) -> 
         [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, env={"PYTHONPATH": f"{root}:client"}
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "make"), [("TWHIN_OTLP_ENDPOINT", Tracing), ("TWHIN_OTLP_METRICS_ENDPOINT", MetricsExport)]
+)
+def test_a_missing_extra_is_told_with_the_command_that_installs_it(
+    setting: str, make: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [name for name in sys.modules if name.startswith("opentelemetry")]:
+        monkeypatch.setitem(sys.modules, module, None)
+    arguments = {"endpoint": "http://127.0.0.1:1", "share": 1.0, "collect": list}
+    named = {name: arguments[name] for name in inspect.signature(make).parameters}
+    with pytest.raises(UsageError, match=setting) as refused:
+        make(**named)
+    assert str(refused.value).endswith(install_with("otel"))

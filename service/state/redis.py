@@ -29,9 +29,11 @@ from service.state.redis_scripts import (
     FORGET,
     FORGET_FOLLOWER,
     FORGET_MENTIONS,
+    HAS,
     READ,
     READ_HASH,
     SCAN,
+    TAKE_BACK,
     TELL,
     Command,
     script,
@@ -164,6 +166,21 @@ class RedisStore:
             told.setdefault(key, [FOLLOWERS_MAX]).extend((f"{event.relation}\0{event.user}", mark, event.id))
             owners.setdefault(key, []).extend([] if self.address.clustered else [self._keys(event.owner)[0]])
         await self._run_all([script(TELL, (key, *owners[key]), tuple(arguments)) for key, arguments in told.items()])
+
+    async def take_back(self, events: Sequence[Event]) -> None:
+        """Undo `tell`."""
+        told: dict[str, list[str]] = {}
+        for event in events:
+            key = self._followers_key((event.target_type, event.target))
+            told.setdefault(key, []).extend((f"{event.relation}\0{event.user}", event.id))
+        await self._run_all([script(TAKE_BACK, (key,), arguments) for key, arguments in told.items()])
+
+    async def stored(self, owner: Owner, events: Sequence[Event]) -> list[Event]:
+        """Those of the user's `events` that are stored now."""
+        reply = await self._write(script(HAS, (self._keys(owner)[0],), [event.id for event in events]))
+        if not isinstance(reply, list) or len(reply) != len(events) or not set(reply) <= {0, 1}:
+            raise self._link.no_redis(self._link.patient)
+        return [event for event, found in zip(events, reply, strict=True) if found]
 
     async def _read(self, lane: Lane, owner: Owner, known: object, most: int) -> tuple[tuple[bytes, int], bytes]:
         """The state of the user's events, which is a stamp and their number, and a JSON list of them if they are `most`
@@ -315,6 +332,7 @@ class RedisStore:
     async def _forget(self, owner: Owner) -> int:
         size = await self.forget_own(owner)
         await self.forget_mentions(owner)
+        await self.forget_followers(owner)
         return size
 
     async def forget_own(self, owner: Owner) -> int:
@@ -325,6 +343,11 @@ class RedisStore:
         if not isinstance(size, int):
             raise self._link.no_redis(self._link.patient)
         return size
+
+    async def forget_followers(self, owner: Owner) -> None:
+        """Remove once more who has come to follow the user: an event that was found as a mention may have been told in
+        between, and no later one of it is told. Not to be cancelled."""
+        await self._run_all([script(FORGET, (self._followers_key(owner),))])
 
     async def forget_mentions(self, owner: Owner) -> None:
         """Remove the events of others that have the user as their target, and every trace of what was erased from the

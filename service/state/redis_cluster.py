@@ -8,7 +8,7 @@ import asyncio
 import binascii
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -65,6 +65,20 @@ def slot_map(reply: object, asked: str) -> SlotMap:
     return SlotMap(tuple(nodes), tuple(node_of), tuple(replicated))
 
 
+def _by_owner(events: Sequence[Event]) -> dict[Owner, list[Event]]:
+    groups: dict[Owner, list[Event]] = {}
+    for event in events:
+        groups.setdefault(event.owner, []).append(event)
+    return groups
+
+
+def _by_target(events: Sequence[Event]) -> dict[Owner, list[Event]]:
+    groups: dict[Owner, list[Event]] = {}
+    for event in events:
+        groups.setdefault((event.target_type, event.target), []).append(event)
+    return groups
+
+
 class RedisCluster:
     """Events in a Redis Cluster of which `seeds` are some nodes; `node` makes the store of the users of one."""
 
@@ -112,26 +126,38 @@ class RedisCluster:
             if isinstance(answer, BaseException):
                 raise answer
             outcomes.update(zip(positions, answer, strict=True))
-        await self._tell([one for i, one in enumerate(events) if one.followed and outcomes[i] != "full"])
+        followed = [one for i, one in enumerate(events) if one.followed and outcomes[i] != "full"]
+        if followed:  # it goes on when the request has given up: half of it is an event too many
+            await asyncio.shield(self._start(self._tell(followed)))
         return [outcomes[position] for position in range(len(events))]
 
     async def _tell(self, events: Sequence[Event]) -> None:
         """Have the nodes of the targets keep what was done to these. One that is away is away for its users alone: what
         others do meanwhile is stored with those, and its users are told by the next version.
+
+        No script sees the nodes of both users, so an erasure of either may have come between an event and its telling,
+        and have looked for it there too early. It takes away the event itself first: what is gone by now is taken back.
         """
-        by_target: dict[Owner, list[Event]] = {}
-        for event in events:
-            by_target.setdefault((event.target_type, event.target), []).append(event)
+        await self._of_each(_by_target(events), lambda store, _, told: store.tell(told))
+        kept = await self._of_each(_by_owner(events), lambda store, owner, sent: store.stored(owner, sent))
+        there = {id(event) for found in kept if not isinstance(found, StateError) for event in found}
+        gone = [event for event in events if id(event) not in there]
+        await self._of_each(_by_target(gone), lambda store, _, told: store.take_back(told))
 
-        async def of_target(target: Owner, done: list[Event]) -> None:
-            await self._of(target, lambda store: store.tell(done))
+    async def _of_each(
+        self,
+        groups: Mapping[Owner, list[Event]],
+        use: Callable[[RedisStore, Owner, list[Event]], Awaitable[Result]],
+    ) -> "list[Result | StateError]":
+        """What the stores of the users' nodes answer, each asked at once, or why they do not."""
 
-        answers = await asyncio.gather(
-            *(of_target(target, done) for target, done in by_target.items()), return_exceptions=True
-        )
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, StateError):
-                raise answer
+        async def of(owner: Owner, events: list[Event]) -> Result | StateError:
+            try:
+                return await self._of(owner, lambda store: use(store, owner, events))
+            except StateError as error:
+                return error
+
+        return await asyncio.gather(*(of(owner, events) for owner, events in groups.items()))
 
     async def count(self, experiment: str, seen: Sequence[Seen]) -> list[bool]:
         return await self._of(feedback_owner(experiment), lambda store: store.count(experiment, seen))
@@ -151,6 +177,7 @@ class RedisCluster:
             size += await self._of(owner, lambda store: store.forget_own(owner))
             try:
                 await asyncio.gather(*(self._stores[node].forget_mentions(owner) for node in before.nodes))
+                await self._of(owner, lambda store: store.forget_followers(owner))
             except Refused as error:
                 if error.sort not in REDIRECTED:
                     raise

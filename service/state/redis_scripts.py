@@ -68,6 +68,23 @@ end
 return 0
 """
 
+# Takes back what TELL wrote down. Arguments: relation and user, and the id of the event, and so on. What the same user
+# has done since stays.
+TAKE_BACK = """
+for i = 1, #ARGV, 2 do
+    local known = redis.call('HGET', KEYS[1], ARGV[i])
+    if known and cjson.decode(known)[3] == ARGV[i + 1] then redis.call('HDEL', KEYS[1], ARGV[i]) end
+end
+return 0
+"""
+
+# Arguments: ids. Replies: 1 for each event that the user has.
+HAS = """
+local found = {}
+for i = 1, #ARGV do found[i] = redis.call('HEXISTS', KEYS[1], ARGV[i]) end
+return found
+"""
+
 FORGET = """
 local size = redis.call('HLEN', KEYS[1])
 redis.call('DEL', unpack(KEYS))

@@ -3,11 +3,12 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from bundle.errors import ConfigError, StateError
@@ -233,6 +234,89 @@ async def test_whoever_is_erased_is_gone_from_every_node(store: RedisCluster, se
     while has_a_trace():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.1)
+
+
+async def traces_of(user: str, servers: RedisClusterServers) -> list[str]:
+    """Keys and values of any node that name the user."""
+    found = []
+    for node in servers.nodes:
+        for key in node.command("KEYS", "*").split():
+            kind = node.command("TYPE", key)
+            value = node.command("HGETALL", key) if kind == "hash" else ""
+            found += [key] if user in key + value else []
+    return found
+
+
+Moment = Callable[[RedisCluster, pytest.MonkeyPatch, Callable[[], Awaitable[object]]], None]
+
+
+def before_it_is_told(store: RedisCluster, patch: pytest.MonkeyPatch, erase: Callable[[], Awaitable[object]]) -> None:
+    tell = RedisStore.tell
+
+    async def late(node: RedisStore, events: Sequence[Event]) -> None:
+        await erase()
+        await tell(node, events)
+
+    patch.setattr(RedisStore, "tell", late)
+
+
+def after_it_is_told(store: RedisCluster, patch: pytest.MonkeyPatch, erase: Callable[[], Awaitable[object]]) -> None:
+    tell = RedisStore.tell
+
+    async def early(node: RedisStore, events: Sequence[Event]) -> None:
+        await tell(node, events)
+        await erase()
+
+    patch.setattr(RedisStore, "tell", early)
+
+
+@pytest.mark.parametrize("moment", [before_it_is_told, after_it_is_told])
+@pytest.mark.parametrize("erased", ["follower", "followed"])
+async def test_who_is_erased_while_a_follow_is_told_is_gone_from_both_nodes(
+    store: RedisCluster, servers: RedisClusterServers, monkeypatch: pytest.MonkeyPatch, moment: Moment, erased: str
+) -> None:
+    """The erasure, whole, comes between the writes of a follow, which are at two nodes."""
+    for number in range(3):  # on any two nodes
+        moment(store, monkeypatch, partial(store.forget, "user", f"{erased}-{number}"))
+        await store.append([follow(f"follower-{number}", f"followed-{number}")])
+        monkeypatch.undo()
+        assert await traces_of(f"{erased}-{number}", servers) == []
+
+
+async def test_a_follow_amid_an_erasure_of_the_followed_leaves_no_trace(
+    store: RedisCluster, servers: RedisClusterServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stored and told when the followed user's own keys are gone and the others' events are still there."""
+    forget_mentions, followed = RedisStore.forget_mentions, list[str]()
+
+    async def late(node: RedisStore, owner: tuple[str, str]) -> None:
+        followed.extend(await store.append([follow("fan", "idol")]))
+        await forget_mentions(node, owner)
+
+    monkeypatch.setattr(RedisStore, "forget_mentions", late)
+    await store.forget("user", "idol")
+    assert sorted(followed) == ["duplicate", "duplicate", "stored"]  # all nodes have waited for it
+    assert await traces_of("idol", servers) == []
+
+
+async def test_what_an_erased_user_does_afterwards_is_told(
+    store: RedisCluster, servers: RedisClusterServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same follow is sent again while the first is still to be told: what is taken back is the first alone."""
+    first, second = follow("again", "x"), msgspec.structs.replace(follow("again", "x"), id="second", at=2.0)
+    tell = RedisStore.tell
+
+    async def late(node: RedisStore, events: Sequence[Event]) -> None:
+        monkeypatch.undo()
+        await store.forget("user", "again")
+        await store.append([second])
+        await tell(node, events)
+
+    monkeypatch.setattr(RedisStore, "tell", late)
+    await store.append([first])
+    assert (await store.followers_of("user", "x", "follows")).added == ("again",)
+    assert await store.forget("user", "again") == 1
+    assert await traces_of("again", servers) == []
 
 
 async def test_slots_that_move_are_found_where_they_are(store: RedisCluster, servers: RedisClusterServers) -> None:

@@ -240,6 +240,26 @@ async def test_who_is_erased_while_their_follow_is_told_is_in_nobodys_followers(
     await store.close()
 
 
+async def test_who_is_followed_amid_their_erasure_has_no_followers(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The follow comes between the two parts of an erasure: the user's own keys, and the events of all others."""
+    store = RedisStore(
+        RedisAddress("127.0.0.1", redis_server.port), prefix="amid", timeout=2.0, connections=4, retry_seconds=0.05,
+        events_per_user_max=10, metrics=Metrics().redis,
+    )  # fmt: skip
+    forget_mentions = store.forget_mentions
+
+    async def late(owner: tuple[str, str]) -> None:
+        assert await store.append([Event("e", "user", "fan", "add", "f", "user", "idol", 0.0, 0.0)]) == ["stored"]
+        await forget_mentions(owner)
+
+    monkeypatch.setattr(store, "forget_mentions", late)
+    await store.forget("user", "idol")
+    assert redis_server.command("KEYS", "amid:*") == ""
+    await store.close()
+
+
 async def test_an_erased_user_is_not_taken_for_one_whose_id_ends_alike(redis_server: RedisServer) -> None:
     store = RedisStore(
         RedisAddress("127.0.0.1", redis_server.port), prefix="nul", timeout=2.0, connections=4, retry_seconds=0.05,

@@ -208,6 +208,11 @@ def _write_down_current(bundles: Path) -> None:
         write_down(bundles, publication)
 
 
+def was_published(bundles: Path, version: str) -> bool:
+    """Whether the version has ever been current here."""
+    return version in _read_sums(bundles) or version in _history(bundles)
+
+
 def version_before_current(bundles: Path) -> str:
     """The version that was current before this one, to which a rollback goes. Raises BundleNotFound."""
     history = _history_before_current(bundles)

@@ -41,6 +41,10 @@ class Keys:
         if granted < RANK[needed]:
             raise Problem("forbidden", f"this needs a key with the {needed} scope")
 
+    def reaches(self, key: str | None, needed: Scope) -> bool:
+        """Whether `key` may do what needs that scope; without any keys everybody may."""
+        return not self._granted or (key is not None and self._rank_of(key) >= RANK[needed])
+
     def _rank_of(self, key: str) -> int:
         """The best scope of `key`. Every configured key is compared, whichever matches."""
         digest = hashlib.sha256(key.encode("latin-1", "replace")).digest()

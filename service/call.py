@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from bundle.space import Bundle
 from service.problems import Problem, invalid, overloaded, problem_of_decoding, too_large
 from service.runtime import Runtime
 
@@ -86,6 +87,15 @@ class Call:
         if authorization is not None and authorization[:7].lower() == "bearer ":
             return authorization[7:].strip()
         return self.header(b"x-api-key")
+
+    async def bundle(self, version: str | None) -> Bundle:
+        """The version of that name, the serving one by default. Raises BundleNotFound where it is not kept, Problem 403
+        where it was never published and the key is no administrator's."""
+        return await self.runtime.versions.named(version, unpublished=lambda: self._administers)
+
+    @property
+    def _administers(self) -> bool:
+        return self.runtime.keys.reaches(self.key(), "admin")
 
     def query(self) -> dict[str, str]:
         """The query parameters of one value. Raises Problem 422 for one given twice, or that the route has not."""

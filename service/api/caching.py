@@ -11,7 +11,7 @@ from service.packed import Packed
 async def space_asked(call: Call) -> tuple[Bundle, Space]:
     """The version and the space of it that the query names. Raises BundleNotFound, QueryError."""
     query = call.query()
-    bundle = await call.runtime.versions.named(query.get("version"))
+    bundle = await call.bundle(query.get("version"))
     return bundle, bundle.space(query.get("space"))
 
 

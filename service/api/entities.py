@@ -22,7 +22,7 @@ async def entities(call: Call) -> Reply:
     query = call.query()
     limit = _limit(query, call.runtime.settings.limits.lookup_max)
     row, version = _place(query)
-    bundle = await call.runtime.versions.named(version)
+    bundle = await call.bundle(version)
     space = bundle.space(query.get("space"))
     table = space.table(call.ids["type"])
     end = min(row + limit, len(table))

@@ -34,7 +34,7 @@ async def embeddings(call: Call) -> Reply:
 async def embedding(call: Call) -> Reply:
     """The vector of one entity; 404 when the version has none."""
     query = call.query()
-    bundle = await call.runtime.versions.named(query.get("version"))
+    bundle = await call.bundle(query.get("version"))
     space = bundle.space(query.get("space"))
     table = space.table(call.ids["type"])
     row = table.ids.row(call.ids["id"])
@@ -71,7 +71,7 @@ async def features(call: Call) -> Reply:
 async def codebook(call: Call) -> Reply:
     """What a client needs to decode codes for itself; cacheable by its ETag."""
     query = call.query()
-    bundle = await call.runtime.versions.named(query.get("version"))
+    bundle = await call.bundle(query.get("version"))
     space = bundle.space(query.get("space"))
     table = space.table(call.ids["type"])
     if table.quantizer is None:
@@ -104,7 +104,7 @@ async def _open(call: Call, body: EmbeddingsBody | FeaturesBody) -> tuple[Bundle
     limit = call.runtime.settings.limits.lookup_max
     if len(body.ids) > limit:
         raise invalid("/ids", f"at most {limit} ids")
-    bundle = await call.runtime.versions.named(body.version)
+    bundle = await call.bundle(body.version)
     space = bundle.space(body.space)
     return bundle, space, space.table(body.type), texts_of(body.ids)
 

@@ -68,7 +68,7 @@ async def entities(call: Call) -> Reply:
     limit = call.runtime.settings.limits.lookup_max
     if len(body.ids) + len(body.rows) > limit:
         raise invalid("/ids", f"at most {limit} ids and rows")
-    bundle = await call.runtime.versions.named(body.version)
+    bundle = await call.bundle(body.version)
     space = bundle.space(body.space)
     table = space.table(body.type)
     ids = texts_of(body.ids)

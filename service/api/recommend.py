@@ -84,7 +84,7 @@ async def recommend_in(call: Call) -> Reply:
     """Candidates for one user from a version that is kept beside the serving one; the user's live engagements count."""
     body = call.json(_body)
     _check(call, body)
-    bundle = await _beside(call, call.runtime.versions.named(call.ids["version"]))
+    bundle = await _beside(call, call.bundle(call.ids["version"]))
     request = _request_to(bundle.space(body.space), body)
     degraded: list[str] = []
     relation = choose_relation(bundle.space(body.space), request)

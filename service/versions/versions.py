@@ -27,9 +27,10 @@ from bundle.versions import (
     rollback,
     version_before_current,
     version_path,
+    was_published,
 )
 from service.metrics import VersionMetrics
-from service.problems import not_ready
+from service.problems import Problem, not_ready
 from service.settings import Settings
 from service.versions.loaded import Loaded, load
 
@@ -89,6 +90,7 @@ class Versions:
         self._changing = asyncio.Lock()
         self._closing = threading.Event()
         self._opening: dict[str, asyncio.Task[Bundle]] = {}
+        self._once_published: set[str] = set()
         self._seen: tuple[str, int] | None = None
         self.change: Change | None = None
         self.refused: dict[str, str] = {}
@@ -114,16 +116,27 @@ class Versions:
             raise not_ready("no version is loaded yet")
         return self._active
 
-    async def named(self, version: str | None) -> Bundle:
-        """The bundle of `version`, the serving one by default. Raises BundleNotFound when it is no longer kept."""
+    async def named(self, version: str | None, unpublished: Callable[[], bool]) -> Bundle:
+        """The bundle of `version`, the serving one by default. Raises BundleNotFound when it is no longer kept, Problem
+        403 when it was never published, unless the asker may have it `unpublished`.
+        """
         serving = self.serving()
         if version is None or version == serving.version:
             return serving.bundle
+        if version not in self._once_published and not unpublished():
+            await asyncio.to_thread(self._check_published, version)
         kept = self._kept.get(version)
         if kept is None or not (kept.path / MANIFEST).exists():
             return await self._opened(version)
         self._kept.move_to_end(version)
         return kept
+
+    def _check_published(self, version: str) -> None:
+        """What nobody has published has passed no gate, and may hold what is not to be seen yet."""
+        if was_published(self._bundles, version):
+            self._once_published.add(version)  # for good: whatever changes, it has been
+        elif version in self.names():
+            raise Problem("forbidden", "a version that was never published needs a key with the admin scope")
 
     async def _opened(self, version: str) -> Bundle:
         """Open `version` for look-ups, once for all who ask meanwhile and later, though these give up waiting: it may

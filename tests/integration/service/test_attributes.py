@@ -188,6 +188,37 @@ def test_a_version_that_takes_longer_to_open_than_a_request_may_is_there_for_the
     assert began == ["v2"]
 
 
+ASKING = ("recommend", "map", "embeddings")
+
+
+def _ask_version(client: httpx.Client, way: str, version: str, key: str) -> httpx.Response:
+    headers = {"x-api-key": key}
+    if way == "recommend":
+        return client.post(f"/v1/versions/{version}/recommend", json={"user": "0"}, headers=headers)
+    if way == "map":
+        return client.get(f"/v1/map?version={version}", headers=headers)
+    body = {"type": "user", "ids": ["0"], "version": version}
+    return client.post("/v1/embeddings", json=body, headers=headers)
+
+
+def test_what_was_never_published_is_opened_for_administrators_alone(start: Start, bundles: Path) -> None:
+    client = start(read_keys="r", write_keys="w", admin_keys="a")
+    for _ in range(2):  # nor is it when an administrator has opened it
+        for key, status in (("r", 403), ("w", 403), ("a", 200)):
+            answers = [_ask_version(client, way, "v2", key) for way in ASKING]
+            assert [answer.status_code for answer in answers] == [status] * 3
+        assert {_ask_version(client, way, "v2", "r").json()["code"] for way in ASKING} == {"forbidden"}
+        assert {_ask_version(client, way, "nonsense", "r").json()["code"] for way in ASKING} == {"version_not_found"}
+    publish(bundles, "v2")
+    publish(bundles, "v1")
+    assert [_ask_version(client, way, "v2", "r").status_code for way in ASKING] == [200] * 3
+
+
+def test_without_an_administrator_nobody_opens_what_was_never_published(start: Start) -> None:
+    client = start(read_keys="r", write_keys="w")
+    assert [_ask_version(client, "recommend", version, "w").status_code for version in ("v1", "v2")] == [200, 403]
+
+
 def test_a_damaged_version_is_not_asked(start: Start, bundles: Path) -> None:
     vectors = bundles / "v2" / "spaces" / "main" / "vectors" / "user.npy"
     vectors.write_bytes(vectors.read_bytes()[:-1] + b"\x7f")

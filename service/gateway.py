@@ -12,11 +12,13 @@ from collections.abc import Sequence
 
 from service.call import ASGIApp, Call, ClientGone, Message, Receive, Reply, Scope, Send, new_request_id
 from service.deadline import by
+from service.glance import Glance
 from service.metrics import RouteMetrics
 from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, overloaded, problem_of
 from service.routes import Route, RouteTable
 from service.runtime import Runtime
 from service.tracing import trace_of
+from service.turns import Turns
 
 log = logging.getLogger("twhin.access")
 NOSNIFF = (b"x-content-type-options", b"nosniff")
@@ -24,11 +26,12 @@ NO_STORE = (b"cache-control", b"no-store")
 WITHOUT_BODY = (204, 304)
 NO_ROOM = "too many requests are in work"
 BUSY = overloaded(NO_ROOM)
+BUSY_BODY = BUSY.body("%b")
 TURNED_AWAY = (
-    f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: {CONTENT_TYPE}\r\nx-request-id: {{}}\r\n"
+    f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: {CONTENT_TYPE}\r\nx-request-id: %b\r\n"
     f"retry-after: {BUSY.headers['retry-after']}\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
-    "{}content-length: {}\r\n\r\n"
-)
+    "%bcontent-length: %d\r\n\r\n"
+).encode() + BUSY_BODY
 
 
 class Gateway:
@@ -40,12 +43,14 @@ class Gateway:
         self._prefix = runtime.settings.root_path
         self._table = RouteTable(routes)
         self._metrics = {route.label: runtime.metrics.route(route.label, route.method) for route in routes}
+        self._glance = Glance()
+        self.turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._framework(scope, receive, send)
             return
-        started = time.perf_counter()
+        started = scope.get("twhin.read") or time.perf_counter()
         admission = self._runtime.admission
         scope["twhin.begun"] = True
         admission.arrived -= scope.get("twhin.whole", False)
@@ -55,7 +60,7 @@ class Gateway:
             reply = await self._answer(call)
             if reply is None:
                 scope["twhin.request_id"] = call.request_id
-                scope["root_path"], scope["path"] = self._prefix, self._prefix + self._path(call.scope)
+                scope["root_path"], scope["path"] = self._prefix, self._prefix + self._within(call.scope["path"])
                 await self._framework(scope, receive, sender)
             else:
                 await sender.reply(reply)
@@ -64,25 +69,44 @@ class Gateway:
         finally:
             self._observe(call, sender.status, time.perf_counter() - started)
 
-    def turned_away(self, scope: Scope) -> bytes | None:
-        """The whole answer, head and body, to a request for which there is no room; None when it is let in.
-
-        Asked by the protocol when a head has arrived.
+    def refused(self, read: bytes) -> bytes | None:
+        """The whole answer, head and body, to what was read from a connection that waits for a request: where it is one
+        whole request, and there is no room for it. None for everything else.
         """
-        found = self._table.find(self._path(scope))
-        route = None if found is None else found[0].get(scope["method"])
-        if route is None or route.probe:
+        if not self._runtime.admission.full or self._runtime.draining:
+            return None
+        found = self._glance.target(read)
+        if found is None:
+            return None
+        method, target = found
+        path = target.partition(b"?")[0]
+        route = None if b"%" in path else self._route(method, path.decode("latin-1"))
+        return None if route is None else self._no_room(route)
+
+    def turned_away(self, scope: Scope, *, refuse: bool = True) -> bytes | None:
+        """The same to a request whose head has arrived, None when it is let in, as always without `refuse`."""
+        route = self._route(scope["method"], scope["path"])
+        if route is None:
             return None
         admission = self._runtime.admission
-        if not admission.full:
-            scope["twhin.arrived"] = admission.arrival()
-            return None
+        if refuse and admission.full:
+            return self._no_room(route)
+        scope["twhin.arrived"], scope["twhin.read"] = admission.arrival(), time.perf_counter()
+        return None
+
+    def _route(self, method: str, path: str) -> Route | None:
+        """The route that answers, where it may be refused for want of room."""
+        found = self._table.find(self._within(path))
+        route = None if found is None else found[0].get(method)
+        return None if route is None or route.probe else route
+
+    def _no_room(self, route: Route) -> bytes:
+        """Count a refusal. Returns it, head and body."""
         self._runtime.metrics.shed("concurrency")
-        self._metrics[route.label].answered(503, 0.0)
-        request_id = new_request_id()
-        body = BUSY.body(request_id)
-        closing = "connection: close\r\n" if self._runtime.draining else ""
-        return TURNED_AWAY.format(request_id, closing, len(body)).encode() + body
+        self._metrics[route.label].refused()
+        request_id = new_request_id().encode()
+        closing = b"connection: close\r\n" if self._runtime.draining else b""
+        return TURNED_AWAY % (request_id, closing, len(BUSY_BODY) - 2 + len(request_id), request_id)
 
     def whole(self, scope: Scope) -> None:
         """Count a request that is complete before it is begun: one of many that the event loop has read in one turn."""
@@ -93,7 +117,7 @@ class Gateway:
     async def _answer(self, call: Call) -> Reply | None:
         """The answer to `call`, None where the framework has it: whatever goes wrong, it is a problem document."""
         try:
-            found = self._table.find(self._path(call.scope))
+            found = self._table.find(self._within(call.scope["path"]))
             if found is None:
                 self._runtime.origins.check_host(call.header(b"host"))
                 return None
@@ -114,9 +138,8 @@ class Gateway:
                 problem = Problem("internal", "the error is in the log under this request_id")
             return Reply(problem.body(call.request_id), CONTENT_TYPE, problem.status, problem.headers)
 
-    def _path(self, scope: Scope) -> str:
+    def _within(self, path: str) -> str:
         """The path within the service: a proxy may have left its own prefix there or taken it away."""
-        path: str = scope["path"]
         return path[len(self._prefix) :] if self._prefix and path.startswith(f"{self._prefix}/") else path
 
     async def _run(self, route: Route, call: Call) -> Reply:

@@ -4,7 +4,9 @@ bounded in size and time, refusals wait for the answers before them, and an answ
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import httptools
@@ -12,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.call import new_request_id
 from service.problems import CONTENT_TYPE, Problem
+from service.turns import Turns
 
 FRAMING = (b"content-length", b"transfer-encoding")
 # A read is parsed in pieces of this size, so that what belongs to a head is known to within one of them.
@@ -44,6 +47,11 @@ class Connection:
         if not self._parts:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
+
+    def write_now(self, data: bytes) -> None:
+        """Send `data` after what is written already, without waiting for more."""
+        self._parts.append(data)
+        self._flush()
 
     def _flush(self) -> None:
         parts, self._parts = self._parts, []
@@ -99,11 +107,15 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.transport = Connection(transport, self.loop)
         self._running: RequestResponseCycle | None = None
+        self._refused: Callable[[bytes], bytes | None] = getattr(self.app, "refused", _nothing)
         self._turned_away: Callable[[Any], bytes | None] = getattr(self.app, "turned_away", _nothing)
         self._whole: Callable[[Any], None] = getattr(self.app, "whole", _nothing)
+        self._turns: Turns = getattr(self.app, "turns", None) or Turns()
         self._refusal: Problem | None = None
         self._replaying = False
         self._in_body = False
+        self._between = True  # the parser has nothing of a request that it has not seen the end of
+        self._last_refused = -math.inf
         self._begun = False
         self._overhead = self._body_bytes = 0
         self._stalled: tuple[float, int] | None = None  # since when, and how many bytes waited then
@@ -158,6 +170,8 @@ class HttpProtocol(HttpToolsProtocol):
         return True
 
     def data_received(self, data: bytes) -> None:
+        if self._between and self._refused_at_a_glance(data):
+            return
         self._unset_keepalive_if_required()
         if self._due is None and not self._in_body:
             self._due = self.loop.time() + self.HEAD_SECONDS
@@ -165,6 +179,29 @@ class HttpProtocol(HttpToolsProtocol):
             if self._refusal is not None or self.transport.is_closing():
                 return
             self._parse(data[start : start + PIECE_BYTES])
+
+    def _refused_at_a_glance(self, data: bytes) -> bool:
+        """Answer `data` where it is a whole request for which there is no room. Whether it was."""
+        if len(data) > PIECE_BYTES or self.flow.write_paused or self._refusal is not None:
+            return False
+        if self._answers_are_due() or self.transport.is_closing():
+            return False
+        answer = self._refused(data)
+        if answer is None:
+            return False
+        self.transport.write_now(answer)
+        self._due, self._last_refused = None, self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_handler()
+        return True
+
+    def timeout_keep_alive_handler(self) -> None:
+        """A connection is idle since its last answer, or its last refusal, for which no timer was set."""
+        rest = self._last_refused + self.timeout_keep_alive - self.loop.time()
+        if rest > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
 
     def _parse(self, data: bytes) -> None:
         self._begun = False
@@ -198,7 +235,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._replaying:
             return
         super().on_message_begin()
-        self._begun = True
+        self._begun, self._between = True, False
         self._overhead = self._body_bytes = 0
         if self._due is None:
             self._due = self.loop.time() + self.HEAD_SECONDS
@@ -237,7 +274,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # only the head is over: see _ignore_upgrade
         self._in_body = self.transport.client_is_sending = False
-        self._due = None
+        self._between, self._due = True, None
         self._whole(self.cycle.scope)
         super().on_message_complete()
 
@@ -245,7 +282,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._running = cycle
         answer = self._turned_away(cycle.scope)
         if answer is None:
-            super()._start_asgi_task(cycle, app)
+            self._turns.begin(partial(super()._start_asgi_task, cycle, app))
             return
         # Without a task, and without waiting for the body: under overload this is most of what there is to do.
         self.transport.write(answer)

@@ -35,6 +35,10 @@ class RouteMetrics:
         self._by_class[min(5, max(2, status // 100))].inc()
         self._duration.observe(seconds)
 
+    def refused(self) -> None:
+        """Count an answer of 503 that took no time: among the times of answers it would hide how long those took."""
+        self._by_class[5].inc()
+
 
 class RedisMetrics:
     """What the shared store costs, and how it fails."""

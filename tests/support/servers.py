@@ -14,17 +14,18 @@ import httpx
 import psutil
 import uvicorn
 
+from service.call import ASGIApp
 from service.http_protocol import HttpProtocol
 from service.main import create_app
 from service.settings import Settings
 
 
 @contextlib.contextmanager
-def running(settings: Settings) -> Iterator[str]:
-    """The application under uvicorn in a thread; gives its URL."""
+def running(settings: Settings, app: ASGIApp | None = None) -> Iterator[str]:
+    """The application, or that which is given, under uvicorn in a thread; gives its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        create_app(settings),
+        app or create_app(settings),
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=5,

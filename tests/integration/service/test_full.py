@@ -1,0 +1,127 @@
+"""A service that is full: whole requests are refused without a closer look, one answer each, what comes in pieces as
+ever. No refusal leaves anything that would be taken for the next request.
+"""
+
+import random
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import pytest
+
+from faults.http import CONFLICTS, PLANTED, USERS, _exchange, _request
+from service.gateway import Gateway
+from service.main import create_app
+from service.runtime import Runtime
+from service.settings import Settings
+from tests.support.servers import running
+
+ASKED = b"GET /recommend/%b HTTP/1.1\r\nhost: localhost\r\n\r\n" % USERS[5].encode()
+
+
+class Full:
+    """A service, and whether it is full."""
+
+    def __init__(self, url: str, runtime: Runtime) -> None:
+        self.url = url
+        self.for_pages = bool(runtime.settings.cors_origins)
+        self.port = httpx.URL(url).port or 80
+        self._admission = runtime.admission
+
+    def __enter__(self) -> None:
+        self._admission.inflight += 1 << 20
+
+    def __exit__(self, *_: object) -> None:
+        self._admission.inflight -= 1 << 20
+
+
+@pytest.fixture(scope="module", params=["", "https://page.example"], ids=["alone", "for pages"])
+def full(
+    request: pytest.FixtureRequest, made_bundles: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Full]:
+    state = tmp_path_factory.mktemp("state") / "events.db"
+    origins = (request.param,) if request.param else ()
+    settings = Settings(bundles=made_bundles, state=state, cors_origins=origins, keep_alive_seconds=1)
+    app = create_app(settings)
+    gateway = app if isinstance(app, Gateway) else app._gateway  # type: ignore[attr-defined]
+    with running(settings, app) as url:
+        yield Full(url, gateway._runtime)
+
+
+def packets(stream: bytes, rng: random.Random) -> list[bytes]:
+    cuts = sorted({0, len(stream), *(rng.randrange(len(stream)) for _ in range(rng.choice([0, 1, 3, 12])))})
+    return [stream[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+
+
+def test_each_request_of_a_stream_gets_one_answer_however_it_arrives(full: Full) -> None:
+    rng = random.Random(1)
+    kept = {200, 204, 400, 404}  # of probes, documents, OPTIONS and paths that are not there
+    refused = 0
+    with full:
+        for _ in range(60):
+            requests = [_request(rng)[0] for _ in range(rng.randrange(1, 5))]
+            each = _exchange(full.port, requests, len(requests))
+            anyhow = _exchange(full.port, packets(b"".join(requests), rng), len(requests))
+            assert each == anyhow
+            assert set(each) <= kept | {503}
+            assert len(each) == len(requests)
+            refused += each.count(503)
+    assert refused > 50
+    assert httpx.delete(f"{full.url}/v1/users/{USERS[8]}/engagements").json()["removed"] == 0
+
+
+def test_ambiguous_framing_is_refused_as_ever(full: Full) -> None:
+    with full:
+        for conflict in CONFLICTS:
+            framing = conflict % ((len(PLANTED),) * conflict.count(b"%d"))
+            head = b"POST /recommend HTTP/1.1\r\nHost: localhost\r\n%b\r\n" % framing
+            assert _exchange(full.port, [head + PLANTED], 3) == [400]
+
+
+def test_a_refusal_is_whole_and_counted(full: Full) -> None:
+    def counted() -> float:
+        lines = httpx.get(f"{full.url}/metrics").text.splitlines()
+        names = ('twhin_shed_total{reason="concurrency"}', 'twhin_http_requests_total{method="POST",route="/recommend"')
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(names[0])) * 1000 + sum(
+            float(line.split()[-1]) for line in lines if line.startswith(names[1]) and "5xx" in line
+        )
+
+    before = counted()
+    with full, httpx.Client(base_url=full.url) as client:
+        answers = [client.post("/recommend", json={"user": USERS[5]}) for _ in range(3)]
+    for answer in answers:
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["code"] == "overloaded"
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 3
+    assert counted() - before == 3003
+    assert httpx.post(f"{full.url}/recommend", json={"user": USERS[5]}).status_code == 200
+
+
+def test_a_page_sees_that_it_was_refused(full: Full) -> None:
+    with full:
+        answer = httpx.get(f"{full.url}/recommend/{USERS[5]}", headers={"origin": "https://page.example"})
+    assert answer.status_code == 503
+    assert ("access-control-allow-origin" in answer.headers) == full.for_pages
+
+
+def answers_until_closed(connection: socket.socket, asked: Sequence[bytes], pause: float) -> int:
+    """How many answers came to `asked`, one every `pause` seconds, and then until the service closed the connection."""
+    seen = b""
+    for request in asked:
+        connection.sendall(request)
+        seen += connection.recv(65536)
+        time.sleep(pause)
+    while part := connection.recv(65536):
+        seen += part
+    return seen.count(b"HTTP/1.1 ")
+
+
+def test_a_connection_that_is_refused_stays_open_while_it_asks(full: Full) -> None:
+    with full, socket.create_connection(("127.0.0.1", full.port), timeout=20) as connection:
+        started = time.monotonic()
+        # Each well within the second that an idle connection has; together they take longer.
+        assert answers_until_closed(connection, [ASKED] * 6, 0.25) == 6
+        assert time.monotonic() - started > 2

@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any
 
 from bundle.errors import StateError
@@ -13,6 +14,20 @@ Owner = tuple[str, str]
 # The memory that is kept, in targets of all users together; and how many users are added up, or wait for it, at once.
 TARGETS_MAX = 500_000
 UNDER_WAY_MAX = 64
+# Adding up one user takes a part of the time at most: so many times as long as it took there is a rest.
+RESTS = 3.0
+AddUp = Callable[[Owner], Coroutine[Any, Any, tuple[object, LiveEdges]]]
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """One adding up of one user, asked for at the state of `stamp`; after that of `before`, where there is one."""
+
+    stamp: object
+    before: "_Turn | None"
+    task: "asyncio.Task[LiveEdges]" = field(init=False)
+    begun: bool = False
+    rests_until: float = 0.0
 
 
 class EdgeCache:
@@ -21,7 +36,8 @@ class EdgeCache:
     def __init__(self) -> None:
         self._kept: OrderedDict[Owner, tuple[object, LiveEdges, int]] = OrderedDict()
         self._targets = 0
-        self._under_way: dict[tuple[Owner, object], asyncio.Task[LiveEdges]] = {}
+        self._turns: dict[Owner, _Turn] = {}
+        self._under_way = 0
 
     def get(self, owner: Owner) -> tuple[object, LiveEdges] | None:
         """What is kept of `owner`: the stamp of the state that it is of, and the edges."""
@@ -31,27 +47,41 @@ class EdgeCache:
         self._kept.move_to_end(owner)
         return kept[:2]
 
-    async def added_up(
-        self, owner: Owner, stamp: object, add_up: Callable[[Owner], Coroutine[Any, Any, tuple[object, LiveEdges]]]
-    ) -> LiveEdges:
+    async def added_up(self, owner: Owner, stamp: object, add_up: AddUp) -> LiveEdges:
         """The edges that `add_up` finds, which are kept under the stamp that it returns. All who ask for the state of
         `stamp` meanwhile share one. Raises StateError when too many are under way.
-        """
-        task = self._under_way.get((owner, stamp))
-        if task is None:
-            if len(self._under_way) >= UNDER_WAY_MAX:
-                raise StateError("too many users with many engagements are asked for at once")
-            task = asyncio.get_running_loop().create_task(self._add_up(owner, add_up))
-            self._under_way[owner, stamp] = task
-            task.add_done_callback(lambda _: self._under_way.pop((owner, stamp)))
-        return await asyncio.shield(task)
 
-    async def _add_up(
-        self, owner: Owner, add_up: Callable[[Owner], Coroutine[Any, Any, tuple[object, LiveEdges]]]
-    ) -> LiveEdges:
-        stamp, edges = await add_up(owner)
+        A user's turns follow each other with a rest in between, and whoever asks for a later state waits for the next
+        one, which sees it: whoever changes and asks without pause takes a part of the store and of the processor.
+        """
+        turn = self._turns.get(owner)
+        if turn is None or (turn.begun and turn.stamp != stamp) or turn.task.cancelled():
+            if self._under_way >= UNDER_WAY_MAX:
+                raise StateError("too many users with many engagements are asked for at once")
+            turn = self._turns[owner] = _Turn(stamp, turn)
+            turn.task = asyncio.get_running_loop().create_task(self._take(owner, turn, add_up))
+            self._under_way += 1
+            turn.task.add_done_callback(lambda _: self._is_over(owner, turn))
+        return await asyncio.shield(turn.task)
+
+    async def _take(self, owner: Owner, turn: "_Turn", add_up: AddUp) -> LiveEdges:
+        loop = asyncio.get_running_loop()
+        if turn.before is not None:
+            await asyncio.wait([turn.before.task])
+            await asyncio.sleep(turn.before.rests_until - loop.time())
+        turn.before, turn.begun, started = None, True, loop.time()
+        try:
+            stamp, edges = await add_up(owner)
+        finally:
+            ended = loop.time()
+            turn.rests_until = ended + RESTS * (ended - started)
         self._put(owner, stamp, edges)
         return edges
+
+    def _is_over(self, owner: Owner, turn: "_Turn") -> None:
+        self._under_way -= 1
+        loop = asyncio.get_running_loop()
+        loop.call_at(turn.rests_until, lambda: self._turns.get(owner) is turn and self._turns.pop(owner))
 
     def _put(self, owner: Owner, stamp: object, edges: LiveEdges) -> None:
         self._drop(owner)

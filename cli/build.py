@@ -31,14 +31,24 @@ def build(
     no_map: Annotated[
         bool, typer.Option("--no-map", help="Leave out the map of all entities that the studio shows.")
     ] = False,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", help="Private memory the process may use; the rest lies in files.", metavar="8GiB"),
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print memory by stage and disk; build nothing.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Build a version from a run: clusters, mixtures, codebooks, indexes, and what they measure.
 
     The version is complete when its name is printed; it is served once it is published.
     """
-    overrides = [*(settings or ()), *(["map.points=0"] if no_map else [])]
-    built = build_assessed(run, bundles, merged(config, overrides), str(config or "--set"), version, space, quick=quick)
+    given = merged(config, [*(settings or ()), *(["map.points=0"] if no_map else [])])
+    if memory is not None:
+        given |= _memory(memory)
+    if plan:
+        _plan(run, given, str(config or "--set"), as_json, learns=not quick)
+        return
+    built = build_assessed(run, bundles, given, str(config or "--set"), version, space, quick=quick)
     name = built.manifest.version
     say(f"Built on the {built.device}.")
     for warning in built.warnings:
@@ -52,6 +62,31 @@ def build(
     }
     answer["searchers"] = {each.entity_type: [_trial(trial, each) for trial in each.trials] for each in built.searchers}
     emit(answer, as_json, lambda: _show(built, bundles))
+
+
+def _memory(size: str) -> dict[str, object]:
+    from index.builder.config import parse_config
+
+    return {"memory": parse_config({"memory": size}, "--memory").memory}
+
+
+def _plan(run: Path, settings: dict[str, object], where: str, as_json: bool, *, learns: bool) -> None:
+    from index.builder.config import parse_config
+    from index.builder.version import plan_build
+
+    answer = plan_build(run, parse_config(settings, where), learns=learns, progress=progress())
+    stages = {f"{name}, beyond the process": size for name, size in answer.stage_bytes.items()}
+    told: dict[str, object] = {
+        "entities": answer.entities,
+        "relations": answer.relations,
+        "edges": answer.edges,
+        "private memory at the most, bytes": answer.memory_bytes,
+        "the process as it is": answer.process_bytes,
+        **stages,
+        "disk at the most, bytes": answer.disk_bytes,
+        "indexes without room": ", ".join(answer.indexes_left_out) or "none",
+    }
+    emit(answer, as_json, lambda: table("Plan", ("what", "value"), [*told.items()]))
 
 
 def _trial(trial: "Trial", chosen: "ChosenSearcher") -> dict[str, object]:

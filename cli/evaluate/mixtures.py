@@ -58,7 +58,7 @@ def measure_mixtures(
     return mixture_report(
         follow_task(graph, "test", np.random.default_rng(seed), n_users=users),
         recommender,
-        lambda count: recluster(space, graph, count, seed),
+        lambda count: recluster(space, count, seed),
         sorted({*(clusters or (max(2, default // 4), default, 4 * default))}),
         seed=seed,
         progress=progress(),

@@ -1,6 +1,6 @@
 """Clusters of candidates: one k-means over the configured types, its true medoids, what each would recommend."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import faiss
@@ -12,17 +12,18 @@ from bundle.errors import ConfigError
 from bundle.space import CandidateLists
 from index.builder.config import ClusterConfig
 from index.builder.devices import CPU, Device
+from index.builder.room import Room, blocks, in_memory
+from index.builder.sample import sample_rows
 from index.search.eligible import Bitmap, count_of
 from index.search.exact import ExactSearcher
 
 Vectors = Float32[npt.NDArray[np.float32], "n d"]
 Centroids = Float32[npt.NDArray[np.float32], "clusters d"]
-BLOCK_ROWS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Clustering:
-    """`assignment` runs over the pooled rows of `types`; a medoid is (index into types, row)."""
+    """`assignment` has the cluster of every row of `types`; a medoid is (index into types, row)."""
 
     centroids: Centroids
     medoid_types: UInt8[npt.NDArray[np.uint8], " clusters"]
@@ -47,33 +48,70 @@ def cluster(
     config: ClusterConfig,
     seed: int,
     device: Device,
+    room: Room = in_memory,
 ) -> Clustering:
-    """k-means over the pooled embeddings of `types`. Raises ConfigError for more clusters than entities."""
-    pooled = np.concatenate([vectors[name] for name in types]) if len(types) > 1 else vectors[types[0]]
+    """k-means over the pooled embeddings of `types`. Raises ConfigError for more clusters than entities.
+
+    The sample that it learns from, and the assignment, lie in `room`.
+    """
+    pooled = Pooled([vectors[name] for name in types])
     n_clusters = default_count(len(pooled)) if config.count is None else config.count
     if not 1 <= n_clusters <= len(pooled):
         raise ConfigError(f"clusters.count is {n_clusters}; there are {len(pooled)} entities to cluster.")
-    centroids = _train(pooled, n_clusters, config, seed, device)
-    assignment, distances = nearest_centroid(pooled, centroids, device)
-    fill_empty(pooled, centroids, assignment, distances)
-    medoids = medoids_of(pooled, centroids, assignment)
-    offsets = np.cumsum([0, *(len(vectors[name]) for name in types)])
-    of_type = np.searchsorted(offsets, medoids, side="right") - 1
+    centroids = _train(pooled, n_clusters, config, seed, device, room)
+    assignment = [room(f"assignment-{name}", np.int32, (len(vectors[name]),)) for name in types]
+    assign_nearest(pooled, centroids, assignment, device)
+    fill_empty(pooled, centroids, assignment)
+    of_type, rows = medoids_of(pooled, centroids, assignment)
     return Clustering(
         centroids=centroids,
         medoid_types=of_type.astype(np.uint8),
-        medoid_rows=(medoids - offsets[of_type]).astype(np.int32),
-        sizes=np.bincount(assignment, minlength=n_clusters).astype(np.int64),
+        medoid_rows=rows.astype(np.int32),
+        sizes=_sizes(assignment, n_clusters),
         types=tuple(types),
-        assignment={
-            name: assignment[start:stop] for name, start, stop in zip(types, offsets[:-1], offsets[1:], strict=True)
-        },
+        assignment=dict(zip(types, assignment, strict=True)),
     )
 
 
-def _train(pooled: Vectors, n_clusters: int, config: ClusterConfig, seed: int, device: Device) -> Centroids:
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """The vectors of several types as if one followed the other."""
+
+    parts: Sequence[Float32[npt.NDArray[np.float32], "_ d"]]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def blocks(self) -> Iterator[tuple[int, slice]]:
+        """Which type, and which of its rows: a block of all, in order."""
+        for number, part in enumerate(self.parts):
+            for block in blocks(*part.shape):
+                yield number, block
+
+    def sample(self, limit: int, rng: np.random.Generator, room: Room) -> Vectors:
+        """At most `limit` of the vectors, all of them where they are no more and of one type."""
+        if len(self.parts) == 1 and len(self) <= limit:
+            return np.ascontiguousarray(self.parts[0])
+        rows = sample_rows(len(self), limit, rng)
+        drawn: Vectors = room("clusters.sample", np.float32, (len(rows), int(self.parts[0].shape[1])))
+        first = done = 0
+        for part in self.parts:
+            mine = rows[(rows >= first) & (rows < first + len(part))] - first
+            for some in (mine[block] for block in blocks(len(mine), part.shape[1])):
+                drawn[done : done + len(some)] = part[some]
+                done += len(some)
+            first += len(part)
+        return drawn
+
+
+Assignment = Sequence[Int32[npt.NDArray[np.int32], " _"]]
+Numbers = Int64[npt.NDArray[np.int64], " clusters"]
+
+
+def _train(pooled: Pooled, n_clusters: int, config: ClusterConfig, seed: int, device: Device, room: Room) -> Centroids:
+    drawn = pooled.sample(config.points_per_centroid * n_clusters, np.random.default_rng(seed), room)
     kmeans = faiss.Kmeans(
-        pooled.shape[1],
+        drawn.shape[1],
         n_clusters,
         niter=config.iterations,
         seed=seed,
@@ -81,56 +119,67 @@ def _train(pooled: Vectors, n_clusters: int, config: ClusterConfig, seed: int, d
         min_points_per_centroid=1,
         max_points_per_centroid=config.points_per_centroid,
     )
-    kmeans.train(np.ascontiguousarray(pooled))
+    kmeans.train(drawn)
     centroids: Centroids = np.array(kmeans.centroids, dtype=np.float32)
     return centroids
 
 
-def nearest_centroid(
-    pooled: Vectors, centroids: Centroids, device: Device = CPU
-) -> tuple[Int32[npt.NDArray[np.int32], " n"], Float32[npt.NDArray[np.float32], " n"]]:
-    """The nearest centroid of every row and the squared distance to it."""
+def assign_nearest(pooled: Pooled, centroids: Centroids, assignment: Assignment, device: Device = CPU) -> None:
+    """The nearest centroid of every row, into `assignment`."""
     index = device.to_gpu(faiss.IndexFlatL2(centroids.shape[1]))
     index.add(centroids)
-    assignment = np.empty(len(pooled), dtype=np.int32)
-    distances = np.empty(len(pooled), dtype=np.float32)
-    for start in range(0, len(pooled), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        squared, nearest = index.search(np.ascontiguousarray(pooled[block]), 1)
-        assignment[block], distances[block] = nearest[:, 0], squared[:, 0]
-    return assignment, distances
+    for number, block in pooled.blocks():
+        assignment[number][block] = index.search(np.ascontiguousarray(pooled.parts[number][block]), 1)[1][:, 0]
 
 
-def fill_empty(
-    pooled: Vectors,
-    centroids: Centroids,
-    assignment: Int32[npt.NDArray[np.int32], " n"],
-    distances: Float32[npt.NDArray[np.float32], " n"],
-) -> None:
+def _sizes(assignment: Assignment, n_clusters: int) -> Numbers:
+    sizes: Numbers = np.zeros(n_clusters, np.int64)
+    for part in assignment:
+        sizes += np.bincount(part, minlength=n_clusters)
+    return sizes
+
+
+def fill_empty(pooled: Pooled, centroids: Centroids, assignment: Assignment) -> None:
     """Give every empty cluster the member of the largest cluster that lies farthest from its centroid; in place."""
-    sizes = np.bincount(assignment, minlength=len(centroids))
+    sizes = _sizes(assignment, len(centroids))
     for empty in np.flatnonzero(sizes == 0):
         donor = int(np.argmax(sizes))
-        members = np.flatnonzero(assignment == donor)
-        moved = members[np.argmax(distances[members])]
-        assignment[moved], distances[moved] = empty, 0.0
-        centroids[empty] = pooled[moved]
+        number, row = _farthest(pooled, centroids[donor], assignment, donor)
+        assignment[number][row] = empty
+        centroids[empty] = pooled.parts[number][row]
         sizes[donor] -= 1
         sizes[empty] = 1
 
 
-def medoids_of(
-    pooled: Vectors, centroids: Centroids, assignment: Int32[npt.NDArray[np.int32], " n"]
-) -> Int64[npt.NDArray[np.int64], " clusters"]:
-    """The member nearest each centroid; equally near ones: the first."""
-    to_own = np.empty(len(pooled), dtype=np.float32)
-    for start in range(0, len(pooled), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        apart = pooled[block] - centroids[assignment[block]]
-        to_own[block] = np.einsum("ij,ij->i", apart, apart)
-    order = np.lexsort((to_own, assignment))
-    firsts = np.searchsorted(assignment[order], np.arange(len(centroids)))
-    return order[firsts]
+def _farthest(
+    pooled: Pooled, centroid: Float32[npt.NDArray[np.float32], " d"], assignment: Assignment, cluster: int
+) -> tuple[int, int]:
+    """The member of a cluster that lies farthest from `centroid`, as type and row; of equally far ones the first."""
+    found, most = (0, 0), -1.0
+    for number, block in pooled.blocks():
+        members = block.start + np.flatnonzero(assignment[number][block] == cluster)
+        if len(members):
+            squared = np.square(pooled.parts[number][members] - centroid).sum(axis=1)
+            if float(squared.max()) > most:
+                found, most = (number, int(members[np.argmax(squared)])), float(squared.max())
+    return found
+
+
+def medoids_of(pooled: Pooled, centroids: Centroids, assignment: Assignment) -> tuple[Numbers, Numbers]:
+    """The member nearest each centroid, as type and row; of equally near ones the first."""
+    types, rows = np.zeros(len(centroids), np.int64), np.zeros(len(centroids), np.int64)
+    least = np.full(len(centroids), np.inf, dtype=np.float32)
+    for number, block in pooled.blocks():
+        mine = assignment[number][block]
+        apart = pooled.parts[number][block] - centroids[mine]
+        squared = np.einsum("ij,ij->i", apart, apart)
+        order = np.lexsort((squared, mine))
+        clusters, first = np.unique(mine[order], return_index=True)
+        nearest = order[first]
+        better = squared[nearest] < least[clusters]
+        clusters, nearest = clusters[better], nearest[better]
+        types[clusters], rows[clusters], least[clusters] = number, block.start + nearest, squared[nearest]
+    return types, rows
 
 
 def candidate_lists(

@@ -18,10 +18,10 @@ from bundle.rows import LARGEST_HALF, CompactKind, CompactRows, encoded, stored_
 from bundle.writer import BundleWriter
 from index.builder.config import IndexConfig
 from index.builder.measure import Measurement, Truth, measure
+from index.builder.room import blocks
 from index.search.protocol import Searcher
 
 Vectors = Float32[npt.NDArray[np.float32], "_ width"]
-BLOCK_ROWS = 1 << 16
 # The smallest first.
 FORMS: tuple[CompactKind, ...] = ("int8", "float16")
 # From so many rows on, fewer bytes are looked for unasked: below, the vectors take half a gigabyte at most.
@@ -92,14 +92,12 @@ class RowsChoice:
         return self.writer.path(self.file)
 
     def _largest(self) -> float:
-        starts = range(0, len(self.vectors), BLOCK_ROWS)
-        return max(float(np.abs(self.vectors[start : start + BLOCK_ROWS]).max()) for start in starts)
+        return max(float(np.abs(self.vectors[block]).max()) for block in blocks(*self.vectors.shape))
 
     def _write(self, kind: CompactKind) -> CompactRows:
         width = int(self.vectors.shape[1])
         dtype, columns = stored_columns(kind, self.dim, width)
         stored = self.writer.create(self.file, dtype, (len(self.vectors), columns))
-        for start in range(0, len(self.vectors), BLOCK_ROWS):
-            block = slice(start, start + BLOCK_ROWS)
+        for block in blocks(*self.vectors.shape):
             stored[block] = encoded(self.vectors[block], kind, self.dim)
         return CompactRows(stored, kind, self.dim, width)

@@ -10,9 +10,11 @@ from jaxtyping import Float32, UInt8
 from bundle.errors import ConfigError
 from bundle.pq import CODEWORDS, ProductQuantizer
 from index.builder.devices import CPU, Device, find_device, one_thread
+from index.builder.room import Room, blocks, in_memory
 from index.builder.sample import sample
 
 Vectors = Float32[npt.NDArray[np.float32], "_ d"]
+Codes = UInt8[npt.NDArray[np.uint8], "n parts"]
 GOLDEN_ROWS = 32
 FLOAT_BYTES = 4
 DEFAULT_RATIO = 16
@@ -57,8 +59,10 @@ def compress(
     training_vectors: int,
     rng: np.random.Generator,
     device: Device = CPU,
+    room: Room = in_memory,
 ) -> Compression:
-    """Learn a quantiser of `subquantizers` bytes on a sample of `vectors` and encode them all, on `device`.
+    """Learn a quantiser of `subquantizers` bytes on a sample of `vectors` and encode them all, on `device`; the codes
+    lie in `room`.
 
     Raises ConfigError unless the parts divide d. With fewer than 256 vectors each is its own codeword.
     """
@@ -70,7 +74,8 @@ def compress(
     rows = sample(vectors, training_vectors, rng)
     rotation = _learn_rotation(rows, subquantizers) if rotated else None
     quantizer = _learn(_rotate(rows, rotation), subquantizers, device)
-    codes = _encode(quantizer, vectors, rotation)
+    codes: Codes = room("codes", np.uint8, (len(vectors), subquantizers))
+    _encode(quantizer, vectors, rotation, codes)
     decoder = ProductQuantizer(_codebooks(quantizer), rotation)
     mse, cosine = distortion(vectors, decoder, codes)
     return Compression(decoder, codes, decode_by_faiss(decoder, codes[:GOLDEN_ROWS]), mse, cosine)
@@ -170,18 +175,13 @@ def _repeated(vectors: Vectors) -> Vectors:
     return np.ascontiguousarray(np.tile(vectors, (-(-FAST_POINTS // len(vectors)), 1)))
 
 
-def _encode(
-    quantizer: faiss.ProductQuantizer, vectors: Vectors, rotation: Vectors | None
-) -> UInt8[npt.NDArray[np.uint8], "n parts"]:
-    step = 1 << 16
-    codes = np.empty((len(vectors), quantizer.M), dtype=np.uint8)
-    for start in range(0, len(vectors), step):
-        part, out = np.ascontiguousarray(_rotate(vectors[start : start + step], rotation)), codes[start : start + step]
+def _encode(quantizer: faiss.ProductQuantizer, vectors: Vectors, rotation: Vectors | None, codes: Codes) -> None:
+    for block in blocks(*vectors.shape):
+        part, out = np.ascontiguousarray(_rotate(vectors[block], rotation)), codes[block]
         if quantizer.assign_index is None:
             out[:] = quantizer.compute_codes(part)
         else:
             quantizer.compute_codes_with_assign_index(faiss.swig_ptr(part), faiss.swig_ptr(out), len(part))
-    return codes
 
 
 def _codebooks(quantizer: faiss.ProductQuantizer) -> Float32[npt.NDArray[np.float32], "parts codewords part_dim"]:
@@ -211,10 +211,9 @@ def distortion(
     if len(vectors) == 0:
         return 0.0, 1.0
     squared = cosine = 0.0
-    step = 1 << 16
-    for start in range(0, len(vectors), step):
-        true = np.ascontiguousarray(vectors[start : start + step])
-        rebuilt = quantizer.decode(codes[start : start + step])
+    for block in blocks(*vectors.shape):
+        true = np.ascontiguousarray(vectors[block])
+        rebuilt = quantizer.decode(codes[block])
         squared += float(np.square(true - rebuilt).sum(dtype=np.float64))
         lengths = np.linalg.norm(true, axis=1) * np.linalg.norm(rebuilt, axis=1)
         products = np.einsum("ij,ij->i", true, rebuilt)

@@ -1,10 +1,12 @@
 """Settings of `twhin build`, as read from a TOML file: targets first, every library parameter may be fixed by hand."""
 
 import hashlib
+import os
 from collections.abc import Collection, Sequence
 from typing import Annotated, Literal
 
 from pydantic import (
+    ByteSize,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -106,11 +108,14 @@ class MapConfig(Section):
 
 
 class BuildConfig(Section):
-    """All settings of a build. `default_relation` is what `/recommend` ranks by when a request names none."""
+    """All settings of a build. `default_relation` is what `/recommend` ranks by when a request names none; `memory`
+    the private memory that the process may use, no limit by default.
+    """
 
     default_relation: str | None = None
     seed: NonNegativeInt = 1
     threads: NonNegativeInt = 0
+    memory: ByteSize | None = None
     index: IndexConfig = IndexConfig()
     candidates: CandidatesConfig = CandidatesConfig()
     clusters: ClusterConfig = ClusterConfig()
@@ -118,9 +123,14 @@ class BuildConfig(Section):
     compression: CompressionConfig = CompressionConfig()
     map: MapConfig = MapConfig()
 
+    @property
+    def thread_count(self) -> int:
+        """Threads to build with."""
+        return self.threads or len(os.sched_getaffinity(0))
+
     def digest(self) -> str:
-        """SHA-256 of the settings in hexadecimal."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 of the settings in hexadecimal, of all but the memory: it is the machine's."""
+        return hashlib.sha256(self.model_dump_json(exclude={"memory"}).encode()).hexdigest()
 
 
 def require_known(key: str, names: Sequence[str], known: Collection[str]) -> None:

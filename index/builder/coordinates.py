@@ -13,6 +13,8 @@ import numpy.typing as npt
 from jaxtyping import Float32, Float64
 
 from bundle.progress import Stage
+from index.builder.room import Room, blocks, in_memory
+from index.builder.sample import sample_rows
 
 Vectors = Float32[npt.NDArray[np.float32], "n d"]
 Places = Float32[npt.NDArray[np.float32], "n 2"]
@@ -26,11 +28,12 @@ STEPS = (EARLY + LATE) // 25
 # Sampled neighbours beside which another entity is put, and the lists of the sample that are looked into for them.
 BESIDE = 3
 LISTS, PROBES = 64, 8
-BLOCK_ROWS = 1 << 16
 
 
-def lay_out(vectors: Mapping[str, Vectors], points: int, seed: int, stage: Stage) -> dict[str, Places]:
-    """Coordinates of every entity by type, within [-1, 1]; the same for the same seed.
+def lay_out(
+    vectors: Mapping[str, Vectors], points: int, seed: int, stage: Stage, room: Room = in_memory
+) -> dict[str, Places]:
+    """Coordinates of every entity by type, within [-1, 1], in `room`; the same for the same seed.
 
     `points` entities of all types together are laid out by what is near what, the others beside them. `stage` advances
     by STEPS in all. Types are laid over each other: each is centred first, as an engagement is a direction that source
@@ -39,7 +42,7 @@ def lay_out(vectors: Mapping[str, Vectors], points: int, seed: int, stage: Stage
     middles = {name: _middle(one) for name, one in vectors.items()}
     stops = np.cumsum([0, *map(len, vectors.values())])
     n = int(stops[-1])
-    chosen = np.sort(np.random.default_rng(seed).choice(n, min(n, points), replace=False))
+    chosen = sample_rows(n, points, np.random.default_rng(seed))
     rows = {
         name: chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, stop)] - start
         for name, start, stop in zip(vectors, stops[:-1], stops[1:], strict=True)
@@ -47,15 +50,13 @@ def lay_out(vectors: Mapping[str, Vectors], points: int, seed: int, stage: Stage
     sampled = np.concatenate([_directions(one[rows[name]], middles[name]) for name, one in vectors.items()])
     placed = _unit_square(_tsne(sampled, seed, stage) if len(sampled) >= TSNE_FROM else principal(sampled))
     parts = np.split(placed, np.cumsum([len(of_type) for of_type in rows.values()])[:-1])
-    if n == len(chosen):
-        return dict(zip(vectors, parts, strict=True))
-    beside = _Beside(sampled, placed)
+    beside = _Beside(sampled, placed) if len(chosen) < n else None
     places = {}
     for (name, one), part in zip(vectors.items(), parts, strict=True):
-        places[name] = np.empty((len(one), 2), dtype=np.float32)
-        for start in range(0, len(one), BLOCK_ROWS):
-            block = slice(start, start + BLOCK_ROWS)
-            places[name][block] = beside.places(_directions(one[block], middles[name]))
+        places[name] = room(name, np.float32, (len(one), 2))
+        if beside is not None:
+            for block in blocks(*one.shape):
+                places[name][block] = beside.places(_directions(one[block], middles[name]))
         places[name][rows[name]] = part
     return places
 

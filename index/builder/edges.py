@@ -1,78 +1,166 @@
-"""Grouping edges by row in bounded memory: blocks of rows, each small enough to sort."""
+"""Edges grouped by row in bounded memory: dealt once to files of consecutive rows, each small enough to sort.
 
-from collections.abc import Iterator
+A prepared graph has its edges in the order of cells, in which the rows of a version lie anywhere. The arrays that come
+out are the same whatever that order: in a row the other ends ascend.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int32, Int64
 
-from bundle.csr import Csr, csr_from_pairs
+from bundle.arrays import AnyArray
+from bundle.growing import GrowingArray
 from bundle.layout import SpaceLayout
 from bundle.prepared import Edges, RowArray
+from bundle.scratch import RawColumn
 from bundle.writer import BundleWriter
 
 Positions = Int64[npt.NDArray[np.int64], " _"]
-Short = Int32[npt.NDArray[np.int32], " _"]
 
-# Edges sorted at a time: about 40 bytes each while they are.
-BLOCK_EDGES = 1 << 23
-SCAN_EDGES = 1 << 22
+# Edges in memory by default, of all blocks that are sorted at a time together, and the bytes that each then takes.
+SORTED_EDGES = 1 << 23
+SORTING_BYTES = 64
+# Edges read at a time, and the bytes of each while it is dealt.
+SCAN_EDGES = 1 << 20
+DEALING_BYTES = 64
+# Rows are counted in so many groups of neighbours: a block ends where a group does.
+GROUPS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class RowBlock:
-    """The edges whose row lies in [first, stop): the rows less `first`, the other ends, positions in the edge files.
+class Work:
+    """What sorting may use: a directory for files of passing use, threads, edges in memory."""
 
-    They stand stream after stream; `lengths` says how many come from each.
-    """
+    directory: Path
+    threads: int = 1
+    edges: int = SORTED_EDGES
+
+    @property
+    def block_edges(self) -> int:
+        """Edges of a block: each thread has one."""
+        return max(1, self.edges // self.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Edges by rows and other ends, in any order; weights and times where they are to come along."""
+
+    rows: RowArray
+    others: RowArray
+    weight: Float32[npt.NDArray[np.float32], " _"] | None = None
+    time: Int64[npt.NDArray[np.int64], " _"] | None = None
+
+    def part(self, start: int) -> dict[str, AnyArray]:
+        """Some edges from `start` on, by column; a version's rows have 32 bits: `stage` refuses more."""
+        some = slice(start, start + SCAN_EDGES)
+        columns: dict[str, AnyArray | None] = {"weight": self.weight, "time": self.time}
+        given = {name: column[some] for name, column in columns.items() if column is not None}
+        return {"row": self.rows[some].astype(np.int32), "other": self.others[some].astype(np.int32), **given}
+
+
+@dataclass(frozen=True, slots=True)
+class SortedRows:
+    """The rows from `first` on: those of row first + i are `others[indptr[i]:indptr[i + 1]]`, ascending."""
 
     first: int
-    stop: int
-    rows: Short
-    others: Short
-    positions: Positions
-    lengths: tuple[int, ...]
+    indptr: Int64[npt.NDArray[np.int64], " rows_plus_1"]
+    others: Int32[npt.NDArray[np.int32], " entries"]
+    columns: dict[str, AnyArray]
 
 
-def row_blocks(streams: list[tuple[RowArray, RowArray]], n_rows: int, block_edges: int) -> Iterator[RowBlock]:
-    """Cut the rows into blocks of at most `block_edges` edges (or one row) and gather each block's edges.
+def sorted_rows(streams: Sequence[Stream], n_rows: int, work: Work, *, distinct: bool = False) -> Iterator[SortedRows]:
+    """All rows in order, block after block of at most `work.block_edges` edges (or one group of rows).
 
-    Reads the mapped edges once a block, so memory depends on the block, not on the graph.
+    The streams have the same columns. Of equal pairs, with `distinct`, that of the first stream alone stays.
     """
-    ends = np.cumsum(degrees(streams, n_rows))
-    first = 0
-    while first < n_rows:
-        done = ends[first - 1] if first else 0
-        stop = max(first + 1, int(np.searchsorted(ends, done + block_edges, side="right")))
-        yield _gather(streams, first, min(stop, n_rows))
-        first = stop
+    bounds = _bounds(streams, n_rows, work.block_edges)
+    blocks = _dealt(streams, bounds, work.directory)
+    with ThreadPoolExecutor(work.threads, thread_name_prefix="edges") as pool:
+        waiting: list[Future[SortedRows]] = []
+        for first, stop, block in zip(bounds[:-1].tolist(), bounds[1:].tolist(), blocks, strict=True):
+            waiting.append(pool.submit(_sorted, block, first, stop, distinct))
+            if len(waiting) >= work.threads:
+                yield waiting.pop(0).result()
+        while waiting:
+            yield waiting.pop(0).result()
 
 
-def degrees(streams: list[tuple[RowArray, RowArray]], n_rows: int) -> Int64[npt.NDArray[np.int64], " n"]:
-    """Edges of every row, counted in slices."""
-    total = np.zeros(n_rows, dtype=np.int64)
-    for rows, _ in streams:
-        for start in range(0, len(rows), SCAN_EDGES):
-            total += np.bincount(rows[start : start + SCAN_EDGES], minlength=n_rows)
-    return total
+def _bounds(streams: Sequence[Stream], n_rows: int, block_edges: int) -> Positions:
+    """Where blocks of rows begin, and where the last ends."""
+    width = -(-n_rows // GROUPS) or 1
+    groups = np.zeros(-(-n_rows // width), dtype=np.int64)
+    for stream in streams:
+        for start in range(0, len(stream.rows), SCAN_EDGES):
+            groups += np.bincount(stream.rows[start : start + SCAN_EDGES] // width, minlength=len(groups))
+    ends = np.cumsum(groups)
+    bounds = [0]
+    while bounds[-1] < len(groups):
+        done = ends[bounds[-1] - 1] if bounds[-1] else 0
+        bounds.append(max(bounds[-1] + 1, int(np.searchsorted(ends, done + block_edges, side="right"))))
+    return np.minimum(np.array(bounds, dtype=np.int64) * width, n_rows)
 
 
-def _gather(streams: list[tuple[RowArray, RowArray]], first: int, stop: int) -> RowBlock:
-    parts = [_gather_stream(rows, others, first, stop) for rows, others in streams]
-    rows, others, positions = (np.concatenate([part[i] for part in parts]) for i in range(3))
-    return RowBlock(first, stop, rows, others, positions, tuple(len(part[0]) for part in parts))
+class _Block:
+    """The edges of some rows: in files, or read from where they lie when there is no other block."""
+
+    def __init__(self, streams: Sequence[Stream], files: dict[str, RawColumn] | None) -> None:
+        self._streams, self._files = streams, files
+
+    def columns(self) -> dict[str, AnyArray]:
+        if self._files is None:
+            parts = [stream.part(start) for stream in self._streams for start in _starts(stream)]
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+        columns = {name: np.concatenate([*file.batches()]) for name, file in self._files.items() if len(file)}
+        for file in self._files.values():
+            file.path.unlink(missing_ok=True)
+        return columns
 
 
-def _gather_stream(all_rows: RowArray, all_others: RowArray, first: int, stop: int) -> tuple[Short, Short, Positions]:
-    rows, others, positions = [np.empty(0, np.int32)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
-    for start in range(0, len(all_rows), SCAN_EDGES):
-        part = all_rows[start : start + SCAN_EDGES]
-        here = np.flatnonzero((part >= first) & (part < stop))
-        rows.append((part[here] - first).astype(np.int32))  # a version's rows have 32 bits: `stage` refuses more
-        others.append(all_others[start : start + SCAN_EDGES][here].astype(np.int32))
-        positions.append(here + start)
-    return np.concatenate(rows), np.concatenate(others), np.concatenate(positions)
+def _starts(stream: Stream) -> range:
+    return range(0, len(stream.rows), SCAN_EDGES)
+
+
+def _dealt(streams: Sequence[Stream], bounds: Positions, directory: Path) -> list[_Block]:
+    """The edges of every block, in the order of the streams."""
+    if len(bounds) == 2:
+        return [_Block(streams, None)]
+    files: list[dict[str, RawColumn]] = [{} for _ in bounds[1:]]
+    for stream in streams:
+        for start in _starts(stream):
+            part = stream.part(start)
+            # In 16 bits, where these do, numbers are sorted without comparing them.
+            kind = np.uint16 if len(files) < 1 << 16 else np.int64
+            block = (np.searchsorted(bounds, part["row"], side="right") - 1).astype(kind)
+            order, ends = np.argsort(block, kind="stable"), np.cumsum(np.bincount(block, minlength=len(files)))
+            for name, column in part.items():
+                for number, values in enumerate(np.split(column[order], ends[:-1])):
+                    if len(values):
+                        path = directory / f"{number}.{name}.edges"
+                        files[number].setdefault(name, RawColumn(path, column.dtype)).append(values)
+    return [_Block(streams, each) for each in files]
+
+
+def _sorted(block: _Block, first: int, stop: int, distinct: bool) -> SortedRows:
+    columns = block.columns()
+    rows, others = (columns.pop(name, np.empty(0, np.int32)) for name in ("row", "other"))
+    # Row and other end in one number of 64 bits: sorted several times as fast as two columns, and alone as fast again
+    # as with its place, which only further columns ask for.
+    keys = (rows - np.int32(first)).astype(np.int64) << 32 | others
+    if columns:
+        order = np.argsort(keys, kind="stable")
+        keys, columns = keys[order], {name: column[order] for name, column in columns.items()}
+    else:
+        keys.sort()
+    if distinct:
+        kept = np.flatnonzero(np.diff(keys, prepend=-1))
+        keys, columns = keys[kept], {name: column[kept] for name, column in columns.items()}
+    indptr = np.searchsorted(keys, np.arange(stop - first + 1) << 32).astype(np.int64)
+    return SortedRows(first, indptr, (keys & 0xFFFFFFFF).astype(np.int32), columns)
 
 
 def stage_edges(
@@ -82,44 +170,45 @@ def stage_edges(
     edges: Edges,
     counts: tuple[int, int],
     symmetric: bool,
+    work: Work,
+    times: Path | None = None,
 ) -> None:
-    """Write both CSR directions of one relation; `counts` are the numbers of source and target entities."""
-    by_source = edges.directed(symmetric)
-    by_target = [(others, rows) for rows, others in by_source]
-    _CsrStage(by_source, counts[0], edges.weight, symmetric).write(writer, layout.edges(position, "targets"))
-    _CsrStage(by_target, counts[1], None, symmetric).write(writer, layout.edges(position, "sources"))
+    """Write both CSR directions of one relation; `counts` are the numbers of source and target entities.
+
+    The times of the edges by source go to the file `times`, where that is asked for and there are any.
+    """
+    time = None if times is None else edges.time
+    by_source = [Stream(*ends, edges.weight, time) for ends in edges.directed(symmetric)]
+    by_target = [Stream(others, rows) for rows, others in edges.directed(symmetric)]
+    files = layout.edges(position, "targets")
+    _write_csr(writer, files, sorted_rows(by_source, counts[0], work, distinct=symmetric), counts[0], edges, times)
+    files = layout.edges(position, "sources")
+    _write_csr(writer, files, sorted_rows(by_target, counts[1], work, distinct=symmetric), counts[1], None, None)
 
 
-@dataclass(frozen=True, slots=True)
-class _CsrStage:
-    """Writes one direction block by block, so that no more than a block is in memory."""
-
-    streams: list[tuple[RowArray, RowArray]]
-    n_rows: int
-    weight: Float32[npt.NDArray[np.float32], " _"] | None
-    deduplicate: bool  # a pair of a symmetric relation may be stored both ways already
-
-    def write(self, writer: BundleWriter, names: tuple[str, str, str]) -> None:
-        indptr = np.zeros(self.n_rows + 1, dtype=np.int64)
-        # Which of a doubled pair goes is known only after sorting, so the sizes take a pass of their own.
-        total = sum(len(part.indices) for part in self._parts()) if self.deduplicate else len(self.streams[0][0])
-        indices = writer.create(names[1], np.int32, (total,))
-        weights = None if self.weight is None else writer.create(names[2], np.float32, (total,))
-        first_row = first = 0
-        for part in self._parts():
-            stop = first + len(part.indices)
-            indptr[first_row + 1 : first_row + 1 + len(part)] = first + part.indptr[1:]
-            indices[first:stop] = part.indices
-            if weights is not None:
-                weights[first:stop] = part.weights
-            first_row, first = first_row + len(part), stop
-        writer.array(names[0], indptr)
-        writer.add(names[1])
-        if weights is not None:
-            writer.add(names[2])
-
-    def _parts(self) -> Iterator[Csr]:
-        for block in row_blocks(self.streams, self.n_rows, BLOCK_EDGES):
-            weights = None if self.weight is None else self.weight[block.positions]
-            n_rows = block.stop - block.first
-            yield csr_from_pairs(block.rows, block.others, n_rows, weights, distinct=self.deduplicate)
+def _write_csr(
+    writer: BundleWriter,
+    names: tuple[str, str, str],
+    blocks: Iterator[SortedRows],
+    n_rows: int,
+    weighted: Edges | None,
+    times: Path | None,
+) -> None:
+    """Write rows as they come. A pair of a symmetric relation may be stored both ways, so sizes are known last."""
+    indptr = writer.create(names[0], np.int64, (n_rows + 1,))
+    indices = GrowingArray(writer.path(names[1]), np.int32)
+    others: dict[str, GrowingArray] = {}
+    if weighted is not None and weighted.weight is not None:
+        others["weight"] = GrowingArray(writer.path(names[2]), np.float32)
+    if times is not None and weighted is not None and weighted.time is not None:
+        others["time"] = GrowingArray(times, np.int64)
+    indptr[0] = 0
+    for block in blocks:
+        indptr[block.first + 1 : block.first + len(block.indptr)] = indices.count + block.indptr[1:]
+        indices.append(block.others)
+        for name, file in others.items():
+            file.append(block.columns.get(name, np.empty(0, file.dtype)))
+    for file in (indices, *others.values()):
+        file.finish()
+    for name in names[: 3 if "weight" in others else 2]:
+        writer.add(name)

@@ -17,7 +17,9 @@ from bundle.manifest import Gate
 from index.builder.devices import one_thread
 from index.builder.measure import SURE, Truth, exactly_scored, longest_of, recall_of
 from index.builder.queries import RealQueries
-from index.search.eligible import Bitmap, pack, rows_of
+from index.builder.room import blocks
+from index.builder.sample import sample_among, sample_rows
+from index.search.eligible import Bitmap, count_of, pack
 from index.search.exact import ExactSearcher
 from index.search.protocol import Searcher
 
@@ -29,6 +31,8 @@ FLOOR = 0.95
 # So many times as deep as in proportion, the least that does; the last is so deep that all eligible rows are scanned.
 FILTER_DEPTHS = (1.0, 2.0, 4.0, 1e9)
 QUERIES = 64
+# Rows by which it is known how near the nearest share of all is.
+SAMPLE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +78,29 @@ def measure_filtered(
 
 
 def _filters(vectors: Vectors, rng: np.random.Generator, candidates: Bitmap | None) -> Iterator[tuple[float, Bitmap]]:
-    rows = np.arange(len(vectors)) if candidates is None else rows_of(candidates)
-    near = (vectors @ vectors[rows[rng.integers(len(rows))]])[rows]
+    some = sample_rows(len(vectors), SAMPLE, rng) if candidates is None else sample_among(candidates, SAMPLE, rng)
+    middle = vectors[some[rng.integers(len(some))]]
+    near = np.sort(vectors[some] @ middle)
     for share in SHARES:
-        kept = max(1, round(share * len(rows)))
-        for order in (rng.permutation(rows), rows[np.argsort(-near, kind="stable")]):
-            mask = np.zeros(len(vectors), dtype=np.bool_)
-            mask[order[:kept]] = True
-            yield share, pack(mask)
+        least = float(near[-max(1, round(share * len(some)))])
+        yield share, _kept(vectors, candidates, lambda block: rng.random(len(block)), 1 - share)
+        yield share, _kept(vectors, candidates, lambda block: block @ middle, least)
+
+
+def _kept(
+    vectors: Vectors, candidates: Bitmap | None, score: Callable[[Vectors], npt.NDArray[np.floating]], least: float
+) -> Bitmap:
+    """The candidates whose score is at least `least`; where there are none, the first candidate."""
+    parts = []
+    for block in blocks(*vectors.shape):
+        part, first = pack(np.asarray(score(vectors[block]) >= least)), block.start // 8
+        parts.append(part if candidates is None else part & candidates[first : first + len(part)])
+    bitmap = np.concatenate(parts)
+    if not count_of(bitmap):
+        byte = 0 if candidates is None else int(np.argmax(candidates > 0))
+        bits = 1 if candidates is None else int(candidates[byte])
+        bitmap[byte] = bits & -bits  # the lowest of them
+    return bitmap
 
 
 def _truth(vectors: Vectors, longest: float, eligible: Bitmap, queries: RealQueries, k: int) -> Truth:

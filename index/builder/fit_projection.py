@@ -22,7 +22,8 @@ STRETCH = 0.25
 KEPT = 0.96
 # Columns come in such steps: the width of the vector instructions, in floats.
 STEP = 16
-SAMPLE = 1 << 16
+SAMPLE, SAMPLE_FLOATS = 1 << 16, 12 << 20
+BLOCK_ROWS = 1 << 12
 # A direction that no query has is still given this part of the mean weight.
 FLOOR = 1e-3
 
@@ -61,10 +62,9 @@ def fit_projection(
     scales = np.ones(vectors.shape[1])
     scales[-1] = scale
     stretch, shrink = _stretch(queries / scales)
-    rows = sample(vectors, SAMPLE, rng)
-    centred = rows * scales
-    centred -= centred.mean(axis=0)
-    covariance = centred.T @ centred / max(1, len(centred))
+    width = vectors.shape[1]
+    rows = sample(vectors, max(4 * width, min(SAMPLE, SAMPLE_FLOATS // width)), rng)
+    covariance = _covariance(rows, scales)
     variances, directions = np.linalg.eigh(stretch @ covariance @ stretch)  # ascending, the weakest first
     order = _alternating(_n_columns(variances[::-1], step))
     directions = _padded(directions[:, ::-1], order)
@@ -74,6 +74,17 @@ def fit_projection(
         (rows.mean(axis=0) @ for_vectors).astype(np.float32),
         ((shrink @ directions) / scales[:, np.newaxis]).astype(np.float32),
     )
+
+
+def _covariance(
+    rows: Float32[npt.NDArray[np.float32], "n width"], scales: Float64[npt.NDArray[np.float64], " width"]
+) -> Matrix:
+    """That of the rows times `scales`, in float64 a block at a time."""
+    mean, covariance = rows.mean(axis=0, dtype=np.float64) * scales, np.zeros(2 * rows.shape[1:])
+    for start in range(0, len(rows), BLOCK_ROWS):
+        centred = rows[start : start + BLOCK_ROWS] * scales - mean
+        covariance += centred.T @ centred
+    return covariance / max(1, len(rows))
 
 
 def _stretch(queries: Float64[npt.NDArray[np.float64], "q width"]) -> tuple[Matrix, Matrix]:

@@ -15,15 +15,15 @@ from bundle.disk import require_written
 from index.builder.devices import Device
 from index.builder.fit_projection import STEP, FittedProjection, fit_projection
 from index.builder.ivf4 import write_ivf4
+from index.builder.room import Room, blocks, in_memory
 from index.builder.sample import sample
 from index.builder.spec import IndexSpec
-from index.search.eligible import Bitmap, rows_of
+from index.search.eligible import Bitmap
 from index.search.projection import projection_file
 
 Vectors = Float32[npt.NDArray[np.float32], "_ width"]
 TRAINING_POINTS_A_LIST = 64
 LEAST_TRAINING_POINTS = 1 << 16
-BLOCK_ROWS = 1 << 17
 BLOCK_BYTES = 1 << 20
 
 
@@ -37,8 +37,10 @@ def write_index(
     threads: int,
     device: Device,
     candidates: Bitmap | None = None,
+    room: Room = in_memory,
 ) -> None:
-    """Build the searcher that `spec` describes over `vectors` and write it to `path`; row = label.
+    """Build the searcher that `spec` describes over `vectors` and write it to `path`; row = label. What an `ivf4` needs
+    on the way lies in `room`; the libraries of the other kinds hold all of theirs in memory.
 
     An `ivf4` holds the `candidates` alone, where not all rows are: a row's number stands beside its code. The columns
     that it holds are learnt from `queries`, real ones; how to make them of a query goes beside it.
@@ -50,8 +52,16 @@ def write_index(
     if spec.cagra:
         _save(_cagra(spec, vectors, projection), path)
     elif spec.kind == "ivf4":
-        threads, rows = threads or os.cpu_count() or 1, None if candidates is None else rows_of(candidates)
-        write_ivf4(path, vectors, projection, lists=spec.lists, seed=seed, threads=threads, candidates=rows)
+        write_ivf4(
+            path,
+            vectors,
+            projection,
+            lists=spec.lists,
+            seed=seed,
+            threads=threads or os.cpu_count() or 1,
+            candidates=candidates,
+            room=room,
+        )
     elif spec.kind == "hnsw":
         _write_hnsw(spec, vectors, projection, path, seed, threads)
     else:
@@ -63,9 +73,9 @@ def _write_hnsw(
 ) -> None:
     index = hnswlib.Index(space="ip", dim=projection.held)
     index.init_index(max_elements=len(vectors), M=spec.links, ef_construction=spec.build_depth, random_seed=seed)
-    for start in range(0, len(vectors), BLOCK_ROWS):
-        block = projection.of_vectors(vectors[start : start + BLOCK_ROWS])
-        index.add_items(block, np.arange(start, start + len(block)), num_threads=threads or -1)
+    for block in blocks(*vectors.shape):
+        made = projection.of_vectors(vectors[block])
+        index.add_items(made, np.arange(block.start, block.stop), num_threads=threads or -1)
     index.save_index(str(path))
     require_written(path, index.index_file_size())
 
@@ -93,8 +103,8 @@ def _faiss_index(spec: IndexSpec, vectors: Vectors, projection: FittedProjection
     index.train(projection.of_vectors(sample(vectors, limit, np.random.default_rng(seed))))
     if ivf is not None:
         ivf.clustering_index = None
-    for start in range(0, len(vectors), BLOCK_ROWS):
-        index.add(projection.of_vectors(vectors[start : start + BLOCK_ROWS]))
+    for block in blocks(*vectors.shape):
+        index.add(projection.of_vectors(vectors[block]))
     return index
 
 

@@ -1,7 +1,8 @@
 """Writing the file of an `ivf4` index, by the compiled engine: k-means, every row's list, 4-bit codes of the residuals.
 
-Rows are read in blocks, twice, so what is held in memory is the sample, four bytes a row and the file itself. The same
-rows and seed give the same file, whatever the threads and the processor. docs/bundle-format.md describes it.
+Rows are read in blocks, twice; the sample, the list of every row and the file itself are mapped, so what is held in
+memory follows the lists. The same rows and seed give the same file, whatever the threads and the processor.
+docs/bundle-format.md describes it.
 """
 
 from pathlib import Path
@@ -10,9 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int32, Int64
 
+from bundle.scratch import scratch_array
 from engine import native
 from index.builder.fit_projection import FittedProjection
-from index.builder.sample import sample
+from index.builder.room import Room, blocks, in_memory
+from index.builder.sample import row_blocks_of, sample_rows
+from index.search.eligible import Bitmap, count_of
 from index.search.ivf4_file import MAGIC, ROWS_A_BLOCK, decoded, layout
 
 Vectors = Float32[npt.NDArray[np.float32], "n width"]
@@ -34,30 +38,55 @@ def write_ivf4(
     lists: int,
     seed: int,
     threads: int,
-    candidates: Numbers | None = None,
+    candidates: Bitmap | None = None,
+    room: Room = in_memory,
 ) -> None:
     """Write the index of `vectors`, held in the columns of `projection`, in `lists` inverted lists: of all rows, or of
-    the ascending `candidates` alone, which keep their numbers.
+    the `candidates` alone, which keep their numbers. What is needed on the way lies in `room`.
     """
     rng = np.random.default_rng(seed)
-    drawn = projection.of_vectors(sample(vectors, SAMPLE_A_LIST * lists, rng, candidates))
+    rows = None if candidates is None else _numbers(candidates, room)
+    n, width = len(vectors) if rows is None else len(rows), vectors.shape[1]
+    drawn = _drawn(vectors, projection, rows, sample_rows(n, SAMPLE_A_LIST * lists, rng), room)
     centroids = np.ascontiguousarray(drawn[rng.choice(len(drawn), lists, replace=False)])
     native().ivf4_kmeans(drawn, centroids, ITERATIONS, threads)
     packed = _Packed(centroids)
     variance = _variance(drawn, packed, threads)
-    list_of = np.empty(len(vectors) if candidates is None else len(candidates), dtype=np.int32)
-    for start in range(0, len(list_of), BLOCK_ROWS):
-        block = projection.of_vectors(_block(vectors, candidates, start))
-        packed.nearest(block, list_of[start : start + BLOCK_ROWS], threads)
-    _write(path, vectors, candidates, projection, packed, variance, list_of, threads)
+    list_of = room("ivf4.lists", np.int32, (n,))
+    for block in blocks(n, width):
+        packed.nearest(projection.of_vectors(_block(vectors, rows, block)), list_of[block], threads)
+    _write(path, vectors, rows, projection, packed, variance, list_of, threads)
+
+
+def _numbers(candidates: Bitmap, room: Room) -> Numbers:
+    """The rows of a bitmap."""
+    rows, done = room("ivf4.candidates", np.int64, (count_of(candidates),)), 0
+    for some in row_blocks_of(candidates):
+        rows[done : done + len(some)] = some
+        done += len(some)
+    return rows
+
+
+def _drawn(
+    vectors: Vectors,
+    projection: FittedProjection,
+    candidates: Numbers | None,
+    some: Int64[npt.NDArray[np.int64], " drawn"],
+    room: Room,
+) -> Float32[npt.NDArray[np.float32], "drawn held"]:
+    """Some of the rows that are held, as they are held."""
+    drawn = room("ivf4.sample", np.float32, (len(some), projection.held))
+    for block in blocks(len(some), vectors.shape[1]):
+        rows = some[block] if candidates is None else candidates[some[block]]
+        drawn[block] = projection.of_vectors(vectors[rows])
+    return drawn
 
 
 def _block(
-    vectors: Vectors, candidates: Numbers | None, start: int
+    vectors: Vectors, candidates: Numbers | None, block: slice
 ) -> Float32[npt.NDArray[np.float32], "some_rows width"]:
-    """The vectors of the rows that are held, from the one at `start` on."""
-    part = slice(start, start + BLOCK_ROWS)
-    return vectors[part] if candidates is None else vectors[candidates[part]]
+    """The vectors of some of the rows that are held."""
+    return vectors[block] if candidates is None else vectors[candidates[block]]
 
 
 class _Packed:
@@ -79,8 +108,7 @@ def _variance(drawn: Vectors, packed: _Packed, threads: int) -> Float32[npt.NDAr
     lists = np.empty(len(drawn), dtype=np.int32)
     packed.nearest(drawn, lists, threads)
     centroids, squares = decoded(packed.codes, packed.lowest, packed.step, packed.lists), np.zeros(packed.held)
-    for start in range(0, len(drawn), BLOCK_ROWS):
-        part = slice(start, start + BLOCK_ROWS)
+    for part in blocks(*drawn.shape):
         residuals = (drawn[part] - centroids[lists[part]]).astype(np.float64)
         squares += np.einsum("ij,ij->j", residuals, residuals)
     return (squares / max(1, len(drawn))).astype(np.float32)
@@ -98,31 +126,30 @@ def _write(
 ) -> None:
     counts = np.bincount(list_of, minlength=packed.lists)
     first_block = np.concatenate([[0], np.cumsum(-(-counts // ROWS_A_BLOCK))]).astype(np.uint32)
-    blocks = int(first_block[-1])
-    at = layout(packed.held, packed.lists, blocks)
-    file = np.zeros(at["end"], dtype=np.uint8)
-    header = np.array([len(vectors), packed.held, packed.lists, blocks], dtype="<u8")
+    n_blocks = int(first_block[-1])
+    at = layout(packed.held, packed.lists, n_blocks)
+    file = scratch_array(path, np.uint8, at["end"])
+    header = np.array([len(vectors), packed.held, packed.lists, n_blocks], dtype="<u8")
     _put(file, 0, np.frombuffer(MAGIC, dtype=np.uint8))
     _put(file, len(MAGIC), header)
     scale = (CLIP * 2 / 15 * np.sqrt(variance)).astype(np.float32)
     named = {"lowest": packed.lowest, "step": packed.step, "scale": scale, "variance": variance}
     for name, values in (named | {"first_block": first_block, "centroids": packed.codes}).items():
         _put(file, at[name], values)
-    if blocks:
-        file[at["blocks"] :].reshape(blocks, -1)[:, -4 * ROWS_A_BLOCK :] = 255  # no row: what fills a list's last block
+    if n_blocks:
+        # No row: what fills a list's last block.
+        file[at["blocks"] :].reshape(n_blocks, -1)[:, -4 * ROWS_A_BLOCK :] = 255
     squares, next_slot = np.zeros(packed.lists), first_block[:-1] * np.uint32(ROWS_A_BLOCK)
-    for start in range(0, len(list_of), BLOCK_ROWS):
-        rows = np.ascontiguousarray(projection.of_vectors(_block(vectors, candidates, start)))
-        lists, slots = list_of[start : start + BLOCK_ROWS], np.empty(len(rows), dtype=np.uint32)
+    for block in blocks(len(list_of), vectors.shape[1]):
+        rows = np.ascontiguousarray(projection.of_vectors(_block(vectors, candidates, block)))
+        lists, slots = list_of[block], np.empty(len(rows), dtype=np.uint32)
         native().ivf4_slots(lists, next_slot, slots)
         square = np.empty(len(rows), dtype=np.float32)
-        native().ivf4_encode(file, rows, lists, slots, start, square, threads)
+        native().ivf4_encode(file, rows, lists, slots, block.start, square, threads)
         squares += np.bincount(lists, weights=square, minlength=packed.lists)
     _put(file, at["spread"], _spread(squares, counts, variance))
     if candidates is not None:
-        _renumber(file[at["blocks"] :].reshape(blocks, -1)[:, -4 * ROWS_A_BLOCK :], candidates)
-    with path.open("wb") as made:
-        made.write(file.data)
+        _renumber(file[at["blocks"] :].reshape(n_blocks, -1)[:, -4 * ROWS_A_BLOCK :], candidates)
 
 
 def _renumber(ends: npt.NDArray[np.uint8], candidates: Numbers) -> None:

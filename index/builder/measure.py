@@ -11,6 +11,7 @@ from jaxtyping import Float32
 
 from index.builder.devices import one_thread
 from index.builder.queries import RealQueries
+from index.builder.room import blocks
 from index.search.among import AmongSearcher
 from index.search.eligible import Bitmap, count_of
 from index.search.exact import ExactSearcher
@@ -21,7 +22,6 @@ Rows = Float32[npt.NDArray[np.float32], "_ width"]
 
 # Two scores are equal when they differ by no more than the rounding of a sum of d products.
 TOLERANCE = 1e-5
-BLOCK_ROWS = 1 << 16
 # The judge misses nothing, so a few queries are enough to time it.
 EXACT_QUERIES = 32
 # Standard errors between a mean and its bounds: one time in fifty the truth lies below the lower one.
@@ -85,8 +85,7 @@ def find_truth(
 
 def longest_of(vectors: Float32[npt.NDArray[np.float32], "n width"]) -> float:
     """The length of the longest row."""
-    starts = range(0, len(vectors), BLOCK_ROWS)
-    parts = (vectors[start : start + BLOCK_ROWS] for start in starts)
+    parts = (vectors[block] for block in blocks(*vectors.shape))
     return max((float(np.linalg.norm(part, axis=1).max()) for part in parts), default=0.0)
 
 

@@ -1,17 +1,22 @@
 """Every user's mixture of interests (eq. 3 of the TwHIN paper), built block by block without a loop over users."""
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float64, Int32, Int64
 
-from bundle.csr import Csr, concatenated, csr_from_sorted
-from bundle.prepared import Edges
-from index.builder.edges import Positions, RowBlock, row_blocks
+from bundle.arrays import map_array
+from bundle.csr import Csr, csr_from_sorted
+from bundle.growing import GrowingArray
 
-BLOCK_EDGES = 1 << 22
+# Engagements counted at a time, and the bytes that each takes meanwhile.
+BLOCK_EDGES = 1 << 19
+ENGAGEMENT_BYTES = 128
+Positions = Int64[npt.NDArray[np.int64], " _"]
 Keys = Int64[npt.NDArray[np.int64], " _"]
 Counts = Float64[npt.NDArray[np.float64], " _"]
 Times = Int64[npt.NDArray[np.int64], " _"]
@@ -19,16 +24,28 @@ Times = Int64[npt.NDArray[np.int64], " _"]
 
 @dataclass(frozen=True, slots=True)
 class Engagements:
-    """One relation that counts: its edges from users, the cluster of each target row (-1: none), an edge's weight.
+    """One relation that counts: its edges by user, the cluster of each target row (-1: none), an edge's weight.
 
-    `clock` names the relations whose times are in one unit: an age is a difference of two times of one clock.
+    `times` are in step with the edges. `clock` names the relations whose times are in one unit: an age is a difference
+    of two times of one clock.
     """
 
-    edges: Edges
+    edges: Csr
     cluster_of: Int32[npt.NDArray[np.int32], " targets"]
     weight: float = 1.0
-    symmetric: bool = False
+    times: Int64[npt.NDArray[np.int64], " entries"] | None = None
     clock: int = 0
+
+    def part(self, first: int, stop: int) -> tuple[Positions, Positions, Counts, Times | None]:
+        """Of the users from `first` to before `stop`, as far as the targets are in clusters: users less `first`,
+        clusters, the graph's own weights, times."""
+        entries = slice(int(self.edges.indptr[first]), int(self.edges.indptr[stop]))
+        clusters = self.cluster_of[self.edges.indices[entries]]
+        inside = np.flatnonzero(clusters >= 0)
+        users = np.repeat(np.arange(stop - first), np.diff(self.edges.indptr[first : stop + 1]))[inside]
+        weights = np.ones(len(inside)) if self.edges.weights is None else self.edges.weights[entries][inside]
+        times = None if self.times is None else self.times[entries][inside]
+        return users, clusters[inside].astype(np.int64), weights.astype(np.float64), times
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,70 +62,73 @@ class Counting:
     half_life: float | None = None
 
 
-def build_mixtures(engagements: Sequence[Engagements], n_users: int, counting: Counting) -> Csr:
-    """P(c|u) of every user, heaviest mode first, equal ones by cluster; a user without engagements has none.
+def build_mixtures(engagements: Sequence[Engagements], n_users: int, counting: Counting) -> Iterator[Csr]:
+    """P(c|u) of every user, heaviest mode first, equal ones by cluster, a block of users at a time; a user without
+    engagements has none.
 
-    Memory follows the edges of a block and the result, not the graph.
+    Memory follows the edges of a block. A user's engagements are summed in the order of relations and targets.
     """
-    if not engagements:
-        return Csr(np.zeros(n_users + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
-    streams, owners = [], []
-    for item in engagements:
-        directions = item.edges.directed(item.symmetric)
-        streams.extend(directions)
-        owners.extend([item] * len(directions))
-    blocks = row_blocks(streams, n_users, BLOCK_EDGES)
-    parts = []
+    first = 0
+    while first < n_users:
+        stop = _block_end(engagements, first, n_users)
+        keys, counts = _counted([(item, *item.part(first, stop)) for item in engagements], stop - first, counting)
+        yield heaviest(keys, counts, stop - first, counting)
+        first = stop
+
+
+def _block_end(engagements: Sequence[Engagements], first: int, n_users: int) -> int:
+    """The users from `first` on that have BLOCK_EDGES engagements together, or one that has more."""
+
+    def entries(user: int) -> int:
+        return sum(int(item.edges.indptr[user]) for item in engagements)
+
+    most = min(n_users, first + BLOCK_EDGES)
+    return first + max(1, bisect_right(range(first + 1, most + 1), entries(first) + BLOCK_EDGES, key=entries))
+
+
+def write_mixtures(blocks: Iterable[Csr], files: Sequence[Path]) -> Csr:
+    """Write the mixtures of all users, block by block, to the `files` for offsets, clusters and weights; map them."""
+    ends, modes, shares = map(GrowingArray, files, (np.int64, np.int32, np.float32))
+    ends.append(np.zeros(1, np.int64))
     for block in blocks:
-        keys, counts = _counted(block, owners, counting)
-        parts.append(heaviest(keys, counts, block.stop - block.first, counting))
-    return concatenated(parts)
+        ends.append(modes.count + block.indptr[1:])
+        modes.append(block.indices)
+        shares.append(np.ones(len(block.indices), np.float32) if block.weights is None else block.weights)
+    for file in (ends, modes, shares):
+        file.finish()
+    return Csr(*map(map_array, files))
 
 
-def _counted(block: RowBlock, owners: Sequence[Engagements], counting: Counting) -> tuple[Keys, Counts]:
+_Part = tuple[Engagements, Positions, Positions, Counts, Times | None]
+
+
+def _counted(parts: Sequence[_Part], n_users: int, counting: Counting) -> tuple[Keys, Counts]:
     """The (user, cluster) keys of a block, ascending and distinct, with their summed weights."""
     keys, weights = [np.empty(0, np.int64)], [np.empty(0, np.float64)]
-    newest = _newest(block, owners, counting) if counting.half_life is not None else {}
-    for owner, part in _parts(block, owners):
-        clusters = owner.cluster_of[block.others[part]]
-        inside = np.flatnonzero(clusters >= 0)
-        users, positions = block.rows[part][inside], block.positions[part][inside]
-        counts = _static_weights(owner, positions, counting)
-        if counting.half_life is not None and owner.edges.time is not None:
-            counts *= _decay(owner.edges.time[positions], newest[owner.clock][users], counting.half_life)
-        keys.append(users.astype(np.int64) * counting.n_clusters + clusters[inside])
+    newest = {} if counting.half_life is None else _newest(parts, n_users, counting)
+    for item, users, clusters, own, times in parts:
+        counts = _static_weights(item, own, counting)
+        if counting.half_life is not None and times is not None:
+            counts *= _decay(times, newest[item.clock][users], counting.half_life)
+        keys.append(users * counting.n_clusters + clusters)
         weights.append(counts)
     return summed(np.concatenate(keys), np.concatenate(weights))
 
 
-def _parts(block: RowBlock, owners: Sequence[Engagements]) -> Iterator[tuple[Engagements, slice]]:
-    """Where the edges of each relation, or of each direction of a symmetric one, stand in the block."""
-    first = 0
-    for owner, length in zip(owners, block.lengths, strict=True):
-        yield owner, slice(first, first + length)
-        first += length
-
-
-def _newest(block: RowBlock, owners: Sequence[Engagements], counting: Counting) -> dict[int, Times]:
+def _newest(parts: Sequence[_Part], n_users: int, counting: Counting) -> dict[int, Times]:
     """By clock, the time of every user's newest engagement that counts at all."""
     newest: dict[int, Times] = {}
-    for owner, part in _parts(block, owners):
-        if owner.edges.time is None:
-            continue
-        positions = block.positions[part]
-        counts = _static_weights(owner, positions, counting) > 0
-        counts &= owner.cluster_of[block.others[part]] >= 0
-        latest = newest.setdefault(owner.clock, np.full(block.stop - block.first, np.iinfo(np.int64).min))
-        np.maximum.at(latest, block.rows[part][counts], owner.edges.time[positions[counts]])
+    for item, users, _, own, times in parts:
+        if times is not None:
+            counts = _static_weights(item, own, counting) > 0
+            latest = newest.setdefault(item.clock, np.full(n_users, np.iinfo(np.int64).min))
+            np.maximum.at(latest, users[counts], times[counts])
     return newest
 
 
-def _static_weights(owner: Engagements, positions: Positions, counting: Counting) -> Counts:
+def _static_weights(item: Engagements, own: Counts, counting: Counting) -> Counts:
     """What engagements count whatever their age."""
-    weights = np.full(len(positions), owner.weight, dtype=np.float64)
-    if counting.edge_weights and owner.edges.weight is not None:
-        weights *= owner.edges.weight[positions]
-    return weights
+    return own * item.weight if counting.edge_weights else np.full(len(own), item.weight, dtype=np.float64)
 
 
 def _decay(times: Times, newest: Times, half_life: float) -> Counts:

@@ -18,7 +18,7 @@ from bundle.strategies import BLEND
 Queries = Float32[npt.NDArray[np.float32], "_ width"]
 Embeddings = Float32[npt.NDArray[np.float32], "_ d"]
 MAX_RELATIONS = 8
-HELD_OUT_FIRST: tuple[Part, ...] = ("valid", "test", "edges")
+HELD_OUT: tuple[Part, ...] = ("valid", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +85,14 @@ class QueryMaker:
         return {kind: np.concatenate(parts) for kind, parts in made.items() if parts}
 
     def _sources(self, position: int, n: int, rng: np.random.Generator) -> RowArray:
-        for part in HELD_OUT_FIRST:
+        for part in HELD_OUT:
             edges = self.run.graph.relations[position].part(part)
             if len(edges):
                 return edges.src[np.sort(rng.integers(0, len(edges), n))]
+        # Training edges as they were staged: how a graph was sharded must not choose the queries.
+        csr = self.targets[position]
+        if len(csr.indices):
+            return sources_of(csr, np.sort(rng.integers(0, len(csr.indices), n)))
         return np.empty(0, dtype=np.int32)
 
     def _fold_in(self, position: int, sources: RowArray) -> Embeddings:
@@ -100,6 +104,11 @@ class QueryMaker:
             if len(rows):
                 folded[i] = targets[rows].mean(axis=0)
         return folded
+
+
+def sources_of(targets: Csr, entries: Int64[npt.NDArray[np.int64], " some"]) -> Int64[npt.NDArray[np.int64], " some"]:
+    """The source of each of some entries of the edges by source."""
+    return np.searchsorted(targets.indptr, entries, side="right") - 1
 
 
 def _sampled(vectors: Embeddings, n: int, rng: np.random.Generator) -> Embeddings:

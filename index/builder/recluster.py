@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bundle.prepared import PreparedGraph
+from bundle.csr import concatenated
 from bundle.space import Clusters, Space
 from index.builder.clusters import cluster
 from index.builder.config import ClusterConfig
@@ -12,21 +12,21 @@ from index.builder.mixtures import Counting, Engagements, build_mixtures
 ITERATIONS = 10
 
 
-def recluster(space: Space, graph: PreparedGraph, count: int, seed: int, *, modes: int = 10) -> Space:
+def recluster(space: Space, count: int, seed: int, *, modes: int = 10) -> Space:
     """The space with `count` clusters made anew over the same types, and every user's `modes` heaviest (eq. 3).
 
-    `graph` is the one that the version was built from. Every engagement counts one; there are no stored lists.
+    Every engagement counts one; there are no stored lists.
     Raises ConfigError for more clusters than entities.
     """
     types, user_type = space.entry.clusters.types, space.clusters.mixture_type
     vectors = {name: space.table(name).embeddings for name in types}
     clustering = cluster(vectors, types, ClusterConfig(count=count, iterations=ITERATIONS), seed, find_device())
     engagements = [
-        Engagements(relation.train, clustering.assignment[relation.target], symmetric=relation.symmetric)
-        for relation in graph.relations
-        if relation.source == user_type and relation.target in clustering.assignment
+        Engagements(relation.targets, clustering.assignment[relation.entry.target])
+        for relation in space.relations.values()
+        if relation.entry.source == user_type and relation.entry.target in clustering.assignment
     ]
-    mixtures = build_mixtures(engagements, len(space.table(user_type)), Counting(modes, count))
+    mixtures = concatenated([*build_mixtures(engagements, len(space.table(user_type)), Counting(modes, count))])
     clusters = Clusters(
         centroids=clustering.centroids,
         medoid_types=clustering.medoid_types,

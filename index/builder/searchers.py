@@ -1,6 +1,5 @@
 """The searcher of one type: specs built and measured, one chosen and judged, its file kept, the others removed."""
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +24,9 @@ from index.builder.devices import Device
 from index.builder.filtered import FilteredSearch, measure_filtered
 from index.builder.indexes import write_index
 from index.builder.measure import Measurement, Truth, find_truth, measure
+from index.builder.memory import affordable
 from index.builder.queries import RealQueries
+from index.builder.room import Scratch
 from index.builder.spec import IndexSpec, specs_for
 from index.search.eligible import Bitmap, count_of
 from index.search.open import read_searcher
@@ -67,12 +68,13 @@ class ChosenSearcher:
 
 @dataclass(frozen=True, slots=True)
 class SearcherStage:
-    """Builds and chooses the searchers of one space of a version being written."""
+    """Builds and chooses the searchers of one space of a version being written; one may hold `room` bytes of memory."""
 
     writer: BundleWriter
     layout: SpaceLayout
     config: BuildConfig
     device: Device
+    room: int | None = None
 
     def build(
         self, entity_type: str, vectors: Vectors, draw: Draw, candidates: Bitmap | None = None, *, with_hnsw: bool
@@ -87,7 +89,7 @@ class SearcherStage:
         """
         index = self.config.index
         with tempfile.TemporaryDirectory(prefix=".trials-", dir=self.writer.root) as name:
-            sweep = _Sweep(self.config, self.device, vectors, draw, Path(name), candidates)
+            sweep = _Sweep(self.config, self.device, vectors, draw, Path(name), candidates, self.room)
             trials = sweep.settled(sweep.trials(with_hnsw))
             judgements = sweep.judgements(trials)
             best, judgement = max(judgements, key=lambda pair: pair[1].recall)
@@ -198,12 +200,14 @@ class _Sweep:
     draw: Draw
     directory: Path
     candidates: Bitmap | None
+    room: int | None
 
     def trials(self, with_hnsw: bool) -> list[Trial]:
         """Every spec measured on the first queries; specs that differ only when asked share a file."""
         n, cagra = len(self.vectors), self.device.has_cagra
         n_candidates = n if self.candidates is None else count_of(self.candidates)
-        specs = specs_for(n_candidates, self.config.index, with_hnsw=with_hnsw or cagra, cagra=cagra)
+        wanted = specs_for(n_candidates, self.config.index, with_hnsw=with_hnsw or cagra, cagra=cagra)
+        specs = affordable(wanted, n, int(self.vectors.shape[1]), self.config.thread_count, self.room)
         trials = []
         for shared, alike in groupby(specs, key=lambda spec: spec.file_spec):
             path = self.directory / shared.file_name
@@ -243,18 +247,20 @@ class _Sweep:
     def _write(self, spec: IndexSpec, path: Path) -> float:
         """Write the file of a spec; the CPU seconds it took."""
         started = time.process_time()
-        threads = self.config.threads or os.cpu_count() or 1
+        threads = self.config.thread_count
         faiss.omp_set_num_threads(threads)
-        write_index(
-            spec,
-            self.vectors,
-            self._learning_queries,
-            path,
-            seed=self.config.seed,
-            threads=threads,
-            device=self.device,
-            candidates=self.candidates,
-        )
+        with tempfile.TemporaryDirectory(dir=self.directory) as scratch:
+            write_index(
+                spec,
+                self.vectors,
+                self._learning_queries,
+                path,
+                seed=self.config.seed,
+                threads=threads,
+                device=self.device,
+                candidates=self.candidates,
+                room=Scratch(Path(scratch)),
+            )
         return time.process_time() - started
 
     @cached_property

@@ -1,5 +1,6 @@
 """Smoothing mixtures over neighbours (kNN-Embed, El-Kishky et al., 2022): a user also likes what similar users like."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import faiss
@@ -7,13 +8,15 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int64
 
-from bundle.csr import Csr, concatenated
+from bundle.csr import Csr
 from index.builder.mixtures import Counting, Counts, Keys, heaviest, summed
+from index.builder.sample import sample_rows
 
 BLOCK_USERS = 1 << 14
 # Rows that share an inverted list when neighbours are searched, and the lists looked into.
 ROWS_A_LIST = 256
 PROBES = 16
+TRAINING_A_LIST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +29,21 @@ class Smoothing:
 
 def smooth(
     mixtures: Csr, users: Float32[npt.NDArray[np.float32], "users d"], smoothing: Smoothing, counting: Counting
-) -> Csr:
-    """The smoothed mixtures, cut to the heaviest modes again. A user without engagements still has none."""
+) -> Iterator[Csr]:
+    """The smoothed mixtures, cut to the heaviest modes again, a block of users at a time. A user without engagements
+    still has none.
+    """
     engaged = np.flatnonzero(mixtures.degrees())
     if len(engaged) < 2 or smoothing.share == 0:
-        return mixtures
+        yield mixtures
+        return
     index = _neighbour_index(users, engaged)
     n_neighbours = min(smoothing.neighbours, len(engaged) - 1)
-    parts = []
     for start in range(0, len(mixtures), BLOCK_USERS):
         rows = np.arange(start, min(start + BLOCK_USERS, len(mixtures)))
         near = _neighbours(index, users, engaged, rows, n_neighbours)
         keys, counts = _block(mixtures, rows, near, smoothing, counting)
-        parts.append(heaviest(keys, counts, len(rows), counting))
-    return concatenated(parts)
+        yield heaviest(keys, counts, len(rows), counting)
 
 
 def _neighbour_index(
@@ -51,9 +55,9 @@ def _neighbour_index(
     ivf = faiss.extract_index_ivf(index)
     ivf.cp.min_points_per_centroid = 1
     ivf.nprobe = PROBES
-    unit = _unit(users[engaged])
-    index.train(unit)
-    index.add(unit)
+    index.train(_unit(users[engaged[sample_rows(len(engaged), TRAINING_A_LIST * ivf.nlist, np.random.default_rng(1))]]))
+    for start in range(0, len(engaged), BLOCK_USERS):
+        index.add(_unit(users[engaged[start : start + BLOCK_USERS]]))
     return index
 
 
@@ -87,7 +91,7 @@ def _block(
     counting: Counting,
 ) -> tuple[Keys, Counts]:
     """Own and neighbours' shares of a block of users, summed by (user, cluster)."""
-    engaged = mixtures.degrees()[rows] > 0
+    engaged = mixtures.indptr[rows + 1] > mixtures.indptr[rows]
     counts = (near >= 0) & engaged[:, np.newaxis]
     user, place = np.nonzero(counts)
     each = smoothing.share / np.maximum(1, counts.sum(axis=1))
@@ -110,7 +114,7 @@ def _expanded(
     # Rows of different lengths are laid end to end without a loop: output j belongs to the row i whose run it falls
     # into, and the entry it copies is `indptr[sources[i]]` plus j less where i's run begins, Σ of the lengths before.
     # `starts` repeats that difference over each run, so that adding j gives the entry.
-    lengths = mixtures.degrees()[sources]
+    lengths = mixtures.indptr[sources + 1] - mixtures.indptr[sources]
     starts = np.repeat(mixtures.indptr[sources] - np.cumsum(lengths) + lengths, lengths)
     entries = starts + np.arange(len(starts))
     keys = np.repeat(members, lengths) * counting.n_clusters + mixtures.indices[entries]

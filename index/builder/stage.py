@@ -1,42 +1,46 @@
 """Putting the parts of one space into a version under construction: ids, vectors, edges, clusters, lists, codes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int32
 
-from bundle.arrays import map_array
+from bundle.arrays import AnyArray, map_array
 from bundle.attributes import AttributeEntry, arrays_of
 from bundle.csr import Csr
 from bundle.errors import RunError
 from bundle.layout import ListQuery, SpaceLayout
 from bundle.manifest import ClustersEntry, CompressionEntry, DefaultQuery, EntityEntry, RelationEntry
 from bundle.prepared import EntityTable, id_files
-from bundle.progress import Progress
+from bundle.progress import Progress, Stage
 from bundle.run import Run
 from bundle.verify import require_finite
 from bundle.writer import BundleWriter
-from index.builder.candidates import Candidates, choose_candidates
+from index.builder.candidates import Candidates, SummedDegrees, choose_candidates, most_popular
 from index.builder.clocks import clocks, time_warnings
 from index.builder.clusters import Clustering, candidate_lists, cluster
 from index.builder.compression import compress, default_subquantizers
 from index.builder.config import BuildConfig, require_known
 from index.builder.coordinates import STEPS, lay_out
 from index.builder.devices import Device
-from index.builder.edges import stage_edges
-from index.builder.mixtures import Counting, Engagements, build_mixtures
-from index.builder.queries import QueryMaker
+from index.builder.edges import Work, stage_edges
+from index.builder.mixtures import Counting, Engagements, build_mixtures, write_mixtures
+from index.builder.queries import QueryMaker, sources_of
+from index.builder.room import Scratch, blocks
 from index.builder.smoothing import Smoothing, smooth
-from index.search.eligible import Bitmap, mask_of
+from index.search.eligible import Bitmap
 
 POPULAR = 10_000
+MIXTURE_PARTS: tuple[Literal["indptr", "clusters", "weights"], ...] = ("indptr", "clusters", "weights")
 # Share of the users with edges who may go without interests before the types that they touch are clustered too.
 MOST_WITHOUT_MODES = 0.1
 # Edges whose reverse is looked for: a share of a tenth is then known to within .013.
 RETURNED_SAMPLE = 2000
-BLOCK_ROWS = 1 << 16
+BLOCK_USERS = 1 << 20
 # Rows of a version have 32 bits.
 MOST_ROWS = 2**31
 # Products of longer vectors come near the end of float32, and sums of them past it.
@@ -68,6 +72,12 @@ class SpaceStage:
     config: BuildConfig
     default: DefaultQuery
     device: Device
+    work: Work
+
+    @property
+    def scratch(self) -> Scratch:
+        """Where arrays of passing use lie."""
+        return Scratch(self.work.directory)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -97,17 +107,21 @@ class SpaceStage:
                 self.writer.array(self.layout.attribute(entity.name, number, part), array)
         return tuple(entry for entry, _ in entity.attributes)
 
-    def vectors(self, popularity: Mapping[str, Float32[npt.NDArray[np.float32], " _"]]) -> None:
-        """The embeddings with their popularity column, the relation vectors, the optimiser state."""
+    def vectors(self, bar: Stage) -> None:
+        """The embeddings with their popularity column, ln(1 + in-degree), the relation vectors, the optimiser state;
+        needs the edges staged.
+        """
         for name, embeddings in self.run.vectors.items():
-            file = self.layout.vectors(name)
+            file, popular_by = self.layout.vectors(name), self.popular_by(name)
+            in_degrees = None if popular_by is None else self._in_degrees(popular_by)
+            bar.note(f"vectors of {name}")
             out = self.writer.create(file, np.float32, (len(embeddings), self.run.dim + 1))
-            for start in range(0, len(embeddings), BLOCK_ROWS):
-                block = slice(start, start + BLOCK_ROWS)
-                _require_scores(embeddings[block], f"{self.run.path}: vectors of {name}", start)
+            for block in blocks(*embeddings.shape):
+                _require_scores(embeddings[block], f"{self.run.path}: vectors of {name}", block.start)
                 out[block, : self.run.dim] = embeddings[block]
-                out[block, self.run.dim] = popularity[name][block] if name in popularity else 0.0
+                out[block, self.run.dim] = 0.0 if in_degrees is None else np.log1p(in_degrees[block])
             self.writer.add(file)
+            bar.advance(len(embeddings))
         _require_scores(self.run.relation_vectors.reshape(-1, self.run.dim), f"{self.run.path}: relation vectors", 0)
         self.writer.array(self.layout.relations, self.run.relation_vectors)
         for name in (*self.run.vectors, "relations"):
@@ -117,12 +131,17 @@ class SpaceStage:
                 require_finite(sums, str(state))
                 self.writer.array(self.layout.optimizer(name), sums)
 
-    def edges(self) -> tuple[RelationEntry, ...]:
+    def edges(self, bar: Stage) -> tuple[RelationEntry, ...]:
         """Both CSR directions of every relation."""
         entries = []
         for position, relation in enumerate(self.run.graph.relations):
             counts = (self.counts[relation.source], self.counts[relation.target])
-            stage_edges(self.writer, self.layout, position, relation.train, counts, relation.symmetric)
+            bar.note(f"edges of {relation.name}")
+            times = self._times_file(position) if self.config.mixtures.half_life is not None else None
+            stage_edges(
+                self.writer, self.layout, position, relation.train, counts, relation.symmetric, self.work, times
+            )
+            bar.advance(len(relation.train))
             entries.append(
                 RelationEntry(
                     name=relation.name,
@@ -142,44 +161,40 @@ class SpaceStage:
         chosen = {}
         relations = self.run.graph.relations
         for name in dict.fromkeys(relation.target for relation in relations if self.counts[relation.target]):
-            edges = [self.in_degrees(position) for position, one in enumerate(relations) if one.target == name]
-            found = choose_candidates(name, np.sum(edges, axis=0), self.config.candidates)
+            edges = self._in_degrees(*(one.name for one in relations if one.target == name))
+            found = choose_candidates(name, edges, self.config.candidates)
             if found is not None:
                 self.writer.array(self.layout.candidates(name), found.bitmap)
                 chosen[name] = found
         for position, relation in enumerate(relations):
-            in_degrees = self.in_degrees(position)
-            if relation.target in chosen:
-                in_degrees = np.where(mask_of(chosen[relation.target].bitmap, len(in_degrees)), in_degrees, 0)
-            order = np.argsort(-in_degrees, kind="stable")[: min(POPULAR, np.count_nonzero(in_degrees))]
-            self.writer.array(self.layout.popular(position), order.astype(np.int32))
+            among = chosen[relation.target].bitmap if relation.target in chosen else None
+            rows = most_popular(self._in_degrees(relation.name), POPULAR, among)
+            self.writer.array(self.layout.popular(position), rows)
         return chosen
 
-    def in_degrees(self, position: int) -> Int64[npt.NDArray[np.int64], " targets"]:
-        """Edges that point to each target of a relation, as they were staged."""
-        indptr = map_array(self.writer.path(self.layout.edges(position, "sources")[0]))
-        return np.diff(indptr)
+    def _in_degrees(self, *relations: str) -> SummedDegrees:
+        """Edges that point to each target of some relations, as they were staged."""
+        return SummedDegrees(
+            [
+                map_array(self.writer.path(self.layout.edges(position, "sources")[0]))
+                for position, relation in enumerate(self.run.graph.relations)
+                if relation.name in relations
+            ]
+        )
+
+    def _times_file(self, position: int) -> Path:
+        return self.work.directory / f"{position}.times.npy"
 
     def _targets(self, position: int) -> Csr:
         """A relation's edges by source, as they were staged."""
-        indptr, indices, *_ = self.layout.edges(position, "targets")
-        return Csr(map_array(self.writer.path(indptr)), map_array(self.writer.path(indices)))
+        indptr, indices, weights = (self.writer.path(name) for name in self.layout.edges(position, "targets"))
+        return Csr(map_array(indptr), map_array(indices), map_array(weights) if weights.exists() else None)
 
-    def popularity(self) -> dict[str, Float32[npt.NDArray[np.float32], " _"]]:
-        """ln(1 + in-degree) of every type that a relation points to; needs the edges staged.
+    def popular_by(self, entity_type: str) -> str | None:
+        """The relation by which popularity among a type is counted; None where none points to it.
 
         Of several relations the default one counts, else of those of high coverage the one with the most edges.
         """
-        columns = {}
-        positions = {relation.name: position for position, relation in enumerate(self.run.graph.relations)}
-        for entity_type in self.counts:
-            name = self.popular_by(entity_type)
-            if name is not None:
-                columns[entity_type] = np.log1p(self.in_degrees(positions[name])).astype(np.float32)
-        return columns
-
-    def popular_by(self, entity_type: str) -> str | None:
-        """The relation by which popularity among a type is counted; None where none points to it."""
         if entity_type == self.default.candidate_type:
             return self.default.relation
         to_type = [one for one in self.run.graph.relations if one.target == entity_type]
@@ -192,19 +207,19 @@ class SpaceStage:
         Of symmetric ones 0 too: whoever is at the other end is known already.
         """
         relation = self.run.graph.relations[position]
-        edges = relation.train
-        if relation.source != relation.target or relation.symmetric or not len(edges):
+        if relation.source != relation.target or relation.symmetric or not len(relation.train):
             return 0.0
         targets = self._targets(position)
-        some = np.random.default_rng(self.config.seed).integers(0, len(edges), RETURNED_SAMPLE)
-        ends = zip(edges.src[some].tolist(), edges.dst[some].tolist(), strict=True)
+        some = np.random.default_rng(self.config.seed).integers(0, len(targets.indices), RETURNED_SAMPLE)
+        ends = zip(sources_of(targets, some).tolist(), targets.indices[some].tolist(), strict=True)
         return sum(_in_sorted_row(targets.row(dst), src) for src, dst in ends) / len(some)
 
     def clusters(self) -> Clustering:
         """The one k-means and its medoids."""
+        room = self.scratch
         types = self.config.clusters.types or self._default_types()
         require_known("clusters.types", types, self.run.vectors)
-        clustering = cluster(self.run.vectors, types, self.config.clusters, self.config.seed, self.device)
+        clustering = cluster(self.run.vectors, types, self.config.clusters, self.config.seed, self.device, room)
         self.writer.array(self.layout.clusters("centroids"), clustering.centroids)
         self.writer.array(self.layout.clusters("medoid_types"), clustering.medoid_types)
         self.writer.array(self.layout.clusters("medoid_rows"), clustering.medoid_rows)
@@ -223,15 +238,21 @@ class SpaceStage:
             edge_weights=settings.edge_weights,
             half_life=settings.half_life,
         )
-        mixtures = build_mixtures(engagements, self.counts[self.default.user_type], counting)
+        n_users = self.counts[self.default.user_type]
+        made = build_mixtures(engagements, n_users, counting)
         if settings.smoothing is not None:
             smoothing = Smoothing(settings.smoothing.neighbours, settings.smoothing.share)
-            mixtures = smooth(mixtures, self.run.vectors[self.default.user_type], smoothing, counting)
-        self.writer.array(self.layout.mixtures("indptr"), mixtures.indptr)
-        self.writer.array(self.layout.mixtures("clusters"), mixtures.indices)
-        if mixtures.weights is not None:
-            self.writer.array(self.layout.mixtures("weights"), mixtures.weights)
-        with_modes = mixtures.degrees() > 0
+            own = write_mixtures(made, [self.work.directory / f"own.{part}.npy" for part in MIXTURE_PARTS])
+            made = smooth(own, self.run.vectors[self.default.user_type], smoothing, counting)
+        files = [self.layout.mixtures(part) for part in MIXTURE_PARTS]
+        mixtures = write_mixtures(made, [self.writer.path(file) for file in files])
+        for file in files:
+            self.writer.add(file)
+        with_modes, engaged = 0, 0
+        for rows in self._user_blocks():
+            modes = np.diff(mixtures.indptr[rows.start : rows.stop + 1]) > 0
+            with_modes += int(np.count_nonzero(modes))
+            engaged += int(np.count_nonzero(self._have_edges(rows) & ~modes))
         return ClustersEntry(
             count=len(clustering.centroids),
             types=clustering.types,
@@ -240,26 +261,36 @@ class SpaceStage:
             list_length=self.config.clusters.list_length,
             relation_weights=settings.relation_weights,
             edge_weights=settings.edge_weights,
-            users_with_modes=int(with_modes.sum()),
-            users_without_modes=int((self._users_with_edges() & ~with_modes).sum()),
+            users_with_modes=with_modes,
+            users_without_modes=engaged,
         )
 
     def _default_types(self) -> tuple[str, ...]:
         """The default candidate type; where many users touch other types alone, all that users touch."""
         own = self.default.candidate_type
-        engaged = self._users_with_edges()
-        alone = engaged & ~self._users_with_edges(own)
-        if alone.sum() <= MOST_WITHOUT_MODES * engaged.sum():
+        engaged = alone = 0
+        for rows in self._user_blocks():
+            some = self._have_edges(rows)
+            engaged += int(np.count_nonzero(some))
+            alone += int(np.count_nonzero(some & ~self._have_edges(rows, own)))
+        if alone <= MOST_WITHOUT_MODES * engaged:
             return (own,)
         touched = {one.target for one in self.run.graph.relations if one.source == self.default.user_type}
         return (own, *sorted(touched - {own}))
 
-    def _users_with_edges(self, target: str | None = None) -> Bool[npt.NDArray[np.bool_], " users"]:
+    def _user_blocks(self) -> Iterator[slice]:
+        """The rows of the default user type, some at a time."""
+        n_users = self.counts[self.default.user_type]
+        for start in range(0, n_users, BLOCK_USERS):
+            yield slice(start, min(start + BLOCK_USERS, n_users))
+
+    def _have_edges(self, users: slice, target: str | None = None) -> Bool[npt.NDArray[np.bool_], " users"]:
         """Who has a training edge of any relation from the default user type, or of any that leads to `target`."""
-        engaged = np.zeros(self.counts[self.default.user_type], dtype=np.bool_)
+        engaged = np.zeros(users.stop - users.start, dtype=np.bool_)
         for position, relation in enumerate(self.run.graph.relations):
             if relation.source == self.default.user_type and target in (None, relation.target):
-                engaged |= np.diff(map_array(self.writer.path(self.layout.edges(position, "targets")[0]))) > 0
+                indptr = map_array(self.writer.path(self.layout.edges(position, "targets")[0]))
+                engaged |= np.diff(indptr[users.start : users.stop + 1]) > 0
         return engaged
 
     def warnings(self, clusters: ClustersEntry) -> Iterator[str]:
@@ -282,16 +313,22 @@ class SpaceStage:
     def _engagements(self, clustering: Clustering) -> list[Engagements]:
         weights = self.config.mixtures.relation_weights
         require_known("mixtures.relation_weights", list(weights), [one.name for one in self.run.graph.relations])
-        relations = [
-            one
-            for one in self.run.graph.relations
+        relations = {
+            position: one
+            for position, one in enumerate(self.run.graph.relations)
             if one.source == self.default.user_type and one.target in clustering.assignment
-        ]
+        }
+        times = {position: self._times_file(position) for position in relations}
+        mapped = [map_array(file) if file.exists() else None for file in times.values()]
         return [
             Engagements(
-                one.train, clustering.assignment[one.target], float(weights.get(one.name, 1.0)), one.symmetric, clock
+                self._targets(position),
+                clustering.assignment[one.target],
+                float(weights.get(one.name, 1.0)),
+                time,
+                clock,
             )
-            for one, clock in zip(relations, clocks([one.train.time for one in relations]), strict=True)
+            for (position, one), time, clock in zip(relations.items(), mapped, clocks(mapped), strict=True)
         ]
 
     def lists(self, clustering: Clustering, entity_type: str, candidates: Bitmap | None) -> None:
@@ -319,9 +356,10 @@ class SpaceStage:
             training_vectors=settings.training_vectors,
             rng=np.random.default_rng(self.config.seed),
             device=self.device,
+            room=lambda _, dtype, shape: self.writer.create(self.layout.pq(entity_type, "codes"), dtype, shape),
         )
         self.writer.array(self.layout.pq(entity_type, "codebooks"), compression.quantizer.codebooks)
-        self.writer.array(self.layout.pq(entity_type, "codes"), compression.codes)
+        self.writer.add(self.layout.pq(entity_type, "codes"))
         self.writer.array(self.layout.pq(entity_type, "golden"), compression.golden)
         rotation = compression.quantizer.rotation
         if rotation is not None:
@@ -339,8 +377,12 @@ class SpaceStage:
         points = self.config.map.points
         if points:
             with progress.stage("Laying out the map", STEPS, "steps") as stage:
-                for name, places in lay_out(self.run.vectors, points, self.config.seed, stage).items():
-                    self.writer.array(self.layout.coordinates(name), places)
+
+                def room(name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> AnyArray:
+                    return self.writer.create(self.layout.coordinates(name), dtype, shape)
+
+                for name in lay_out(self.run.vectors, points, self.config.seed, stage, room):
+                    self.writer.add(self.layout.coordinates(name))
 
     def query_maker(self, clustering: Clustering) -> QueryMaker:
         """Real queries over the staged edges."""

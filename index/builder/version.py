@@ -1,7 +1,8 @@
 """From a finished run to a complete version: everything is staged, measured in place, then named in one rename."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from bundle.allocator import give_back_freed_memory
 from bundle.disk import full_disk_named
 from bundle.errors import ConfigError, RunError
 from bundle.layout import SpaceLayout
@@ -33,6 +35,8 @@ from index.builder.candidates import Candidates
 from index.builder.clusters import Clustering
 from index.builder.config import BuildConfig
 from index.builder.devices import find_device
+from index.builder.edges import Work
+from index.builder.memory import BuildEstimate, BuildNeed, build_need, estimate
 from index.builder.searchers import ChosenSearcher, SearcherStage
 from index.builder.stage import SpaceStage
 from index.search.probe import index_file, probe
@@ -73,15 +77,20 @@ def build_version(
     learn; `measure_drift` is given it too, and answers how far it is from the version before. Raises RunError for a run
     that is not whole, ConfigError for settings that do not fit it, DiskFull.
     """
+    if config.memory is not None:
+        give_back_freed_memory()
     run = open_run(run_dir, progress)
-    device = find_device()
+    device, default = find_device(), _default_query(run, config)
+    need = build_need(run, config, default, learns=assess is not None, cagra=device.has_cagra)
     if config.threads:
         faiss.omp_set_num_threads(config.threads)
     created = datetime.now(UTC)
     name = version or _version_name(created, run, config)
     with full_disk_named(bundles, "Make room, then build again."), BundleWriter(bundles, name) as writer:
-        stage = SpaceStage(run, writer, SpaceLayout(space), config, _default_query(run, config), device)
-        entry, chosen = _stage_space(stage, progress)
+        with tempfile.TemporaryDirectory(prefix=".scratch-", dir=writer.root) as scratch:
+            work = Work(Path(scratch), config.thread_count, need.sorted_edges)
+            stage = SpaceStage(run, writer, SpaceLayout(space), config, default, device, work)
+            entry, chosen = _stage_space(stage, progress, need.index_room)
         manifest = Manifest(
             version=writer.version,
             created=created,
@@ -103,8 +112,20 @@ def build_version(
         drift = None if measure_drift is None else measure_drift(writer.root)
         evaluation = manifest.evaluation.model_copy(update={"drift": drift})
         manifest = manifest.model_copy(update={"evaluation": evaluation})
-        warnings = tuple(stage.warnings(entry.clusters))
+        warnings = (*_left_out(need), *stage.warnings(entry.clusters))
         return BuiltVersion(writer.commit(manifest), manifest, device.name, tuple(chosen), warnings)
+
+
+def plan_build(run_dir: Path, config: BuildConfig, *, learns: bool, progress: Progress = SILENT) -> BuildEstimate:
+    """What building a version from the run would take; writes nothing. Raises as `build_version`."""
+    run = open_run(run_dir, progress)
+    return estimate(run, config, _default_query(run, config), learns=learns, cagra=find_device().has_cagra)
+
+
+def _left_out(need: BuildNeed) -> Iterator[str]:
+    """What the limit kept from being tried."""
+    if need.left_out:
+        yield f"{', '.join(need.left_out)}: not tried, a limit on memory leaves no room for such an index."
 
 
 def _version_name(created: datetime, run: Run, config: BuildConfig) -> str:
@@ -112,11 +133,14 @@ def _version_name(created: datetime, run: Run, config: BuildConfig) -> str:
     return f"{created:%Y%m%dT%H%M%SZ}-{mark[:6]}"
 
 
-def _stage_space(stage: SpaceStage, progress: Progress) -> tuple[SpaceEntry, list[ChosenSearcher]]:
-    with progress.stage("Writing edges and vectors", None, "files"):
-        entities, relations = stage.ids(), stage.edges()
+def _stage_space(
+    stage: SpaceStage, progress: Progress, index_room: int | None
+) -> tuple[SpaceEntry, list[ChosenSearcher]]:
+    with progress.stage("Sorting edges", sum(len(one.train) for one in stage.run.graph.relations), "edges") as bar:
+        entities, relations = stage.ids(), stage.edges(bar)
+    with progress.stage("Writing vectors", sum(stage.counts.values()), "vectors") as bar:
         candidates = stage.candidates()
-        stage.vectors(stage.popularity())
+        stage.vectors(bar)
     with progress.stage("Clustering", None, "clusters"):
         clustering = stage.clusters()
     with progress.stage("Mixtures", None, "users"):
@@ -130,7 +154,7 @@ def _stage_space(stage: SpaceStage, progress: Progress) -> tuple[SpaceEntry, lis
             bar.advance()
     stage.map(progress)
     with progress.stage("Indexes", len(types), "types") as bar:
-        chosen = _choose_searchers(stage, clustering, types, candidates, bar)
+        chosen = _choose_searchers(stage, clustering, types, candidates, index_room, bar)
     entry = SpaceEntry(
         dim=stage.run.dim,
         entities=entities,
@@ -169,11 +193,12 @@ def _choose_searchers(
     clustering: Clustering,
     types: Sequence[str],
     candidates: Mapping[str, Candidates],
+    index_room: int | None,
     bar: Stage,
 ) -> list[ChosenSearcher]:
     """The searcher of every candidate type, each judged on its own real queries."""
     maker = stage.query_maker(clustering)
-    searchers = SearcherStage(stage.writer, stage.layout, stage.config, stage.device)
+    searchers = SearcherStage(stage.writer, stage.layout, stage.config, stage.device, index_room)
     rng = np.random.default_rng(stage.config.seed)
     chosen = []
     for name in types:

@@ -48,7 +48,7 @@ def task(world: Path) -> FollowTask:
 def clustered(world: Path) -> Recommender:
     recommender = open_recommender(world / "bundles" / "v1")
     space = recommender.bundle.space()
-    return recommender.with_space(recluster(space, open_graph(world / "run"), CLUSTERS, 1, modes=MODES))
+    return recommender.with_space(recluster(space, CLUSTERS, 1, modes=MODES))
 
 
 def measured(task: FollowTask, recommender: Recommender, strategy: Strategy) -> Row:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bundle.errors import ConfigError
-from index.builder.clusters import cluster, default_count, fill_empty, medoids_of, nearest_centroid
+from index.builder.clusters import Pooled, assign_nearest, cluster, default_count, fill_empty, medoids_of
 from index.builder.config import ClusterConfig
 from index.builder.devices import Device
 
@@ -35,13 +35,16 @@ def test_duplicates_leave_no_cluster_empty() -> None:
 
 
 def test_an_empty_cluster_takes_the_farthest_member_of_the_largest() -> None:
-    pooled = np.array([[0, 0], [1, 0], [9, 0], [50, 0]], dtype=np.float32)
+    # The third row is of another type.
+    rows = np.array([[0, 0], [1, 0], [9, 0], [50, 0]], dtype=np.float32)
+    pooled, assignment = Pooled([rows[:2], rows[2:]]), [np.zeros(2, np.int32), np.zeros(2, np.int32)]
     centroids = np.array([[1, 0], [50, 0], [500, 0]], dtype=np.float32)
-    assignment, distances = nearest_centroid(pooled, centroids)
-    fill_empty(pooled, centroids, assignment, distances)
-    assert assignment.tolist() == [0, 0, 2, 1]
+    assign_nearest(pooled, centroids, assignment)
+    fill_empty(pooled, centroids, assignment)
+    assert np.concatenate(assignment).tolist() == [0, 0, 2, 1]
     assert centroids[2].tolist() == [9, 0]
-    assert medoids_of(pooled, centroids, assignment).tolist() == [1, 3, 2]
+    types, medoids = medoids_of(pooled, centroids, assignment)
+    assert (types.tolist(), medoids.tolist()) == ([0, 1, 1], [1, 1, 0])
 
 
 def test_more_clusters_than_entities_are_refused() -> None:

@@ -1,6 +1,7 @@
 """The map: what is alike lies together whatever its type, a seed makes the same map again, odd vectors have a place."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +93,10 @@ def test_a_version_has_the_map_unless_it_is_built_without(tmp_path: Path) -> Non
 
 
 def test_a_map_of_another_shape_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.builder.stage.lay_out", lambda *_: {"item": np.zeros((39, 2), dtype=np.float32)})
+    def one_short(*given: Any) -> dict[str, Array]:
+        return {"item": given[-1]("item", np.float32, (39, 2))}
+
+    monkeypatch.setattr("index.builder.stage.lay_out", one_short)
     path = build_toy(tmp_path).path
     with pytest.raises(
         BundleInvalid, match=r"coordinates/item.npy is float32 39×2; the manifest asks for float32 40×2"

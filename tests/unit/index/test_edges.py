@@ -10,27 +10,26 @@ from bundle.csr import csr_from_pairs
 from bundle.layout import SpaceLayout
 from bundle.prepared import Edges
 from bundle.writer import BundleWriter
-from index.builder import edges as module
-from index.builder.edges import row_blocks, stage_edges
+from index.builder.edges import Stream, Work, sorted_rows, stage_edges
 
 LAYOUT = SpaceLayout("default")
 
 
 def random_edges(n: int, n_rows: int) -> Edges:
-    """Distinct pairs with weights, in no order."""
+    """Distinct pairs with weights and times, in no order."""
     rng = np.random.default_rng(1)
     pairs = np.unique(rng.integers(0, n_rows, (n, 2)), axis=0)
     rng.shuffle(pairs)
     src, dst = np.ascontiguousarray(pairs.T.astype(np.int32))
-    return Edges(src, dst, rng.random(len(src), dtype=np.float32))
+    return Edges(src, dst, rng.random(len(src), dtype=np.float32), 1000 * src.astype(np.int64) + dst)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("block", [1, 40, 1 << 20])
-def test_both_directions_are_csr_in_order(block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK_EDGES", block)
-    edges = random_edges(300, 25)
+def test_both_directions_are_csr_in_order(block: int, threads: int, tmp_path: Path) -> None:
+    edges, work = random_edges(300, 25), Work(tmp_path, threads, threads * block)
     with BundleWriter(tmp_path, "v") as writer:
-        stage_edges(writer, LAYOUT, 0, edges, (25, 25), symmetric=False)
+        stage_edges(writer, LAYOUT, 0, edges, (25, 25), False, work, tmp_path / "times.npy")
         indptr, indices, weights = (map_array(writer.path(name)) for name in LAYOUT.edges(0, "targets"))
         back_indptr, back_indices, _ = LAYOUT.edges(0, "sources")
         expected = csr_from_pairs(edges.src, edges.dst, 25, edges.weight)
@@ -38,31 +37,37 @@ def test_both_directions_are_csr_in_order(block: int, tmp_path: Path, monkeypatc
         assert indices.tolist() == expected.indices.tolist()
         assert expected.weights is not None
         assert weights.tolist() == expected.weights.tolist()
+        # The times of these edges are numbers made of both ends.
+        assert edges.time is not None
+        sources = np.repeat(np.arange(25), np.diff(indptr))
+        assert map_array(tmp_path / "times.npy").tolist() == (1000 * sources + indices).tolist()
         reverse = csr_from_pairs(edges.dst, edges.src, 25)
         assert map_array(writer.path(back_indptr)).tolist() == reverse.indptr.tolist()
         assert map_array(writer.path(back_indices)).tolist() == reverse.indices.tolist()
+    assert not [*tmp_path.glob("*.edges")]
 
 
 def test_a_symmetric_relation_has_both_directions_once(tmp_path: Path) -> None:
     # 0–1 is stored both ways, 2–2 is a loop, 1–2 is stored one way
     edges = Edges(np.array([0, 1, 2, 1], dtype=np.int32), np.array([1, 0, 2, 2], dtype=np.int32))
     with BundleWriter(tmp_path, "v") as writer:
-        stage_edges(writer, LAYOUT, 0, edges, (3, 3), symmetric=True)
+        stage_edges(writer, LAYOUT, 0, edges, (3, 3), True, Work(tmp_path, edges=1))
         indptr, indices, _ = LAYOUT.edges(0, "targets")
         assert map_array(writer.path(indptr)).tolist() == [0, 1, 3, 5]
         assert map_array(writer.path(indices)).tolist() == [1, 0, 2, 1, 2]
 
 
 def test_a_relation_without_edges_is_written(tmp_path: Path) -> None:
-    empty = Edges(np.empty(0, np.int32), np.empty(0, np.int32))
+    empty = Edges(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
     with BundleWriter(tmp_path, "v") as writer:
-        stage_edges(writer, LAYOUT, 0, empty, (3, 2), symmetric=False)
+        stage_edges(writer, LAYOUT, 0, empty, (3, 2), False, Work(tmp_path))
         assert map_array(writer.path(LAYOUT.edges(0, "targets")[0])).tolist() == [0, 0, 0, 0]
+        assert writer.files[LAYOUT.edges(0, "targets")[2]].shape == (0,)
         assert writer.files[LAYOUT.edges(0, "sources")[1]].shape == (0,)
 
 
-def test_one_row_with_more_edges_than_a_block_still_fits() -> None:
+def test_one_row_with_more_edges_than_a_block_still_fits(tmp_path: Path) -> None:
     rows = np.zeros(50, dtype=np.int32)
-    blocks = list(row_blocks([(rows, np.arange(50, dtype=np.int32))], 3, block_edges=10))
-    assert [(block.first, block.stop, len(block.rows)) for block in blocks][0] == (0, 1, 50)
-    assert blocks[-1].stop == 3
+    stream = Stream(rows, np.arange(50, dtype=np.int32))
+    blocks = list(sorted_rows([stream], 3, Work(tmp_path, edges=10)))
+    assert [(block.first, block.indptr.tolist()) for block in blocks] == [(0, [0, 50]), (1, [0, 0, 0])]

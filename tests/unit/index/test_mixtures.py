@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundle.csr import Csr
-from bundle.prepared import Edges
+from bundle.csr import Csr, concatenated, csr_from_sorted
 from index.builder import mixtures
 from index.builder.mixtures import Counting, Engagements, build_mixtures
 from recommend.mixtures import mixture_of
@@ -15,9 +14,25 @@ from recommend.mixtures import mixture_of
 N_USERS, N_TARGETS, N_CLUSTERS = 12, 30, 5
 
 
-def edges_of(pairs: list[tuple[int, int]], **more: npt.NDArray[np.generic]) -> Edges:
-    array = np.array(pairs, dtype=np.int32).reshape(-1, 2)
-    return Edges(np.ascontiguousarray(array[:, 0]), np.ascontiguousarray(array[:, 1]), **more)  # type: ignore[arg-type]
+def engaged(
+    pairs: list[tuple[int, int]],
+    cluster_of: npt.NDArray[np.int32],
+    weight: float = 1.0,
+    *,
+    time: npt.NDArray[np.int64] | None = None,
+    weights: npt.NDArray[np.float32] | None = None,
+    clock: int = 0,
+) -> Engagements:
+    """(user, target) edges by user, with what each carries."""
+    users, targets = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    order = np.argsort(users, kind="stable")
+    own = None if weights is None else weights[order]
+    csr = csr_from_sorted(users[order], targets[order].astype(np.int32), N_USERS, own)
+    return Engagements(csr, cluster_of, weight, None if time is None else time[order], clock)
+
+
+def mixtures_of(engagements: list[Engagements], n_users: int, counting: Counting) -> Csr:
+    return concatenated([*build_mixtures(engagements, n_users, counting)])
 
 
 def row(csr: Csr, user: int) -> dict[int, float]:
@@ -38,10 +53,10 @@ def test_blocks_agree_with_the_formula_user_by_user(
     first: list[tuple[int, int]], second: list[tuple[int, int]], weight: float, block: int
 ) -> None:
     cluster_of = (np.arange(N_TARGETS) % (N_CLUSTERS + 1) - 1).astype(np.int32)  # every sixth target is in none
-    engagements = [Engagements(edges_of(first), cluster_of), Engagements(edges_of(second), cluster_of, weight)]
+    engagements = [engaged(first, cluster_of), engaged(second, cluster_of, weight)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mixtures, "BLOCK_EDGES", block)
-        built = build_mixtures(engagements, N_USERS, Counting(3, N_CLUSTERS))
+        built = mixtures_of(engagements, N_USERS, Counting(3, N_CLUSTERS))
     for user in range(N_USERS):
         targets = [t for u, t in first if u == user], [t for u, t in second if u == user]
         weights = np.array([1.0] * len(targets[0]) + [weight] * len(targets[1]), dtype=np.float32)
@@ -52,42 +67,34 @@ def test_blocks_agree_with_the_formula_user_by_user(
 
 
 def test_an_older_engagement_counts_less() -> None:
-    edges = edges_of([(0, 0), (0, 1)], time=np.array([1000, 1010], dtype=np.int64))
-    item = Engagements(edges, np.array([0, 1], dtype=np.int32))
+    item = engaged([(0, 0), (0, 1)], np.array([0, 1], dtype=np.int32), time=np.array([1000, 1010]))
     counting = Counting(2, 2, half_life=10.0)
-    assert row(build_mixtures([item], 1, counting), 0) == pytest.approx({1: 2 / 3, 0: 1 / 3})
+    assert row(mixtures_of([item], 1, counting), 0) == pytest.approx({1: 2 / 3, 0: 1 / 3})
 
 
 def test_times_of_seconds_since_1970_lose_nothing() -> None:
-    edges = edges_of([(0, 0), (0, 1)], time=np.array([1_700_000_000, 1_700_000_000 + 86_400], dtype=np.int64))
-    item = Engagements(edges, np.array([0, 1], dtype=np.int32))
+    times = np.array([1_700_000_000, 1_700_000_000 + 86_400])
+    item = engaged([(0, 0), (0, 1)], np.array([0, 1], dtype=np.int32), time=times)
     counting = Counting(2, 2, half_life=86_400.0)
-    assert row(build_mixtures([item], 1, counting), 0) == pytest.approx({1: 2 / 3, 0: 1 / 3})
+    assert row(mixtures_of([item], 1, counting), 0) == pytest.approx({1: 2 / 3, 0: 1 / 3})
 
 
 def test_edge_weights_count_when_asked() -> None:
-    item = Engagements(
-        edges_of([(0, 0), (0, 1)], weight=np.array([3, 1], dtype=np.float32)), np.array([0, 1], dtype=np.int32)
-    )
-    assert row(build_mixtures([item], 1, Counting(2, 2)), 0) == pytest.approx({0: 0.5, 1: 0.5})
-    assert row(build_mixtures([item], 1, Counting(2, 2, edge_weights=True)), 0) == pytest.approx({0: 0.75, 1: 0.25})
-
-
-def test_a_symmetric_relation_counts_for_both_ends() -> None:
-    item = Engagements(edges_of([(0, 1)]), np.array([0, 1], dtype=np.int32), symmetric=True)
-    built = build_mixtures([item], 2, Counting(2, 2))
-    assert (row(built, 0), row(built, 1)) == ({1: 1.0}, {0: 1.0})
+    weights = np.array([3, 1], dtype=np.float32)
+    item = engaged([(0, 0), (0, 1)], np.array([0, 1], dtype=np.int32), weights=weights)
+    assert row(mixtures_of([item], 1, Counting(2, 2)), 0) == pytest.approx({0: 0.5, 1: 0.5})
+    assert row(mixtures_of([item], 1, Counting(2, 2, edge_weights=True)), 0) == pytest.approx({0: 0.75, 1: 0.25})
 
 
 def test_nobody_engaged_with_anything() -> None:
-    built = build_mixtures([], 3, Counting(2, 2))
+    built = mixtures_of([], 3, Counting(2, 2))
     assert built.indptr.tolist() == [0, 0, 0, 0]
     assert len(built.indices) == 0
 
 
 def test_equal_modes_go_to_the_lower_cluster() -> None:
-    item = Engagements(edges_of([(0, 2), (0, 1), (0, 0)]), np.array([2, 1, 0], dtype=np.int32))
-    assert build_mixtures([item], 1, Counting(2, 3)).row(0).tolist() == [0, 1]
+    item = engaged([(0, 2), (0, 1), (0, 0)], np.array([2, 1, 0], dtype=np.int32))
+    assert mixtures_of([item], 1, Counting(2, 3)).row(0).tolist() == [0, 1]
 
 
 SECOND, DAY = 1, 86_400
@@ -97,8 +104,8 @@ INT64 = np.iinfo(np.int64)
 
 def timed(times: list[tuple[int, int, int]], clock: int = 0) -> Engagements:
     """(user, target, time) of one relation; target t lies in cluster t."""
-    edges = edges_of([(user, target) for user, target, _ in times], time=np.array([at for *_, at in times]))
-    return Engagements(edges, np.arange(N_CLUSTERS, dtype=np.int32), clock=clock)
+    pairs, clusters = [(user, target) for user, target, _ in times], np.arange(N_CLUSTERS, dtype=np.int32)
+    return engaged(pairs, clusters, time=np.array([at for *_, at in times]), clock=clock)
 
 
 @pytest.mark.parametrize("half_life", [5e-324, 1e-9, 30.0, 30.0 * DAY, 1e18, 1.7e308])
@@ -107,7 +114,7 @@ def test_no_half_life_and_no_stray_time_takes_all_interests_of_a_user(half_life:
     """A half-life in days over seconds, or one time of somebody else in milliseconds: 199 of 200 lost everything."""
     usual = [(user, user % 2 + i, YEAR_2023 - user * 30 * DAY - i) for user in range(1, N_USERS) for i in range(3)]
     with np.errstate(all="raise"):
-        built = build_mixtures([timed([(0, 0, stray), *usual])], N_USERS, Counting(3, N_CLUSTERS, half_life=half_life))
+        built = mixtures_of([timed([(0, 0, stray), *usual])], N_USERS, Counting(3, N_CLUSTERS, half_life=half_life))
     assert built.degrees().min() >= 1
     assert built.weights is not None
     assert np.isfinite(built.weights).all()
@@ -120,29 +127,28 @@ def test_ages_count_from_the_user_s_own_newest_engagement() -> None:
     """The same shares as from the newest of all, where those are numbers: eq. 3 divides by the sum."""
     long_ago = [(0, 0, 1000), (0, 1, 1010)]
     today = [(1, 0, 10**6), (1, 1, 10**6 + 10)]
-    built = build_mixtures([timed([*long_ago, *today])], 2, Counting(2, N_CLUSTERS, half_life=10.0))
+    built = mixtures_of([timed([*long_ago, *today])], 2, Counting(2, N_CLUSTERS, half_life=10.0))
     assert row(built, 0) == row(built, 1) == pytest.approx({1: 2 / 3, 0: 1 / 3})
 
 
 def test_what_counts_nothing_sets_no_clock() -> None:
     """The newest engagement with a target outside all clusters, or of weight 0, does not age the others."""
     counted = timed([(0, 0, 0), (0, 1, 10)])
-    outside = Engagements(edges_of([(0, 0)], time=np.array([10**9])), np.array([-1], dtype=np.int32))
-    nothing = Engagements(edges_of([(0, 2)], time=np.array([10**9])), np.arange(3, dtype=np.int32), weight=0.0)
-    built = build_mixtures([counted, outside, nothing], 1, Counting(3, N_CLUSTERS, half_life=10.0))
+    outside = engaged([(0, 0)], np.array([-1], dtype=np.int32), time=np.array([10**9]))
+    nothing = engaged([(0, 2)], np.arange(3, dtype=np.int32), 0.0, time=np.array([10**9]))
+    built = mixtures_of([counted, outside, nothing], 1, Counting(3, N_CLUSTERS, half_life=10.0))
     assert row(built, 0) == pytest.approx({1: 2 / 3, 0: 1 / 3})
 
 
 def test_relations_in_other_units_have_clocks_of_their_own() -> None:
     seconds = timed([(0, 0, YEAR_2023), (0, 1, YEAR_2023 - DAY)], clock=1)
     milliseconds = timed([(0, 2, YEAR_2023 * 1000), (0, 3, (YEAR_2023 - DAY) * 1000)], clock=2)
-    built = build_mixtures([seconds, milliseconds], 1, Counting(4, N_CLUSTERS, half_life=float(DAY)))
+    built = mixtures_of([seconds, milliseconds], 1, Counting(4, N_CLUSTERS, half_life=float(DAY)))
     shares = row(built, 0)
     assert shares[0] == shares[2] == pytest.approx(2 * shares[1])
 
 
 def test_shares_too_small_for_a_float_are_no_modes() -> None:
-    item = Engagements(
-        edges_of([(0, 0), (0, 1)], weight=np.array([3e38, 1e-38], dtype=np.float32)), np.array([0, 1], dtype=np.int32)
-    )
-    assert row(build_mixtures([item], 1, Counting(2, 2, edge_weights=True)), 0) == {0: 1.0}
+    weights = np.array([3e38, 1e-38], dtype=np.float32)
+    item = engaged([(0, 0), (0, 1)], np.array([0, 1], dtype=np.int32), weights=weights)
+    assert row(mixtures_of([item], 1, Counting(2, 2, edge_weights=True)), 0) == {0: 1.0}

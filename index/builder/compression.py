@@ -10,7 +10,7 @@ from jaxtyping import Float32, UInt8
 from bundle.errors import ConfigError
 from bundle.pq import CODEWORDS, ProductQuantizer
 from index.builder.devices import CPU, Device, find_device, one_thread
-from index.builder.room import Room, blocks, in_memory
+from index.builder.room import BLOCK_BYTES, Room, blocks, in_memory
 from index.builder.sample import sample
 
 Vectors = Float32[npt.NDArray[np.float32], "_ d"]
@@ -176,6 +176,8 @@ def _repeated(vectors: Vectors) -> Vectors:
 
 
 def _encode(quantizer: faiss.ProductQuantizer, vectors: Vectors, rotation: Vectors | None, codes: Codes) -> None:
+    # Parts of 16 columns and more are compared with all codewords in one product, which FAISS holds for so many rows.
+    faiss.cvar.product_quantizer_compute_codes_bs = max(64, BLOCK_BYTES // (FLOAT_BYTES * CODEWORDS * quantizer.M))
     for block in blocks(*vectors.shape):
         part, out = np.ascontiguousarray(_rotate(vectors[block], rotation)), codes[block]
         if quantizer.assign_index is None:

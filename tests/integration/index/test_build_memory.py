@@ -11,7 +11,14 @@ import pytest
 
 import engine
 from bundle.arrays import map_array
+from bundle.errors import ConfigError
+from index.builder import memory
+from index.builder.config import parse_config
+from index.builder.memory import held_bytes
+from index.builder.version import build_version, plan_build
 from tests.support.graphs import Links, ids, write_graph
+from tests.support.graphs import write_run as write_small_run
+from tests.support.toy import TOY_CONFIG, build_toy, write_toy_run
 
 MIB = 2**20
 ENTITIES, DIM, EDGES = 300_000, 512, 2_000_000
@@ -22,11 +29,12 @@ SETTINGS: dict[str, object] = {
     "compression": {"subquantizers": 16, "training_vectors": 2048},
     "map": {"points": 0},
 }
-# Plans with 1 MiB more than the process needs, builds with that, and tells the limit and the peak.
+# Builds with what the plan says that all stages but the edges need, and tells the limit and the peak.
 CHILD = """
 import json, sys, threading
 from pathlib import Path
 from bundle.errors import ConfigError
+from index.builder import memory
 from index.builder.config import parse_config
 from index.builder.memory import private_bytes
 from index.builder.version import build_version, plan_build
@@ -81,3 +89,56 @@ def test_vectors_of_more_than_twice_the_memory_are_built_within_it(tmp_path: Pat
     assert 2.3 * found["limit"] < ENTITIES * (DIM + 1) * 4, found
     vectors = map_array(tmp_path / "bundles/v/spaces/default/vectors/node.npy")
     assert vectors.shape == (ENTITIES, DIM + 1)
+
+
+def test_too_little_is_refused_with_what_would_do(tmp_path: Path) -> None:
+    run = write_toy_run(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"memory is 20 MiB, but this build needs \d+ MiB: the process itself holds"):
+        build_version(run, tmp_path / "bundles", TOY_CONFIG.model_copy(update={"memory": 20 * MIB}))
+    assert not [*(tmp_path / "bundles").glob("*")]
+
+
+def test_what_the_plan_says_is_enough_to_build(tmp_path: Path) -> None:
+    plan = plan_build(write_toy_run(tmp_path / "run"), TOY_CONFIG, learns=False)
+    assert (plan.entities, plan.relations) == (65, 2)
+    assert plan.memory_bytes > plan.process_bytes + max(plan.stage_bytes.values())
+    limited = TOY_CONFIG.model_copy(update={"memory": plan.memory_bytes + 8 * MIB})
+    with_limit, without = build_toy(tmp_path, "limited", limited), build_toy(tmp_path, "free")
+    assert with_limit.manifest.lineage == without.manifest.lineage
+    assert {name: one.sha256 for name, one in with_limit.manifest.files.items()} == {
+        name: one.sha256 for name, one in without.manifest.files.items()
+    }
+
+
+def test_indexes_that_do_not_fit_are_left_out_or_refused_where_they_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if each index took a million times its bytes, as of a type a million times as large it does."""
+    monkeypatch.setattr(memory, "held_bytes", lambda *given: 10**6 * held_bytes(*given))
+    rng, n = np.random.default_rng(1), 4200
+    edges = rng.integers(0, n, (20_000, 2)).astype(np.int32)
+    run = write_small_run(tmp_path, {"node": ids(n)}, [Links("next", "node", "node", edges)])
+    settings: dict[str, object] = {"index": {"queries": 16}, "map": {"points": 0}, "memory": "1GiB"}
+    built = build_version(run, tmp_path / "bundles", parse_config(settings, "here"))
+    assert "hnsw of node: not tried, a limit on memory leaves no room" in "".join(built.warnings)
+    assert {trial.spec.kind for trial in built.searchers[0].trials} == {"exact"}
+    settings["index"] = {"kind": "hnsw"}
+    with pytest.raises(ConfigError, match="the stage indexes takes the rest. Allow more memory"):
+        build_version(run, tmp_path / "bundles", parse_config(settings, "here"))
+
+
+def test_learning_without_room_is_refused_with_what_does_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if an edge took a gigabyte, as a billion edges together do."""
+    monkeypatch.setattr(memory, "LEARNT_EDGE_BYTES", 2**30)
+    run, limited = write_toy_run(tmp_path / "run"), TOY_CONFIG.model_copy(update={"memory": 2**30})
+    assert "learning" not in plan_build(run, limited, learns=False).stage_bytes
+    with pytest.raises(ConfigError, match=r"or build with --quick, which needs \d{3} MiB\."):
+        plan_build(run, limited, learns=True)
+
+
+@pytest.mark.parametrize("size", ["lots", "-1GiB", "1GiBB", "nan"])
+def test_sizes_that_are_none_are_refused(size: str) -> None:
+    with pytest.raises(ConfigError, match="memory"):
+        parse_config({"memory": size}, "--memory")

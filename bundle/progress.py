@@ -39,6 +39,9 @@ class SilentStage:
         """Ignore it."""
 
 
+QUIET = SilentStage()
+
+
 @dataclass(frozen=True, slots=True)
 class SilentProgress:
     """Progress that nobody watches."""

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int32, Int64, UInt8
 
 from bundle.errors import ConfigError
+from bundle.progress import QUIET, Stage
 from bundle.space import CandidateLists
 from index.builder.config import ClusterConfig
 from index.builder.devices import CPU, Device
@@ -49,18 +50,21 @@ def cluster(
     seed: int,
     device: Device,
     room: Room = in_memory,
+    bar: Stage = QUIET,
 ) -> Clustering:
     """k-means over the pooled embeddings of `types`. Raises ConfigError for more clusters than entities.
 
-    The sample that it learns from, and the assignment, lie in `room`.
+    The sample that it learns from, and the assignment, lie in `room`. `bar` advances by vectors.
     """
     pooled = Pooled([vectors[name] for name in types])
     n_clusters = default_count(len(pooled)) if config.count is None else config.count
     if not 1 <= n_clusters <= len(pooled):
         raise ConfigError(f"clusters.count is {n_clusters}; there are {len(pooled)} entities to cluster.")
+    bar.note(f"{n_clusters:,} centroids")
     centroids = _train(pooled, n_clusters, config, seed, device, room)
     assignment = [room(f"assignment-{name}", np.int32, (len(vectors[name]),)) for name in types]
-    assign_nearest(pooled, centroids, assignment, device)
+    bar.note("the nearest of each vector")
+    assign_nearest(pooled, centroids, assignment, device, bar)
     fill_empty(pooled, centroids, assignment)
     of_type, rows = medoids_of(pooled, centroids, assignment)
     return Clustering(
@@ -124,12 +128,15 @@ def _train(pooled: Pooled, n_clusters: int, config: ClusterConfig, seed: int, de
     return centroids
 
 
-def assign_nearest(pooled: Pooled, centroids: Centroids, assignment: Assignment, device: Device = CPU) -> None:
+def assign_nearest(
+    pooled: Pooled, centroids: Centroids, assignment: Assignment, device: Device = CPU, bar: Stage = QUIET
+) -> None:
     """The nearest centroid of every row, into `assignment`."""
     index = device.to_gpu(faiss.IndexFlatL2(centroids.shape[1]))
     index.add(centroids)
     for number, block in pooled.blocks():
         assignment[number][block] = index.search(np.ascontiguousarray(pooled.parts[number][block]), 1)[1][:, 0]
+        bar.advance(block.stop - block.start)
 
 
 def _sizes(assignment: Assignment, n_clusters: int) -> Numbers:

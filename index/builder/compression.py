@@ -9,6 +9,7 @@ from jaxtyping import Float32, UInt8
 
 from bundle.errors import ConfigError
 from bundle.pq import CODEWORDS, ProductQuantizer
+from bundle.progress import QUIET, Stage
 from index.builder.devices import CPU, Device, find_device, one_thread
 from index.builder.room import BLOCK_BYTES, Room, blocks, in_memory
 from index.builder.sample import sample
@@ -60,9 +61,10 @@ def compress(
     rng: np.random.Generator,
     device: Device = CPU,
     room: Room = in_memory,
+    bar: Stage = QUIET,
 ) -> Compression:
     """Learn a quantiser of `subquantizers` bytes on a sample of `vectors` and encode them all, on `device`; the codes
-    lie in `room`.
+    lie in `room`, `bar` advances by vectors.
 
     Raises ConfigError unless the parts divide d. With fewer than 256 vectors each is its own codeword.
     """
@@ -75,7 +77,7 @@ def compress(
     rotation = _learn_rotation(rows, subquantizers) if rotated else None
     quantizer = _learn(_rotate(rows, rotation), subquantizers, device)
     codes: Codes = room("codes", np.uint8, (len(vectors), subquantizers))
-    _encode(quantizer, vectors, rotation, codes)
+    _encode(quantizer, vectors, rotation, codes, bar)
     decoder = ProductQuantizer(_codebooks(quantizer), rotation)
     mse, cosine = distortion(vectors, decoder, codes)
     return Compression(decoder, codes, decode_by_faiss(decoder, codes[:GOLDEN_ROWS]), mse, cosine)
@@ -175,7 +177,9 @@ def _repeated(vectors: Vectors) -> Vectors:
     return np.ascontiguousarray(np.tile(vectors, (-(-FAST_POINTS // len(vectors)), 1)))
 
 
-def _encode(quantizer: faiss.ProductQuantizer, vectors: Vectors, rotation: Vectors | None, codes: Codes) -> None:
+def _encode(
+    quantizer: faiss.ProductQuantizer, vectors: Vectors, rotation: Vectors | None, codes: Codes, bar: Stage
+) -> None:
     # Parts of 16 columns and more are compared with all codewords in one product, which FAISS holds for so many rows.
     faiss.cvar.product_quantizer_compute_codes_bs = max(64, BLOCK_BYTES // (FLOAT_BYTES * CODEWORDS * quantizer.M))
     for block in blocks(*vectors.shape):
@@ -184,6 +188,7 @@ def _encode(quantizer: faiss.ProductQuantizer, vectors: Vectors, rotation: Vecto
             out[:] = quantizer.compute_codes(part)
         else:
             quantizer.compute_codes_with_assign_index(faiss.swig_ptr(part), faiss.swig_ptr(out), len(part))
+        bar.advance(len(part))
 
 
 def _codebooks(quantizer: faiss.ProductQuantizer) -> Float32[npt.NDArray[np.float32], "parts codewords part_dim"]:

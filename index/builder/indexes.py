@@ -12,6 +12,7 @@ from jaxtyping import Float32
 
 from bundle.arrays import save_array
 from bundle.disk import require_written
+from bundle.progress import QUIET, Stage
 from index.builder.devices import Device
 from index.builder.fit_projection import STEP, FittedProjection, fit_projection
 from index.builder.ivf4 import write_ivf4
@@ -38,6 +39,7 @@ def write_index(
     device: Device,
     candidates: Bitmap | None = None,
     room: Room = in_memory,
+    bar: Stage = QUIET,
 ) -> None:
     """Build the searcher that `spec` describes over `vectors` and write it to `path`; row = label. What an `ivf4` needs
     on the way lies in `room`; the libraries of the other kinds hold all of theirs in memory.
@@ -61,6 +63,7 @@ def write_index(
             threads=threads or os.cpu_count() or 1,
             candidates=candidates,
             room=room,
+            bar=bar,
         )
     elif spec.kind == "hnsw":
         _write_hnsw(spec, vectors, projection, path, seed, threads)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int32, Int64
 
+from bundle.progress import QUIET, Stage
 from bundle.scratch import scratch_array
 from engine import native
 from index.builder.fit_projection import FittedProjection
@@ -40,6 +41,7 @@ def write_ivf4(
     threads: int,
     candidates: Bitmap | None = None,
     room: Room = in_memory,
+    bar: Stage = QUIET,
 ) -> None:
     """Write the index of `vectors`, held in the columns of `projection`, in `lists` inverted lists: of all rows, or of
     the `candidates` alone, which keep their numbers. What is needed on the way lies in `room`.
@@ -55,6 +57,8 @@ def write_ivf4(
     list_of = room("ivf4.lists", np.int32, (n,))
     for block in blocks(n, width):
         packed.nearest(projection.of_vectors(_block(vectors, rows, block)), list_of[block], threads)
+        bar.note(f"ivf4: lists of {block.stop:,} of {n:,} vectors")
+    bar.note(f"ivf4: codes of {n:,} vectors")
     _write(path, vectors, rows, projection, packed, variance, list_of, threads)
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float64, Int32, Int64
 from bundle.arrays import map_array
 from bundle.csr import Csr, csr_from_sorted
 from bundle.growing import GrowingArray
+from bundle.progress import Stage
 
 # Engagements counted at a time, and the bytes that each takes meanwhile.
 BLOCK_EDGES = 1 << 19
@@ -86,12 +87,13 @@ def _block_end(engagements: Sequence[Engagements], first: int, n_users: int) -> 
     return first + max(1, bisect_right(range(first + 1, most + 1), entries(first) + BLOCK_EDGES, key=entries))
 
 
-def write_mixtures(blocks: Iterable[Csr], files: Sequence[Path]) -> Csr:
+def write_mixtures(blocks: Iterable[Csr], files: Sequence[Path], bar: Stage) -> Csr:
     """Write the mixtures of all users, block by block, to the `files` for offsets, clusters and weights; map them."""
     ends, modes, shares = map(GrowingArray, files, (np.int64, np.int32, np.float32))
     ends.append(np.zeros(1, np.int64))
     for block in blocks:
         ends.append(modes.count + block.indptr[1:])
+        bar.advance(len(block))
         modes.append(block.indices)
         shares.append(np.ones(len(block.indices), np.float32) if block.weights is None else block.weights)
     for file in (ends, modes, shares):

@@ -15,6 +15,7 @@ from jaxtyping import Float32
 
 from bundle.layout import SpaceLayout
 from bundle.manifest import Gate, IndexEntry, RowsEntry, TriedIndex
+from bundle.progress import QUIET, Stage
 from bundle.rows import ScoredRows
 from bundle.writer import BundleWriter
 from index.builder.choose import Trial, choose, deeper, pareto, undecided
@@ -75,6 +76,7 @@ class SearcherStage:
     config: BuildConfig
     device: Device
     room: int | None = None
+    bar: Stage = QUIET
 
     def build(
         self, entity_type: str, vectors: Vectors, draw: Draw, candidates: Bitmap | None = None, *, with_hnsw: bool
@@ -89,7 +91,7 @@ class SearcherStage:
         """
         index = self.config.index
         with tempfile.TemporaryDirectory(prefix=".trials-", dir=self.writer.root) as name:
-            sweep = _Sweep(self.config, self.device, vectors, draw, Path(name), candidates, self.room)
+            sweep = _Sweep(self.config, self.device, vectors, draw, Path(name), candidates, self.room, self.bar)
             trials = sweep.settled(sweep.trials(with_hnsw))
             judgements = sweep.judgements(trials)
             best, judgement = max(judgements, key=lambda pair: pair[1].recall)
@@ -201,6 +203,7 @@ class _Sweep:
     directory: Path
     candidates: Bitmap | None
     room: int | None
+    bar: Stage
 
     def trials(self, with_hnsw: bool) -> list[Trial]:
         """Every spec measured on the first queries; specs that differ only when asked share a file."""
@@ -211,6 +214,7 @@ class _Sweep:
         trials = []
         for shared, alike in groupby(specs, key=lambda spec: spec.file_spec):
             path = self.directory / shared.file_name
+            self.bar.note(f"{shared.kind} of {n_candidates:,} vectors")
             seconds = 0.0 if shared.kind == "exact" else self._write(shared, path)
             size_bytes = path.stat().st_size if path.exists() else self.vectors.nbytes
             for spec in alike:
@@ -260,6 +264,7 @@ class _Sweep:
                 device=self.device,
                 candidates=self.candidates,
                 room=Scratch(Path(scratch)),
+                bar=self.bar,
             )
         return time.process_time() - started
 

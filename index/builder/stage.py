@@ -214,12 +214,12 @@ class SpaceStage:
         ends = zip(sources_of(targets, some).tolist(), targets.indices[some].tolist(), strict=True)
         return sum(_in_sorted_row(targets.row(dst), src) for src, dst in ends) / len(some)
 
-    def clusters(self) -> Clustering:
+    def clusters(self, bar: Stage) -> Clustering:
         """The one k-means and its medoids."""
         room = self.scratch
         types = self.config.clusters.types or self._default_types()
         require_known("clusters.types", types, self.run.vectors)
-        clustering = cluster(self.run.vectors, types, self.config.clusters, self.config.seed, self.device, room)
+        clustering = cluster(self.run.vectors, types, self.config.clusters, self.config.seed, self.device, room, bar)
         self.writer.array(self.layout.clusters("centroids"), clustering.centroids)
         self.writer.array(self.layout.clusters("medoid_types"), clustering.medoid_types)
         self.writer.array(self.layout.clusters("medoid_rows"), clustering.medoid_rows)
@@ -228,7 +228,7 @@ class SpaceStage:
             self.writer.array(self.layout.assignment(name), clustering.assignment[name])
         return clustering
 
-    def mixtures(self, clustering: Clustering) -> ClustersEntry:
+    def mixtures(self, clustering: Clustering, bar: Stage) -> ClustersEntry:
         """The modes of every entity of the default user type."""
         engagements = self._engagements(clustering)
         settings = self.config.mixtures
@@ -242,10 +242,10 @@ class SpaceStage:
         made = build_mixtures(engagements, n_users, counting)
         if settings.smoothing is not None:
             smoothing = Smoothing(settings.smoothing.neighbours, settings.smoothing.share)
-            own = write_mixtures(made, [self.work.directory / f"own.{part}.npy" for part in MIXTURE_PARTS])
+            own = write_mixtures(made, [self.work.directory / f"own.{part}.npy" for part in MIXTURE_PARTS], bar)
             made = smooth(own, self.run.vectors[self.default.user_type], smoothing, counting)
         files = [self.layout.mixtures(part) for part in MIXTURE_PARTS]
-        mixtures = write_mixtures(made, [self.writer.path(file) for file in files])
+        mixtures = write_mixtures(made, [self.writer.path(file) for file in files], bar)
         for file in files:
             self.writer.add(file)
         with_modes, engaged = 0, 0
@@ -345,7 +345,7 @@ class SpaceStage:
             self.writer.array(self.layout.candidate_list(entity_type, query, "rows"), found.rows)
             self.writer.array(self.layout.candidate_list(entity_type, query, "scores"), found.scores)
 
-    def compression(self, entity_type: str) -> CompressionEntry:
+    def compression(self, entity_type: str, bar: Stage) -> CompressionEntry:
         """The codes of one type, with golden vectors for other decoders."""
         settings = self.config.compression
         parts = settings.subquantizers or default_subquantizers(self.run.dim)
@@ -357,6 +357,7 @@ class SpaceStage:
             rng=np.random.default_rng(self.config.seed),
             device=self.device,
             room=lambda _, dtype, shape: self.writer.create(self.layout.pq(entity_type, "codes"), dtype, shape),
+            bar=bar,
         )
         self.writer.array(self.layout.pq(entity_type, "codebooks"), compression.quantizer.codebooks)
         self.writer.add(self.layout.pq(entity_type, "codes"))

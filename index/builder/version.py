@@ -141,17 +141,18 @@ def _stage_space(
     with progress.stage("Writing vectors", sum(stage.counts.values()), "vectors") as bar:
         candidates = stage.candidates()
         stage.vectors(bar)
-    with progress.stage("Clustering", None, "clusters"):
-        clustering = stage.clusters()
-    with progress.stage("Mixtures", None, "users"):
-        clusters = stage.mixtures(clustering)
+    with progress.stage("Clustering", None, "vectors") as bar:
+        clustering = stage.clusters(bar)
+    with progress.stage("Mixtures", stage.counts[stage.default.user_type], "users") as bar:
+        clusters = stage.mixtures(clustering, bar)
     types = [entity.name for entity in entities if entity.count]
-    with progress.stage("Candidate lists and codes", len(types), "types") as bar:
+    with progress.stage("Candidate lists and codes", sum(stage.counts.values()), "vectors") as bar:
         compression = {}
         for name in types:
+            bar.note(f"lists of {name}")
             stage.lists(clustering, name, candidates[name].bitmap if name in candidates else None)
-            compression[name] = stage.compression(name)
-            bar.advance()
+            bar.note(f"codes of {name}")
+            compression[name] = stage.compression(name, bar)
     stage.map(progress)
     with progress.stage("Indexes", len(types), "types") as bar:
         chosen = _choose_searchers(stage, clustering, types, candidates, index_room, bar)
@@ -198,7 +199,7 @@ def _choose_searchers(
 ) -> list[ChosenSearcher]:
     """The searcher of every candidate type, each judged on its own real queries."""
     maker = stage.query_maker(clustering)
-    searchers = SearcherStage(stage.writer, stage.layout, stage.config, stage.device, index_room)
+    searchers = SearcherStage(stage.writer, stage.layout, stage.config, stage.device, index_room, bar)
     rng = np.random.default_rng(stage.config.seed)
     chosen = []
     for name in types:

@@ -1,5 +1,7 @@
 """uvicorn's protocol, amended where strangers reach it: offers of another protocol are ignored, what is received is
 bounded in size and time, refusals wait for the answers before them, and an answer's head and body leave in one write.
+
+An application may hand over a whole answer (ASGI's `extensions`, under WHOLE_ANSWER) instead of sending its parts.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ from typing import Any, ClassVar
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.call import new_request_id
+from service.call import WHOLE_ANSWER, Send, new_request_id
 from service.problems import CONTENT_TYPE, Problem
 from service.turns import Turns
 
@@ -108,6 +110,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport = Connection(transport, self.loop)
         self._running: RequestResponseCycle | None = None
         self._refused: Callable[[bytes], bytes | None] = getattr(self.app, "refused", _nothing)
+        # Of every request of the connection the same. It leads back to this object, until the connection is lost.
+        self._extensions: dict[str, Any] = {WHOLE_ANSWER: self._answer_whole}
         self._turned_away: Callable[[Any], bytes | None] = getattr(self.app, "turned_away", _nothing)
         self._whole: Callable[[Any], None] = getattr(self.app, "whole", _nothing)
         self._turns: Turns = getattr(self.app, "turns", None) or Turns()
@@ -125,6 +129,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch.cancel()
+        self._extensions.clear()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -236,6 +241,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         super().on_message_begin()
         self._begun, self._between = True, False
+        self.scope["extensions"] = self._extensions
         self._overhead = self._body_bytes = 0
         if self._due is None:
             self._due = self.loop.time() + self.HEAD_SECONDS
@@ -290,6 +296,23 @@ class HttpProtocol(HttpToolsProtocol):
         if not cycle.keep_alive or self.expect_100_continue:
             self.transport.close()
         self.on_response_complete()
+
+    def _answer_whole(self, send: Send, head: bytes, body: bytes) -> bool:
+        """Answer with 200 the request whose answer `send` would send: `head` are the lines after those that every
+        answer has, with the empty one. False where it takes more than this, and nothing is sent: for a `send` of
+        somebody in between too, who has something to add.
+        """
+        cycle = self._running
+        if cycle is None or send != cycle.send or not cycle.keep_alive or cycle.scope["method"] == "HEAD":
+            return False
+        if cycle.response_started or cycle.disconnected or self.flow.write_paused:
+            return False
+        every = b"".join([b"%b: %b\r\n" % header for header in cycle.default_headers])
+        self.transport.write_now(b"HTTP/1.1 200 OK\r\n%b%b%b" % (every, head, body))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        self.on_response_complete()
+        return True
 
     def on_response_complete(self) -> None:
         if self._in_body and self._running is self.cycle:

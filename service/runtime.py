@@ -145,23 +145,22 @@ class Runtime:
     async def since(
         self, relation: RelationEntry, user: str | None, degraded: list[str]
     ) -> tuple[LiveEdges, Followers]:
-        """What the user did since the version was built, and what others of the same type did to the user."""
-        # One after the other: a store whose answer belongs to somebody else closes its connections.
-        live = await self.live(relation.source, user, degraded)
-        return live, NO_FOLLOWERS if degraded else await self.followers(relation, user, degraded)
-
-    async def followers(self, relation: RelationEntry, user: str | None, degraded: list[str]) -> Followers:
-        """Who has come to have an edge of `relation` to the user since, or has ended to."""
+        """What the user did since the version was built, and who has come to have an edge of `relation` to the user, or
+        has ended to, where users have such edges. What the store does not tell is none, and `degraded` says so.
+        """
         if user is None or relation.source != relation.target:
-            return NO_FOLLOWERS
+            return await self.live(relation.source, user, degraded), NO_FOLLOWERS
         asked = time.monotonic()
         try:
-            return await self.state.followers_of(relation.target, user, relation.name)
+            live, followers = await self.state.since(relation.source, user, relation.name)
         except StateError:
-            _once(degraded, "engagements_unavailable")
-            return NO_FOLLOWERS
+            live, followers = NO_LIVE_EDGES, None
         finally:
             self.admission.waited_elsewhere(time.monotonic() - asked)
+        if followers is None:
+            _once(degraded, "engagements_unavailable")
+            return live, NO_FOLLOWERS
+        return live, followers
 
 
 def _once(flags: list[str], flag: str) -> None:

@@ -61,6 +61,7 @@ class SearchThread:
         self._batch = batch
         self._queue_max = queue_max
         self._depth_floor = depth_floor
+        self._share = 1.0  # as the metric has it
         self._loop = asyncio.get_running_loop()
         self._waiting = 0
         self._gathered: list[Job | Errand] = []
@@ -165,7 +166,9 @@ class SearchThread:
     def share_of_depth(self, pressure: float) -> float:
         """The share of the depth that is searched to: less, the nearer the `pressure` is to 1."""
         share = 1.0 if pressure < 0.25 else max(self._depth_floor, 1.25 - pressure)
-        self._metrics.quality.set(share)
+        if share != self._share:  # asked at every request, and nearly always the same
+            self._share = share
+            self._metrics.quality.set(share)
         return share
 
     def _shallower(self, jobs: Sequence[Job], waited: float) -> None:

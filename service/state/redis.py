@@ -38,6 +38,7 @@ from service.state.redis_scripts import (
     Command,
     script,
 )
+from service.state.store import one_after_the_other
 from service.state.write_queue import Append, QueueFull, WriteQueue
 
 # Up to so many events come with the first reply and are added up on the event loop; of more, so many at a time.
@@ -153,6 +154,9 @@ class RedisStore:
             await self._link.disconnect()
             raise _MixedUp("the store of live engagements answered for another user")
         return followers((name, action, at, received, event) for name, (at, received, event, action, _) in found)
+
+    async def since(self, user_type: str, user: str, relation: str) -> tuple[LiveEdges, Followers | None]:
+        return await one_after_the_other(self, user_type, user, relation)
 
     async def tell(self, events: Sequence[Event]) -> None:
         """Keep of `events`, which are stored, what they do to their targets, unless their users have been erased since

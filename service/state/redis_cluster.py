@@ -19,6 +19,7 @@ from service.state.feedback import Count, Seen
 from service.state.redis import RedisStore, feedback_owner
 from service.state.redis_address import RedisAddress
 from service.state.redis_link import REDIRECTED, Refused
+from service.state.store import one_after_the_other
 
 SLOTS = 16_384
 # An erasure begins again when slots have moved meanwhile: a user may have been looked for at either place too late.
@@ -106,6 +107,9 @@ class RedisCluster:
 
     async def followers_of(self, user_type: str, user: str, relation: str) -> Followers:
         return await self._of((user_type, user), lambda store: store.followers_of(user_type, user, relation))
+
+    async def since(self, user_type: str, user: str, relation: str) -> tuple[LiveEdges, Followers | None]:
+        return await one_after_the_other(self, user_type, user, relation)
 
     async def append(self, events: Sequence[Event]) -> list[Outcome]:
         """Each user's events go to their node; where one does not take them none counts as stored, and the same may be

@@ -41,21 +41,31 @@ class SqliteStore:
     async def edges_of(self, user_type: str, user: str) -> LiveEdges:
         owner = user_type, user
         try:
-            size, stamp = schema.size_and_stamp(self._reader, owner)
-            if size <= FEW_EVENTS:
-                return live_edges(schema.events_of(self._reader, owner)) if size else NO_LIVE_EDGES
-            kept = self._cache.get(owner)
-            if kept is not None and kept[0] == stamp:
-                return kept[1]
-            return await self._cache.added_up(owner, stamp, self._add_up)
+            return await self._edges_of(owner, *schema.size_and_stamp(self._reader, owner))
         except sqlite3.Error as error:
-            raise StateError(f"the store of live engagements failed: {type(error).__name__}") from error
+            raise _failed(error) from error
 
     async def followers_of(self, user_type: str, user: str, relation: str) -> Followers:
         try:
-            return schema.followers_of(self._reader, (user_type, user), relation)
+            return schema.since(self._reader, (user_type, user), relation)[2]
         except sqlite3.Error as error:
-            raise StateError(f"the store of live engagements failed: {type(error).__name__}") from error
+            raise _failed(error) from error
+
+    async def since(self, user_type: str, user: str, relation: str) -> tuple[LiveEdges, Followers | None]:
+        owner = user_type, user
+        try:
+            size, stamp, found = schema.since(self._reader, owner, relation)
+            return (await self._edges_of(owner, size, stamp) if size else NO_LIVE_EDGES), found
+        except sqlite3.Error as error:
+            raise _failed(error) from error
+
+    async def _edges_of(self, owner: Owner, size: int, stamp: int) -> LiveEdges:
+        if size <= FEW_EVENTS:
+            return live_edges(schema.events_of(self._reader, owner)) if size else NO_LIVE_EDGES
+        kept = self._cache.get(owner)
+        if kept is not None and kept[0] == stamp:
+            return kept[1]
+        return await self._cache.added_up(owner, stamp, self._add_up)
 
     async def _add_up(self, owner: Owner) -> tuple[int, LiveEdges]:
         def read() -> tuple[int, LiveEdges]:
@@ -92,7 +102,7 @@ class SqliteStore:
         try:
             return schema.counted(self._reader, experiment)
         except sqlite3.Error as error:
-            raise StateError(f"the store of live engagements failed: {type(error).__name__}") from error
+            raise _failed(error) from error
 
     def _put(self, write: Append | Erasure | Feedback) -> None:
         try:
@@ -111,3 +121,7 @@ class SqliteStore:
         reason = self._trouble.reason if self._writer.alive else "the thread that writes has ended"
         known: dict[str, str | bool] = {"kind": "sqlite", "healthy": reason is None, "shared": False}
         return known if reason is None else {**known, "reason": reason}
+
+
+def _failed(error: sqlite3.Error) -> StateError:
+    return StateError(f"the store of live engagements failed: {type(error).__name__}")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from bundle.errors import StateError
 from recommend.types import LiveEdges
 from service.state.events import Event, Followers, Outcome
 from service.state.feedback import Count, Seen
@@ -23,6 +24,10 @@ class StateStore(Protocol):
 
         For relations between entities of one type; of very many who did so, `events.FOLLOWERS_MAX` stand for all.
         """
+        ...
+
+    async def since(self, user_type: str, user: str, relation: str) -> tuple[LiveEdges, Followers | None]:
+        """Both of these: what a request asks for. None where the edges could be read and the followers could not."""
         ...
 
     async def append(self, events: Sequence[Event]) -> list[Outcome]:
@@ -53,3 +58,16 @@ class StateStore(Protocol):
     def describe(self) -> dict[str, str | bool]:
         """Kind and health, for /v1/info; while it is not healthy, the `reason`."""
         ...
+
+
+async def one_after_the_other(
+    store: StateStore, user_type: str, user: str, relation: str
+) -> tuple[LiveEdges, Followers | None]:
+    """`StateStore.since` by two look-ups, for a store at a distance: never both at once, since one whose answer belongs
+    to somebody else closes its connections.
+    """
+    live = await store.edges_of(user_type, user)
+    try:
+        return live, await store.followers_of(user_type, user, relation)
+    except StateError:
+        return live, None

@@ -58,8 +58,7 @@ void PathCounter::two_steps(const Csr& second, std::span<const std::int32_t> mid
 // Two steps of the walk, u→i←v: what comes to each v, divided by the edges among which v's walkers choose the third.
 void PathCounter::walk_back(const Relation& relation, std::span<const std::int32_t> targets) {
   const std::size_t size = relation.source->size();
-  masses_.reserve(size);
-  reached_.reserve(size);
+  masses_.reserve(size + 1);  // the last stands for what is no row: see sum_of_sample
   touched_.clear();
   const auto some = shortest(relation.sources, targets);
   for (std::size_t i = 0; i < some.size(); ++i) {
@@ -67,40 +66,24 @@ void PathCounter::walk_back(const Relation& relation, std::span<const std::int32
     const auto list = relation.sources.row(static_cast<std::size_t>(some[i]));
     const float share = 1.0f / static_cast<float>(std::max<std::size_t>(list.size(), 1));
     const std::size_t before = touched_.size();
-    touched_.resize(before + list.size() + kMassSlack);
+    touched_.resize(before + list.size());
     touched_.resize(before + add_share(size, list, {share, std::sqrt(share)}, masses_.data(), touched_.data() + before));
   }
-  for (const std::int32_t row : touched_) {
-    reached_.set(static_cast<std::size_t>(row));
-    relation.targets.fetch_ends(static_cast<std::size_t>(row));
-  }
+  for (const std::int32_t row : touched_) relation.targets.fetch_ends(static_cast<std::size_t>(row));
   divide_by_degrees(relation.targets, touched_, masses_.data());
-}
-
-// At most kMostSources entries of a list, evenly apart.
-std::span<const std::int32_t> PathCounter::sampled(std::span<const std::int32_t> list) {
-  if (list.size() <= kMostSources) return list;
-  const double share = static_cast<double>(list.size()) / static_cast<double>(kMostSources);
-  sample_.resize(kMostSources);
-  for (std::size_t i = 0; i < kMostSources; ++i) sample_[i] = list[static_cast<std::size_t>(static_cast<double>(i) * share)];
-  return sample_;
 }
 
 // The third step, v→t, of as many of t's sources as are read.
 void PathCounter::walk_on(const Relation& relation, std::span<const std::int32_t> candidates) {
+  const std::size_t size = relation.source->size();
   for (std::size_t c = 0; c < candidates.size(); ++c) {
     if (c + 12 < candidates.size()) relation.sources.fetch_ends(static_cast<std::size_t>(candidates[c + 12]));
     if (c + 5 < candidates.size()) fetch(relation.sources.row(static_cast<std::size_t>(candidates[c + 5])));
-    const auto list = relation.sources.row(static_cast<std::size_t>(candidates[c])), some = sampled(list);
-    const float share = static_cast<float>(list.size()) / static_cast<float>(std::max<std::size_t>(some.size(), 1));
-    const Mass sum = sum_of_marked(reached_, some, masses_.data());
-    values(8)[c] = sum.plain * share;
-    values(9)[c] = sum.root * share;
+    const Mass sum = sum_of_sample(size, relation.sources.row(static_cast<std::size_t>(candidates[c])), masses_.data());
+    values(8)[c] = sum.plain;
+    values(9)[c] = sum.root;
   }
-  for (const std::int32_t row : touched_) {
-    masses_[static_cast<std::size_t>(row)] = {0, 0};
-    reached_.clear(static_cast<std::size_t>(row));
-  }
+  for (const std::int32_t row : touched_) masses_[static_cast<std::size_t>(row)] = {0, 0};
 }
 
 void PathCounter::count(const Relation& relation, std::int64_t user, std::span<const std::int32_t> targets,

@@ -17,7 +17,6 @@ namespace twhin {
 constexpr std::size_t kPaths = 11;
 constexpr std::size_t kPathCounts = 4;         // of the paths; the others are damped, or walks
 constexpr std::size_t kMostRead = 1 << 15;     // entries of lists that are read for each side of a user
-constexpr std::size_t kMostSources = 256;      // of a candidate's sources, in an even sample
 constexpr std::size_t kMostWays = 16;          // over other relations
 
 // The ways from a user over other relations: a step, and another that is found from the candidate's end. Once the space has all.
@@ -58,7 +57,6 @@ class PathCounter {  // its buffers outlast a request: one for each thread
   std::span<float> values(std::size_t path) { return {values_.data() + path * candidates_, candidates_}; }
   std::span<const std::int32_t> shortest(const Csr& lists, std::span<const std::int32_t> rows);
   std::span<const std::int32_t> marked(const Bitmap& bits, std::span<const std::int32_t> list);
-  std::span<const std::int32_t> sampled(std::span<const std::int32_t> list);
   void two_steps(const Csr& second, std::span<const std::int32_t> middles, float* counts, float* damped);
   void walk_back(const Relation& relation, std::span<const std::int32_t> targets);
   void walk_on(const Relation& relation, std::span<const std::int32_t> candidates);
@@ -68,8 +66,7 @@ class PathCounter {  // its buffers outlast a request: one for each thread
   Bitmap wanted_;
   Zeros<std::int32_t> slots_;  // the place of a wanted row among the candidates
   Zeros<Mass> masses_;         // zeros between requests
-  Bitmap reached_;                   // entities with a mass
-  std::vector<std::int32_t> touched_, chosen_, order_, hits_, sample_;
+  std::vector<std::int32_t> touched_, chosen_, order_, hits_;
 };
 
 }  // namespace twhin

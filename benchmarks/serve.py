@@ -36,10 +36,14 @@ from recommend.plan import strategies_of
 K = 50
 # A worker keeps up with a rate while 99 of 100 are answered within this time.
 TAIL_SECONDS = 0.01
-RATES = (200, 300, 400, 500, 600, 800, 1000, 1200, 1500, 1800, 2200, 2600, 3000, 3500, 4000)
+# Shares of the rate at which the server's core would never rest, tried from the highest down.
+SHARES = tuple(share / 100 for share in range(95, 15, -5))
 RATE_SECONDS = 3.0
+TRIES = 3
 MODES = 5
 SERVICE = "from service.serve import serve; from service.settings import Settings; serve(Settings(), port={port})"
+# The path before the engine: requests are planned, merged and written by NumPy and Python, around the same searcher.
+PYTHON_PATH = "from recommend.recommender import Recommender; Recommender._compiled = None; " + SERVICE
 NAIVE = (
     "import uvicorn; uvicorn.run('benchmarks.serve_naive:app', port={port}, loop='uvloop', http='httptools', "
     "access_log=False, log_level='warning')"
@@ -111,17 +115,43 @@ def measure(server: Server, requests: list[bytes], connections: int) -> Measured
     return Measured(np.array(latencies), seconds, cpu_seconds(server.process) - before)
 
 
-def highest_rate(server: Server, requests: list[bytes], connections: int = 64) -> float:
-    """The highest of RATES, requests a second, that the server keeps up with in an open loop."""
-    kept = 0.0
-    for rate in RATES:
-        asked = [requests[i % len(requests)] for i in range(int(rate * RATE_SECONDS))]
-        # The better of two: what another process took of the machine for a moment is not the server's.
-        tails = [np.percentile(asyncio.run(open_loop(server.port, asked, rate, connections)), 99) for _ in range(2)]
-        if min(tails) > TAIL_SECONDS:
-            break
-        kept = float(rate)
-    return kept
+class Rate(NamedTuple):
+    """Requests a second that a server keeps up with, and its CPU microseconds for each of them then."""
+
+    rate: float
+    cpu_us: float
+
+
+def highest_rate(server: Server, requests: list[bytes], connections: int = 64) -> Rate:
+    """The highest rate that the server keeps up with on one core in an open loop: 99 of 100 within TAIL_SECONDS.
+
+    The client has the other cores, where there are any. What another process takes of the machine for a moment is not
+    the server's: the best of several tries counts.
+    """
+    ours, cores = server.process.cpu_affinity(), os.sched_getaffinity(0)
+    others = cores - {max(cores)} or cores
+    try:
+        pin(server.process, {max(cores)})
+        os.sched_setaffinity(0, others)
+        restless = 1e6 / measure(server, requests, 8).cpu_us
+        for share in SHARES:
+            rate = restless * share
+            asked = [requests[i % len(requests)] for i in range(int(rate * RATE_SECONDS))]
+            for seed in range(TRIES):
+                before = cpu_seconds(server.process)
+                latencies = asyncio.run(open_loop(server.port, asked, rate, connections, seed))
+                if np.percentile(latencies, 99) <= TAIL_SECONDS:
+                    return Rate(rate, 1e6 * (cpu_seconds(server.process) - before) / len(asked))
+        return Rate(0.0, float("nan"))
+    finally:
+        pin(server.process, set(ours))
+        os.sched_setaffinity(0, cores)
+
+
+def pin(process: psutil.Process, cores: set[int]) -> None:
+    """Keep all threads of the process on these cores."""
+    for thread in process.threads():
+        os.sched_setaffinity(thread.id, cores)
 
 
 def recommend_requests(users: list[str], **fields: object) -> list[bytes]:
@@ -212,13 +242,32 @@ def run(bundles: Path, n_requests: int, rounds: int) -> list[tuple[str, str, flo
         asked.measured(ours, split, naive, slice(0, 50))
         found = [asked.measured(ours, split, naive, slice(at * step, (at + 1) * step)) for at in range(rounds)]
         start_seconds = ours.start_seconds
-        rate = highest_rate(ours, asked.default)
+        before = stack.enter_context(running(PYTHON_PATH, "/readyz", bundles))
+        rates = highest_rate(ours, asked.default), highest_rate(before, asked.default)
     return [
         *table(found),
-        ("requests a second of one worker, default, p99 ≤ 10 ms", "open loop", rate, "2 × before, aim 3 ×"),
+        *rate_rows(*rates),
         pgvector_row(asked.raw, statistics.median(one.live for one in found)),
         ("own memory of a worker, MB", "", memory, "≤ 150, aim 100"),
         ("start to ready, s", "", start_seconds, "≤ 3, aim 1"),
+    ]
+
+
+def rate_rows(ours: Rate, before: Rate) -> list[tuple[str, str, float, str]]:
+    """What one worker keeps up with on one core, and beside the path without the engine."""
+    return [
+        (
+            f"requests a second of one worker on one core, default, p99 ≤ {TAIL_SECONDS * 1000:.0f} ms, open loop",
+            f"{ours.cpu_us:.0f} µs each",
+            ours.rate,
+            "",
+        ),
+        (
+            "the same / by the Python path, with the same searcher",
+            f"{before.rate:.0f} a second, {before.cpu_us:.0f} µs each",
+            ours.rate / before.rate if before.rate else float("nan"),
+            "≥ 2, aim 3",
+        ),
     ]
 
 

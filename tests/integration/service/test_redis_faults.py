@@ -13,7 +13,7 @@ import pytest
 
 from service.metrics import Metrics
 from service.state import redis as redis_store
-from service.state.events import FOLLOWERS_MAX, Event
+from service.state.events import FOLLOWERS_MAX, Event, Followers
 from service.state.redis import RedisStore
 from service.state.redis_address import RedisAddress
 from service.state.write_queue import Append
@@ -269,4 +269,21 @@ async def test_an_erased_user_is_not_taken_for_one_whose_id_ends_alike(redis_ser
     await store.append([Event(user, "user", user, "add", "f", "user", "t", 0.0, 0.0) for user in users])
     await store.forget("user", "y")
     assert (await store.followers_of("user", "t", "f")).added == ("\0y", "x\0y")
+    await store.close()
+
+
+async def test_who_follows_may_be_unreadable_without_what_the_user_did(redis_server: RedisServer) -> None:
+    store = RedisStore(
+        RedisAddress("127.0.0.1", redis_server.port), prefix="half", timeout=2.0, connections=4, retry_seconds=0.05,
+        events_per_user_max=10, metrics=Metrics().redis,
+    )  # fmt: skip
+    await store.append([Event("1", "user", "a", "add", "f", "user", "b", 0.0, 0.0)])
+    await store.append([Event("2", "user", "b", "add", "f", "user", "a", 0.0, 0.0)])
+    edges, told = await store.since("user", "a", "f")
+    assert (edges.added, told) == ({"f": ("b",)}, Followers(added=("b",)))
+    key = store._followers_key(("user", "a"))
+    redis_server.command("DEL", key)
+    redis_server.command("SET", key, "of another kind")
+    edges, told = await store.since("user", "a", "f")
+    assert (edges.added, told) == ({"f": ("b",)}, None)
     await store.close()

@@ -300,6 +300,22 @@ async def test_of_what_others_did_the_latest_of_each_counts_whatever_the_order(t
         assert await store.followers_of("tag", "t", "follows") == NO_FOLLOWERS
 
 
+@pytest.mark.parametrize("own", [0, 1, FEW_EVENTS, FEW_EVENTS + 1])
+@pytest.mark.parametrize("others", [0, 1, 5])
+async def test_one_look_up_tells_what_two_do(tmp_path: Path, own: int, others: int) -> None:
+    rng = random.Random(own + others)
+    events = [_event("t", number, f"x{number}", rng.choice(["add", "remove", "block"])) for number in range(own)]
+    events += [_event(f"u{number}", number, "t", rng.choice(["add", "remove"])) for number in range(others)]
+    async with _open(tmp_path / "events.db") as store:
+        await store.append(events)
+        edges, told = await store.since("user", "t", "follows")
+        assert edges == await store.edges_of("user", "t") == live_edges(events[:own])
+        assert told == await store.followers_of("user", "t", "follows")
+        assert told is not None
+        assert sorted(told.added + told.removed) == [f"u{number}" for number in range(others)]
+        assert (await store.since("user", "t", "likes"))[1] == NO_FOLLOWERS
+
+
 async def test_of_very_many_who_did_something_the_newest_are_looked_at(tmp_path: Path) -> None:
     async with _open(tmp_path / "events.db") as store:
         await store.append([_event(f"{number:04}", 0, at=float(number)) for number in range(FOLLOWERS_MAX + 100)])

@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 
 from benchmarks.serve import MODES, centroid_strategy, recommend_requests
 from service.api import recommend
-from service.gateway import Gateway
+from service.call import ASGIApp, Receive, Scope, Send
 from service.http_protocol import HttpProtocol
 from service.main import create_app
 from service.runtime import Runtime
@@ -81,6 +81,18 @@ class Timed:
         return getattr(self._of, name)
 
 
+class TimedApp:
+    """An ASGI application, timed."""
+
+    def __init__(self, stages: Stages, app: ASGIApp) -> None:
+        self._app, self._stages = app, stages
+        self.turned_away, self.whole = app.turned_away, app.whole  # type: ignore[attr-defined]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._stages.stage("the gateway, the question"):
+            await self._app(scope, receive, send)
+
+
 class Client(asyncio.Transport):
     """The other end of a connection: what is written answers the request."""
 
@@ -94,6 +106,9 @@ class Client(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return False
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def resume_reading(self) -> None:
         """Nothing is ever paused."""
@@ -121,13 +136,9 @@ async def measured(bundles: Path, n_users: int, rounds: int) -> dict[str, dict[s
         await runtime.start()
         stages = Stages()
         time_stages(stages, runtime)
-        gateway: Any = create_app(runtime.settings, runtime)
-        assert isinstance(gateway, Gateway)
-        app = stages.timed_coroutine("the gateway, the question", gateway)
-        app.turned_away, app.whole = gateway.turned_away, gateway.whole  # type: ignore[attr-defined]
-        config = Config(app, log_config=None, access_log=False, server_header=False)
+        app = TimedApp(stages, create_app(runtime.settings, runtime))
+        config = Config(app, log_config=None, access_log=False, server_header=False, proxy_headers=False)
         config.load()
-        config.loaded_app = app
         protocol, client = HttpProtocol(config, ServerState(), app_state={}), Client()
         protocol.connection_made(client)
         collect_rarely()

@@ -54,7 +54,8 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     request, entered = _enter(call, loaded, space, relation, request, body)
     live, followers = await call.runtime.since(relation.entry, request.user, degraded)
     # Last of what is waited for: a bitmap that was made earlier might have given way to others'.
-    await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
+    if body.filter is not None:
+        await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
     asked = _at_once(call, loaded, _followed(request, followers), live, degraded)
     slate = asked if isinstance(asked, Slate | Served) else (await _search(call, loaded, [asked], degraded))[0]
     _count(call, slate, relation, entered)

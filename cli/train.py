@@ -1,11 +1,14 @@
 """`twhin train`: from graph files to a run directory."""
 
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bundle.errors import ConfigError
+from bundle.errors import ConfigError, UsageError
+from bundle.progress import SILENT
 from cli.output import JsonFlag, counted, emit, line, next_command, table
 from cli.progress import progress, readable, say
 from cli.settings import ConfigOption, PresetOption, SetOption, merged
@@ -14,10 +17,16 @@ from training.presets import SETTINGS, Preset
 if TYPE_CHECKING:
     from bundle.prepared import PreparedGraph, PreparedRelation
     from training.config import TrainConfig
+    from training.distributed.group import Group
+
+# Below the run directory: those of the other trainers on its machine, while they train.
+TRAINERS = "trainers"
 
 
 def train(
-    graph: Annotated[Path, typer.Argument(help="The graph file, graph.toml.", metavar="GRAPH.toml")],
+    graph: Annotated[
+        Path, typer.Argument(help="The graph file, graph.toml, or the directory of a prepared graph.", metavar="GRAPH")
+    ],
     run: Annotated[Path, typer.Option("--run", help="Directory for the run; made if missing.", metavar="DIR")],
     preset: PresetOption = None,
     config: ConfigOption = None,
@@ -46,20 +55,34 @@ def train(
 ) -> None:
     """Train embeddings: read the graph files, learn a vector for every entity and relation, write a run directory.
 
-    Ctrl-C and even a power cut leave the last checkpoint; go on with --resume.
+    Ctrl-C and even a power cut leave the last checkpoint; go on with --resume. Started by torchrun on several machines,
+    it trains one graph on all of them; docs/training.md.
     """
     from bundle.trained import open_trained
+    from training.distributed.torchrun import met
     from training.train import train as run_training
 
-    chosen = _settings(run if resume else None, preset, config, settings, memory, devices)
-    _require_room(chosen)
-    if warm_start is not None:
-        open_trained(warm_start)  # a wrong name is told before minutes of reading
-    prepared = _prepare(graph, run)
-    if plan:
-        _plan(prepared, chosen, as_json)
+    with met(os.environ) as group:
+        mine = _own_directory(run, group)
+        chosen = _settings(mine if resume else None, preset, config, settings, memory, devices)
+        _require_room(chosen)
+        if group.apart:
+            _require_one_process(chosen, plan)
+        if warm_start is not None:
+            open_trained(warm_start)  # a wrong name is told before minutes of reading
+        prepared = _prepare(graph, run, group)
+        if plan:
+            _plan(prepared, chosen, as_json)
+            return
+        shown = progress() if group.rank == 0 else SILENT
+        summary = run_training(
+            prepared, mine, chosen, warm_start=warm_start, resume=resume, progress=shown, group=group
+        )
+    if mine != run:
+        shutil.rmtree(mine)
+    if group.rank > 0:
+        say(f"Trainer {group.rank} of {group.size} is done; the first has written the run.")
         return
-    summary = run_training(prepared, run, chosen, warm_start=warm_start, resume=resume, progress=progress())
     emit(
         summary,
         as_json,
@@ -69,6 +92,19 @@ def train(
             f"{next_command('twhin', 'build', run, '--bundles', 'DIR')}"
         ),
     )
+
+
+def _own_directory(run: Path, group: "Group") -> Path:
+    """Where this process trains: trainers that share a machine have a directory each."""
+    return run if not group.apart or group.local_rank == 0 else run / TRAINERS / str(group.local_rank)
+
+
+def _require_one_process(config: "TrainConfig", plan: bool) -> None:
+    """Raise UsageError for what several trainers started by torchrun have no use for."""
+    if config.devices > 1:
+        raise UsageError("torchrun starts the processes: leave --devices out, and name --nproc-per-node N to torchrun.")
+    if plan:
+        raise UsageError("--plan is of one machine: run it without torchrun.")
 
 
 def _settings(
@@ -107,12 +143,20 @@ def _require_room(config: "TrainConfig") -> None:
         )
 
 
-def _prepare(graph: Path, run: Path) -> "PreparedGraph":
+def _prepare(graph: Path, run: Path, group: "Group") -> "PreparedGraph":
+    """The graph, prepared already or in the run directory; a machine's first process prepares it for the others."""
+    import numpy as np
+
+    from bundle.graph_record import COMMIT_FILE
+    from bundle.prepared import load_prepared
     from bundle.run import GRAPH_DIRECTORY, RUN_FILE
     from graph.prepare import prepare
 
-    finished = (run / RUN_FILE).exists()
-    prepared = prepare(graph, run / GRAPH_DIRECTORY, progress(), may_replace=not finished)
+    place = graph if (graph / COMMIT_FILE).exists() else run / GRAPH_DIRECTORY
+    if place != graph and group.local_rank == 0:
+        prepare(graph, place, progress(), may_replace=not (run / RUN_FILE).exists())
+    group.sum(np.zeros(1))  # until it is there for all
+    prepared = load_prepared(place)
     for relation in prepared.relations[:20]:
         say(
             f"  {relation.name}: {len(relation.train):,} edges to train{_held_out(relation)}"

@@ -43,16 +43,17 @@ def bucket_order(partitions: int, *stream: int) -> list[BucketId]:
     Partition a is held while b runs down to a's successor, which is held next; labels are shuffled by `stream`.
     """
     label = np.random.default_rng(stream_seed(*stream, ORDER_STREAM)).permutation(partitions).tolist()
+    return bucket_pairs(label)
+
+
+def bucket_pairs(label: list[int]) -> list[BucketId]:
+    """All buckets of some partitions, in the order of `bucket_order`: the first is done with first."""
     order: list[BucketId] = []
     met: set[int] = set()
-    pairs = [(a, b) for a in range(partitions) for b in range(partitions - 1, a, -1)] or [(0, 0)]
+    n = len(label)
+    pairs = [(label[a], label[b]) for a in range(n) for b in range(n - 1, a, -1)] or [(label[0], label[0])]
     for a, b in pairs:
-        for new in (a, b):
-            if new not in met:
-                met.add(new)
-                order.append(BucketId(label[new], label[new]))
-        if a != b:
-            order += [BucketId(label[a], label[b]), BucketId(label[b], label[a])]
+        order += _buckets(a, b, met) if a != b else [BucketId(a, a)]
     return order
 
 
@@ -66,14 +67,14 @@ def rounds(partitions: int, ranks: int, *stream: int) -> list[Round]:
     label = np.random.default_rng(stream_seed(*stream, ROUND_STREAM)).permutation(partitions).tolist()
     met: set[int] = set()
     epoch: list[Round] = []
-    for pairs in _tournament(partitions):
+    for pairs in tournament(partitions):
         for first in range(0, len(pairs), ranks):
             held = [(label[a], label[b]) for a, b in pairs[first : first + ranks]]
             epoch.append((*(_buckets(a, b, met) for a, b in held), *[()] * (ranks - len(held))))
     return epoch
 
 
-def _tournament(players: int) -> list[list[tuple[int, int]]]:
+def tournament(players: int) -> list[list[tuple[int, int]]]:
     """Every two players meet once, nobody twice in a round: one player stays, the others move round the table."""
     table = list(range(players + players % 2))  # with an odd number one sits out
     days = []

@@ -1,6 +1,7 @@
 """Partitions on disk: each save is a new generation of files, so a checkpoint's own files are never overwritten."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -23,6 +24,8 @@ from training.partition import Partitioning
 
 Tables = tuple[EmbeddingTable, ...]
 STATE = "state.json"
+# A checkpoint of several machines, until all of them have written it.
+NEXT_STATE = "state.next.json"
 # Format 1: rows stood in partitions by another hash.
 FORMAT_VERSION = 2
 MAKE_ROOM = "The last checkpoint is intact: make room and go on with --resume."
@@ -57,7 +60,8 @@ class Checkpoint(Record):
     """`state.json`. `dealt` is the epoch whose groups the shards are in; `generations` are of every file.
 
     `files` are the digests of the files and `digest` that of all other fields; a checkpoint of an earlier release has
-    neither.
+    neither. Where `trainers` with directories of their own train together, each has written what it held, all of them
+    under one `mark`.
     """
 
     format_version: int = FORMAT_VERSION
@@ -70,6 +74,8 @@ class Checkpoint(Record):
     relations: int
     generations: dict[str, int]
     files: dict[str, str] | None = None
+    trainers: int = 1
+    mark: str | None = None
     digest: str | None = None
 
 
@@ -86,6 +92,15 @@ class RunKey:
         """The key of a training that starts now."""
         parent = None if warm_start is None else warm_start.resolve().name
         return cls(prepared.digest, config.model_dump(mode="json"), parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """A checkpoint that `trainers` write at once: its mark, and how one waits for the others."""
+
+    trainers: int
+    mark: str
+    wait: Callable[[], None]
 
 
 class PartitionFiles:
@@ -130,10 +145,23 @@ class PartitionFiles:
         for name, generation in old.items():
             self._collect(name, generation)
 
-    def commit(self, key: RunKey, grouped: int, position: Position, relations: Relations) -> None:
+    def hold(self, held: Mapping[int, Tables]) -> None:
+        """Write these partitions, and know of no others: one of several machines, before it commits.
+
+        They are a generation of their own: a partition that left and came back must not overwrite a checkpoint's file.
+        """
+        self._generations = {}
+        for partition, tables in held.items():
+            for kind, table in enumerate(tables):
+                self._write(_name(kind, partition), self._relations + 1, table)
+                self._generations[_name(kind, partition)] = self._relations + 1
+
+    def commit(
+        self, key: RunKey, grouped: int, position: Position, relations: Relations, together: Together | None = None
+    ) -> None:
         """Make everything saved so far, with shards in the groups of epoch `grouped`, the checkpoint.
 
-        `state.json` is replaced last.
+        `state.json` is replaced last; where several commit `together`, when all have written theirs.
         """
         generation = self._relations + 1
         save_array(self._file("relations", generation, "vectors"), relations.vectors)
@@ -155,13 +183,26 @@ class PartitionFiles:
             relations=generation,
             generations=self._generations,
             files=self._digests,
+            trainers=1 if together is None else together.trainers,
+            mark=None if together is None else together.mark,
         )
         fields = state.model_dump(mode="json")
         fields["digest"] = digest_of_fields(fields)
-        write_text(self._path / STATE, json.dumps(fields, indent=1) + "\n")
+        text = json.dumps(fields, indent=1) + "\n"
+        if together is None:
+            write_text(self._path / STATE, text)
+        else:
+            write_text(self._path / NEXT_STATE, text)
+            together.wait()
+            (self._path / NEXT_STATE).replace(self._path / STATE)
+            make_durable(self._path)
         self._relations = generation
         for name, old in before - self._kept:
             self._remove(name, old)
+
+    def partitions(self) -> list[int]:
+        """The partitions that were saved."""
+        return sorted({int(name.split(".")[1]) for name in self._generations})
 
     def saved(self) -> Int64[npt.NDArray[np.int64], "kinds partitions"]:
         """The generation of every partition's files; 0: never saved."""
@@ -240,9 +281,9 @@ class PartitionFiles:
         return self._path / f"{name}.g{generation}.{part}.npy"
 
 
-def read_checkpoint(path: Path) -> Checkpoint | None:
+def read_checkpoint(path: Path, name: str = STATE) -> Checkpoint | None:
     """The checkpoint in directory `path`, None when there is none. Raises RunError when it cannot be read."""
-    file = path / STATE
+    file = path / name
     if not file.exists():
         return None
     try:
@@ -259,12 +300,12 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     return found
 
 
-def check_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def check_checkpoint(path: Path, checkpoint: Checkpoint, name: str = STATE) -> None:
     """Raise RunError when a file of the checkpoint in directory `path`, or its record, is not what was written."""
     advice = f"Delete {path.parent} and train from the start."
-    fields = json.loads((path / STATE).read_bytes())
+    fields = json.loads((path / name).read_bytes())
     if (checkpoint.files or checkpoint.digest) and checkpoint.digest != digest_of_fields(fields):
-        raise RunError(f"{path / STATE} differs from its own digest: it was damaged or changed. {advice}")
+        raise RunError(f"{path / name} differs from its own digest: it was damaged or changed. {advice}")
     damaged = find_damaged(path, checkpoint.files or {})
     if damaged is not None:
         found = "differs from its digest: it was damaged or changed" if damaged.exists() else "is missing"

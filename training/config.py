@@ -94,16 +94,16 @@ class TrainConfig(Record):
         """Threads that train."""
         return self.threads or os.cpu_count() or 1
 
-    def share(self, rank: int, spoken_for: int = 0) -> "TrainConfig":
-        """What one of `devices` processes works with: its GPU, its threads, its part of the memory.
+    def share(self, rank: int, size: int, spoken_for: int = 0) -> "TrainConfig":
+        """What one of `size` processes of a machine works with: its GPU, its threads, its part of the memory.
 
         `spoken_for`: bytes of the memory that the process which started them holds.
         """
-        if self.devices == 1:
+        if size == 1:
             return self
         device = f"cuda:{rank}" if self.device == "cuda" else self.device
-        memory = None if self.memory is None else max(0, self.memory - spoken_for) // self.devices
-        threads = max(1, self.thread_count // self.devices)
+        memory = None if self.memory is None else max(0, self.memory - spoken_for) // size
+        threads = max(1, self.thread_count // size)
         return self.model_copy(update={"device": device, "threads": threads, "memory": memory})
 
     def digest(self) -> str:

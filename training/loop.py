@@ -11,18 +11,19 @@ from jaxtyping import Float32, Float64
 
 from bundle.progress import Progress, Stage
 from training.backends.base import Backend, BucketWork, SpanResult
-from training.bucket_order import epoch_rounds
+from training.bucket_order import Round
 from training.buckets import Partitioner
-from training.checkpoint import PartitionFiles, Position, RunKey
+from training.checkpoint import Position, RunKey
 from training.chunks import make_schedule
 from training.config import TrainConfig
 from training.distributed.group import Group, accumulate, average
+from training.distributed.homes import Homes
 from training.diverged import save_batch
 from training.edges import BucketEdges
 from training.metrics import Sink
 from training.model import Relations
 from training.partition import BucketId
-from training.partition_buffer import PartitionBuffer
+from training.partition_buffer import Loaded, PartitionBuffer
 
 # A span is what a backend trains in one call: how long it should take, and the most chunks it may have.
 SPAN_SECONDS = 0.25
@@ -100,14 +101,16 @@ class TrainingLoop:
     """One process's part of a run, from a position to the end.
 
     A process alone trains bucket after bucket. Several train in rounds: each its own buckets, of partitions that no
-    other one holds in that round, and then they synchronise. The first of them reports and writes the checkpoints.
+    other one holds in that round, and then they synchronise. The first of them reports. `rounds` gives an epoch's
+    order.
     """
 
     config: TrainConfig
     group: Group
     backend: Backend
     partitioner: Partitioner
-    files: PartitionFiles
+    rounds: Callable[[int], list[Round]]
+    homes: Homes
     buffer: PartitionBuffer
     relations: Relations
     relation_weights: Float32[npt.NDArray[np.float32], " r"]
@@ -135,33 +138,33 @@ class TrainingLoop:
                 if self.group.rank == 0:
                     stage.advance(position.epoch_edges)
                 position = self._epoch(position, stage)
-            loss = _mean_loss(position)
-            self.sink.write({"edges": position.edges_seen, "epoch": position.epoch + 1, "epoch_loss": loss})
-            position = Position(epoch=position.epoch + 1, edges_seen=position.edges_seen, last_loss=loss)
+            line = {"edges": position.edges_seen, "epoch": position.epoch + 1, "epoch_loss": _mean_loss(position)}
+            self.sink.write({**line, **self._sent()})
+            position = Position(
+                epoch=position.epoch + 1, edges_seen=position.edges_seen, last_loss=_mean_loss(position)
+            )
         self.buffer.empty()
         self._checkpoint(position)
         return position
 
     def _epoch(self, position: Position, stage: Stage) -> Position:
         """Train the rounds of an epoch that are left at `position`."""
-        rounds = epoch_rounds(self.partitioner.partitions, self.group.size, self.config.seed, position.epoch)
-        mine = [buckets[self.group.rank] for buckets in rounds]
+        mine = [buckets[self.group.rank] for buckets in self.rounds(position.epoch)]
         for step in range(position.step, len(mine)):
-            result = self._round(mine[step], self._fetched_ahead(mine, position.epoch, step), position, stage)
-            self._synchronise(result)
+            self.homes.begin(position.epoch, step)
+            result = self._round(mine[step], self._next(mine, position.epoch, step), position, stage)
+            self._synchronise(result, stage)
             position = result.after(position).model_copy(update={"step": step + 1, "chunk": 0})
             self._report(position, stage)
             if self._all_checkpoint():
                 self._checkpoint(position)
         return position
 
-    def _fetched_ahead(self, mine: list[tuple[BucketId, ...]], epoch: int, step: int) -> BucketId | None:
-        """The bucket to read from disk while the last one of a round trains.
-
-        None where others may still change its partitions, or where the shards are grouped anew first.
-        """
+    def _next(self, mine: list[tuple[BucketId, ...]], epoch: int, step: int) -> BucketId | None:
+        """The bucket to read from disk while the last one of a round trains. None where the shards are grouped anew
+        first, or where there is none."""
         if self.group.size > 1:
-            return None
+            return next(iter(mine[step + 1]), None) if step + 1 < len(mine) else None
         if step + 1 < len(mine):
             return mine[step + 1][0]
         again = len(mine) == 1 and epoch + 1 < self.config.epochs
@@ -172,16 +175,17 @@ class TrainingLoop:
     ) -> RoundResult:
         """Train this process's buckets of a round, the first of them from the start's chunk on."""
         result = RoundResult(np.zeros(len(self.relation_weights)), self.relations.accumulator.copy())
-        for bucket, then in zip(buckets, [*buckets[1:], following], strict=False):
-            self._bucket(bucket, then, start, result, stage)
+        for bucket, then in zip(buckets[:-1], buckets[1:], strict=True):
+            self._bucket(bucket, self.buffer.open(bucket, then), start, result, stage)
+        for bucket in buckets[-1:]:
+            alone = self.group.size == 1
+            loaded = self.buffer.open(bucket, following) if alone else self.buffer.open(bucket, None, following)
+            self._bucket(bucket, loaded, start, result, stage)
         return result
 
-    def _bucket(
-        self, bucket: BucketId, following: BucketId | None, start: Position, result: RoundResult, stage: Stage
-    ) -> None:
-        """Train one bucket and fetch the next."""
+    def _bucket(self, bucket: BucketId, loaded: Loaded, start: Position, result: RoundResult, stage: Stage) -> None:
+        """Train one bucket."""
         config, timer = self.config, self.timer
-        loaded = self.buffer.open(bucket, following)
         schedule = make_schedule(loaded.groups, config.chunk, config.seed, start.epoch, *bucket)
         session = self.backend.open(
             BucketWork(loaded.groups, loaded.sources, loaded.targets, self.relations, self.relation_weights, schedule)
@@ -196,6 +200,7 @@ class TrainingLoop:
             chunk, result.edges, result.loss = end, result.edges + span.edges, result.loss + span.loss
             timer.adapt(time.perf_counter() - began, config.chunks_per_update)
             stage.advance(span.edges)
+            self.group.check()
             if self.group.size == 1:  # several write a checkpoint when they meet, of a state that all have reached
                 position = result.after(start).model_copy(update={"chunk": chunk})
                 self._report(position, stage)
@@ -205,36 +210,37 @@ class TrainingLoop:
         session.sync()
         result.count(loaded.groups)
 
-    def _synchronise(self, result: RoundResult) -> None:
-        """Make what each process learnt in a round known to all; no partition stays in memory.
+    def _synchronise(self, result: RoundResult, stage: Stage) -> None:
+        """Make what each process learnt in a round known to all, and let partitions change hands.
 
-        Partitions change hands as files. Relation vectors become the mean, weighted by the edges that each process
+        Relation vectors become the mean, weighted by the edges that each process
         trained of a relation. Their optimiser state adds up: steps shrink with all edges that were seen.
         """
         if self.group.size == 1:
             return
         self.buffer.empty()
-        self._share_files()
+        self.homes.meet()
         average(self.group, self.relations.vectors, result.relation_edges)
         accumulate(self.group, self.relations.accumulator, result.relation_state)
         together = np.array([result.edges, result.loss], dtype=np.float64)
         self.group.sum(together)
+        if self.group.apart:  # nobody else shows what the others did
+            stage.advance(int(together[0]) - result.edges)
         result.edges, result.loss = int(together[0]), float(together[1])
 
-    def _share_files(self) -> None:
-        """Know of every file that any process saved. Waits for all of them."""
-        saved = self.files.saved()
-        self.group.most(saved)
-        self.files.adopt(saved)
+    def _sent(self) -> dict[str, int]:
+        """The bytes of tables that all processes have sent to one another since they were started."""
+        if not self.group.apart:
+            return {}
+        sent = np.array([self.group.sent], dtype=np.float64)
+        self.group.sum(sent)
+        return {"bytes_sent": int(sent[0])}
 
     def _regroup(self, position: Position) -> None:
-        """Group the shards anew for the position's epoch: the first process moves them, the others take note."""
+        """Group the shards anew for the position's epoch."""
         self.buffer.empty()
-        first = self.group.rank == 0
         self.partitioner.regroup(position.epoch)
-        move = self.files.regroup if first else self.files.follow_regroup
-        move(self.partitioner.rows)
-        self._share_files()
+        self.homes.regroup(position.epoch, self.partitioner.rows)
         self.buffer.use(self.partitioner.buckets)
         self._checkpoint(position)
 
@@ -247,10 +253,7 @@ class TrainingLoop:
     def _checkpoint(self, position: Position) -> None:
         """Make `position`, which all processes have reached, the checkpoint."""
         self.buffer.save()
-        if self.group.rank == 0:
-            self.files.commit(self.key, self.partitioner.epoch, position, self.relations)
-        else:
-            self.files.follow_commit()
+        self.homes.commit(self.key, self.partitioner.epoch, position, self.relations)
         self.timer.checkpointed = self.timer.now()
 
     def _report(self, position: Position, stage: Stage) -> None:

@@ -7,6 +7,7 @@ import psutil
 
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
+from training.block_order import check_blocks
 from training.bucket_order import partitions_for
 from training.buckets import put_together, training_edges
 from training.config import TrainConfig
@@ -55,15 +56,18 @@ class Footprint:
     rows: int
     shards: int
 
-    def total(self, partitions: int) -> int:
-        """Resident bytes of the process at the most: while it trains, or before, or after."""
+    def total(self, partitions: int, held: float | None = None) -> int:
+        """Resident bytes of the process at the most: while it trains, or before, or after.
+
+        `held`: the share of all tables in memory, where that is not three partitions.
+        """
         several = partitions > 1
         # Some partitions have a shard more than others, and some shards are larger.
         uneven = -(-self.shards // partitions) * partitions / self.shards
         uneven *= 1 + 4 / np.sqrt(max(1, self.rows / partitions)) if several else 1.0
         crowded = 1.5 if several else 1.0  # much linked entities make some buckets larger
         training = (
-            self.tables * uneven * min(3, partitions) / partitions
+            self.tables * uneven * (min(3, partitions) / partitions if held is None else held)
             + self.offsets * 3 / partitions
             # The next bucket is sorted while this one trains.
             + (self.edges + self.sorting if several else max(self.edges, self.sorting)) * crowded / partitions**2
@@ -162,6 +166,37 @@ def choose_partitions(prepared: PreparedGraph, config: TrainConfig, room: int | 
     raise ConfigError(
         f"{config.device} has {(room or 0) // MIB} MiB free, but training needs at least {smallest // MIB + 1} MiB "
         "there. Leave partitions at 0, lower chunks_per_update or dim, or free memory on the device."
+    )
+
+
+def choose_blocks(prepared: PreparedGraph, config: TrainConfig, room: int | None, trainers: int) -> int:
+    """P for `trainers` on several machines: as configured, else the smallest that suffices, two partitions a block at
+    least where there are shards enough, so that one can travel while another trains.
+
+    `config` and `room` are one trainer's. It holds two blocks, of two for each trainer, a third while that comes, and a
+    fourth while shards move. Raises ConfigError where there are too few shards or too little memory.
+    """
+    shards, blocks = shards_of(prepared), 2 * trainers
+    most = most_partitions(shards)
+    if blocks > most:
+        raise ConfigError(
+            f"{trainers} trainers hold two partitions each or more, but the graph's {shards} shards allow {most} "
+            f"partitions. Start {most // 2} trainers or fewer."
+        )
+    if config.partitions:
+        check_enough_shards(config.partitions, shards)
+        check_blocks(config.partitions, trainers)
+    need, held = footprint(prepared, config), min(1.0, 4 / blocks)
+    candidates = [config.partitions] if config.partitions else list(range(min(2 * blocks, most), most + 1, blocks))
+    for partitions in candidates:
+        fits = config.memory is None or need.total(partitions, held) <= config.memory
+        if fits and (room is None or device_need(prepared, config, partitions) <= room):
+            return partitions
+    least = min(need.total(partitions, held) for partitions in candidates)
+    raise ConfigError(
+        f"One of {trainers} trainers needs {least // MIB + 1} MiB of memory for up to four of {blocks} blocks of the "
+        f"tables, and {min(device_need(prepared, config, p) for p in candidates) // MIB + 1} MiB on a device. Start "
+        "more trainers, allow more memory, or lower dim."
     )
 
 

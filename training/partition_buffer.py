@@ -39,8 +39,9 @@ class PartitionBuffer:
     ) -> None:
         self._disk.shutdown(wait=True, cancel_futures=True)
 
-    def open(self, bucket: BucketId, following: BucketId | None) -> Loaded:
-        """Bring in `bucket`, send away what it does not need, and start fetching for `following`.
+    def open(self, bucket: BucketId, following: BucketId | None, ahead: BucketId | None = None) -> Loaded:
+        """Bring in `bucket`, send away what it does not need, and start fetching for `following`; for `ahead`, whose
+        partitions others still train, its edges alone.
 
         Raises what an earlier swap raised, such as OSError for want of room.
         """
@@ -55,6 +56,8 @@ class PartitionBuffer:
             del self._edges[bucket]
         if following is not None:
             self._fetch(following, most=1)
+        if ahead is not None:
+            self._fetch(ahead, most=0)
         return Loaded(groups, self._held[bucket.source], self._held[bucket.target])
 
     def save(self) -> None:
@@ -68,10 +71,10 @@ class PartitionBuffer:
         self.save()
         self._held.clear()
         self._coming.clear()
-        self._edges.clear()
 
     def use(self, buckets: Buckets) -> None:
-        """From now on edges are those of `buckets`; nothing may be in memory."""
+        """From now on edges are those of `buckets`; no partition may be in memory."""
+        self._edges.clear()
         self._buckets = buckets
 
     def _fetch(self, bucket: BucketId, most: int) -> None:

@@ -45,7 +45,7 @@ class TrainingEstimate:
 def plan(prepared: PreparedGraph, config: TrainConfig) -> TrainingEstimate:
     """Size the run and time a few seconds of it; writes nothing that stays. Raises ConfigError as `train` would."""
     spoken_for = _like_a_trainer(prepared, config) if config.devices > 1 else 0
-    mine = config.share(0, spoken_for)
+    mine = config.share(0, config.devices, spoken_for)
     backend = make_backend(mine)
     need = footprint(prepared, mine)
     partitions = choose_partitions(prepared, mine, backend.room())

@@ -8,7 +8,7 @@ from pathlib import Path
 from bundle.disk import locked
 from bundle.errors import UsageError
 from bundle.run import RUN_FILE, RunRecord, read_run_record
-from training.checkpoint import Checkpoint, RunKey, check_checkpoint, read_checkpoint
+from training.checkpoint import NEXT_STATE, Checkpoint, RunKey, check_checkpoint, read_checkpoint
 from training.config import TrainConfig
 
 LOCK_FILE = "train.lock"
@@ -42,7 +42,8 @@ def earlier_settings(run_dir: Path) -> dict[str, object]:
 
     Raises RunError when they cannot be read.
     """
-    found = _read_finished(run_dir) or read_checkpoint(run_dir / "checkpoint" / "tables")
+    tables = run_dir / "checkpoint" / "tables"
+    found = read_finished(run_dir) or read_checkpoint(tables) or read_checkpoint(tables, NEXT_STATE)
     return {} if found is None else dict(found.config)
 
 
@@ -52,7 +53,14 @@ def find_earlier_work(run_dir: Path, key: RunKey, resume: bool) -> Found:
     Raises UsageError when there is one but `resume` was not asked for, or when it was made from another graph, with
     other settings or from another warm start than `key` says; RunError when it cannot be read or is damaged.
     """
-    found = Found(read_checkpoint(run_dir / "checkpoint" / "tables"), _read_finished(run_dir))
+    found = Found(read_checkpoint(run_dir / "checkpoint" / "tables"), read_finished(run_dir))
+    check_earlier_work(run_dir, found, key, resume)
+    return found
+
+
+def check_earlier_work(run_dir: Path, found: Found, key: RunKey, resume: bool, trainers: int = 1) -> None:
+    """Raise as `find_earlier_work` where what was `found` cannot be gone on with by so many trainers, each with a
+    directory of its own."""
     if (found.checkpoint or found.finished) and not resume:
         state = "an unfinished" if found.checkpoint else "a finished"
         raise UsageError(f"{run_dir} holds {state} run. Add --resume, name another directory, or delete it.")
@@ -67,8 +75,12 @@ def find_earlier_work(run_dir: Path, key: RunKey, resume: bool) -> Found:
     elif found.checkpoint:
         then = found.checkpoint
         _agree("checkpoint", RunKey(then.graph_digest, then.config, then.parent), key)
+        if then.trainers != trainers:
+            how = "alone" if trainers == 1 else f"as {trainers} trainers started by torchrun"
+            raise UsageError(
+                f"The checkpoint in {run_dir} is one of {then.trainers} trainers'; this is {how}. Go on as it began."
+            )
         check_checkpoint(run_dir / "checkpoint" / "tables", then)
-    return found
 
 
 def _agree(what: str, then: RunKey, now: RunKey) -> None:
@@ -88,5 +100,5 @@ def _changed(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]
     return sorted(name for name in now if name not in CHANGEABLE and before[name] != now[name])
 
 
-def _read_finished(run_dir: Path) -> RunRecord | None:
+def read_finished(run_dir: Path) -> RunRecord | None:
     return read_run_record(run_dir) if (run_dir / RUN_FILE).exists() else None

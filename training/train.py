@@ -5,14 +5,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bundle.allocator import give_back_freed_memory
 from bundle.disk import full_disk_named, replacing
 from bundle.prepared import PreparedGraph, check_rows
 from bundle.progress import SILENT, Progress
 from training.checkpoint import MAKE_ROOM, RunKey
 from training.config import TrainConfig
-from training.distributed.group import SoloGroup
+from training.distributed.agreement import agree_on_earlier_work
+from training.distributed.group import Group, SoloGroup
 from training.distributed.launch import train_together
+from training.distributed.torchrun import TorchrunGroup
 from training.process import run_process
 from training.resume import find_earlier_work, only_trainer
 
@@ -38,8 +42,11 @@ def train(
     warm_start: Path | None = None,
     resume: bool = False,
     progress: Progress = SILENT,
+    group: Group | None = None,
 ) -> RunSummary:
     """Train `prepared` and write the run directory `run_dir`; `run.json` is written last.
+
+    With a `group` of trainers on several machines each calls this, with its own directory; the first writes the run.
 
     With `resume` it goes on from the checkpoint in `run_dir`, or starts when there is none. `warm_start` is an earlier
     run or version. With one thread the result depends on graph, settings and warm start alone.
@@ -49,19 +56,26 @@ def train(
     """
     if config.memory is not None:
         give_back_freed_memory()
+    group = SoloGroup() if group is None else group
+    key = RunKey.of(prepared, config, warm_start)
     with full_disk_named(run_dir, MAKE_ROOM), only_trainer(run_dir):
-        found = find_earlier_work(run_dir, RunKey.of(prepared, config, warm_start), resume)
+        if isinstance(group, TorchrunGroup):
+            found = agree_on_earlier_work(group, run_dir, key, resume)
+        else:
+            found = find_earlier_work(run_dir, key, resume)
         if found.finished:
             shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)  # left by a kill just before the end
             done = found.finished
             return RunSummary(run_dir, done.epochs, done.edges_seen, done.final_loss or 0.0, 0.0, 0.0, "")
         check_rows(prepared)  # the kernel reads and writes wherever a row leads
         started, checkpoint = time.perf_counter(), found.checkpoint
-        _bring_graph(prepared, run_dir)
+        if group.rank == 0:
+            _bring_graph(prepared, run_dir)
         if config.devices > 1:
             end, backend = train_together(prepared, run_dir, config, warm_start, checkpoint is not None, progress)
         else:
-            end, backend = run_process(prepared, run_dir, config, warm_start, checkpoint, SoloGroup(), progress)
+            end, backend = run_process(prepared, run_dir, config, warm_start, checkpoint, group, progress)
+        group.sum(np.zeros(1))  # until the run is written nobody gives up a checkpoint
         shutil.rmtree(run_dir / "checkpoint")
     seconds = time.perf_counter() - started
     rate = (end.edges_seen - (checkpoint.position.edges_seen if checkpoint else 0)) / seconds

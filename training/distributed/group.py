@@ -2,13 +2,13 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Float64, Int64
 
-from bundle.errors import RunError
+from bundle.errors import RunError, TwhinError
 from training.distributed.messages import LOST
 
 # Whoever starts the processes notices earlier that one is gone.
@@ -17,13 +17,19 @@ LONGEST_ROUND = timedelta(days=7)
 
 @runtime_checkable
 class Group(Protocol):
-    """One process's view of all, itself included: it is number `rank` of `size`.
+    """One process's view of all, itself included: it is number `rank` of `size`, and `local_rank` of the `local_size`
+    that share this machine's cores and devices.
 
-    Both methods wait for all processes, which must call them alike, and raise RunError when one is gone.
+    `apart`: each process has a run directory of its own. `sent` counts the bytes of tables that it sent to others.
+    The methods raise RunError when one is gone. `sum` and `most` wait for all processes, which must call them alike.
     """
 
     rank: int
     size: int
+    local_rank: int
+    local_size: int
+    apart: bool
+    sent: int
 
     def sum(self, values: Float64[npt.NDArray[np.float64], "*s"]) -> None:
         """Add up all processes' values, in place."""
@@ -33,16 +39,24 @@ class Group(Protocol):
         """The largest of all processes' values, in place."""
         ...
 
+    def check(self) -> None:
+        """Return if no other process is known to have failed."""
+        ...
+
 
 class SoloGroup:
     """A process by itself: whatever it has is the sum and the largest."""
 
-    rank, size = 0, 1
+    rank, size, local_rank, local_size = 0, 1, 0, 1
+    apart, sent = False, 0
 
     def sum(self, values: Float64[npt.NDArray[np.float64], "*s"]) -> None:
         """See Group."""
 
     def most(self, values: Int64[npt.NDArray[np.int64], "*s"]) -> None:
+        """See Group."""
+
+    def check(self) -> None:
         """See Group."""
 
 
@@ -53,11 +67,14 @@ class GlooGroup:
     directory, and relation vectors are small. Torch, 200 MB in memory, is loaded here alone.
     """
 
+    apart, sent = False, 0
+    _calls: Any = None  # the group of all, of torch's
+
     def __init__(self, meeting_point: Path, rank: int, size: int) -> None:
         """Wait for all processes; `meeting_point` is a new file of their own. Raises RunError."""
         import torch.distributed as dist
 
-        self.rank, self.size = rank, size
+        self.rank, self.size = self.local_rank, self.local_size = rank, size
         where = f"file://{meeting_point.resolve()}"
         try:
             dist.init_process_group("gloo", init_method=where, rank=rank, world_size=size, timeout=LONGEST_ROUND)
@@ -72,6 +89,9 @@ class GlooGroup:
         """See Group."""
         self._reduce(values, "MAX")
 
+    def check(self) -> None:
+        """See Group: whoever started the processes ends them."""
+
     def leave(self) -> None:
         """Say goodbye."""
         import torch.distributed as dist
@@ -83,9 +103,13 @@ class GlooGroup:
         import torch.distributed as dist
 
         try:
-            dist.all_reduce(torch.from_numpy(values), getattr(dist.ReduceOp, how))
+            dist.all_reduce(torch.from_numpy(values), getattr(dist.ReduceOp, how), group=self._calls)
         except RuntimeError as error:
-            raise RunError(f"Trainer {self.rank} {LOST}.") from error
+            raise self.lost() from error
+
+    def lost(self) -> TwhinError:
+        """What to raise when another process is gone."""
+        return RunError(f"Trainer {self.rank} {LOST}.")
 
 
 def average(

@@ -10,13 +10,13 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from bundle.errors import ConfigError, RunError, TwhinError
+from bundle.errors import ConfigError, RunError
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress, SilentStage, Stage
 from training.bucket_order import check_partitions
 from training.checkpoint import Position
 from training.config import TrainConfig, relation_weights
-from training.distributed.messages import LOST, Message, Task, receive
+from training.distributed.messages import LOST, Message, Task, error_class, receive
 from training.memory import resident_bytes
 
 # What the other trainers have, once one has failed, to say what they know.
@@ -193,16 +193,3 @@ def _raise_failure(trainers: list[Trainer]) -> None:
         raise RunError(f"{who} {how}. {RESUME}")
     advice = f" {RESUME}" if _distance_from_cause(first) else ""
     raise error_class(first.error.code)(f"{who} {first.error.error}{advice}")
-
-
-def error_class(code: str | None) -> type[TwhinError]:
-    """The class of errors with this code; RunError for none, a fault of ours."""
-    if code is None:
-        return RunError
-    return next((kind for kind in _descendants(TwhinError) if kind.code == code), RunError)
-
-
-def _descendants(kind: type[TwhinError]) -> Iterator[type[TwhinError]]:
-    yield kind
-    for each in kind.__subclasses__():
-        yield from _descendants(each)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+from bundle.errors import RunError, TwhinError
 from bundle.records import Record
 from training.checkpoint import Position
 
@@ -82,3 +83,16 @@ class PipeStage:
 def receive(pipe: Connection) -> Message:
     """The next message. Raises EOFError when the other end is closed."""
     return Message.model_validate(json.loads(pipe.recv_bytes()))
+
+
+def error_class(code: str | None) -> type[TwhinError]:
+    """The class of errors with this code; RunError for none, a fault of ours."""
+    if code is None:
+        return RunError
+    return next((kind for kind in _descendants(TwhinError) if kind.code == code), RunError)
+
+
+def _descendants(kind: type[TwhinError]) -> Iterator[type[TwhinError]]:
+    yield kind
+    for each in kind.__subclasses__():
+        yield from _descendants(each)

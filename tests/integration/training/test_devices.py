@@ -25,8 +25,7 @@ from bundle.progress import SilentStage, Stage
 from evaluation.links import evaluate_links
 from tests.support.graphs import Links, ids, write_graph
 from training.config import TrainConfig
-from training.distributed.launch import error_class
-from training.distributed.messages import Message, Task, receive
+from training.distributed.messages import Message, Task, error_class, receive
 from training.distributed.worker import run_rank
 from training.plan import plan
 from training.train import train

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from tests.support.shards import partitioner_of
 from training.backends.torch_backend import TorchBackend
 from training.backends.torch_step import Rates, TorchTable
 from training.backends.torch_tables import DevicePlacement, DeviceTables
+from training.bucket_order import epoch_rounds
 from training.buckets import training_edges
 from training.checkpoint import PartitionFiles, Position, RunKey, Tables
 from training.config import TrainConfig
 from training.distributed.group import SoloGroup
+from training.distributed.homes import SharedFiles
 from training.initial import RandomTables
 from training.loop import TrainingLoop
 from training.metrics import Sinks
@@ -34,9 +37,11 @@ def trained(
     partitioner = partitioner_of(graph, path, config)
     files = PartitionFiles(path / "tables", partitioner.rows, initial.partitioned(partitioner.rows))
     relations, weights = initial.relations(), np.ones(len(graph.relations), dtype=np.float32)
+    group = SoloGroup()
+    rounds = partial(epoch_rounds, config.partitions, 1, config.seed)
     with PartitionBuffer(backend.store(files), partitioner.buckets) as buffer:
         loop = TrainingLoop(
-            config, SoloGroup(), backend, partitioner, files, buffer, relations, weights,
+            config, group, backend, partitioner, rounds, SharedFiles(group, files), buffer, relations, weights,
             RunKey.of(graph, config, None), Sinks([]), SILENT, path / "diverged",
         )  # fmt: skip
         loop.run(Position(), sum(map(training_edges, graph.relations)))

@@ -54,9 +54,9 @@ def test_trainers_get_two_partitions_each_or_a_multiple(graph: PreparedGraph) ->
 
 def test_a_trainer_gets_its_share_of_the_machine() -> None:
     config = TrainConfig(device="cuda", devices=4, threads=9, memory=4_000)
-    share = config.share(3)
+    share = config.share(3, 4)
     assert (share.device, share.threads, share.memory) == ("cuda:3", 2, 1_000)
-    assert CONFIG.share(0) == CONFIG
+    assert CONFIG.share(0, 1) == CONFIG
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "nonsense"])

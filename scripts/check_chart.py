@@ -1,7 +1,7 @@
 """Lints the Helm chart, renders it with each file of `deploy/helm/values` and validates what comes out.
 
 Helm's own library renders; the objects are held against Kubernetes' schemas (those of extensions, such as Istio's, have
-none here and are only parsed).
+none here and are only parsed, but for the jobs of a JobSet).
 """
 
 import sys
@@ -17,7 +17,7 @@ from helm_python.errors import HelmError
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "deploy" / "helm" / "twhin"
 VALUES = sorted((ROOT / "deploy" / "helm" / "values").glob("*.yaml"))
-EXTENSIONS = ("networking.istio.io/", "monitoring.coreos.com/")
+EXTENSIONS = ("networking.istio.io/", "monitoring.coreos.com/", "jobset.x-k8s.io/")
 KUBERNETES = "1.29"
 
 
@@ -35,6 +35,16 @@ def render(values: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def jobs_of_sets(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The jobs that JobSets would make."""
+    return [
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": each["name"]}, **each["template"]}
+        for one in objects
+        if one["kind"] == "JobSet"
+        for each in one["spec"]["replicatedJobs"]
+    ]
+
+
 def faults(values_file: Path) -> Iterator[str]:
     """What Helm or Kubernetes would not take of the chart with this file of values."""
     values = yaml.safe_load(values_file.read_text(encoding="utf-8"))
@@ -46,7 +56,7 @@ def faults(values_file: Path) -> Iterator[str]:
     except HelmError as error:
         yield str(error)
         return
-    for one in objects:
+    for one in [*objects, *jobs_of_sets(objects)]:
         if one["apiVersion"].startswith(EXTENSIONS):
             continue
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from torch.distributed.run import get_args_parser
 
 from bundle.errors import TwhinError
 from cli.main import app
@@ -64,6 +65,7 @@ def test_every_flag_in_the_text_is_a_flag_of_the_command_or_of_a_script() -> Non
         for path in (ROOT / name).glob("*.py")
     )
     flags |= set(re.findall(r'"(--[a-z-]+)"', scripts)) | {"--profile"}  # docker compose's
+    flags |= {option for action in get_args_parser()._actions for option in action.option_strings}  # torchrun's
     unknown = {
         (page.name, code)
         for page in PAGES

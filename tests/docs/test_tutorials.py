@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from bundle.versions import publish
 from tests.docs.pages import ROOT
 from tests.docs.walking import figures, walked
+from tests.support.hosts import namespaces_allowed
 from tests.support.object_store import BUCKET, S3Server
 from tests.support.servers import RedisServer, free_port
 from tests.support.service_bundle import user_ids, write_toy_bundle
@@ -82,6 +85,30 @@ def test_features_for_a_ranker(sample: Path) -> None:
             for features in ("none", r"user \+ item \(raw\)")
         )
         assert max(none) < 0.7 < min(both), "without embeddings nothing tells the label, not even the frame's index"
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("apart", [namespaces_allowed()], ids=lambda apart: "namespaces" if apart else "loopback")
+def test_training_on_two_machines(apart: bool, tmp_path: Path) -> None:
+    """The page as it is where namespaces may be made; where not, both machines are this one."""
+    port, name = free_port(), f"twhin-{os.getpid()}"
+    instead = served(port) | {"--users 2000": "--users 300", "twhin build": "twhin build --quick --no-map"}
+    instead |= {"--set epochs=4": "--set epochs=4 --set dim=8 --set threads=1", "/17?": "/2?"}
+    if apart:
+        instead |= {"twhin-one": f"{name}-one", "twhin-two": f"{name}-two"}
+    else:
+        instead |= {"ip netns exec twhin-one ": "", "ip netns exec twhin-two ": "", "ip ": "true "}
+        instead |= {"10.77.0.1": "127.0.0.1", "29500": str(free_port())}
+    try:
+        with walked(ROOT / "docs" / "scale.md", tmp_path, instead, {"OMP_NUM_THREADS": "1"}) as walk:
+            assert figures(walk.printed, r'"bytes_sent": (\d+)') > [0]
+            answer = json.loads([line for line in walk.printed.splitlines() if line.startswith("{")][-1])
+            assert len(answer["candidates"]) == 5
+            assert (tmp_path / "one" / "run" / "run.json").exists()
+            assert not (tmp_path / "two" / "run" / "run.json").exists()
+    finally:
+        for each in ("one", "two") if apart else ():
+            subprocess.run(["ip", "netns", "del", f"{name}-{each}"], check=True)
 
 
 def test_several_machines(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ class Walk:
         words = shlex.split(line)
         if words[:2] == ["twhin", "serve"] or "--follow" in words:
             self._in_the_background(words)
+        elif words[-1] == "&":
+            self._in_the_background(words[:-1])
         elif words[0] == "twhin":  # in this process: it has the libraries loaded
             with contextlib.redirect_stdout(io.StringIO()) as printed:
                 app(words[1:], standalone_mode=False)
@@ -67,7 +69,7 @@ class Walk:
             words, cwd=self.directory, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         self._running.append(process)
-        if words[1] == "serve":
+        if words[:2] == ["twhin", "serve"]:
             transport = httpx.HTTPTransport(retries=100)
             with httpx.Client(transport=transport, timeout=60) as client:
                 port = words[words.index("--port") + 1]

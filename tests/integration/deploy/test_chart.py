@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -20,8 +21,9 @@ from tests.support.object_store import BUCKET, S3Server
 pytest.importorskip("helm_python", reason="Helm's library: `make test` installs it (group `deploy`)")
 
 from helm_python.errors import HelmError
+from torch.distributed.run import get_args_parser
 
-from scripts.check_chart import CHART, ROOT, VALUES, faults, render
+from scripts.check_chart import CHART, ROOT, VALUES, faults, jobs_of_sets, render
 
 Objects = dict[str, Any]
 
@@ -69,6 +71,9 @@ def test_the_check_finds_what_kubernetes_would_not_take(tmp_path: Path) -> None:
         (values("replicas", redis={"secret": ""}), "more than one replica without redis.secret"),
         (values("production", redis={"secret": ""}), "more than one replica without redis.secret"),
         (values("one", nightly={"enabled": True}), "nightly.graph is empty"),
+        (values("one", training={"enabled": True}), "training.graph is empty"),
+        (values("one", training={"enabled": True, "graph": "-"}), "training.claim is empty"),
+        (values("one", training={"enabled": True, "machines": 1}), "machines"),
         (values("one", replica=3), "replica"),
         (values("one", settings={"twhin_workers": "2"}), "twhin_workers"),
     ],
@@ -150,6 +155,26 @@ def test_probes_and_patience_are_the_services(production: Objects) -> None:
 def test_the_alerts_are_those_of_prometheus(production: Objects) -> None:
     written = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text())
     assert production["PrometheusRule"]["spec"] == written
+
+
+def test_the_machines_of_a_training_begin_with_the_commands_of_the_page() -> None:
+    """Their words for torchrun and for `twhin train` are parsed; who is not the first has nothing to build."""
+    objects = by_kind(values("training"))
+    [job] = jobs_of_sets(list(objects.values()))
+    [trainer] = job["spec"]["template"]["spec"]["containers"]
+    environment = {one["name"]: one.get("value") for one in trainer["env"]}
+    [line] = [line for line in trainer["command"][-1].replace("\\\n", " ").splitlines() if line.startswith("torchrun")]
+    words = [environment.get(word.removeprefix("$"), word) or "3" for word in shlex.split(line)[1:]]
+    given = get_args_parser().parse_args(words)
+    assert (given.nnodes, given.node_rank, given.max_restarts) == ("4", 3, 0)
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == 4
+    assert (
+        given.master_addr
+        == f"{objects['JobSet']['metadata']['name']}-trainer-0-0.{objects['JobSet']['metadata']['name']}"
+    )
+    assert [given.training_script, *given.training_script_args][:3] == ["twhin", "train", "/graph/graph.toml"]
+    first = trainer["command"][-1].index("|| exit 0")
+    assert trainer["command"][-1].index("torchrun") < first < trainer["command"][-1].index("twhin build")
 
 
 @pytest.fixture(scope="module")

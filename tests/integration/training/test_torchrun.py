@@ -68,7 +68,7 @@ def circles_as_files(path: Path) -> Path:
 
 
 def command(graph: Path, run: Path, epochs: int, *more: str) -> list[str]:
-    """`twhin train` on a host of its own run directory, with a checkpoint whenever trainers meet."""
+    """`twhin train` on each host in its own run directory, with a checkpoint whenever trainers meet."""
     given = {**SETTINGS, "epochs": epochs, "checkpoint_seconds": 1e-6}
     words = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     return ["twhin", "train", str(graph), "--run", f"{run}-{{host}}", *words, *more]
@@ -128,6 +128,8 @@ def test_two_machines_learn_as_one_and_go_on_where_one_of_them_died(
         (tmp_path / folder).mkdir()
     with machines() as hosts:
         epochs = killed_in_an_epoch(hosts, tmp_path / "killed", graph, tmp_path / "run") + 4
+        for one, other in (("run-0", "aside"), ("run-1", "run-0"), ("aside", "run-1")):  # they have changed places
+            (tmp_path / one).rename(tmp_path / other)
         agents = hosts.torchrun(tmp_path / "resumed", command(graph, tmp_path / "run", epochs, "--resume"))
         assert ended(agents) == [0, 0], (tmp_path / "resumed" / "0.log").read_text()
     with loopback() as hosts:  # prepared on each machine from the edge files

@@ -33,6 +33,10 @@ app.kubernetes.io/component: service
 {{- if and (gt (include "twhin.replicas" . | int) 1) (not .Values.redis.secret) }}
 {{- fail "more than one replica without redis.secret: each would know other engagements. Name a secret with the key TWHIN_REDIS_URL, or set replicas=1 and autoscaling.enabled=false" }}
 {{- end }}
+{{- if .Values.training.enabled }}
+{{- if not .Values.training.graph }}{{ fail "training.graph is empty: give the graph, --set-file training.graph=graph.toml" }}{{ end }}
+{{- if not .Values.training.claim }}{{ fail "training.claim is empty: name a ReadWriteMany claim for the machines' checkpoints" }}{{ end }}
+{{- end }}
 {{- if .Values.nightly.enabled }}
 {{- if not .Values.nightly.graph }}{{ fail "nightly.graph is empty: give the graph, --set-file nightly.graph=graph.toml" }}{{ end }}
 {{- end }}

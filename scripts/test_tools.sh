@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The tests use a real Redis server, a real browser, curl and Prometheus: make sure that they are there.
+# The tests use a real Redis server, a real browser, curl, Prometheus and network namespaces: make sure that they are there.
 set -euo pipefail
 
 missing=()
 command -v curl >/dev/null || missing+=(curl)
+command -v ip >/dev/null || missing+=(iproute2)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v promtool >/dev/null || missing+=(prometheus)
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||

@@ -141,7 +141,7 @@ def test_two_machines_learn_as_one_and_go_on_where_one_of_them_died(
     for file in [*sorted(run.glob("vectors/*.npy")), *sorted(run.glob("optimizer/*.npy")), run / "relations.npy"]:
         np.testing.assert_array_equal(np.load(tmp_path / "run-0" / file.relative_to(run)), np.load(file))
     left = {path.name for path in (tmp_path / "run-1").iterdir()}
-    assert left == {"train.lock"}, "the run is on the first machine alone"
+    assert left.isdisjoint({"run.json", "vectors", "checkpoint"}), "the run is on the first machine alone"
     train(prepared, tmp_path / "one", TrainConfig(**SETTINGS, epochs=epochs, partitions=8))
     assert evaluate_links(run).overall.mrr > 0.9 * evaluate_links(tmp_path / "one").overall.mrr
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

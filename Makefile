@@ -18,7 +18,7 @@ demo: $(STAMP)  ## generate a graph, train, build, publish and serve it on 127.0
 
 test: $(STAMP)  ## run the tests, with a real Redis server and a real browser
 	@scripts/test_tools.sh
-	@$(VENV)/pip install -q --disable-pip-version-check -c requirements.lock --group kernels --group deploy
+	@$(VENV)/pip install -q --disable-pip-version-check -c requirements.lock --group kernels --group deploy --group spark
 	$(VENV)/pytest -n 2 --dist loadfile
 
 check: $(STAMP)  ## format, lint, types, architecture, the Helm chart

@@ -27,6 +27,7 @@ TwhinError
 │   └── FilterInvalid          a filter that does not fit the version's attributes
 ├── StateError                 the store of live engagements                    HTTP 503, exit 6
 ├── StorageError               a store of versions or of edge files             exit 6
+├── SparkFailed                a job on Spark                                   exit 6
 └── IngestError                a stream of engagements, or the service it goes to   exit 6
 
 A message says what was found, what was expected and what to do. The HTTP status of each code is set
@@ -205,6 +206,13 @@ class StorageError(TwhinError):
     """An object store does not answer, or refuses."""
 
     code = "storage_unavailable"
+    exit_status = 6
+
+
+class SparkFailed(TwhinError):
+    """A job on Spark did not finish."""
+
+    code = "spark_failed"
     exit_status = 6
 
 

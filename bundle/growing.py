@@ -38,6 +38,13 @@ class GrowingArray:
         self._sha.update(data)
         self.count += len(values)
 
+    def mapped(self) -> npt.NDArray[Any]:
+        """What was written so far, mapped read-only."""
+        if self.count == 0:
+            return np.zeros(0, dtype=self.dtype)
+        size = self.path.stat().st_size - self.count * self.dtype.itemsize
+        return np.memmap(self.path, self.dtype, mode="r", offset=size, shape=(self.count,)).view(np.ndarray)
+
     def finish(self) -> str:
         """Set the length, make the file durable and return the digest of its type, length and values."""
         with self.path.open("r+b") as file:
@@ -67,6 +74,10 @@ class ArrayFiles:
     def count(self, path: Path) -> int:
         """How many values the array at `path` has so far."""
         return self._arrays[path].count if path in self._arrays else 0
+
+    def mapped(self, path: Path) -> npt.NDArray[Any]:
+        """What the array at `path` has so far, mapped read-only."""
+        return self._arrays[path].mapped()
 
     def finish(self) -> dict[str, str]:
         """Finish all arrays; returns their digests by file name relative to the directory, in the order of names."""

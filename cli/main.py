@@ -13,13 +13,28 @@ import typer
 from bundle.disk import is_full
 from bundle.errors import TwhinError, UsageError
 from bundle.release import code_revision, install_with, release
-from cli import build, compare, data, demo, evaluate, export, ingest, recommend, serve, storage, train, tune, versions
+from cli import (
+    build,
+    compare,
+    data,
+    demo,
+    evaluate,
+    export,
+    ingest,
+    prepare,
+    recommend,
+    serve,
+    storage,
+    train,
+    tune,
+    versions,
+)
 from cli.output import fail, line
 
 SYSTEM, INTERRUPTED = 6, 130
 # What the extras of the package add, by the name it is imported by. A serving install goes without.
 TRAIN_EXTRA = ("openTSNE", "psutil", "pyarrow", "scipy", "torch")
-EXTRAS = {**dict.fromkeys(TRAIN_EXTRA, "train"), "obstore": "storage", "confluent_kafka": "kafka"}
+EXTRAS = {**dict.fromkeys(TRAIN_EXTRA, "train"), "obstore": "storage", "confluent_kafka": "kafka", "pyspark": "spark"}
 # A wheel of its own, for whoever asks a service.
 CLIENT = "twhin_client"
 
@@ -57,6 +72,7 @@ def options(
 
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
+app.command("prepare")(prepare.prepare)
 app.command("tune")(tune.tune)
 app.command("train")(train.train)
 app.command("build")(build.build)

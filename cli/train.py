@@ -10,12 +10,13 @@ import typer
 from bundle.errors import ConfigError, UsageError
 from bundle.progress import SILENT
 from cli.output import JsonFlag, counted, emit, line, next_command, table
+from cli.prepare import tell
 from cli.progress import progress, readable, say
 from cli.settings import ConfigOption, PresetOption, SetOption, merged
 from training.presets import SETTINGS, Preset
 
 if TYPE_CHECKING:
-    from bundle.prepared import PreparedGraph, PreparedRelation
+    from bundle.prepared import PreparedGraph
     from training.config import TrainConfig
     from training.distributed.group import Group
 
@@ -157,25 +158,8 @@ def _prepare(graph: Path, run: Path, group: "Group") -> "PreparedGraph":
         prepare(graph, place, progress(), may_replace=not (run / RUN_FILE).exists())
     group.sum(np.zeros(1))  # until it is there for all
     prepared = load_prepared(place)
-    for relation in prepared.relations[:20]:
-        say(
-            f"  {relation.name}: {len(relation.train):,} edges to train{_held_out(relation)}"
-            f" ({relation.duplicates:,} duplicates and {relation.self_loops:,} self-loops left out)"
-        )
-    if len(prepared.relations) > 20:
-        say(f"  … and {len(prepared.relations) - 20} more relations")
-    for warning in prepared.warnings():
-        say(f"  {warning}")
+    tell(prepared)
     return prepared
-
-
-def _held_out(relation: "PreparedRelation") -> str:
-    """What a relation's training goes without, and what for."""
-    if len(relation.test):
-        return f", {len(relation.valid):,} for validation, {len(relation.test):,} for the test"
-    if len(relation.valid):
-        return f", {len(relation.valid):,} held out to learn what answers best"
-    return ""
 
 
 def _plan(prepared: "PreparedGraph", config: "TrainConfig", as_json: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float64, Int32, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from bundle.arrays import AnyArray
 from bundle.cells import CellSorter, TypeShards
@@ -21,36 +21,16 @@ from bundle.sharded import CellFiles
 from bundle.shards import row_type
 from graph.ahead import ahead, mapped
 from graph.dedupe import Deduplicator, EdgeKind, RowEdges
+from graph.entries import Entry
 from graph.reading import SpooledEdges
+from graph.record import DropCounts
 from graph.schema import FileSplit, RandomSplit, RelationSpec, SplitSpec, ValidationSpec
-from graph.split import TEST, TRAIN, VALID, Parts, random_parts, time_parts, validation_parts
+from graph.split import TEST, TRAIN, VALID, BatchedTimes, Parts, random_parts, time_parts, validation_parts
 
 # Edges whose times are read at a time.
 _CHUNK = 1 << 20
 _MAX_WEIGHT = float(np.finfo(np.float32).max)
 _COLUMNS = ("src", "dst", "src_place", "dst_place", "weight", "time")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of `relations` in the graph file: the relations it stands for, and the index of the first.
-
-    `order` maps a row of `name_table`, which holds the values of a relation column, to a place in `names`.
-    """
-
-    spec: RelationSpec
-    first: int
-    names: tuple[str, ...]
-    order: Int32[npt.NDArray[np.int32], " r"]
-    name_table: IdTable
-
-
-@dataclass(frozen=True, slots=True)
-class DropCounts:
-    """How many edges were left out, for each relation of an entry."""
-
-    duplicates: Int64[npt.NDArray[np.int64], " r"]
-    self_loops: Int64[npt.NDArray[np.int64], " r"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,20 +195,30 @@ class Assembler:
 def _parts(directory: Path, spec: RelationSpec, kept: _KeptEdges, split: SplitSpec | ValidationSpec) -> Parts | None:
     count = kept.count
     if count == 0:
-        raise EdgeFileError(
-            f"Relation {spec.name!r}: each of its edges joins an entity to itself. Self-loops are left out, "
-            "so nothing remains. Check the columns src and dst, or remove the relation."
-        )
+        raise nothing_but_loops(spec)
     if isinstance(split, FileSplit):
         return None
     if isinstance(split, ValidationSpec):
         return validation_parts(directory, count, split.fraction, split.seed)
     if isinstance(split, RandomSplit):
         return random_parts(directory, count, split.fraction, split.seed)
-    parts = time_parts(directory, kept.times, count, split.fraction)
+    parts = time_parts(directory, BatchedTimes(kept.times), count, split.fraction)
     if parts.min() != TRAIN:
-        raise GraphFileError(
-            f"Relation {spec.name!r}: so many of its edges have the latest times that the split by time leaves none "
-            'to train on. Lower split.fraction or split by "random".'
-        )
+        raise nothing_to_train(spec)
     return parts
+
+
+def nothing_but_loops(spec: RelationSpec) -> EdgeFileError:
+    """Of a relation that has no edge left."""
+    return EdgeFileError(
+        f"Relation {spec.name!r}: each of its edges joins an entity to itself. Self-loops are left out, "
+        "so nothing remains. Check the columns src and dst, or remove the relation."
+    )
+
+
+def nothing_to_train(spec: RelationSpec) -> GraphFileError:
+    """Of a relation of which a split by time holds out all edges."""
+    return GraphFileError(
+        f"Relation {spec.name!r}: so many of its edges have the latest times that the split by time leaves none "
+        'to train on. Lower split.fraction or split by "random".'
+    )

@@ -164,8 +164,8 @@ class Deduplicator:
     def _keep_bucket(self, bucket: _Bucket, keep: Any, weight: Any, time: Any) -> Int64[npt.NDArray[np.int64], " r"]:
         """Mark a bucket's edges to keep, which are no other bucket's; returns the repeats of each relation."""
         # Sorting brings the occurrences of an edge together, in file order: where a sorted edge differs from the one
-        # before it, a group begins with the occurrence to keep. `reduceat` then folds each group's weights and times
-        # into that one.
+        # before it, a group begins with the occurrence to keep. Each group's weights and times are folded into that
+        # one.
         positions, keys, relations = bucket.read()
         bucket.delete()
         order, new = sorted_edges(keys, relations, self.relations)
@@ -175,7 +175,8 @@ class Deduplicator:
             return np.zeros(self.relations, dtype=np.int64)
         starts = np.flatnonzero(new)
         if weight is not None:
-            weight[first] = np.add.reduceat(weight[positions[order]], starts)
+            # One after the other, as any engine can: `add.reduceat` adds long runs pairwise, to other last digits.
+            weight[first] = np.bincount(np.cumsum(new) - 1, weights=weight[positions[order]])
         if time is not None:
             time[first] = np.minimum.reduceat(time[positions[order]], starts)
         return np.bincount(relations[order[~new]], minlength=self.relations)

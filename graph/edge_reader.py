@@ -82,10 +82,14 @@ class EdgeReader:
             if len(opened) > CORES + 2:
                 opened.popleft().close()
         if total == 0:
-            names = ", ".join(str(path) for path in paths)
-            raise EdgeFileError(
-                f"Relation {self.spec.name!r}: no edge in {names}. Give files with edges or remove the relation."
-            )
+            raise self.nothing_in(paths)
+
+    def nothing_in(self, paths: Sequence[InputFile]) -> EdgeFileError:
+        """Of files that have no edge between them."""
+        names = ", ".join(str(path) for path in paths)
+        return EdgeFileError(
+            f"Relation {self.spec.name!r}: no edge in {names}. Give files with edges or remove the relation."
+        )
 
     def file_batches(self, file: EdgeFile, stage: Stage) -> Iterator[EdgeBatch]:
         """The edges of one file, which may have none. Raises EdgeFileError as `read` does."""

@@ -1,7 +1,9 @@
 """Which edges are held out: at random, or the last by time; a small slice to learn from where no split is asked for."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +19,8 @@ SMALL = 1000
 # Places of the permutation that are made or read at a time.
 _CHUNK = 1 << 20
 # A pass over the times narrows the range that holds a rank by this factor: four passes for 64 bits.
-_BINS = 1 << 16
+BINS = 1 << 16
 Parts = UInt8[npt.NDArray[np.uint8], " e"]
-Times = Callable[[], Iterator[Int64[npt.NDArray[np.int64], " n"]]]
 
 
 def random_parts(directory: Path, count: int, fraction: float, seed: int) -> Parts:
@@ -64,46 +65,79 @@ def _set(parts: Parts, places: npt.NDArray[np.int64], part: int) -> None:
         parts[places[start : start + _CHUNK]] = part
 
 
-def time_parts(directory: Path, times: Times, count: int, fraction: float) -> Parts:
-    """The part of each of `count` edges in file order, TRAIN, VALID or TEST.
+@runtime_checkable
+class Times(Protocol):
+    """The times of a relation's edges, of which there is at least one, however they are kept."""
+
+    def span(self) -> tuple[int, int]:
+        """The smallest and the largest."""
+        ...
+
+    def counted(self, low: int, high: int, width: int) -> Int64[npt.NDArray[np.int64], " bins"]:
+        """How many of those from `low` to `high` lie in each of `BINS` ranges of `width`, the first from `low` on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchedTimes:
+    """Times that are gone through batch by batch."""
+
+    batches: Callable[[], Iterator[Int64[npt.NDArray[np.int64], " n"]]]
+
+    def span(self) -> tuple[int, int]:
+        """The smallest and the largest."""
+        low = min(int(batch.min()) for batch in self.batches() if len(batch))
+        return low, max(int(batch.max()) for batch in self.batches() if len(batch))
+
+    def counted(self, low: int, high: int, width: int) -> Int64[npt.NDArray[np.int64], " bins"]:
+        """How many lie in each range."""
+        counts = np.zeros(BINS, dtype=np.int64)
+        for batch in self.batches():
+            inside = batch[(batch >= low) & (batch <= high)]
+            # The span of 64-bit times may be wider than int64: as unsigned numbers the difference wraps round to it.
+            distance = inside.astype(np.uint64) - np.uint64(low % 2**64)
+            counts += np.bincount((distance // np.uint64(width)).astype(np.int64), minlength=BINS)
+        return counts
+
+
+def time_bounds(times: Times, count: int, fraction: float) -> tuple[int, int] | None:
+    """From which time on edges are validation edges, and from which on test edges; None where none is held out.
 
     The test edges are the int(fraction * count) latest, the validation edges half as many of those before. Edges of
     one time stay together, so a part may get more than its share: all that are as late as its earliest.
     """
-    parts: Parts = scratch_array(directory / "parts", np.uint8, count)
     test = int(fraction * count)
     if test == 0:
+        return None
+    test_from, before = value_at(times, count - test)
+    return value_at(times, max(before - test // 2, 0))[0], test_from
+
+
+def time_parts(directory: Path, times: BatchedTimes, count: int, fraction: float) -> Parts:
+    """The part of each of `count` edges in file order, TRAIN, VALID or TEST, by `time_bounds`."""
+    parts: Parts = scratch_array(directory / "parts", np.uint8, count)
+    bounds = time_bounds(times, count, fraction)
+    if bounds is None:
         return parts
-    test_from = value_at(times, count - test)
-    before = sum(int(np.count_nonzero(batch < test_from)) for batch in times())
-    valid_from = value_at(times, max(before - test // 2, 0))
+    valid_from, test_from = bounds
     start = 0
-    for batch in times():
+    for batch in times.batches():
         late = np.where(batch >= test_from, TEST, np.where(batch >= valid_from, VALID, TRAIN))
         parts[start : start + len(batch)] = late
         start += len(batch)
     return parts
 
 
-def value_at(values: Times, rank: int) -> int:
-    """The value that stands at `rank` (from 0) in ascending order; each pass narrows its range 65,536-fold."""
-    low = min(int(batch.min()) for batch in values() if len(batch))
-    high = max(int(batch.max()) for batch in values() if len(batch))
+def value_at(times: Times, rank: int) -> tuple[int, int]:
+    """The value that stands at `rank` (from 0) in ascending order, and how many are smaller; each pass narrows its
+    range 65,536-fold."""
+    low, high = times.span()
+    left = rank
     while low < high:
-        width = (high - low) // _BINS + 1
-        counts = _histogram(values, low, high, width)
+        width = (high - low) // BINS + 1
+        counts = times.counted(low, high, width)
         ends = np.cumsum(counts)
-        bin_ = int(np.searchsorted(ends, rank, side="right"))
-        rank -= int(ends[bin_] - counts[bin_])  # from now on counted from the start of that bin
+        bin_ = int(np.searchsorted(ends, left, side="right"))
+        left -= int(ends[bin_] - counts[bin_])  # from now on counted from the start of that bin
         low, high = low + bin_ * width, min(high, low + (bin_ + 1) * width - 1)
-    return low
-
-
-def _histogram(values: Times, low: int, high: int, width: int) -> npt.NDArray[np.int64]:
-    counts = np.zeros(_BINS, dtype=np.int64)
-    for batch in values():
-        inside = batch[(batch >= low) & (batch <= high)]
-        # The span of 64-bit times may be wider than int64: as unsigned numbers the difference wraps round to it.
-        distance = inside.astype(np.uint64) - np.uint64(low % 2**64)
-        counts += np.bincount((distance // np.uint64(width)).astype(np.int64), minlength=_BINS)
-    return counts
+    return low, rank - left

@@ -177,6 +177,20 @@ def test_the_machines_of_a_training_begin_with_the_commands_of_the_page() -> Non
     assert trainer["command"][-1].index("torchrun") < first < trainer["command"][-1].index("twhin build")
 
 
+def test_the_nightly_job_may_prepare_on_spark(production: Objects) -> None:
+    """Only where a master is named; the volume is one that Spark's workers share then."""
+    given = values("production")
+    given["nightly"] = {**given["nightly"], "spark": {"master": "spark://spark:7077"}}
+    objects = by_kind(given)
+    [job] = objects["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert {"name": "SPARK_MASTER", "value": "spark://spark:7077"} in job["env"]
+    lines = [line.strip() for line in job["command"][-1].splitlines()]
+    prepared = lines.index('twhin prepare "$GRAPH" --out "$run/graph" --engine spark --master "$SPARK_MASTER"')
+    assert lines[prepared + 2].startswith('twhin train "$GRAPH" --run "$run"')
+    assert objects["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert "prepare" not in json.dumps(production["CronJob"])
+
+
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3Server]:
     server = S3Server()

@@ -1,21 +1,19 @@
 """Splits: the exact permutation, and exact order statistics without sorting."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graph import split
-from graph.split import TEST, TRAIN, VALID, random_parts, time_parts, value_at
+from graph.split import TEST, TRAIN, VALID, BatchedTimes, random_parts, time_parts, value_at
 
 
-def batched(values: list[int]) -> Callable[[], Iterator[npt.NDArray[np.int64]]]:
+def batched(values: list[int]) -> BatchedTimes:
     array = np.array(values, dtype=np.int64)
-    return lambda: (array[start : start + 3] for start in range(0, len(array), 3))
+    return BatchedTimes(lambda: (array[start : start + 3] for start in range(0, len(array), 3)))
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 1001, 70_000])
@@ -35,7 +33,8 @@ int64s = st.integers(-(2**63), 2**63 - 1)
 @given(st.lists(int64s | st.integers(-3, 3) | st.integers(10**6, 10**6 + 10**5), min_size=1, max_size=30), st.data())
 def test_value_at_agrees_with_sorting(values: list[int], data: st.DataObject) -> None:
     rank = data.draw(st.integers(0, len(values) - 1))
-    assert value_at(batched(values), rank) == sorted(values)[rank]
+    found = sorted(values)[rank]
+    assert value_at(batched(values), rank) == (found, sum(value < found for value in values))
 
 
 def test_edges_of_one_time_stay_together(tmp_path: Path) -> None:

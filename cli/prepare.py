@@ -1,0 +1,109 @@
+"""`twhin prepare`: from graph files to a prepared graph, on this machine or on Spark."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bundle.errors import UsageError
+from cli.output import JsonFlag, counted, emit, line
+from cli.progress import progress, say
+
+if TYPE_CHECKING:
+    from bundle.prepared import PreparedGraph, PreparedRelation
+
+MOST_SHOWN = 20
+
+
+class EngineName(StrEnum):
+    """What reads the files and deals the edges."""
+
+    local = "local"
+    spark = "spark"
+
+
+def prepare(
+    graph: Annotated[Path, typer.Argument(help="The graph file, graph.toml.", metavar="GRAPH.toml")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="Directory for the prepared graph; RUN/graph is where `twhin train` takes it from. With Spark on a "
+            "file system that all executors share.",
+            metavar="DIR",
+        ),
+    ],
+    engine: Annotated[EngineName, typer.Option(help="This machine's cores, or Spark.")] = EngineName.local,
+    master: Annotated[
+        str | None,
+        typer.Option(
+            help="With --engine spark: Spark's master, as spark://host:7077. Default: spark-submit's, else local[*].",
+            metavar="URL",
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Prepare a graph for training: read and check its files, map ids to rows, hold edges out, sort edges by shard.
+
+    `twhin train` does this by itself. Either engine gives the same arrays and digests, byte for
+    byte. What is there already, made from unchanged files, is left as it is.
+    """
+    from bundle.run import GRAPH_DIRECTORY, RUN_FILE
+    from graph.prepare import prepare as prepare_graph
+    from storage.address import SCHEMES
+
+    if out.parts and out.parts[0] in [f"{scheme}:" for scheme in SCHEMES]:
+        raise UsageError(
+            "--out is a directory of a file system, and no URL. Copy the directory to the store afterwards."
+        )
+    finished = out.name == GRAPH_DIRECTORY and (out.parent / RUN_FILE).exists()
+    if engine is EngineName.spark:
+        from graph.spark.engine import SparkEngine
+        from graph.spark.session import session
+
+        with session(master) as spark:
+            prepared = prepare_graph(graph, out, progress(), may_replace=not finished, engine=SparkEngine(spark))
+    elif master is not None:
+        raise UsageError("--master is Spark's. Add --engine spark, or leave it out.")
+    else:
+        prepared = prepare_graph(graph, out, progress(), may_replace=not finished)
+    tell(prepared)
+    entities = {entity.name: entity.count for entity in prepared.entities}
+    answer = {"graph": out, "digest": prepared.digest, "entities": entities}
+    answer["relations"] = [
+        {
+            "name": relation.name,
+            "train": len(relation.train),
+            "valid": len(relation.valid),
+            "test": len(relation.test),
+            "duplicates": relation.duplicates,
+            "self_loops": relation.self_loops,
+        }
+        for relation in prepared.relations
+    ]
+    edges = sum(len(relation.train) for relation in prepared.relations)
+    found = f"{sum(entities.values()):,} entities, {counted(edges, 'edge')} to train"
+    emit(answer, as_json, lambda: line(f"Prepared {found}: {out}."))
+
+
+def tell(prepared: "PreparedGraph") -> None:
+    """Say what was held out and left out, relation by relation, and what to be warned of."""
+    for relation in prepared.relations[:MOST_SHOWN]:
+        say(
+            f"  {relation.name}: {len(relation.train):,} edges to train{_held_out(relation)}"
+            f" ({relation.duplicates:,} duplicates and {relation.self_loops:,} self-loops left out)"
+        )
+    if len(prepared.relations) > MOST_SHOWN:
+        say(f"  … and {len(prepared.relations) - MOST_SHOWN} more relations")
+    for warning in prepared.warnings():
+        say(f"  {warning}")
+
+
+def _held_out(relation: "PreparedRelation") -> str:
+    """What a relation's training goes without, and what for."""
+    if len(relation.test):
+        return f", {len(relation.valid):,} for validation, {len(relation.test):,} for the test"
+    if len(relation.valid):
+        return f", {len(relation.valid):,} held out to learn what answers best"
+    return ""

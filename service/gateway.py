@@ -89,14 +89,16 @@ class Gateway:
         route = None if b"%" in path else self._route(method, path.decode("latin-1"))
         return None if route is None else self._no_room(route)
 
-    def turned_away(self, scope: Scope, *, refuse: bool = True) -> bytes | None:
-        """The same to a request whose head has arrived, None when it is let in, as always without `refuse`."""
+    def turned_away(self, scope: Scope, last: bool, *, refuse: bool = True) -> bytes | None:
+        """The same to a request whose head has arrived, None when it is let in, as always without `refuse`. `last`: the
+        connection is closed after it, and the answer says so.
+        """
         route = self._route(scope["method"], scope["path"])
         if route is None:
             return None
         admission = self._runtime.admission
         if refuse and admission.full:
-            return self._no_room(route)
+            return self._no_room(route, last)
         scope["twhin.arrived"], scope["twhin.read"] = admission.arrival(), time.perf_counter()
         return None
 
@@ -106,12 +108,12 @@ class Gateway:
         route = None if found is None else found[0].get(method)
         return None if route is None or route.probe else route
 
-    def _no_room(self, route: Route) -> bytes:
+    def _no_room(self, route: Route, last: bool = False) -> bytes:
         """Count a refusal. Returns it, head and body."""
         self._runtime.metrics.shed("concurrency")
         self._metrics[route.label].refused()
         request_id = new_request_id().encode()
-        closing = b"connection: close\r\n" if self._runtime.draining else b""
+        closing = b"connection: close\r\n" if last or self._runtime.draining else b""
         return TURNED_AWAY % (request_id, closing, len(BUSY_BODY) - 2 + len(request_id), request_id)
 
     def whole(self, scope: Scope) -> None:

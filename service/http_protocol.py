@@ -25,7 +25,7 @@ PIECE_BYTES = 16 << 10
 OVERHEAD = 8
 
 
-def _nothing(scope: Any) -> None:
+def _nothing(*_: Any) -> None:
     """What an application does that knows no admission."""
 
 
@@ -112,7 +112,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._refused: Callable[[bytes], bytes | None] = getattr(self.app, "refused", _nothing)
         # Of every request of the connection the same. It leads back to this object, until the connection is lost.
         self._extensions: dict[str, Any] = {WHOLE_ANSWER: self._answer_whole}
-        self._turned_away: Callable[[Any], bytes | None] = getattr(self.app, "turned_away", _nothing)
+        self._turned_away: Callable[[Any, bool], bytes | None] = getattr(self.app, "turned_away", _nothing)
         self._whole: Callable[[Any], None] = getattr(self.app, "whole", _nothing)
         self._turns: Turns = getattr(self.app, "turns", None) or Turns()
         self._refusal: Problem | None = None
@@ -286,14 +286,15 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        answer = self._turned_away(cycle.scope)
+        last = not cycle.keep_alive or self.expect_100_continue
+        answer = self._turned_away(cycle.scope, last)
         if answer is None:
             self._turns.begin(partial(super()._start_asgi_task, cycle, app))
             return
         # Without a task, and without waiting for the body: under overload this is most of what there is to do.
         self.transport.write(answer)
         cycle.response_started = cycle.response_complete = True
-        if not cycle.keep_alive or self.expect_100_continue:
+        if last:
             self.transport.close()
         self.on_response_complete()
 

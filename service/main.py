@@ -71,8 +71,8 @@ class _Cors(CORSMiddleware):
     def refused(self, read: bytes) -> bytes | None:
         return None if b"\norigin:" in read.lower() else self._gateway.refused(read)
 
-    def turned_away(self, scope: Scope) -> bytes | None:
-        return self._gateway.turned_away(scope, refuse=all(name != b"origin" for name, _ in scope["headers"]))
+    def turned_away(self, scope: Scope, last: bool) -> bytes | None:
+        return self._gateway.turned_away(scope, last, refuse=all(name != b"origin" for name, _ in scope["headers"]))
 
 
 def _with_cors(gateway: Gateway, settings: Settings) -> ASGIApp:

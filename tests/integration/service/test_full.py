@@ -100,6 +100,17 @@ def test_a_refusal_is_whole_and_counted(full: Full) -> None:
     assert httpx.post(f"{full.url}/recommend", json={"user": USERS[5]}).status_code == 200
 
 
+def test_a_refusal_after_which_the_connection_ends_says_so(full: Full) -> None:
+    last = ASKED.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+    with full, socket.create_connection(("127.0.0.1", full.port), timeout=20) as connection:
+        connection.sendall(last)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nconnection: close\r\n" in answer
+
+
 def test_a_page_sees_that_it_was_refused(full: Full) -> None:
     with full:
         answer = httpx.get(f"{full.url}/recommend/{USERS[5]}", headers={"origin": "https://page.example"})

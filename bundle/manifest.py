@@ -208,8 +208,24 @@ class CandidatesEntry(Model):
     max_count: Positive | None = None
 
 
+class CompressionPoint(Model):
+    """What one way to keep a vector in fewer bytes loses, measured by the build on a sample of the type.
+
+    `cosine` is the mean between vectors and what is read back, `neighbours` the mean share of a vector's ten nearest
+    that are still among them. `taken` is the code that the version has.
+    """
+
+    kind: Literal["pq"] | CompactKind
+    bytes_per_vector: float
+    cosine: float
+    neighbours: float
+    taken: bool = False
+
+
 class CompressionEntry(Model):
-    """The product quantiser of one entity type."""
+    """The product quantiser of one entity type. `tried` are other sizes and forms beside it, where there are many
+    vectors; versions built before have none.
+    """
 
     subquantizers: Positive
     bits: Literal[8] = 8
@@ -217,6 +233,7 @@ class CompressionEntry(Model):
     ratio: float
     mse: float
     cosine: float
+    tried: tuple[CompressionPoint, ...] = ()
 
 
 class ClustersEntry(Model):

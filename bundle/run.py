@@ -8,6 +8,7 @@ optimizer/<type>.npy     float32 [n]: row-wise Adagrad sums; relations.npy likew
 metrics.jsonl            what was reported while it was trained
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -54,6 +55,11 @@ class RunRecord(Record, extra="ignore"):
     parent: str | None = None
     files: dict[str, FileEntry] | None = None
     digest: str | None = None
+
+
+def run_name(graph_digest: str, config_digest: str, parent: str | None) -> str:
+    """What a run is called outside of its directory, whose name says little: by its graph, settings and start."""
+    return "run-" + hashlib.sha256(f"{graph_digest} {config_digest} {parent or ''}".encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from bundle.ids import IdTable
 from bundle.layout import MANIFEST, SpaceLayout
 from bundle.progress import SILENT, Progress
 from bundle.reader import open_bundle
-from bundle.run import RUN_FILE, Run, open_run
+from bundle.run import RUN_FILE, Run, open_run, read_run_record, run_name
 from bundle.space import Space
 
 F32 = npt.NDArray[np.float32]
@@ -77,6 +77,14 @@ def open_trained(path: Path, progress: Progress = SILENT) -> Trained:
     raise RunIncomplete(
         f"{path} holds neither a finished run ({RUN_FILE}) nor a version ({MANIFEST}). Name a directory of either kind."
     )
+
+
+def name_of_trained(path: Path) -> str:
+    """The name of the version or the run in the directory `path`. Raises RunError for a damaged record."""
+    if not (path / RUN_FILE).exists():
+        return path.resolve().name
+    record = read_run_record(path)
+    return run_name(record.graph_digest, record.config_digest, record.parent)
 
 
 def _of_run(run: Run) -> Trained:

@@ -76,21 +76,28 @@ def _answer(user: str, slate: "Slate", explain: bool) -> dict[str, object]:
         "strategy": slate.strategy,
         "relation": slate.relation,
         "fallback": slate.fallback,
-        "candidates": [dict(zip(_columns(explain), row, strict=True)) for row in _rows(slate, explain)],
+        "candidates": [dict(zip(_columns(slate, explain), row, strict=True)) for row in _rows(slate, explain)],
     }
 
 
-def _columns(explain: bool) -> tuple[str, ...]:
-    return (
-        ("id", "score", "mode", "cluster", "share", "rank", "source", "because") if explain else ("id", "score", "mode")
-    )
+def _columns(slate: "Slate", explain: bool) -> tuple[str, ...]:
+    """The labels stand beside the ids where the candidates have any."""
+    named = ("id", "label") if _labelled(slate) else ("id",)
+    more = ("cluster", "share", "rank", "source", "because") if explain else ()
+    return (*named, "score", "mode", *more)
+
+
+def _labelled(slate: "Slate") -> bool:
+    table = slate.space.entities[slate.candidate_type]
+    return any(table.label(pick.row) for pick in slate.picks)
 
 
 def _rows(slate: "Slate", explain: bool) -> list[list[object]]:
     rows: list[list[object]] = []
+    table, labelled = slate.space.entities[slate.candidate_type], _labelled(slate)
     for at, (external, pick) in enumerate(zip(slate.ids(), slate.picks, strict=True)):
         mode = pick.mode if pick.mode >= 0 else None
-        row: list[object] = [external, pick.score, mode]
+        row: list[object] = [external, *([table.label(pick.row)] if labelled else []), pick.score, mode]
         if explain:
             cluster = None if mode is None else int(slate.modes.clusters[mode])
             share = None if mode is None else float(slate.modes.shares[mode])
@@ -123,7 +130,7 @@ def _name_of(slate: "Slate", entity_type: str, row: int) -> str:
 
 def _show(user: str, slate: "Slate", explain: bool) -> None:
     title = f"{slate.candidate_type} for {user} by {slate.relation}: strategy {slate.strategy}, version {slate.version}"
-    table(title, _columns(explain), _rows(slate, explain))
+    table(title, _columns(slate, explain), _rows(slate, explain))
     if not slate.known:
         line(f"The version does not know {printable(user)}: nothing of theirs was in the graph that it was trained on.")
     if slate.fallback is not None:

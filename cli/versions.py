@@ -249,6 +249,8 @@ def _in_short(manifest: "Manifest") -> "Iterator[tuple[str, object]]":
             yield f"relations{of}", f"{len(space.relations)} in all; --all lists them"
         yield f"clusters{of}", f"{space.clusters.count:,} of {', '.join(space.clusters.types)}"
     evaluation = manifest.evaluation
+    if not evaluation.strategies:
+        yield "recall of the answers", "not measured: built with --quick, or nothing was held out"
     for kind, rows in (("strategy", evaluation.strategies), ("baseline", evaluation.baselines)):
         for name, measured in rows.items():
             figures = [f"{metric} {measured[metric]:.3f}" for metric in MEASURED if metric in measured]

@@ -10,6 +10,7 @@ import msgspec
 from service.api import (
     admin,
     attributes,
+    edges,
     engagements,
     entities,
     feedback,
@@ -273,6 +274,18 @@ LOOKUPS = (
     ),
     Route(
         "POST",
+        "/v1/edges",
+        edges.edges,
+        "What an entity has, and who has it, by relation",
+        "look-ups",
+        scope="read",
+        request=lookup_types.EdgesBody,
+        answer=lookup_types.EdgesAnswer,
+        example={"type": "user", "id": "42", "limit": 3},
+        statuses=(404,),
+    ),
+    Route(
+        "POST",
         "/v1/similar",
         similar.similar,
         "Nearest entities to an entity or a vector",
@@ -461,6 +474,16 @@ OPERATION = (
         answer=version_types.VersionsAnswer,
     ),
     Route("GET", "/admin/v1/versions", admin.versions, "The versions on disk", "admin", scope="admin", statuses=(404,)),
+    Route(
+        "POST",
+        "/admin/v1/versions/{version}/publish",
+        admin.publish,
+        "Check and publish a version; services take it over at their next look",
+        "admin",
+        scope="admin",
+        patient=True,
+        statuses=(404, 409),
+    ),
     Route(
         "POST",
         "/admin/v1/versions/{version}/activate",

@@ -16,6 +16,7 @@ from bundle.disk import make_durable, read_plain, write_text
 from bundle.errors import RunError
 from bundle.prepared import PreparedGraph
 from bundle.records import Record, first_error
+from bundle.trained import name_of_trained
 from bundle.verify import digest_of, digest_of_fields, find_damaged
 from training.config import TrainConfig
 from training.initial import InitialTables
@@ -90,7 +91,7 @@ class RunKey:
     @classmethod
     def of(cls, prepared: PreparedGraph, config: TrainConfig, warm_start: Path | None) -> "RunKey":
         """The key of a training that starts now."""
-        parent = None if warm_start is None else warm_start.resolve().name
+        parent = None if warm_start is None else name_of_trained(warm_start)
         return cls(prepared.digest, config.model_dump(mode="json"), parent)
 
 

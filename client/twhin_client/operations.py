@@ -21,6 +21,7 @@ EMBEDDING = Operation("embedding", "GET", "/v1/embeddings/{type}/{id}", None, as
 FEATURES = Operation("features", "POST", "/v1/features", None, asks=True, repeats=True, vectors=True)
 CODEBOOK = Operation("codebook", "GET", "/v1/codebooks/{type}", types.CodebookAnswer, asks=True, repeats=True)
 ENTITIES = Operation("entities", "GET", "/v1/entities/{type}", types.EntitiesAnswer, asks=True, repeats=True)
+EDGES = Operation("edges", "POST", "/v1/edges", types.EdgesAnswer, asks=True, repeats=True)
 SIMILAR = Operation("similar", "POST", "/v1/similar", types.SimilarAnswer, asks=True, repeats=True)
 SCORE = Operation("score", "POST", "/v1/score", types.ScoreAnswer, asks=True, repeats=True)
 MAP = Operation("map", "GET", "/v1/map", types.MapAnswer, asks=True, repeats=True)
@@ -43,6 +44,9 @@ METRICS = Operation("metrics", "GET", "/metrics", None, asks=True, repeats=True,
 INFO = Operation("info", "GET", "/v1/info", None, asks=True, repeats=True)
 VERSIONS = Operation("versions", "GET", "/v1/versions", types.VersionsAnswer, asks=True, repeats=True)
 ADMIN_VERSIONS = Operation("admin_versions", "GET", "/admin/v1/versions", None, asks=True, repeats=True)
+ADMIN_VERSIONS_PUBLISH = Operation(
+    "admin_versions_publish", "POST", "/admin/v1/versions/{version}/publish", None, asks=False, repeats=False
+)
 ADMIN_ACTIVATE = Operation(
     "admin_activate", "POST", "/admin/v1/versions/{version}/activate", None, asks=False, repeats=False
 )
@@ -371,6 +375,38 @@ class SyncOperations(ABC):
         )
         return answer
 
+    def edges(
+        self,
+        type: str,
+        id: str | int,
+        *,
+        relation: str | None = None,
+        direction: Literal["in", "out"] | None = None,
+        offset: int | None = None,
+        limit: int | None = None,
+        version: str | None = None,
+        space: str | None = None,
+        timeout: float | None = None,
+    ) -> types.EdgesAnswer:
+        """What an entity has, and who has it, by relation: `POST /v1/edges`."""
+        answer: types.EdgesAnswer = self._call(
+            EDGES,
+            (),
+            None,
+            types.EdgesBody(
+                type=type,
+                id=id,
+                relation=relation,
+                direction=direction,
+                offset=offset,
+                limit=limit,
+                version=version,
+                space=space,
+            ),
+            timeout,
+        )
+        return answer
+
     def similar(
         self,
         *,
@@ -381,6 +417,7 @@ class SyncOperations(ABC):
         k: int | None = None,
         exclude: Iterable[str | int] | None = None,
         filter: types.Filter | Mapping[str, Any] | None = None,
+        sources_of: str | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.SimilarAnswer:
@@ -397,6 +434,7 @@ class SyncOperations(ABC):
                 k=k,
                 exclude=exclude,
                 filter=filter,
+                sources_of=sources_of,
                 space=space,
             ),
             timeout,
@@ -571,6 +609,13 @@ class SyncOperations(ABC):
     def admin_versions(self, *, timeout: float | None = None) -> dict[str, Any]:
         """The versions on disk: `GET /admin/v1/versions`."""
         answer: dict[str, Any] = self._call(ADMIN_VERSIONS, (), None, None, timeout)
+        return answer
+
+    def admin_versions_publish(self, version: str | int, *, timeout: float | None = None) -> dict[str, Any]:
+        """Check and publish a version; services take it over at their next look: `POST
+        /admin/v1/versions/{version}/publish`.
+        """
+        answer: dict[str, Any] = self._call(ADMIN_VERSIONS_PUBLISH, (version,), None, None, timeout)
         return answer
 
     def admin_activate(self, version: str | int, *, timeout: float | None = None) -> dict[str, Any]:
@@ -906,6 +951,38 @@ class AsyncOperations(ABC):
         )
         return answer
 
+    async def edges(
+        self,
+        type: str,
+        id: str | int,
+        *,
+        relation: str | None = None,
+        direction: Literal["in", "out"] | None = None,
+        offset: int | None = None,
+        limit: int | None = None,
+        version: str | None = None,
+        space: str | None = None,
+        timeout: float | None = None,
+    ) -> types.EdgesAnswer:
+        """What an entity has, and who has it, by relation: `POST /v1/edges`."""
+        answer: types.EdgesAnswer = await self._call(
+            EDGES,
+            (),
+            None,
+            types.EdgesBody(
+                type=type,
+                id=id,
+                relation=relation,
+                direction=direction,
+                offset=offset,
+                limit=limit,
+                version=version,
+                space=space,
+            ),
+            timeout,
+        )
+        return answer
+
     async def similar(
         self,
         *,
@@ -916,6 +993,7 @@ class AsyncOperations(ABC):
         k: int | None = None,
         exclude: Iterable[str | int] | None = None,
         filter: types.Filter | Mapping[str, Any] | None = None,
+        sources_of: str | None = None,
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.SimilarAnswer:
@@ -932,6 +1010,7 @@ class AsyncOperations(ABC):
                 k=k,
                 exclude=exclude,
                 filter=filter,
+                sources_of=sources_of,
                 space=space,
             ),
             timeout,
@@ -1108,6 +1187,13 @@ class AsyncOperations(ABC):
     async def admin_versions(self, *, timeout: float | None = None) -> dict[str, Any]:
         """The versions on disk: `GET /admin/v1/versions`."""
         answer: dict[str, Any] = await self._call(ADMIN_VERSIONS, (), None, None, timeout)
+        return answer
+
+    async def admin_versions_publish(self, version: str | int, *, timeout: float | None = None) -> dict[str, Any]:
+        """Check and publish a version; services take it over at their next look: `POST
+        /admin/v1/versions/{version}/publish`.
+        """
+        answer: dict[str, Any] = await self._call(ADMIN_VERSIONS_PUBLISH, (version,), None, None, timeout)
         return answer
 
     async def admin_activate(self, version: str | int, *, timeout: float | None = None) -> dict[str, Any]:

@@ -14,9 +14,13 @@ __all__ = [
     "BatchItem",
     "Candidate",
     "CodebookAnswer",
+    "EdgesAnswer",
+    "EdgesBody",
+    "EdgesOfRelation",
     "EmbeddingAnswer",
     "EmbeddingsAnswer",
     "EmbeddingsBody",
+    "End",
     "Engaged",
     "Engagement",
     "EngagementEvent",
@@ -399,8 +403,58 @@ class EntitiesAnswer(msgspec.Struct, kw_only=True, frozen=True):
     request_id: str
 
 
+class EdgesBody(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The edges of one entity: those of a `relation` and a `direction`, or of all; `limit` of each from `offset`
+    on.
+    """
+
+    type: str
+    id: str | int
+    relation: str | None = None
+    direction: Literal["in", "out"] | None = None
+    offset: int | None = None
+    limit: int | None = None
+    version: str | None = None
+    space: str | None = None
+
+
+class End(msgspec.Struct, kw_only=True, frozen=True):
+    """The other end of an edge."""
+
+    id: str
+    label: str | None = None
+
+
+class EdgesOfRelation(msgspec.Struct, kw_only=True, frozen=True):
+    """`out`: what the entity has under the relation; `in`: who has the entity. `type` is that of the other ends,
+    of which there are `count`, in the order of the version's rows.
+    """
+
+    relation: str
+    direction: str
+    type: str
+    count: int
+    ends: list[End]
+
+
+class EdgesAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """The edges of an entity by relation and direction. `known`: whether it is in the version."""
+
+    type: str
+    space: str
+    id: str
+    known: bool
+    relations: list[EdgesOfRelation]
+    degraded: list[str]
+    version: str
+    request_id: str
+
+
 class SimilarBody(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Neighbours of an entity (`type` and `id`) or of a `vector`, among the entities of `candidate_type`."""
+    """Neighbours of an entity (`type` and `id`) or of a `vector`, among the entities of `candidate_type`. With
+    `sources_of`, a relation that leads to the entity's type, they are those most likely to have the entity
+    next under that relation, without those that have it.
+    """
 
     type: str | None = None
     id: str | int | None = None
@@ -409,6 +463,7 @@ class SimilarBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     k: int | None = None
     exclude: Iterable[str | int] | None = None
     filter: Filter | Mapping[str, Any] | None = None
+    sources_of: str | None = None
     space: str | None = None
 
 
@@ -577,7 +632,9 @@ class SearchAnswer(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class ManifestItem(msgspec.Struct, kw_only=True, frozen=True):
-    """One version on disk, from its manifest; `fault` alone where that cannot be read."""
+    """One version on disk, from its manifest; `fault` alone where that cannot be read. `parent` is what its
+    training began from: a version, or the `run` of one.
+    """
 
     version: str
     serving: bool
@@ -586,6 +643,7 @@ class ManifestItem(msgspec.Struct, kw_only=True, frozen=True):
     fault: str | None = None
     created: str | None = None
     parent: str | None = None
+    run: str | None = None
     size_bytes: int | None = None
     code_revision: str | None = None
     graph_digest: str | None = None

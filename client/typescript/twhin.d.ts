@@ -277,7 +277,46 @@ export interface EntitiesAnswer {
   request_id: string;
 }
 
-/** Neighbours of an entity (`type` and `id`) or of a `vector`, among the entities of `candidate_type`. */
+/** The edges of one entity: those of a `relation` and a `direction`, or of all; `limit` of each from `offset` on. */
+export interface EdgesBody {
+  type: string;
+  id: string | number;
+  relation?: string | null;
+  direction?: "in" | "out" | null;
+  offset?: number;
+  limit?: number;
+  version?: string | null;
+  space?: string | null;
+}
+
+/** The other end of an edge. */
+export interface End {
+  id: string;
+  label?: string | null;
+}
+
+/** `out`: what the entity has under the relation; `in`: who has the entity. `type` is that of the other ends, of which there are `count`, in the order of the version's rows. */
+export interface EdgesOfRelation {
+  relation: string;
+  direction: "in" | "out" | (string & {});
+  type: string;
+  count: number;
+  ends: Array<End>;
+}
+
+/** The edges of an entity by relation and direction. `known`: whether it is in the version. */
+export interface EdgesAnswer {
+  type: string;
+  space: string;
+  id: string;
+  known: boolean;
+  relations: Array<EdgesOfRelation>;
+  degraded: Array<string>;
+  version: string;
+  request_id: string;
+}
+
+/** Neighbours of an entity (`type` and `id`) or of a `vector`, among the entities of `candidate_type`. With `sources_of`, a relation that leads to the entity's type, they are those most likely to have the entity next under that relation, without those that have it. */
 export interface SimilarBody {
   type?: string | null;
   id?: string | number | null;
@@ -286,6 +325,7 @@ export interface SimilarBody {
   k?: number;
   exclude?: Array<string | number>;
   filter?: Filter | null;
+  sources_of?: string | null;
   space?: string | null;
 }
 
@@ -428,7 +468,7 @@ export interface SearchAnswer {
   request_id: string;
 }
 
-/** One version on disk, from its manifest; `fault` alone where that cannot be read. */
+/** One version on disk, from its manifest; `fault` alone where that cannot be read. `parent` is what its training began from: a version, or the `run` of one. */
 export interface ManifestItem {
   version: string;
   serving: boolean;
@@ -437,6 +477,7 @@ export interface ManifestItem {
   fault?: string | null;
   created?: string | null;
   parent?: string | null;
+  run?: string | null;
   size_bytes?: number | null;
   code_revision?: string | null;
   graph_digest?: string | null;
@@ -701,6 +742,14 @@ export interface Operations {
     body: undefined;
     answer: EntitiesAnswer;
   };
+  /** What an entity has, and who has it, by relation */
+  edges: {
+    method: "POST";
+    path: "/v1/edges";
+    parameters: {};
+    body: EdgesBody;
+    answer: EdgesAnswer;
+  };
   /** Nearest entities to an entity or a vector */
   similar: {
     method: "POST";
@@ -858,6 +907,14 @@ export interface Operations {
     method: "GET";
     path: "/admin/v1/versions";
     parameters: {};
+    body: undefined;
+    answer: Record<string, unknown>;
+  };
+  /** Check and publish a version; services take it over at their next look */
+  admin_versions_publish: {
+    method: "POST";
+    path: "/admin/v1/versions/{version}/publish";
+    parameters: { version: string };
     body: undefined;
     answer: Record<string, unknown>;
   };

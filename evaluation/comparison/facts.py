@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from bundle.manifest import CompressionEntry, IndexEntry
 from evaluation.comparison.records import Side
 
+# Its gates, which are of its indexes, it may have passed all the same.
+NOT_MEASURED = "not measured (--quick, or no held-out edges)"
+
 
 def facts(a: Side, b: Side) -> Iterator[tuple[str, str, str]]:
     """A heading and the texts of both, empty for a side that has no such thing; without what neither has."""
@@ -19,6 +22,7 @@ def _lines(side: Side) -> Iterator[tuple[str, str]]:
     yield "warm start from", side.parent or ""
     yield "graph", f"digest {side.graph_digest:.12}" if side.graph_digest else ""
     yield "code", f"commit {side.code_revision:.12}" if side.code_revision else ""
+    yield "recall, by the build", "" if side.measured is None else "measured" if side.measured else NOT_MEASURED
     yield "dimensions", str(side.dim or "")
     yield "size", "" if side.size_bytes is None else f"{side.size_bytes / 1e6:,.1f} MB"
     yield from ((f"entities: {name}", f"{count:,}") for name, count in side.entities.items())

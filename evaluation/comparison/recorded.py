@@ -27,6 +27,7 @@ def side_of(manifest: Manifest) -> Side:
         graph_digest=manifest.lineage.graph_digest,
         code_revision=manifest.lineage.code_revision,
         dim=space.dim,
+        measured=bool(manifest.evaluation.strategies),
         size_bytes=sum(entry.size_bytes for entry in manifest.files.values()),
         entities={entity.name: entity.count for entity in space.entities},
         edges={relation.name: relation.edges for relation in space.relations},

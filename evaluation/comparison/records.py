@@ -84,7 +84,7 @@ class RelationComparison(Record):
 
 
 class Side(Record):
-    """One of the two: a version's facts, or where a report is from."""
+    """One of the two: a version's facts, or where a report is from. `measured`: whether the build measured recall."""
 
     name: str
     created: str | None = None
@@ -92,6 +92,7 @@ class Side(Record):
     graph_digest: str | None = None
     code_revision: str | None = None
     dim: int | None = None
+    measured: bool | None = None
     size_bytes: int | None = None
     entities: dict[str, int] = {}
     edges: dict[str, int] = {}

@@ -26,6 +26,7 @@ class Provenance(Record):
     training: dict[str, str] = {}
     training_config_digest: str | None = None
     build_config_digest: str | None = None
+    measured_by_build: bool | None = None
     trained_by: str | None = None
     settings: dict[str, str] = {}
     release: str
@@ -37,6 +38,8 @@ class Provenance(Record):
         digest = f"digest {self.graph_digest:.12}" if self.graph_digest else None
         code = f"twhin {self.release}" + (f", commit {self.code_revision}" if self.code_revision else "")
         build = f"settings {self.build_config_digest:.12}" if self.build_config_digest else None
+        if build is not None and self.measured_by_build is False:
+            build += "; recall not measured by the build, its strategies not learnt (--quick, or no held-out edges)"
         everything = {
             "version": self.version,
             "served at": self.service,
@@ -66,6 +69,7 @@ def provenance(
         lineage = manifest.lineage
         sources |= lineage.model_dump(include={"graph_digest", "training_config_digest", "build_config_digest"})
         sources |= {"version": manifest.version, "trained_by": lineage.code_revision}
+        sources["measured_by_build"] = bool(manifest.evaluation.strategies)
     if run is not None:
         record = run.record
         sources |= {"run": str(run.path), "graph": _counts(run), "graph_digest": run.graph.digest}

@@ -222,8 +222,13 @@ def distortion(
         true = np.ascontiguousarray(vectors[block])
         rebuilt = quantizer.decode(codes[block])
         squared += float(np.square(true - rebuilt).sum(dtype=np.float64))
-        lengths = np.linalg.norm(true, axis=1) * np.linalg.norm(rebuilt, axis=1)
-        products = np.einsum("ij,ij->i", true, rebuilt)
-        # A zero vector is rebuilt well exactly when it is rebuilt as zero.
-        cosine += float(np.divide(products, lengths, out=np.ones_like(products), where=lengths > 0).sum())
+        cosine += mean_cosine(true, rebuilt) * len(true)
     return squared / vectors.size, cosine / len(vectors)
+
+
+def mean_cosine(true: Vectors, rebuilt: Vectors) -> float:
+    """The mean cosine between rows [n, d] and what they are rebuilt as; n ≥ 1."""
+    lengths = np.linalg.norm(true, axis=1) * np.linalg.norm(rebuilt, axis=1)
+    products = np.einsum("ij,ij->i", true, rebuilt)
+    # A zero vector is rebuilt well exactly when it is rebuilt as zero.
+    return float(np.divide(products, lengths, out=np.ones_like(products), where=lengths > 0).mean(dtype=np.float64))

@@ -28,6 +28,7 @@ from index.builder.config import BuildConfig, require_known
 from index.builder.coordinates import STEPS, lay_out
 from index.builder.devices import Device
 from index.builder.edges import Work, stage_edges
+from index.builder.losses import LossMeter
 from index.builder.mixtures import Counting, Engagements, build_mixtures, write_mixtures
 from index.builder.queries import QueryMaker, sources_of
 from index.builder.room import Scratch, blocks
@@ -371,6 +372,9 @@ class SpaceStage:
             ratio=compression.ratio,
             mse=compression.mse,
             cosine=compression.cosine,
+            tried=LossMeter.of(
+                self.run.vectors[entity_type], rotated=settings.rotated, seed=self.config.seed, device=self.device
+            ).measure(compression),
         )
 
     def map(self, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""/admin/v1: which versions there are, activating one, rolling back. Off unless an admin key is configured."""
+"""/admin/v1: which versions there are, publishing or activating one, rolling back. Off unless an admin key is set."""
 
 import asyncio
 
@@ -16,17 +16,26 @@ async def versions(call: Call) -> Reply:
     return _reply(call)
 
 
+async def publish(call: Call) -> Reply:
+    """Check and publish a version; every service over the directory, this one too, takes it at its next look."""
+    return await _when_changed(call, call.runtime.versions.publish(_named(call)))
+
+
 async def activate(call: Call) -> Reply:
     """Load, check and publish a version, then serve it; on any fault the old one serves on."""
-    version = call.ids["version"]
-    if not VERSION_NAME.match(version):
-        raise BundleNotFound("there is no version of that name")
-    return await _when_changed(call, call.runtime.versions.activate(version))
+    return await _when_changed(call, call.runtime.versions.activate(_named(call)))
 
 
 async def roll_back(call: Call) -> Reply:
     """Publish and serve the version that was published before this one."""
     return await _when_changed(call, call.runtime.versions.roll_back())
+
+
+def _named(call: Call) -> str:
+    version = call.ids["version"]
+    if not VERSION_NAME.match(version):
+        raise BundleNotFound("there is no version of that name")
+    return version
 
 
 async def _when_changed(call: Call, change: Change) -> Reply:
@@ -45,6 +54,7 @@ def _reply(call: Call, status: int = 200, headers: dict[str, str] | None = None)
     document: dict[str, object] = {
         "version": None if held.active is None else held.active.version,
         "request_id": call.request_id,
+        "published": held.published,
         "versions": held.names(),
         "refused": held.refused,
     }

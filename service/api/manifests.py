@@ -10,6 +10,7 @@ import msgspec
 from bundle.errors import TwhinError
 from bundle.manifest import Manifest, SpaceEntry
 from bundle.reader import read_manifest
+from bundle.run import run_name
 from bundle.versions import Identity, identity_of, list_versions
 from service.call import Call, Reply
 from service.versions.versions import Versions
@@ -54,6 +55,9 @@ def _measured(manifest: Manifest) -> dict[str, Any]:
     return {
         "created": manifest.created.isoformat(),
         "parent": manifest.lineage.parent,
+        "run": run_name(
+            manifest.lineage.graph_digest, manifest.lineage.training_config_digest, manifest.lineage.parent
+        ),
         "code_revision": manifest.lineage.code_revision,
         "graph_digest": manifest.lineage.graph_digest,
         "size_bytes": sum(entry.size_bytes for entry in manifest.files.values()),

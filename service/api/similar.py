@@ -26,13 +26,15 @@ Rows = Int64[npt.NDArray[np.int64], " n"]
 
 
 async def similar(call: Call) -> Reply:
-    """The nearest entities to an entity or a vector, by inner product."""
+    """The nearest entities to an entity or a vector, by inner product; or who is likely to have an entity."""
     body = call.json(_similar)
     _check(body, call)
     loaded = call.runtime.versions.serving()
     space = loaded.bundle.space(body.space)
-    target = space.table(body.candidate_type or body.type or space.entry.default.candidate_type)
-    query, own = _query(space, target, body)
+    relation = None if body.sources_of is None else _leading_to(space, body.sources_of, body)
+    default = body.type or space.entry.default.candidate_type
+    target = space.table(body.candidate_type or (default if relation is None else relation.entry.source))
+    query, own = _query(space, target, body) if relation is None else _query_of_sources(space, relation, body)
     searcher = loaded.recommender.searcher(space.name, target.name)
     excluded = np.concatenate([own, known_rows(target.ids.rows(texts_of(body.exclude)))])
     eligible = await compiled(loaded, space, relation_to(space, target), target, body.filter)
@@ -75,6 +77,30 @@ def _query(
         raise EntityUnknown("this version has no such entity")
     query[0, : space.entry.dim] = table.embeddings[row]
     return query, np.array([row] if table.name == target.name else [], dtype=np.int64)
+
+
+def _leading_to(space: Space, name: str, body: SimilarBody) -> Relation:
+    """The relation whose sources are asked for. Raises Problem 422 where it does not fit the entity."""
+    relation = space.relation(name)
+    if body.id is None or body.type != relation.entry.target:
+        raise invalid("/sources_of", "an entity is needed, of the type that the relation leads to")
+    if body.candidate_type not in (None, relation.entry.source):
+        raise invalid("/candidate_type", "the relation comes from another type")
+    return relation
+
+
+def _query_of_sources(
+    space: Space, relation: Relation, body: SimilarBody
+) -> tuple[Float32[npt.NDArray[np.float32], "1 width"], Rows]:
+    """The query that ranks sources, θt + θ'r, and the rows to leave out: those that have the entity, and itself."""
+    table = space.table(relation.entry.target)
+    row = table.ids.row(text_of(body.id or ""))
+    if row is None:
+        raise EntityUnknown("this version has no such entity")
+    query = np.zeros((1, space.entry.width), dtype=np.float32)
+    query[0, : space.entry.dim] = table.embeddings[row] + relation.inverse
+    own = [row] if relation.entry.source == relation.entry.target else []
+    return query, np.array([*relation.sources.row(row).tolist(), *own], dtype=np.int64)
 
 
 def _vector(values: list[float], dim: int) -> Float32[npt.NDArray[np.float32], " dim"]:

@@ -29,6 +29,7 @@ from bundle.versions import (
     version_path,
     was_published,
 )
+from index.search.probe import probe_bundle
 from service.metrics import VersionMetrics
 from service.problems import Problem, not_ready
 from service.settings import Settings
@@ -204,6 +205,13 @@ class Versions:
                 self._swap(await self._load(version))
                 return
 
+    def publish(self, version: str) -> Change:
+        """Begin to check and publish `version`, which is served from the next look at CURRENT on; as `activate`.
+
+        Nothing is loaded meanwhile: of several services none is ahead of the others.
+        """
+        return self._begin("publish", self._publish(version))
+
     def activate(self, version: str) -> Change:
         """Begin to load, check and publish `version`, then to serve it. Raises BundlesBusy when a change is under way.
 
@@ -222,6 +230,16 @@ class Versions:
         self.change = Change(action, asyncio.create_task(work), time.time())
         self.change.task.add_done_callback(_log_end)
         return self.change
+
+    async def _publish(self, version: str) -> str:
+        async with self._changing:
+            await self._in_thread(lambda: probe_bundle(open_version(self._bundles, version)))
+            await self._publishing(partial(publish, self._bundles, version))
+            self.refused.pop(
+                version, None
+            )  # to be tried again: the look below hides that CURRENT is new
+            await self._look()
+            return version
 
     async def _activate(self, version: str) -> str:
         async with self._changing:

@@ -1,4 +1,4 @@
-"""The JSON of embeddings, features, codebooks, similar and score.
+"""The JSON of embeddings, features, codebooks, edges, similar and score.
 
 Answers with vectors are written straight from arrays, and never made as these types: the document is made from them,
 and every answer is held against it by a test.
@@ -13,6 +13,7 @@ from service.wire.common import Answer, AnyId, Encoding, Id, Name, Request
 from service.wire.recommend import Count
 
 ItemStatus = Literal["found", "not_found"]
+Direction = Literal["out", "in"]
 Vector = list[float]
 
 
@@ -104,8 +105,54 @@ class EntitiesAnswer(Answer):
     next: str | None
 
 
+class EdgesBody(Request):
+    """The edges of one entity: those of a `relation` and a `direction`, or of all; `limit` of each from `offset` on."""
+
+    type: Name
+    id: Id
+    relation: Name | None = None
+    direction: Direction | None = None
+    offset: Annotated[int, msgspec.Meta(ge=0)] = 0
+    limit: Count = 20
+    version: Name | None = None
+    space: Name | None = None
+
+
+class End(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The other end of an edge."""
+
+    id: str
+    label: str | None = None
+
+
+class EdgesOfRelation(msgspec.Struct, frozen=True):
+    """`out`: what the entity has under the relation; `in`: who has the entity. `type` is that of the other ends, of
+    which there are `count`, in the order of the version's rows."""
+
+    relation: str
+    direction: Direction
+    type: str
+    count: int
+    ends: list[End]
+
+
+class EdgesAnswer(Answer):
+    """The edges of an entity by relation and direction. `known`: whether it is in the version."""
+
+    type: str
+    space: str
+    id: str
+    known: bool
+    relations: list[EdgesOfRelation]
+    degraded: list[str]
+
+
 class SimilarBody(Request):
-    """Neighbours of an entity (`type` and `id`) or of a `vector`, among the entities of `candidate_type`."""
+    """Neighbours of an entity (`type` and `id`) or of a `vector`, among the entities of `candidate_type`.
+
+    With `sources_of`, a relation that leads to the entity's type, they are those most likely to have the entity next
+    under that relation, without those that have it.
+    """
 
     type: Name | None = None
     id: Id | None = None
@@ -114,6 +161,7 @@ class SimilarBody(Request):
     k: Count = 20
     exclude: list[AnyId] = []
     filter: Filter | None = None
+    sources_of: Name | None = None
     space: Name | None = None
 
 

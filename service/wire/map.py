@@ -116,7 +116,8 @@ class SearchAnswer(Answer):
 
 
 class ManifestItem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One version on disk, from its manifest; `fault` alone where that cannot be read."""
+    """One version on disk, from its manifest; `fault` alone where that cannot be read. `parent` is what its training
+    began from: a version, or the `run` of one."""
 
     version: str
     serving: bool
@@ -125,6 +126,7 @@ class ManifestItem(msgspec.Struct, frozen=True, omit_defaults=True):
     fault: str | None = None
     created: str | None = None
     parent: str | None = None
+    run: str | None = None
     size_bytes: int | None = None
     code_revision: str | None = None
     graph_digest: str | None = None

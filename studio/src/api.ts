@@ -54,6 +54,9 @@ export interface Item {
   id: string | null; status: string; label?: string; row?: number; x?: number; y?: number; cluster?: number; in_degree?: number;
   attributes?: Record<string, number | boolean | string[]>;
 }
+export interface Ends { relation: string; direction: "out" | "in"; type: string; count: number; ends: { id: string; label?: string }[] }
+export interface Edges { version: string; type: string; id: string; known: boolean; relations: Ends[]; degraded: string[] }
+export interface Neighbours { candidate_type: string; neighbours: { id: string; score: number }[] }
 export type Measures = Record<string, Record<string, number>>;
 export interface Index {
   kind: string; depth: number; parameters: Record<string, unknown>; recall: Record<string, number>;
@@ -61,18 +64,21 @@ export interface Index {
 }
 /** A searcher that a build tried on its queries; `taken` is the one that the version has. */
 export interface Tried { kind: string; depth: number; recall: number; cpu_us_per_query: number; bytes_per_vector: number; taken: boolean }
+/** What one size or form of a vector loses, as the build measured it on a sample: `neighbours` is the share of the ten nearest that stay. */
+export interface Point { kind: "pq" | "float16" | "int8"; bytes_per_vector: number; cosine: number; neighbours: number; taken: boolean }
+export interface Compression { subquantizers: number; rotated: boolean; ratio: number; mse: number; cosine: number; tried: Point[] }
 export interface Moved { kept: number; added: number; removed: number; cosine: number; distance: number; neighbours: number; clusters: number }
 export interface Gate { metric: string; floor: number; measured: number; forced: string | null }
 export interface Measured { strategies: Measures; baselines: Measures; newcomers: Measures }
 export interface VersionItem {
   version: string; serving: boolean; published: boolean; refused?: string; fault?: string; created?: string;
-  parent?: string; size_bytes?: number; code_revision?: string; graph_digest?: string;
+  parent?: string; run?: string; size_bytes?: number; code_revision?: string; graph_digest?: string;
   evaluation?: Measured & { gates: Gate[]; relations?: Record<string, Measured>; drift?: { since: string; types: Record<string, Moved> } | null };
   spaces?: Record<string, {
     dim: number; entities: Record<string, number>; relations: Record<string, number>; auto: string;
     auto_newcomer: string | null; answers: Record<string, { auto: string; auto_newcomer: string | null }>;
     default: SpaceInfo["default"]; clusters: number; indexes: Record<string, Index>;
-    compression: Record<string, { subquantizers: number; rotated: boolean; ratio: number; mse: number; cosine: number }>;
+    compression: Record<string, Compression>;
   }>;
 }
 export interface Arm { name: string; strategy: string; share: number; impressions: number; clicks: number; rate: number | null; interval: [number, number] | null }
@@ -140,6 +146,9 @@ export async function interestsOf(user: string, relation: string): Promise<Inter
 
 export function items(type: string, which: { ids?: string[]; rows?: number[]; attributes?: boolean }, version?: string): Promise<Item[]> {
   return call<{ items: Item[] }>("v1/map:entities", { type, ...which, ...(version ? { version } : {}) }).then((one) => one.items);
+}
+export function edgesOf(entity: Entity, which: { relation?: string; direction?: "out" | "in"; offset?: number; limit: number }): Promise<Edges> {
+  return call<Edges>("v1/edges", { type: entity.type, id: entity.id, ...which });
 }
 export function search(q: string, type: string | undefined, k: number): Promise<Entity[]> {
   const query = new URLSearchParams({ q, k: String(k), ...(type ? { type } : {}) });

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bundle.run import run_name
 from bundle.versions import current_version, publish
 from service.settings import Settings
 from tests.browser.studio import CANDIDATES, STORY, choose, click, faults, key, press, ready, shows, type_into
@@ -21,6 +22,9 @@ ADDRESSES = {
     "map": "/",
     "map-user": f"/?view=map&user={USERS[5]}",
     "ask": f"/?view=ask&user={USERS[5]}&strategy=mixture&versus=unimodal",
+    "user": f"/?view=ask&user={USERS[5]}&relation=uses&k=5",
+    "item": "/?view=ask&type=hashtag&id=tag3",
+    "nobody": "/?view=ask",
     "versions": "/?view=versions&before=v2",
     "health": "/?view=health",
 }
@@ -46,6 +50,11 @@ def _measure(version: Path, known: float, newcomers: float, uses: float) -> None
         sure,
     ]
     space["indexes"]["user"]["tried"] = tried
+    losses = [("int8", 20.0, 0.9999, 0.97), ("pq", 8.0, 0.99, 0.8), ("pq", 4.0, 0.9, 0.41)]
+    space["compression"]["user"]["tried"] = [
+        {"kind": kind, "bytes_per_vector": size, "cosine": cosine, "neighbours": kept, "taken": size == 4.0}
+        for kind, size, cosine, kept in losses
+    ]
     moved = {"kept": 390, "added": 10, "removed": 2, "cosine": 0.985, "distance": 0.17}
     moved |= {"neighbours": 0.81, "clusters": 0.04}
     manifest["evaluation"]["drift"] = {"since": "v0", "types": {"user": moved}}
@@ -80,7 +89,8 @@ def url(bundles: Path) -> Iterator[str]:
 
 
 def _open(page: Page, url: str, name: str) -> None:
-    page.open(url + ADDRESSES[name], LIT if name == "map-user" else ready(name))
+    there = LIT if name == "map-user" else ready(name if name in ("map", "versions", "health") else "ask")
+    page.open(url + ADDRESSES[name], there)
 
 
 def test_the_root_is_the_map_of_all_entities(page: Page, url: str) -> None:
@@ -286,12 +296,62 @@ def test_the_page_says_who_somebody_is(page: Page, url: str) -> None:
     assert not page.evaluate("Boolean(document.getElementById('who'))")
 
 
+def test_what_a_user_has_is_listed_by_relation_and_so_is_who_has_the_user(page: Page, url: str) -> None:
+    page.open(f"{url}/?view=ask&user={USERS[5]}", ready("ask"))
+    found = httpx.post(f"{url}/v1/edges", json={"type": "user", "id": USERS[5], "limit": 100}).json()["relations"]
+    follows, followers, uses = found
+    titles = "[...document.querySelectorAll('#edges-{} summary')].map(one => one.innerText)"
+    assert page.evaluate(titles.format("out")) == [
+        f"follows: {follows['count']} user",
+        f"uses: {uses['count']} hashtag",
+    ]
+    assert page.evaluate(titles.format("in")) == [f"follows: {followers['count']} user"]
+    listed = "[...document.querySelectorAll('#edges-out details[open] a')].map(one => one.innerText)"
+    assert page.evaluate(listed) == [one["id"] for one in follows["ends"]]  # the relation asked for is open
+    click(page, "#edges-out details:nth-of-type(2) summary")
+    page.wait("document.querySelectorAll('#edges-out details[open]').length === 2")
+    names = [one.get("label", one["id"]) for one in uses["ends"]]
+    assert page.evaluate(listed)[len(follows["ends"]) :] == names
+    click(page, "#edges-out details:nth-of-type(2) a")
+    page.wait(shows("similar", "#similar h2"))
+
+
+def test_an_item_says_who_has_it_who_may_want_it_and_what_is_like_it(page: Page, url: str) -> None:
+    page.open(f"{url}/?view=ask&relation=uses&type=hashtag&id=tag3", ready("ask"))
+    asked = {"type": "hashtag", "id": "tag3"}
+    having = httpx.post(f"{url}/v1/edges", json={**asked, "limit": 100}).json()["relations"][0]
+    wanting = httpx.post(f"{url}/v1/similar", json={**asked, "sources_of": "uses"}).json()["neighbours"]
+    assert page.evaluate(shows(f"uses: {having['count']} user", "#edges-in"))
+    assert page.evaluate(shows("Who may want it: uses", "#wanted"))
+    listed = "[...document.querySelectorAll('#wanted li a')].map(one => one.innerText)"
+    assert page.evaluate(listed) == [one["id"] for one in wanting]
+    assert page.evaluate(shows("hashtag tag3", "#who"))
+    assert page.evaluate("document.querySelectorAll('#similar li').length") == 20
+    click(page, "#edges-in summary")
+    page.wait("document.querySelectorAll('#edges-in details[open] .virtual-row a').length > 0")
+    rows = page.evaluate("document.querySelectorAll('#edges-in .virtual-row').length")
+    assert rows == min(having["count"], 13)  # those in sight and six more
+    page.evaluate("document.querySelector('#edges-in .virtual').scrollTop = 1e6")
+    last = having["ends"][-1]["id"]
+    page.wait(shows(last, "#edges-in"))
+    click(page, "#wanted a")
+    page.wait(shows("Interests"))
+    page.evaluate("history.back()")
+    page.wait("Boolean(document.querySelector('#wanted'))")
+
+
+def test_a_percentage_says_of_what(page: Page, url: str) -> None:
+    page.open(f"{url}/?view=ask&user={USERS[5]}&strategy=blend", ready("ask"))
+    assert page.evaluate(shows("A percentage is that reason's share of the score", ".candidates"))
+    assert "of the score" in page.evaluate("document.querySelector('.share').title")
+
+
 def test_two_versions_stand_side_by_side_for_one_user(page: Page, url: str) -> None:
     page.open(f"{url}/?view=ask&user={USERS[5]}&strategy=mixture", ready("ask"))
     choose(page, "#versus", "@v2")
     page.wait("document.querySelectorAll('.candidates').length === 2")
     titles = page.evaluate("[...document.querySelectorAll('.candidates h2')].map(one => one.innerText)")
-    assert titles == ["Version v1, serving", "Version v2"]
+    assert titles == ["Older version v1, serving", "Newer version v2"]
     question = {"user": USERS[5], "strategy": "mixture"}
     answer = httpx.post(f"{url}/v1/versions/v2/recommend", json=question).json()["candidates"]
     assert page.evaluate(CANDIDATES)[20:] == [one["id"] for one in answer]
@@ -338,15 +398,16 @@ def test_of_two_versions_the_page_says_which_is_better_and_for_whom(page: Page, 
     ):
         assert page.evaluate(shows(told, "#verdict"))
     assert page.evaluate("document.querySelectorAll('#verdict tbody tr').length") == 3
-    assert (
-        page.evaluate("document.querySelectorAll('.detail .chart canvas').length") == 2
-    )  # the timeline, the searchers
+    # The timeline, the searchers, the sizes of a vector.
+    assert page.evaluate("document.querySelectorAll('.detail .chart canvas').length") == 3
     assert page.evaluate(shows("how far vectors moved since v0", "#drift"))
     assert page.evaluate(shows("user\t390\t10\t2\t0.985\t81%\t4.0%", "#drift"))
     click(page, ".tradeoff summary")
     assert page.evaluate(shows("ivf4taken\t16\t0.9550\t20.0\t20", ".tradeoff"))
     said = page.evaluate("document.querySelector('.tradeoff [role=img]').getAttribute('aria-label')")
     assert "hnsw: 0.97 at 90" in said
+    heads = "[...document.querySelectorAll('#verdict th.number')].map(one => one.innerText)"
+    assert page.evaluate(heads)[:2] == ["v1", "v2, this one"]
     choose(page, "section[aria-label='What the strategies find'] select", "uses")
     page.wait(shows("mixture", "table.bars"))
     assert page.evaluate(shows("+0.0100", "table.bars"))
@@ -355,6 +416,40 @@ def test_of_two_versions_the_page_says_which_is_better_and_for_whom(page: Page, 
     page.evaluate("history.back()")
     page.wait("Boolean(document.querySelector('#verdict'))")
     assert faults(page) == []
+
+
+def test_what_fewer_bytes_of_a_vector_lose_is_drawn_and_why_not_where_it_is_not_known(page: Page, url: str) -> None:
+    _open(page, url, "versions")
+    said = page.evaluate("document.querySelector('#compression [role=img]').getAttribute('aria-label')")
+    assert said.startswith("user: nearest ten that stay against bytes a vector")
+    assert "codes (PQ): 0.8 at 8, 0.41 at 4" in said
+    assert "int8: 0.97 at 20" in said
+    assert "taken: 0.41 at 4" in said
+    click(page, "#compression summary")
+    assert page.evaluate(shows("codes (PQ)taken\t4\t0.9000\t41.0%", "#compression"))
+    assert page.evaluate(shows("Of hashtag no other sizes were measured: there are fewer than 1,000", "#compression"))
+
+
+def test_what_a_version_was_warm_started_from_is_named_and_leads_there(page: Page, tmp_path: Path) -> None:
+    for version, seed in (("v1", 1), ("v2", 2), ("v3", 3), ("v4", 4)):
+        write_toy_bundle(tmp_path, version, seed=seed)
+    lineage = json.loads((tmp_path / "v1" / "manifest.json").read_text())["lineage"]
+    run = run_name(lineage["graph_digest"], lineage["training_config_digest"], lineage["parent"])
+    for version, parent in (("v2", "v1"), ("v3", run), ("v4", "run-00000000")):
+        file = tmp_path / version / "manifest.json"
+        manifest = json.loads(file.read_text())
+        # Another training than that of v1, whose run would be called the same.
+        manifest["lineage"] |= {"parent": parent, "training_config_digest": version[1] * 64}
+        file.write_text(json.dumps(manifest))
+    publish(tmp_path, "v1")
+    with running(Settings(bundles=tmp_path)) as url:  # type: ignore[call-arg]
+        for version, told in (("v2", "v1"), ("v3", "the run of v1"), ("v4", "run-00000000 (no version here is of it)")):
+            page.open(f"{url}/?view=versions&version={version}", ready("versions"))
+            assert page.evaluate(shows(f"warm start from\n{told}", ".facts"))
+        page.open(f"{url}/?view=versions&version=v3", ready("versions"))
+        page.wait(shows("Is it better than v1", "#verdict"))
+        click(page, ".facts a")
+        page.wait("document.querySelector('.detail h2').innerText === 'v1'")
 
 
 def test_of_what_was_not_measured_the_page_says_why_and_no_more(page: Page, tmp_path: Path) -> None:
@@ -368,6 +463,9 @@ def test_of_what_was_not_measured_the_page_says_why_and_no_more(page: Page, tmp_
         assert not page.evaluate(shows("(+0", ".facts"))  # as many entities as before
         page.open(f"{url}/?view=versions&version=quick", ready("versions"))
         assert page.evaluate(shows("No strategies were measured.", ".detail"))
+        assert page.evaluate(shows("recall of the answers\tnot measured\t–\tunknown", ".gates"))
+        assert page.evaluate(shows("recall not measured", "nav.card a[aria-current]"))
+        assert not page.evaluate(shows("recall not measured", "nav.card a:not([aria-current])"))
         page.open(f"{url}/?view=ask", ready("ask"))
         assert not page.evaluate(shows("measured", ".welcome"))
 
@@ -401,8 +499,8 @@ def test_another_version_is_served_with_an_admin_key(page: Page, bundles: Path, 
                 page.wait(shows("A key is needed", "[role=alert]"))
                 continue
             page.wait(ready("versions"))
-            click(page, ".detail .row button.quiet")
-            click(page, ".detail .row button.danger")
+            click(page, ".administration button:nth-child(2)")
+            click(page, ".administration button.danger")
             page.wait(
                 shows("This is not allowed", ".detail") if given == "r-key" else shows("v3 serves now", ".detail")
             )
@@ -410,7 +508,41 @@ def test_another_version_is_served_with_an_admin_key(page: Page, bundles: Path, 
                 page.wait("Boolean(document.querySelector('#key'))")
         assert current_version(own) == "v3"
         page.wait(shows("version v3", "header"))
-        page.wait("document.querySelector('.detail .row button.quiet')?.innerText === 'Roll back'")
+        page.wait("document.querySelector('.administration button')?.innerText === 'Roll back'")
+        click(page, ".administration button")
+        click(page, ".administration button.danger")
+        page.wait(shows("version v1", "header"))
+        assert current_version(own) == "v1"
+        page.evaluate("sessionStorage.clear()")
+
+
+def test_a_version_is_published_with_an_admin_key_and_services_take_it_over(
+    page: Page, bundles: Path, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(bundles, tmp_path / "bundles"))
+    write_toy_bundle(own, "v3", seed=3)
+    with running(Settings(bundles=own, admin_keys="a-key", watch_seconds=0.5)) as url:  # type: ignore[call-arg, arg-type]
+        page.open(url, "Boolean(document.querySelector('#key'))")
+        type_into(page, "#key", "a-key")
+        key(page, "Enter")
+        page.wait(ready("map"))
+        page.open(f"{url}/?view=versions&version=v2", ready("versions"))
+        assert page.evaluate(shows("each service over this directory takes it over", ".administration"))
+        click(page, ".administration button")
+        click(page, ".administration button:nth-child(3)")  # leave it
+        page.wait("!document.querySelector('.administration .danger')")
+        click(page, ".administration button")
+        click(page, ".administration button.danger")
+        page.wait(shows("Refused: Version v2 is not fit to publish: recall_at_50", ".administration"))
+        assert current_version(own) == "v1"
+        page.open(f"{url}/?view=versions&version=v3", ready("versions"))
+        click(page, ".administration button")
+        assert faults(page) == []
+        click(page, ".administration button.danger")
+        page.wait(shows("v3 is published and serves now", ".administration"))
+        page.wait(shows("version v3", "header"))
+        assert current_version(own) == "v3"
+        page.wait("document.querySelector('.administration button')?.innerText === 'Roll back'")
         page.evaluate("sessionStorage.clear()")
 
 

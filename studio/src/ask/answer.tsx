@@ -3,7 +3,7 @@ import type { Answer } from "../api";
 import { fixed, percent, words } from "../format";
 import { EntityLink, type Names } from "./links";
 import type { Other } from "./question";
-import { type Change, Reasons } from "./reasons";
+import { type Change, LEAST, Reasons } from "./reasons";
 
 const FALLBACKS: Record<string, string> = {
   deeper_search: "Exclusions had emptied the stored lists, so the interests were searched live.",
@@ -45,6 +45,8 @@ export function Candidates({ answer, asked, colours, names, userType, changed, t
     <section class="card candidates" aria-label={title}>
       <h2>{title}</h2>
       <p class="soft small how">{howOf(answer, asked)}</p>
+      {answer.candidates.some((one) => one.why?.reasons?.some((reason) => reason.share >= LEAST)) &&
+        <p class="soft small">Below each name: why it is here. A percentage is that reason's share of the score, the number at the right.</p>}
       {!answer.known && <p class="note">The training does not know this user. Candidates come from engagements, or from popularity.</p>}
       {answer.fallback && <p class="note">{FALLBACKS[answer.fallback] ?? words(answer.fallback)}</p>}
       {answer.degraded.map((one) => <p key={one} class="note warn">{DEGRADED[one] ?? words(one)}</p>)}
@@ -94,7 +96,7 @@ export function Changes({ of, before, after, beside, names, userType, colours }:
   const shares = (answer: Answer) => new Map(answer.explain.modes.map((one) => [one.cluster, one]));
   const [then, now] = [shares(before), shares(after)];
   // Clusters of two versions have nothing to do with each other, and strategies take some of the interests or none.
-  const shifted = !beside.first ? [] : [...new Set([...then.keys(), ...now.keys()])].map((cluster) => ({
+  const shifted = !beside.whatIf ? [] : [...new Set([...then.keys(), ...now.keys()])].map((cluster) => ({
     cluster, was: then.get(cluster)?.weight ?? 0, is: now.get(cluster)?.weight ?? 0, mode: (now.get(cluster) ?? then.get(cluster))!,
   })).filter((one) => Math.abs(one.is - one.was) >= 0.005).sort((a, b) => Math.abs(b.is - b.was) - Math.abs(a.is - a.was));
   return (

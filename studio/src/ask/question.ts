@@ -1,5 +1,5 @@
 // The question that the address asks, as a request of the API, and as text to copy.
-import type { SpaceInfo } from "../api";
+import type { Info, SpaceInfo } from "../api";
 
 export interface Question {
   user?: string;
@@ -37,19 +37,27 @@ export function questionOf(query: URLSearchParams, space: SpaceInfo): Question |
   return asked;
 }
 
-/** What stands beside the answer: another strategy, another version, or the same without the engagements that were added. */
-export interface Other { question: Question; version?: string; before: string; after: string; first: boolean }
+/**
+ * What stands beside the answer: another strategy, another version, or the same without the engagements that were added (`whatIf`).
+ * Left stands `before` and right `after`; `first`: what is beside stands left. `called` is what is beside.
+ */
+export interface Other { question: Question; version?: string; before: string; after: string; first: boolean; whatIf: boolean; called: string }
 
 /** In the address a version stands after an @, which no strategy's name has. */
-export function besides(question: Question, versus: string, serving: string): Other | undefined {
+export function besides(question: Question, versus: string, info: Info): Other | undefined {
   if (versus.startsWith("@")) {
     const version = versus.slice(1);
-    return { question, version, before: `Version ${serving}, serving`, after: `Version ${version}`, first: false };
+    const kept = info.versions.kept; // oldest first
+    const first = kept.includes(version) && kept.indexOf(version) < kept.indexOf(info.version);
+    const [older, newer] = [first ? version : info.version, first ? info.version : version];
+    const called = (one: string, age: string) => `${age} version ${one}${one === info.version ? ", serving" : ""}`;
+    return { question, version, before: called(older, "Older"), after: called(newer, "Newer"), first, whatIf: false, called: `Version ${version}` };
   }
-  if (versus) return { question: { ...question, strategy: versus }, before: `By ${question.strategy}`, after: `By ${versus}`, first: false };
+  const by = (strategy: string) => `By ${strategy}`;
+  if (versus) return { question: { ...question, strategy: versus }, before: by(question.strategy), after: by(versus), first: false, whatIf: false, called: by(versus) };
   if (!question.user || !question.engagements) return undefined;
   const { engagements: _, ...without } = question;
-  return { question: without, before: "As it is", after: "As it would be", first: true };
+  return { question: without, before: "As it is", after: "As it would be", first: true, whatIf: true, called: "As it is" };
 }
 
 /** The filter that the address has; undefined without one, null for what is no JSON object. */

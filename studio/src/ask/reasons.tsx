@@ -4,14 +4,15 @@ import { percent, words } from "../format";
 import { EntityLink, type Names } from "./links";
 
 const SHOWN = 3;
-const LEAST = 0.005;
+/** A share of the score that is worth a figure. */
+export const LEAST = 0.005;
 
 export function Reasons({ candidate, answer, names, userType }: { candidate: Candidate; answer: Answer; names: Names; userType: string }) {
   const reasons = candidate.why?.reasons ?? [];
   if (!reasons.length) return <>{placeOf(candidate, answer)}</>;
   return <>
     {reasons.slice(0, SHOWN).map((one, i) => (
-      <span key={i}>{i > 0 && " · "}<Told reason={one} relation={answer.explain.relation} names={names} userType={userType} />{one.share >= LEAST && <span class="share"> {percent(one.share)}</span>}</span>
+      <span key={i}>{i > 0 && " · "}<Told reason={one} relation={answer.explain.relation} names={names} userType={userType} />{one.share >= LEAST && <span class="share" title={`${percent(one.share)} of the score come from this`}> {percent(one.share)}</span>}</span>
     ))}
   </>;
 }

@@ -1,27 +1,27 @@
 // Asking: a user or engagements, a relation, one strategy or two side by side; what comes out, and why.
 import { useEffect, useState } from "preact/hooks";
-import { type Answer, type Attribute, type Attributes, type Entity, type Info, type Interests, type Item, type SpaceInfo, call, interestsOf, items, segment } from "../api";
+import { type Answer, type Attribute, type Attributes, type Edges, type Info, type Interests, type Item, type SpaceInfo, call, edgesOf, interestsOf, items, segment } from "../api";
 import { address, follow, go } from "../address";
 import { palette } from "../colours";
-import { fixed } from "../format";
 import { Suggest } from "../suggest";
 import { Candidates, Changes, Gone } from "./answer";
 import { RequestCode } from "./code";
+import { EdgeLists, PAGE } from "./edges";
+import { type About, EntityPage, about } from "./entity";
 import { FilterForm } from "./filter";
 import { InterestList } from "./interests";
-import { EntityLink, type Names, nameOf } from "./links";
+import { type Names, nameOf, namesOf } from "./links";
 import { K, K_MAX, type Other, type Question, besides, filterOf, questionOf, relationOf } from "./question";
 import { changes } from "./reasons";
 import { Who } from "./who";
 
-interface Told { question: Question; answer: Answer; beside: (Other & { answer: Answer }) | undefined; interests: Interests | undefined; names: Names; who: Item | undefined; trouble: string }
-interface Alike { entity: Entity; type: string; neighbours: { id: string; score: number }[]; names: Names }
+interface Told { question: Question; answer: Answer; beside: (Other & { answer: Answer }) | undefined; interests: Interests | undefined; names: Names; who: Item | undefined; edges: Edges | undefined; trouble: string }
 
 export function AskView({ info, query }: { info: Info; query: URLSearchParams }) {
   const space = Object.values(info.spaces)[0]!;
   const relation = space.relations.find((one) => one.name === relationOf(query, space))!;
   const [told, setTold] = useState<Told>();
-  const [alike, setAlike] = useState<Alike>();
+  const [alike, setAlike] = useState<About>();
   const [problem, setProblem] = useState("");
   const [asking, setAsking] = useState(false);
   const [again, setAgain] = useState(0);
@@ -41,7 +41,8 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
     if (!entity) setAlike(undefined);
     if (!question && !entity) return;
     setAsking(true);
-    const work = question ? askFor(question, besides(question, versus, info.version), relation.source, relation.target).then(keep(setTold)) : similarTo(entity!).then(keep(setAlike));
+    const work = question ? askFor(question, besides(question, versus, info), relation.source, relation.target).then(keep(setTold))
+      : about(entity!, [relation, ...space.relations]).then(keep(setAlike));
     work.catch(keep((error: Error) => { setProblem(error.message); setTold(undefined); setAlike(undefined); }))
       .finally(keep(() => setAsking(false)) as () => void);
     return () => { gone = true; };
@@ -54,11 +55,11 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
   const clusters = told ? [...(told.interests?.interests ?? []), ...told.answer.explain.modes, ...(beside?.answer.explain.modes ?? [])].map((one) => one.cluster) : [];
   const colours = palette(clusters);
   const shared = told && { colours, names: told.names, userType: relation.source };
-  // What is asked stands last where it is what would be, and first where another strategy or version stands beside it.
+  // From left to right: as it is and as it would be, the older version and the newer, the strategy asked for and another.
   const [before, after] = told && beside ? (beside.first ? [beside.answer, told.answer] : [told.answer, beside.answer]) : [];
   const called = (id: string) => (told ? nameOf(told.names, { type: relation.target, id }) : id);
-  const titleAfter = beside?.first ? `If the user had ${engaged.map(called).join(", ")}` : beside?.after;
-  const changed = before && after && changes(before.candidates, after.candidates, beside?.first ? engaged : []);
+  const titleAfter = beside?.whatIf ? `If the user had ${engaged.map(called).join(", ")}` : beside?.after;
+  const changed = before && after && changes(before.candidates, after.candidates, beside?.whatIf ? engaged : []);
   const others = info.versions.kept.filter((one) => one !== info.version).reverse();
   const offered: Attribute[] = attributes?.types[relation.target] ?? [];
   const engage = (id: string) => go({ engaged: [...engaged, id] });
@@ -110,12 +111,14 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
             {changed && beside && <Changes of={changed} before={before!} after={after!} beside={beside} {...shared} />}
             {told.who && <Who item={told.who} type={relation.source} interests={told.interests} attributes={attributes?.types[relation.source] ?? []} />}
             {told.interests && <InterestList of={told.interests} {...shared} />}
+            {told.edges && <EdgeLists key={`out ${told.question.user}`} of={told.edges} direction="out" title="What the user has" userType={relation.source} open={relation.name} />}
+            {told.edges && <EdgeLists key={`in ${told.question.user}`} of={told.edges} direction="in" title="Who has the user" userType={relation.source} />}
             {query.get("user") && <a class="button quiet" href={address(toMap)} onClick={follow(toMap)}>Show on the map</a>}
             <RequestCode question={told.question} />
           </div>
           {!beside && <Candidates answer={told.answer} asked={told.question.strategy} title="Candidates" {...shared} onEngage={engage} />}
           {beside && changed && <>
-            <Candidates answer={before!} asked={(beside.first ? beside : told).question.strategy} title={beside.before} {...shared} onEngage={beside.first ? engage : undefined} />
+            <Candidates answer={before!} asked={(beside.first ? beside : told).question.strategy} title={beside.before} {...shared} onEngage={beside.whatIf ? engage : undefined} />
             <div>
               <Candidates answer={after!} asked={(beside.first ? told : beside).question.strategy} title={titleAfter!} changed={changed} {...shared} />
               <Gone before={before!} changed={changed} type={before!.explain.candidate_type} userType={relation.source} names={told.names} />
@@ -123,17 +126,7 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
           </>}
         </div>
       )}
-      {alike && (
-        <section class="card" id="similar" aria-label="Similar">
-          <h2>{alike.entity.type} <bdi>{alike.names.get(`${alike.entity.type} ${alike.entity.id}`)?.label ?? alike.entity.id}</bdi>: similar</h2>
-          <ol class="list">
-            {alike.neighbours.map((one, i) => (
-              <li key={one.id} class="candidate"><span class="rank">{i + 1}</span>
-                <span class="body row spread"><EntityLink entity={{ type: alike.type, id: one.id }} userType={relation.source} names={alike.names} /><span class="score">{fixed(one.score)}</span></span></li>
-            ))}
-          </ol>
-        </section>
-      )}
+      {alike && <EntityPage of={alike} userType={relation.source} attributes={attributes?.types[alike.entity.type] ?? []} />}
     </div>
   );
 }
@@ -153,11 +146,12 @@ const OPENING_SECONDS = 10;
 
 async function askFor(question: Question, other: Other | undefined, userType: string, target: string): Promise<Told> {
   const interesting = question.user ? interestsOf(question.user, question.relation) : undefined;
+  const having = question.user ? edgesOf({ type: userType, id: question.user }, { limit: PAGE }).catch(() => undefined) : undefined;
   const asked = question.user ? items(userType, { ids: [question.user], attributes: true }).then(([one]) => one, () => undefined) : undefined;
   // An answer with nothing beside it is better than none: an older version may not know what is asked.
   let trouble = "";
   const second = other && (other.version ? call<Answer>(`v1/versions/${segment(other.version)}/recommend`, other.question, OPENING_SECONDS)
-    : call<Answer>("recommend", other.question)).catch((error: Error) => { trouble = `${other.after}: ${error.message}`; return undefined; });
+    : call<Answer>("recommend", other.question)).catch((error: Error) => { trouble = `${other.called}: ${error.message}`; return undefined; });
   const [answer, more, interests] = await Promise.all([call<Answer>("recommend", question), second, interesting]);
   const entities = [answer, ...(more ? [more] : [])].flatMap((one) => [
     ...one.candidates.map(({ id }) => ({ type: one.explain.candidate_type, id })),
@@ -165,25 +159,7 @@ async function askFor(question: Question, other: Other | undefined, userType: st
   ]);
   for (const one of interests?.interests ?? []) entities.push(one.medoid, ...one.examples);
   for (const one of question.engagements ?? []) entities.push({ type: target, id: one.target });
-  const who = await asked;
+  const [who, edges] = await Promise.all([asked, having]);
   const beside = other && more ? { ...other, answer: more } : undefined;
-  return { question, answer, beside, interests, names: await namesOf(entities), who: who?.status === "found" ? who : undefined, trouble };
-}
-
-async function similarTo(entity: Entity): Promise<Alike> {
-  const found = await call<{ candidate_type: string; neighbours: Alike["neighbours"] }>("v1/similar", { ...entity, k: K });
-  const entities = [entity, ...found.neighbours.map(({ id }) => ({ type: found.candidate_type, id }))];
-  return { entity, type: found.candidate_type, neighbours: found.neighbours, names: await namesOf(entities) };
-}
-
-/** What entities are called; an answer without names is better than none. */
-async function namesOf(entities: Entity[]): Promise<Names> {
-  const names: Names = new Map();
-  const types = new Set(entities.map((one) => one.type));
-  await Promise.all([...types].map(async (type) => {
-    const ids = [...new Set(entities.filter((one) => one.type === type).map((one) => one.id))];
-    const found: Item[] = await items(type, { ids }).catch(() => []);
-    found.forEach((item, i) => names.set(`${type} ${ids[i]}`, item));
-  }));
-  return names;
+  return { question, answer, beside, interests, names: await namesOf(entities), who: who?.status === "found" ? who : undefined, edges, trouble };
 }

@@ -7,14 +7,16 @@ export interface Layer {
   kind: string; // what the clusters are: own, heaviest_interest, unknown
   positions: Float32Array; // x, y of each row
   clusters: Int32Array;
-  order: Uint32Array; // rows in the order in which they are drawn: any beginning of it is a fair sample of all
+  order: Uint32Array; // rows in the order in which they are drawn: by chance, so that any beginning of it is a fair sample, or by place
+  grid?: Grid; // whose order that is
 }
 export interface Atlas { version: string; layers: Layer[] }
 export interface Spot { layer: number; row: number }
 
 const STEPS = 65535;
 
-export async function loadAtlas(): Promise<Atlas> {
+/** `byPlace`: in the order of a grid, for whom what lies side by side is best drawn one after the other. */
+export async function loadAtlas(byPlace: boolean): Promise<Atlas> {
   const outline = await call<Outline>("v1/map");
   const version = `?version=${segment(outline.version)}`;
   const layers = await Promise.all(outline.types.map(async ({ type, count, clusters }) => {
@@ -22,7 +24,10 @@ export async function loadAtlas(): Promise<Atlas> {
     const whole = new Uint16Array(content, 0, 2 * count);
     const positions = new Float32Array(2 * count);
     for (let i = 0; i < positions.length; i++) positions[i] = (whole[i]! / STEPS) * 2 - 1;
-    return { type, count, kind: clusters, positions, clusters: new Int32Array(content, 4 * count, count), order: shuffled(count) };
+    const layer = { type, count, kind: clusters, positions, clusters: new Int32Array(content, 4 * count, count) };
+    if (!byPlace) return { ...layer, order: shuffled(count) };
+    const grid = new Grid(positions);
+    return { ...layer, order: grid.rows, grid };
   }));
   return { version: outline.version, layers };
 }
@@ -44,13 +49,13 @@ export async function loadAttribute(atlas: Atlas, type: string, name: string): P
   return new Uint8Array(await bytes(`v1/map/${segment(type)}/attribute?${new URLSearchParams({ name, version: atlas.version })}`));
 }
 
-const CELLS = 256;
-const cell = (value: number) => Math.min(CELLS - 1, Math.max(0, Math.floor(((value + 1) / 2) * CELLS)));
+export const CELLS = 256;
+export const cell = (value: number) => Math.min(CELLS - 1, Math.max(0, Math.floor(((value + 1) / 2) * CELLS)));
 
 /** Rows by cell of a grid, so that the nearest to a point is found without asking the graphics card. */
 export class Grid {
-  private readonly starts = new Uint32Array(CELLS * CELLS + 1);
-  private readonly rows: Uint32Array;
+  readonly starts = new Uint32Array(CELLS * CELLS + 1);
+  readonly rows: Uint32Array;
 
   constructor(private readonly positions: Float32Array) {
     const n = positions.length / 2;

@@ -40,7 +40,7 @@ export function StoryPanel({ story }: { story: Story }) {
         </ul>
       )}
       {story.problem && <p class="problem" role="alert">{story.problem}</p>}
-      <a class="button" href={address(ask)} onClick={follow(ask)}>{story.isUser ? "Ask for this user" : "What is similar"}</a>
+      <a class="button" href={address(ask)} onClick={follow(ask)}>{story.isUser ? "Ask for this user" : "More about it"}</a>
     </section>
   );
 }

@@ -3,6 +3,7 @@ import { Deck, type OrthographicViewState, OrthographicView } from "@deck.gl/cor
 import { LineLayer, ScatterplotLayer } from "@deck.gl/layers";
 import type { Rgb } from "../colours";
 import type { Layer } from "./data";
+import { type Points, Raster } from "./raster";
 
 /** The colour of each point of a layer, in the order in which they are drawn: red, green, blue, opacity. */
 export type Paint = (layer: Layer, position: number) => Uint8Array;
@@ -14,12 +15,15 @@ const MARGIN = 2.3;
 // takes longer. Frames of 20 to 40 ms leave the number as it is.
 const [FIRST_BUDGET, LEAST_BUDGET, AT_REST] = [100_000, 20_000, 8];
 const [FAST_MS, SLOW_MS, REST_MS] = [20, 40, 180];
+// What a picture that the processor draws may take while the camera moves: the rest of a frame is the browser's.
+const RASTER_MS = 12;
 
 export class Plane {
   private readonly deck: Deck<OrthographicView>;
   private layers: Layer[] = [];
   // Kept as they are: what is the same object is not sent to the graphics card again.
   private data: object[] = [];
+  private points: Points[] = [];
   private hidden: ReadonlySet<string> = new Set();
   private lit: Lit[] = [];
   private dark = matchMedia("(prefers-color-scheme: dark)").matches;
@@ -28,10 +32,15 @@ export class Plane {
   private moving = true; // the first picture comes at once, and is completed
   private rest = 0;
   private judging = false;
+  private readonly raster: Raster | undefined;
+  private pending = 0;
+  private step = 1;
   camera: Camera = { x: 0, y: 0, zoom: 8 };
 
-  constructor(private readonly element: HTMLElement, onCamera: () => void, private readonly onRest: () => void, onError: (error: Error) => void) {
+  /** `software`: the points are drawn by the page itself, and the library draws what is lit up. */
+  constructor(private readonly element: HTMLElement, software: boolean, onCamera: () => void, private readonly onRest: () => void, onError: (error: Error) => void) {
     this.camera = this.whole();
+    if (software) this.raster = new Raster(element);
     this.deck = new Deck({
       parent: element as HTMLDivElement,
       views: new OrthographicView({ flipY: false }),
@@ -44,6 +53,7 @@ export class Plane {
         onCamera();
         this.draw();
       },
+      onResize: () => this.draw(),
       onError: (error) => onError(error),
       onAfterRender: () => this.adapt(),
       layers: [],
@@ -52,12 +62,15 @@ export class Plane {
 
   close(): void {
     clearTimeout(this.rest);
+    cancelAnimationFrame(this.pending);
+    this.raster?.close();
     this.deck.finalize();
   }
 
   /** How many points are drawn now, of how many. */
   shown(): [number, number] {
     const total = this.layers.reduce((sum, layer) => sum + (this.hidden.has(layer.type) ? 0 : layer.count), 0);
+    if (this.raster) return [total, total];
     return [Math.min(total, this.moving ? this.budget : AT_REST * this.budget), total];
   }
 
@@ -77,7 +90,7 @@ export class Plane {
   }
 
   private adapt(): void {
-    if (!this.layers.length) return;
+    if (!this.layers.length || this.raster) return;
     if (!this.drawn) performance.mark("map drawn"); // for measurements: tests/browser/large_map.py
     this.drawn = true;
     if (this.judging) return;
@@ -129,7 +142,8 @@ export class Plane {
 
   show(layers: Layer[], paint: Paint): void {
     this.layers = layers;
-    this.data = layers.map((layer, position) => ({
+    this.points = !this.raster ? [] : layers.map((layer, position) => ({ layer, places: inOrder(layer), colours: new Uint32Array(paint(layer, position).buffer) }));
+    this.data = this.raster ? [] : layers.map((layer, position) => ({
       length: layer.count,
       attributes: {
         getPosition: { value: inOrder(layer), size: 2 },
@@ -150,13 +164,31 @@ export class Plane {
     this.draw();
   }
 
+  /** Draws the points before the next picture of the browser: all of them at rest, and while the camera moves as many as there is time for. */
+  private later(radius: number, opacity: number): void {
+    cancelAnimationFrame(this.pending);
+    this.pending = requestAnimationFrame(() => {
+      const { x, y, zoom } = this.camera;
+      const { clientWidth: width, clientHeight: height } = this.element;
+      const shown = this.points.filter(({ layer }) => !this.hidden.has(layer.type));
+      const ordered = [...shown.filter(({ layer }) => layer.kind === "unknown"), ...shown.filter(({ layer }) => layer.kind !== "unknown")];
+      const step = this.moving ? this.step : 1;
+      const began = performance.now();
+      this.raster!.draw(ordered, { x, y, scale: 2 ** zoom, width, height }, radius, opacity, pixelOf(getComputedStyle(document.body).backgroundColor), step);
+      this.step = Math.max(1, Math.round(((performance.now() - began) * step) / RASTER_MS));
+      if (!this.drawn && ordered.length) performance.mark("map drawn"); // for measurements: tests/browser/large_map.py
+      this.drawn ||= ordered.length > 0;
+    });
+  }
+
   private draw(): void {
     const total = this.layers.reduce((sum, layer) => sum + layer.count, 0);
     const grown = 2 ** ((this.camera.zoom - this.whole().zoom) / 3);
     const radius = Math.min(6, (total > 300_000 ? 1 : total > 30_000 ? 1.5 : total > 3000 ? 2 : 4) * grown);
     const opacity = this.lit.length ? 0.22 : total > 300_000 ? 0.5 : 0.8;
+    if (this.raster) this.later(radius, opacity);
     const [few, many] = this.shown();
-    const points = this.layers.map((layer, i) => new ScatterplotLayer({
+    const points = this.raster ? [] : this.layers.map((layer, i) => new ScatterplotLayer({
       id: `points-${layer.type}`,
       data: this.data[i] as never,
       numInstances: Math.ceil((layer.count * few) / Math.max(1, many)),
@@ -184,6 +216,12 @@ export class Plane {
     const below = points.filter((_, i) => this.layers[i]!.kind === "unknown");
     this.deck.setProps({ layers: [...below, ...points.filter((one) => !below.includes(one)), ...above] });
   }
+}
+
+/** A colour of the style as the pixel that an image has. */
+function pixelOf(colour: string): number {
+  const [red = 255, green = 255, blue = 255] = (colour.match(/[\d.]+/g) ?? []).map(Number);
+  return (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
 }
 
 const places = new WeakMap<Layer, Float32Array>();

@@ -11,6 +11,7 @@ import { Legend } from "./legend";
 import { type Colouring, colourable, colouring } from "./paint";
 import { CircledPanel, StoryPanel } from "./panel";
 import { Plane } from "./plane";
+import { drawsInSoftware } from "./raster";
 import { type Told, tell } from "./story";
 
 const REACH_PIXELS = 12;
@@ -53,14 +54,14 @@ export function MapView({ info, query }: { info: Info; query: URLSearchParams })
 
   useEffect(() => {
     setProblem("");
-    loadAtlas().then(setAtlas, (error: Problem) => setProblem(error.message));
+    loadAtlas(drawsInSoftware()).then(setAtlas, (error: Problem) => setProblem(error.message));
   }, [info.version, again]);
 
   useEffect(() => {
     if (!atlas?.layers.length || !place.current) return;
     const fail = (error: Error) => setProblem(`The map cannot be drawn here: ${error.message}. Searching and asking work without it.`);
     try {
-      plane.current = new Plane(place.current, () => redraw((n) => n + 1), () => redraw((n) => n + 1), fail);
+      plane.current = new Plane(place.current, drawsInSoftware(), () => redraw((n) => n + 1), () => redraw((n) => n + 1), fail);
     } catch (error) {
       fail(error as Error);
     }
@@ -99,7 +100,7 @@ export function MapView({ info, query }: { info: Info; query: URLSearchParams })
   // Made when somebody points at the map first: a million points take a moment.
   const grids = useMemo(() => {
     let made: Grid[] | undefined;
-    return () => (made ??= atlas?.layers.map((layer) => new Grid(layer.positions)) ?? []);
+    return () => (made ??= atlas?.layers.map((layer) => layer.grid ?? new Grid(layer.positions)) ?? []);
   }, [atlas]);
 
   function near(event: MouseEvent): Spot | undefined {

@@ -1,5 +1,6 @@
 // One version: its gates, what its strategies recall, what its indexes cost; beside another one where that is asked.
 import type { Measures, VersionItem } from "../api";
+import { address, follow } from "../address";
 import { compact, fixed, megabytes, percent } from "../format";
 import { Tradeoff } from "./tradeoff";
 
@@ -24,7 +25,8 @@ export function Gates({ of }: { of: VersionItem }) {
           <tr key={gate.metric}><td>{gate.metric}</td><td class="number">{fixed(gate.measured, 4)}</td><td class="number">{Number(gate.floor.toFixed(4))}</td>
             <td><span class={`badge ${passed ? "up" : "down"}`}>{passed ? "passed" : "missed"}</span>{gate.forced && ` published nevertheless: ${gate.forced}`}</td></tr>
         );
-      })}</tbody>
+      })}
+      {!isMeasured(of) && <tr><td>recall of the answers</td><td class="number">not measured</td><td class="number">–</td><td><span class="badge same">unknown</span></td></tr>}</tbody>
     </table>
   );
 }
@@ -72,19 +74,14 @@ export function Indexes({ of }: { of: VersionItem }) {
         ))}</tbody>
       </table>
       <div class="charts">{Object.entries(space.indexes).map(([type, one]) => <Tradeoff key={type} type={type} index={one} />)}</div>
-      <table class="compressed">
-        <caption>Compressed features</caption>
-        <thead><tr><th>type</th><th class="number">times smaller</th><th class="number">cosine to the original</th></tr></thead>
-        <tbody>{Object.entries(space.compression).map(([type, one]) => (
-          <tr key={type}><td>{type}</td><td class="number">{fixed(one.ratio, 1)}</td><td class="number">{fixed(one.cosine, 3)}</td></tr>
-        ))}</tbody>
-      </table>
-      <p class="soft small">What other sizes would lose, <code>twhin evaluate compression</code> draws as a curve.</p>
     </>
   );
 }
 
-export function Facts({ of, before }: { of: VersionItem; before?: VersionItem | undefined }) {
+/** Whether what the strategies answer was measured: without held-out edges, or with --quick, it was not. */
+export const isMeasured = (one: VersionItem) => Object.keys(one.evaluation?.strategies ?? {}).length > 0;
+
+export function Facts({ of, before, versions }: { of: VersionItem; before?: VersionItem | undefined; versions: VersionItem[] }) {
   const space = Object.values(of.spaces ?? {})[0];
   const older = Object.values(before?.spaces ?? {})[0];
   if (!space) return null;
@@ -100,8 +97,16 @@ export function Facts({ of, before }: { of: VersionItem; before?: VersionItem | 
       <div><dt>clusters</dt><dd>{space.clusters}</dd></div>
       <div><dt>default</dt><dd>{space.default.relation}, by {space.auto}</dd></div>
       <div><dt>on disk</dt><dd>{megabytes(of.size_bytes ?? 0)}</dd></div>
-      {of.parent && <div><dt>warm start from</dt><dd>{of.parent}</dd></div>}
+      {of.parent && <div><dt>warm start from</dt><dd><Parent name={of.parent} versions={versions} /></dd></div>}
       {of.code_revision && <div><dt>code</dt><dd>{of.code_revision.slice(0, 10)}</dd></div>}
     </dl>
   );
+}
+
+/** What the training began from: a version, or a run, of which a version may have been built. */
+function Parent({ name, versions }: { name: string; versions: VersionItem[] }) {
+  const link = (version: string) => <a href={address({ view: "versions", version })} onClick={follow({ view: "versions", version })}>{version}</a>;
+  const built = versions.find((one) => one.run === name);
+  if (versions.some((one) => one.version === name)) return link(name);
+  return built ? <>the run of {link(built.version)}</> : <>{name} <span class="soft">(no version here is of it)</span></>;
 }

@@ -1,4 +1,5 @@
 // Whether one version recommends better than another, and for whom: what each measured by its own best strategy.
+import type { ComponentChildren } from "preact";
 import type { Measured, VersionItem } from "../api";
 import { fixed } from "../format";
 
@@ -12,6 +13,8 @@ export function Verdict({ now, then }: { now: VersionItem; then: VersionItem }) 
   const rows = relationsOf(now).flatMap((relation) => rowsOf(relation, now, then));
   const whom = (outcome: Outcome) => rows.filter((row) => row.outcome === outcome).map((row) => row.whom);
   const said = (["better", "worse", "about the same"] as const).map((outcome) => ({ outcome, whom: whom(outcome) })).filter((one) => one.whom.length > 0);
+  // The older one stands left.
+  const ordered = (other: ComponentChildren, own: ComponentChildren) => (Date.parse(then.created ?? "") > Date.parse(now.created ?? "") ? [own, other] : [other, own]);
   return (
     <section class="card" id="verdict" aria-label="Is it better, and for whom">
       <h2>Is it better than {then.version}, and for whom?</h2>
@@ -24,9 +27,9 @@ export function Verdict({ now, then }: { now: VersionItem; then: VersionItem }) 
       {rows.length > 0 && <>
         <table>
           <caption>{MEASURE}, each by its own best strategy</caption>
-          <thead><tr><th>for whom</th><th class="number">before</th><th class="number">this one</th><th class="number extra">difference</th><th>outcome</th></tr></thead>
+          <thead><tr><th>for whom</th>{ordered(<th class="number">{then.version}</th>, <th class="number">{now.version}, this one</th>)}<th class="number extra">difference</th><th>outcome</th></tr></thead>
           <tbody>{rows.map((row) => (
-            <tr key={row.whom}><td>{row.whom}</td><td class="number">{fixed(row.then, 4)}</td><td class="number">{fixed(row.now, 4)}</td>
+            <tr key={row.whom}><td>{row.whom}</td>{ordered(<td class="number">{fixed(row.then, 4)}</td>, <td class="number">{fixed(row.now, 4)}</td>)}
               <td class="number extra">{row.now >= row.then ? "+" : "−"}{fixed(Math.abs(row.now - row.then), 4)}</td>
               <td><span class={`badge ${row.outcome === "better" ? "up" : row.outcome === "worse" ? "down" : "same"}`}>{row.outcome}</span></td></tr>
           ))}</tbody>

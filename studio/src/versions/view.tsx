@@ -4,7 +4,8 @@ import { type Info, type VersionItem, call } from "../api";
 import { address, follow, go } from "../address";
 import { ago } from "../format";
 import { Administration } from "./admin";
-import { Bars, Facts, Gates, Indexes, metricsOf } from "./detail";
+import { CompressionCurves } from "./compression";
+import { Bars, Facts, Gates, Indexes, isMeasured, metricsOf } from "./detail";
 import { Drift } from "./moved";
 import { Timeline } from "./timeline";
 import { Verdict, WHY_UNMEASURED, measuredIn } from "./verdict";
@@ -16,7 +17,7 @@ function beside(versions: VersionItem[], shown: VersionItem, asked: string | nul
   if (asked === NO_OTHER) return undefined;
   const others = versions.filter((one) => one !== shown && one.evaluation);
   const earlier = versions.slice(versions.indexOf(shown) + 1);
-  return others.find((one) => one.version === asked) ?? others.find((one) => one.version === shown.parent) ?? others.find((one) => earlier.includes(one));
+  return others.find((one) => one.version === asked) ?? others.find((one) => one.version === shown.parent || one.run === shown.parent) ?? others.find((one) => earlier.includes(one));
 }
 
 export function VersionsView({ info, query, onChanged }: { info: Info; query: URLSearchParams; onChanged: () => void }) {
@@ -61,6 +62,7 @@ export function VersionsView({ info, query, onChanged }: { info: Info; query: UR
                     {one.published && !one.serving && <span class="badge same">published</span>}
                     {one.refused && <span class="badge down">refused</span>}
                     {one.fault && <span class="badge down">{one.fault}</span>}
+                    {one.evaluation && !isMeasured(one) && <span class="badge same">recall not measured</span>}
                     {missed > 0 && <span class="badge down">{missed} gates missed</span>}
                   </span>
                 </a>
@@ -79,8 +81,8 @@ export function VersionsView({ info, query, onChanged }: { info: Info; query: UR
             </select></label>
           </div>
           {shown.refused && <p class="problem">Refused: {shown.refused}</p>}
-          {shown.fault ? <p class="problem">It cannot be read ({shown.fault}). `twhin bundle verify` says where it is damaged.</p> : <Facts of={shown} before={before} />}
-          <Administration key={shown.version} version={shown.version} serving={shown.serving} onChanged={() => { setAgain(again + 1); onChanged(); }} />
+          {shown.fault ? <p class="problem">It cannot be read ({shown.fault}). `twhin bundle verify` says where it is damaged.</p> : <Facts of={shown} before={before} versions={versions} />}
+          <Administration key={shown.version} of={shown} onChanged={() => { setAgain(again + 1); onChanged(); }} />
         </section>
         {before && !shown.fault && !before.fault && <Verdict now={shown} then={before} />}
         {!shown.fault && <section class="card"><Gates of={shown} /></section>}
@@ -103,6 +105,7 @@ export function VersionsView({ info, query, onChanged }: { info: Info; query: UR
         {shown.evaluation && !metric && <section class="card"><p class="soft">No strategies were measured. {WHY_UNMEASURED}</p></section>}
         {!shown.fault && <Drift of={shown} />}
         {!shown.fault && <section class="card"><Indexes of={shown} /></section>}
+        {!shown.fault && <CompressionCurves of={shown} />}
       </div>
     </div>
   );

@@ -240,6 +240,34 @@ def test_activate_and_roll_back_by_the_admin_api(begin: Begin, bundles: Path) ->
         assert admin.get(f"/recommend/{USERS[0]}").json()["version"] == "v1"
 
 
+def test_publish_by_the_admin_api_lets_every_service_take_it_over(begin: Begin, bundles: Path) -> None:
+    keys = {"TWHIN_ADMIN_KEYS": "admin-key", "TWHIN_READ_KEYS": "r-key"}
+    near, far = begin(**keys, TWHIN_WATCH_SECONDS="0.2"), begin(**keys, TWHIN_WATCH_SECONDS="1000")
+    with httpx.Client(base_url=far.url, headers={"x-api-key": "admin-key"}, timeout=20) as admin:
+        path = "/admin/v1/versions/v2/publish"
+        assert admin.post(path, headers={"x-api-key": "r-key"}).status_code == 403
+        assert admin.post(path, headers={"origin": "https://elsewhere.example"}).json()["code"] == "origin_refused"
+        assert (bundles / "CURRENT").read_text() == "v1\n"
+        vectors = bundles / "v2" / "spaces" / "main" / "vectors" / "user.npy"
+        whole = vectors.read_bytes()
+        vectors.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+        refused = admin.post(path)
+        assert (refused.status_code, refused.json()["code"]) == (409, "bundle_altered")
+        assert (bundles / "CURRENT").read_text() == "v1\n"
+        vectors.write_bytes(whole)
+        told = admin.post(path).json()
+        assert (told["published"], told["version"], "change" in told) == ("v2", "v1", False)  # it looks for it later
+        assert (bundles / "CURRENT").read_text() == "v2\n"
+        deadline = time.monotonic() + 30
+        read = {"x-api-key": "r-key"}
+        while httpx.get(f"{near.url}/v1/info", headers=read).json()["version"] != "v2":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert admin.get("/v1/info").json()["version"] == "v1"
+        for name, status in (("v9", 404), ("a" * 100, 404), ("..%2fv2", 404)):
+            assert admin.post(f"/admin/v1/versions/{name}/publish").status_code == status
+
+
 def _when_ended(admin: httpx.Client) -> dict[str, Any]:
     """What is said of the versions when no change is under way any more."""
     deadline = time.monotonic() + 20

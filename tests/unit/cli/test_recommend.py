@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from bundle.errors import TwhinError
 from bundle.versions import publish
 from cli.main import app
-from tests.support.service_bundle import user_ids, write_toy_bundle
+from tests.support.service_bundle import tag_ids, user_ids, write_toy_bundle
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +55,17 @@ def test_explained_candidates_say_because_of_what(bundles: Path) -> None:
     answer = json.loads(asked(user_ids()[5], "--bundles", bundles, "--json", "--explain", "-k", 5))
     assert all("near " in one["because"] for one in answer["candidates"])
     assert any(" by follows: " in one["because"] for one in answer["candidates"])
+
+
+def test_labels_stand_beside_ids_where_candidates_have_them(bundles: Path) -> None:
+    labelled = ("--bundles", bundles, "--relation", "uses", "-k", 8)
+    candidates = json.loads(asked(user_ids()[5], *labelled, "--json"))["candidates"]
+    rows = {name: row for row, name in enumerate(tag_ids())}
+    for one in candidates:
+        row = rows[one["id"]]
+        assert one["label"] == (f"Tag {row}" if row % 5 else None)
+    assert any(one["label"] for one in candidates)
+    printed = asked(user_ids()[5], *labelled)
+    assert all(one["label"] in printed for one in candidates if one["label"])
+    plain = json.loads(asked(user_ids()[5], "--bundles", bundles, "--json"))["candidates"]
+    assert all("label" not in one for one in plain)

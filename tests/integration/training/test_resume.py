@@ -152,7 +152,7 @@ def test_what_belongs_to_other_settings_or_another_start_is_refused(
     stopped(circles, run, config) if state == "unfinished" else train(circles, run, config)
     with pytest.raises(UsageError, match=r"settings differ.*: l2, learning_rate\."):
         train(circles, run, changed(config, learning_rate=0.5, l2=0.1), resume=True)
-    with pytest.raises(UsageError, match="warm started from None, now from old"):
+    with pytest.raises(UsageError, match=r"warm started from None, now from run-[0-9a-f]{8}\."):
         train(circles, run, config, warm_start=tmp_path / "old", resume=True)
     with pytest.raises(UsageError, match="graph changed"):
         train(replace(circles, digest="another"), run, config, resume=True)

@@ -46,7 +46,7 @@ POINTS, DIM, CLUSTERS, COUNTRIES = 1_000_000, 8, 200, 14
 LAYOUT = SpaceLayout("main")
 DRAWN = "performance.getEntriesByName('map drawn').length > 0"
 SPIN = """new Promise(done => {
-    const place = document.querySelector('.plane canvas'), box = place.getBoundingClientRect();
+    const place = document.querySelector('.plane canvas:not(.raster)'), box = place.getBoundingClientRect();
     const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
     let frames = 0;
     const began = performance.now();

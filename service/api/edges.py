@@ -26,7 +26,7 @@ async def edges(call: Call) -> Reply:
     limit = call.runtime.settings.limits.lookup_max
     if body.limit > limit:
         raise invalid("/limit", f"at most {limit}")
-    bundle = await call.runtime.versions.named(body.version)
+    bundle = await call.bundle(body.version)
     space = bundle.space(body.space)
     table, external, degraded = space.table(body.type), text_of(body.id), list[str]()
     wanted = [space.relation(body.relation)] if body.relation is not None else list(space.relations.values())

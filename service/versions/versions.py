@@ -235,9 +235,7 @@ class Versions:
         async with self._changing:
             await self._in_thread(lambda: probe_bundle(open_version(self._bundles, version)))
             await self._publishing(partial(publish, self._bundles, version))
-            self.refused.pop(
-                version, None
-            )  # to be tried again: the look below hides that CURRENT is new
+            self.refused.pop(version, None)  # to be tried again: the look below hides that CURRENT is new
             await self._look()
             return version
 

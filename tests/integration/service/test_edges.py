@@ -124,3 +124,12 @@ def test_the_likely_sources_of_an_entity_are_those_of_the_exact_scores(client: h
 def test_a_relation_that_does_not_fit_is_told(client: httpx.Client, body: dict, pointer: str) -> None:
     answer = client.post("/v1/similar", json=body)
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+
+
+def test_a_version_that_was_never_published_is_for_administrators(start: Start) -> None:
+    client = start(read_keys="r-key", admin_keys="a-key")
+    body = {"type": "user", "id": USERS[7], "version": "v2"}
+    statuses = [
+        client.post("/v1/edges", json=body, headers={"x-api-key": key}).status_code for key in ("r-key", "a-key")
+    ]
+    assert statuses == [403, 200]

@@ -3,8 +3,6 @@
 import math
 from statistics import NormalDist
 
-import numpy as np
-
 from evaluation.metrics import Interval, PerUser, bootstrap
 
 LEVEL = 0.95
@@ -25,13 +23,13 @@ def wilson(share: float, n: int, level: float = LEVEL) -> Interval:
     return Interval(share, centre - half if share > 0.0 else 0.0, centre + half if share < 1.0 else 1.0, n)
 
 
-def paired(before: PerUser, after: PerUser, rng: np.random.Generator) -> Interval:
+def paired(before: PerUser, after: PerUser, seed: int) -> Interval:
     """The mean of `after` less `before` over the users that both have a value of, and its bootstrap interval.
 
     What varies between users and not between the two cancels out, so the interval is far narrower than that of two
     separate samples.
     """
-    return bootstrap(after - before, rng)
+    return bootstrap(after - before, seed)
 
 
 def unpaired(before: Interval, after: Interval) -> Interval:

@@ -180,10 +180,9 @@ def buckets_of(degrees: Int64[npt.NDArray[np.int64], " n"]) -> dict[str, npt.NDA
 
 
 def _estimates(values: dict[str, PerUser], chosen: npt.NDArray[np.bool_], seed: int | None) -> dict[str, Estimate]:
-    if seed is None:  # a build chooses by means; a thousand resamplings of each would be most of its time
-        return {name: estimate(bootstrap(column[chosen], None)) for name, column in values.items()}
-    # Every metric and method is resampled with the same draws, so that their intervals can be compared.
-    return {name: estimate(bootstrap(column[chosen], np.random.default_rng(seed))) for name, column in values.items()}
+    # Every metric and method is resampled with the same draws, so that their intervals can be compared. Without a seed
+    # there are none: a build chooses by means, and a thousand resamplings of each would be most of its time.
+    return {name: estimate(bootstrap(column[chosen], seed)) for name, column in values.items()}
 
 
 def _of_the_catalogue(task: FollowTask, lists: Lists) -> dict[str, Estimate]:

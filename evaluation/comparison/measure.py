@@ -108,7 +108,7 @@ class Pair:
         return Group(kind=kind, name=name, metrics=metrics)
 
     def _difference(self, before: PerUser, after: PerUser) -> Difference:
-        between = paired(before, after, np.random.default_rng(self.seed))
+        between = paired(before, after, self.seed)
         both = ~np.isnan(after - before)
         return difference(bootstrap(before[both], None), bootstrap(after[both], None), between)
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float64, Int64
 
-from evaluation.metrics import Interval
+from evaluation.metrics import Interval, times_taken
 
 Labels = Bool[npt.NDArray[np.bool_], " n"]
 Values = Float64[npt.NDArray[np.float64], " n"]
@@ -18,7 +18,7 @@ SMALLEST = 1e-7
 
 def relative_cross_entropy(labels: Labels, probabilities: Values, weights: Values) -> float:
     """Eq. 4: `100 · (CE(reference) − CE(model)) / CE(reference)`; the reference predicts the mean label."""
-    return _relative(labels, _losses(labels, probabilities), weights)
+    return _relative(float(weights[labels].sum()), float(weights.sum()), _dot(weights, _losses(labels, probabilities)))
 
 
 def _losses(labels: Labels, probabilities: Values) -> Values:
@@ -27,81 +27,104 @@ def _losses(labels: Labels, probabilities: Values) -> Values:
     return -np.log(np.where(labels, p, 1.0 - p))
 
 
-def _relative(labels: Labels, losses: Values, weights: Values) -> float:
-    """Eq. 4 by the loss of each example. Of the reference, which predicts one number, both losses are known."""
-    mean = np.clip(np.average(labels, weights=weights), SMALLEST, 1.0 - SMALLEST)
+def _relative(positives: float, total: float, loss: float) -> float:
+    """Eq. 4 of examples that weigh so much and lose so much, in all. The reference predicts their mean label."""
+    mean = np.clip(positives / total, SMALLEST, 1.0 - SMALLEST)
     reference = -(mean * np.log(mean) + (1.0 - mean) * np.log1p(-mean))
-    return float(100.0 * (reference - np.average(losses, weights=weights)) / reference)
+    return float(100.0 * (reference - loss / total) / reference)
 
 
 def roc_auc(labels: Labels, scores: Values, weights: Values) -> float:
     """The chance that a positive scores above a negative, ties counting half."""
-    return _roc_auc(*_Thresholds(labels, scores).masses(weights))
+    thresholds = _Thresholds(labels, scores)
+    return _roc_auc(*thresholds.masses(weights[thresholds.order]))
 
 
 def pr_auc(labels: Labels, scores: Values, weights: Values) -> float:
     """Average precision: Σ over thresholds of precision times the gain in recall; equal scores are one threshold."""
-    return _pr_auc(*_Thresholds(labels, scores).masses(weights))
+    thresholds = _Thresholds(labels, scores)
+    return _pr_auc(*thresholds.masses(weights[thresholds.order]))
 
 
 def mean_average_precision(users: Users, labels: Labels, scores: Values) -> dict[int, float]:
     """The average precision of each user who has a positive and a negative; their mean is MAP."""
-    precisions = {}
-    order = np.argsort(users, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(users[order])) + 1):
-        if labels[rows].any() and not labels[rows].all():
-            precisions[int(users[rows[0]])] = pr_auc(labels[rows], scores[rows], np.ones(len(rows)))
-    return precisions
+    if not len(users):
+        return {}
+    order = np.lexsort((-scores, users))
+    user, score, positive = users[order], scores[order], labels[order].astype(np.float64)
+    begins = np.concatenate([[True], user[1:] != user[:-1]])
+    own, firsts = np.cumsum(begins) - 1, np.flatnonzero(begins)
+    # Of the user's examples so far, and how many of them are positive; equal scores are one threshold, at their last.
+    seen = np.arange(1, len(user) + 1) - firsts[own]
+    found = np.cumsum(positive)
+    found = found - (found - positive)[firsts][own]
+    ends = np.flatnonzero(np.concatenate([(score[1:] != score[:-1]) | begins[1:], [True]]))
+    before = np.concatenate([[0.0], found[ends][:-1]])
+    before[np.concatenate([[True], own[ends][1:] != own[ends][:-1]])] = 0.0
+    sums = np.bincount(own[ends], weights=found[ends] / seen[ends] * (found[ends] - before))
+    positives, examples = np.bincount(own, weights=positive), np.bincount(own)
+    judged = np.flatnonzero((positives > 0) & (positives < examples))
+    return dict(zip(user[firsts][judged].tolist(), (sums[judged] / positives[judged]).tolist(), strict=True))
 
 
 class _Thresholds:
     """Examples by rising score, equal scores together: sorted once, then weighed as often as a bootstrap asks."""
 
     def __init__(self, labels: Labels, scores: Values) -> None:
-        self._labels = labels
-        _, self._group = np.unique(scores, return_inverse=True)
+        self.order = np.argsort(scores, kind="stable")
+        ordered = scores[self.order]
+        self._starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+        self._labels = labels[self.order].astype(np.float64)
 
-    def masses(self, weights: Values) -> tuple[Masses, Masses]:
-        """The weight of positives and of negatives at each distinct score, ascending."""
-        everything: Masses = np.bincount(self._group, weights=weights).astype(np.float64)
-        positive: Masses = np.bincount(self._group, weights=weights * self._labels).astype(np.float64)
-        return positive, everything - positive
+    def masses(self, ordered: Values) -> tuple[Masses, Masses]:
+        """The weight of positives and of everything at each distinct score, ascending, by the weights of the examples
+        in `order`."""
+        positive = ordered * self._labels
+        if len(self._starts) == len(ordered):
+            return positive, ordered
+        return np.add.reduceat(positive, self._starts), np.add.reduceat(ordered, self._starts)
 
 
-def _roc_auc(positive: Masses, negative: Masses) -> float:
-    below = np.cumsum(negative) - negative
-    return float(np.sum(positive * (below + negative / 2.0)) / (positive.sum() * negative.sum()))
+def _dot(a: Values, b: Values) -> float:
+    """Their inner product, by one thread: those of a BLAS wait for each other longer than this takes."""
+    return float(np.einsum("i,i->", a, b))
 
 
-def _pr_auc(positive: Masses, negative: Masses) -> float:
+def _roc_auc(positive: Masses, everything: Masses) -> float:
+    negative = everything - positive
+    below = np.cumsum(negative)
+    total = float(positive.sum())
+    return (_dot(positive, below) - _dot(positive, negative) / 2.0) / (total * float(below[-1]))
+
+
+def _pr_auc(positive: Masses, everything: Masses) -> float:
     falling = positive[::-1]
     above = np.cumsum(falling)
-    precision = above / np.maximum(above + np.cumsum(negative[::-1]), 1e-12)
-    return float(np.sum(precision * falling) / falling.sum())
+    return _dot(above / np.maximum(np.cumsum(everything[::-1]), 1e-12), falling) / float(above[-1])
 
 
 def measure(
-    users: Users, labels: Labels, probabilities: Values, rng: np.random.Generator, *, samples: int = 200
+    users: Users, labels: Labels, probabilities: Values, seed: int, *, samples: int = 200
 ) -> dict[str, Interval]:
     """RCE, ROC-AUC, PR-AUC and MAP with 95% intervals; users are resampled, as a user's examples belong together."""
-    _, owner = np.unique(users, return_inverse=True)
-    n_users = int(owner.max()) + 1
+    everybody, owner = np.unique(users, return_inverse=True)
+    n_users = len(everybody)
     precisions = mean_average_precision(users, labels, probabilities)
-    per_user = np.array([precisions.get(user, np.nan) for user in np.unique(users).tolist()])
-    everyone = np.ones(n_users)
-    resamplings = rng.multinomial(n_users, np.full(n_users, 1.0 / n_users), size=samples).astype(np.float64)
-    thresholds, losses = _Thresholds(labels, probabilities), _losses(labels, probabilities)
+    per_user = np.array([precisions.get(user, np.nan) for user in everybody.tolist()])
+    resamplings = times_taken(n_users, seed, samples).astype(np.float64)
+    thresholds = _Thresholds(labels, probabilities)
+    losses, owner = _losses(labels, probabilities)[thresholds.order], owner[thresholds.order]
     judged = ~np.isnan(per_user)
     draws = []
-    for times in (everyone, *resamplings):
+    for times in (np.ones(n_users), *resamplings):
         weights, total = times[owner], times[judged].sum()
-        positive, negative = thresholds.masses(weights)
+        positive, everything = thresholds.masses(weights)
         draws.append(
             (
-                _relative(labels, losses, weights),
-                _roc_auc(positive, negative),
-                _pr_auc(positive, negative),
-                float(per_user[judged] @ times[judged] / total) if total else float("nan"),
+                _relative(float(positive.sum()), float(everything.sum()), _dot(weights, losses)),
+                _roc_auc(positive, everything),
+                _pr_auc(positive, everything),
+                _dot(per_user[judged], times[judged]) / total if total else float("nan"),
             )
         )
     table = np.array(draws)

@@ -6,8 +6,6 @@ With and without the embeddings of the user, of the item and of both, raw or dec
 import itertools
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from bundle.progress import SILENT, Progress
 from bundle.records import Record
 from evaluation.ranking.metrics import measure
@@ -67,7 +65,7 @@ def ranking_report(
     with progress.stage("Ranking models", len(sets) * len(models), "models") as bar:
         for features, model in itertools.product(sets, models):
             probabilities = predict(train, test, features, model, seed)
-            intervals = measure(test.users, test.labels, probabilities, np.random.default_rng(seed))
+            intervals = measure(test.users, test.labels, probabilities, seed)
             metrics = {name: estimate(interval) for name, interval in intervals.items()}
             rows.append(RankingRow(features=features.name, model=model, metrics=metrics))
             bar.advance()

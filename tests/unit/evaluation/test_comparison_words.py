@@ -106,6 +106,6 @@ def test_few_users_tell_nothing_apart_however_alike_they_are() -> None:
     gained = np.full(20, 0.5)
     for users, outcome in ((1, "unknown"), (9, "unknown"), (10, "better")):
         before, after = bootstrap(gained[:users], None), bootstrap(gained[:users] + 0.1, None)
-        between = paired(gained[:users], gained[:users] + 0.1, np.random.default_rng(1))
+        between = paired(gained[:users], gained[:users] + 0.1, 1)
         assert difference(before, after, between).outcome == outcome
         assert difference(before, after, between).difference == pytest.approx(0.1)

@@ -81,7 +81,7 @@ def test_exposure_counts_the_first_k_alone() -> None:
 
 def test_a_bootstrap_interval_holds_the_mean_and_leaves_nan_out() -> None:
     values = np.array([0.0, 1.0, np.nan, 1.0, 0.0])
-    interval = bootstrap(values, np.random.default_rng(1))
+    interval = bootstrap(values, 1)
     assert interval.n == 4
     assert interval.mean == 0.5
     assert interval.low < 0.5 < interval.high
@@ -89,11 +89,11 @@ def test_a_bootstrap_interval_holds_the_mean_and_leaves_nan_out() -> None:
 
 def test_a_bootstrap_interval_has_about_the_width_of_two_standard_errors() -> None:
     values = np.random.default_rng(2).random(1000)
-    interval = bootstrap(values, np.random.default_rng(1))
+    interval = bootstrap(values, 1)
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * values.std() / math.sqrt(1000), rel=0.1)
 
 
 def test_a_bootstrap_of_nobody_is_not_a_number() -> None:
-    interval = bootstrap(np.array([np.nan]), np.random.default_rng(1))
+    interval = bootstrap(np.array([np.nan]), 1)
     assert interval.n == 0
     assert math.isnan(interval.mean)

@@ -47,7 +47,7 @@ def test_intervals_hold_the_value() -> None:
     rng = np.random.default_rng(1)
     users = np.repeat(np.arange(50), 10)
     labels = rng.random(500) < 0.3
-    intervals = measure(users, labels, np.clip(0.3 + 0.3 * labels + rng.normal(0, 0.2, 500), 0.01, 0.99), rng)
+    intervals = measure(users, labels, np.clip(0.3 + 0.3 * labels + rng.normal(0, 0.2, 500), 0.01, 0.99), 1)
     for interval in intervals.values():
         assert interval.low < interval.mean < interval.high
 

@@ -10,9 +10,7 @@ const HEIGHT = 252; // seven rows
 const NONE: Names = new Map();
 
 /** Lists in one direction: `out`, what the entity has, or `in`, who has it. */
-export function EdgeLists({ of, direction, title, userType, open }: {
-  of: Edges; direction: Ends["direction"]; title: string; userType: string; open?: string;
-}) {
+export function EdgeLists({ of, direction, title, userType }: { of: Edges; direction: Ends["direction"]; title: string; userType: string }) {
   const lists = of.relations.filter((one) => one.direction === direction);
   if (!lists.length) return null;
   return (
@@ -21,7 +19,7 @@ export function EdgeLists({ of, direction, title, userType, open }: {
       {lists.map((one) => one.count === 0
         ? <p key={one.relation} class="soft">{one.relation}: none</p>
         : (
-          <details key={one.relation} open={one.relation === open}>
+          <details key={one.relation}>
             <summary>{one.relation}: <b>{count(one.count)}</b> <span class="soft">{one.type}</span></summary>
             <EndList entity={of} first={one} userType={userType} />
           </details>

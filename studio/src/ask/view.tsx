@@ -110,9 +110,9 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
           <div class="side">
             {changed && beside && <Changes of={changed} before={before!} after={after!} beside={beside} {...shared} />}
             {told.who && <Who item={told.who} type={relation.source} interests={told.interests} attributes={attributes?.types[relation.source] ?? []} />}
-            {told.interests && <InterestList of={told.interests} {...shared} />}
-            {told.edges && <EdgeLists key={`out ${told.question.user}`} of={told.edges} direction="out" title="What the user has" userType={relation.source} open={relation.name} />}
+            {told.edges && <EdgeLists key={`out ${told.question.user}`} of={told.edges} direction="out" title="What the user has" userType={relation.source} />}
             {told.edges && <EdgeLists key={`in ${told.question.user}`} of={told.edges} direction="in" title="Who has the user" userType={relation.source} />}
+            {told.interests && <InterestList of={told.interests} {...shared} />}
             {query.get("user") && <a class="button quiet" href={address(toMap)} onClick={follow(toMap)}>Show on the map</a>}
             <RequestCode question={told.question} />
           </div>

@@ -48,7 +48,8 @@ class LossMeter:
     @classmethod
     def of(cls, vectors: Vectors, *, rotated: bool, seed: int, device: Device) -> "LossMeter":
         """A meter on rows drawn by `seed`."""
-        rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE_ROWS]
+        # Of very many rows this draws some, and never holds all.
+        rows = np.random.default_rng(seed).choice(len(vectors), min(SAMPLE_ROWS, len(vectors)), replace=False)
         return cls(vectors, rows, rotated, seed, device)
 
     def measure(self, taken: Compression) -> tuple[CompressionPoint, ...]:

@@ -14,7 +14,7 @@ from bundle.attributes import AttributeEntry, arrays_of
 from bundle.csr import Csr
 from bundle.errors import RunError
 from bundle.layout import ListQuery, SpaceLayout
-from bundle.manifest import ClustersEntry, CompressionEntry, DefaultQuery, EntityEntry, RelationEntry
+from bundle.manifest import ClustersEntry, CompressionEntry, CompressionPoint, DefaultQuery, EntityEntry, RelationEntry
 from bundle.prepared import EntityTable, id_files
 from bundle.progress import Progress, Stage
 from bundle.run import Run
@@ -23,7 +23,7 @@ from bundle.writer import BundleWriter
 from index.builder.candidates import Candidates, SummedDegrees, choose_candidates, most_popular
 from index.builder.clocks import clocks, time_warnings
 from index.builder.clusters import Clustering, candidate_lists, cluster
-from index.builder.compression import compress, default_subquantizers
+from index.builder.compression import Compression, compress, default_subquantizers
 from index.builder.config import BuildConfig, require_known
 from index.builder.coordinates import STEPS, lay_out
 from index.builder.devices import Device
@@ -372,10 +372,15 @@ class SpaceStage:
             ratio=compression.ratio,
             mse=compression.mse,
             cosine=compression.cosine,
-            tried=LossMeter.of(
-                self.run.vectors[entity_type], rotated=settings.rotated, seed=self.config.seed, device=self.device
-            ).measure(compression),
+            tried=self._losses(entity_type, compression),
         )
+
+    def _losses(self, entity_type: str, taken: Compression) -> tuple[CompressionPoint, ...]:
+        """What other sizes would have lost; nothing under a limit on memory, whose plan has no room for it."""
+        if self.config.memory is not None:
+            return ()
+        vectors, rotated = self.run.vectors[entity_type], self.config.compression.rotated
+        return LossMeter.of(vectors, rotated=rotated, seed=self.config.seed, device=self.device).measure(taken)
 
     def map(self, progress: Progress) -> None:
         """The place of every entity on one map, unless the settings want none."""

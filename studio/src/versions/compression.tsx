@@ -30,7 +30,7 @@ export function CompressionCurves({ of }: { of: VersionItem }) {
 function Unmeasured({ of }: { of: Record<string, Compression> }) {
   const without = Object.entries(of).filter(([, one]) => !one.tried.length).map(([type]) => type);
   if (!without.length) return null;
-  return <p class="soft small unmeasured">Of {without.join(" and ")} no other sizes were measured: there are fewer than 1,000, or the version was built before builds measured any.</p>;
+  return <p class="soft small unmeasured">Of {without.join(" and ")} no other sizes were measured: there are fewer than 1,000, or the version was built under a limit on memory, or before builds measured any.</p>;
 }
 
 function Curve({ type, of, dim }: { type: string; of: Compression; dim: number }) {

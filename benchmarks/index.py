@@ -3,6 +3,7 @@
     python -m benchmarks.index                       200,000 × 128 clustered vectors
     python -m benchmarks.index --rows 1000000        the full set; an hour of two cores
     python -m benchmarks.index --bundle VERSION_DIR  the real vectors and queries of a version's default type
+    python -m benchmarks.index --trained 1000000     the vectors of a generated graph of so many users, trained shortly
     python -m benchmarks.index --open VERSION_DIR    how long a version takes until it answers
     python -m benchmarks.index --forms               `ivf4` over float16 and int8 rows besides
 
@@ -32,6 +33,7 @@ import numpy.typing as npt
 from usearch.index import Index as Usearch
 
 from benchmarks.roofline import Machine, in_words, measured_machine, work_of
+from benchmarks.trained import trained
 from bundle.reader import open_bundle
 from bundle.rows import CompactKind, CompactRows, ScoredRows, encoded
 from index.builder.config import IndexConfig
@@ -372,6 +374,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--trained", type=int, metavar="USERS")
     parser.add_argument("--open", type=Path)
     parser.add_argument("--work", type=Path, help="keep what is built here, and use what is here")
     parser.add_argument("-k", type=int, default=50)
@@ -388,8 +391,8 @@ def main(arguments: list[str]) -> None:
 
 def compare(chosen: argparse.Namespace, directory: Path) -> None:
     """Build, ask and print."""
-    if chosen.bundle:
-        vectors, queries = of_bundle(chosen.bundle)
+    if chosen.bundle or chosen.trained:
+        vectors, queries = of_bundle(chosen.bundle) if chosen.bundle else trained(chosen.trained, QUERIES, directory)
         dim = vectors.shape[1] - 1
         task = Task(vectors, queries, chosen.k, IndexConfig().popularity_scale, directory, dim)
     else:
@@ -410,7 +413,8 @@ def compare(chosen: argparse.Namespace, directory: Path) -> None:
             points += side(task)
             print(f"{name} done", file=sys.stderr)
     rows, width = task.vectors.shape
-    print(f"{rows} × {width}, {'real' if chosen.bundle else 'clustered'}, {len(task.queries)} queries\n")
+    drawn = "real" if chosen.bundle else "trained" if chosen.trained else "clustered"
+    print(f"{rows} × {width}, {drawn}, {len(task.queries)} queries\n")
     show(points, chosen.k)
     show_roofline(task, points)
 

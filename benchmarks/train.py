@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
+import numpy.typing as npt  # noqa: E402
 
 from benchmarks import train_pbg  # noqa: E402
 from bundle.prepared import load_prepared  # noqa: E402
@@ -64,19 +65,24 @@ def write_power_law(path: Path, nodes: int, edges: int) -> None:
     src, dst = (label[(nodes * rng.random(int(edges * 1.05)) ** 2).astype(np.int64)] for _ in range(2))
     keys = np.unique(src.astype(np.int64) * nodes + dst)
     keys = keys[rng.permutation(len(keys))[:edges]]
+    write_prepared(path, nodes, (keys // nodes).astype(np.int32), (keys % nodes).astype(np.int32))
+
+
+def write_prepared(path: Path, nodes: int, src: npt.NDArray[np.int32], dst: npt.NDArray[np.int32]) -> None:
+    """A prepared graph of one relation among `nodes` entities."""
     for folder, name, array in (
-        ("ids", "node", np.arange(nodes, dtype=np.int64)),
-        ("edges", "000.src", (keys // nodes).astype(np.int32)),
-        ("edges", "000.dst", (keys % nodes).astype(np.int32)),
+        ("ids", "node", np.arange(nodes)),
+        ("edges", "000.src", src),
+        ("edges", "000.dst", dst),
     ):
         (path / folder).mkdir(parents=True, exist_ok=True)
-        np.save(path / folder / f"{name}.npy", array)
+        np.save(path / folder / f"{name}.npy", np.ascontiguousarray(array))
     relation = {"name": "links", "source": "node", "target": "node", "symmetric": False, "coverage": "high"}
     relation |= {"weight": False, "time": False, "valid": 0, "test": 0, "duplicates": 0, "self_loops": 0}
-    graph = {"format_version": 1, "digest": f"{nodes}-{edges}", "split": None}
+    graph = {"format_version": 1, "digest": f"{nodes}-{len(src)}", "split": None}
     graph |= {
         "entities": [{"name": "node", "id": "int64", "count": nodes}],
-        "relations": [relation | {"edges": len(keys)}],
+        "relations": [relation | {"edges": len(src)}],
     }
     (path / "graph.json").write_text(json.dumps(graph))
 

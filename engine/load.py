@@ -1,7 +1,7 @@
 """Loading the library once a process: the one that was built of exactly these sources, never another.
 
-`TWHIN_ENGINE` chooses: `off` does without the library; `plain`, `avx2` or `avx512` fixes its instruction set, which is
-otherwise the best that the processor has.
+`TWHIN_ENGINE` chooses: `off` does without the library; `plain`, `neon`, `avx2`, `avxvnni` or `avx512` fixes its
+instruction set, which is otherwise the best that the processor has.
 """
 
 import os

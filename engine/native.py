@@ -26,7 +26,7 @@ class Native(Protocol):
     """The functions of `engine/src`, by name. Arrays are C-contiguous; a wrong one is a TypeError or ValueError."""
 
     def level(self) -> bytes:
-        """The instruction set in use: `avx512`, `avx2` or `plain`."""
+        """The instruction set in use: `avx512`, `avxvnni`, `avx2`, `neon` or `plain`."""
         ...
 
     def best_level(self) -> bytes:

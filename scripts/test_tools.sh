@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The tests use a real Redis server, a real browser, curl, Prometheus and network namespaces: make sure that they are there.
+# The tests use a real Redis server, a real browser, curl, Prometheus, network namespaces, and for other processors' code a compiler
+# and an emulator: make sure that they are there.
 set -euo pipefail
 
 missing=()
@@ -9,6 +10,8 @@ command -v redis-server >/dev/null || missing+=(redis-server)
 command -v promtool >/dev/null || missing+=(prometheus)
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
   missing+=(chromium)
+command -v aarch64-linux-gnu-g++ >/dev/null || missing+=(g++-aarch64-linux-gnu)
+command -v qemu-aarch64 >/dev/null || missing+=(qemu-user)
 [ ${#missing[@]} -gt 0 ] || exit 0
 fail() { echo "please install ${missing[*]}, then run it again" >&2; exit 1; }
 

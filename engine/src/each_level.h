@@ -1,5 +1,6 @@
 // A kernel for each instruction set, and the one of the set in use. Included inside an unnamed namespace, behind the struct `Kernel`,
-// with TWHIN_KERNEL the name of a header that is written over lanes.h and ends with a `Kernel kKernel`.
+// with TWHIN_KERNEL the name of a header that is written over lanes.h and ends with a `Kernel kKernel`; with TWHIN_BYTES where it
+// multiplies bytes, so that sets which differ in nothing else are made of it too.
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wpsabi"  // vectors are handed over between functions that are always inlined
@@ -10,39 +11,54 @@
 namespace avx512 {
 #define TWHIN_TARGET TWHIN_AVX512
 #define TWHIN_LANES 16
-#include "lanes.h"
-#include TWHIN_KERNEL
-#undef TWHIN_INLINE
-#undef TWHIN_TARGET
-#undef TWHIN_LANES
+#define TWHIN_DOT 1
+#include "this_level.h"
 }  // namespace avx512
 
 namespace avx2 {
 #define TWHIN_TARGET TWHIN_AVX2
 #define TWHIN_LANES 8
-#include "lanes.h"
-#include TWHIN_KERNEL
-#undef TWHIN_INLINE
-#undef TWHIN_TARGET
-#undef TWHIN_LANES
+#define TWHIN_DOT 0
+#include "this_level.h"
 }  // namespace avx2
+#ifdef TWHIN_BYTES
+namespace avxvnni {
+#define TWHIN_TARGET TWHIN_AVXVNNI
+#define TWHIN_LANES 8
+#define TWHIN_DOT 1
+#include "this_level.h"
+}  // namespace avxvnni
+#else
+namespace avxvnni = avx2;
+#endif
 #endif
 
 namespace plain {
 #define TWHIN_TARGET
 #define TWHIN_LANES 4
-#include "lanes.h"
-#include TWHIN_KERNEL
-#undef TWHIN_INLINE
-#undef TWHIN_TARGET
-#undef TWHIN_LANES
+#define TWHIN_DOT 0
+#include "this_level.h"
 }  // namespace plain
+#if TWHIN_ARM && defined(TWHIN_BYTES)
+namespace neon {
+#define TWHIN_TARGET TWHIN_NEON
+#define TWHIN_LANES 4
+#define TWHIN_DOT 1
+#include "this_level.h"
+}  // namespace neon
+#else
+namespace neon = plain;
+#endif
 #pragma GCC diagnostic pop
 
 const Kernel& kernel() {
+  switch (level()) {
 #if TWHIN_X86
-  if (level() == Level::avx512) return avx512::kKernel;
-  if (level() == Level::avx2) return avx2::kKernel;
+    case Level::avx512: return avx512::kKernel;
+    case Level::avxvnni: return avxvnni::kKernel;
+    case Level::avx2: return avx2::kKernel;
 #endif
-  return plain::kKernel;
+    case Level::neon: return neon::kKernel;
+    default: return plain::kKernel;
+  }
 }

@@ -1,15 +1,14 @@
-// The inner loops, once for each instruction set. All sets give the same bits: sums of integers are exact, and sums of
-// floats are taken in sixteen lanes in one order, products rounded before they are added.
+// The inner loops of a search, for the instruction set in use. search_kernel.h has them.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 #include "arrays.h"
-#include "level.h"
 
 namespace twhin {
 
-constexpr std::size_t kLanes = 16;  // rows of a block; lists of a group; partial sums of a product
+constexpr std::size_t kGroup = 16;        // rows of a block; lists of a group; partial sums of a product
+constexpr std::size_t kNearestRows = 64;  // rows whose nearest lists are found at once
 
 struct Scan {  // some blocks of one list, and what a query makes of them
   const std::uint8_t* blocks;     // a block: groups × 64 bytes of codes, 16 rows
@@ -32,39 +31,23 @@ struct Kernels {
   // sums[l] = Σ query · code over the columns of centroid l.
   void (*coarse)(const std::uint8_t* codes, std::size_t n_groups, std::size_t quads, const std::int32_t* query,
                  std::int32_t* sums);
-  // Of four rows at once the centroid of the highest score, the first of equals.
-  void (*nearest4)(const Nearest& among, const std::int32_t* const rows[4], const float delta[4], std::int32_t best[4]);
+  // Of n rows, quads words each, the centroid of the highest score, the first of equals; n a multiple of 4, at most kNearestRows.
+  void (*nearest)(const Nearest& among, const std::int32_t* rows, const float* delta, std::size_t n, std::int32_t* best);
   // Appends what scores above the threshold; returns how many, at most 16 × n_blocks, for which there is room.
   std::size_t (*scan)(const Scan& scan, float* scores, std::uint32_t* rows);
   float (*dot)(const float* a, const float* b, std::size_t n);
   // n numbers of IEEE 754 half precision as float, and n codes times their scale.
   void (*from_halves)(const std::uint16_t* halves, std::size_t n, float* out);
   void (*from_codes)(const std::int8_t* codes, float scale, std::size_t n, float* out);
-  // The k-th largest of n values, 1 ≤ k ≤ n. `values` is reordered; `spare` has room for n + 16, both are written past n.
+  // For these three every array has room for n + 16, and may be read and written up to there.
+  // The k-th largest of n values, 1 ≤ k ≤ n. `values` is reordered.
   float (*kth_largest)(float* values, float* spare, std::size_t n, std::size_t k);
   // Keeps the pairs of at least `threshold` in order; returns how many.
   std::size_t (*keep)(float* scores, std::uint32_t* rows, std::size_t n, float threshold);
-  // The places of the values of at least `threshold`, ascending; `out` has room for n + 16.
+  // The places of the values of at least `threshold`, ascending.
   std::size_t (*places)(const float* values, std::size_t n, float threshold, std::uint32_t* out);
 };
 
-extern const Kernels kPlainKernels, kAvx2Kernels, kAvx512Kernels;
-
-inline const Kernels& kernels() noexcept {
-#if TWHIN_X86
-  if (level() == Level::avx512) return kAvx512Kernels;
-  if (level() == Level::avx2) return kAvx2Kernels;
-#endif
-  return kPlainKernels;
-}
-
-// The sum of sixteen lanes, halves onto halves.
-inline float folded(const float lanes[kLanes]) noexcept {
-  float sum[kLanes];
-  for (std::size_t i = 0; i < 8; ++i) sum[i] = lanes[i] + lanes[i + 8];
-  for (std::size_t i = 0; i < 4; ++i) sum[i] = sum[i] + sum[i + 4];
-  for (std::size_t i = 0; i < 2; ++i) sum[i] = sum[i] + sum[i + 2];
-  return sum[0] + sum[1];
-}
+const Kernels& kernels() noexcept;
 
 }  // namespace twhin

@@ -14,6 +14,8 @@
 #include "level.h"
 #if TWHIN_X86
 #include <immintrin.h>
+#elif TWHIN_ARM
+#include <arm_neon.h>
 #endif
 
 namespace twhin {

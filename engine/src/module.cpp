@@ -27,10 +27,10 @@ namespace {
 
 void set_level_by_name(std::span<const std::uint8_t> name) {
   const std::string_view text(reinterpret_cast<const char*>(name.data()), name.size());
-  for (const Level known : {Level::plain, Level::avx2, Level::avx512}) {
+  for (const Level known : kLevels) {
     if (text == name_of(known)) return set_level(known);
   }
-  throw std::invalid_argument("there is no such instruction set; it has: off, plain, avx2, avx512");
+  throw std::invalid_argument("there is no such instruction set; it has: off, plain, neon, avx2, avxvnni, avx512");
 }
 
 std::string current_name() { return std::string(name_of(level())); }

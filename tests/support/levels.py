@@ -5,15 +5,28 @@ from contextlib import contextmanager
 
 import engine
 
-LEVELS = ("plain", "avx2", "avx512")
+LEVELS = ("plain", "neon", "avx2", "avxvnni", "avx512")
+
+
+def has_level(level: str) -> bool:
+    """Whether this processor has the set."""
+    native = engine.native()
+    before = native.level()
+    try:
+        native.set_level(level.encode())
+    except ValueError:
+        return False
+    native.set_level(before)
+    return True
 
 
 @contextmanager
 def at_level(wanted: str) -> Iterator[None]:
-    """The engine at this set, or at the best one of a processor that lacks it; then as it was."""
+    """The engine at this set, or at the best one before it where the processor lacks it; then as it was."""
     native = engine.native()
-    before, best = native.level(), native.best_level().decode()
-    native.set_level(min(wanted, best, key=LEVELS.index).encode())
+    before = native.level()
+    there = [level for level in LEVELS[: LEVELS.index(wanted) + 1] if has_level(level)]
+    native.set_level(there[-1].encode())
     try:
         yield
     finally:

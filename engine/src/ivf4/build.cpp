@@ -98,19 +98,17 @@ void Centroids::nearest(Matrix<const float> rows, std::span<std::int32_t> lists,
   const Kernels& run = kernels();
   const std::size_t held = lowest_.size();
   const Nearest among{codes_.data(), groups_of(lists_), held / 4, bias_.data()};
-  parallel(rows.rows, threads, 4, [&](std::size_t first, std::size_t last) {
-    std::vector<std::int32_t> words(held);  // four rows of held bytes
-    for (std::size_t i = first; i < last; i += 4) {
-      const std::int32_t* pointers[4];
-      float delta[4];
-      std::int32_t best[4];
-      for (std::size_t r = 0; r < 4; ++r) {
-        std::int32_t* made = words.data() + r * held / 4;
-        delta[r] = quantised(rows.row(std::min(i + r, last - 1)).data(), step_.data(), held, reinterpret_cast<std::int8_t*>(made));
-        pointers[r] = made;
+  parallel(rows.rows, threads, kNearestRows, [&](std::size_t first, std::size_t last) {
+    std::vector<std::int32_t> words(kNearestRows * held / 4), best(kNearestRows);
+    std::vector<float> delta(kNearestRows);
+    for (std::size_t i = first; i < last; i += kNearestRows) {
+      const std::size_t n = std::min(kNearestRows, last - i), filled = (n + 3) / 4 * 4;  // the rest is what there was before
+      for (std::size_t r = 0; r < n; ++r) {
+        auto* const bytes = reinterpret_cast<std::int8_t*>(words.data() + r * held / 4);
+        delta[r] = quantised(rows.row(i + r).data(), step_.data(), held, bytes);
       }
-      run.nearest4(among, pointers, delta, best);
-      for (std::size_t r = 0; r < std::min<std::size_t>(4, last - i); ++r) lists[i + r] = best[r];
+      run.nearest(among, words.data(), delta.data(), filled, best.data());
+      std::copy_n(best.begin(), n, lists.begin() + static_cast<std::ptrdiff_t>(i));
     }
   });
 }

@@ -29,16 +29,16 @@ struct Quantised {  // a query's coordinates as int8, four to a word: coordinate
 
 // The largest of n absolute values, in lanes that the compiler puts side by side.
 float largest_of(const float* values, std::size_t n) {
-  float lanes[kLanes] = {};
+  float lanes[kGroup] = {};
   std::size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (std::size_t j = 0; j < kLanes; ++j) {
+  for (; i + kGroup <= n; i += kGroup) {
+    for (std::size_t j = 0; j < kGroup; ++j) {
       const float value = std::fabs(values[i + j]);
       lanes[j] = value > lanes[j] ? value : lanes[j];
     }
   }
   for (; i < n; ++i) lanes[0] = std::max(lanes[0], std::fabs(values[i]));
-  return *std::max_element(lanes, lanes + kLanes);
+  return *std::max_element(lanes, lanes + kGroup);
 }
 
 // query[j] · scale[j] for n columns, a multiple of 16, rounded to a 127th of the largest.
@@ -68,7 +68,7 @@ struct Pool {  // the rows found so far, by the scores of their codes
     k = wanted, margin = slack, count = 0;
     room = 4 * k + 2048;
     kth = threshold = kLowest;
-    const std::size_t size = room + 2 * kLanes * kScanned;
+    const std::size_t size = room + 2 * kGroup * kScanned;
     if (scores.size() < size) scores.resize(size), rows.resize(size), values.resize(size), spare.resize(size);
   }
 
@@ -210,11 +210,11 @@ void Ivf4::Scratch::begin(const Ivf4& index, const float* query, const Ask& ask,
   quantise(state.mapped.data(), file.scale, file.held, state.scaled.data(), state.fine);
   state.bias = -7.5F * state.fine.delta * static_cast<float>(state.fine.sum);  // code 7.5 is the centroid itself
   state.reach = ask.depth * std::sqrt(spread);
-  state.sums.resize(groups * kLanes);
+  state.sums.resize(groups * kGroup);
   run.coarse(file.centroids, groups, file.held / 4, state.coarse.words.data(), state.sums.data());
-  for (auto* room : {&state.bounds, &state.values, &state.spare}) room->resize(groups * kLanes + kLanes);
-  state.lists.resize(groups * kLanes + kLanes);
-  for (std::size_t l = 0; l < groups * kLanes; ++l) {
+  for (auto* room : {&state.bounds, &state.values, &state.spare}) room->resize(groups * kGroup + kGroup);
+  state.lists.resize(groups * kGroup + kGroup);
+  for (std::size_t l = 0; l < groups * kGroup; ++l) {
     const float base = static_cast<float>(state.sums[l]) * state.coarse.delta + start;
     state.bounds[l] = base + state.reach * file.spread[l];
   }

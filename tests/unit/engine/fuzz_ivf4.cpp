@@ -7,6 +7,7 @@
 #include <memory>
 #include <random>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "ivf4.h"
@@ -205,16 +206,22 @@ bool damaged(const Index& index, const File& whole, const std::vector<Level>& le
 int main(int, char** arguments) {
   random_bits.seed(std::strtoull(arguments[1], nullptr, 10));
   std::vector<Level> levels;
-  for (const Level level : {Level::plain, Level::avx2, Level::avx512}) {
-    if (level <= best_level()) levels.push_back(level);
+  for (const Level level : kLevels) {
+    if (has(level)) levels.push_back(level);
   }
   std::size_t opened = 0, refused = 0;
   for (int i = std::atoi(arguments[2]); i > 0; --i) {
     const Index index = drawn();
+    set_level(Level::plain);
     File file = written(index);
+    for (const Level level : levels) {
+      set_level(level);
+      hold(std::memcmp(written(index).bytes.get(), file.bytes.get(), file.size) == 0, "every instruction set writes the same");
+    }
     for (int j = 0; j < 4; ++j) sound(index, file, levels);
     for (int j = 0; j < 12; ++j) damaged(index, file, levels) ? ++opened : ++refused;
   }
-  std::printf("%zu opened, %zu refused\n", opened, refused);
+  for (const Level level : levels) std::printf("%s ", std::string(name_of(level)).c_str());
+  std::printf("\n%zu opened, %zu refused\n", opened, refused);
   hold(opened > 0 && refused > 0, "some damage is seen and some is not");
 }

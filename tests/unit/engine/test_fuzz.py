@@ -1,41 +1,23 @@
 """The engine's entry points under the address and undefined-behaviour sanitizers: files and questions at random."""
 
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from engine.build import SOURCES, find_compiler
+from engine.build import find_compiler
+from tests.support.fuzzers import compile_fuzzers
 
-HERE = Path(__file__).parent
-FLAGS = ("-std=c++20", "-O1", "-g", "-pthread", "-ffp-contract=off", "-fsanitize=address,undefined")
-
-
-FUZZERS = ("ivf4", "request")
-WITH_PYTHON = ("python", "handles", "learning", "module", "request")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+FLAGS = ("-std=c++20", "-O1", "-g", "-pthread", "-ffp-contract=off", *SANITIZERS)
 
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The fuzzers, each with everything of the engine that knows no Python, with the sanitizers."""
+    """The fuzzers, with the sanitizers."""
     compiler = find_compiler()
     assert compiler is not None
-    directory = tmp_path_factory.mktemp("fuzz")
-    units = [HERE / f"fuzz_{name}.cpp" for name in FUZZERS]
-    units += [unit for unit in SOURCES.rglob("*.cpp") if unit.stem not in WITH_PYTHON]
-    objects = [directory / f"{i}.o" for i in range(len(units))]
-
-    def compile_one(pair: tuple[Path, Path]) -> None:
-        command = [compiler, *FLAGS, "-fno-sanitize-recover=all", "-I", SOURCES, "-c", pair[0], "-o", pair[1]]
-        subprocess.run(command, check=True)
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(compile_one, zip(units, objects, strict=True)))
-    shared = objects[len(FUZZERS) :]
-    for name, own in zip(FUZZERS, objects, strict=False):
-        subprocess.run([compiler, *FLAGS, own, *shared, "-o", directory / name], check=True)
-    return {name: directory / name for name in FUZZERS}
+    return compile_fuzzers(("ivf4", "request"), compiler, FLAGS, tmp_path_factory.mktemp("fuzz"))
 
 
 @pytest.mark.parametrize("seed", [1, 2])

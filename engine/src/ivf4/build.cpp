@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "ivf4/layout.h"
+#include "ivf4/quantise.h"
 #include "kernels.h"
 #include "parallel.h"
 
@@ -14,15 +15,6 @@ namespace twhin::ivf4 {
 namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();  // the bias of the lists that only fill the last sixteen
-
-// row[j] · step[j] as int8; returns what one unit is worth.
-float quantised(const float* row, const float* step, std::size_t n, std::int8_t* out) {
-  float largest = 0;
-  for (std::size_t j = 0; j < n; ++j) largest = std::max(largest, std::fabs(row[j] * step[j]));
-  const float inverse = largest > 0 ? 127 / largest : 0;
-  for (std::size_t j = 0; j < n; ++j) out[j] = static_cast<std::int8_t>(std::lrint(row[j] * step[j] * inverse));
-  return largest / 127;
-}
 
 // The rows of each list, one list after the other; `first` has an end for each.
 std::vector<std::uint32_t> by_list(std::span<const std::int32_t> lists, std::size_t n, std::vector<std::size_t>& first) {
@@ -100,12 +92,12 @@ void Centroids::nearest(Matrix<const float> rows, std::span<std::int32_t> lists,
   const Nearest among{codes_.data(), groups_of(lists_), held / 4, bias_.data()};
   parallel(rows.rows, threads, kNearestRows, [&](std::size_t first, std::size_t last) {
     std::vector<std::int32_t> words(kNearestRows * held / 4), best(kNearestRows);
-    std::vector<float> delta(kNearestRows);
+    std::vector<float> delta(kNearestRows), products(held);
     for (std::size_t i = first; i < last; i += kNearestRows) {
       const std::size_t n = std::min(kNearestRows, last - i), filled = (n + 3) / 4 * 4;  // the rest is what there was before
       for (std::size_t r = 0; r < n; ++r) {
         auto* const bytes = reinterpret_cast<std::int8_t*>(words.data() + r * held / 4);
-        delta[r] = quantised(rows.row(i + r).data(), step_.data(), held, bytes);
+        delta[r] = quantise(rows.row(i + r).data(), step_.data(), held, products.data(), bytes);
       }
       run.nearest(among, words.data(), delta.data(), filled, best.data());
       std::copy_n(best.begin(), n, lists.begin() + static_cast<std::ptrdiff_t>(i));

@@ -5,14 +5,18 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "ivf4.h"
 #include "ivf4/layout.h"
+#include "ivf4/quantise.h"
 #include "kernels.h"
 
 namespace twhin {
 namespace {
+
+using ivf4::largest_of, ivf4::quantise;
 
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 constexpr std::size_t kScanned = 16;     // blocks scanned at once: for their rows there must be room
@@ -27,35 +31,12 @@ struct Quantised {  // a query's coordinates as int8, four to a word: coordinate
   std::int32_t sum = 0;
 };
 
-// The largest of n absolute values, in lanes that the compiler puts side by side.
-float largest_of(const float* values, std::size_t n) {
-  float lanes[kGroup] = {};
-  std::size_t i = 0;
-  for (; i + kGroup <= n; i += kGroup) {
-    for (std::size_t j = 0; j < kGroup; ++j) {
-      const float value = std::fabs(values[i + j]);
-      lanes[j] = value > lanes[j] ? value : lanes[j];
-    }
-  }
-  for (; i < n; ++i) lanes[0] = std::max(lanes[0], std::fabs(values[i]));
-  return *std::max_element(lanes, lanes + kGroup);
-}
-
-// query[j] · scale[j] for n columns, a multiple of 16, rounded to a 127th of the largest.
-void quantise(const float* query, const float* scale, std::size_t n, float* products, Quantised& made) {
+// query[j] · scale[j] for n columns, a multiple of 16.
+void quantised(const float* query, const float* scale, std::size_t n, float* products, Quantised& made) {
   made.words.resize(n / 4);
-  for (std::size_t j = 0; j < n; ++j) products[j] = query[j] * scale[j];
-  const float largest = largest_of(products, n);
-  made.delta = largest / 127;
-  const float inverse = largest > 1e-30F ? 127 / largest : 0;  // else all are zero for what they weigh
-  auto* bytes = reinterpret_cast<std::int8_t*>(made.words.data());
-  made.sum = 0;
-  for (std::size_t j = 0; j < n; ++j) {
-    constexpr float kRound = 12582912.0F;  // 1.5 · 2^23: what is added to it loses its fraction
-    const auto rounded = static_cast<std::int32_t>((products[j] * inverse + kRound) - kRound);
-    bytes[j] = static_cast<std::int8_t>(rounded);
-    made.sum += rounded;
-  }
+  auto* const bytes = reinterpret_cast<std::int8_t*>(made.words.data());
+  made.delta = quantise(query, scale, n, products, bytes);
+  made.sum = std::accumulate(bytes, bytes + n, 0);
 }
 
 struct Pool {  // the rows found so far, by the scores of their codes
@@ -206,8 +187,8 @@ void Ivf4::Scratch::begin(const Ivf4& index, const float* query, const Ask& ask,
     spread += p * p * file.variance[j];
     error += p * p * file.scale[j] * file.scale[j] / 12;  // of rounding to whole steps
   }
-  quantise(state.mapped.data(), file.step, file.held, state.scaled.data(), state.coarse);
-  quantise(state.mapped.data(), file.scale, file.held, state.scaled.data(), state.fine);
+  quantised(state.mapped.data(), file.step, file.held, state.scaled.data(), state.coarse);
+  quantised(state.mapped.data(), file.scale, file.held, state.scaled.data(), state.fine);
   state.bias = -7.5F * state.fine.delta * static_cast<float>(state.fine.sum);  // code 7.5 is the centroid itself
   state.reach = ask.depth * std::sqrt(spread);
   state.sums.resize(groups * kGroup);

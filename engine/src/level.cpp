@@ -7,6 +7,7 @@
 #if TWHIN_X86
 #include <cpuid.h>
 #elif TWHIN_ARM && defined(__linux__)
+#include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
 
@@ -36,13 +37,16 @@ bool detected(Level wanted) noexcept {
   return wanted == Level::avx512 && avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
 }
-#elif TWHIN_ARM && defined(__linux__)
-bool detected(Level wanted) noexcept {
-  constexpr unsigned long kDotProducts = 1UL << 20;  // HWCAP_ASIMDDP
-  return wanted == Level::neon && (getauxval(AT_HWCAP) & kDotProducts) != 0;
+#elif TWHIN_ARM
+bool has_dotprod() noexcept {
+#if defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+  return true;  // every one of Apple's
+#endif
 }
-#elif TWHIN_ARM && defined(__APPLE__)
-bool detected(Level wanted) noexcept { return wanted == Level::neon; }  // every one of Apple's has them
+
+bool detected(Level wanted) noexcept { return wanted == Level::neon && has_dotprod(); }
 #else
 bool detected(Level) noexcept { return false; }
 #endif

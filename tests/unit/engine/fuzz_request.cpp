@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
+#include <iterator>
 #include <memory>
 #include <random>
 #include <stdexcept>
@@ -239,7 +240,8 @@ int main(int count, char** given) {
   Answer answer;
   for (long round = 0; round < rounds; ++round) {
     sound = round % 2 == 0;
-    set_level(static_cast<Level>(below(static_cast<std::size_t>(best_level()) + 1)));
+    const Level level = kLevels[below(std::size(kLevels))];
+    set_level(has(level) ? level : Level::plain);
     const auto version = drawn_version();
     for (int i = 0; i < 40; ++i) {
       const Relation& relation = *version->relations[below(3)];

@@ -24,6 +24,7 @@ Vectors = Float32[npt.NDArray[np.float32], "n width"]
 Numbers = Int64[npt.NDArray[np.int64], " candidates"]
 SAMPLE_A_LIST = 32
 ITERATIONS = 4
+VARIANCE_ROWS = 1 << 14
 BLOCK_ROWS = 1 << 16
 TINY = float(np.finfo(np.float32).tiny)
 # Codes reach so many standard deviations of a column's residuals to either side: for the least squared error of sixteen
@@ -108,7 +109,8 @@ class _Packed:
 
 
 def _variance(drawn: Vectors, packed: _Packed, threads: int) -> Float32[npt.NDArray[np.float32], " held"]:
-    """The mean square of the residuals in every column."""
+    """The mean square of the residuals in every column, of some of the rows."""
+    drawn = np.ascontiguousarray(drawn[:: max(1, len(drawn) // VARIANCE_ROWS)])
     lists = np.empty(len(drawn), dtype=np.int32)
     packed.nearest(drawn, lists, threads)
     centroids, squares = decoded(packed.codes, packed.lowest, packed.step, packed.lists), np.zeros(packed.held)

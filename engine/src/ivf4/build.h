@@ -43,7 +43,8 @@ class Centroids {
 void encode(std::span<std::uint8_t> file, Matrix<const float> rows, std::span<const std::int32_t> lists,
             std::span<const std::uint32_t> slots, std::size_t first_row, std::span<float> squares, std::size_t threads);
 
-// Lloyd's k-means: `centroids` holds the first ones and then the last. An empty list takes a row of the largest.
+// Lloyd's k-means: `centroids` holds the first ones and then the last. An empty list takes a row of the largest. The last iteration looks
+// at all rows, the one before at every other, those before that at every fourth: what they find is moved again.
 void kmeans(Matrix<const float> rows, Matrix<float> centroids, std::size_t iterations, std::size_t threads);
 
 }  // namespace twhin::ivf4

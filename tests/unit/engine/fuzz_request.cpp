@@ -2,8 +2,8 @@
 // sound, as `handles.cpp` sees to; contents are not. Every array is as long as it must be, so that a read past its end is seen.
 #include <cstdio>
 #include <cstdlib>
-#include <limits>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <random>
 #include <stdexcept>

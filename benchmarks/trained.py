@@ -14,7 +14,7 @@ from training.train import train
 
 Array = npt.NDArray[np.float32]
 EDGES_A_USER = 10
-SETTINGS: dict[str, object] = {"dim": 128, "epochs": 5, "negatives_uniform": 192}
+SETTINGS: dict[str, object] = {"dim": 128, "epochs": 4, "negatives_uniform": 64}
 
 
 def trained(users: int, queries: int, directory: Path) -> tuple[Array, Array]:

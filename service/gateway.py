@@ -32,7 +32,7 @@ TURNED_AWAY = (
     f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: {CONTENT_TYPE}\r\nx-request-id: %b\r\n"
     f"retry-after: {BUSY.headers['retry-after']}\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
     "%bcontent-length: %d\r\n\r\n"
-).encode() + BUSY_BODY
+).encode()
 # The head of an answer of 200 that has no headers of its own, after what the server adds: see `_Sender`.
 PLAIN_HEAD = (
     b"x-request-id: %b\r\nx-content-type-options: nosniff\r\ncontent-type: %b\r\ncontent-length: %d\r\n"
@@ -87,7 +87,7 @@ class Gateway:
         method, target = found
         path = target.partition(b"?")[0]
         route = None if b"%" in path else self._route(method, path.decode("latin-1"))
-        return None if route is None else self._no_room(route)
+        return None if route is None else self._no_room(route, method)
 
     def turned_away(self, scope: Scope, last: bool, *, refuse: bool = True) -> bytes | None:
         """The same to a request whose head has arrived, None when it is let in, as always without `refuse`. `last`: the
@@ -98,7 +98,7 @@ class Gateway:
             return None
         admission = self._runtime.admission
         if refuse and admission.full:
-            return self._no_room(route, last)
+            return self._no_room(route, scope["method"], last)
         scope["twhin.arrived"], scope["twhin.read"] = admission.arrival(), time.perf_counter()
         return None
 
@@ -108,13 +108,15 @@ class Gateway:
         route = None if found is None else found[0].get(method)
         return None if route is None or route.probe else route
 
-    def _no_room(self, route: Route, last: bool = False) -> bytes:
-        """Count a refusal. Returns it, head and body."""
+    def _no_room(self, route: Route, method: str, last: bool = False) -> bytes:
+        """Count a refusal. Returns it: head and body, the head alone to a HEAD."""
         self._runtime.metrics.shed("concurrency")
         self._metrics[route.label].refused()
         request_id = new_request_id().encode()
         closing = b"connection: close\r\n" if last or self._runtime.draining else b""
-        return TURNED_AWAY % (request_id, closing, len(BUSY_BODY) - 2 + len(request_id), request_id)
+        body = BUSY_BODY % request_id
+        head = TURNED_AWAY % (request_id, closing, len(body))
+        return head if method == "HEAD" else head + body
 
     def whole(self, scope: Scope) -> None:
         """Count a request that is complete before it is begun: one of many that the event loop has read in one turn."""

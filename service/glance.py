@@ -41,4 +41,7 @@ class Glance:
         self._target += url
 
     def on_message_complete(self) -> None:
-        self._whole = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        parser = self._parser
+        # An older client takes a connection for one that is kept only where its answer says so, which no refusal does.
+        current = parser.get_http_version() == "1.1"
+        self._whole = current and parser.should_keep_alive() and not parser.should_upgrade()

@@ -121,6 +121,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._between = True  # the parser has nothing of a request that it has not seen the end of
         self._last_refused = -math.inf
         self._begun = False
+        self._completed = 0
         self._overhead = self._body_bytes = 0
         self._stalled: tuple[float, int] | None = None  # since when, and how many bytes waited then
         # When a head, or the rest of a body that nobody reads, must have arrived.
@@ -316,6 +317,20 @@ class HttpProtocol(HttpToolsProtocol):
         return True
 
     def on_response_complete(self) -> None:
+        """Go on with what waits. Where that is refused on the spot this is called from within itself: thousands may be
+        in the pipeline, so the outermost call goes on with them one by one.
+        """
+        self._completed += 1
+        if self._completed > 1:
+            return
+        try:
+            while self._completed:
+                self._go_on()
+                self._completed -= 1
+        finally:
+            self._completed = 0
+
+    def _go_on(self) -> None:
         if self._in_body and self._running is self.cycle:
             self._due = self.loop.time() + self.HEAD_SECONDS
         super().on_response_complete()

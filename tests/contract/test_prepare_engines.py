@@ -109,7 +109,7 @@ def test_a_split_by_files(spark: SparkSession, tmp_path: Path) -> None:
         ("e.csv", b"src,dst\n1,2\n1\x002,3\n"),
         ("e.csv", b"src,dst\n"),
         ("e.csv", b"src,dst\n3,3\n4,4\n"),
-        ("e.csv.gz", gzip.compress(b'src,dst\n1,"2\n')),
+        ("e.csv.gz", gzip.compress(b'src,dst\n1,"2\n', mtime=0)),
         ("e.jsonl", b'{"src": 1, "dst": 2}\n{"src": 1, "dst": 2.5}\n{"src": 1'),
         ("e.parquet", b"PAR1"),
     ],

@@ -136,3 +136,46 @@ def test_a_connection_that_is_refused_stays_open_while_it_asks(full: Full) -> No
         # Each well within the second that an idle connection has; together they take longer.
         assert answers_until_closed(connection, [ASKED] * 6, 0.25) == 6
         assert time.monotonic() - started > 2
+
+
+def test_a_refused_head_has_no_body_that_would_be_taken_for_the_next_answer(full: Full) -> None:
+    head = ASKED.replace(b"GET", b"HEAD", 1)
+    with full:
+        for sent in ([head], [head[:20], head[20:]], [head + head]):  # at a glance, when its head is over, in its turn
+            with socket.create_connection(("127.0.0.1", full.port), timeout=20) as connection:
+                for packet in sent:
+                    connection.sendall(packet)
+                    time.sleep(0.01)
+                connection.shutdown(socket.SHUT_WR)
+                answer = b""
+                while part := connection.recv(65536):
+                    answer += part
+            *heads, rest = answer.split(b"\r\n\r\n")
+            assert [one.partition(b"\r\n")[0] for one in heads] == [b"HTTP/1.1 503 Service Unavailable"] * len(heads)
+            assert (len(heads), rest) == (b"".join(sent).count(b"HEAD"), b"")
+
+
+def test_an_older_client_is_told_that_its_connection_ends(full: Full) -> None:
+    older = ASKED.replace(b"HTTP/1.1\r\n", b"HTTP/1.0\r\nconnection: keep-alive\r\n")
+    with full, socket.create_connection(("127.0.0.1", full.port), timeout=20) as connection:
+        connection.sendall(older)
+        answer = b""
+        while part := connection.recv(65536):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nconnection: close\r\n" in answer
+
+
+def test_thousands_that_wait_behind_an_answer_are_refused_each(full: Full) -> None:
+    waiting, body = 3000, b'{"user": "%b"}' % USERS[5].encode()
+    first = b"POST /recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", full.port), timeout=20) as connection:
+        connection.sendall(first % len(body))
+        time.sleep(0.1)  # it is let in, and waits for its body
+        with full:
+            connection.sendall(body + b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n" + ASKED * waiting)
+            answer = b""
+            while answer.count(b"HTTP/1.1 ") < waiting + 2 and (part := connection.recv(1 << 20)):
+                answer += part
+    assert answer.count(b"HTTP/1.1 503 ") == waiting + 1  # the first, whose body came too late, is one
+    assert answer.count(b"HTTP/1.1 200 ") == 1

@@ -168,7 +168,9 @@ def test_an_older_client_is_told_that_its_connection_ends(full: Full) -> None:
 
 def test_thousands_that_wait_behind_an_answer_are_refused_each(full: Full) -> None:
     waiting, body = 3000, b'{"user": "%b"}' % USERS[5].encode()
-    first = b"POST /recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    first = (
+        b"POST /recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", full.port), timeout=20) as connection:
         connection.sendall(first % len(body))
         time.sleep(0.1)  # it is let in, and waits for its body

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bundle.errors import BundleError
+from bundle.successor import TOLERANCE, compare
 from cli.compose import publish_in_store
 from cli.output import JsonFlag, emit, line, table
 from cli.progress import progress
@@ -54,7 +55,7 @@ def publish(
     ] = None,
     tolerance: Annotated[
         float, typer.Option(help="How far recall may fall below the active version's, as a share.", min=0, max=1)
-    ] = 0.05,
+    ] = TOLERANCE,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a version the one that is served.
@@ -68,7 +69,6 @@ def publish(
     from bundle.verify import refusing
     from bundle.versions import publish as publish_version
     from bundle.versions import version_path
-    from evaluation.learning.compare import compare
     from index.search.probe import probe_bundle
 
     name = resolve(bundles, version)

@@ -17,9 +17,9 @@ from bundle.errors import TwhinError
 from bundle.manifest import Gate
 from bundle.progress import SILENT
 from bundle.run import open_graph
+from bundle.successor import compare
 from bundle.versions import prune, publish
 from cli.compose import assessor
-from evaluation.learning.compare import compare
 from faults.outcome import Outcome
 from graph.prepare import prepare
 from graph.synthetic import generate
@@ -36,7 +36,6 @@ TRAINING: dict[str, object] = {"epochs": 2, "negatives_uniform": 64}
 DEMO_USERS, QUICK_DEMO_USERS = 20_000, 6_000
 QUICK_RELATIONS = 2
 TINY = ({"a": 1, "b": 2}, {"a": 10, "b": 1}, {"a": 60, "b": 10}, {"a": 2, "b": 300})
-TOLERANCE = 0.05  # the default of `twhin publish`
 PROMISE = "builds with defaults pass their gates and are published"
 
 
@@ -68,7 +67,7 @@ class _Tally:
             name = f"v{self.builds}"
             built = build_version(run, bundles, config, version=name, assess=assessor(run, config.seed, SILENT))
             self._measured(built)
-            publish(bundles, name, judge=lambda new, active: compare(new, active, TOLERANCE))
+            publish(bundles, name, judge=compare)
             prune(bundles, keep=1)
         except TwhinError as error:
             self.refused.append(f"{config.default_relation}, seed {config.seed}: {error}")

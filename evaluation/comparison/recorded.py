@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from bundle.manifest import Manifest, Measured
+from bundle.successor import JUDGED_BY, USERS
 from evaluation.comparison.records import Difference, Group, RelationComparison, Side, difference
 from evaluation.follow import FollowReport
 from evaluation.intervals import unpaired, wilson
-from evaluation.learning.compare import JUDGED_BY, USERS
 from evaluation.metrics import Interval
 from evaluation.newcomers import NewcomerRow
 from evaluation.rows import CATALOGUE, Estimate

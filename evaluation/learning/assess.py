@@ -14,8 +14,8 @@ from bundle.manifest import Assessment, Gate, Measured, QueryWeights, Rescoring,
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT, Progress, Stage
 from bundle.strategies import FIRST_GUESS, default_strategies, mixture_blend
+from bundle.successor import JUDGED_BY, USERS
 from evaluation.baselines import quick_baselines
-from evaluation.learning.compare import JUDGED_BY, USERS
 from evaluation.learning.evidence import (
     FEW,
     as_newcomers,

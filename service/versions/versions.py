@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from bundle.errors import BundleError, BundleNotFound, BundlesBusy, BundlesReadOnly, TwhinError
 from bundle.layout import MANIFEST
 from bundle.space import Bundle
+from bundle.successor import compare
 from bundle.verify import verify_bundle
 from bundle.versions import (
     earlier_versions,
@@ -208,7 +209,8 @@ class Versions:
     def publish(self, version: str) -> Change:
         """Begin to check and publish `version`, which is served from the next look at CURRENT on; as `activate`.
 
-        Nothing is loaded meanwhile: of several services none is ahead of the others.
+        Nothing is loaded meanwhile: of several services none is ahead of the others. The gates are those of `twhin
+        publish`, the comparison with the active version among them: who activates has said which one they want.
         """
         return self._begin("publish", self._publish(version))
 
@@ -234,7 +236,7 @@ class Versions:
     async def _publish(self, version: str) -> str:
         async with self._changing:
             await self._in_thread(lambda: probe_bundle(open_version(self._bundles, version)))
-            await self._publishing(partial(publish, self._bundles, version))
+            await self._publishing(partial(publish, self._bundles, version, judge=compare))
             self.refused.pop(version, None)  # to be tried again: the look below hides that CURRENT is new
             await self._look()
             return version

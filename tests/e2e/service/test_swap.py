@@ -268,6 +268,22 @@ def test_publish_by_the_admin_api_lets_every_service_take_it_over(begin: Begin, 
             assert admin.post(f"/admin/v1/versions/{name}/publish").status_code == status
 
 
+def test_publish_by_the_admin_api_compares_recall_and_activate_does_not(begin: Begin, bundles: Path) -> None:
+    for version, recall in (("v1", 0.5), ("v2", 0.3)):
+        manifest = bundles / version / "manifest.json"
+        told = json.loads(manifest.read_text())
+        told["evaluation"]["strategies"] = {"blend": {"recall@10": recall, "users": 4000.0}}
+        manifest.write_text(json.dumps(told))
+    publish(bundles, "v1")
+    server = begin(TWHIN_ADMIN_KEYS="admin-key", TWHIN_WATCH_SECONDS="1000")
+    with httpx.Client(base_url=server.url, headers={"x-api-key": "admin-key"}, timeout=20) as admin:
+        refused = admin.post("/admin/v1/versions/v2/publish")
+        assert (refused.status_code, refused.json()["code"]) == (409, "gate_refused")
+        assert "recall@10 against version v1" in str(admin.get("/admin/v1/versions").json()["change"])
+        assert (bundles / "CURRENT").read_text() == "v1\n"
+        assert admin.post("/admin/v1/versions/v2/activate").json()["version"] == "v2"
+
+
 def _when_ended(admin: httpx.Client) -> dict[str, Any]:
     """What is said of the versions when no change is under way any more."""
     deadline = time.monotonic() + 20

@@ -13,9 +13,9 @@ from bundle.manifest import Manifest
 from bundle.reader import read_manifest
 from bundle.run import open_graph, open_run
 from bundle.strategies import FOLLOWERS_BONUS
+from bundle.successor import compare
 from cli.compose import assessor, open_recommender
 from evaluation.follow import evaluate_follow, offer_of
-from evaluation.learning.compare import compare
 from evaluation.rows import strategy_row
 from evaluation.task import follow_task
 from graph.prepare import prepare
@@ -145,7 +145,7 @@ def test_a_fall_of_any_relation_refuses_a_version(for_following: Path) -> None:
     measured = found.model_copy(update={"strategies": {auto: better}})
     evaluation = manifest.evaluation.model_copy(update={"relations": {"listens": measured}})
     active = manifest.model_copy(update={"evaluation": evaluation, "version": "before"})
-    refused = [gate.metric for gate in compare(manifest, active, tolerance=0.05) if not gate.passed]
+    refused = [gate.metric for gate in compare(manifest, active) if not gate.passed]
     assert "listens: recall@10 against version before" in refused
     assert not [name for name in refused if not name.startswith("listens: ")]
 

@@ -7,9 +7,9 @@ import pytest
 
 from bundle.errors import RunError
 from bundle.reader import open_bundle
+from bundle.successor import compare
 from bundle.versions import publish
 from cli.build import build_assessed
-from evaluation.learning.compare import compare
 from tests.support.graphs import Links, Pairs, distinct_pairs, ids, write_run
 
 

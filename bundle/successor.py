@@ -1,6 +1,6 @@
 """Whether a version may take the active one's place: its default's recall against the active default's.
 
-Of two manifests and nothing else, so that publishing needs none of the libraries that measure.
+Of two manifests and nothing else, so that whoever publishes needs none of the libraries that measure.
 """
 
 import math
@@ -10,13 +10,15 @@ from bundle.manifest import Gate, Manifest
 
 # What `auto` is chosen by: early and late, all edges and the ones that are not a mere following back.
 JUDGED_BY = ("recall@10", "recall@50", "one_way_recall@10", "one_way_recall@50")
+# How far recall may fall below the active version's, as a share, unless somebody says otherwise.
+TOLERANCE = 0.05
 # On how many users a strategy was measured, beside its metrics; versions from before do not say.
 USERS = "users"
 # Standard errors that a difference between two samples of users may come to by chance: one time in fifty.
 CHANCE = 2.0
 
 
-def compare(new: Manifest, active: Manifest | None, tolerance: float) -> list[Gate]:
+def compare(new: Manifest, active: Manifest | None, tolerance: float = TOLERANCE) -> list[Gate]:
     """Gates that refuse a version whose default answers got worse than the active one's by more than `tolerance`.
 
     `tolerance` is relative: 0.05 allows recall to fall by a twentieth, besides what two samples of users differ by

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from bundle.manifest import ClustersEntry, DefaultQuery, Evaluation, Lineage, Manifest, SpaceEntry, Strategy
+from bundle.successor import compare
 from evaluation.learning.assess import popularity_floor, popularity_gate
-from evaluation.learning.compare import compare
 from evaluation.rows import Estimate, Row
 
 

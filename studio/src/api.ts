@@ -147,7 +147,7 @@ export async function interestsOf(user: string, relation: string): Promise<Inter
 export function items(type: string, which: { ids?: string[]; rows?: number[]; attributes?: boolean }, version?: string): Promise<Item[]> {
   return call<{ items: Item[] }>("v1/map:entities", { type, ...which, ...(version ? { version } : {}) }).then((one) => one.items);
 }
-export function edgesOf(entity: Entity, which: { relation?: string; direction?: "out" | "in"; offset?: number; limit: number }): Promise<Edges> {
+export function edgesOf(entity: Entity, which: { relation?: string; direction?: "out" | "in"; offset?: number; limit: number; version?: string }): Promise<Edges> {
   return call<Edges>("v1/edges", { type: entity.type, id: entity.id, ...which });
 }
 export function search(q: string, type: string | undefined, k: number): Promise<Entity[]> {

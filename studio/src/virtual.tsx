@@ -1,6 +1,6 @@
 // A long list of which only the rows in sight exist.
 import type { ComponentChildren } from "preact";
-import { useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 
 const ROW = 36;
 const SPARE = 6;
@@ -24,4 +24,22 @@ export function VirtualList({ total, height, label, row }: Props) {
       </div>
     </div>
   );
+}
+
+/** What the rows of the list `of` hold: a function of their numbers, which asks for a page of `size` rows when the first of them is wanted.
+ *  Two pages may be in sight at once, so that none waits for another, and none is asked for twice unless it failed. */
+export function usePages<Item>(of: unknown, size: number, load: (from: number) => Promise<(readonly [number, Item])[]>, given: Item[] = []): (i: number) => Item | undefined {
+  const list = useMemo(() => ({ rows: new Map(given.map((one, i) => [i, one])), asked: new Set(given.length ? [0] : []) }), [of]);
+  const [, draw] = useState({});
+  return (i) => {
+    const from = Math.floor(i / size) * size;
+    if (!list.rows.has(i) && !list.asked.has(from)) {
+      list.asked.add(from);
+      load(from).then((found) => {
+        for (const [at, one] of found) list.rows.set(at, one);
+        draw({});
+      }).catch(() => list.asked.delete(from));
+    }
+    return list.rows.get(i);
+  };
 }

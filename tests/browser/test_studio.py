@@ -356,6 +356,24 @@ def test_what_a_user_has_is_listed_by_relation_and_so_is_who_has_the_user(page: 
     page.wait(shows("similar", "#similar h2"))
 
 
+def test_two_pages_of_a_list_may_come_into_sight_at_once(page: Page, url: str) -> None:
+    user = USERS[-1]  # without an edge in the version
+    events = [{"id": f"e{row}", "user": user, "target": USERS[row]} for row in range(350)]
+    assert httpx.post(f"{url}/v1/engagements", json={"events": events}).status_code == 200
+    page.open(f"{url}/?view=ask&user={user}", ready("ask"))
+    click(page, "#edges-out summary")
+    page.wait("document.querySelectorAll('#edges-out .virtual-row a').length > 0")
+    # Rows 190 to 208: of neither page anything is known yet.
+    page.evaluate("document.querySelector('#edges-out .virtual').scrollTop = 196 * 36")
+    rows = "[...document.querySelectorAll('#edges-out .virtual-row')].map(one => one.innerText)"
+    page.wait(f"{rows}.length === 19 && {rows}.every(text => text !== '…')")
+    listed = httpx.post(f"{url}/v1/edges", json={"type": "user", "id": user, "offset": 190, "limit": 19}).json()
+    assert page.evaluate(rows) == [one["id"] for one in listed["relations"][0]["ends"]]
+    asked = "performance.getEntriesByType('resource').filter(one => one.name.endsWith('/v1/edges')).length"
+    assert page.evaluate(asked) == 3
+    assert httpx.delete(f"{url}/v1/users/{user}/engagements").json()["removed"] == 350
+
+
 def test_an_item_says_who_has_it_who_may_want_it_and_what_is_like_it(page: Page, url: str) -> None:
     page.open(f"{url}/?view=ask&relation=uses&type=hashtag&id=tag3", ready("ask"))
     asked = {"type": "hashtag", "id": "tag3"}

@@ -1,8 +1,7 @@
 // What somebody has, and who has something: counts by relation, and behind each the whole list.
-import { useEffect, useState } from "preact/hooks";
-import { type Edges, type Ends, type Entity, edgesOf } from "../api";
+import { type Edges, type Ends, edgesOf } from "../api";
 import { count } from "../format";
-import { VirtualList } from "../virtual";
+import { VirtualList, usePages } from "../virtual";
 import { EntityLink, type Names } from "./links";
 
 export const PAGE = 100;
@@ -21,7 +20,7 @@ export function EdgeLists({ of, direction, title, userType }: { of: Edges; direc
         : (
           <details key={one.relation}>
             <summary>{one.relation}: <b>{count(one.count)}</b> <span class="soft">{one.type}</span></summary>
-            <EndList entity={of} first={one} userType={userType} />
+            <EndList of={of} first={one} userType={userType} />
           </details>
         ))}
       {of.degraded.length > 0 && direction === "out" && <p class="note warn">The store of live engagements did not answer: what was done since the training is missing.</p>}
@@ -29,23 +28,16 @@ export function EdgeLists({ of, direction, title, userType }: { of: Edges; direc
   );
 }
 
-function EndList({ entity, first, userType }: { entity: Entity; first: Ends; userType: string }) {
-  const [known, setKnown] = useState(() => new Map(first.ends.map((one, i) => [i, one])));
-  const [wanted, setWanted] = useState(0);
-  useEffect(() => {
-    if (known.has(wanted)) return;
-    let gone = false;
-    const which = { relation: first.relation, direction: first.direction, offset: wanted, limit: PAGE };
-    edgesOf(entity, which).then(({ relations: [page] }) => {
-      if (!gone) setKnown((before) => new Map([...before, ...(page?.ends ?? []).map((one, i) => [wanted + i, one] as const)]));
-    }).catch(() => undefined);
-    return () => { gone = true; };
-  }, [wanted]);
+function EndList({ of, first, userType }: { of: Edges; first: Ends; userType: string }) {
+  const at = usePages(first, PAGE, async (offset) => {
+    // Of the version that counted them: the one that serves by now may have others.
+    const which = { relation: first.relation, direction: first.direction, offset, limit: PAGE, version: of.version };
+    const { relations: [page] } = await edgesOf(of, which);
+    return (page?.ends ?? []).map((one, i) => [offset + i, one] as const);
+  }, first.ends);
 
   function row(i: number) {
-    const one = known.get(i);
-    const page = Math.floor(i / PAGE) * PAGE;
-    if (!one && page !== wanted) setTimeout(() => setWanted(page));
+    const one = at(i);
     if (!one) return <span class="soft">…</span>;
     return <EntityLink entity={{ type: first.type, ...one }} userType={userType} names={NONE} />;
   }

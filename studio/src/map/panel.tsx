@@ -1,9 +1,8 @@
 // Beside the map: one entity, or the list of those that were circled.
-import { useEffect, useState } from "preact/hooks";
 import { type Entity, type Item, items } from "../api";
 import { address, follow } from "../address";
 import { count } from "../format";
-import { VirtualList } from "../virtual";
+import { VirtualList, usePages } from "../virtual";
 import type { Atlas, Spot } from "./data";
 
 export interface Story {
@@ -50,26 +49,18 @@ const PAGE = 100;
 export function CircledPanel({ atlas, spots, onOpen, onClose }: {
   atlas: Atlas; spots: Spot[]; onOpen: (entity: Entity) => void; onClose: () => void;
 }) {
-  const [known, setKnown] = useState(new Map<number, Item>());
-  const [from, setFrom] = useState(0);
-  useEffect(() => { setKnown(new Map()); setFrom(0); }, [spots]);
-  useEffect(() => {
-    let gone = false;
+  const at = usePages(spots, PAGE, async (from) => {
     const wanted = spots.slice(from, from + PAGE).map((spot, i) => ({ ...spot, at: from + i }));
-    for (const [layer, { type }] of atlas.layers.entries()) {
+    const found = atlas.layers.map(async ({ type }, layer) => {
       const own = wanted.filter((one) => one.layer === layer);
-      if (own.length === 0) continue;
-      void items(type, { rows: own.map((one) => one.row) }, atlas.version).then((found) => {
-        if (!gone) setKnown((before) => new Map([...before, ...own.map((one, i) => [one.at, found[i]!] as const)]));
-      }).catch(() => undefined);
-    }
-    return () => { gone = true; };
-  }, [spots, from]);
+      const named = own.length ? await items(type, { rows: own.map((one) => one.row) }, atlas.version) : [];
+      return own.map((one, i) => [one.at, named[i]!] as const);
+    });
+    return (await Promise.all(found)).flat();
+  });
 
   function row(i: number) {
-    const page = Math.floor(i / PAGE) * PAGE;
-    if (!known.has(i) && page !== from) setTimeout(() => setFrom(page));
-    const item = known.get(i);
+    const item = at(i);
     const type = atlas.layers[spots[i]!.layer]!.type;
     if (!item?.id) return <span class="soft">…</span>;
     return <button class="link" onClick={() => onOpen({ type, id: item.id! })}><bdi>{item.label ?? item.id}</bdi> <span class="soft">{type}</span></button>;

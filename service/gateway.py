@@ -90,15 +90,18 @@ class Gateway:
         return None if route is None else self._no_room(route, method)
 
     def turned_away(self, scope: Scope, last: bool, *, refuse: bool = True) -> bytes | None:
-        """The same to a request whose head has arrived, None when it is let in, as always without `refuse`. `last`: the
-        connection is closed after it, and the answer says so.
+        """The same to a request whose head has arrived, None when it is let in. `last`: the connection is closed after
+        it, and the answer says so. Without `refuse` it is let in to be refused, and takes nobody's room till then.
         """
         route = self._route(scope["method"], scope["path"])
         if route is None:
             return None
         admission = self._runtime.admission
-        if refuse and admission.full:
-            return self._no_room(route, scope["method"], last)
+        if admission.full:
+            if refuse:
+                return self._no_room(route, scope["method"], last)
+            scope["twhin.no_room"] = True
+            return None
         scope["twhin.arrived"], scope["twhin.read"] = admission.arrival(), time.perf_counter()
         return None
 
@@ -165,7 +168,7 @@ class Gateway:
             return await route.handler(call)
         if call.scope["query_string"] and route.scope != "open":
             call.query()  # raises for what the route has no use for
-        self._refuse_when_full()
+        self._refuse_when_full(call)
         since = call.scope.get("twhin.arrived", time.monotonic())
         call.deadline = since + self._seconds(call)
         try:
@@ -188,7 +191,7 @@ class Gateway:
             call.since = since
         else:
             call.since = await self._read_body(call, since)
-            self._refuse_when_full()
+            self._refuse_when_full(call)
         return await self._handle(route, call)
 
     async def _read_body(self, call: Call, since: float) -> float:
@@ -198,9 +201,9 @@ class Gateway:
         now = time.monotonic()
         return since if now - before < 0.001 else now
 
-    def _refuse_when_full(self) -> None:
+    def _refuse_when_full(self, call: Call) -> None:
         """Raises Problem 503. Asked before a body is read and again when it is there: a slot is a whole request's."""
-        if self._runtime.admission.full:
+        if self._runtime.admission.full or "twhin.no_room" in call.scope:
             self._runtime.metrics.shed("concurrency")
             raise overloaded(NO_ROOM)
 

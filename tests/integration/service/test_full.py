@@ -181,3 +181,14 @@ def test_thousands_that_wait_behind_an_answer_are_refused_each(full: Full) -> No
                 answer += part
     assert answer.count(b"HTTP/1.1 503 ") == waiting + 1  # the first, whose body came too late, is one
     assert answer.count(b"HTTP/1.1 200 ") == 1
+
+
+def test_a_page_that_is_to_be_refused_takes_nobody_s_room(made_bundles: Path, tmp_path: Path) -> None:
+    origin = "https://page.example"
+    app = create_app(Settings(bundles=made_bundles, state=tmp_path / "events.db", cors_origins=(origin,)))
+    admission = app._gateway._runtime.admission  # type: ignore[attr-defined]
+    admission.inflight += 1 << 20
+    scope = {"method": "GET", "path": f"/recommend/{USERS[5]}", "headers": [(b"origin", origin.encode())]}
+    assert app.turned_away(scope, False) is None  # type: ignore[attr-defined]
+    app.whole(scope)  # type: ignore[attr-defined]
+    assert admission.arrived == 0

@@ -35,13 +35,14 @@ def _relative(positives: float, total: float, loss: float) -> float:
 
 
 def roc_auc(labels: Labels, scores: Values, weights: Values) -> float:
-    """The chance that a positive scores above a negative, ties counting half."""
+    """The chance that a positive scores above a negative, ties counting half; NaN where there is none of either."""
     thresholds = _Thresholds(labels, scores)
     return _roc_auc(*thresholds.masses(weights[thresholds.order]))
 
 
 def pr_auc(labels: Labels, scores: Values, weights: Values) -> float:
-    """Average precision: Σ over thresholds of precision times the gain in recall; equal scores are one threshold."""
+    """Average precision: Σ over thresholds of precision times the gain in recall; equal scores are one threshold.
+    NaN without a positive."""
     thresholds = _Thresholds(labels, scores)
     return _pr_auc(*thresholds.masses(weights[thresholds.order]))
 
@@ -93,14 +94,16 @@ def _dot(a: Values, b: Values) -> float:
 def _roc_auc(positive: Masses, everything: Masses) -> float:
     negative = everything - positive
     below = np.cumsum(negative)
-    total = float(positive.sum())
-    return (_dot(positive, below) - _dot(positive, negative) / 2.0) / (total * float(below[-1]))
+    pairs = float(positive.sum()) * float(below[-1])
+    # Resampled users may have no positive among them, or no negative.
+    return (_dot(positive, below) - _dot(positive, negative) / 2.0) / pairs if pairs else float("nan")
 
 
 def _pr_auc(positive: Masses, everything: Masses) -> float:
     falling = positive[::-1]
     above = np.cumsum(falling)
-    return _dot(above / np.maximum(np.cumsum(everything[::-1]), 1e-12), falling) / float(above[-1])
+    total = float(above[-1])
+    return _dot(above / np.maximum(np.cumsum(everything[::-1]), 1e-12), falling) / total if total else float("nan")
 
 
 def measure(

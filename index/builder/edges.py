@@ -22,7 +22,8 @@ from bundle.writer import BundleWriter
 
 Positions = Int64[npt.NDArray[np.int64], " _"]
 
-# Edges in memory by default, of all blocks that are sorted at a time together, and the bytes that each then takes.
+# Edges in memory by default, of all blocks that are sorted at a time together, and the bytes that each then takes; the
+# offset of a row takes no more.
 SORTED_EDGES = 1 << 23
 SORTING_BYTES = 64
 # Edges read at a time, and the bytes of each while it is dealt.
@@ -74,7 +75,7 @@ class SortedRows:
 
 
 def sorted_rows(streams: Sequence[Stream], n_rows: int, work: Work, *, distinct: bool = False) -> Iterator[SortedRows]:
-    """All rows in order, block after block of at most `work.block_edges` edges (or one group of rows).
+    """All rows in order, block after block of at most `work.block_edges` edges and rows (or one group of rows).
 
     The streams have the same columns. Of equal pairs, with `distinct`, that of the first stream alone stays.
     """
@@ -91,9 +92,10 @@ def sorted_rows(streams: Sequence[Stream], n_rows: int, work: Work, *, distinct:
 
 
 def _bounds(streams: Sequence[Stream], n_rows: int, block_edges: int) -> Positions:
-    """Where blocks of rows begin, and where the last ends."""
+    """Where blocks of rows begin, and where the last ends. A row counts as an edge does: of many rows with few edges,
+    offsets alone would fill the memory."""
     width = -(-n_rows // GROUPS) or 1
-    groups = np.zeros(-(-n_rows // width), dtype=np.int64)
+    groups = np.full(-(-n_rows // width), width, dtype=np.int64)
     for stream in streams:
         for start in range(0, len(stream.rows), SCAN_EDGES):
             groups += np.bincount(stream.rows[start : start + SCAN_EDGES] // width, minlength=len(groups))

@@ -122,7 +122,8 @@ def build_need(run: Run, config: BuildConfig, default: DefaultQuery, *, learns: 
     stages = _stages(run, config, learns)
     edges = sum(len(relation.train) for relation in run.graph.relations)
     most = SORTED_EDGES if room is None else max(LEAST_SORTED, min(SORTED_EDGES, room // SORTING_BYTES))
-    stages["edges"] = max(min(most, 2 * edges) * SORTING_BYTES, min(SCAN_EDGES, edges) * DEALING_BYTES)
+    rows = max((entity.count for entity in run.graph.entities), default=0)
+    stages["edges"] = max(min(most, 2 * edges + rows) * SORTING_BYTES, min(SCAN_EDGES, edges) * DEALING_BYTES)
     judging = stages["judging"]
     index_room = None if room is None else room - judging
     left_out, largest = [], 0

@@ -155,7 +155,7 @@ def summed(keys: Keys, weights: Counts) -> tuple[Keys, Counts]:
         keys = np.sort(keys)
         starts = _run_starts(keys)
         return keys[starts], np.diff(starts, append=len(keys)) * each
-    order = np.argsort(keys)
+    order = np.argsort(keys, kind="stable")  # or a sum would depend on who else is in the block, and on the processor
     keys = keys[order]
     starts = _run_starts(keys)
     return keys[starts], np.add.reduceat(weights[order], starts)

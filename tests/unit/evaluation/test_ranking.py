@@ -87,3 +87,14 @@ def test_the_same_seed_gives_the_same_predictions(agreement: tuple) -> None:
     train, test, users, items = agreement
     both = FeatureSet("both", users, items)
     assert np.array_equal(predict(train, test, both, "mlp", 3), predict(train, test, both, "mlp", 3))
+
+
+def test_resampled_users_may_all_lack_a_positive() -> None:
+    # Of three users one has the only positive: among three that are drawn he is missing in 8 cases of 27.
+    users, labels = np.repeat([0, 1, 2], 2), np.array([True, False, False, False, False, False])
+    scores = np.array([0.9, 0.8, 0.1, 0.2, 0.3, 0.95])
+    measured = measure(users, labels, scores, 0)
+    assert measured["roc_auc"].mean == 4 / 5
+    assert 0.5 <= measured["roc_auc"].low <= measured["roc_auc"].high <= 1
+    assert np.isnan(roc_auc(labels[2:], scores[2:], np.ones(4)))
+    assert np.isnan(pr_auc(labels[2:], scores[2:], np.ones(4)))

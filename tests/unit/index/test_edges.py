@@ -1,5 +1,6 @@
 """Edges grouped by row in blocks: the same arrays as sorting them all at once, whatever the block."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from bundle.csr import csr_from_pairs
 from bundle.layout import SpaceLayout
 from bundle.prepared import Edges
 from bundle.writer import BundleWriter
-from index.builder.edges import Stream, Work, sorted_rows, stage_edges
+from index.builder.edges import SORTING_BYTES, Stream, Work, sorted_rows, stage_edges
 
 LAYOUT = SpaceLayout("default")
 
@@ -71,3 +72,16 @@ def test_one_row_with_more_edges_than_a_block_still_fits(tmp_path: Path) -> None
     stream = Stream(rows, np.arange(50, dtype=np.int32))
     blocks = list(sorted_rows([stream], 3, Work(tmp_path, edges=10)))
     assert [(block.first, block.indptr.tolist()) for block in blocks] == [(0, [0, 50]), (1, [0, 0, 0])]
+
+
+def test_many_rows_with_few_edges_take_no_more_than_edges_would(tmp_path: Path) -> None:
+    n_rows, edges = 3_000_000, 1 << 16
+    few = np.arange(0, n_rows, 10_000, dtype=np.int32)
+    tracemalloc.start()
+    try:
+        blocks = [len(block.indptr) - 1 for block in sorted_rows([Stream(few, few)], n_rows, Work(tmp_path, edges=edges))]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (sum(blocks), max(blocks) <= edges) == (n_rows, True)
+    assert peak < 2 * SORTING_BYTES * edges  # the offsets of all would be three times this

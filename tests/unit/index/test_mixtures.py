@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bundle.csr import Csr, concatenated, csr_from_sorted
 from index.builder import mixtures
-from index.builder.mixtures import Counting, Engagements, build_mixtures
+from index.builder.mixtures import Counting, Engagements, build_mixtures, summed
 from recommend.mixtures import mixture_of
 
 N_USERS, N_TARGETS, N_CLUSTERS = 12, 30, 5
@@ -152,3 +152,11 @@ def test_shares_too_small_for_a_float_are_no_modes() -> None:
     weights = np.array([3e38, 1e-38], dtype=np.float32)
     item = engaged([(0, 0), (0, 1)], np.array([0, 1], dtype=np.int32), weights=weights)
     assert row(mixtures_of([item], 1, Counting(2, 2, edge_weights=True)), 0) == {0: 1.0}
+
+
+def test_a_sum_does_not_depend_on_who_else_is_in_the_block() -> None:
+    rng = np.random.default_rng(1)
+    keys, weights = rng.integers(0, 40, 5000), np.exp(rng.normal(0, 5, 5000))
+    everybody, together = summed(keys, weights)
+    for key, of_all in zip(everybody.tolist(), together.tolist(), strict=True):
+        assert summed(keys[keys == key], weights[keys == key])[1].tolist() == [of_all]

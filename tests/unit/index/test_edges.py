@@ -79,7 +79,9 @@ def test_many_rows_with_few_edges_take_no_more_than_edges_would(tmp_path: Path) 
     few = np.arange(0, n_rows, 10_000, dtype=np.int32)
     tracemalloc.start()
     try:
-        blocks = [len(block.indptr) - 1 for block in sorted_rows([Stream(few, few)], n_rows, Work(tmp_path, edges=edges))]
+        blocks = [
+            len(block.indptr) - 1 for block in sorted_rows([Stream(few, few)], n_rows, Work(tmp_path, edges=edges))
+        ]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -91,17 +91,38 @@ def sorted_rows(streams: Sequence[Stream], n_rows: int, work: Work, *, distinct:
             yield waiting.pop(0).result()
 
 
-def _bounds(streams: Sequence[Stream], n_rows: int, block_edges: int) -> Positions:
-    """Where blocks of rows begin, and where the last ends. A row counts as an edge does: of many rows with few edges,
-    offsets alone would fill the memory."""
-    width = -(-n_rows // GROUPS) or 1
-    groups = np.full(-(-n_rows // width), width, dtype=np.int64)
+def most_together(edges: Edges, counts: tuple[int, int], symmetric: bool) -> tuple[int, int]:
+    """The most edges of one group of rows, by source and by target: so many are sorted together, however small a block
+    may be. `counts` are the numbers of source and target entities.
+    """
+    by_source = [Stream(*ends) for ends in edges.directed(symmetric)]
+    by_target = [Stream(others, rows) for rows, others in edges.directed(symmetric)]
+    source, target = (_groups(some, n) for some, n in zip((by_source, by_target), counts, strict=True))
+    return int(source.max(initial=0)), int(target.max(initial=0))
+
+
+def _width(n_rows: int) -> int:
+    """Rows of a group."""
+    return -(-n_rows // GROUPS) or 1
+
+
+def _groups(streams: Sequence[Stream], n_rows: int) -> Positions:
+    """The edges of each group of rows."""
+    width = _width(n_rows)
+    groups = np.zeros(-(-n_rows // width), dtype=np.int64)
     for stream in streams:
         for start in range(0, len(stream.rows), SCAN_EDGES):
             groups += np.bincount(stream.rows[start : start + SCAN_EDGES] // width, minlength=len(groups))
-    ends = np.cumsum(groups)
+    return groups
+
+
+def _bounds(streams: Sequence[Stream], n_rows: int, block_edges: int) -> Positions:
+    """Where blocks of rows begin, and where the last ends. A row counts as an edge does: of many rows with few edges,
+    offsets alone would fill the memory."""
+    width = _width(n_rows)
+    ends = np.cumsum(_groups(streams, n_rows) + width)
     bounds = [0]
-    while bounds[-1] < len(groups):
+    while bounds[-1] < len(ends):
         done = ends[bounds[-1] - 1] if bounds[-1] else 0
         bounds.append(max(bounds[-1] + 1, int(np.searchsorted(ends, done + block_edges, side="right"))))
     return np.minimum(np.array(bounds, dtype=np.int64) * width, n_rows)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from bundle.errors import ConfigError
 from bundle.manifest import DefaultQuery
-from bundle.prepared import EntityTable
+from bundle.prepared import EntityTable, PreparedRelation
 from bundle.run import Run
 from index.builder.clusters import default_count
 from index.builder.config import BuildConfig
-from index.builder.edges import DEALING_BYTES, SCAN_EDGES, SORTED_EDGES, SORTING_BYTES
+from index.builder.edges import DEALING_BYTES, SCAN_EDGES, SORTED_EDGES, SORTING_BYTES, most_together
 from index.builder.filtered import SHARES
 from index.builder.mixtures import BLOCK_EDGES, ENGAGEMENT_BYTES
 from index.builder.room import BLOCK_BYTES
@@ -120,10 +120,15 @@ def build_need(run: Run, config: BuildConfig, default: DefaultQuery, *, learns: 
     process = 0 if config.memory is None and sys.platform != "linux" else private_bytes()
     room = None if config.memory is None else config.memory - process - WORK_BYTES
     stages = _stages(run, config, learns)
-    edges = sum(len(relation.train) for relation in run.graph.relations)
     most = SORTED_EDGES if room is None else max(LEAST_SORTED, min(SORTED_EDGES, room // SORTING_BYTES))
-    rows = max((entity.count for entity in run.graph.entities), default=0)
-    stages["edges"] = max(min(most, 2 * edges + rows) * SORTING_BYTES, min(SCAN_EDGES, edges) * DEALING_BYTES)
+    # The edges of one row are never apart.
+    together = {one.name: most_together(one.train, _ends(run, one), one.symmetric) for one in run.graph.relations}
+    hub = max((max(both) for both in together.values()), default=0)
+    if room is not None and hub > most // config.thread_count:
+        most = max(LEAST_SORTED, most - hub)
+    stages["edges"] = _sorting_bytes(run, most + max(0, hub - most // config.thread_count))
+    engaged = sum(together[one.name][0] for one in run.graph.relations if one.source == default.user_type)
+    stages["mixtures"] += max(0, engaged - BLOCK_EDGES) * ENGAGEMENT_BYTES
     judging = stages["judging"]
     index_room = None if room is None else room - judging
     left_out, largest = [], 0
@@ -180,6 +185,17 @@ def _stages(run: Run, config: BuildConfig, learns: bool) -> dict[str, int]:
     return stages
 
 
+def _ends(run: Run, relation: PreparedRelation) -> tuple[int, int]:
+    return run.graph.count(relation.source), run.graph.count(relation.target)
+
+
+def _sorting_bytes(run: Run, most: int) -> int:
+    """Of `most` edges and rows at a time, where there are so many; of edges that are dealt."""
+    edges = sum(len(relation.train) for relation in run.graph.relations)
+    rows = max((entity.count for entity in run.graph.entities), default=0)
+    return max(min(most, 2 * edges + rows) * SORTING_BYTES, min(SCAN_EDGES, edges) * DEALING_BYTES)
+
+
 def _clusters(config: BuildConfig, counts: Mapping[str, int]) -> int:
     types = config.clusters.types or tuple(counts)
     return config.clusters.count or default_count(sum(counts.get(name, 0) for name in types))
@@ -203,7 +219,7 @@ def _disk_bytes(run: Run, config: BuildConfig) -> int:
     entities = sum(map(_entity_bytes, run.graph.entities))
     rows = sum(entity.count for entity in run.graph.entities)
     edges = sum(len(relation.train) for relation in run.graph.relations)
-    ends = sum(run.graph.count(one.source) + run.graph.count(one.target) for one in run.graph.relations)
+    ends = sum(sum(_ends(run, one)) for one in run.graph.relations)
     vectors = rows * (run.dim + 1) * FLOAT_BYTES
     trials = rows * (run.dim + 24)  # of any two kinds but a graph
     graph = rows * (run.dim * FLOAT_BYTES + 160) if config.index.kind in ("auto", "hnsw") else 0

@@ -14,6 +14,7 @@ from bundle.csr import Csr
 from bundle.prepared import Part, RowArray
 from bundle.run import Run
 from bundle.strategies import BLEND
+from index.builder.room import blocks
 
 Queries = Float32[npt.NDArray[np.float32], "_ width"]
 Embeddings = Float32[npt.NDArray[np.float32], "_ d"]
@@ -102,8 +103,16 @@ class QueryMaker:
         for i, source in enumerate(sources):
             rows = csr.row(int(source))
             if len(rows):
-                folded[i] = targets[rows].mean(axis=0)
+                folded[i] = mean_of(targets, rows)
         return folded
+
+
+def mean_of(vectors: Embeddings, rows: RowArray) -> Float32[npt.NDArray[np.float32], " d"]:
+    """The mean of some rows, at least one. A block at a time: somebody may have a million edges."""
+    total = np.zeros(vectors.shape[1], dtype=np.float32)
+    for block in blocks(len(rows), vectors.shape[1]):
+        total += vectors[rows[block]].sum(axis=0)
+    return total / np.float32(len(rows))
 
 
 def sources_of(targets: Csr, entries: Int64[npt.NDArray[np.int64], " some"]) -> Int64[npt.NDArray[np.int64], " some"]:

@@ -138,6 +138,26 @@ def test_learning_without_room_is_refused_with_what_does_without_it(
         plan_build(run, limited, learns=True)
 
 
+def test_a_user_with_most_of_the_edges_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if 100 edges filled the memory; those of one user are never apart."""
+    monkeypatch.setattr(memory, "BLOCK_EDGES", 100)
+    monkeypatch.setattr(memory, "SORTED_EDGES", 100)
+    items = np.arange(3000)
+    plans = []
+    for name, users in (("even", items % 300), ("hub", np.where(items < 2000, 7, items % 300))):
+        edges = np.stack([users, items], axis=1).astype(np.int32)
+        (tmp_path / name).mkdir()
+        run = write_small_run(
+            tmp_path / name, {"user": ids(300), "item": ids(3000)}, [Links("has", "user", "item", edges)]
+        )
+        plans.append(
+            plan_build(run, parse_config({"threads": 1, "map": {"points": 0}}, "here"), learns=False).stage_bytes
+        )
+    even, hub = plans
+    assert hub["mixtures"] - even["mixtures"] >= (2000 - 100) * memory.ENGAGEMENT_BYTES
+    assert hub["edges"] >= 2000 * memory.SORTING_BYTES
+
+
 @pytest.mark.parametrize("size", ["lots", "-1GiB", "1GiBB", "nan"])
 def test_sizes_that_are_none_are_refused(size: str) -> None:
     with pytest.raises(ConfigError, match="memory"):

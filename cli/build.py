@@ -7,7 +7,7 @@ import typer
 
 from cli.output import JsonFlag, emit, line, next_command, table
 from cli.progress import progress, say
-from cli.settings import ConfigOption, SetOption, merged
+from cli.settings import BuildSetOption, ConfigOption, merged
 from cli.versions import BundlesOption
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def build(
     run: Annotated[Path, typer.Argument(help="The run directory that `twhin train` wrote.", metavar="RUN_DIR")],
     bundles: BundlesOption,
     config: ConfigOption = None,
-    settings: SetOption = None,
+    settings: BuildSetOption = None,
     version: Annotated[str | None, typer.Option(help="Name of the version; time and digest by default.")] = None,
     space: Annotated[str, typer.Option(help="Name of the embedding space.")] = "default",
     quick: Annotated[bool, typer.Option("--quick", help="Learn and measure no strategies: minutes sooner.")] = False,

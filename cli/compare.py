@@ -144,7 +144,7 @@ def _show_relation(relation: "RelationComparison") -> None:
     table(title, ("by auto, if not named", *heads, "B is"), rows)
     for share, version in ((relation.trained_a, "A"), (relation.trained_b, "B")):
         if share > 0:
-            line(f"{share:.1%} of these held-out edges are training edges of {version}: its lists cannot have them.")
+            line(f"{share:.1%} of the held-out edges are training edges of {version}: they are left out for both.")
 
 
 def _cells(found: "Difference | None") -> tuple[str, str]:

@@ -78,7 +78,7 @@ def describe(
     graph: Annotated[Path, typer.Argument(help="The graph file, graph.toml.", metavar="GRAPH.toml")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Print counts, degrees, reciprocity and coverage of a graph, relation by relation."""
+    """Print counts of a graph, what its attributes are, and degrees, reciprocity and coverage, relation by relation."""
     from graph.describe import describe as describe_graph
 
     answer = describe_graph(graph, progress())

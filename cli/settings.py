@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,12 +15,16 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="TOML file of settings; see the documentation for every key.", metavar="FILE"),
 ]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="One setting, as in the file, over it: --set dim=256. May be repeated.", metavar="KEY=VALUE"
-    ),
-]
+
+
+def _set_option(example: str) -> Any:
+    return typer.Option(
+        "--set", help=f"One setting, as in the file, over it: --set {example}. May be repeated.", metavar="KEY=VALUE"
+    )
+
+
+SetOption = Annotated[list[str] | None, _set_option("dim=256")]
+BuildSetOption = Annotated[list[str] | None, _set_option("clusters.count=500")]
 
 
 PresetOption = Annotated[

@@ -62,6 +62,11 @@ class Row(Record):
         return float("nan") if value is None else value
 
 
+def metrics_of(metrics: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Those of `metrics` that a row has: one-way recall is none between two types."""
+    return [name for name in metrics if any(name in row.metrics for row in rows)]
+
+
 def vectors_under(space: Space, relation: str) -> Vectors:
     """The embeddings of a relation's targets."""
     return space.table(space.relation(relation).entry.target).embeddings

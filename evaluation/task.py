@@ -43,6 +43,22 @@ class FollowTask:
         """The same task for other users."""
         return dataclasses.replace(self, users=np.sort(users))
 
+    def without_held_out(self, edges: Bool[npt.NDArray[np.bool_], " held_out"]) -> "FollowTask":
+        """The same task where these of the held-out edges are hidden ones: neither right nor wrong, in nobody's answer.
+
+        Users who have no other held-out edge are left out.
+        """
+
+        def pairs(csr: Csr) -> Int32[npt.NDArray[np.int32], "two n"]:
+            owners = np.repeat(np.arange(len(csr), dtype=np.int32), csr.degrees())
+            return np.stack([owners, csr.indices])
+
+        asked, n = pairs(self.held_out), len(self.held_out)
+        held_out = csr_from_pairs(*asked[:, ~edges], n)
+        hidden = csr_from_pairs(*np.concatenate([pairs(self.hidden), asked[:, edges]], axis=1), n)
+        users = self.users[held_out.degrees()[self.users] > 0]
+        return dataclasses.replace(self, users=users, held_out=held_out, hidden=hidden)
+
     def relevant(self, user: int) -> Int32[npt.NDArray[np.int32], " n"]:
         """The user's held-out targets."""
         return self.held_out.row(user)

@@ -1,4 +1,4 @@
-"""What a graph holds: counts, degrees, reciprocity, coverage, repeats and self-loops, relation by relation."""
+"""What a graph holds: counts, attributes, degrees, reciprocity, repeats and self-loops, relation by relation."""
 
 import tempfile
 from dataclasses import dataclass, replace
@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int32, UInt64
 
-from bundle.prepared import Edges, PreparedGraph, PreparedRelation
+from bundle.attributes import Attribute, AttributeKind, Categories, Scalars
+from bundle.prepared import Edges, EntityTable, PreparedGraph, PreparedRelation
 from bundle.progress import SILENT, Progress
 from bundle.scratch import RawColumn
 from graph.dedupe import BUCKET_EDGES, deal
@@ -73,12 +74,23 @@ class RelationDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class AttributeDescription:
+    """One attribute of an entity type: what its column was taken for, and how many entities have a value."""
+
+    name: str
+    kind: AttributeKind
+    present: int
+    distinct: int | None  # different values of a category; None of the other kinds
+
+
+@dataclass(frozen=True, slots=True)
 class GraphDescription:
     """A whole graph; `str` of it is a report for people."""
 
     graph: str
     digest: str
     entities: dict[str, int]
+    attributes: dict[str, tuple[AttributeDescription, ...]]  # of the types that have any
     relations: tuple[RelationDescription, ...]
     warnings: tuple[str, ...]
 
@@ -111,7 +123,28 @@ def describe_prepared(graph: PreparedGraph, name: str, work: Path, progress: Pro
             relations.append(_relation(relation, held_out, entities, work))
             stage.advance()
     warnings = (*graph.warnings(), *(line for relation in relations for line in _weight_warnings(relation)))
-    return GraphDescription(name, graph.digest, entities, tuple(relations), warnings)
+    attributes = {entity.name: _attributes(entity) for entity in graph.entities if entity.attributes}
+    return GraphDescription(name, graph.digest, entities, attributes, tuple(relations), warnings)
+
+
+def _attributes(entity: EntityTable) -> tuple[AttributeDescription, ...]:
+    return tuple(
+        AttributeDescription(
+            entry.name,
+            entry.kind,
+            _present(attribute),
+            len(attribute.vocabulary) if isinstance(attribute, Categories) else None,
+        )
+        for entry, attribute in entity.attributes
+    )
+
+
+def _present(attribute: Attribute) -> int:
+    """How many entities have a value."""
+    if isinstance(attribute, Scalars):
+        return int(np.count_nonzero(attribute.has()))
+    starts = attribute.codes.indptr if isinstance(attribute, Categories) else attribute.offsets
+    return int(np.count_nonzero(np.diff(starts)))
 
 
 def _relation(
@@ -205,6 +238,8 @@ def report(graph: GraphDescription) -> str:
     """The description as lines of text."""
     lines = [f"{graph.graph}  (digest {graph.digest[:12]})", "", "entities"]
     lines += [f"  {name:<20} {count:>14,}" for name, count in graph.entities.items()]
+    for entity, attributes in graph.attributes.items():
+        lines += ["", f"attributes of {entity}", *(_attribute_line(attribute) for attribute in attributes)]
     if len(graph.relations) > _MAX_WHOLE:
         lines += ["", *_table(graph.relations)]
     else:
@@ -213,6 +248,11 @@ def report(graph: GraphDescription) -> str:
     if graph.warnings:
         lines += ["", "warnings", *(f"  {warning}" for warning in graph.warnings)]
     return "\n".join(lines)
+
+
+def _attribute_line(attribute: AttributeDescription) -> str:
+    values = "" if attribute.distinct is None else f", {attribute.distinct:,} different"
+    return f"  {attribute.name:<20} {attribute.kind:<9} {attribute.present:>14,} have one{values}"
 
 
 def _table(relations: tuple[RelationDescription, ...]) -> list[str]:

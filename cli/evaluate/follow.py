@@ -107,12 +107,15 @@ def measure_relations(
 
 
 def _show(report: "FollowReport") -> None:
+    from evaluation.rows import metrics_of
+
     def name(row: "Row") -> str:
         return f"{row.name} (auto)" if row.name == report.auto else row.name
 
-    rows = [[name(row), row.kind, *(row.mean(metric) for metric in METRICS)] for row in report.rows if not row.missing]
+    metrics = metrics_of(METRICS, report.rows)
+    rows = [[name(row), row.kind, *(row.mean(metric) for metric in metrics)] for row in report.rows if not row.missing]
     title = f"{report.relation}: {counted(report.users, 'user')}, {report.held_out} edges"
-    table(title, ("", "kind", *METRICS), rows)
+    table(title, ("", "kind", *metrics), rows)
     if report.newcomers:
         _show_newcomers(report)
 

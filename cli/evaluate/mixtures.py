@@ -66,7 +66,10 @@ def measure_mixtures(
 
 
 def _show(report: "MixtureReport", words: str) -> None:
-    rows: list[list[object]] = [[one.name, *(one.row.mean(name) for name in METRICS)] for one in report.mixtures]
-    rows += [[row.name, *(row.mean(name) for name in METRICS)] for row in report.singles]
-    table(f"{report.relation}: {counted(report.users, 'user')}", ("", *METRICS), rows)
+    from evaluation.rows import metrics_of
+
+    metrics = metrics_of(METRICS, [*(one.row for one in report.mixtures), *report.singles])
+    rows: list[list[object]] = [[one.name, *(one.row.mean(name) for name in metrics)] for one in report.mixtures]
+    rows += [[row.name, *(row.mean(name) for name in metrics)] for row in report.singles]
+    table(f"{report.relation}: {counted(report.users, 'user')}", ("", *metrics), rows)
     line(words)

@@ -55,17 +55,16 @@ class AskedVersion:
         entry = self.space.relation(relation).entry
         return entry.source, entry.target
 
-    def trained_share(self, task: FollowTask) -> float:
-        """The share of the users' held-out edges that the version was trained on."""
+    def trained(self, task: FollowTask) -> Bool[npt.NDArray[np.bool_], " held_out"]:
+        """Which of the held-out edges of the task's users the version was trained on."""
         source, target = self._ends(task.relation)
         to_version, to_graph = self.rows(source)[0], self.rows(target)[1]
-        targets, trained, all_of_them = self.space.relation(task.relation).targets, 0, 0
-        for user in task.users.tolist():
-            relevant, row = task.relevant(user), int(to_version[user])
-            all_of_them += len(relevant)
-            if row >= 0:
-                trained += int(np.isin(relevant, to_graph[targets.row(row)]).sum())
-        return trained / max(1, all_of_them)
+        targets, starts = self.space.relation(task.relation).targets, task.held_out.indptr
+        trained = np.zeros(len(task.held_out.indices), dtype=np.bool_)
+        for user in task.users[self.knows(task.users, task.relation)].tolist():
+            known = to_graph[targets.row(int(to_version[user]))]
+            trained[starts[user] : starts[user + 1]] = np.isin(task.relevant(user), known)
+        return trained
 
     def more(self, task: FollowTask) -> int:
         """How many more candidates to ask for, so that `k` are left without what the user is known to have."""

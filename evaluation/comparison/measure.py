@@ -55,11 +55,18 @@ class Pair:
         return [AUTO, *both], only[0], only[1]
 
     def compare(self, task: FollowTask, bar: Stage) -> RelationComparison:
-        """Everything about one relation; `bar` advances by one a strategy, and one for newcomers."""
+        """Everything about one relation; `bar` advances by one a strategy, and one for newcomers.
+
+        Held-out edges that either was trained on are left out: its lists cannot have them, and what was warm started
+        from it has learnt from them. Where nothing is left, nobody is asked.
+        """
         names, only_a, only_b = self.strategies(task.relation)
+        trained = [one.trained(task) for one in (self.a, self.b)]
+        edges = max(1, int(task.held_out.degrees()[task.users].sum()))
+        task = task.without_held_out(trained[0] | trained[1])
         strategies, overlap = [], []
         default: tuple[Lists, Lists] | None = None
-        for name in names:
+        for name in names if len(task.users) else ():
             bar.note(f"{task.relation}: {name}")
             lists = self._lists(task, name)
             default = default or lists
@@ -81,8 +88,8 @@ class Pair:
             overlap=tuple(overlap),
             only_a=only_a,
             only_b=only_b,
-            trained_a=self.a.trained_share(task),
-            trained_b=self.b.trained_share(task),
+            trained_a=np.count_nonzero(trained[0]) / edges,
+            trained_b=np.count_nonzero(trained[1]) / edges,
         )
 
     def overlap(self, relation: str, users: Users, bar: Stage) -> tuple[Overlap, ...]:

@@ -64,8 +64,8 @@ def _relation(one: RelationComparison, charts: Charts) -> str:
     for share, version in ((one.trained_a, "A"), (one.trained_b, "B")):
         if share > 0:
             about += (
-                f"<p><strong>{share:.1%} of these held-out edges are training edges of {version}</strong>: its lists "
-                "cannot have them.</p>"
+                f"<p><strong>{share:.1%} of the held-out edges are training edges of {version}</strong>: "
+                "they are left out for both.</p>"
             )
     pictures = charts.add_all(
         _differences("By strategy", one.strategies, [group.name for group in one.strategies]),

@@ -61,8 +61,8 @@ class Overlap(Record):
 class RelationComparison(Record):
     """One relation. The first of `strategies` is called `auto`: what each answers by default, which may be two.
 
-    `trained_a` and `trained_b` are the shares of the users' held-out edges that are training edges of the version,
-    which its lists cannot contain.
+    `trained_a` and `trained_b` are the shares of the users' held-out edges that are training edges of the version:
+    these were left out.
     """
 
     relation: str

@@ -12,7 +12,7 @@ from evaluation.ranking.report import RankingReport
 from evaluation.report.charts import Chart, Charts, Series
 from evaluation.report.table import Cell, Column, Line, count, measured, number, plain, table, words
 from evaluation.report.words import mixture_in_words, sweep_in_words
-from evaluation.rows import CUTS, Estimate, Row
+from evaluation.rows import CUTS, Estimate, Row, metrics_of
 
 QUALITY = ("recall@10", "one_way_recall@10", "recall@20", "recall@50", "one_way_recall@50", "ndcg@10", "mrr")
 # More even exposure is better; whether more popular candidates are, the table does not say.
@@ -33,7 +33,7 @@ def follow_section(report: FollowReport, charts: Charts) -> str:
     rows = [row for row in report.rows if row.missing is None]
     absent = [f"{html.escape(row.name)}: {html.escape(row.missing)}." for row in report.rows if row.missing]
     missing = "".join(f"<p><small>{text}</small></p>" for text in absent)
-    columns = [Column(name, "higher") for name in QUALITY if any(name in row.metrics for row in rows)]
+    columns = [Column(name, "higher") for name in metrics_of(QUALITY, rows)]
     return (
         _about(report)
         + _follow_charts(rows, charts)

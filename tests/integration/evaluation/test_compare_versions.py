@@ -131,6 +131,41 @@ def _without_first_user(run: Path) -> None:
     (run / "run.json").write_text(json.dumps(made | {"graph_digest": "2" * 64}))
 
 
+@pytest.mark.parametrize("seen", [10, 20])
+def test_held_out_edges_that_a_version_was_trained_on_are_left_out(toys: Path, tmp_path: Path, seen: int) -> None:
+    """As where the graph grew and a random split drew other edges: its lists cannot have them, and it is not worse."""
+    _train_on_held_out(write_toy_run(tmp_path / "run"), seen)
+    build_toy(tmp_path, f"seen{seen}")
+    (tmp_path / "bundles" / f"seen{seen}").rename(toys / "bundles" / f"seen{seen}")
+    found = compared(toys, f"seen{seen}", "good", "--run", toys / "run")
+    relation = found["relations"][0]
+    assert (relation["trained_a"], relation["trained_b"], relation["users"]) == (seen / 20, 0.0, 20 - seen)
+    if seen < 20:
+        own = difference(found, "unimodal")
+        assert (own["a"], own["b"], own["n"]) == (1.0, 1.0, 20 - seen)
+        assert "is no different for likes" in found["verdict"]
+    else:
+        assert relation["strategies"] == []
+        assert found["verdict"].startswith("Nothing was measured of both")
+
+
+def _train_on_held_out(run: Path, n: int) -> None:
+    """Make training edges of the first `n` held-out edges of the toy's run."""
+    graph = run / "graph"
+    for end in ("src", "dst"):
+        edges, held_out = np.load(graph / f"edges/000.{end}.npy"), np.load(graph / f"valid/000.{end}.npy")
+        np.save(graph / f"edges/000.{end}.npy", np.concatenate([edges, held_out[:n]]))
+    for name in ("weight", "time"):
+        values = np.load(graph / f"edges/000.{name}.npy")
+        np.save(graph / f"edges/000.{name}.npy", np.concatenate([values, values[:n]]))
+    record = json.loads((graph / "graph.json").read_text())
+    record["digest"] = "3" * 64
+    record["relations"][0]["edges"] += n
+    (graph / "graph.json").write_text(json.dumps(record))
+    made = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(made | {"graph_digest": "3" * 64}))
+
+
 def test_what_cannot_be_compared_is_said_in_a_line(toys: Path, tmp_path: Path) -> None:
     with pytest.raises(TwhinError, match="no-such"):
         compared(toys, "good", "no-such")

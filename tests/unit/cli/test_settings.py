@@ -1,11 +1,16 @@
 """`--config` and `--set`: files, overrides, and what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from bundle.errors import ConfigError
+from cli.main import app
 from cli.settings import merged
+from index.builder.config import parse_config as parse_build
+from training.config import parse_config as parse_training
 
 
 def test_an_override_wins_over_the_file_and_leaves_its_neighbours(tmp_path: Path) -> None:
@@ -37,3 +42,12 @@ def test_a_directory_is_no_file_of_settings(tmp_path: Path) -> None:
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         merged(tmp_path / "none.toml", None)
+
+
+@pytest.mark.parametrize("command", ["train", "tune", "build"])
+def test_the_example_of_a_setting_in_the_help_is_one(command: str) -> None:
+    told = CliRunner().invoke(app, [command, "--help"], terminal_width=200, env={"COLUMNS": "200"}).output
+    example = re.search(r"--set (\S+=\d+)", told)
+    assert example is not None, told
+    parse = parse_build if command == "build" else parse_training
+    parse(merged(None, [example[1].rstrip(".")]), "--set")

@@ -11,7 +11,7 @@ from cli.progress import LineProgress
 from evaluation.baselines import Baseline, baselines
 from evaluation.follow import FollowReport, follow_report
 from evaluation.rows import strategy_row
-from evaluation.task import FollowTask, also_trained
+from evaluation.task import FollowTask, also_trained, without_known
 
 VECTORS = np.eye(8, 4, dtype=np.float32)
 FIXED = {"finds_both": [4, 6, 7], "finds_one_way": [4, 7], "finds_reverse": [6, 7], "hidden_first": [5, 4, 6]}
@@ -112,3 +112,13 @@ def test_held_out_edges_that_are_training_edges_are_counted(symmetric: bool) -> 
     )
     assert also_trained(relation, "valid") == 1
     assert also_trained(relation, "test") == (2 if symmetric else 1)
+
+
+def test_held_out_edges_that_are_taken_out_are_neither_right_nor_wrong(town: FollowTask) -> None:
+    rest = town.without_held_out(np.array([True, False]))  # 0 → 4 and not 0 → 6
+    assert (rest.users.tolist(), rest.relevant(0).tolist()) == ([0], [6])
+    assert sorted(rest.hidden.row(0).tolist()) == [4, 5]
+    assert [rows.tolist() for rows in without_known(rest, rest.users, [np.array([4, 7, 6, 5], dtype=np.int32)], 2)] == [
+        [7, 6]
+    ]
+    assert len(town.without_held_out(np.array([True, True])).users) == 0

@@ -49,6 +49,27 @@ def test_the_report_is_for_people(follows: MakeGraph) -> None:
     assert "sources 3 (50.0% of the type), edges each: min 1" in text
 
 
+def test_what_columns_of_attributes_were_taken_for_is_told(tmp_path: Path, follows: MakeGraph) -> None:
+    path = follows(EDGES)
+    path.write_text(path.read_text().replace('id = "int64"', 'id = "int64"\nattributes = "people.csv"\nlabel = "name"'))
+    (tmp_path / "people.csv").write_text(
+        "id,name,age,member,since,city\n"
+        "1,Ann,30,true,2026-01-31,Köln\n2,,41,yes,2026-02-01,Köln\n3,Cy,,false,,Rom\n99,Nobody,1,true,,Oslo\n"
+    )
+    graph = describe(path)
+    assert [(one.name, one.kind, one.present, one.distinct) for one in graph.attributes["user"]] == [
+        ("name", "label", 2, None),
+        ("age", "number", 2, None),
+        ("member", "category", 3, 3),  # one "yes" is enough
+        ("since", "timestamp", 2, None),
+        ("city", "category", 3, 2),
+    ]
+    told = [line.split() for line in str(graph).splitlines()]
+    assert ["attributes", "of", "user"] in told
+    assert ["member", "category", "3", "have", "one,", "3", "different"] in told
+    assert not describe(follows(EDGES)).attributes
+
+
 def test_many_relations_are_shown_in_a_table(tmp_path: Path) -> None:
     (tmp_path / "graph.toml").write_text(
         '[entities.thing]\nid = "string"\n[[relations]]\nname = "*"\nrelation_column = "rel"\n'

@@ -54,8 +54,9 @@ class FollowTask:
             return np.stack([owners, csr.indices])
 
         asked, n = pairs(self.held_out), len(self.held_out)
-        held_out = csr_from_pairs(*asked[:, ~edges], n)
-        hidden = csr_from_pairs(*np.concatenate([pairs(self.hidden), asked[:, edges]], axis=1), n)
+        owners, targets = np.concatenate([pairs(self.hidden), asked[:, edges]], axis=1)
+        held_out = csr_from_pairs(asked[0, ~edges], asked[1, ~edges], n)
+        hidden = csr_from_pairs(owners, targets, n)
         users = self.users[held_out.degrees()[self.users] > 0]
         return dataclasses.replace(self, users=users, held_out=held_out, hidden=hidden)
 

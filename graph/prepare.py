@@ -1,12 +1,12 @@
 """From `graph.toml` to a prepared graph on disk: read, map ids to rows, drop repeats, split, commit.
 
-All work happens in `<out_dir>.partial`; it takes the place of `<out_dir>` in one rename when its `graph.json` is
+All work happens in `<out_dir>.twhin-partial`; it takes the place of `<out_dir>` in one rename when its `graph.json` is
 written, so a process killed at any moment leaves the last good graph or none.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,8 +14,9 @@ from bundle.allocator import give_back_freed_memory
 from bundle.arrays import AnyArray
 from bundle.attributes import arrays_of
 from bundle.cells import TypeShards
-from bundle.disk import full_disk_named, locked, make_durable, write_text
+from bundle.disk import full_disk_named, locked, write_text
 from bundle.errors import GraphError, RunError
+from bundle.graph_place import beside, placed, require_replaceable
 from bundle.graph_record import COMMIT_FILE, GraphRecord
 from bundle.growing import ArrayFiles
 from bundle.ids import IdTable, IntIds, StringIds
@@ -68,38 +69,13 @@ def prepare(
         )
     give_back_freed_memory()
     busy = RunError(f"Another process prepares {out_dir}. Wait for it, or name another directory.")
-    lock = out_dir.with_name(out_dir.name + ".lock")
-    with locked(lock, busy, remove=True), _partial(out_dir) as partial:
+    require_replaceable(out_dir)
+    full = full_disk_named(beside(out_dir, "partial"), "Free some space and run it again.")
+    with locked(beside(out_dir, "lock"), busy, remove=True), full, placed(out_dir) as partial:
         record = (engine or write_here)(graph, inputs, attributes, partial, progress)
         write_source(partial, source)
         write_text(partial / COMMIT_FILE, record.model_dump_json(indent=1) + "\n")
     return load_prepared(out_dir)
-
-
-@contextmanager
-def _partial(out_dir: Path) -> Iterator[Path]:
-    """A directory to work in, which replaces `out_dir` at the end and is removed after an error."""
-    if out_dir.exists() and not (out_dir / COMMIT_FILE).exists() and any(out_dir.iterdir()):
-        raise RunError(f"{out_dir} is not empty and holds no prepared graph. Give a directory of its own.")
-    partial = out_dir.with_name(out_dir.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        with full_disk_named(partial, "Free some space and run it again."):
-            yield partial
-            _replace(partial, out_dir)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _replace(partial: Path, out_dir: Path) -> None:
-    old = out_dir.with_name(out_dir.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out_dir.exists():
-        out_dir.rename(old)
-    partial.rename(out_dir)
-    make_durable(out_dir.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_here(

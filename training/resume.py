@@ -89,12 +89,12 @@ def _agree(what: str, then: RunKey, now: RunKey) -> None:
         raise UsageError(f"The graph changed since the {what} was written. Train in another directory.")
     if then.parent != now.parent:
         raise UsageError(f"The {what} was warm started from {then.parent}, now from {now.parent}. Name the same.")
-    changed = _changed(then.config, now.config)
+    changed = changed_settings(then.config, now.config)
     if changed:
         raise UsageError(f"These settings differ from the {what}'s: {', '.join(changed)}. Set them back to resume.")
 
 
-def _changed(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+def changed_settings(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """Settings that must not change but did; one that is newer than the earlier work had its default then."""
     before = {**TrainConfig.model_validate({}).model_dump(mode="json"), **then}
     return sorted(name for name in now if name not in CHANGEABLE and before[name] != now[name])

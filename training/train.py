@@ -9,6 +9,8 @@ import numpy as np
 
 from bundle.allocator import give_back_freed_memory
 from bundle.disk import full_disk_named, replacing
+from bundle.graph_place import placed, require_replaceable
+from bundle.graph_record import COMMIT_FILE
 from bundle.prepared import PreparedGraph, check_rows
 from bundle.progress import SILENT, Progress
 from training.checkpoint import MAKE_ROOM, RunKey
@@ -83,12 +85,16 @@ def train(
 
 
 def _bring_graph(prepared: PreparedGraph, run_dir: Path) -> None:
-    """The run directory holds its graph: copy it there when it was prepared elsewhere."""
-    target = run_dir / "graph"
+    """The run directory holds its graph: copy it there when it was prepared elsewhere, in place of any other one."""
+    target, record = run_dir / "graph", (prepared.path / COMMIT_FILE).read_bytes()
     if prepared.path.resolve() == target.resolve():
         return
-    for file in sorted(path for path in prepared.path.rglob("*") if path.is_file()):
-        copy = target / file.relative_to(prepared.path)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("rb") as original, replacing(copy) as out:  # copytree tells of a full disk in words alone
-            shutil.copyfileobj(original, out)
+    if (target / COMMIT_FILE).exists() and (target / COMMIT_FILE).read_bytes() == record:
+        return  # brought by an earlier sitting
+    require_replaceable(target)
+    with placed(target) as partial:
+        for file in sorted(path for path in prepared.path.rglob("*") if path.is_file()):
+            copy = partial / file.relative_to(prepared.path)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("rb") as original, replacing(copy) as out:  # copytree tells of a full disk in words alone
+                shutil.copyfileobj(original, out)

@@ -7,9 +7,9 @@ from bundle.errors import RunError, UsageError
 from bundle.records import Record
 from bundle.release import release
 from bundle.run import RunRecord
-from training.checkpoint import NEXT_STATE, STATE, RunKey, read_checkpoint
+from training.checkpoint import NEXT_STATE, STATE, Checkpoint, RunKey, read_checkpoint
 from training.distributed.torchrun import TorchrunGroup
-from training.resume import Found, check_earlier_work, read_finished
+from training.resume import Found, changed_settings, check_earlier_work, read_finished
 
 # Settings that a machine may have for itself.
 OWN = {"threads", "backend", "device", "memory", "tensorboard"}
@@ -53,13 +53,15 @@ def agree_on_earlier_work(group: TorchrunGroup, run_dir: Path, key: RunKey, resu
     reports = [Report.model_validate_json(text) for text in group.gathered(mine.model_dump_json())]
     finished = next((report.finished for report in reports if report.finished), None)
     if finished is not None:
-        if mine.finished is not None:
-            check_earlier_work(run_dir, Found(None, mine.finished), key, resume, group.size)
+        if mine.finished is not None or not resume:
+            check_earlier_work(run_dir, Found(None, mine.finished or finished), key, resume, group.size)
+        check_left(run_dir, before, finished)
         return Found(None, finished)
-    check_alike(reports, group.hosts)
     common = [mark for mark in marks if all(mark in report.marks for report in reports)]
     if not common:
         check_new(reports, group.hosts, resume)
+    check_alike(reports, group.hosts)
+    if not common:
         shutil.rmtree(tables, ignore_errors=True)  # what was never complete
         return Found(None, None)
     found = Found(there[marks[common[-1]]], None)
@@ -94,6 +96,18 @@ def check_alike(reports: list[Report], hosts: list[str]) -> None:
         ):
             if differs:
                 raise UsageError(f"{who} {words}. Start the same command on every machine.")
+
+
+def check_left(run_dir: Path, before: Checkpoint | None, finished: RunRecord) -> None:
+    """Raise UsageError where a checkpoint is no rest of the run that another trainer finished: it would go with it."""
+    if before is None:
+        return
+    same = (before.graph_digest, before.parent) == (finished.graph_digest, finished.parent)
+    if not same or changed_settings(before.config, finished.config):
+        raise UsageError(
+            f"{run_dir} holds an unfinished run, and another trainer's directory a finished one that is not the same. "
+            "Name other directories."
+        )
 
 
 def check_new(reports: list[Report], hosts: list[str], resume: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bundle.errors import RunError, TwhinError
+from bundle.errors import RunError, TwhinError, UsageError
 from training.distributed.group import LONGEST_ROUND, GlooGroup, Group, SoloGroup
 from training.distributed.watch import Watch, interface_towards
 
@@ -38,12 +38,24 @@ class Place:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Place | None":
-        """What torchrun, or whoever else starts processes for torch.distributed, says; None where nobody did."""
+        """What torchrun, or whoever else starts processes for torch.distributed, says; None where nobody did.
+
+        Raises UsageError for what is no place among others.
+        """
         needed = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
         if any(name not in environment for name in needed) or environment["WORLD_SIZE"] == "1":
             return None
         local = environment.get("LOCAL_RANK", "0"), environment.get("LOCAL_WORLD_SIZE", "1")
-        return cls(*map(int, (environment["RANK"], environment["WORLD_SIZE"], *local)))
+        try:
+            place = cls(*map(int, (environment["RANK"], environment["WORLD_SIZE"], *local)))
+            if int(environment["MASTER_PORT"]) in range(1 << 16) and place.rank in range(place.size):
+                return place
+        except ValueError:
+            pass
+        raise UsageError(
+            f"The variables {', '.join(needed)}, LOCAL_RANK and LOCAL_WORLD_SIZE say which trainer this is, "
+            "but are not what torchrun sets. Start it by torchrun, or to train alone unset them."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,3 +220,19 @@ def test_a_checkpoint_whose_rows_lie_elsewhere_is_not_gone_on_with(tmp_path: Pat
         RunError, match=r"has format 1, this program goes on from 2\. End the run with the release that"
     ):
         read_checkpoint(tmp_path)
+
+
+def test_a_run_holds_its_own_graph_alone(circles: PreparedGraph, config: TrainConfig, tmp_path: Path) -> None:
+    """Nothing of another graph that lay there before, and nobody's files go for it."""
+    run = tmp_path / "run"
+    shutil.copytree(circles.path, run / "graph")
+    record = json.loads((run / "graph" / "graph.json").read_text())
+    (run / "graph" / "graph.json").write_text(json.dumps(record | {"digest": "0" * 64}))
+    shutil.copy(run / "graph" / "edges" / "000.src.npy", run / "graph" / "edges" / "007.src.npy")
+    (run / "graph" / "notes.txt").write_text("precious")
+    with pytest.raises(RunError, match=r"notes\.txt is no part of the prepared graph"):
+        train(circles, run, config)
+    (run / "graph" / "notes.txt").unlink()
+    train(circles, run, config)
+    names = [{str(file.relative_to(top)) for file in top.rglob("*")} for top in (circles.path, run / "graph")]
+    assert names[0] == names[1]

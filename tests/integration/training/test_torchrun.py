@@ -17,15 +17,15 @@ import pytest
 
 from bundle.errors import ConfigError, RunError, UsageError
 from bundle.prepared import PreparedGraph
-from bundle.run import open_run
+from bundle.run import RunRecord, open_run
 from evaluation.links import evaluate_links
 from graph.prepare import prepare
 from tests.integration.training.conftest import circle_edges, write_circles
 from tests.support.hosts import Hosts, loopback, namespaces_allowed, two_hosts
 from tests.support.servers import free_port
-from training.checkpoint import read_checkpoint
+from training.checkpoint import Checkpoint, read_checkpoint
 from training.config import TrainConfig
-from training.distributed.agreement import Report, check_alike, check_new
+from training.distributed.agreement import Report, check_alike, check_left, check_new
 from training.distributed.torchrun import Place, _present
 from training.memory import MIB, choose_blocks
 from training.train import train
@@ -219,6 +219,19 @@ def test_a_checkpoint_is_of_all_or_of_none() -> None:
         check_new(lost, ["a", "b"], resume=False)
 
 
+def test_a_finished_run_takes_no_checkpoint_of_another_with_it() -> None:
+    """Machines changed places: the first has what was finished before, the second what is not finished."""
+    graph, config = "a" * 64, TrainConfig(dim=16).model_dump(mode="json")
+    done = RunRecord(format_version=1, graph_digest=graph, config=config, config_digest="", dim=16)
+    state = {"config": config, "partitions": 4, "dealt": 0, "parent": None, "relations": 1, "generations": {}}
+    left = Checkpoint.model_validate({**state, "graph_digest": graph, "position": {}})
+    check_left(Path("run"), None, done)
+    check_left(Path("run"), left, done)
+    for other in ({"graph_digest": "b" * 64}, {"config": {**config, "dim": 8}}, {"parent": "old"}):
+        with pytest.raises(UsageError, match="run holds an unfinished run, and another trainer's directory"):
+            check_left(Path("run"), left.model_copy(update=other), done)
+
+
 def test_a_trainer_that_nobody_joins_says_who_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1"}.items():
         monkeypatch.setenv(name, value)
@@ -232,6 +245,9 @@ def test_only_whom_somebody_started_with_others_is_one_of_several() -> None:
     assert Place.of({**given, "LOCAL_WORLD_SIZE": "4"}) == Place(5, 8, 1, 4)
     assert Place.of({**given, "WORLD_SIZE": "1"}) is None
     assert Place.of({name: value for name, value in given.items() if name != "MASTER_ADDR"}) is None
+    for wrong in ({"RANK": ""}, {"RANK": "8"}, {"WORLD_SIZE": "two"}, {"MASTER_PORT": "tcp"}, {"LOCAL_RANK": "x"}):
+        with pytest.raises(UsageError, match="to train alone unset them"):
+            Place.of({**given, **wrong})
 
 
 def test_blocks_are_as_few_as_leave_one_travelling_and_as_many_as_shards_allow(circles: PreparedGraph) -> None:

@@ -51,7 +51,7 @@ def test_bad_new_input_leaves_the_old_graph(tmp_path: Path, follows: MakeGraph) 
     with pytest.raises(Exception, match="oops"):
         prepare(graph_toml, tmp_path / "out")
     assert load_prepared(tmp_path / "out").digest == first.digest
-    assert not (tmp_path / "out.partial").exists()
+    assert not (tmp_path / "out.twhin-partial").exists()
 
 
 def test_a_directory_with_something_else_is_left_alone(tmp_path: Path, follows: MakeGraph) -> None:
@@ -60,6 +60,44 @@ def test_a_directory_with_something_else_is_left_alone(tmp_path: Path, follows: 
     with pytest.raises(RunError, match="is not empty and holds no prepared graph"):
         prepare(follows("src,dst\n1,2\n"), tmp_path / "out")
     assert (tmp_path / "out" / "thesis.tex").read_text() == "precious"
+
+
+@pytest.mark.parametrize("theirs", ["graph.json", "edges/mine.csv", "notes.txt"])
+def test_what_is_no_part_of_a_graph_does_not_go_with_it(tmp_path: Path, follows: MakeGraph, theirs: str) -> None:
+    """A graph.json may be anybody's, and somebody may keep a file beside ours."""
+    out = tmp_path / "out"
+    if theirs != "graph.json":
+        prepare(follows("src,dst\n1,2\n"), out)
+    out.mkdir(exist_ok=True)
+    (out / theirs).write_text('{"nodes": []}')
+    with pytest.raises(RunError, match="holds no prepared graph|is no part of the prepared graph"):
+        prepare(follows("src,dst\n1,2\n2,3\n"), out)
+    assert (out / theirs).read_text() == '{"nodes": []}'
+
+
+def test_neighbours_of_the_directory_are_left_alone(tmp_path: Path, follows: MakeGraph) -> None:
+    for name in ("out.lock", "out.old", "out.partial"):
+        (tmp_path / name).write_text("precious")
+    for edges in ("1,2\n", "1,2\n2,3\n"):
+        prepare(follows("src,dst\n" + edges), tmp_path / "out")
+    assert {(tmp_path / name).read_text() for name in ("out.lock", "out.old", "out.partial")} == {"precious"}
+
+
+def test_the_working_directory_is_refused(tmp_path: Path, follows: MakeGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph_toml = follows("src,dst\n1,2\n")
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    with pytest.raises(RunError, match="working directory cannot be replaced"):
+        prepare(graph_toml, Path())
+
+
+def test_a_link_to_a_directory_stays_one(tmp_path: Path, follows: MakeGraph) -> None:
+    (tmp_path / "large").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "large")
+    for edges in ("1,2\n", "1,2\n2,3\n"):
+        prepare(follows("src,dst\n" + edges), tmp_path / "out")
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "large" / "graph.json").exists()
 
 
 def test_a_full_disk_is_told(tmp_path: Path, follows: MakeGraph, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +112,7 @@ def test_a_full_disk_is_told(tmp_path: Path, follows: MakeGraph, monkeypatch: py
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not (tmp_path / "out").exists()
-    assert not (tmp_path / "out.partial").exists()
+    assert not (tmp_path / "out.twhin-partial").exists()
 
 
 def test_a_graph_that_is_missing_or_damaged_is_refused(tmp_path: Path, follows: MakeGraph) -> None:
@@ -117,7 +155,7 @@ def test_the_files_are_those_of_the_contract(tmp_path: Path, follows: MakeGraph)
 
 def test_two_do_not_prepare_one_graph_at_a_time(tmp_path: Path, follows: MakeGraph) -> None:
     graph_toml, out = follows("src,dst\n1,2\n2,3\n"), tmp_path / "out"
-    lock = tmp_path / "out.lock"
+    lock = tmp_path / "out.twhin-lock"
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(RunError, match="Another process prepares"):

@@ -108,7 +108,7 @@ def bootstrap(values: PerUser, seed: int | None, *, samples: int = 1000, level: 
     return Interval(float(known.mean()), float(low), float(high), n)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=4)  # of a million users one is 2 GB
 def times_taken(n: int, seed: int, samples: int) -> npt.NDArray[np.uint16]:
     """How often each of n values is taken in each resampling of n of them [samples, n].
 

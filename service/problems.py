@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from bundle.errors import BundleError, BundleNotFound, FilterInvalid, StateError, TwhinError
+from bundle.errors import BundleError, BundleNotFound, FilterInvalid, GateRefused, StateError, TwhinError
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -141,6 +141,10 @@ def problem_of(error: Exception) -> Problem:
         return Problem("internal", "unexpected")
     if isinstance(error, BundleNotFound):
         return Problem(error.code, "that version is not kept here; /v1/info lists the ones that are")
+    if isinstance(error, GateRefused):
+        return Problem(
+            error.code, "a measurement of that version is below its floor; /admin/v1/versions and the log say which"
+        )
     if isinstance(error, BundleError):
         return Problem(error.code, "that version cannot be served; /v1/info and the log say why")
     if isinstance(error, FilterInvalid):

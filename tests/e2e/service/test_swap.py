@@ -279,6 +279,7 @@ def test_publish_by_the_admin_api_compares_recall_and_activate_does_not(begin: B
     with httpx.Client(base_url=server.url, headers={"x-api-key": "admin-key"}, timeout=20) as admin:
         refused = admin.post("/admin/v1/versions/v2/publish")
         assert (refused.status_code, refused.json()["code"]) == (409, "gate_refused")
+        assert "/admin/v1/versions" in refused.json()["detail"]
         assert "recall@10 against version v1" in str(admin.get("/admin/v1/versions").json()["change"])
         assert (bundles / "CURRENT").read_text() == "v1\n"
         assert admin.post("/admin/v1/versions/v2/activate").json()["version"] == "v2"

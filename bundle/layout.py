@@ -57,6 +57,10 @@ class SpaceLayout:
         base = f"{self.root}/edges/{relation_number(position)}.{direction}"
         return f"{base}.indptr.npy", f"{base}.npy", f"{base}.weights.npy"
 
+    def times(self, position: int) -> str:
+        """When each edge of one relation was made, in step with those by source; where a half-life counts."""
+        return f"{self.root}/edges/{relation_number(position)}.targets.times.npy"
+
     def popular(self, position: int) -> str:
         return f"{self.root}/popular/{relation_number(position)}.npy"
 

@@ -11,6 +11,7 @@ from pydantic import (
     AwareDatetime,
     Field,
     NonNegativeFloat,
+    PositiveFloat,
     ValidationError,
     model_validator,
 )
@@ -236,11 +237,21 @@ class CompressionEntry(Model):
     tried: tuple[CompressionPoint, ...] = ()
 
 
+class Clock(Model):
+    """What the times of a relation's edges are counted in: relations of one `number` have one unit, of which a second
+    is `per_second`, where that could be told.
+    """
+
+    number: Count
+    per_second: PositiveFloat | None = None
+
+
 class ClustersEntry(Model):
     """The one k-means of a space: entity types clustered together, and the users' mixtures over it.
 
     An engagement counts in a mixture what `relation_weights` says of its relation (1 where it says nothing), times the
-    edge's own weight where `edge_weights` is set. Users without modes are those who have edges all the same.
+    edge's own weight where `edge_weights` is set, and half as much for each `half_life` that it is older than the
+    user's newest on the same of the `clocks`, by relation. Users without modes are those who have edges all the same.
     """
 
     count: Positive
@@ -250,6 +261,8 @@ class ClustersEntry(Model):
     list_length: Count
     relation_weights: dict[str, NonNegativeFloat] = {}
     edge_weights: bool = False
+    half_life: PositiveFloat | None = None
+    clocks: dict[str, Clock] = {}
     users_with_modes: Count | None = None
     users_without_modes: Count | None = None
 

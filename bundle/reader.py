@@ -170,14 +170,17 @@ class _SpaceReader:
         vectors = self._array(self._layout.relations, np.float32, len(self._entry.relations), 2, self._entry.dim)
         relations = {}
         for position, entry in enumerate(self._entry.relations):
+            targets = self._csr(self._layout.edges(position, "targets"), self._counts[entry.source])
+            times = self._layout.times(position)
             relations[entry.name] = Relation(
                 entry=entry,
                 position=position,
                 forward=vectors[position, 0],
                 inverse=vectors[position, 1],
-                targets=self._csr(self._layout.edges(position, "targets"), self._counts[entry.source]),
+                targets=targets,
                 sources=self._csr(self._layout.edges(position, "sources"), self._counts[entry.target]),
                 popular=self._array(self._layout.popular(position), np.int32, None),
+                times=self._array(times, np.int64, len(targets.indices)) if self._has(times) else None,
             )
         return relations
 

@@ -65,7 +65,8 @@ class Relation:
     """One relation: its two vectors and its training edges by source and by target.
 
     `forward` is θr of eq. 1, added to a source when targets are ranked; `inverse` is added to a target
-    when sources are ranked. A symmetric relation has each edge in both directions.
+    when sources are ranked. A symmetric relation has each edge in both directions. `times` are in step with `targets`,
+    where the version counts by age.
     """
 
     entry: RelationEntry
@@ -75,6 +76,7 @@ class Relation:
     targets: Csr
     sources: Csr
     popular: Int32[npt.NDArray[np.int32], " top"]
+    times: Int64[npt.NDArray[np.int64], " edges"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

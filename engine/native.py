@@ -82,9 +82,11 @@ class Native(Protocol):
         counts: float,
         counts_weights: int,
         symmetric: int,
+        times: Longs | None,
+        clock: int,
         /,
     ) -> Relation:
-        """A relation: its vector, edges by source (with weights) and by target, its targets by falling in-degree."""
+        """A relation: its vector, edges by source (with weights and times) and by target, targets by falling in-degree."""
         ...
 
     def space(
@@ -96,9 +98,12 @@ class Native(Protocol):
         clusters: Ints,
         shares: Floats,
         modes: int,
+        half_life: float,
         /,
     ) -> Space:
-        """The clusters of a space, the vector of each one's medoid, and the mixtures of one type over them."""
+        """The clusters of a space, the vector of each one's medoid, the mixtures of one type over them, and the age that
+        halves an engagement (0: none does).
+        """
         ...
 
     def add_relation(self, space: Space, relation: Relation, /) -> None:

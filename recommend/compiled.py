@@ -25,6 +25,7 @@ from engine.native import Strategy as StrategyHandle
 from index.search.eligible import Bitmap
 from index.search.ivf4 import Ivf4Searcher
 from index.search.protocol import Hits, Searcher
+from recommend.ages import NO_TIME, live_times
 from recommend.filters import FilterCache
 from recommend.handles import SpaceHandles
 from recommend.plan import choose_relation, choose_strategy, modes_wanted
@@ -308,10 +309,10 @@ def _rows(reply: bytes) -> Ranked | None:
     return np.frombuffer(reply, dtype=np.int32, offset=HEAD) if reply[0] == ANSWERED else None
 
 
-def _added(relation: Relation, targets: Rows) -> Int64[npt.NDArray[np.int64], "n 3"]:
-    """Edges to `targets` as the engine is told of live ones."""
-    edges = np.ones((len(targets), 3), dtype=np.int64)
-    edges[:, 0], edges[:, 2] = relation.position, targets
+def _added(relation: Relation, targets: Rows) -> Int64[npt.NDArray[np.int64], "n 4"]:
+    """Edges to `targets` as the engine is told of live ones, all as new as can be."""
+    edges = np.ones((len(targets), 4), dtype=np.int64)
+    edges[:, 0], edges[:, 2], edges[:, 3] = relation.position, targets, NO_TIME
     return edges
 
 
@@ -320,16 +321,22 @@ def _changed(space: Space, live: LiveEdges) -> bool:
     return bool(live) and any(name in space.relations for name in (*live.added, *live.removed))
 
 
-def _edge_rows(space: Space, live: LiveEdges) -> Int64[npt.NDArray[np.int64], "n 3"]:
-    """The live edges that this version knows both ends of: the relation's position, 1 added or 0 removed, the row."""
-    parts = [np.empty((0, 3), dtype=np.int64)]
+def _edge_rows(space: Space, live: LiveEdges) -> Int64[npt.NDArray[np.int64], "n 4"]:
+    """The live edges that this version knows both ends of: the relation's position, 1 added or 0 removed, the row, and
+    when on the relation's clock, where the version counts by age.
+    """
+    parts = [np.empty((0, 4), dtype=np.int64)]
     for group, added in ((live.added, 1), (live.removed, 0)):
         for name in group:
             relation = space.relations.get(name)
             if relation is None:
                 continue
-            rows = live.rows("added" if added else "removed", name, space.entities[relation.entry.target].ids)
-            parts.append(np.column_stack([np.full_like(rows, relation.position), np.full_like(rows, added), rows]))
+            if added and relation.times is not None:
+                rows, when = live_times(space, relation, live)
+            else:
+                rows = live.rows("added" if added else "removed", name, space.entities[relation.entry.target].ids)
+                when = np.full_like(rows, NO_TIME)
+            parts.append(np.column_stack([np.full_like(rows, relation.position), np.full_like(rows, added), rows, when]))
     return np.concatenate(parts)
 
 

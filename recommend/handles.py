@@ -49,6 +49,7 @@ class SpaceHandles:
 
     def _relation(self, one: Relation, entities: Mapping[str, Entities]) -> RelationHandle:
         counting = self._space.entry.clusters
+        clock = counting.clocks.get(one.entry.name)
         return self._native.relation(
             entities[one.entry.source],
             entities[one.entry.target],
@@ -62,6 +63,8 @@ class SpaceHandles:
             counting.relation_weights.get(one.entry.name, 1.0),
             int(counting.edge_weights),
             int(one.entry.symmetric),
+            one.times,
+            clock.number if clock is not None else 0,
         )
 
     def _open(self, mixture_type: Entities) -> SpaceHandle:
@@ -78,6 +81,7 @@ class SpaceHandles:
             stored.indices,
             shares,
             self._space.entry.clusters.modes,
+            self._space.entry.clusters.half_life or 0.0,
         )
 
     def strategy(self, name: str, strategy: Strategy, relation: RelationEntry) -> StrategyHandle:

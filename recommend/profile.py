@@ -9,6 +9,7 @@ from jaxtyping import Float32, Int32, Int64
 
 from bundle.ids import ABSENT
 from bundle.space import Relation, Space
+from recommend.ages import fades, times_of
 from recommend.mixtures import mixture_of
 from recommend.types import NO_MODES, LiveEdges, Modes, Rows, in_sorted
 
@@ -164,13 +165,23 @@ def engaged_clusters(
 ) -> tuple[Int32[npt.NDArray[np.int32], " n"], Float32[npt.NDArray[np.float32], " n"]]:
     """The clusters of everything the user engages with now, and what each engagement counts there: as in the build."""
     clusters, weights = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.float32)]
+    times, clocks = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int32)]
+    counting = space.entry.clusters
     for relation in space.relations.values():
         assignment = space.clusters.assignment.get(relation.entry.target)
         if relation.entry.source == user_type and assignment is not None:
             targets = current_targets(space, relation, row, live)
             clusters.append(assignment[targets])
             weights.append(_weights(space, relation, row, targets))
-    return np.concatenate(clusters), np.concatenate(weights)
+            if counting.half_life is not None:
+                clock = counting.clocks.get(relation.entry.name)
+                times.append(times_of(space, relation, row, targets, live))
+                clocks.append(np.full(len(targets), 0 if clock is None else clock.number, dtype=np.int32))
+    inside, counts = np.concatenate(clusters), np.concatenate(weights)
+    if counting.half_life is not None:
+        counted = np.where(inside >= 0, counts, np.float32(0.0))
+        counts = counts * fades(np.concatenate(times), np.concatenate(clocks), counted, counting.half_life)
+    return inside, counts
 
 
 def _weights(

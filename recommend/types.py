@@ -3,6 +3,7 @@
 What every request makes anew is a `msgspec.Struct`: a frozen dataclass takes five times as long to make.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -40,12 +41,14 @@ LIST, SEARCH, RECIPROCAL, POPULAR = range(4)
 class LiveEdges:
     """A user's edges that are newer than the bundle, in external ids, so that any version can read them.
 
-    `added` and `removed` map a relation to target ids; `blocked` maps an entity type to ids.
+    `added` and `removed` map a relation to target ids; `blocked` maps an entity type to ids. `times` says when what was
+    `added` was, in step: seconds since 1970, inf for now. Of a relation that it does not have all are of now.
     """
 
     added: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     removed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     blocked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    times: Mapping[str, tuple[float, ...]] = field(default_factory=dict, compare=False)
     _rows: dict[tuple[str, str], tuple["ref[IdTable]", Rows]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -69,6 +72,10 @@ class LiveEdges:
             self._rows[effect, name] = ref(ids), rows
         return rows
 
+    def times_of(self, name: str) -> tuple[float, ...]:
+        """When each of what was added under a relation was."""
+        return self.times.get(name) or (math.inf,) * len(self.added.get(name, ()))
+
     def merged(self, other: "LiveEdges") -> "LiveEdges":
         """Both sets of edges together."""
         if not self or not other:
@@ -77,6 +84,7 @@ class LiveEdges:
             _joined(self.added, other.added),
             _joined(self.removed, other.removed),
             _joined(self.blocked, other.blocked),
+            {name: self.times_of(name) + other.times_of(name) for name in {**self.times, **other.times}},
         )
 
 

@@ -77,11 +77,12 @@ __all__ = [
 
 class Engagement(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One edge of the user, of this request alone: a relation of the graph (the default one if unnamed), a
-    target.
+    target, and since when, which counts where the version has a half-life.
     """
 
     target: str | int
     relation: str | None = None
+    at: float | None = None
 
 
 class Filter(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"not_": "not", "is_": "is", "in_": "in"}):

@@ -41,25 +41,29 @@ std::unique_ptr<Relation> relation(const Entities& source, const Entities& targe
                                    std::span<const std::int64_t> targets_indptr, std::span<const std::int32_t> targets,
                                    std::span<const float> weights, std::span<const std::int64_t> sources_indptr,
                                    std::span<const std::int32_t> sources, std::span<const std::int32_t> popular,
-                                   double counts, std::int64_t counts_weights, std::int64_t symmetric) {
+                                   double counts, std::int64_t counts_weights, std::int64_t symmetric,
+                                   std::span<const std::int64_t> times, std::int64_t clock) {
   require(source.dim == target.dim && forward.size() == target.dim, "the relation's vectors are of several lengths");
   require(targets_indptr.size() == source.size() + 1 && sources_indptr.size() == target.size() + 1,
           "the edges are not those of as many entities");
   require(weights.empty() || weights.size() == targets.size(), "there are not as many weights as edges");
+  require(times.empty() || times.size() == targets.size(), "there are not as many times as edges");
   return std::make_unique<Relation>(Relation{&source, &target, forward, {targets_indptr, targets}, {sources_indptr, sources},
-                                             weights, popular, counts, counts_weights != 0, symmetric != 0, {}});
+                                             weights, popular, counts, counts_weights != 0, symmetric != 0, times, clock, {}});
 }
 
 std::unique_ptr<Space> space(Matrix<const float> centroids, Matrix<const float> medoids, const Entities& mixture_type,
                              std::span<const std::int64_t> mixtures_indptr, std::span<const std::int32_t> clusters,
-                             std::span<const float> shares, std::int64_t modes) {
+                             std::span<const float> shares, std::int64_t modes, double half_life) {
   require(centroids.columns == mixture_type.dim, "the centroids are of another length than the embeddings");
   require(medoids.rows == centroids.rows && medoids.columns == centroids.columns, "a medoid for each centroid is wanted");
   require(mixtures_indptr.size() == mixture_type.size() + 1 && shares.size() == clusters.size(), "the mixtures do not fit");
   require(modes > 0, "a user has one mode at least");
+  require(half_life >= 0, "a half-life is positive");
   auto made = std::make_unique<Space>();
   made->centroids = centroids, made->medoids = medoids, made->mixture_type = &mixture_type;
   made->mixtures = {mixtures_indptr, clusters}, made->shares = shares, made->modes = static_cast<std::size_t>(modes);
+  made->half_life = half_life;
   return made;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <stdexcept>
 
 namespace twhin {
@@ -95,6 +96,7 @@ void Plan::find_modes() {
     counted_.clear();
     for (const Relation* one : space->relations)
       if (one->source == relation->source && !one->target->assignment.empty()) count_clusters(*one);
+    if (space->half_life > 0) fade();
     heaviest_clusters(wanted);
     return;
   }
@@ -117,14 +119,56 @@ void Plan::count_clusters(const Relation& of) {
   current_targets(of, others_);
   const auto trained = known() ? of.targets.row(static_cast<std::size_t>(request.user)) : std::span<const std::int32_t>{};
   const std::size_t first = known() ? of.targets.begin_of(static_cast<std::size_t>(request.user)) : 0;
+  const bool weighted = of.counts_weights && !of.weights.empty(), ageing = space->half_life > 0 && !of.times.empty();
+  if (ageing) find_dated(of);
   for (const std::int32_t row : others_) {
     float count = factor;
-    if (of.counts_weights && !of.weights.empty()) {  // an edge that is newer than the version has no weight of its own
+    std::int64_t time = ageing ? INT64_MIN : kNoTime;
+    if (weighted || ageing) {  // an edge that is newer than the version has no weight of its own
       const auto at = std::lower_bound(trained.begin(), trained.end(), row);
-      if (at != trained.end() && *at == row) count *= of.weights[first + static_cast<std::size_t>(at - trained.begin())];
+      if (at != trained.end() && *at == row) {
+        const std::size_t edge = first + static_cast<std::size_t>(at - trained.begin());
+        if (weighted) count *= of.weights[edge];
+        if (ageing) time = of.times[edge];
+      }
+    }
+    if (ageing) {
+      auto live = std::lower_bound(dated_.begin(), dated_.end(), row, [](const Dated& one, std::int32_t wanted) { return one.row < wanted; });
+      for (; live != dated_.end() && live->row == row; ++live) time = std::max(time, live->time);
     }
     const std::int32_t cluster = of.target->cluster_of(static_cast<std::size_t>(row));
-    if (inside(cluster, space->centroids.rows)) counted_.push_back({cluster, count});
+    if (inside(cluster, space->centroids.rows)) counted_.push_back({cluster, count, time, of.clock});
+  }
+}
+
+// When what was added live by a relation was, by row.
+void Plan::find_dated(const Relation& of) {
+  const auto number = std::find(space->relations.begin(), space->relations.end(), &of) - space->relations.begin();
+  dated_.clear();
+  for (std::size_t i = 0; i < request.edges.rows; ++i) {
+    const auto edge = request.edges.row(i);
+    if (edge[0] == number && edge[1] && inside(edge[2], of.target->size()))
+      dated_.push_back({static_cast<std::int32_t>(edge[2]), edge[3]});
+  }
+  std::sort(dated_.begin(), dated_.end(), [](const Dated& a, const Dated& b) { return a.row < b.row; });
+}
+
+// 2^(-age / half-life), counted back from the newest that counts at all, clock by clock: see recommend/ages.py.
+void Plan::fade() {
+  newest_.clear();
+  const auto newest_on = [&](std::int64_t clock) -> std::int64_t& {
+    for (auto& one : newest_)
+      if (one.clock == clock) return one.time;
+    newest_.push_back({clock, INT64_MIN});
+    return newest_.back().time;
+  };
+  const auto ages = [](const Counted& one) { return one.time != kNoTime && one.count > 0; };
+  for (const Counted& one : counted_)
+    if (ages(one)) newest_on(one.clock) = std::max(newest_on(one.clock), one.time);
+  for (Counted& one : counted_) {
+    if (!ages(one)) continue;
+    const double age = static_cast<double>(newest_on(one.clock)) - static_cast<double>(one.time);
+    one.count *= std::exp2(-(age / space->half_life));
   }
 }
 

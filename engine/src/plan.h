@@ -57,6 +57,8 @@ class Plan {
   void find_evidence();
   void find_modes();
   void count_clusters(const Relation& of);
+  void find_dated(const Relation& of);
+  void fade();
   void heaviest_clusters(std::size_t wanted);
   void find_followers();
   void exclude();
@@ -65,13 +67,24 @@ class Plan {
   void add_personal(std::size_t mode, std::span<float> to) const;
   void add_mode(std::size_t mode, std::span<float> to) const;
 
+  static constexpr std::int64_t kNoTime = INT64_MAX;  // as new as can be
   struct Counted {
     std::int32_t cluster;
     double count;
+    std::int64_t time = kNoTime, clock = 0;
+  };
+  struct Newest {
+    std::int64_t clock, time;
+  };
+  struct Dated {  // a row that was added live
+    std::int32_t row;
+    std::int64_t time;
   };
   std::vector<Evidence> evidence_;
   std::vector<std::int32_t> others_, live_;
   std::vector<Counted> counted_;
+  std::vector<Dated> dated_;
+  std::vector<Newest> newest_;
   mutable std::vector<float> mean_, row_;
   std::vector<float> own_row_;
   std::span<const float> own_;

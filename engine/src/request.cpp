@@ -27,7 +27,7 @@ Request request_of(std::int64_t user, std::int64_t k, std::int64_t modes, std::i
   if (!eligible.empty() && eligible.size() != (relation.target->size() + 7) / 8)
     throw std::invalid_argument("the filter is for another number of candidates");
   if (k < 1 || modes < 0) throw std::invalid_argument("at least one candidate is wanted, of no mode or more");
-  if (edges.rows && edges.columns != 3) throw std::invalid_argument("an edge is a relation, an effect and a row");
+  if (edges.rows && edges.columns != 4) throw std::invalid_argument("an edge is a relation, an effect, a row and a time");
   return {user, static_cast<std::size_t>(k), static_cast<std::size_t>(modes), (flags & kExcludeSeen) != 0,
           (flags & kChanged) != 0, edges, unwanted, followers, eligible};
 }

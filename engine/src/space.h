@@ -45,6 +45,8 @@ struct Relation {
   double counts = 1.0;                   // what an engagement counts in a mixture
   bool counts_weights = false;           // whether times the edge's own weight
   bool symmetric = false;                // has each edge in both directions
+  std::span<const std::int64_t> times = {};  // of `targets`, in step; empty: they have no age
+  std::int64_t clock = 0;                // ages are counted among relations of one clock
   std::vector<Way> ways = {};            // over other relations, from its source to its target
 
   bool within_one_type() const { return source == target; }
@@ -58,6 +60,7 @@ struct Space {
   Csr mixtures;                     // clusters of an entity of that type, heaviest first
   std::span<const float> shares;    // in step with `mixtures.indices`
   std::size_t modes = 0;            // that any user has at most
+  double half_life = 0;             // an engagement so much older counts half; 0: age is nothing
 };
 
 }  // namespace twhin

@@ -32,7 +32,7 @@ struct Request {
   std::size_t k = 0, modes = 0;
   bool exclude_seen = true;
   bool changed = false;                      // live edges of some relation of the space have changed the user's interests
-  Matrix<const std::int64_t> edges;          // live ones: the relation's number, 1 added or 0 removed, the target's row
+  Matrix<const std::int64_t> edges;          // live ones: the relation's number, 1 added or 0 removed, the target's row, when
   std::span<const std::int64_t> unwanted;    // rows that the answer must not have
   std::span<const std::int64_t> followers;   // with an edge to the user, besides those that training knows
   std::span<const std::uint8_t> eligible = {};  // a filter's bitmap (see Unwanted); empty: there is none

@@ -13,6 +13,8 @@ UNIT_RATIO = 10.0
 # A half-life so many times shorter than the span of the times, or longer, is hardly meant.
 SPAN_RATIO = 1000.0
 SAMPLE = 100_000
+# Unix times of 1980 and 2100: a thousand apart, no two units overlap.
+EARLIEST, LATEST = 3.2e8, 4.1e9
 
 
 def clocks(times: Sequence[Times | None]) -> list[int]:
@@ -34,6 +36,18 @@ def clocks(times: Sequence[Times | None]) -> list[int]:
     return numbers
 
 
+def per_second(times: Times | None) -> float | None:
+    """How many of the unit of `times` a second has, if they can be told to be Unix times of a known unit; else None.
+
+    Of other numbers (days, ordinals) nobody can say which of them is now.
+    """
+    middle = _middle(times)
+    for unit in (1.0, 1e3, 1e6, 1e9):
+        if middle is not None and EARLIEST * unit < middle < LATEST * unit:
+            return unit
+    return None
+
+
 def time_warnings(times: Mapping[str, Times | None], half_life: float) -> Iterator[str]:
     """What is odd about a half-life and the times of relations, by name; in sentences for a person."""
     middles = {name: middle for name, column in times.items() if (middle := _middle(column)) is not None}
@@ -43,6 +57,12 @@ def time_warnings(times: Mapping[str, Times | None], half_life: float) -> Iterat
         yield (
             f"The times of these relations differ as if in other units: {told}. Ages are counted in each apart, and "
             "mixtures.half_life is taken in the unit of each. Write all times in one unit."
+        )
+    undated = [name for name in middles if per_second(times[name]) is None]
+    if undated:
+        yield (
+            f"The times of {', '.join(undated)} are no Unix times in seconds, milli-, micro- or nanoseconds, so what a "
+            "user does live counts there as new as the newest edge, whenever it was."
         )
     for name, middle in middles.items():
         column = times[name]

@@ -14,14 +14,22 @@ from bundle.attributes import AttributeEntry, arrays_of
 from bundle.csr import Csr
 from bundle.errors import RunError
 from bundle.layout import ListQuery, SpaceLayout
-from bundle.manifest import ClustersEntry, CompressionEntry, CompressionPoint, DefaultQuery, EntityEntry, RelationEntry
-from bundle.prepared import EntityTable, id_files
+from bundle.manifest import (
+    Clock,
+    ClustersEntry,
+    CompressionEntry,
+    CompressionPoint,
+    DefaultQuery,
+    EntityEntry,
+    RelationEntry,
+)
+from bundle.prepared import EntityTable, PreparedRelation, id_files
 from bundle.progress import Progress, Stage
 from bundle.run import Run
 from bundle.verify import require_finite
 from bundle.writer import BundleWriter
 from index.builder.candidates import Candidates, SummedDegrees, choose_candidates, most_popular
-from index.builder.clocks import clocks, time_warnings
+from index.builder.clocks import clocks, per_second, time_warnings
 from index.builder.clusters import Clustering, candidate_lists, cluster
 from index.builder.compression import Compression, compress, default_subquantizers
 from index.builder.config import BuildConfig, require_known
@@ -262,6 +270,8 @@ class SpaceStage:
             list_length=self.config.clusters.list_length,
             relation_weights=settings.relation_weights,
             edge_weights=settings.edge_weights,
+            half_life=settings.half_life,
+            clocks=self._clocks(clustering),
             users_with_modes=with_modes,
             users_without_modes=engaged,
         )
@@ -314,13 +324,7 @@ class SpaceStage:
     def _engagements(self, clustering: Clustering) -> list[Engagements]:
         weights = self.config.mixtures.relation_weights
         require_known("mixtures.relation_weights", list(weights), [one.name for one in self.run.graph.relations])
-        relations = {
-            position: one
-            for position, one in enumerate(self.run.graph.relations)
-            if one.source == self.default.user_type and one.target in clustering.assignment
-        }
-        times = {position: self._times_file(position) for position in relations}
-        mapped = [map_array(file) if file.exists() else None for file in times.values()]
+        relations, mapped = self._counted(clustering), self._mapped_times(clustering)
         return [
             Engagements(
                 self._targets(position),
@@ -331,6 +335,31 @@ class SpaceStage:
             )
             for (position, one), time, clock in zip(relations.items(), mapped, clocks(mapped), strict=True)
         ]
+
+    def _counted(self, clustering: Clustering) -> dict[int, PreparedRelation]:
+        """The relations whose edges count in the mixtures, by position."""
+        return {
+            position: one
+            for position, one in enumerate(self.run.graph.relations)
+            if one.source == self.default.user_type and one.target in clustering.assignment
+        }
+
+    def _mapped_times(self, clustering: Clustering) -> list[AnyArray | None]:
+        """When the edges of each of them were made, in step with those by source; None of one without times."""
+        files = [self._times_file(position) for position in self._counted(clustering)]
+        return [map_array(file) if file.exists() else None for file in files]
+
+    def _clocks(self, clustering: Clustering) -> dict[str, Clock]:
+        """The clock of each relation that counts by age, whose times go into the version for the mixtures of later."""
+        mapped = self._mapped_times(clustering)
+        found = {}
+        for (position, one), times, number in zip(
+            self._counted(clustering).items(), mapped, clocks(mapped), strict=True
+        ):
+            if times is not None:
+                self.writer.array(self.layout.times(position), times)
+                found[one.name] = Clock(number=number, per_second=per_second(times))
+        return found
 
     def lists(self, clustering: Clustering, entity_type: str, candidates: Bitmap | None) -> None:
         """The exact candidate lists of one type, of `candidates` alone, for centroid and medoid queries."""

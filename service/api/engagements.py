@@ -13,7 +13,7 @@ from bundle.space import Bundle, Space
 from service.call import Call, Reply
 from service.problems import invalid
 from service.state.events import Event, Outcome
-from service.wire.common import ItemError, text_of
+from service.wire.common import FUTURE_SECONDS, WRONG_TIME, ItemError, text_of
 from service.wire.engagements import (
     ACTIONS,
     MAX_EVENT_ID_CHARACTERS,
@@ -26,7 +26,6 @@ from service.wire.engagements import (
 
 _body = msgspec.json.Decoder(EngagementsBody)
 _encode = msgspec.json.Encoder().encode
-FUTURE_SECONDS = 300.0
 EVENTS_AT_ONCE = 100
 
 
@@ -92,7 +91,7 @@ def _event(space: Space, given: EngagementEvent, event_id: str, now: float) -> E
         raise QueryError(f"action is none of {', '.join(ACTIONS)}")
     at = now if given.at is None else given.at
     if not 0 <= at <= now + FUTURE_SECONDS:
-        raise QueryError("at is seconds since 1970 and not in the future")
+        raise QueryError(f"at {WRONG_TIME}")
     entry = space.relation(space.entry.default.relation if given.relation is None else given.relation).entry
     return Event(
         id=event_id,

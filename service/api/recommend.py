@@ -24,7 +24,7 @@ from service.search_thread import Answer, Asked
 from service.settings import Limits
 from service.state.events import NO_FOLLOWERS, Followers
 from service.versions.loaded import Loaded
-from service.wire.common import MAX_ID_CHARACTERS, is_id, text_of, texts_of
+from service.wire.common import FUTURE_SECONDS, MAX_ID_CHARACTERS, WRONG_TIME, is_id, text_of, texts_of
 from service.wire.recommend import BatchAnswer, BatchBody, Engagement, RecommendBody
 
 _body = msgspec.json.Decoder(RecommendBody)
@@ -240,7 +240,7 @@ def request_of(body: RecommendBody | BatchBody, user: str | None, space: Space) 
     inline = body.engagements if isinstance(body, RecommendBody) else []
     return RecommendRequest(
         user=user,
-        engagements=_edges_of(inline, body.relation or space.entry.default.relation),
+        engagements=_edges_of(inline, body.relation or space.entry.default.relation, time.time()),
         k=body.k,
         space=body.space,
         user_type=body.user_type,
@@ -258,14 +258,22 @@ def request_of(body: RecommendBody | BatchBody, user: str | None, space: Space) 
     )
 
 
-def _edges_of(engagements: Sequence[Engagement], default: str) -> LiveEdges:
-    """The engagements of one request as edges to add; `default` is the relation of those that name none."""
+def _edges_of(engagements: Sequence[Engagement], default: str, now: float) -> LiveEdges:
+    """The engagements of one request as edges to add; `default` is the relation of those that name none. Raises Problem
+    422 for a time that none can have.
+    """
     if not engagements:
         return NO_LIVE_EDGES
-    added: dict[str, list[str]] = {}
-    for engagement in engagements:
-        added.setdefault(engagement.relation or default, []).append(text_of(engagement.target))
-    return LiveEdges(added={name: tuple(targets) for name, targets in added.items()})
+    added: dict[str, list[tuple[str, float]]] = {}
+    for position, engagement in enumerate(engagements):
+        at = now if engagement.at is None else engagement.at
+        if not 0 <= at <= now + FUTURE_SECONDS:
+            raise invalid(f"/engagements/{position}/at", WRONG_TIME)
+        added.setdefault(engagement.relation or default, []).append((text_of(engagement.target), at))
+    return LiveEdges(
+        added={name: tuple([target for target, _ in pairs]) for name, pairs in added.items()},
+        times={name: tuple([at for _, at in pairs]) for name, pairs in added.items()},
+    )
 
 
 def _body_of_query(call: Call) -> RecommendBody:

@@ -94,9 +94,9 @@ class NetEffect:
 
     def edges(self) -> LiveEdges:
         """The edges that are added, removed and blocked in the end."""
-        groups: dict[Action, dict[str, list[str]]] = {}
+        groups: dict[Action, dict[str, list[tuple[str, float]]]] = {}
         for (_, name, target), event in self._latest.items():
-            groups.setdefault(event.action, {}).setdefault(name, []).append(target)
+            groups.setdefault(event.action, {}).setdefault(name, []).append((target, event.at))
         return edges_of_groups(groups)
 
 
@@ -111,12 +111,20 @@ def live_edges(events: Iterable[Event]) -> LiveEdges:
     return effect.edges()
 
 
-def edges_of_groups(groups: Mapping[Action, Mapping[str, list[str]]]) -> LiveEdges:
-    """The edges whose latest action is each of `groups`: targets by relation, or by entity type where it is a block."""
+def edges_of_groups(groups: Mapping[Action, Mapping[str, list[tuple[str, float]]]]) -> LiveEdges:
+    """The edges whose latest action is each of `groups`: targets, and since when, by relation, or by entity type where
+    it is a block.
+    """
     if not groups:
         return NO_LIVE_EDGES
-    added, removed, blocked = (
-        {name: tuple(sorted(targets)) for name, targets in sorted(groups.get(action, {}).items())}
-        for action in ("add", "remove", "block")
+    added = {name: sorted(pairs) for name, pairs in sorted(groups.get("add", {}).items())}
+    removed, blocked = (
+        {name: tuple(sorted([target for target, _ in pairs])) for name, pairs in sorted(groups.get(action, {}).items())}
+        for action in ("remove", "block")
     )
-    return LiveEdges(added, removed, blocked)
+    return LiveEdges(
+        {name: tuple([target for target, _ in pairs]) for name, pairs in added.items()},
+        removed,
+        blocked,
+        {name: tuple([at for _, at in pairs]) for name, pairs in added.items()},
+    )

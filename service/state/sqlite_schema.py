@@ -77,8 +77,8 @@ WHERE user_type = ? AND user = ?
 """
 USER = "SELECT events, stamp FROM users WHERE user_type = ? AND user = ?"
 NET_EFFECT = """
-SELECT action, name, json_group_array(target) FROM (
-    SELECT action, name, target, row_number() OVER (
+SELECT action, name, json_group_array(target), group_concat(printf('%!.17g', at)) FROM (
+    SELECT action, name, target, at, row_number() OVER (
         PARTITION BY action IN ('add', 'remove'), name, target ORDER BY at DESC, received DESC, id DESC
     ) AS place FROM (
         SELECT *, iif(action IN ('add', 'remove'), relation, target_type) AS name FROM events
@@ -186,9 +186,10 @@ def _newest(actions: Iterable[tuple[str, str, float, float, str]]) -> Followers:
 
 def net_effect(connection: sqlite3.Connection, owner: tuple[str, str]) -> LiveEdges:
     """What the user's events add up to: `events.live_edges`, in SQL, so that Python's lock is not held meanwhile."""
-    groups: dict[str, dict[str, list[str]]] = {}
-    for action, name, targets in connection.execute(NET_EFFECT, owner):
-        groups.setdefault(action, {})[name] = msgspec.json.decode(targets, type=list[str])
+    groups: dict[str, dict[str, list[tuple[str, float]]]] = {}
+    for action, name, targets, times in connection.execute(NET_EFFECT, owner):
+        names = msgspec.json.decode(targets, type=list[str])
+        groups.setdefault(action, {})[name] = list(zip(names, map(float, times.split(",")), strict=True))
     return edges_of_groups(groups)  # type: ignore[arg-type]
 
 

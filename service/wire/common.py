@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 import msgspec
 
 MAX_ID_CHARACTERS = 256
+# What somebody did may be so far ahead of our clock.
+FUTURE_SECONDS = 300.0
+WRONG_TIME = "is seconds since 1970 and not in the future"
 
 # A string on the way out, always; on the way in an exact JSON integer is understood as well.
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARACTERS, description="external id")] | int

@@ -12,10 +12,13 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Engagement(Request):
-    """One edge of the user, of this request alone: a relation of the graph (the default one if unnamed), a target."""
+    """One edge of the user, of this request alone: a relation of the graph (the default one if unnamed), a target, and
+    since when, which counts where the version has a half-life.
+    """
 
     target: AnyId
     relation: Name | None = None
+    at: Annotated[float, msgspec.Meta(description="seconds since 1970; now, by default")] | None = None
 
 
 class RecommendBody(Request):

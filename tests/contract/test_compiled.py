@@ -12,7 +12,7 @@ import engine
 from bundle.csr import Csr, csr_from_pairs
 from bundle.errors import QueryError
 from bundle.ids import string_ids
-from bundle.manifest import QueryWeights, RelationEntry, Rescoring, Strategy
+from bundle.manifest import Clock, QueryWeights, RelationEntry, Rescoring, Strategy
 from bundle.reader import open_bundle
 from bundle.rows import CompactKind, CompactRows, encoded
 from bundle.space import Bundle, EntityTable, Relation, Space
@@ -234,6 +234,38 @@ def test_live_engagements_count_alike(recommender: Recommender, space: Space, li
                 _check(recommender, RecommendRequest(user=USERS[user], k=25, strategy=name, relation=relation), live)
 
 
+@pytest.fixture(scope="module")
+def ageing(toy: Bundle) -> Recommender:
+    """The toy with a half-life of a day over two relations of two clocks, of which one is no Unix time."""
+    space, rng = toy.space(), np.random.default_rng(8)
+    clocks = {"follows": Clock(number=1, per_second=1e3), "uses": Clock(number=2)}
+    spans = {"follows": (1_700_000_000_000, 1_700_500_000_000), "uses": (0, 90)}
+    relations = {
+        name: replace(one, times=rng.integers(*spans[name], len(one.targets.indices))) if name in spans else one
+        for name, one in space.relations.items()
+    }
+    tags = rng.integers(-1, space.entry.clusters.count, N_TAGS).astype(np.int32)
+    clusters = replace(space.clusters, assignment={**space.clusters.assignment, "hashtag": tags})
+    counting = space.entry.clusters.model_copy(update={"half_life": 86_400_000.0, "clocks": clocks})
+    entry = space.entry.model_copy(update={"clusters": counting})
+    changed = replace(space, entry=entry, relations=relations, clusters=clusters)
+    bundle = replace(toy, spaces={space.name: changed})
+    return Recommender(bundle, exact_searchers(bundle), encode_candidate, pieces_of_candidate())
+
+
+@pytest.mark.parametrize("live", [
+    LiveEdges(added={"follows": (USERS[100], USERS[101], "nobody")}, times={"follows": (1.7001e9, 1.7004e9, 9e9)}),
+    LiveEdges(added={"follows": tuple(USERS[60:100]), "uses": tuple(TAGS[:9])}, times={"follows": (1.69e9,) * 40}),
+    LiveEdges(added={"follows": (USERS[100],)}, removed={"follows": tuple(USERS[:90])}, times={"follows": (0.0,)}),
+    LiveEdges(added={"follows": (USERS[70],) * 3}, times={"follows": (1.7e9, 1.701e9, 1.6e9)}),
+    LiveEdges(added={"uses": (TAGS[3],)}),
+])  # fmt: skip
+def test_live_engagements_fade_alike(ageing: Recommender, live: LiveEdges) -> None:
+    for name in ("everything", "lists_and_followers", "medoids_searched"):
+        for user in (USERS[0], USERS[7], USERS[50], USERS[BUSY], "nobody"):
+            _check(ageing, RecommendRequest(user=user, k=25, strategy=name), live)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_random_requests_are_answered_alike(recommender: Recommender, space: Space, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -439,6 +471,6 @@ def _relation(vectors: Any, edges: Any, dim: int) -> tuple[Relation, Any]:
     entry = RelationEntry(name="r", source="node", target="node")
     table = native.entities(native.number_ids(np.arange(n)), native.rows(vectors), dim, None)
     handle = native.relation(
-        table, table, forward, forth.indptr, forth.indices, None, back.indptr, back.indices, popular, 1.0, 0, 0
+        table, table, forward, forth.indptr, forth.indices, None, back.indptr, back.indices, popular, 1.0, 0, 0, None, 0
     )
     return Relation(entry, 0, forward, forward, forth, back, popular), handle

@@ -1,16 +1,21 @@
 """A build writes what engagements count into the manifest, and mixtures counted at a request agree with the built."""
 
+import json
 import math
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 from bundle.reader import open_bundle
 from bundle.space import Bundle
+from bundle.versions import publish
 from index.builder.config import MixtureConfig
 from recommend.profile import engaged_clusters, profile_of_row
 from recommend.types import NO_LIVE_EDGES, LiveEdges, Modes
+from service.settings import Settings
+from tests.support.servers import RedisServer, running
 from tests.support.toy import LOVERS_OF_BOTH, TOY_CONFIG, build_toy, item_row, user_row, write_toy_run
 
 ROW = user_row(LOVERS_OF_BOTH[0])
@@ -126,3 +131,29 @@ def test_times_that_are_no_unix_times_have_live_engagements_count_as_new(tmp_pat
     assert bundle.space().entry.clusters.clocks["likes"].per_second is None
     early, late, undated = (_modes(bundle, _added(at)).shares.tolist() for at in (0.0, FIRST + 9e8, math.inf))
     assert early == late == undated
+
+
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+def test_engagements_posted_earlier_count_less(tmp_path: Path, redis_server: RedisServer, store: str) -> None:
+    bundle = _fading(tmp_path)
+    publish(tmp_path / "bundles", "toy")
+    shared = {"redis_url": redis_server.url, "redis_timeout_ms": 1000} if store == "redis" else {}
+    settings = Settings(bundles=tmp_path / "bundles", self_test_queries=4, warm_up_queries=4, **shared)  # type: ignore[arg-type]
+    user, chess = LOVERS_OF_BOTH[0], bundle.space().clusters.assignment["item"][item_row(NEW)]
+    with running(settings) as url, httpx.Client(base_url=url, timeout=20) as client:
+        client.headers["content-type"] = "application/json"
+        shares = []
+        for days in (-100, 100, 200):
+            event = {"user": user, "target": NEW, "at": FIRST + days * DAY}
+            assert client.post("/v1/engagements", content=json.dumps({"events": [event]})).json()["stored"] == 1
+            told = client.get(f"/v1/users/{user}/interests").json()["interests"]
+            shares.append(next(one["weight"] for one in told if one["cluster"] == chess))
+            by_store = client.post("/recommend", content=json.dumps({"user": user, "strategy": "mixture", "k": 8}))
+            client.delete(f"/v1/users/{user}/engagements")
+            alone = {"target": NEW, "at": event["at"]}
+            body = {"user": user, "strategy": "mixture", "k": 8, "engagements": [alone]}
+            by_request = client.post("/recommend", content=json.dumps(body))
+            assert by_request.json()["candidates"] == by_store.json()["candidates"]
+        assert shares == sorted(set(shares))
+        refused = client.post("/recommend", content=json.dumps({"engagements": [{"target": NEW, "at": 9e12}]}))
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/engagements/0/at")

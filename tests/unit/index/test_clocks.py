@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from index.builder.clocks import clocks, time_warnings
+from index.builder.clocks import clocks, per_second, time_warnings
 
 NOW, YEAR, DAY = 1_700_000_000, 365 * 86_400, 86_400
 
@@ -36,6 +36,15 @@ def test_fitting_times_and_half_lives_are_not_talked_about() -> None:
 @pytest.mark.parametrize(("half_life", "said"), [(30.0, "alone counts"), (1e12, "no age shows")])
 def test_a_half_life_in_another_unit_is_told(half_life: float, said: str) -> None:
     assert [said in words for words in time_warnings({"likes": SECONDS}, half_life)] == [True]
+
+
+@pytest.mark.parametrize(("factor", "found"), [(1, 1.0), (10**3, 1e3), (10**6, 1e6), (10**9, 1e9), (1 / 86_400, None)])
+def test_the_unit_of_unix_times_is_told_by_their_size(factor: float, found: float | None) -> None:
+    times = (SECONDS * factor).astype(np.int64)
+    assert per_second(times) == found
+    told = list(time_warnings({"likes": times}, 30.0 * DAY * factor))
+    assert any("no Unix times" in words for words in told) == (found is None)
+    assert per_second(None) is None
 
 
 @pytest.mark.parametrize("stray", [NOW * 1000, 253_402_300_799])

@@ -411,6 +411,18 @@ class Assessment(NamedTuple):
     auto_newcomer: str | None
 
 
+class SpaceWeights(Model):
+    """How several spaces answer one relation together: what the ranks of each weigh.
+
+    `measured` are the spaces alone, by name, and `together`, on users who did not teach. `fallback` says why nothing
+    was learnt and the weights are alike.
+    """
+
+    weights: dict[PartName, NonNegativeFloat]
+    measured: dict[str, dict[str, float]] = {}
+    fallback: str | None = None
+
+
 # By name of the relation: what was learnt, or in a sentence why nothing was.
 Assessments = Mapping[str, Assessment | str]
 
@@ -426,6 +438,7 @@ class Manifest(Model):
     spaces: Annotated[dict[PartName, SpaceEntry], Field(min_length=1)]
     files: dict[FileName, FileEntry]
     evaluation: Evaluation = Evaluation()
+    together: dict[str, SpaceWeights] = {}  # by relation, where the version holds several spaces
 
 
 def parse_manifest(text: bytes, where: str) -> Manifest:
@@ -446,6 +459,11 @@ def parse_manifest(text: bytes, where: str) -> Manifest:
     for name, space in manifest.spaces.items():
         for fault in _contradictions(space):
             raise BundleInvalid(f"{where}: spaces.{name}: {fault}. Build or copy the version again.")
+    for relation, joint in manifest.together.items():
+        spaces = [manifest.spaces.get(name) for name in joint.weights]
+        if not all(space and any(one.name == relation for one in space.relations) for space in spaces):
+            fault = f"together.{relation!a:.80} names a space that is not there or has no such relation"
+            raise BundleInvalid(f"{where}: {fault}. Build or copy the version again.")
     return manifest
 
 

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bundle.errors import UsageError
 from cli.output import JsonFlag, emit, line, next_command, table
 from cli.progress import progress, say
 from cli.settings import BuildSetOption, ConfigOption, merged
 from cli.versions import BundlesOption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from bundle.manifest import Manifest, Measured, RelationStrategies, RowsEntry
     from index.builder.choose import Trial
@@ -27,6 +28,10 @@ def build(
     settings: BuildSetOption = None,
     version: Annotated[str | None, typer.Option(help="Name of the version; time and digest by default.")] = None,
     space: Annotated[str, typer.Option(help="Name of the embedding space.")] = "default",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=RUN_DIR: another run as a further space of the version; may be repeated."),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Learn and measure no strategies: minutes sooner.")] = False,
     no_map: Annotated[
         bool, typer.Option("--no-map", help="Leave out the map of all entities that the studio shows.")
@@ -48,7 +53,8 @@ def build(
     if plan:
         _plan(run, given, str(config or "--set"), as_json, learns=not quick)
         return
-    built = build_assessed(run, bundles, given, str(config or "--set"), version, space, quick=quick)
+    where, others = str(config or "--set"), _spaces(also)
+    built = build_assessed(run, bundles, given, where, version, space, others, quick=quick)
     name = built.manifest.version
     say(f"Built on the {built.device}.")
     for warning in built.warnings:
@@ -87,6 +93,19 @@ def _plan(run: Path, settings: dict[str, object], where: str, as_json: bool, *, 
         "indexes without room": ", ".join(answer.indexes_left_out) or "none",
     }
     emit(answer, as_json, lambda: table("Plan", ("what", "value"), [*told.items()]))
+
+
+def _spaces(also: "list[str] | None") -> dict[str, Path]:
+    """The further spaces that were named, and their runs. Raises UsageError."""
+    named: dict[str, Path] = {}
+    for given in also or ():
+        name, _, run = given.partition("=")
+        if not name or not run or name in named:
+            raise UsageError(
+                f"--also {given!a:.80}: give a name and a run directory, each name once: --also NAME=RUN_DIR"
+            )
+        named[name] = Path(run)
+    return named
 
 
 def _trial(trial: "Trial", chosen: "ChosenSearcher") -> dict[str, object]:
@@ -132,7 +151,8 @@ def _show(built: "BuiltVersion", bundles: Path) -> None:
             line(filtered_in_words(each.filtered))
         if each.rows is not None:
             line(rows_in_words(each.rows))
-    for words in (*candidates_in_words(built.manifest), *defaults_in_words(built.manifest)):
+    words_of = (candidates_in_words, defaults_in_words, together_in_words)
+    for words in (words for part in words_of for words in part(built.manifest)):
         line(words)
     name = built.manifest.version
     line(f"Built {name}. {next_command('twhin', 'publish', name, '--bundles', bundles)}")
@@ -174,6 +194,17 @@ def defaults_in_words(manifest: "Manifest") -> "Iterator[str]":
             yield from _default_in_words(relation, answers, measured)
 
 
+def together_in_words(manifest: "Manifest") -> "Iterator[str]":
+    """What several spaces weigh together, relation by relation, and recall@10 of each alone and of all."""
+    for relation, joint in manifest.together.items():
+        shares = ", ".join(f"{name} {weight:.2f}" for name, weight in joint.weights.items())
+        if joint.fallback is not None:
+            yield f"{relation}: together {shares}, not learnt: {joint.fallback}."
+            continue
+        recalls = ", ".join(f"{name} {row['recall@10']:.4f}" for name, row in joint.measured.items() if row)
+        yield f"{relation}: together {shares}; recall@10 on validation edges: {recalls}."
+
+
 def _default_in_words(relation: str, answers: "RelationStrategies", measured: "Measured") -> "Iterator[str]":
     if answers.fallback is not None:
         yield f"{relation}: {answers.auto} by default, not learnt: {answers.fallback}."
@@ -196,16 +227,25 @@ def build_assessed(
     where: str = "the settings",
     version: str | None = None,
     space: str = "default",
+    also: "Mapping[str, Path] | None" = None,
     *,
     quick: bool = False,
 ) -> "BuiltVersion":
-    """Build a version from a run and, unless `quick`, learn its strategies. Raises RunError, ConfigError."""
-    from cli.compose import assessor, drift_measure
+    """Build a version from a run, and from those that are `also` named, and, unless `quick`, learn its strategies.
+
+    Raises RunError, ConfigError.
+    """
+    from cli.compose import assessor, assessor_together, drift_measure
     from index.builder.config import parse_config
-    from index.builder.version import build_version
+    from index.builder.version import SpaceSource, build_version
 
     config = parse_config(settings, where)
     assess = None if quick else assessor(run, config.seed, progress())
+    others = {
+        name: SpaceSource(other, None if quick else assessor(other, config.seed, progress(), name))
+        for name, other in (also or {}).items()
+    }
+    together = None if quick or not others else assessor_together(run, config.seed, progress())
     drift = drift_measure(run, bundles, progress())
     return build_version(
         run,
@@ -215,5 +255,7 @@ def build_assessed(
         space=space,
         assess=assess,
         measure_drift=drift,
+        others=others,
+        assess_together=together,
         progress=progress(),
     )

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from bundle.errors import EdgeFileError, UsageError
 
 if TYPE_CHECKING:
-    from bundle.manifest import Manifest
+    from bundle.manifest import Assessments, Manifest
     from bundle.prepared import PreparedGraph
     from bundle.progress import Progress
     from bundle.space import Bundle
     from bundle.versions import Judge as JudgeVersion
     from evaluation.ranking.examples import ExampleFile
-    from index.builder.version import Assess, MeasureDrift
+    from index.builder.version import Assess, AssessTogether, MeasureDrift
     from recommend.recommender import Recommender
     from storage.files import StoredFile
     from training.search import Judge
@@ -32,13 +32,28 @@ def open_recommender(path: Path) -> "Recommender":
     return Recommender(bundle, open_searchers(bundle))
 
 
-def assessor(run: Path, seed: int, progress: "Progress | None" = None) -> "Assess":
-    """What a build calls on its staged version: learn on the run's validation edges, relation by relation."""
+def assessor(run: Path, seed: int, progress: "Progress | None" = None, space: str | None = None) -> "Assess":
+    """What a build calls on its staged version: learn on the run's validation edges, relation by relation, about the
+    space that was made of the run, by default the first.
+    """
     from bundle.progress import SILENT
     from bundle.run import open_graph
     from evaluation.learning.assess import assess
 
-    return lambda staged: assess(open_recommender(staged), open_graph(run), seed, progress=progress or SILENT)
+    def learn(staged: Path) -> "Assessments":
+        recommender = open_recommender(staged)
+        about = recommender if space is None else recommender.starting_with(space)
+        return assess(about, open_graph(run), seed, progress=progress or SILENT)
+
+    return learn
+
+
+def assessor_together(run: Path, seed: int, progress: "Progress") -> "AssessTogether":
+    """What a build of several spaces calls when each is learnt: what they weigh together, on the first run's edges."""
+    from bundle.run import open_graph
+    from evaluation.learning.together import assess_together
+
+    return lambda staged: assess_together(open_recommender(staged), open_graph(run), seed, progress=progress)
 
 
 def drift_measure(run: Path, bundles: Path, progress: "Progress") -> "MeasureDrift | None":

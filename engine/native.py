@@ -86,7 +86,7 @@ class Native(Protocol):
         clock: int,
         /,
     ) -> Relation:
-        """A relation: its vector, edges by source (with weights and times) and by target, targets by falling in-degree."""
+        """A relation: its vector, edges by source (with weights and times) and by target, the most popular targets."""
         ...
 
     def space(
@@ -101,8 +101,8 @@ class Native(Protocol):
         half_life: float,
         /,
     ) -> Space:
-        """The clusters of a space, the vector of each one's medoid, the mixtures of one type over them, and the age that
-        halves an engagement (0: none does).
+        """The clusters of a space, the vector of each one's medoid, the mixtures of one type over them, and the age
+        that halves an engagement (0: none does).
         """
         ...
 

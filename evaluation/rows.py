@@ -107,6 +107,11 @@ def newcomer_row(
     return _row(task, name, "strategy", without_known(task, task.users, lists, max(CUTS)), vectors, seed)
 
 
+def lists_row(task: FollowTask, name: str, lists: Lists, vectors: Vectors) -> Row:
+    """Measure one list for each user of the task, made by a strategy called `name`; means alone."""
+    return _row(task, name, "strategy", lists, vectors, None)
+
+
 def baseline_row(task: FollowTask, baseline: Baseline, vectors: Vectors, seed: int | None) -> Row:
     """Measure a baseline, or note why it is missing; without a seed, means alone."""
     if baseline.score is None:

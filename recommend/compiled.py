@@ -336,7 +336,9 @@ def _edge_rows(space: Space, live: LiveEdges) -> Int64[npt.NDArray[np.int64], "n
             else:
                 rows = live.rows("added" if added else "removed", name, space.entities[relation.entry.target].ids)
                 when = np.full_like(rows, NO_TIME)
-            parts.append(np.column_stack([np.full_like(rows, relation.position), np.full_like(rows, added), rows, when]))
+            parts.append(
+                np.column_stack([np.full_like(rows, relation.position), np.full_like(rows, added), rows, when])
+            )
     return np.concatenate(parts)
 
 

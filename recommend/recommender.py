@@ -131,6 +131,11 @@ class Recommender:
         spaces = {**self.bundle.spaces, space.name: space}
         return Recommender(replace(self.bundle, spaces=spaces), self._searchers)
 
+    def starting_with(self, name: str) -> "Recommender":
+        """A recommender over the same searchers, of which the space called `name` is the first. Raises QueryError."""
+        spaces = {name: self.bundle.space(name), **self.bundle.spaces}
+        return Recommender(replace(self.bundle, spaces=spaces), self._searchers)
+
     def plan(self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES) -> Plan:
         """What will be looked for; cheap. Raises QueryError, so that `search` need not."""
         plan = make_plan(self.bundle.space(request.space), request, live, self.filters)

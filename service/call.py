@@ -27,7 +27,7 @@ _numbers = itertools.count(1)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z", re.ASCII)
 
 # The query parameters that hold a list: given again, they add up.
-REPEATED = ("exclude",)
+REPEATED = ("exclude", "spaces")
 # Where a server's `extensions` have the function that takes whole answers: see HttpProtocol.
 WHOLE_ANSWER = "twhin.whole_answer"
 JSON = "application/json"

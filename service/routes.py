@@ -137,6 +137,7 @@ RECOMMEND_QUERY = {
     "explain": "true shows where each candidate came from",
     "experiments": "false answers as outside of any experiment",
     "space": SPACE,
+    "spaces": "several spaces that answer together; given again they add up, or comma separated",
 }
 
 

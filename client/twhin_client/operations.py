@@ -87,6 +87,7 @@ class SyncOperations(ABC):
         max_per_cluster: int | None = None,
         experiments: bool | None = None,
         space: str | None = None,
+        spaces: Iterable[str] | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
         """Candidates for a user, or for inline engagements: `POST /v1/recommend`."""
@@ -112,6 +113,7 @@ class SyncOperations(ABC):
                 max_per_cluster=max_per_cluster,
                 experiments=experiments,
                 space=space,
+                spaces=spaces,
             ),
             timeout,
         )
@@ -135,6 +137,7 @@ class SyncOperations(ABC):
         explain: bool | None = None,
         experiments: bool | None = None,
         space: str | None = None,
+        spaces: Iterable[str | int] | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
         """The same, with the user in the path: `GET /v1/recommend/{user}`. `k`: how many candidates. `strategy`:
@@ -145,7 +148,8 @@ class SyncOperations(ABC):
         as JSON. `diversity`: 0 to 1: how much candidates alike are avoided. `max_per_cluster`: how many
         candidates of one cluster at most. `explain`: true shows where each candidate came from.
         `experiments`: false answers as outside of any experiment. `space`: the embedding space; the version's
-        first one by default.
+        first one by default. `spaces`: several spaces that answer together; given again they add up, or comma
+        separated.
         """
         answer: types.RecommendAnswer = self._call(
             RECOMMEND_USER,
@@ -165,6 +169,7 @@ class SyncOperations(ABC):
                 "explain": explain,
                 "experiments": experiments,
                 "space": space,
+                "spaces": spaces,
             },
             None,
             timeout,
@@ -188,6 +193,7 @@ class SyncOperations(ABC):
         max_per_cluster: int | None = None,
         experiments: bool | None = None,
         space: str | None = None,
+        spaces: Iterable[str] | None = None,
         timeout: float | None = None,
     ) -> types.BatchAnswer:
         """Candidates for many users, each with its own status: `POST /recommend:batch`."""
@@ -210,6 +216,7 @@ class SyncOperations(ABC):
                 max_per_cluster=max_per_cluster,
                 experiments=experiments,
                 space=space,
+                spaces=spaces,
             ),
             timeout,
         )
@@ -236,6 +243,7 @@ class SyncOperations(ABC):
         max_per_cluster: int | None = None,
         experiments: bool | None = None,
         space: str | None = None,
+        spaces: Iterable[str] | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
         """Candidates from a version that is kept beside the serving one, to compare; one after the other: `POST
@@ -263,6 +271,7 @@ class SyncOperations(ABC):
                 max_per_cluster=max_per_cluster,
                 experiments=experiments,
                 space=space,
+                spaces=spaces,
             ),
             timeout,
         )
@@ -663,6 +672,7 @@ class AsyncOperations(ABC):
         max_per_cluster: int | None = None,
         experiments: bool | None = None,
         space: str | None = None,
+        spaces: Iterable[str] | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
         """Candidates for a user, or for inline engagements: `POST /v1/recommend`."""
@@ -688,6 +698,7 @@ class AsyncOperations(ABC):
                 max_per_cluster=max_per_cluster,
                 experiments=experiments,
                 space=space,
+                spaces=spaces,
             ),
             timeout,
         )
@@ -711,6 +722,7 @@ class AsyncOperations(ABC):
         explain: bool | None = None,
         experiments: bool | None = None,
         space: str | None = None,
+        spaces: Iterable[str | int] | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
         """The same, with the user in the path: `GET /v1/recommend/{user}`. `k`: how many candidates. `strategy`:
@@ -721,7 +733,8 @@ class AsyncOperations(ABC):
         as JSON. `diversity`: 0 to 1: how much candidates alike are avoided. `max_per_cluster`: how many
         candidates of one cluster at most. `explain`: true shows where each candidate came from.
         `experiments`: false answers as outside of any experiment. `space`: the embedding space; the version's
-        first one by default.
+        first one by default. `spaces`: several spaces that answer together; given again they add up, or comma
+        separated.
         """
         answer: types.RecommendAnswer = await self._call(
             RECOMMEND_USER,
@@ -741,6 +754,7 @@ class AsyncOperations(ABC):
                 "explain": explain,
                 "experiments": experiments,
                 "space": space,
+                "spaces": spaces,
             },
             None,
             timeout,
@@ -764,6 +778,7 @@ class AsyncOperations(ABC):
         max_per_cluster: int | None = None,
         experiments: bool | None = None,
         space: str | None = None,
+        spaces: Iterable[str] | None = None,
         timeout: float | None = None,
     ) -> types.BatchAnswer:
         """Candidates for many users, each with its own status: `POST /recommend:batch`."""
@@ -786,6 +801,7 @@ class AsyncOperations(ABC):
                 max_per_cluster=max_per_cluster,
                 experiments=experiments,
                 space=space,
+                spaces=spaces,
             ),
             timeout,
         )
@@ -812,6 +828,7 @@ class AsyncOperations(ABC):
         max_per_cluster: int | None = None,
         experiments: bool | None = None,
         space: str | None = None,
+        spaces: Iterable[str] | None = None,
         timeout: float | None = None,
     ) -> types.RecommendAnswer:
         """Candidates from a version that is kept beside the serving one, to compare; one after the other: `POST
@@ -839,6 +856,7 @@ class AsyncOperations(ABC):
                 max_per_cluster=max_per_cluster,
                 experiments=experiments,
                 space=space,
+                spaces=spaces,
             ),
             timeout,
         )

@@ -132,6 +132,7 @@ class RecommendBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     max_per_cluster: int | None = None
     experiments: bool | None = None
     space: str | None = None
+    spaces: Iterable[str] | None = None
 
 
 class Engaged(msgspec.Struct, kw_only=True, frozen=True):
@@ -209,7 +210,8 @@ class RecommendAnswer(msgspec.Struct, kw_only=True, frozen=True):
     whether the user was in the training: without, candidates come from engagements, else from popularity.
     `fallback` names the last rung that was needed (`deeper_search`, `fold_in`, `user_vector`, `popular`);
     `degraded` lists what was not as it should be (`reduced_depth`, `engagements_unavailable`, `short`).
-    `experiment` is there when an experiment decided on the strategy; feedback repeats it.
+    `experiment` is there when an experiment decided on the strategy; feedback repeats it. `spaces` has the
+    strategy of each space where several answered together.
     """
 
     candidates: list[Candidate]
@@ -219,6 +221,7 @@ class RecommendAnswer(msgspec.Struct, kw_only=True, frozen=True):
     degraded: list[str] = []
     experiment: Participation | msgspec.UnsetType = msgspec.UNSET
     explain: Explanation | msgspec.UnsetType = msgspec.UNSET
+    spaces: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     version: str
     request_id: str
 
@@ -240,6 +243,7 @@ class BatchBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     max_per_cluster: int | None = None
     experiments: bool | None = None
     space: str | None = None
+    spaces: Iterable[str] | None = None
 
 
 class ItemError(msgspec.Struct, kw_only=True, frozen=True):
@@ -263,6 +267,7 @@ class BatchItem(msgspec.Struct, kw_only=True, frozen=True):
     degraded: list[str] = []
     experiment: Participation | msgspec.UnsetType = msgspec.UNSET
     request_id: str | msgspec.UnsetType = msgspec.UNSET
+    spaces: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     error: ItemError | None = None
 
 

@@ -45,6 +45,7 @@ export interface RecommendBody {
   max_per_cluster?: number | null;
   experiments?: boolean;
   space?: string | null;
+  spaces?: Array<string>;
 }
 
 /** One of the user's engagements, and its share of the candidate's score. */
@@ -105,7 +106,7 @@ export interface Explanation {
   excluded: number;
 }
 
-/** The candidates, best first. In a mixture every prefix keeps the proportions of the modes. `known` says whether the user was in the training: without, candidates come from engagements, else from popularity. `fallback` names the last rung that was needed (`deeper_search`, `fold_in`, `user_vector`, `popular`); `degraded` lists what was not as it should be (`reduced_depth`, `engagements_unavailable`, `short`). `experiment` is there when an experiment decided on the strategy; feedback repeats it. */
+/** The candidates, best first. In a mixture every prefix keeps the proportions of the modes. `known` says whether the user was in the training: without, candidates come from engagements, else from popularity. `fallback` names the last rung that was needed (`deeper_search`, `fold_in`, `user_vector`, `popular`); `degraded` lists what was not as it should be (`reduced_depth`, `engagements_unavailable`, `short`). `experiment` is there when an experiment decided on the strategy; feedback repeats it. `spaces` has the strategy of each space where several answered together. */
 export interface RecommendAnswer {
   candidates: Array<Candidate>;
   strategy: string;
@@ -114,6 +115,7 @@ export interface RecommendAnswer {
   degraded?: Array<string>;
   experiment?: Participation;
   explain?: Explanation;
+  spaces?: Record<string, string>;
   version: string;
   request_id: string;
 }
@@ -134,6 +136,7 @@ export interface BatchBody {
   max_per_cluster?: number | null;
   experiments?: boolean;
   space?: string | null;
+  spaces?: Array<string>;
 }
 
 /** Why one item of a batch has no answer. */
@@ -153,6 +156,7 @@ export interface BatchItem {
   degraded?: Array<string>;
   experiment?: Participation;
   request_id?: string;
+  spaces?: Record<string, string>;
   error?: ItemError | null;
 }
 
@@ -675,7 +679,7 @@ export interface Operations {
   recommend_user: {
     method: "GET";
     path: "/v1/recommend/{user}";
-    parameters: { user: string; k?: number; strategy?: string; relation?: string; candidate_type?: string; user_type?: string; modes?: number; exclude?: Array<string | number>; exclude_seen?: boolean; filter?: string; diversity?: string; max_per_cluster?: number; explain?: boolean; experiments?: boolean; space?: string };
+    parameters: { user: string; k?: number; strategy?: string; relation?: string; candidate_type?: string; user_type?: string; modes?: number; exclude?: Array<string | number>; exclude_seen?: boolean; filter?: string; diversity?: string; max_per_cluster?: number; explain?: boolean; experiments?: boolean; space?: string; spaces?: Array<string | number> };
     body: undefined;
     answer: RecommendAnswer;
   };

@@ -26,6 +26,7 @@ from bundle.manifest import (
     Manifest,
     RelationStrategies,
     SpaceEntry,
+    SpaceWeights,
 )
 from bundle.progress import SILENT, Progress, Stage
 from bundle.run import Run, open_run
@@ -42,9 +43,19 @@ from index.builder.stage import SpaceStage
 from index.search.probe import index_file, probe
 
 Assess = Callable[[Path], Assessments]
+AssessTogether = Callable[[Path], Mapping[str, SpaceWeights]]
 MeasureDrift = Callable[[Path], Drift | None]
+NO_OTHERS: Mapping[str, "SpaceSource"] = {}
 # Why a version has nothing learnt where nobody was asked to learn.
 NOT_ASKED = "it was built without learning"
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceSource:
+    """Where a space comes from: its run, and who learns about it on the staged version (nobody: nothing is learnt)."""
+
+    run: Path
+    assess: Assess | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,29 +79,51 @@ def build_version(
     space: str = "default",
     assess: Assess | None = None,
     measure_drift: MeasureDrift | None = None,
+    others: Mapping[str, SpaceSource] = NO_OTHERS,
+    assess_together: AssessTogether | None = None,
     progress: Progress = SILENT,
 ) -> BuiltVersion:
     """Build a version from the run in `run_dir` into the directory `bundles`.
+
+    `others` are further spaces of the version, by name, built by the same settings; lineage, measurements and drift are
+    those of the first. `assess_together` is given the staged version when every space has its strategies, and answers
+    for each relation with what the spaces weigh together.
 
     `assess` is given the staged version, which can be opened like any other, and answers for each relation with what
     its strategies measured on held-out edges, the strategies to ship and the best of them, or why there is nothing to
     learn; `measure_drift` is given it too, and answers how far it is from the version before. Raises RunError for a run
     that is not whole, ConfigError for settings that do not fit it, DiskFull.
     """
+    if space in others:
+        raise ConfigError(f"The space {space!a:.80} is named twice. Give each run of a version a name of its own.")
     if config.memory is not None:
         give_back_freed_memory()
-    run = open_run(run_dir, progress)
-    device, default = find_device(), _default_query(run, config)
-    need = build_need(run, config, default, learns=assess is not None, cagra=device.has_cagra)
+    sources = {space: SpaceSource(run_dir, assess), **others}
+    runs = {name: open_run(source.run, progress) for name, source in sources.items()}
+    defaults = _default_queries(runs, config)
+    run, device = runs[space], find_device()
+    needs = {
+        name: build_need(one, config, defaults[name], learns=sources[name].assess is not None, cagra=device.has_cagra)
+        for name, one in runs.items()
+    }
     if config.threads:
         faiss.omp_set_num_threads(config.threads)
     created = datetime.now(UTC)
     name = version or _version_name(created, run, config)
     with full_disk_named(bundles, "Make room, then build again."), BundleWriter(bundles, name) as writer:
-        with tempfile.TemporaryDirectory(prefix=".scratch-", dir=writer.root) as scratch:
-            work = Work(Path(scratch), config.thread_count, need.sorted_edges)
-            stage = SpaceStage(run, writer, SpaceLayout(space), config, default, device, work)
-            entry, chosen = _stage_space(stage, progress, need.index_room)
+        stages, staged = {}, {}
+        for name, one in runs.items():
+            with tempfile.TemporaryDirectory(prefix=".scratch-", dir=writer.root) as scratch:
+                work = Work(Path(scratch), config.thread_count, needs[name].sorted_edges)
+                stages[name] = SpaceStage(one, writer, SpaceLayout(name), config, defaults[name], device, work)
+                staged[name] = _stage_space(stages[name], progress, needs[name].index_room)
+        chosen = [each for _, searchers in staged.values() for each in searchers]
+        gates = [
+            gate.model_copy(update={"metric": _of_space(name, space) + gate.metric})
+            for name, (_, searchers) in staged.items()
+            for each in searchers
+            for gate in each.gates
+        ]
         manifest = Manifest(
             version=writer.version,
             created=created,
@@ -101,18 +134,25 @@ def build_version(
                 parent=run.record.parent,
                 code_revision=run.record.code_revision,
             ),
-            spaces={space: entry},
+            spaces={name: entry for name, (entry, _) in staged.items()},
             files=writer.files,
-            evaluation=Evaluation(gates=tuple(gate for each in chosen for gate in each.gates)),
+            evaluation=Evaluation(gates=tuple(gates)),
         )
-        if assess is not None or measure_drift is not None:
+        writer.stage(manifest)
+        for name, source in sources.items():
+            if source.assess is not None:
+                manifest = _assessed(manifest, name, source.assess(writer.root))
+        if assess_together is not None:
             writer.stage(manifest)
-        if assess is not None:
-            manifest = _assessed(manifest, space, assess(writer.root))
+            manifest = manifest.model_copy(update={"together": dict(assess_together(writer.root))})
         drift = None if measure_drift is None else measure_drift(writer.root)
         evaluation = manifest.evaluation.model_copy(update={"drift": drift})
         manifest = manifest.model_copy(update={"evaluation": evaluation})
-        warnings = (*_left_out(need), *stage.warnings(entry.clusters))
+        warnings = tuple(
+            _of_space(name, space) + warning
+            for name, stage in stages.items()
+            for warning in (*_left_out(needs[name]), *stage.warnings(manifest.spaces[name].clusters))
+        )
         return BuiltVersion(writer.commit(manifest), manifest, device.name, tuple(chosen), warnings)
 
 
@@ -126,6 +166,25 @@ def _left_out(need: BuildNeed) -> Iterator[str]:
     """What the limit kept from being tried."""
     if need.left_out:
         yield f"{', '.join(need.left_out)}: not tried, a limit on memory leaves no room for such an index."
+
+
+def _of_space(name: str, first: str) -> str:
+    """What begins the words about a space: nothing for the first one."""
+    return "" if name == first else f"{name}: "
+
+
+def _default_queries(runs: Mapping[str, Run], config: BuildConfig) -> dict[str, DefaultQuery]:
+    """The default of each space; where the first one's relation is a relation of another run, it is the default there
+    too. Raises ConfigError.
+    """
+    found: dict[str, DefaultQuery] = {}
+    for name, run in runs.items():
+        wanted = config.default_relation
+        if found:
+            first = next(iter(found.values())).relation
+            wanted = first if first in {relation.name for relation in run.graph.relations} else None
+        found[name] = _default_query(run, config.model_copy(update={"default_relation": wanted}))
+    return found
 
 
 def _version_name(created: datetime, run: Run, config: BuildConfig) -> str:
@@ -243,12 +302,19 @@ def _default_query(run: Run, config: BuildConfig) -> DefaultQuery:
 
 
 def _assessed(manifest: Manifest, space: str, assessments: Assessments) -> Manifest:
-    """The manifest with what was learnt and measured of each relation, or why nothing was; gates of indexes stay."""
+    """The manifest with what was learnt and measured of each relation, or why nothing was; gates of indexes stay.
+
+    Of spaces after the first what was measured is not kept, but their gates are.
+    """
     entry, evaluation = manifest.spaces[space], manifest.evaluation
+    first = next(iter(manifest.spaces))
     for relation, found in assessments.items():
         entry = _with_answers(entry, relation, found)
-        if isinstance(found, Assessment):
+        if isinstance(found, Assessment) and space == first:
             evaluation = _with_measured(evaluation, relation, entry.default.relation, found)
+        elif isinstance(found, Assessment):
+            gates = [gate.model_copy(update={"metric": f"{space}: {gate.metric}"}) for gate in found.gates]
+            evaluation = evaluation.model_copy(update={"gates": (*evaluation.gates, *gates)})
     return manifest.model_copy(update={"spaces": {**manifest.spaces, space: entry}, "evaluation": evaluation})
 
 

@@ -8,6 +8,7 @@ import msgspec
 from bundle.errors import QueryError
 from bundle.space import EntityTable, Relation, Space
 from recommend.compiled import Served
+from recommend.together import Joint
 from recommend.types import Reason as SlateReason
 from recommend.types import Slate
 from service.experiments.live import Entered
@@ -26,7 +27,7 @@ from service.wire.recommend import (
 
 
 def answer_of(
-    slate: Slate | Served, degraded: Sequence[str], request_id: str, entered: Entered | None, *, explain: bool
+    slate: Slate | Served | Joint, degraded: Sequence[str], request_id: str, entered: Entered | None, *, explain: bool
 ) -> RecommendAnswer:
     """The answer to one request."""
     extra = {"explain": _explanation(slate)} if explain and isinstance(slate, Slate) else {}
@@ -39,6 +40,7 @@ def answer_of(
         fallback=slate.fallback,
         degraded=_flags(slate, degraded),
         experiment=_participation(entered),
+        spaces=_spaces(slate),
         **extra,
     )
 
@@ -47,8 +49,16 @@ def _participation(entered: Entered | None) -> Participation | msgspec.UnsetType
     return msgspec.UNSET if entered is None else Participation(entered[0].name, entered[1].name)
 
 
+def _spaces(slate: Slate | Served | Joint) -> dict[str, str] | msgspec.UnsetType:
+    return slate.spaces if isinstance(slate, Joint) else msgspec.UNSET
+
+
 def batch_item(
-    user: str, result: Slate | Served | QueryError, degraded: Sequence[str], entered: Entered | None, request_id: str
+    user: str,
+    result: Slate | Served | Joint | QueryError,
+    degraded: Sequence[str],
+    entered: Entered | None,
+    request_id: str,
 ) -> BatchItem:
     """One user of a batch, whose answer is called `request_id`."""
     if isinstance(result, QueryError):
@@ -63,15 +73,18 @@ def batch_item(
         degraded=_flags(result, degraded),
         experiment=_participation(entered),
         request_id=msgspec.UNSET if entered is None else request_id,
+        spaces=_spaces(result),
     )
 
 
-def _flags(slate: Slate | Served, degraded: Sequence[str]) -> list[str]:
+def _flags(slate: Slate | Served | Joint, degraded: Sequence[str]) -> list[str]:
     return [*degraded, "short"] if slate.short else list(degraded)
 
 
-def _candidates(slate: Slate | Served, *, explain: bool) -> Any:
+def _candidates(slate: Slate | Served | Joint, *, explain: bool) -> Any:
     """A list of `Candidate`, or the JSON of one where that is at hand: the encoder copies it as it is."""
+    if isinstance(slate, Joint):
+        return [Candidate(external, score, None) for external, score in zip(slate.ids, slate.scores, strict=True)]
     if isinstance(slate, Served):
         return msgspec.Raw(slate.candidates)
     if slate.picks.encoded and not explain:

@@ -3,17 +3,19 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from bundle.errors import QueryError
 from bundle.ids import ABSENT
-from bundle.space import EntityTable, Relation, Space
+from bundle.space import Bundle, EntityTable, Relation, Space
 from index.search.eligible import Bitmap
 from recommend.compiled import Served
 from recommend.filters import Filter
 from recommend.plan import choose_relation
+from recommend.recommender import Recommender
+from recommend.together import Joint, joined, requests_to
 from recommend.types import AUTO, NO_LIVE_EDGES, SEARCH, LiveEdges, RecommendRequest, Slate
 from service.admission import TARGET_SECONDS
 from service.api.answers import answer_of, batch_item
@@ -47,8 +49,10 @@ async def recommend_user(call: Call) -> Reply:
 async def _recommend(call: Call, body: RecommendBody) -> Reply:
     loaded = call.runtime.versions.serving()
     _check(call, body)
-    space = loaded.bundle.space(body.space)
+    space = _first_space(loaded.bundle, body)
     request = _request_to(space, body)
+    if body.spaces:
+        return await _together(call, loaded, request, body)
     degraded: list[str] = []
     relation = choose_relation(space, request)
     request, entered = _enter(call, loaded, space, relation, request, body)
@@ -60,6 +64,40 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     slate = asked if isinstance(asked, Slate | Served) else (await _search(call, loaded, [asked], degraded))[0]
     _count(call, slate, relation, entered)
     return Reply(_encode(answer_of(slate, degraded, call.request_id, entered, explain=body.explain)))
+
+
+def _first_space(bundle: Bundle, body: RecommendBody | BatchBody) -> Space:
+    """The space that is asked, or the first of several; one that `spaces` names alone is as one in `space`."""
+    if body.spaces and body.space is not None:
+        raise invalid("/spaces", "space and spaces exclude each other")
+    if len(body.spaces) == 1:
+        body.space, body.spaces = body.spaces[0], []
+    return bundle.space(body.spaces[0] if body.spaces else body.space)
+
+
+async def _together(call: Call, loaded: Loaded, request: RecommendRequest, body: RecommendBody) -> Reply:
+    """The answer of several spaces; no experiment decides on it."""
+    bundle, degraded = loaded.bundle, list[str]()
+    requests = requests_to(bundle, request, body.spaces)
+    relation = choose_relation(bundle.space(requests[0].space), requests[0])
+    live, followers = await call.runtime.since(relation.entry, request.user, degraded)
+    requests = [_followed(one, followers) for one in requests]
+    await _compiled_in_all(loaded, requests, body.filter)
+    asked = [_at_once(call, loaded, one, live, degraded) for one in requests]
+    answers = await _answered(call, loaded, asked, degraded)
+    answer = joined(bundle, requests, answers, live, body.k)
+    _count(call, answer, relation, None)
+    return Reply(_encode(answer_of(answer, list(dict.fromkeys(degraded)), call.request_id, None, explain=False)))
+
+
+async def _compiled_in_all(loaded: Loaded, requests: Sequence[RecommendRequest], condition: Filter | None) -> None:
+    """Have the filter ready in the space of each request."""
+    if condition is None:
+        return
+    for one in requests:
+        space = loaded.bundle.space(one.space)
+        relation = choose_relation(space, one)
+        await compiled(loaded, space, relation, space.entities[relation.entry.target], condition)
 
 
 def _enter(
@@ -86,12 +124,18 @@ async def recommend_in(call: Call) -> Reply:
     body = call.json(_body)
     _check(call, body)
     bundle = await _beside(call, call.bundle(call.ids["version"]))
-    request = _request_to(bundle.space(body.space), body)
+    request = _request_to(_first_space(bundle, body), body)
+    requests = requests_to(bundle, request, body.spaces) if body.spaces else [request]
     degraded: list[str] = []
-    relation = choose_relation(bundle.space(body.space), request)
+    relation = choose_relation(bundle.space(requests[0].space), requests[0])
     live, followers = await call.runtime.since(relation.entry, request.user, degraded)
-    request = _followed(request, followers)
-    slate = await _beside(call, call.runtime.aside.run(bundle, lambda one: one.recommend(request, live)))
+    requests = [_followed(one, followers) for one in requests]
+
+    def answered(recommender: Recommender) -> Slate | Joint:
+        slates = [recommender.recommend(one, live) for one in requests]
+        return joined(bundle, requests, slates, live, body.k) if body.spaces else slates[0]
+
+    slate = await _beside(call, call.runtime.aside.run(bundle, answered))
     return Reply(_encode(answer_of(slate, degraded, call.request_id, None, explain=body.explain)))
 
 
@@ -138,6 +182,15 @@ async def compiled(
     return await asyncio.to_thread(filters.bitmap, space, relation, table, condition) if kept is None else kept
 
 
+async def _answered(
+    call: Call, loaded: Loaded, asked: Sequence[Answer | Asked | QueryError], degraded: list[str]
+) -> list[Any]:
+    """What was asked, in order, each with its answer instead of what had to be searched for it."""
+    waiting = [one for one in asked if isinstance(one, Asked)]
+    searched = iter(await _search(call, loaded, waiting, degraded) if waiting else [])
+    return [next(searched) if isinstance(one, Asked) else one for one in asked]
+
+
 async def _search(call: Call, loaded: Loaded, plans: list[Asked], degraded: list[str]) -> list[Answer]:
     """The answers to `plans`, in order, by the search thread."""
     slates, reduced = await call.runtime.search.search(loaded, plans, call.deadline)
@@ -146,9 +199,11 @@ async def _search(call: Call, loaded: Loaded, plans: list[Asked], degraded: list
     return slates
 
 
-def _count(call: Call, slate: Answer, relation: Relation, entered: Entered | None) -> None:
+def _count(call: Call, slate: Answer | Joint, relation: Relation, entered: Entered | None) -> None:
     metrics = call.runtime.metrics
-    if isinstance(slate, Served):
+    if isinstance(slate, Joint):
+        by, searched = "python", True
+    elif isinstance(slate, Served):
         by, searched = "engine", slate.searched
     else:
         by, searched = "python", SEARCH in slate.picks.sources
@@ -169,20 +224,26 @@ async def recommend_batch(call: Call) -> Reply:
     check_limits(body, limits)
     if len(body.users) > limits.batch_max:
         raise invalid("/users", f"at most {limits.batch_max} users")
-    space = loaded.bundle.space(body.space)
+    space = _first_space(loaded.bundle, body)
     users = texts_of(body.users)
     degraded: list[str] = []
     shared = request_of(body, None, space)
-    relation = choose_relation(space, shared)
-    if body.filter is not None:
-        await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
+    each = requests_to(loaded.bundle, shared, body.spaces) if body.spaces else [shared]
+    relation = choose_relation(loaded.bundle.space(each[0].space), each[0])
+    await _compiled_in_all(loaded, each, body.filter)
     # At once: one user after the other, a store at a distance would be asked as many round trips as there are users.
-    asking = (_enter(call, loaded, space, relation, msgspec.structs.replace(shared, user=user), body) for user in users)
-    requests, arms = zip(*asking, strict=True)
-    asked = await asyncio.gather(*(_ask(call, loaded, one, relation, degraded) for one in requests))
-    waiting = [one for one in asked if isinstance(one, Asked)]
-    searched = iter(await _search(call, loaded, waiting, degraded) if waiting else [])
-    answers = [next(searched) if isinstance(one, Asked) else one for one in asked]
+    if body.spaces:
+        arms: Sequence[Entered | None] = [None] * len(users)
+        answers = await asyncio.gather(
+            *(_joint(call, loaded, each, user, relation, body.k, degraded) for user in users)
+        )
+    else:
+        asking = (
+            _enter(call, loaded, space, relation, msgspec.structs.replace(shared, user=user), body) for user in users
+        )
+        requests, arms = zip(*asking, strict=True)
+        asked = await asyncio.gather(*(_ask(call, loaded, one, relation, degraded) for one in requests))
+        answers = await _answered(call, loaded, asked, degraded)
     for one, entered in zip(answers, arms, strict=True):
         if not isinstance(one, QueryError):
             _count(call, one, relation, entered)
@@ -196,6 +257,29 @@ async def recommend_batch(call: Call) -> Reply:
         version=loaded.version, request_id=call.request_id, results=items, ok=ok, failed=len(items) - ok
     )
     return Reply(_encode(answer))
+
+
+async def _joint(
+    call: Call,
+    loaded: Loaded,
+    shared: Sequence[RecommendRequest],
+    user: str,
+    relation: Relation,
+    k: int,
+    degraded: list[str],
+) -> Joint | QueryError:
+    """What several spaces answer together for one user of a batch."""
+    requests = [msgspec.structs.replace(one, user=user) for one in shared]
+    unavailable: list[str] = []
+    try:
+        if not is_id(user):
+            raise QueryError(f"user is no id: it has 1 to {MAX_ID_CHARACTERS} characters")
+        live, followers = await call.runtime.since(relation.entry, user, unavailable)
+        degraded += [flag for flag in unavailable if flag not in degraded]
+        asked = [loaded.recommender.ask(_followed(one, followers), live) for one in requests]
+        return joined(loaded.bundle, requests, await _answered(call, loaded, asked, degraded), live, k)
+    except QueryError as error:
+        return error
 
 
 async def _ask(
@@ -280,10 +364,12 @@ def _body_of_query(call: Call) -> RecommendBody:
     """The query parameters as a body: numbers and truth values are spelt as in JSON."""
     given = call.query()
     condition = given.pop("filter", None)
+    spaces = [name for value in call.values("spaces") for name in value.split(",")]
     try:
         body = msgspec.convert({**given, "user": call.ids["user"]}, RecommendBody, strict=False)
     except msgspec.ValidationError as error:
         raise problem_of_decoding(error, RecommendBody) from None
+    body.spaces = spaces
     if condition is not None:
         body.filter = _filter_of(condition)
     excluded = call.values("exclude")

@@ -45,6 +45,7 @@ class RecommendBody(Request):
     max_per_cluster: Count | None = None
     experiments: bool = True
     space: Name | None = None
+    spaces: list[Name] = []
 
 
 class Mode(msgspec.Struct, frozen=True):
@@ -122,7 +123,8 @@ class RecommendAnswer(Answer):
     `known` says whether the user was in the training: without, candidates come from engagements, else from popularity.
     `fallback` names the last rung that was needed (`deeper_search`, `fold_in`, `user_vector`, `popular`);
     `degraded` lists what was not as it should be (`reduced_depth`, `engagements_unavailable`, `short`).
-    `experiment` is there when an experiment decided on the strategy; feedback repeats it.
+    `experiment` is there when an experiment decided on the strategy; feedback repeats it. `spaces` has the strategy of
+    each space where several answered together.
     """
 
     candidates: list[Candidate]
@@ -132,6 +134,7 @@ class RecommendAnswer(Answer):
     degraded: list[str] = []
     experiment: Participation | msgspec.UnsetType = msgspec.UNSET
     explain: Explanation | msgspec.UnsetType = msgspec.UNSET
+    spaces: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class BatchBody(Request):
@@ -151,6 +154,7 @@ class BatchBody(Request):
     max_per_cluster: Count | None = None
     experiments: bool = True
     space: Name | None = None
+    spaces: list[Name] = []
 
 
 class BatchItem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -165,6 +169,7 @@ class BatchItem(msgspec.Struct, frozen=True, omit_defaults=True):
     degraded: list[str] = []
     experiment: Participation | msgspec.UnsetType = msgspec.UNSET
     request_id: str | msgspec.UnsetType = msgspec.UNSET
+    spaces: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     error: ItemError | None = None
 
 

@@ -69,7 +69,9 @@ NEW = "chess-11"
 FIRST = 1_700_000_000
 
 
-def _fading(directory: Path, unit: float = 1.0, half_life: float | None = 10.0 * DAY, new: float | None = None) -> Bundle:
+def _fading(
+    directory: Path, unit: float = 1.0, half_life: float | None = 10.0 * DAY, new: float | None = None
+) -> Bundle:
     """The toy built with a half-life, times in a `unit` of seconds; ROW likes NEW too, so many seconds after 1970."""
     edges = write_toy_run(directory / "run") / "graph" / "edges"
     times = (np.load(edges / "000.time.npy") / unit).astype(np.int64)

@@ -4,7 +4,7 @@ A baseline is a function from user rows to dense scores, higher is better; `top_
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -31,12 +31,14 @@ ALWAYS_FIRST = np.float32(1 << 20)
 BETA = 0.3
 BETAS = (0.3, 0.0, 0.15, 0.45, 0.6, 0.8)
 FOLLOWERS_SHARE = 0.2
-# Users with hidden edges who choose β: of fewer than the first chance would, more than the second choose no better.
+# Users with hidden edges who choose β, and λ of EASE: of fewer chance would, more than MOST_CHOOSERS choose no better.
 FEWEST_CHOOSERS, MOST_CHOOSERS = 20, 500
 CHOSEN_AT = 10
-# Of EASE: the regulariser, and targets beyond which its dense inverse takes too long.
+# Of EASE: the regulariser λ where no edges tell, and those tried where some do; and how many of users or targets,
+# whichever are fewer, its dense inverse takes at most, and at most for each of these.
 EASE_L2 = 200.0
-MOST_EASE = 20_000
+EASE_L2S = (EASE_L2, 25.0, 50.0, 100.0, 400.0, 800.0)
+MOST_EASE, MOST_EASE_CHOSEN = 20_000, 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,10 @@ class Baseline:
 def baselines(task: FollowTask, rng: np.random.Generator, *, with_ease: bool = True) -> list[Baseline]:
     """Every baseline that the task's relation allows, the unavailable ones with the reason.
 
-    EASE inverts a dense matrix of all targets, which takes most of the time where there are many.
+    EASE inverts a dense matrix of all targets or users, which takes most of the time where both are many.
     """
     follows = matrix(task.train, task.n_targets)
-    dense = ease(follows) if with_ease else Baseline("ease", None, "it was skipped")
+    dense = ease_chosen(task, follows) if with_ease else Baseline("ease", None, "it was skipped")
     return [*quick_baselines(task, rng), dense, als(task, follows)]
 
 
@@ -140,23 +142,28 @@ def rp3b_chosen(task: FollowTask, follows: sparse.csr_array) -> Score:
 
 
 def chosen_beta(task: FollowTask, walk: Score) -> float:
-    """The β of BETAS with which the undamped `walk` finds most of the hidden edges, by mean recall@CHOSEN_AT of up to
-    MOST_CHOOSERS users with such; BETA where they are fewer than FEWEST_CHOOSERS. Never looks at what is held out.
+    """The β of BETAS with which the undamped `walk` finds most of the hidden edges; BETA where they are too few."""
+    into, undamped = np.maximum(task.train_by_target.degrees(), 1), remembered(walk)
+    return BETAS[_chosen(task, [_times(undamped, damped(into, beta)) for beta in BETAS])]
+
+
+def _chosen(task: FollowTask, scores: Sequence[Score]) -> int:
+    """Which of the scores finds most of the hidden edges, by mean recall@CHOSEN_AT of up to MOST_CHOOSERS users with
+    such; the first where these are fewer than FEWEST_CHOOSERS. Never looks at what is held out.
     """
     users = np.flatnonzero((task.train.degrees() > 0) & (task.hidden.degrees() > 0))
     if len(users) < FEWEST_CHOOSERS:
-        return BETA
+        return 0
     users = users[:: -(-len(users) // MOST_CHOOSERS)]
-    into, undamped = np.maximum(task.train_by_target.degrees(), 1), remembered(walk)
     asked = dataclasses.replace(task, hidden=empty_csr(len(task.train)), held_out=task.hidden)
-    found = np.zeros(len(BETAS))
+    found = np.zeros(len(scores))
     for chunk in chunks(asked, users):
-        for place, beta in enumerate(BETAS):
-            lists = top_rows(asked, _times(undamped, damped(into, beta)), chunk, CHOSEN_AT)
+        for place, score in enumerate(scores):
+            lists = top_rows(asked, score, chunk, CHOSEN_AT)
             for user, ranked in zip(chunk.tolist(), lists, strict=True):
                 relevant = asked.relevant(user)
                 found[place] += recall(hit_ranks(ranked, relevant), len(relevant), CHOSEN_AT)
-    return BETAS[int(found.argmax())]
+    return int(found.argmax())
 
 
 def _times(score: Score, damping: Damping) -> Score:
@@ -193,26 +200,56 @@ def remembered(score: Score) -> Score:
     return scores_of
 
 
-def ease(follows: sparse.csr_array, *, l2: float = EASE_L2) -> Baseline:
-    """EASE (Steck, 2019): the item-item regression `B = I − P / diag(P)`, P = (AᵀA + λI)⁻¹; a dense inverse, so that
-    it is left out where there are more than MOST_EASE targets.
-    """
-    n_targets = follows.shape[1]
-    if n_targets > MOST_EASE:
-        return Baseline("ease", None, f"{n_targets:,} targets are more than {MOST_EASE:,}")
+def ease_chosen(task: FollowTask, follows: sparse.csr_array) -> Baseline:
+    """EASE with the λ that the hidden edges choose, where it is quick enough to be tried with several."""
+    if min(follows.shape) > MOST_EASE_CHOSEN:
+        return ease(follows)
 
     @cache
-    def weights() -> npt.NDArray[np.float32]:  # when it is asked, so that a watcher sees what takes so long
-        gram = np.asarray((follows.T @ follows).toarray(), dtype=np.float32)
-        gram[np.diag_indices(n_targets)] += np.float32(l2)
-        # By Cholesky, half the work of a general inverse; LAPACK leaves the other triangle as it was.
-        lower = lapack.spotri(lapack.spotrf(gram, lower=1, overwrite_a=1)[0], lower=1, overwrite_c=1)[0]
-        inverse = np.tril(lower) + np.tril(lower, -1).T
-        regression: npt.NDArray[np.float32] = -inverse / np.diag(inverse)
-        np.fill_diagonal(regression, 0.0)
-        return regression
+    def chosen() -> Score:  # when it is asked, so that a watcher sees what takes so long
+        tried = [score for l2 in EASE_L2S if (score := ease(follows, l2=l2).score) is not None]
+        return tried[_chosen(task, tried)]
 
-    return Baseline("ease", lambda users: np.asarray(follows[users] @ weights(), dtype=np.float32))
+    return Baseline("ease", lambda users: chosen()(users))
+
+
+def ease(follows: sparse.csr_array, *, l2: float = EASE_L2) -> Baseline:
+    """EASE (Steck, 2019): the item-item regression `B = I − P / diag(P)`, P = (AᵀA + λI)⁻¹; a dense inverse, so that
+    it is left out where there are more than MOST_EASE targets and as many users.
+
+    Where users are fewer, theirs is inverted, K = (AAᵀ + λI)⁻¹: `A P = K A` and `diag(P) = (1 − diag(Aᵀ K A)) / λ`.
+    """
+    n_users, n_targets = follows.shape
+    if min(n_users, n_targets) > MOST_EASE:
+        return Baseline("ease", None, f"{n_users:,} users and {n_targets:,} targets are more than {MOST_EASE:,}")
+    solve = cache(lambda: _ease_of_users(follows, l2) if n_users < n_targets else _ease_of_targets(follows, l2))
+    return Baseline("ease", lambda users: solve()(users))
+
+
+def _ease_of_targets(follows: sparse.csr_array, l2: float) -> Score:
+    inverse = _inverse((follows.T @ follows).toarray(), l2)
+    regression: npt.NDArray[np.float32] = -inverse / np.diag(inverse)
+    np.fill_diagonal(regression, 0.0)
+    return lambda users: np.asarray(follows[users] @ regression, dtype=np.float32)
+
+
+def _ease_of_users(follows: sparse.csr_array, l2: float) -> Score:
+    inverse, columns = _inverse((follows @ follows.T).toarray(), l2), follows.tocsc()
+    step = max(1, CHUNK_FLOATS // follows.shape[0])
+    parts = [columns[:, start : start + step] for start in range(0, follows.shape[1], step)]
+    explained = np.concatenate([part.multiply(inverse @ part).sum(axis=0) for part in parts])
+    diagonal = ((1.0 - explained) / l2).astype(np.float32)
+    return lambda users: np.asarray(follows[users].toarray() - (inverse[users] @ follows) / diagonal, dtype=np.float32)
+
+
+def _inverse(gram: npt.NDArray[np.float32], l2: float) -> npt.NDArray[np.float32]:
+    """The inverse of a symmetric matrix plus λ on its diagonal."""
+    gram = np.asarray(gram, dtype=np.float32)
+    gram[np.diag_indices(len(gram))] += np.float32(l2)
+    # By Cholesky, half the work of a general inverse; LAPACK leaves the other triangle as it was.
+    lower = lapack.spotri(lapack.spotrf(gram, lower=1, overwrite_a=1)[0], lower=1, overwrite_c=1)[0]
+    inverse: npt.NDArray[np.float32] = np.tril(lower) + np.tril(lower, -1).T
+    return inverse
 
 
 def als(task: FollowTask, follows: sparse.csr_array, *, factors: int = 128, iterations: int = 15) -> Baseline:

@@ -6,14 +6,18 @@ import dataclasses
 import numpy as np
 import pytest
 
+from bundle.csr import empty_csr
 from bundle.progress import SilentStage
 from evaluation import baselines as module
 from evaluation.baselines import (
     BETA,
+    EASE_L2S,
+    _ease_of_targets,
     als,
     baselines,
     chosen_beta,
     ease,
+    ease_chosen,
     item_knn,
     matrix,
     paths,
@@ -129,11 +133,46 @@ def test_ease_is_the_ridge_regression_of_each_target_on_the_others(town: FollowT
     assert score(everyone) == pytest.approx(expected, abs=1e-4)
 
 
+def test_ease_of_few_users_is_that_of_many_targets() -> None:
+    rng = np.random.default_rng(3)
+    likes = matrix(adjacency([(user, int(item)) for user in range(30) for item in rng.choice(90, 12, False)], 30), 90)
+    everyone = np.arange(30)
+    found, wanted = ease(likes, l2=7.0).score, _ease_of_targets(likes, 7.0)
+    assert found is not None
+    assert found(everyone) == pytest.approx(wanted(everyone), abs=1e-4)
+
+
+def test_the_regulariser_of_ease_is_chosen_by_the_hidden_edges_alone() -> None:
+    rng, users, items = np.random.default_rng(5), 150, 80
+    taste, fame = rng.integers(0, 5, users), (1.0 + np.arange(items)) ** -0.8
+    draws = []
+    for liked in taste.tolist():
+        weights = fame * np.where(np.arange(items) % 5 == liked, 6.0, 1.0)
+        draws.append(rng.choice(items, 9, replace=False, p=weights / weights.sum()).tolist())
+    parts = [
+        [(user, item) for user, some in enumerate(draws) for item in some[a:b]] for a, b in ((0, 7), (7, 8), (8, 9))
+    ]
+    train, one, other = (adjacency(pairs, users) for pairs in parts)
+    chosen = set()
+    for hidden, held_out in ((one, other), (other, one)):
+        task = FollowTask("likes", np.arange(users), train, train.transposed(items), hidden, held_out, same_type=False)
+        likes, asked = matrix(train, items), dataclasses.replace(task, hidden=empty_csr(users), held_out=hidden)
+        vectors = np.eye(items, dtype=np.float32)
+        rows = [baseline_row(asked, ease(likes, l2=l2), vectors, None) for l2 in EASE_L2S]
+        best = EASE_L2S[int(np.argmax([row.mean("recall@10") for row in rows]))]
+        chosen.add(best)
+        served, wanted = ease_chosen(task, likes).score, ease(likes, l2=best).score
+        assert served is not None
+        assert wanted is not None
+        assert served(np.arange(users)) == pytest.approx(wanted(np.arange(users)))
+    assert len(chosen) == 2, "the two parts ask for different ones, or the test tells nothing"
+
+
 def test_ease_says_why_it_is_missing_where_targets_are_too_many(
     town: FollowTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_EASE", 7)
-    assert ease(matrix(town.train, 8)).missing == "8 targets are more than 7"
+    assert ease(matrix(town.train, 8)).missing == "8 users and 8 targets are more than 7"
 
 
 def test_known_and_hidden_targets_and_the_user_are_in_no_list(town: FollowTask) -> None:

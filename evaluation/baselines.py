@@ -228,7 +228,7 @@ def ease(follows: sparse.csr_array, *, l2: float = EASE_L2) -> Baseline:
 
 def _ease_of_targets(follows: sparse.csr_array, l2: float) -> Score:
     inverse = _inverse((follows.T @ follows).toarray(), l2)
-    regression: npt.NDArray[np.float32] = -inverse / np.diag(inverse)
+    regression = np.asarray(-inverse / np.diag(inverse), dtype=np.float32)
     np.fill_diagonal(regression, 0.0)
     return lambda users: np.asarray(follows[users] @ regression, dtype=np.float32)
 
@@ -248,8 +248,7 @@ def _inverse(gram: npt.NDArray[np.float32], l2: float) -> npt.NDArray[np.float32
     gram[np.diag_indices(len(gram))] += np.float32(l2)
     # By Cholesky, half the work of a general inverse; LAPACK leaves the other triangle as it was.
     lower = lapack.spotri(lapack.spotrf(gram, lower=1, overwrite_a=1)[0], lower=1, overwrite_c=1)[0]
-    inverse: npt.NDArray[np.float32] = np.tril(lower) + np.tril(lower, -1).T
-    return inverse
+    return np.asarray(np.tril(lower) + np.tril(lower, -1).T, dtype=np.float32)
 
 
 def als(task: FollowTask, follows: sparse.csr_array, *, factors: int = 128, iterations: int = 15) -> Baseline:

@@ -50,6 +50,8 @@ def build(
     given = merged(config, [*(settings or ()), *(["map.points=0"] if no_map else [])])
     if memory is not None:
         given |= _memory(memory)
+    if plan and also:
+        raise UsageError("--plan tells of one run: leave --also out, and plan each run by itself.")
     if plan:
         _plan(run, given, str(config or "--set"), as_json, learns=not quick)
         return

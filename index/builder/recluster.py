@@ -39,6 +39,6 @@ def recluster(space: Space, count: int, seed: int, *, modes: int = 10) -> Space:
         lists={},
     )
     counting = space.entry.clusters.model_copy(
-        update={"count": count, "modes": modes, "relation_weights": {}, "edge_weights": False}
+        update={"count": count, "modes": modes, "relation_weights": {}, "edge_weights": False, "half_life": None}
     )
     return replace(space, clusters=clusters, entry=space.entry.model_copy(update={"clusters": counting}))

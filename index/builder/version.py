@@ -99,6 +99,7 @@ def build_version(
     if config.memory is not None:
         give_back_freed_memory()
     sources = {space: SpaceSource(run_dir, assess), **others}
+    layouts = {name: SpaceLayout(name) for name in sources}
     runs = {name: open_run(source.run, progress) for name, source in sources.items()}
     defaults = _default_queries(runs, config)
     run, device = runs[space], find_device()
@@ -109,13 +110,13 @@ def build_version(
     if config.threads:
         faiss.omp_set_num_threads(config.threads)
     created = datetime.now(UTC)
-    name = version or _version_name(created, run, config)
-    with full_disk_named(bundles, "Make room, then build again."), BundleWriter(bundles, name) as writer:
+    called = version or _version_name(created, run, config)
+    with full_disk_named(bundles, "Make room, then build again."), BundleWriter(bundles, called) as writer:
         stages, staged = {}, {}
         for name, one in runs.items():
             with tempfile.TemporaryDirectory(prefix=".scratch-", dir=writer.root) as scratch:
                 work = Work(Path(scratch), config.thread_count, needs[name].sorted_edges)
-                stages[name] = SpaceStage(one, writer, SpaceLayout(name), config, defaults[name], device, work)
+                stages[name] = SpaceStage(one, writer, layouts[name], config, defaults[name], device, work)
                 staged[name] = _stage_space(stages[name], progress, needs[name].index_room)
         chosen = [each for _, searchers in staged.values() for each in searchers]
         gates = [

@@ -194,7 +194,7 @@ async def _answered(
 async def _search(call: Call, loaded: Loaded, plans: list[Asked], degraded: list[str]) -> list[Answer]:
     """The answers to `plans`, in order, by the search thread."""
     slates, reduced = await call.runtime.search.search(loaded, plans, call.deadline)
-    if reduced:
+    if reduced and "reduced_depth" not in degraded:
         degraded.append("reduced_depth")
     return slates
 

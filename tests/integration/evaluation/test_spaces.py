@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from bundle.errors import UsageError
 from bundle.progress import SILENT
@@ -15,6 +16,7 @@ from bundle.reader import open_bundle, read_manifest
 from bundle.versions import publish
 from cli.build import _spaces, together_in_words
 from cli.compose import assessor_together
+from cli.main import app
 from index.builder.config import parse_config
 from index.builder.version import SpaceSource, build_version
 from service.settings import Settings
@@ -159,3 +161,18 @@ def test_what_spaces_cannot_answer_is_told(client: httpx.Client, body: dict[str,
 def test_a_space_needs_a_name_and_a_run(also: list[str]) -> None:
     with pytest.raises(UsageError, match="NAME=RUN_DIR"):
         _spaces(also)
+
+
+def test_a_name_that_is_no_spaces_is_told_before_anything_is_built(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(UsageError, match="is no name of a space"):
+        build_version(
+            run, tmp_path / "bundles", parse_config(SETTINGS, "the test"), others={"../away": SpaceSource(run)}
+        )
+    assert not (tmp_path / "bundles").exists()
+
+
+def test_a_plan_is_of_one_run(tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["build", str(tmp_path / "run"), "--plan", "--also", "b=run"])
+    assert isinstance(told.exception, UsageError)
+    assert "--plan tells of one run" in str(told.exception)

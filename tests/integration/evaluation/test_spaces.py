@@ -172,7 +172,7 @@ def test_a_name_that_is_no_spaces_is_told_before_anything_is_built(tmp_path: Pat
     assert not (tmp_path / "bundles").exists()
 
 
-def test_a_plan_is_of_one_run(tmp_path: Path) -> None:
-    told = CliRunner().invoke(app, ["build", str(tmp_path / "run"), "--plan", "--also", "b=run"])
+def test_a_plan_is_of_one_run() -> None:
+    told = CliRunner().invoke(app, ["build", "run", "--bundles", "b", "--plan", "--also", "b=run"])
     assert isinstance(told.exception, UsageError)
     assert "--plan tells of one run" in str(told.exception)

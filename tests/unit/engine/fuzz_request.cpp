@@ -30,6 +30,9 @@ std::int64_t row_of(std::size_t n) {
   return below(2) ? odd[below(5)] : static_cast<std::int64_t>(n + below(3));
 }
 
+// Of any size, mostly near each other.
+std::int64_t moment() { return rarely() ? static_cast<std::int64_t>(random_bits()) : static_cast<std::int64_t>(below(5000)); }
+
 float number() {
   if (!sound && rarely()) return below(2) ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
   return static_cast<float>(static_cast<std::int64_t>(below(2001)) - 1000) / 500.0f;
@@ -121,6 +124,7 @@ struct Version {
   std::vector<std::unique_ptr<Type>> types;
   std::vector<Edges> edges;
   std::vector<std::vector<std::int32_t>> popular;
+  std::vector<std::vector<std::int64_t>> times;
   std::vector<std::unique_ptr<Relation>> relations;
   std::vector<float> forward, centroids, medoids, list_scores, network, bias, out;
   std::vector<std::int32_t> list_rows;
@@ -133,7 +137,7 @@ std::unique_ptr<Version> drawn_version() {
   const std::size_t dim = 1 + below(40), width = dim + below(2), clusters = 1 + below(6);
   for (std::size_t i = 0; i < 2; ++i) made->types.push_back(drawn_type(dim, width, clusters));
   made->forward = numbers(dim), made->centroids = numbers(clusters * dim), made->medoids = numbers(clusters * dim);
-  made->edges.reserve(6), made->popular.reserve(3);
+  made->edges.reserve(6), made->popular.reserve(3), made->times.reserve(3);
   for (const std::size_t target : {0, 1, 0}) {
     const Type& from = *made->types[0];
     const Type& to = *made->types[target];
@@ -141,15 +145,19 @@ std::unique_ptr<Version> drawn_version() {
     made->edges.push_back(drawn_edges(to.n, from.n));
     made->popular.push_back(rows<std::int32_t>(below(to.n + 1), to.n));
     const Edges& forth = made->edges[made->edges.size() - 2];
+    made->times.emplace_back();
+    for (std::size_t i = below(3) ? forth.indices.size() : 0; i > 0; --i) made->times.back().push_back(moment());
     made->relations.push_back(std::make_unique<Relation>(
         Relation{&from.entities, &to.entities, made->forward, forth.csr(), made->edges.back().csr(), forth.weights,
-                 made->popular.back(), 0.5, below(2) == 0, below(2) == 0, {}}));
+                 made->popular.back(), 0.5, below(2) == 0, below(2) == 0, made->times.back(),
+                 static_cast<std::int64_t>(below(2)), {}}));
   }
   made->mixtures = drawn_edges(made->types[0]->n, clusters);
   Space& space = made->space;
   space.centroids = {made->centroids.data(), clusters, dim}, space.medoids = {made->medoids.data(), clusters, dim};
   space.mixture_type = &made->types[0]->entities, space.mixtures = made->mixtures.csr();
   space.shares = made->mixtures.weights, space.modes = 1 + below(5);
+  space.half_life = below(2) ? 0.0 : 1.0 + static_cast<double>(below(1000));
   for (auto& relation : made->relations) space.relations.push_back(relation.get());
   for (auto& relation : made->relations) find_ways(space, *relation);
   const std::size_t length = 1 + below(80), hidden = 1 + below(5);
@@ -185,7 +193,7 @@ std::unique_ptr<Asked> drawn_request(const Relation& relation) {
   const std::size_t users = relation.source->size(), targets = relation.target->size();
   auto asked = std::make_unique<Asked>();
   for (std::size_t i = below(2) ? below(30) : 0; i > 0; --i)
-    for (const std::int64_t one : {row_of(3), static_cast<std::int64_t>(below(2)), row_of(targets)}) asked->edges.push_back(one);
+    for (const std::int64_t one : {row_of(3), static_cast<std::int64_t>(below(2)), row_of(targets), moment()}) asked->edges.push_back(one);
   if (below(2)) asked->unwanted = rows<std::int64_t>(below(targets), targets);
   if (below(2)) asked->followers = rows<std::int64_t>(below(targets), targets);
   if (below(3) == 0)
@@ -193,7 +201,7 @@ std::unique_ptr<Asked> drawn_request(const Relation& relation) {
   if (!asked->eligible.empty() && targets % 8) asked->eligible.back() &= static_cast<std::uint8_t>((1 << targets % 8) - 1);
   const std::int64_t user = below(4) ? row_of(users) : -1;
   asked->request = {user, 1 + below(70), below(7), below(4) != 0, below(4) == 0,
-                    {asked->edges.data(), asked->edges.size() / 3, 3}, asked->unwanted, asked->followers, asked->eligible};
+                    {asked->edges.data(), asked->edges.size() / 4, 4}, asked->unwanted, asked->followers, asked->eligible};
   return asked;
 }
 

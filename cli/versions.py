@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bundle.errors import BundleError
-from bundle.successor import TOLERANCE, compare
 from cli.compose import publish_in_store
 from cli.output import JsonFlag, emit, line, table
 from cli.progress import progress
@@ -54,8 +53,11 @@ def publish(
         typer.Option("--force", help="Publish although a gate refuses; the reason is kept.", metavar="REASON"),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(help="How far recall may fall below the active version's, as a share.", min=0, max=1)
-    ] = TOLERANCE,
+        float | None,
+        typer.Option(
+            help="How far recall may fall below the active version's, as a share; 0.05 if not said.", min=0, max=1
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a version the one that is served.
@@ -66,6 +68,7 @@ def publish(
     from functools import partial
 
     from bundle.reader import open_bundle
+    from bundle.successor import TOLERANCE, compare
     from bundle.verify import refusing
     from bundle.versions import publish as publish_version
     from bundle.versions import version_path
@@ -75,7 +78,7 @@ def publish(
     path = version_path(bundles, name)
     with refusing(path):
         probe_bundle(open_bundle(path))
-    judge = partial(compare, tolerance=tolerance)
+    judge = partial(compare, tolerance=TOLERANCE if tolerance is None else tolerance)
     if to is None:
         manifest = publish_version(bundles, name, force_reason=force, judge=judge)
     else:

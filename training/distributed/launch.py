@@ -16,12 +16,8 @@ from bundle.progress import Progress, SilentStage, Stage
 from training.bucket_order import check_partitions
 from training.checkpoint import Position
 from training.config import TrainConfig, relation_weights
-from training.distributed.messages import LOST, Message, Task, error_class, receive
+from training.distributed.messages import GRACE_SECONDS, LOST, RESUME, Message, Task, error_class, receive
 from training.memory import resident_bytes
-
-# What the other trainers have, once one has failed, to say what they know.
-GRACE_SECONDS = 5.0
-RESUME = "The last checkpoint is intact: go on with --resume."
 
 
 @dataclass(slots=True)

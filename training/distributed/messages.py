@@ -11,6 +11,9 @@ from bundle.records import Record
 from training.checkpoint import Position
 
 LOST = "lost touch with another trainer"
+RESUME = "The last checkpoint is intact: go on with --resume."
+# What the other trainers have, once one has failed, to say what they know.
+GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)

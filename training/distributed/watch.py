@@ -12,8 +12,7 @@ from pydantic import ValidationError
 
 from bundle.errors import RunError, TwhinError
 from bundle.records import Record
-from training.distributed.launch import GRACE_SECONDS, RESUME
-from training.distributed.messages import LOST, error_class
+from training.distributed.messages import GRACE_SECONDS, LOST, RESUME, error_class
 
 # A machine that went without a word is noticed when it has not answered for this long: first, between, how often.
 SILENCE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}

@@ -42,7 +42,7 @@ def test_training_goes_on_where_there_was_no_room_whichever_file_it_was(config: 
 def test_a_graph_that_finds_no_room_in_the_run_is_told(
     circles: PreparedGraph, config: TrainConfig, tmp_path: Path
 ) -> None:
-    with files_end_at(1_000), pytest.raises(DiskFull, match=r"run/graph/.*\.npy could not be written"):
+    with files_end_at(1_000), pytest.raises(DiskFull, match=r"run/graph\.twhin-partial/.*\.npy could not be written"):
         train(circles, tmp_path / "run", config)
 
 

@@ -1,6 +1,5 @@
 """Edges grouped by row in blocks: the same arrays as sorting them all at once, whatever the block."""
 
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from bundle.layout import SpaceLayout
 from bundle.prepared import Edges
 from bundle.writer import BundleWriter
 from index.builder.edges import SORTING_BYTES, Stream, Work, sorted_rows, stage_edges
+from tests.support.memory import peak_bytes
 
 LAYOUT = SpaceLayout("default")
 
@@ -77,13 +77,13 @@ def test_one_row_with_more_edges_than_a_block_still_fits(tmp_path: Path) -> None
 def test_many_rows_with_few_edges_take_no_more_than_edges_would(tmp_path: Path) -> None:
     n_rows, edges = 3_000_000, 1 << 16
     few = np.arange(0, n_rows, 10_000, dtype=np.int32)
-    tracemalloc.start()
-    try:
-        blocks = [
+    blocks: list[int] = []
+
+    def counted() -> None:
+        blocks[:] = [
             len(block.indptr) - 1 for block in sorted_rows([Stream(few, few)], n_rows, Work(tmp_path, edges=edges))
         ]
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+
+    peak = peak_bytes(counted)
     assert (sum(blocks), max(blocks) <= edges) == (n_rows, True)
     assert peak < 2 * SORTING_BYTES * edges  # the offsets of all would be three times this

@@ -50,13 +50,7 @@ def component(distribution: metadata.Distribution, allowed: list[str]) -> dict[s
             stated["licenses"] = [{"license": {"name": one}} for one in named]
     if allowed:
         hashes = [{"alg": "SHA-256", "content": digest} for digest in allowed]
-        stated["externalReferences"] = [
-            {
-                "type": "distribution",
-                "url": f"https://pypi.org/project/{name}/{distribution.version}/",
-                "hashes": hashes,
-            }
-        ]
+        stated["externalReferences"] = [{"type": "distribution", "url": purl, "hashes": hashes}]
     return stated
 
 

@@ -100,8 +100,12 @@ def test_a_refusal_is_whole_and_counted(full: Full) -> None:
     assert httpx.post(f"{full.url}/recommend", json={"user": USERS[5]}).status_code == 200
 
 
-def test_a_refusal_after_which_the_connection_ends_says_so(full: Full) -> None:
-    last = ASKED.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+LAST = ASKED.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+OLDER = ASKED.replace(b"HTTP/1.1\r\n", b"HTTP/1.0\r\nconnection: keep-alive\r\n")
+
+
+@pytest.mark.parametrize("last", [LAST, OLDER], ids=["asked to", "an older client"])
+def test_a_refusal_after_which_the_connection_ends_says_so(full: Full, last: bytes) -> None:
     with full, socket.create_connection(("127.0.0.1", full.port), timeout=20) as connection:
         connection.sendall(last)
         answer = b""
@@ -153,17 +157,6 @@ def test_a_refused_head_has_no_body_that_would_be_taken_for_the_next_answer(full
             *heads, rest = answer.split(b"\r\n\r\n")
             assert [one.partition(b"\r\n")[0] for one in heads] == [b"HTTP/1.1 503 Service Unavailable"] * len(heads)
             assert (len(heads), rest) == (b"".join(sent).count(b"HEAD"), b"")
-
-
-def test_an_older_client_is_told_that_its_connection_ends(full: Full) -> None:
-    older = ASKED.replace(b"HTTP/1.1\r\n", b"HTTP/1.0\r\nconnection: keep-alive\r\n")
-    with full, socket.create_connection(("127.0.0.1", full.port), timeout=20) as connection:
-        connection.sendall(older)
-        answer = b""
-        while part := connection.recv(65536):
-            answer += part
-    assert answer.startswith(b"HTTP/1.1 503 ")
-    assert b"\r\nconnection: close\r\n" in answer
 
 
 def test_thousands_that_wait_behind_an_answer_are_refused_each(full: Full) -> None:

@@ -1,6 +1,6 @@
-"""What rescoring costs: CPU time of the features and the network for one request, step by step.
+"""What rescoring costs without the engine: CPU time of its inputs and the network for one request, step by step.
 
-    python -m benchmarks.rescoring VERSION_DIR [--candidates 500] [--users 1000] [--seed 1]
+    python -m benchmarks.rescoring VERSION_DIR [--candidates 300] [--users 300] [--seed 1]
 
 Users are drawn at random among those with an edge of the default relation; the candidates are the best by θu + θr.
 Run it alone on a core: OMP_NUM_THREADS=1.
@@ -8,17 +8,22 @@ Run it alone on a core: OMP_NUM_THREADS=1.
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+import engine
 from bundle.manifest import Rescoring
 from bundle.reader import open_bundle
 from bundle.space import Relation, Space
-from recommend.rescoring import Subject, candidate_features, make_subject, network_scores
+from recommend.handles import SpaceHandles
+from recommend.paths import path_features
+from recommend.profile import profile_of_row
+from recommend.rescoring import Subject, candidate_features, features_of, make_subject, network_scores
+from recommend.types import NO_LIVE_EDGES
 
 REPEATS = 5
 Rows = npt.NDArray[np.int64]
@@ -46,48 +51,56 @@ def requests(space: Space, relation: Relation, n_users: int, n_candidates: int, 
     return asked
 
 
-def cpu_us(work: Callable[[int], object], n: int) -> npt.NDArray[np.float64]:
-    """CPU µs of `work(i)` for every i < n: the least of some rounds, so that a busy neighbour counts for little."""
-    rounds = np.zeros((REPEATS, n))
-    for microseconds in rounds:
-        for i in range(n):
-            began = time.thread_time_ns()
-            work(i)
-            microseconds[i] = (time.thread_time_ns() - began) / 1000
-    least: npt.NDArray[np.float64] = rounds.min(axis=0)
+def cpu_us(steps: Mapping[str, Callable[[int], object]], n: int) -> dict[str, npt.NDArray[np.float64]]:
+    """CPU µs of each step for every i < n: the least of some rounds, in which the steps take turns, so that a busy
+    neighbour counts for little and alike.
+    """
+    least = {name: np.full(n, np.inf) for name in steps}
+    for _ in range(REPEATS):
+        for name, step in steps.items():
+            for i in range(n):
+                began = time.thread_time_ns()
+                step(i)
+                least[name][i] = min(least[name][i], (time.thread_time_ns() - began) / 1000)
     return least
 
 
 def measure(
     space: Space, relation: Relation, rescoring: Rescoring, asked: Sequence[Request]
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """CPU µs of each step for each request."""
-    own = space.table(relation.entry.source).embeddings
+    """CPU µs of each step for each request in NumPy, together, and of all but the network by the engine."""
+    profiles = [profile_of_row(space, relation, one.user, NO_LIVE_EDGES, n_modes=0) for one in asked]
 
     def subject(i: int) -> Subject:
-        user = asked[i].user
-        return make_subject(space, relation, own[user], relation.targets.row(user), relation.sources.row(user))
+        return make_subject(space, relation, profiles[i].vector, profiles[i].targets, profiles[i].followers(relation))
 
     subjects = [subject(i) for i in range(len(asked))]
 
-    def features(i: int) -> npt.NDArray[np.float32]:
-        return candidate_features(space, relation, subjects[i], asked[i].candidates, asked[i].reciprocal)
+    def inputs(i: int) -> npt.NDArray[np.float32]:
+        return features_of(space, relation, profiles[i], asked[i].candidates)
 
-    inputs = [features(i) for i in range(len(asked))]
-    steps = {
+    made = [inputs(i) for i in range(len(asked))]
+    steps: dict[str, Callable[[int], object]] = {
         "the user's side": subject,
-        "features": features,
-        "network": lambda i: network_scores(rescoring, inputs[i]),
+        "products": lambda i: candidate_features(
+            space, relation, subjects[i], asked[i].candidates, asked[i].reciprocal
+        ),
+        "paths": lambda i: path_features(space, relation, profiles[i], asked[i].candidates),
+        "network": lambda i: network_scores(rescoring, made[i]),
+        "together": lambda i: network_scores(rescoring, inputs(i)),
     }
-    return {name: cpu_us(work, len(asked)) for name, work in steps.items()}
+    if engine.available():
+        handles = SpaceHandles(engine.native(), space)
+        steps["inputs by the engine"] = lambda i: handles.features(relation, profiles[i], asked[i].candidates)
+    return cpu_us(steps, len(asked))
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("version", type=Path)
-    parser.add_argument("--candidates", type=int, default=500)
-    parser.add_argument("--users", type=int, default=1000)
+    parser.add_argument("--candidates", type=int, default=300)
+    parser.add_argument("--users", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     told = parser.parse_args()
     space = open_bundle(told.version).space()
@@ -96,8 +109,7 @@ def main() -> None:
     asked = requests(space, relation, told.users, told.candidates, told.seed)
     print(f"{told.candidates} candidates, {len(asked)} users, dimension {space.entry.dim}: CPU µs a request")
     print("\n| | mean | median |\n|---|---|---|")
-    steps = measure(space, relation, rescoring, asked)
-    for name, values in (steps | {"together": np.sum(list(steps.values()), axis=0)}).items():
+    for name, values in measure(space, relation, rescoring, asked).items():
         print(f"| {name} | {values.mean():.0f} | {np.median(values):.0f} |")
 
 

@@ -20,12 +20,12 @@ sample of at most MOST_SOURCES, which stands for all.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Float64, Int32, Int64, Integer
+from jaxtyping import Complex64, Float32, Int32, Int64, Integer
 
 from bundle.csr import Csr
 from bundle.space import Relation, Space
@@ -37,9 +37,14 @@ MOST_SOURCES = 256
 N_PATHS = 11
 # Ways over other relations that are counted, in the version's order of relations.
 MOST_WAYS = 16
+NO_LENGTHS = np.empty(0, dtype=np.int64)
+NO_ENTRIES = np.empty(0, dtype=np.int32)
 Rows = Integer[npt.NDArray[np.integer], " _"]
 Features = Float32[npt.NDArray[np.float32], "paths candidates"]
-Masses = Float64[npt.NDArray[np.float64], "2 n"]
+# What comes to an entity by the walk, as the real part, and by the root walk, as the imaginary one: summed in one pass.
+Masses = Complex64[npt.NDArray[np.complex64], " _"]
+# Of the paths of two edges: the four directions, and those over other relations.
+N_SIDES = 5
 
 
 class _Scratch(threading.local):
@@ -56,7 +61,7 @@ class _Scratch(threading.local):
 
     def masses(self, n: int) -> Masses:
         if n not in self._masses:
-            self._masses[n] = np.zeros((2, n), dtype=np.float64)
+            self._masses[n] = np.zeros(n, dtype=np.complex64)
         return self._masses[n]
 
 
@@ -69,10 +74,6 @@ class _Lists(NamedTuple):
     entries: Int32[npt.NDArray[np.int32], " _"]
     lengths: Int64[npt.NDArray[np.int64], " rows"]
 
-    def owners(self, places: Int64[npt.NDArray[np.int64], " _"]) -> Int64[npt.NDArray[np.int64], " _"]:
-        """Which row the entries at `places` come from."""
-        return np.searchsorted(np.cumsum(self.lengths), places, side="right")
-
 
 def path_features(space: Space, relation: Relation, profile: Profile, candidates: Rows) -> Features:
     """The eight counts, in the order above, plain and then damped, and the walks, a column for each candidate.
@@ -80,19 +81,26 @@ def path_features(space: Space, relation: Relation, profile: Profile, candidates
     Candidates are distinct. Over other relations a user goes by trained edges alone.
     """
     out = np.zeros((N_PATHS, len(candidates)), dtype=np.float32)
-    targets, followers = profile.targets, profile.followers(relation)
-    slots = _scratch.slots(len(relation.sources))
-    slots[candidates] = np.arange(1, len(candidates) + 1, dtype=np.int32)
+    first = _read(relation.sources, profile.targets)
+    read = [(side, _read(second, middles)) for side, second, middles in _other_sides(space, relation, profile)]
     if relation.entry.source == relation.entry.target:
-        sides = (targets, followers)
-        out[0:2], out[4:6] = _two_steps(relation.targets, sides, slots, len(candidates))
-        out[2:4], out[6:8] = _two_steps(relation.sources, sides, slots, len(candidates))
+        read.append((2, first))
+    counts, damped = _two_steps(read, candidates, len(relation.sources))
+    out[0:4], out[4:8], out[10] = counts[:4], damped[:4], damped[4]
+    out[8:10] = _walks(relation, first, candidates)
+    return out
+
+
+def _other_sides(space: Space, relation: Relation, profile: Profile) -> Iterator[tuple[int, Csr, Rows]]:
+    """The sides of which paths are counted, the third left out: its place, the second step, the middles."""
+    if relation.entry.source == relation.entry.target:
+        followers = profile.followers(relation)
+        yield 0, relation.targets, profile.targets
+        yield 1, relation.targets, followers
+        yield 3, relation.sources, followers
     if profile.row is not None:
         for first, second in ways(space, relation):
-            out[10] += _two_steps(second, (first.row(profile.row),), slots, len(candidates))[1][0]
-    slots[candidates] = 0
-    out[8:10] = _walks(relation, targets, candidates)
-    return out
+            yield 4, second, first.row(profile.row)
 
 
 def ways(space: Space, relation: Relation) -> list[tuple[Csr, Csr]]:
@@ -124,72 +132,77 @@ def _adjacency(relation: Relation, along: bool) -> Csr:
 
 
 def _two_steps(
-    second: Csr, sides: tuple[Rows, ...], slots: Int32[npt.NDArray[np.int32], " n"], n: int
+    read: Sequence[tuple[int, _Lists]], candidates: Rows, n: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """For the middles of each side (one or two): how many lists of `second` hold each of `n` candidates, and the sum of
-    one over the lengths of these lists. `slots` has the candidate's place plus one at its row, else 0.
+    """For each side and candidate, of `n` entities: how many of the side's lists hold it, and the sum of one over the
+    lengths of these lists.
     """
-    some = [_shortest(second, rows) for rows in sides]
-    lists = _laid_out(second, np.concatenate(some))
-    found = slots[lists.entries]
-    places = np.flatnonzero(found)
-    keys, owners = found[places], lists.owners(places)
-    if len(sides) > 1:
-        keys[owners >= len(some[0])] += n + 1
-    size = len(sides) * (n + 1)
+    size = len(candidates) + 1
+    slots = _scratch.slots(n)
+    slots[candidates] = np.arange(1, size, dtype=np.int32)
+    lengths = np.concatenate([NO_LENGTHS, *(lists.lengths for _, lists in read)])
+    sides = np.concatenate([NO_LENGTHS, *(np.full(len(lists.lengths), side * size) for side, lists in read)])
+    found = slots.take(np.concatenate([NO_ENTRIES, *(lists.entries for _, lists in read)]))
+    slots[candidates] = 0
+    places = np.flatnonzero(found != 0)
+    owners = np.searchsorted(np.cumsum(lengths), places, side="right")
+    keys = found.take(places) + sides.take(owners)
     # Cast, because NumPy counts nothing as integers even where there would be weights.
-    counts = np.bincount(keys, minlength=size).astype(np.float64)
-    damped = np.bincount(keys, weights=1.0 / lists.lengths[owners], minlength=size).astype(np.float64)
-    return counts.reshape(-1, n + 1)[:, 1:], damped.reshape(-1, n + 1)[:, 1:]
+    counts = np.bincount(keys, minlength=N_SIDES * size).astype(np.float64)
+    damped = np.bincount(keys, weights=1.0 / lengths.take(owners), minlength=N_SIDES * size).astype(np.float64)
+    return counts.reshape(N_SIDES, size)[:, 1:], damped.reshape(N_SIDES, size)[:, 1:]
 
 
-def _walks(relation: Relation, targets: Rows, candidates: Rows) -> Masses:
-    first = _laid_out(relation.sources, _shortest(relation.sources, targets))
+def _walks(relation: Relation, first: _Lists, candidates: Rows) -> Float32[npt.NDArray[np.float32], "2 candidates"]:
+    """The walks that begin with the lists `first`: the sources of the user's targets."""
     masses = _scratch.masses(len(relation.targets))
-    each = 1.0 / np.maximum(first.lengths, 1)
-    for mass, step in zip(masses, (each, np.sqrt(each)), strict=True):
-        np.add.at(mass, first.entries, np.repeat(step, first.lengths))
-    last, share = _sampled(relation.sources, candidates)
-    reached = np.flatnonzero(masses[0].take(last.entries))
-    # Many of the entries are reached: repeating the rows over all of them is quicker than a search for each.
-    others, owners = last.entries.take(reached), np.repeat(np.arange(len(candidates)), last.lengths).take(reached)
     indptr = relation.targets.indptr
-    each = 1.0 / (indptr[1:].take(others) - indptr.take(others))
-    out = np.empty((2, len(candidates)))
-    for place, step in enumerate((each, np.sqrt(each))):
-        out[place] = np.bincount(owners, weights=masses[place].take(others) * step, minlength=len(candidates))
-        masses[place][first.entries] = 0.0
-    return out * share
+    # Each of them is divided by the edges among which its walkers choose the third step.
+    degrees = indptr[1:].take(first.entries) - indptr.take(first.entries)
+    steps = np.empty(len(degrees), dtype=np.complex64)
+    steps.real = 1.0 / (np.repeat(first.lengths, first.lengths) * degrees)
+    steps.imag = np.sqrt(steps.real)
+    np.add.at(masses, first.entries, steps)
+    sums = _from_sources(relation.sources, candidates, masses)
+    masses[first.entries] = 0.0
+    return np.stack([sums.real, sums.imag])
 
 
-def _shortest(lists: Csr, rows: Rows) -> Int64[npt.NDArray[np.int64], " _"]:
-    """Those of `rows` whose lists are read: all of them, or the ones with the shortest, MOST_READ entries together."""
-    chosen = rows.astype(np.int64)
-    lengths = lists.indptr[chosen + 1] - lists.indptr[chosen]
-    if lengths.sum() <= MOST_READ:
-        return chosen
-    order = np.argsort(lengths, kind="stable")
-    return chosen[np.sort(order[np.cumsum(lengths[order]) <= MOST_READ])]
+def _from_sources(lists: Csr, rows: Rows, masses: Masses) -> Masses:
+    """What the entries of each row's list have together; of more than MOST_SOURCES an even sample stands for all."""
+    starts = lists.indptr.take(rows)
+    lengths = lists.indptr.take(rows + 1) - starts
+    sums = np.zeros(len(rows), dtype=np.complex64)
+    whole = np.flatnonzero((lengths > 0) & (lengths <= MOST_SOURCES))
+    if len(whole):
+        found = masses.take(lists.indices.take(_places(starts[whole], lengths[whole])))
+        sums[whole] = np.add.reduceat(found, np.cumsum(lengths[whole]) - lengths[whole])
+    long = np.flatnonzero(lengths > MOST_SOURCES)
+    if len(long):
+        share = lengths[long, None] / MOST_SOURCES
+        places = (np.arange(MOST_SOURCES) * share).astype(np.int64)
+        places += starts[long, None]
+        sums[long] = masses.take(lists.indices.take(places)).sum(axis=1) * share[:, 0]
+    return sums
 
 
-def _laid_out(lists: Csr, rows: Int64[npt.NDArray[np.int64], " n"]) -> _Lists:
-    starts = lists.indptr[rows]
-    lengths = lists.indptr[rows + 1] - starts
+def _read(lists: Csr, rows: Rows) -> _Lists:
+    """The lists of `rows`: of all of them, or the shortest ones, MOST_READ entries together."""
+    starts = lists.indptr.take(rows)
+    lengths = lists.indptr.take(rows + 1) - starts
+    if lengths.sum() > MOST_READ:
+        order = np.argsort(lengths, kind="stable")
+        kept = np.sort(order[np.cumsum(lengths[order]) <= MOST_READ])
+        starts, lengths = starts[kept], lengths[kept]
+    return _Lists(lists.indices.take(_places(starts, lengths)), lengths)
+
+
+def _places(
+    starts: Int64[npt.NDArray[np.int64], " n"], lengths: Int64[npt.NDArray[np.int64], " n"]
+) -> Int64[npt.NDArray[np.int64], " _"]:
+    """From each of the `starts` on as many places as its length says, end to end."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
-    return _Lists(lists.indices[np.repeat(starts - ends + lengths, lengths) + np.arange(total)], lengths)
-
-
-def _sampled(lists: Csr, rows: Rows) -> tuple[_Lists, npt.NDArray[np.float64]]:
-    """At most MOST_SOURCES entries of each row, evenly apart, and how many entries each of them stands for."""
-    chosen = rows.astype(np.int64)
-    whole = lists.indptr[chosen + 1] - lists.indptr[chosen]
-    if whole.max(initial=0) <= MOST_SOURCES:
-        return _laid_out(lists, chosen), np.ones(len(chosen))
-    lengths = np.minimum(whole, MOST_SOURCES)
-    share = whole / np.maximum(lengths, 1)
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    inside = np.arange(total) - np.repeat(ends - lengths, lengths)
-    places = np.repeat(lists.indptr[chosen], lengths) + (inside * np.repeat(share, lengths)).astype(np.int64)
-    return _Lists(lists.indices[places], lengths), share
+    places = np.repeat(starts - ends + lengths, lengths)
+    places += np.arange(total)
+    return places

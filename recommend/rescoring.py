@@ -174,7 +174,8 @@ def _to_targets(
     nearest = cosines.max(axis=0)
     largest = np.partition(cosines, len(cosines) - few, axis=0)[-few:]
     peak = products.max(axis=0)
-    soft = peak + np.log(np.exp(products - peak).mean(axis=0))
+    above = products - peak
+    soft = peak + np.log(np.exp(above, out=above).mean(axis=0))
     return np.stack([nearest / lengths, largest.mean(axis=0) / lengths, soft])
 
 

@@ -158,3 +158,12 @@ def test_a_candidate_of_many_sources_is_judged_by_an_even_sample(
     few = relation.sources.degrees() <= 6
     assert few.any()
     assert sampled[few] == pytest.approx(exact[few])
+
+
+def test_candidates_whom_nobody_has_are_reached_by_no_walk_and_change_no_other_s(likes: Dense, of_user: Ask) -> None:
+    whole = of_user(relation_of(likes, "item"), 7, np.arange(ITEMS))[8:10]
+    lonely = np.zeros((USERS, 3))
+    among = np.column_stack([lonely[:, :1], likes[:, :20], lonely[:, 1:2], likes[:, 20:], lonely[:, 2:]])
+    found = of_user(relation_of(among, "item"), 7, np.arange(ITEMS + 3))[8:10]
+    assert not found[:, [0, 21, ITEMS + 2]].any()
+    assert np.delete(found, [0, 21, ITEMS + 2], axis=1) == pytest.approx(whole, rel=1e-6)

@@ -8,6 +8,7 @@ Doubles: TypeAlias = Any  # float64
 Ints: TypeAlias = Any  # int32
 Longs: TypeAlias = Any  # int64
 Uints: TypeAlias = Any  # uint32
+Unsigned: TypeAlias = Any  # uint64
 Halves: TypeAlias = Any  # float16, seen as uint16
 Bytes: TypeAlias = Any  # uint8
 # Handles: each keeps alive what it was made from.
@@ -18,6 +19,8 @@ Entities = NewType("Entities", object)
 Relation = NewType("Relation", object)
 Space = NewType("Space", object)
 Strategy = NewType("Strategy", object)
+DistinctNumbers = NewType("DistinctNumbers", object)
+DistinctTexts = NewType("DistinctTexts", object)
 Shape = NewType("Shape", object)
 
 
@@ -299,4 +302,82 @@ class Native(Protocol):
 
         Their squared distances from the decoded centroids into float32 squares [n].
         """
+        ...
+
+    def distinct_numbers(self) -> DistinctNumbers:
+        """A table of distinct integer ids, empty. Several threads may fill it at once, and read it afterwards."""
+        ...
+
+    def distinct_texts(self) -> DistinctTexts:
+        """The same for text."""
+        ...
+
+    def add_numbers(self, ids: DistinctNumbers, values: Longs, codes: Uints, /) -> None:
+        """Take `values` in; the code of each, which depends on the order of the calls, into `codes`.
+
+        Raises ValueError where some 2^32 ids have all codes.
+        """
+        ...
+
+    def add_texts(self, ids: DistinctTexts, offsets: Longs, utf8: Bytes, codes: Uints, /) -> None:
+        """The same for the texts `utf8[offsets[i]:offsets[i + 1]]`."""
+        ...
+
+    def numbers_size(self, ids: DistinctNumbers, /) -> int:
+        """How many distinct ids there are."""
+        ...
+
+    def texts_size(self, ids: DistinctTexts, /) -> int:
+        """How many distinct ids there are."""
+        ...
+
+    def texts_bytes(self, ids: DistinctTexts, /) -> int:
+        """How many bytes they have together."""
+        ...
+
+    def numbers_codes(self, ids: DistinctNumbers, /) -> int:
+        """A number above all codes, at most a little more than there are ids."""
+        ...
+
+    def texts_codes(self, ids: DistinctTexts, /) -> int:
+        """The same for text."""
+        ...
+
+    def list_numbers(self, ids: DistinctNumbers, values: Longs, codes: Uints, /) -> None:
+        """The distinct ids in no order, and their codes."""
+        ...
+
+    def sort_texts(self, ids: DistinctTexts, threads: int, offsets: Longs, utf8: Bytes, codes: Uints, /) -> None:
+        """The distinct texts ascending by bytes, laid out as `add_texts` takes them, and their codes."""
+        ...
+
+    def numbers_of_text(self, offsets: Longs, utf8: Bytes, values: Longs, /) -> int:
+        """Numbers 0 to 2^63 - 1 out of their one canonical form; returns how many stand before the first other text."""
+        ...
+
+    def deal_edges(
+        self,
+        src: Ints,
+        dst: Ints,
+        relation: Ints | None,
+        targets: int,
+        same_type: bool,
+        symmetric: bool,
+        keys: Unsigned,
+        positions: Ints,
+        relations: Ints | None,
+        ends: Longs,
+        loops: Longs,
+        /,
+    ) -> None:
+        """Edges into `len(ends)` buckets by a hash of their key, src · targets + dst (the lesser first if `symmetric`).
+
+        Into uint64 `keys`, `positions` among the edges given and `relations`, bucket after bucket, in order; bucket i
+        stops before `ends[i]`. Edges from an entity to itself are left out (`same_type`), and counted in `loops` by
+        relation.
+        """
+        ...
+
+    def first_equal(self, keys: Unsigned, relations: Ints | None, first: Ints, /) -> None:
+        """Into `first` the place of the first edge that has the same uint64 key and the same relation."""
         ...

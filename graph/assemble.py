@@ -108,13 +108,13 @@ class Assembler:
         return drops
 
     def _rows(self, entry: Entry, spooled: SpooledEdges) -> Iterator[RowEdges]:
-        sources = ahead(spooled.src.rows(self.tables[entry.spec.source]))
-        targets = ahead(spooled.dst.rows(self.tables[entry.spec.target]))
+        sources = ahead(spooled.src.rows())
+        targets = ahead(spooled.dst.rows())
         if spooled.relation is None:
             for src, dst in zip(sources, targets, strict=True):
                 yield RowEdges(src, dst, np.zeros(len(src), dtype=np.int32))
         else:
-            names = spooled.relation.rows(entry.name_table)
+            names = spooled.relation.rows()
             for src, dst, name in zip(sources, targets, names, strict=True):
                 yield RowEdges(src, dst, entry.order[name])
 

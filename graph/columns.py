@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float32, Float64, Int64
 
+import engine
 from bundle.ids import MAX_INT_ID, MAX_STRING_ID_BYTES
 
 _MAX_DIGITS = len(str(MAX_INT_ID))
@@ -53,9 +54,7 @@ def int_ids(column: Any) -> Int64[npt.NDArray[np.int64], " n"]:
     if not is_text(column.type):
         raise BadValue(None, _type_name(column), INT_ID)
     text = column.cast(pa.large_binary())
-    sound = _first(_not_canonical(text))
-    values = _integers(text.slice(0, sound).cast(pa.large_string()).cast(pa.uint64()))
-    _refuse_first(values, text, INT_ID)
+    values, sound = _numbers(text)
     if sound < len(text):
         raise BadValue(sound, text[sound].as_py(), INT_ID)
     return values
@@ -242,6 +241,21 @@ def _refuse_first(values: Int64[npt.NDArray[np.int64], " n"], column: Any, expec
         row = int((values < 0).argmax())
         raise BadValue(row, column[row].as_py(), expected)
     return values
+
+
+def _numbers(text: Any) -> tuple[Int64[npt.NDArray[np.int64], " n"], int]:
+    """Integer ids out of text, and how many are sound before the first that is not."""
+    if not engine.available():
+        return numbers_without_engine(text)
+    values, utf8 = np.empty(len(text), dtype=np.int64), np.frombuffer(text.buffers()[2] or b"", dtype=np.uint8)
+    return values, engine.native().numbers_of_text(_offsets(text), utf8, values)
+
+
+def numbers_without_engine(text: Any) -> tuple[Int64[npt.NDArray[np.int64], " n"], int]:
+    """Integer ids out of a LargeBinaryArray, and how many are sound before the first that is not."""
+    sound = _first(_not_canonical(text))
+    values = _integers(text.slice(0, sound).cast(pa.large_string()).cast(pa.uint64()))
+    return values, _first(values < 0)
 
 
 def _not_canonical(text: Any) -> Bool[npt.NDArray[np.bool_], " n"]:

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Int64, Integer, UInt64
+from jaxtyping import Bool, Int32, Int64, Integer, UInt64
 
+import engine
+from bundle.arrays import AnyArray
 from bundle.cells import CORES
 from bundle.scratch import RawColumn, scratch_array
 
-# Edges of a bucket, which are sorted in memory at about 60 bytes each; as many buckets at a time as there are cores.
+# Edges of a bucket, which are compared in memory at about 60 bytes each; as many buckets at a time as there are cores.
 BUCKET_EDGES = 1 << 20
 # A bucket is three files, all of which are appended to in turn.
 MAX_BUCKETS = 512
@@ -80,16 +82,24 @@ def deal(keys: UInt64[npt.NDArray[np.uint64], " n"], buckets: int) -> Iterator[A
 class _Bucket:
     positions: RawColumn
     keys: RawColumn
-    relations: RawColumn
+    relations: RawColumn | None  # where there are several
 
-    def read(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-        columns = (self.positions, self.keys, self.relations)
-        positions, keys, relations = (np.concatenate(list(column.batches())) for column in columns)
-        return positions, keys, relations
+    def append(self, positions: AnyArray, keys: AnyArray, relations: AnyArray | None) -> None:
+        self.positions.append(positions)
+        self.keys.append(keys)
+        if self.relations is not None and relations is not None:
+            self.relations.append(relations)
 
-    def delete(self) -> None:
-        for column in (self.positions, self.keys, self.relations):
-            column.path.unlink()
+    def take(self) -> tuple[AnyArray, AnyArray, AnyArray | None]:
+        """What was appended, whose files are deleted."""
+        relations = None if self.relations is None else _taken(self.relations)
+        return _taken(self.positions), _taken(self.keys), relations
+
+
+def _taken(column: RawColumn) -> AnyArray:
+    found = np.concatenate(list(column.batches()))
+    column.path.unlink()
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +135,15 @@ class Deduplicator:
             _Bucket(
                 RawColumn(self.directory / f"{i}.positions", np.int64),
                 RawColumn(self.directory / f"{i}.keys", np.uint64),
-                RawColumn(self.directory / f"{i}.relations", np.int32),
+                RawColumn(self.directory / f"{i}.relations", np.int32) if self.relations > 1 else None,
             )
             for i in range(buckets)
         ]
 
     def dealt(self, edges: RowEdges) -> Dealt:
         """A batch by bucket. Any thread may do this."""
+        if engine.available() and edges.src.dtype == edges.dst.dtype == np.int32:
+            return self._dealt_by_engine(edges)
         loops = self.kind.loops(edges)
         proper = np.flatnonzero(~loops)
         keys = self.kind.keys(edges)[proper]
@@ -139,13 +151,27 @@ class Deduplicator:
         buckets = [(proper[some], keys[some], relation[some]) for some in deal(keys, len(self._buckets))]
         return Dealt(edges, np.bincount(edges.relation[loops], minlength=self.relations), buckets)
 
+    def _dealt_by_engine(self, edges: RowEdges) -> Dealt:
+        keys, positions = np.empty(len(edges), dtype=np.uint64), np.empty(len(edges), dtype=np.int32)
+        several = self.relations > 1
+        relation, relations = (edges.relation, np.empty_like(positions)) if several else (None, None)
+        ends, loops = np.zeros(len(self._buckets), dtype=np.int64), np.zeros(self.relations, dtype=np.int64)
+        kind = self.kind
+        engine.native().deal_edges(
+            *(edges.src, edges.dst, relation, kind.targets, kind.same_type, kind.symmetric),
+            *(keys, positions, relations, ends, loops),
+        )
+        buckets = [
+            (positions[start:stop], keys[start:stop], None if relations is None else relations[start:stop])
+            for start, stop in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)
+        ]
+        return Dealt(edges, loops, buckets)
+
     def add(self, dealt: Dealt) -> None:
         """Take the next batch."""
         self.self_loops += dealt.self_loops
         for bucket, (positions, keys, relations) in zip(self._buckets, dealt.buckets, strict=True):
-            bucket.positions.append(positions + self.count)
-            bucket.keys.append(keys)
-            bucket.relations.append(relations)
+            bucket.append(positions + np.int64(self.count), keys, relations)
         self.count += len(dealt.edges)
 
     def keep(
@@ -163,27 +189,42 @@ class Deduplicator:
 
     def _keep_bucket(self, bucket: _Bucket, keep: Any, weight: Any, time: Any) -> Int64[npt.NDArray[np.int64], " r"]:
         """Mark a bucket's edges to keep, which are no other bucket's; returns the repeats of each relation."""
-        # Sorting brings the occurrences of an edge together, in file order: where a sorted edge differs from the one
-        # before it, a group begins with the occurrence to keep. Each group's weights and times are folded into that
-        # one.
-        positions, keys, relations = bucket.read()
-        bucket.delete()
-        order, new = sorted_edges(keys, relations, self.relations)
-        first = positions[order[new]]
-        keep[first] = True
-        if len(first) == len(order):
+        # Each group's weights and times are folded into its first edge.
+        positions, keys, relations = bucket.take()
+        first = first_equal(keys, relations, self.relations)
+        kept = first == np.arange(len(first))
+        keep[positions[kept]] = True
+        repeats = np.flatnonzero(~kept)
+        if len(repeats) == 0:
             return np.zeros(self.relations, dtype=np.int64)
-        starts = np.flatnonzero(new)
         if weight is not None:
             # One after the other, as any engine can: `add.reduceat` adds long runs pairwise, to other last digits.
-            weight[first] = np.bincount(np.cumsum(new) - 1, weights=weight[positions[order]])
+            weight[positions[kept]] = np.bincount(first, weights=weight[positions])[first[kept]]
         if time is not None:
-            time[first] = np.minimum.reduceat(time[positions[order]], starts)
-        return np.bincount(relations[order[~new]], minlength=self.relations)
+            times = time[positions]
+            np.minimum.at(times, first[repeats], times[repeats])
+            time[positions[kept]] = times[kept]
+        return np.bincount(
+            np.zeros(len(repeats), dtype=np.int64) if relations is None else relations[repeats],
+            minlength=self.relations,
+        )
+
+
+def first_equal(
+    keys: UInt64[npt.NDArray[np.uint64], " n"], relations: Rows | None, count: int
+) -> Int32[npt.NDArray[np.int32], " n"]:
+    """The place of the first edge with the same key and relation (one of `count`; None: all have the same)."""
+    first = np.empty(len(keys), dtype=np.int32)
+    if engine.available():
+        engine.native().first_equal(keys, relations, first)
+        return first
+    order, new = sorted_edges(keys, relations, count)
+    first[order] = order[new][np.cumsum(new) - 1]
+    return first
 
 
 def sorted_edges(
-    keys: UInt64[npt.NDArray[np.uint64], " n"], relations: Rows, count: int
+    keys: UInt64[npt.NDArray[np.uint64], " n"], relations: Rows | None, count: int
 ) -> tuple[npt.NDArray[np.intp], Bool[npt.NDArray[np.bool_], " n"]]:
     """The order of edges by key and relation (one of `count`), equal ones as they stand, and where a new edge begins.
 
@@ -193,13 +234,15 @@ def sorted_edges(
     bits = max(1, (len(keys) - 1).bit_length())
     largest = (int(keys.max(initial=0)) + 1) * count
     if largest.bit_length() + bits <= 64:
-        edges = keys if count == 1 else keys * np.uint64(count) + relations.astype(np.uint64)
+        edges = keys if relations is None else keys * np.uint64(count) + relations.astype(np.uint64)
         packed = (edges << np.uint64(bits)) | np.arange(len(keys), dtype=np.uint64)
         packed.sort()
         order = (packed & np.uint64((1 << bits) - 1)).astype(np.intp)
         packed >>= np.uint64(bits)
         np.not_equal(packed[1:], packed[:-1], out=new[1:])
         return order, new
-    order = np.lexsort((keys, relations))  # by its last key first
-    new[1:] = (np.diff(keys[order]) != 0) | (np.diff(relations[order]) != 0)
+    order = np.lexsort((keys,) if relations is None else (keys, relations))  # by its last key first
+    new[1:] = np.diff(keys[order]) != 0
+    if relations is not None:
+        new[1:] |= np.diff(relations[order]) != 0
     return order, new

@@ -18,14 +18,13 @@ MAX_RELATIONS = 10_000
 class Entry:
     """One entry of `relations` in the graph file: the relations it stands for, and the index of the first.
 
-    `order` maps a row of `name_table`, which holds the values of a relation column, to a place in `names`.
+    `order` maps a row of the table that holds the values of relation columns to a place in `names`.
     """
 
     spec: RelationSpec
     first: int
     names: tuple[str, ...]
     order: Int32[npt.NDArray[np.int32], " r"]
-    name_table: IdTable
 
 
 def find_entries(graph: GraphFile, table: IdTable) -> list[Entry]:
@@ -38,22 +37,22 @@ def find_entries(graph: GraphFile, table: IdTable) -> list[Entry]:
     first = 0
     for spec in graph.relations:
         if spec.relation_column:
-            entry = _column_entry(spec, first, names, table)
+            entry = _column_entry(spec, first, names)
         else:
-            entry = Entry(spec, first, (spec.name,), np.zeros(1, dtype=np.int32), table)
+            entry = Entry(spec, first, (spec.name,), np.zeros(1, dtype=np.int32))
         first += len(entry.names)
         entries.append(entry)
     _check_names(entries)
     return entries
 
 
-def _column_entry(spec: RelationSpec, first: int, names: list[str], table: IdTable) -> Entry:
+def _column_entry(spec: RelationSpec, first: int, names: list[str]) -> Entry:
     """Relations named by a column: in numeric order when all names are numbers, else in the order of their bytes."""
     numbers = [number for name in names if (number := parse_int_id(name)) is not None]
     ranks = np.argsort(np.array(numbers, dtype=np.int64)) if len(numbers) == len(names) else np.arange(len(names))
     order = np.empty(len(names), dtype=np.int32)
     order[ranks] = np.arange(len(names), dtype=np.int32)
-    return Entry(spec, first, tuple(names[rank] for rank in ranks.tolist()), order, table)
+    return Entry(spec, first, tuple(names[rank] for rank in ranks.tolist()), order)
 
 
 def _check_names(entries: list[Entry]) -> None:

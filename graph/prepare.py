@@ -30,7 +30,7 @@ from graph.entries import Entry, find_entries
 from graph.files import local
 from graph.reading import Reading, read_inputs
 from graph.record import DropCounts, entity_record, graph_record
-from graph.schema import ANY_RELATION, GraphFile, read_graph_file
+from graph.schema import GraphFile, read_graph_file
 from graph.source import AttributeInput, EdgeInput, find_attributes, find_inputs, is_made_from, source_of, write_source
 
 # Reads the inputs of a graph and writes its arrays into a directory.
@@ -90,7 +90,7 @@ def write_here(
     work.mkdir()
     files = ArrayFiles(directory)
     reading = read_inputs(graph, inputs, work, progress)
-    tables = {name: space.table(name) for name, space in reading.spaces.items()}
+    tables = {name: space.table() for name, space in reading.spaces.items()}
     count = shard_count(max((len(table) for table in tables.values()), default=0))
     shards = {name: _deal(name, table, count) for name, table in tables.items()}
     for name, table in tables.items():
@@ -100,7 +100,7 @@ def write_here(
     entities = [
         entity_record(name, table, read.get(name), shards[name].rows.counts.tolist()) for name, table in tables.items()
     ]
-    entries = find_entries(graph, reading.names.table(ANY_RELATION))
+    entries = find_entries(graph, reading.names.table())
     drops = _write_edges(graph, reading, entries, Assembler(tables, shards, files, work, progress))
     shutil.rmtree(work)
     return graph_record(graph, entities, entries, drops, files, count)

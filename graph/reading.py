@@ -12,10 +12,10 @@ from bundle.progress import Progress
 from bundle.scratch import RawColumn
 from graph.ahead import mapped
 from graph.edge_reader import EdgeBatch, EdgeReader, RawBatch
-from graph.idspace import IdSpace, StringSpace, id_space
+from graph.idspace import IdSpace, id_space
 from graph.schema import GraphFile, RelationSpec
 from graph.source import EdgeInput
-from graph.spool import IdSpool, id_spool
+from graph.spool import IdSpool
 
 
 @dataclass(slots=True)
@@ -37,16 +37,16 @@ class Reading:
 
     spooled: list[SpooledEdges]
     spaces: dict[str, IdSpace]
-    names: StringSpace  # the values of a relation_column, if there is one
+    names: IdSpace  # the values of a relation_column, if there is one
 
 
 def read_inputs(graph: GraphFile, inputs: list[EdgeInput], directory: Path, progress: Progress) -> Reading:
     """Read all inputs into spools under `directory`. Raises EdgeFileError."""
     spaces = {name: id_space(entity.id) for name, entity in graph.entities.items()}
-    reading = Reading([], spaces, StringSpace())
+    reading = Reading([], spaces, id_space("string"))
     for number, edge_input in enumerate(inputs):
         spec = graph.relations[edge_input.position]
-        spooled = _empty(graph, spec, edge_input, directory, f"{number}")
+        spooled = _empty(reading, spec, edge_input, directory, f"{number}")
         reader = EdgeReader(
             spec, graph.entities[spec.source].id, graph.entities[spec.target].id, held_out=edge_input.part != "edges"
         )
@@ -56,19 +56,19 @@ def read_inputs(graph: GraphFile, inputs: list[EdgeInput], directory: Path, prog
                 stage.note(f"further names of the same files left out: {len(edge_input.repeats)}")
             encode = _Encoder(reader, spooled)
             for edges in mapped(encode, reader.raw_batches(edge_input.paths, stage, held)):
-                _set_aside(edges, spec, spooled, reading)
+                _set_aside(edges, spooled)
         reading.spooled.append(spooled)
         pa.default_memory_pool().release_unused()  # what threads that have ended keep of their batches
     return reading
 
 
-def _empty(graph: GraphFile, spec: RelationSpec, edge_input: EdgeInput, directory: Path, name: str) -> SpooledEdges:
+def _empty(reading: Reading, spec: RelationSpec, edge_input: EdgeInput, directory: Path, name: str) -> SpooledEdges:
     train = edge_input.part == "edges"
     return SpooledEdges(
         edge_input,
-        src=id_spool(directory, f"{name}.src", graph.entities[spec.source].id),
-        dst=id_spool(directory, f"{name}.dst", graph.entities[spec.target].id),
-        relation=id_spool(directory, f"{name}.relation", "string") if spec.relation_column else None,
+        src=reading.spaces[spec.source].spool(directory, f"{name}.src"),
+        dst=reading.spaces[spec.target].spool(directory, f"{name}.dst"),
+        relation=reading.names.spool(directory, f"{name}.relation") if spec.relation_column else None,
         weight=RawColumn(directory / f"{name}.weight", np.float64) if spec.weight and train else None,
         time=RawColumn(directory / f"{name}.time", np.int64) if spec.time and train else None,
     )
@@ -97,11 +97,11 @@ class _Encoder:
         return _Encoded(edges, spooled.src.encoded(edges.src), spooled.dst.encoded(edges.dst), relation)
 
 
-def _set_aside(batch: _Encoded, spec: RelationSpec, spooled: SpooledEdges, reading: Reading) -> None:
-    reading.spaces[spec.source].add(spooled.src.append(batch.src))
-    reading.spaces[spec.target].add(spooled.dst.append(batch.dst))
+def _set_aside(batch: _Encoded, spooled: SpooledEdges) -> None:
+    spooled.src.append(batch.src)
+    spooled.dst.append(batch.dst)
     if spooled.relation is not None:
-        reading.names.add(spooled.relation.append(batch.relation))
+        spooled.relation.append(batch.relation)
     if spooled.weight is not None and batch.edges.weight is not None:
         spooled.weight.append(batch.edges.weight)
     if spooled.time is not None and batch.edges.time is not None:

@@ -6,7 +6,6 @@ codes into the distinct strings of their batch.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64, Integer, UInt8
 
-from bundle.ids import IdKind, IdTable, IntIds, StringIds
+from bundle.ids import IdTable, IntIds, StringIds
 from bundle.scratch import RawColumn
 from bundle.shards import row_type
 from graph.ahead import mapped
@@ -36,43 +35,47 @@ class IdSpool(Protocol):
         """A batch of ids as it is set aside. Any thread may do this."""
         ...
 
-    def append(self, encoded: Any) -> Any:
-        """Set one batch of ids aside; returns the distinct ones among them."""
+    def append(self, encoded: Any) -> None:
+        """Set one batch of ids aside, and take them in where ids of the type are collected."""
         ...
 
-    def rows(self, table: IdTable) -> Iterator[Rows]:
-        """The row of every id, in the batches in which they were appended."""
+    def rows(self) -> Iterator[Rows]:
+        """The row of every id, in the batches in which they were appended; all ids of the type must be collected."""
         ...
 
 
-def id_spool(directory: Path, name: str, kind: IdKind) -> IdSpool:
-    """An empty spool for ids of `kind`, in files of `directory` that begin with `name`."""
-    if kind == "int64":
-        return IntSpool(RawColumn(directory / f"{name}.ids", np.int64))
-    return StringSpool(
-        RawColumn(directory / f"{name}.codes", np.int32),
-        RawColumn(directory / f"{name}.lengths", np.int32),
-        RawColumn(directory / f"{name}.utf8", np.uint8),
-    )
+@runtime_checkable
+class Collected(Protocol):
+    """Where the distinct ids of a type are collected."""
+
+    def add(self, ids: Any) -> None:
+        """Take in the distinct ids of one batch."""
+        ...
+
+    def table(self) -> IdTable:
+        """All ids, ascending."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class IntSpool:
     """Integer ids."""
 
+    space: Collected
     ids: RawColumn
 
     def encoded(self, ids: Int64[npt.NDArray[np.int64], " n"]) -> tuple[AnyArray, AnyArray]:
         """The ids, and the distinct ones ascending."""
         return ids, distinct(ids)
 
-    def append(self, encoded: tuple[AnyArray, AnyArray]) -> Int64[npt.NDArray[np.int64], " distinct"]:
-        """Set one batch aside; returns its distinct ids, ascending."""
+    def append(self, encoded: tuple[AnyArray, AnyArray]) -> None:
+        """Set one batch aside."""
         self.ids.append(encoded[0])
-        return encoded[1]
+        self.space.add(encoded[1])
 
-    def rows(self, table: IdTable) -> Iterator[Rows]:
+    def rows(self) -> Iterator[Rows]:
         """The row of every id."""
+        table = self.space.table()
         if not isinstance(table, IntIds):
             raise TypeError("integer ids need a table of integer ids")
         yield from mapped(_row_finder(table.values), self.ids.batches())
@@ -101,6 +104,7 @@ def _row_finder(table: Int64[npt.NDArray[np.int64], " t"]) -> Callable[[AnyArray
 class StringSpool:
     """String ids: for each batch, its distinct strings and every id as a position among them."""
 
+    space: Collected
     codes: RawColumn
     lengths: RawColumn
     utf8: RawColumn
@@ -109,16 +113,17 @@ class StringSpool:
         """Each id as a position among the distinct ones."""
         return ids.dictionary_encode()
 
-    def append(self, encoded: Any) -> Any:
-        """Set one batch aside; returns its distinct ids, a LargeBinaryArray."""
+    def append(self, encoded: Any) -> None:
+        """Set one batch aside."""
         offsets, utf8 = string_buffers(encoded.dictionary)
         self.codes.append(encoded.indices.to_numpy(zero_copy_only=False))
         self.lengths.append(np.diff(offsets))
         self.utf8.append(utf8)
-        return encoded.dictionary
+        self.space.add(encoded.dictionary)
 
-    def rows(self, table: IdTable) -> Iterator[Rows]:
+    def rows(self) -> Iterator[Rows]:
         """The row of every id; the distinct strings of many batches are looked up at a time."""
+        table = self.space.table()
         if not isinstance(table, StringIds):
             raise TypeError("string ids need a table of string ids")
         known, kind = string_array(table.offsets, table.utf8), row_type(len(table))

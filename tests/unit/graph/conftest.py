@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import engine
+
 FOLLOWS = """
 [entities.user]
 id = "{kind}"
@@ -31,3 +33,12 @@ def follows(tmp_path: Path) -> MakeGraph:
         return path
 
     return make
+
+
+@pytest.fixture(params=["compiled", "python"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the engine does and what is done without one, which is its judge."""
+    if request.param == "python":
+        monkeypatch.setattr(engine, "available", lambda: False)
+    else:
+        assert engine.available(), engine.why_unavailable()

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from bundle.ids import MAX_INT_ID, parse_int_id
 from graph.columns import BadValue, int_ids, string_ids, times, weights
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 EXACT = [0, 1, 2**53 - 1, 2**53, 2**53 + 1, MAX_INT_ID - 1, MAX_INT_ID]
 NOT_INTEGERS = [
     *("abc", "1.5", "1e3", "-1", "+7", "007", "00", " 7", "7 ", "1_000", "", "0x1F", "0xFFFFFFFFF", "1,0"),

@@ -263,6 +263,7 @@ edge_lists = st.lists(
 )
 
 
+@pytest.mark.usefixtures("either_way")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     edges=edge_lists,

@@ -1,5 +1,6 @@
 """Columns set aside and looked up again: the row of every id, however the ids lie."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from bundle.scratch import RawColumn
 from graph import idspace, spool
 from graph.idspace import id_space
-from graph.spool import distinct, id_spool
+from graph.spool import distinct
 
+pytestmark = pytest.mark.usefixtures("either_way")
 close = st.integers(5, 40)
 far = st.integers(0, 2**63 - 1)
 
@@ -20,13 +22,14 @@ far = st.integers(0, 2**63 - 1)
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(close, max_size=20) | st.lists(far, max_size=20), min_size=1, max_size=5))
 def test_integer_rows(tmp_path_factory: pytest.TempPathFactory, batches: list[list[int]]) -> None:
-    spooled, space = id_spool(tmp_path_factory.mktemp("s"), "src", "int64"), id_space("int64")
+    space = id_space("int64")
+    spooled = space.spool(tmp_path_factory.mktemp("s"), "src")
     for batch in batches:
-        space.add(spooled.append(spooled.encoded(np.array(batch, dtype=np.int64))))
-    table = space.table("user")
+        spooled.append(spooled.encoded(np.array(batch, dtype=np.int64)))
+    table = space.table()
     wanted = sorted({number for batch in batches for number in batch})
     assert table.externals(np.arange(len(table))) == [str(number) for number in wanted]
-    assert [rows.tolist() for rows in spooled.rows(table)] == [[wanted.index(n) for n in batch] for batch in batches]
+    assert [rows.tolist() for rows in spooled.rows()] == [[wanted.index(n) for n in batch] for batch in batches]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -36,21 +39,48 @@ def test_string_rows(
 ) -> None:
     monkeypatch.setattr(spool, "LOOKUP_STRINGS", 5)
     monkeypatch.setattr(idspace, "MERGE_IDS", 5)
-    spooled, space = id_spool(tmp_path_factory.mktemp("s"), "src", "string"), id_space("string")
+    space = id_space("string")
+    spooled = space.spool(tmp_path_factory.mktemp("s"), "src")
     for batch in batches:
         ids = pa.array([text.encode() for text in batch], type=pa.large_binary())
-        space.add(spooled.append(spooled.encoded(ids)))
-    table = space.table("user")
+        spooled.append(spooled.encoded(ids))
+    table = space.table()
     wanted = sorted({text for batch in batches for text in batch}, key=str.encode)
     assert table.externals(np.arange(len(table))) == wanted
-    assert [rows.tolist() for rows in spooled.rows(table)] == [[wanted.index(t) for t in batch] for batch in batches]
+    assert [rows.tolist() for rows in spooled.rows()] == [[wanted.index(t) for t in batch] for batch in batches]
 
 
-def test_a_table_of_the_other_kind_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="string ids need"):
-        list(id_spool(tmp_path, "src", "string").rows(id_space("int64").table("user")))
-    with pytest.raises(TypeError, match="integer ids need"):
-        list(id_spool(tmp_path, "src", "int64").rows(id_space("string").table("user")))
+def test_ids_come_on_many_threads(tmp_path: Path) -> None:
+    """As they do when batches are read on all cores, new ones and known ones."""
+    rng = np.random.default_rng(1)
+    batches = [rng.integers(0, 2**40, 3000) // 2**10 * (1 + batch % 3) for batch in range(24)]
+    numbers, texts = id_space("int64"), id_space("string")
+    columns = numbers.spool(tmp_path, "numbers"), texts.spool(tmp_path, "texts")
+    written = [pa.array([b"user-%d" % number for number in batch.tolist()], pa.large_binary()) for batch in batches]
+    with ThreadPoolExecutor(8) as pool:
+        for column, given in zip(columns, (batches, written), strict=True):
+            for encoded in pool.map(column.encoded, given):
+                column.append(encoded)
+    wanted = np.unique(np.concatenate(batches))
+    assert numbers.table().externals(np.arange(len(wanted))) == wanted.astype(str).tolist()
+    for rows, batch in zip(columns[0].rows(), batches, strict=True):
+        np.testing.assert_array_equal(wanted[rows], batch)
+    for rows, batch in zip(columns[1].rows(), written, strict=True):
+        assert texts.table().externals(rows) == [text.decode() for text in batch.to_pylist()]
+    assert len(texts.table()) == len(wanted)
+
+
+@pytest.mark.parametrize("lengths", [(1, 2), (7, 8, 9), (16, 40)])
+def test_texts_that_begin_alike_ascend_by_bytes(tmp_path: Path, lengths: tuple[int, ...]) -> None:
+    """Zero bytes, the ends of texts and bytes above 127 are what a comparison of eight bytes at once may get wrong."""
+    signs = ["\0", "a", "b", "é"]
+    ids = {("same beginning " + sign * length)[:250] for sign in signs for length in lengths} | {"same beginning "}
+    ids |= {f"{text}{sign}" for text in ids for sign in signs}
+    space = id_space("string")
+    space.spool(tmp_path, "src").append(
+        space.spool(tmp_path, "dst").encoded(pa.array([t.encode() for t in ids], pa.large_binary()))
+    )
+    assert space.table().externals(np.arange(len(ids))) == sorted(ids, key=str.encode)
 
 
 def test_raw_columns(tmp_path: Path) -> None:

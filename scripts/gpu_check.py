@@ -5,13 +5,15 @@
     python scripts/gpu_check.py --device cpu --small              # the rehearsal
 
 Ends within --seconds (480): correctness first, then rates, each part only while there is time for it. Every finished
-part is printed and written to --json at once, so that nothing is lost when the machine is taken away.
+part is printed and written to --json at once, so that nothing is lost when the machine is taken away. Parts run in a
+process of their own; one that hangs, dies or leaves the card unusable is replaced, and the next part goes on.
 """
 
 import argparse
 import importlib
 import importlib.util
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -21,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -57,30 +60,94 @@ FULL = Sizes(20_000_000, 100_000_000, 5.0, 1024, 1_000_000, (128, 256), (100, 10
 SMALL = Sizes(2_000, 20_000, 0.2, 4, 2_000, (32,), (20,))
 
 
+@dataclass(frozen=True)
+class Part:
+    """What is asked: it takes about `needs` seconds, without which it is left out, and is stopped after `limit`."""
+
+    needs: float
+    limit: float
+    work: Callable[[], Any]
+
+
 @dataclass
 class Check:
-    """The parts so far, and the time that is left."""
+    """What the parts share in the process that does them: the large edges, once they are made."""
 
     device: str
     sizes: Sizes
+    made: "World | None" = None
+
+    def world(self) -> "World":
+        """Edges, schedule and tables, made at the first call."""
+        if self.made is None:
+            self.made = world(self.sizes.nodes, self.sizes.edges, self.device)
+        return self.made
+
+
+@dataclass
+class Report:
+    """The parts so far, and the time that is left."""
+
+    device: str
     deadline: float
     out: Path | None
     parts: dict[str, Any] = field(default_factory=dict)
 
-    def part(self, name: str, needs: float, work: Callable[[], Any]) -> None:
-        """Do a part that takes about `needs` seconds, or say that there was no time; a failure is a result too."""
-        began = time.monotonic()
-        if began + needs > self.deadline:
-            found: Any = {"skipped": f"{self.deadline - began:.0f} s left, about {needs:.0f} needed"}
-        else:
-            try:
-                found = work()
-            except Exception as error:  # what fails on this machine is what is asked
-                found = {"failed": f"{type(error).__name__}: {error}"[:2000]}
+    def add(self, name: str, found: Any, began: float) -> None:
+        """Print a part and write all that there are."""
         self.parts[name] = {"result": found, "seconds": round(time.monotonic() - began, 1)}
         print(f"{name} ({self.parts[name]['seconds']} s)\n  {json.dumps(found)}", flush=True)
         if self.out:
             self.out.write_text(json.dumps({"device": self.device, "parts": self.parts}, indent=1))
+
+    def right(self) -> bool:
+        """Whether nothing is wrong."""
+        results = [part["result"] for part in self.parts.values()]
+        return not any(
+            isinstance(r, dict) and ("failed" in r or r.get("right") is False or r.get("exit")) for r in results
+        )
+
+
+class Worker:
+    """The process that does parts."""
+
+    def __init__(self, device: str, small: bool) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._asked, there = spawn.Pipe()
+        self._process = spawn.Process(target=serve, args=(there, device, small), daemon=True)
+        self._process.start()
+        there.close()
+
+    def ask(self, name: str, seconds: float) -> Any:
+        """What the part of that name found, or how it failed."""
+        try:
+            self._asked.send(name)
+            if self._asked.poll(seconds):
+                return self._asked.recv()
+        except (EOFError, OSError):
+            self._process.join(5)
+            return {"failed": f"its process ended with status {self._process.exitcode}"}
+        return {"failed": f"no answer within {seconds:.0f} s"}
+
+    def end(self) -> None:
+        """Stop it, whatever it does."""
+        self._process.kill()
+        self._process.join()
+
+
+def serve(asked: Connection, device: str, small: bool) -> None:
+    """Do the parts whose names come in, until there are no more; a failure is a result too."""
+    parts = plan(Check(device, SMALL if small else FULL))
+    while True:
+        try:
+            name = asked.recv()
+        except EOFError:
+            return
+        try:
+            found = parts[name].work()
+        except Exception as error:  # what fails on this machine is what is asked
+            found = {"failed": f"{type(error).__name__}: {error}"[:2000]}
+        asked.send(found)
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -128,21 +195,18 @@ def finish(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def run_tests(seconds: float) -> dict[str, Any]:
-    """The tests of the GPU paths, in a process of their own."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--confcutdir=tests/integration/training",
-    ]
+def run_tests(file: str, seconds: float) -> dict[str, Any]:
+    """Tests of the GPU paths, in a process of their own; of those that do not end, what there is."""
+    command = [sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider"]
+    command += ["--confcutdir=tests/integration/training", file]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    done = subprocess.run(
-        [*command, *TESTS], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=seconds
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=seconds
+        )
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
+        return {"failed": f"not done within {seconds:.0f} s", "end": said.splitlines()[-15:]}
     return {"exit": done.returncode, "end": done.stdout.splitlines()[-15:], "errors": done.stderr[-500:]}
 
 
@@ -290,10 +354,11 @@ def bytes_moved(dim: int, negatives: int, chunk: int, in_batch: int) -> float:
     return rows * dim * 4 * 5 / chunk
 
 
-def rate(check: Check, made: World, dim: int, negatives: int, numbers: str) -> dict[str, Any]:
+def rate(check: Check, dim: int, negatives: int, numbers: str) -> dict[str, Any]:
     """Edges a second, waiting for the device included, with memory and time by kernel."""
     import torch
 
+    made = check.world()
     in_batch = min(64, negatives // 2)
     torch.backends.cuda.matmul.allow_tf32 = numbers == "tf32"
     settings: dict[str, object] = {
@@ -321,7 +386,23 @@ def rate(check: Check, made: World, dim: int, negatives: int, numbers: str) -> d
     result |= {"tflops": round(found * 2 * 3 * 2 * dim * negatives / 1e12, 2)}
     if check.device != "cpu":
         result["memory_gb"] = round(torch.cuda.max_memory_allocated(check.device) / 1e9, 2)
-    return {**result, "kernels": kernels(opened, at if at + span <= len(schedule) else 0, span)}
+    try:
+        result["kernels"] = kernels(opened, at if at + span <= len(schedule) else 0, span)
+    except Exception as error:  # the profiler may lack what it needs: the rate stands without it
+        result["kernels"] = {"failed": f"{type(error).__name__}: {error}"[:500]}
+    return result
+
+
+def rate_without_triton(check: Check, dim: int, negatives: int, numbers: str) -> dict[str, Any]:
+    """The same by torch alone, as where Triton is not installed."""
+    before = sys.modules.get("triton")
+    sys.modules["triton"] = None  # type: ignore[assignment]
+    try:
+        return rate(check, dim, negatives, numbers)
+    finally:
+        del sys.modules["triton"]
+        if before is not None:
+            sys.modules["triton"] = before
 
 
 def kernels(opened: Any, at: int, span: int) -> dict[str, float]:
@@ -404,31 +485,52 @@ def collect(folder: Path) -> None:
                     shutil.copy(source, folder / source.name)
 
 
-def run(check: Check) -> bool:
-    """All parts in order; True when nothing is wrong."""
-    device, full = check.device, check.sizes is FULL
-    check.part("machine", 10, lambda: machine(device))
-    if full:
-        check.part("tests", 60, lambda: run_tests(150))
-    check.part("loss after 200 updates as on the CPU", 20 if full else 1, lambda: same_loss(device))
-    check.part("stopped and resumed", 20 if full else 1, lambda: resumed(device))
-    made: list[World] = []
+def plan(check: Check) -> dict[str, Part]:
+    """All parts in order."""
+    device, sizes, full = check.device, check.sizes, check.sizes is FULL
 
-    def make() -> str:
-        made.append(world(check.sizes.nodes, check.sizes.edges, device))
-        return f"{check.sizes.edges:,} edges, {check.sizes.nodes:,} nodes"
+    def part(needs: float, limit: float, work: Callable[[], Any]) -> Part:
+        return Part(needs, limit, work) if full else Part(1, 480, work)
 
-    check.part("edges", 40 if full else 1, make)
-    for dim in check.sizes.dims if made else ():
-        for negatives in check.sizes.negatives:
+    parts = {"machine": part(10, 60, lambda: machine(device))}
+    for file in TESTS if full else ():
+        parts[file] = part(20, 100, partial(run_tests, file, 90))
+    parts["loss after 200 updates as on the CPU"] = part(20, 60, lambda: same_loss(device))
+    parts["stopped and resumed"] = part(20, 60, lambda: resumed(device))
+    made = f"{sizes.edges:,} edges, {sizes.nodes:,} nodes"
+    parts["edges"] = part(40, 90, lambda: made if check.world() else None)
+    for dim in sizes.dims:
+        for negatives in sizes.negatives:
             for numbers in ("float32", "tf32", "bfloat16"):
-                asked = partial(rate, check, made[0], dim, negatives, numbers)
-                check.part(f"d = {dim}, {negatives} negatives, {numbers}", 25 if full else 1, asked)
-    made.clear()
-    check.part("partitions from disk", 45 if full else 1, lambda: streamed(check))
-    check.part("k-means and PQ", 40 if full else 1, lambda: index_builds(check))
-    results = [part["result"] for part in check.parts.values()]
-    return not any(isinstance(r, dict) and ("failed" in r or r.get("right") is False or r.get("exit")) for r in results)
+                name = f"d = {dim}, {negatives} negatives, {numbers}"
+                parts[name] = part(25, 75, partial(rate, check, dim, negatives, numbers))
+    least = (sizes.dims[0], sizes.negatives[0], "float32")
+    parts["without Triton, d = {}, {} negatives, {}".format(*least)] = part(
+        25, 75, partial(rate_without_triton, check, *least)
+    )
+    parts["partitions from disk"] = part(45, 90, lambda: streamed(check))
+    parts["k-means and PQ"] = part(40, 90, lambda: index_builds(check))
+    return parts
+
+
+def run(report: Report, small: bool) -> bool:
+    """Do all parts in order, each while there is time; True when nothing is wrong."""
+    worker: Worker | None = None
+    for name, part in plan(Check(report.device, SMALL if small else FULL)).items():
+        began = time.monotonic()
+        left = report.deadline - began
+        if left < part.needs:
+            report.add(name, {"skipped": f"{max(left, 0):.0f} s left, about {part.needs:.0f} needed"}, began)
+            continue
+        worker = worker or Worker(report.device, small)
+        found = worker.ask(name, min(part.limit, left))
+        if isinstance(found, dict) and "failed" in found:  # after some errors a card serves its process no more
+            worker.end()
+            worker = None
+        report.add(name, found, began)
+    if worker is not None:
+        worker.end()
+    return report.right()
 
 
 def main() -> None:
@@ -447,8 +549,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     if asked.libraries:
         sys.path.append(str(asked.libraries.absolute()))
-    sizes = SMALL if asked.small else FULL
-    right = run(Check(asked.device, sizes, time.monotonic() + asked.seconds, asked.json))
+    right = run(Report(asked.device, time.monotonic() + asked.seconds, asked.json), asked.small)
     raise SystemExit(0 if right else 1)
 
 

@@ -201,7 +201,7 @@ class Round:
         space = bundle.space()
         table = space.table(space.entry.default.user_type)
         # Users with interests: the others have no mixture to compare.
-        interested = np.flatnonzero(space.clusters.mixtures.degrees())
+        interested = np.flatnonzero(space.clusters.interests[0].mixtures.degrees())
         users = table.ids.externals(np.random.default_rng(1).choice(interested, n_requests))
         batch = json.dumps({"type": table.name, "ids": table.ids.externals(np.arange(min(1000, len(table))))}).encode()
         self.raw = RawSearch(bundle, users, K, MODES)

@@ -143,7 +143,7 @@ async def measured(bundles: Path, n_users: int, rounds: int) -> dict[str, dict[s
         protocol.connection_made(client)
         collect_rarely()
         space = runtime.versions.serving().bundle.space()
-        interested = np.flatnonzero(space.clusters.mixtures.degrees())
+        interested = np.flatnonzero(space.clusters.interests[0].mixtures.degrees())
         users = np.random.default_rng(1).choice(interested, n_users)
         ids = space.table(space.entry.default.user_type).ids.externals(users)
         kinds = {

@@ -6,6 +6,7 @@ exist, ids that a binary search finds, offsets that ascend, weights that are sha
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from bundle.errors import BundleInvalid
 from bundle.ids import MAX_STRING_ID_BYTES, IdTable, IntIds, StringIds
 from bundle.layout import SpaceLayout
 from bundle.rows import furthest_apart
-from bundle.space import Bundle, EntityTable, Space
+from bundle.space import Bundle, EntityTable, Interests, Space
 
 # Entries looked at together: temporary arrays stay at some megabytes.
 BLOCK = 1 << 20
@@ -132,16 +133,21 @@ class _SpaceFaults:
             table = self._space.entities[name]
             medoids = clusters.medoid_rows[clusters.medoid_types == position]
             yield from range_faults(layout.clusters("medoid_rows"), medoids, len(table))
-            yield from range_faults(layout.assignment(name), clusters.assignment[name], len(clusters.centroids))
+            own = clusters.interests_in(name).clusters
+            yield from range_faults(layout.assignment(name), clusters.assignment[name], own)
             members += _counts(clusters.assignment[name], len(members))
         if not np.array_equal(members, clusters.sizes):
             yield layout.clusters("sizes"), "counts other members than the clusters have"
 
     def _mixtures(self) -> Faults:
-        mixtures, layout = self._space.clusters.mixtures, self._layout
-        indptr, clusters, weights = (layout.mixtures(part) for part in ("indptr", "clusters", "weights"))
+        for interests in self._space.clusters.interests:
+            yield from self._mixtures_of(interests)
+
+    def _mixtures_of(self, interests: Interests) -> Faults:
+        mixtures, file = interests.mixtures, partial(self._layout.mixtures, among=interests.among)
+        indptr, clusters, weights = (file(part) for part in ("indptr", "clusters", "weights"))
         yield from _offset_faults(indptr, mixtures.indptr)
-        yield from range_faults(clusters, mixtures.indices, len(self._space.clusters.centroids))
+        yield from range_faults(clusters, mixtures.indices, interests.clusters)
         lengths = mixtures.degrees()
         if lengths.max(initial=0) > self._space.entry.clusters.modes:
             yield indptr, f"gives a user more than {self._space.entry.clusters.modes} modes"
@@ -252,10 +258,11 @@ def _only_at_row_starts(indptr: npt.NDArray[np.int64], positions: npt.NDArray[np
     return bool(np.all(indptr[np.searchsorted(indptr, positions)] == positions))
 
 
-def range_faults(file: str, numbers: AnyArray, stop: int) -> Faults:
-    """A number of the array in `file` that is below 0, or not below `stop`."""
-    if any(block.min() < 0 or block.max() >= stop for block in _blocks(numbers)):
-        yield file, f"holds a number outside 0 to {stop - 1}"
+def range_faults(file: str, numbers: AnyArray, known: int | range) -> Faults:
+    """A number of the array in `file` that is outside `known`, or outside those from 0 to before it."""
+    known = range(known) if isinstance(known, int) else known
+    if any(block.min() < known.start or block.max() >= known.stop for block in _blocks(numbers)):
+        yield file, f"holds a number outside {known.start} to {known.stop - 1}"
 
 
 def _counts(rows: npt.NDArray[np.integer], n: int) -> npt.NDArray[np.int64]:

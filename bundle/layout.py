@@ -70,8 +70,9 @@ class SpaceLayout:
     def assignment(self, entity_type: str) -> str:
         return f"{self.root}/clusters/of_{entity_type}.npy"
 
-    def mixtures(self, part: Literal["indptr", "clusters", "weights"]) -> str:
-        return f"{self.root}/mixtures/{part}.npy"
+    def mixtures(self, part: Literal["indptr", "clusters", "weights"], among: str | None = None) -> str:
+        """Of the first interests of a space, or of those `among` a type."""
+        return f"{self.root}/mixtures/{'' if among is None else f'{among}.'}{part}.npy"
 
     def candidate_list(self, entity_type: str, query: ListQuery, part: Literal["rows", "scores"]) -> str:
         return f"{self.root}/lists/{entity_type}.{query}.{part}.npy"

@@ -246,12 +246,27 @@ class Clock(Model):
     per_second: PositiveFloat | None = None
 
 
+class InterestsEntry(Model):
+    """Target types that were clustered together, how many clusters they have, and the entity type whose mixtures over
+    these are stored.
+
+    Users without modes are those who have edges to the types all the same.
+    """
+
+    types: tuple[PartName, ...]
+    count: Positive
+    user_type: PartName
+    users_with_modes: Count | None = None
+    users_without_modes: Count | None = None
+
+
 class ClustersEntry(Model):
-    """The one k-means of a space: entity types clustered together, and the users' mixtures over it.
+    """The clusters of a space: of all its target types, a k-means for each of the `interests`, one after the other.
 
     An engagement counts in a mixture what `relation_weights` says of its relation (1 where it says nothing), times the
     edge's own weight where `edge_weights` is set, and half as much for each `half_life` that it is older than the
-    user's newest on the same of the `clocks`, by relation. Users without modes are those who have edges all the same.
+    user's newest on the same of the `clocks`, by relation. `mixture_type` and the counts of users are those of the
+    first of the `interests`; versions of earlier releases have one of all and do not name it.
     """
 
     count: Positive
@@ -265,6 +280,20 @@ class ClustersEntry(Model):
     clocks: dict[str, Clock] = {}
     users_with_modes: Count | None = None
     users_without_modes: Count | None = None
+    interests: tuple[InterestsEntry, ...] = ()
+
+    @property
+    def all_interests(self) -> tuple[InterestsEntry, ...]:
+        """The interests, in the order of their clusters, also of a version that does not name them."""
+        return self.interests or (
+            InterestsEntry(
+                types=self.types,
+                count=self.count,
+                user_type=self.mixture_type,
+                users_with_modes=self.users_with_modes,
+                users_without_modes=self.users_without_modes,
+            ),
+        )
 
 
 class DefaultQuery(Model):
@@ -472,7 +501,7 @@ def _contradictions(space: SpaceEntry) -> Iterator[str]:
     entities = [entity.name for entity in space.entities]
     relations = {relation.name: relation for relation in space.relations}
     ends = {end for relation in space.relations for end in (relation.source, relation.target)}
-    clustered = {space.clusters.mixture_type, *space.clusters.types}
+    clustered = {*space.clusters.types, *(one.user_type for one in space.clusters.all_interests)}
     default = {space.default.user_type, space.default.candidate_type}
     named = {*space.compression, *space.indexes, *space.rows, *space.candidates}
     unknown = {*ends, *clustered, *default, *named} - set(entities)
@@ -492,7 +521,19 @@ def _contradictions(space: SpaceEntry) -> Iterator[str]:
         yield "columns does not begin with the embedding, or has one twice"
     if any(space.dim % entry.subquantizers for entry in space.compression.values()):
         yield f"subquantizers do not divide dim, which is {space.dim}"
+    yield from _interest_faults(space.clusters)
     yield from _strategy_faults(space)
+
+
+def _interest_faults(clusters: ClustersEntry) -> Iterator[str]:
+    interests = clusters.all_interests
+    types = [name for one in interests for name in one.types]
+    if tuple(types) != clusters.types or len(set(types)) < len(types) or not all(one.types for one in interests):
+        yield "clusters.interests has other types than clusters.types, one twice or none"
+    if sum(one.count for one in interests) != clusters.count:
+        yield "clusters.interests has another number of clusters than clusters.count"
+    if interests[0].user_type != clusters.mixture_type:
+        yield "the first of clusters.interests is of other users than clusters.mixture_type"
 
 
 def _strategy_faults(space: SpaceEntry) -> Iterator[str]:

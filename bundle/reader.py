@@ -4,6 +4,8 @@ Opening looks at names, sizes, dtypes and shapes, which takes milliseconds whate
 digests, which need every byte, are checked by `bundle.verify` before publishing and before a swap.
 """
 
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from bundle.layout import MANIFEST, ListQuery, SpaceLayout
 from bundle.manifest import Manifest, SpaceEntry, parse_manifest
 from bundle.pq import CODEWORDS, ProductQuantizer
 from bundle.rows import CompactRows, stored_columns
-from bundle.space import Bundle, CandidateLists, Clusters, EntityTable, Relation, Space
+from bundle.space import Bundle, CandidateLists, Clusters, EntityTable, Interests, Relation, Space, interests_among
 from bundle.verify import check_files, refusing
 
 QUERIES: tuple[ListQuery, ...] = ("centroid", "medoid")
@@ -191,9 +193,7 @@ class _SpaceReader:
 
     def _clusters(self) -> Clusters:
         entry, layout = self._entry.clusters, self._layout
-        clusters = self._array(layout.mixtures("clusters"), np.int32, None)
-        weights = self._array(layout.mixtures("weights"), np.float32, len(clusters))
-        indptr = self._offsets(layout.mixtures("indptr"), self._counts[entry.mixture_type], len(clusters))
+        interests = tuple(self._interests())
         return Clusters(
             centroids=self._array(layout.clusters("centroids"), np.float32, entry.count, self._entry.dim),
             medoid_types=self._array(layout.clusters("medoid_types"), np.uint8, entry.count),
@@ -203,18 +203,28 @@ class _SpaceReader:
             assignment={
                 name: self._array(layout.assignment(name), np.int32, self._counts[name]) for name in entry.types
             },
-            mixtures=Csr(indptr, clusters, weights),
-            mixture_type=entry.mixture_type,
-            lists=self._lists(),
+            interests=interests,
+            lists=self._lists(interests),
         )
 
-    def _lists(self) -> dict[tuple[str, ListQuery], CandidateLists]:
+    def _interests(self) -> Iterator[Interests]:
+        first = 0
+        for entry in self._entry.clusters.all_interests:
+            file = partial(self._layout.mixtures, among=entry.types[0] if first else None)
+            clusters = self._array(file("clusters"), np.int32, None)
+            weights = self._array(file("weights"), np.float32, len(clusters))
+            indptr = self._offsets(file("indptr"), self._counts[entry.user_type], len(clusters))
+            yield Interests(entry, first, Csr(indptr, clusters, weights))
+            first += entry.count
+
+    def _lists(self, interests: Sequence[Interests]) -> dict[tuple[str, ListQuery], CandidateLists]:
         lists = {}
         for name in self._entry.indexes:
+            own = interests_among(interests, name)
             for query in QUERIES:
                 file = self._layout.candidate_list(name, query, "rows")
                 if self._has(file):
-                    rows = self._array(file, np.int32, self._entry.clusters.count, None)
+                    rows = self._array(file, np.int32, own.entry.count, None)
                     scores = self._array(self._layout.candidate_list(name, query, "scores"), np.float32, *rows.shape)
-                    lists[name, query] = CandidateLists(rows, scores)
+                    lists[name, query] = CandidateLists(rows, scores, own.first)
         return lists

@@ -1,6 +1,6 @@
 """One embedding space in memory: mapped arrays behind names, everything a request needs to read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from bundle.csr import Csr
 from bundle.errors import QueryError
 from bundle.ids import IdTable
 from bundle.layout import ListQuery
-from bundle.manifest import Manifest, RelationEntry, SpaceEntry
+from bundle.manifest import InterestsEntry, Manifest, RelationEntry, SpaceEntry
 from bundle.pq import ProductQuantizer
 from bundle.rows import CompactRows, ScoredRows
 
@@ -81,15 +81,47 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class CandidateLists:
-    """For every cluster its best targets by inner product with the cluster's vector, best first, exact."""
+    """For every cluster of a type its best targets by inner product with the cluster's vector, best first, exact. Row 0
+    is that of cluster `first`."""
 
     rows: Int32[npt.NDArray[np.int32], "clusters length"]
     scores: Float32[npt.NDArray[np.float32], "clusters length"]
+    first: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Interests:
+    """What users like among some target types: their mixtures over the clusters of these, from `first` on.
+
+    The rows of `mixtures` are entities of `entry.user_type`, its indices clusters, heaviest first, its weights shares.
+    """
+
+    entry: InterestsEntry
+    first: int
+    mixtures: Csr
+
+    @property
+    def among(self) -> str | None:
+        """What their files are named by; None for the first."""
+        return self.entry.types[0] if self.first else None
+
+    @property
+    def clusters(self) -> range:
+        """The numbers of the clusters."""
+        return range(self.first, self.first + self.entry.count)
+
+
+def interests_among(interests: Sequence[Interests], target_type: str) -> Interests:
+    """See `Clusters.interests_in`."""
+    return next((one for one in interests if target_type in one.entry.types), interests[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
-    """One k-means over the target entities; `assignment[type][row]` is a cluster, -1 for a type left out."""
+    """The clusters of all target types, a k-means for each of the `interests`, numbered through.
+
+    `assignment[type][row]` is a cluster, -1 outside of all.
+    """
 
     centroids: Float32[npt.NDArray[np.float32], "clusters dim"]
     medoid_types: UInt8[npt.NDArray[np.uint8], " clusters"]
@@ -97,9 +129,13 @@ class Clusters:
     sizes: Int64[npt.NDArray[np.int64], " clusters"]
     types: tuple[str, ...]
     assignment: Mapping[str, Int32[npt.NDArray[np.int32], " n"]]
-    mixtures: Csr  # rows: entities of `mixture_type`; indices: clusters, heaviest first; weights: shares
-    mixture_type: str
+    interests: tuple[Interests, ...]
     lists: Mapping[tuple[str, ListQuery], CandidateLists]
+
+    def interests_in(self, target_type: str) -> Interests:
+        """Those that count engagements with a target type; the first for a type that has none, as versions of earlier
+        releases may."""
+        return interests_among(self.interests, target_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +163,12 @@ class Space:
         except KeyError:
             known = ", ".join(list(self.relations)[:20])
             raise QueryError(f"no such relation in this space; it has: {known}") from None
+
+    def counted_with(self, relation: Relation) -> list[Relation]:
+        """The relations whose edges count in the interests that `relation` is answered by: of the same users, to types
+        that were clustered with its targets."""
+        types, source = self.clusters.interests_in(relation.entry.target).entry.types, relation.entry.source
+        return [one for one in self.relations.values() if one.entry.source == source and one.entry.target in types]
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,7 +250,8 @@ def _in_short(manifest: "Manifest") -> "Iterator[tuple[str, object]]":
             yield f"relation {relation.name}{of}", what + _answered(space, relation.name)
         if len(space.relations) > MOST_RELATIONS:
             yield f"relations{of}", f"{len(space.relations)} in all; --all lists them"
-        yield f"clusters{of}", f"{space.clusters.count:,} of {', '.join(space.clusters.types)}"
+        each = [f"{one.count:,} of {' and '.join(one.types)}" for one in space.clusters.all_interests]
+        yield f"clusters{of}", ", ".join(each)
     evaluation = manifest.evaluation
     if not evaluation.strategies:
         yield "recall of the answers", "not measured: built with --quick, or nothing was held out"

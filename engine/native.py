@@ -16,6 +16,7 @@ Ivf4 = NewType("Ivf4", object)
 Rows = NewType("Rows", object)
 Ids = NewType("Ids", object)
 Entities = NewType("Entities", object)
+Mixtures = NewType("Mixtures", object)
 Relation = NewType("Relation", object)
 Space = NewType("Space", object)
 Strategy = NewType("Strategy", object)
@@ -87,25 +88,21 @@ class Native(Protocol):
         symmetric: int,
         times: Longs | None,
         clock: int,
+        mixtures: Mixtures,
         /,
     ) -> Relation:
         """A relation: its vector, edges by source (with weights and times) and by target, the most popular targets."""
         ...
 
-    def space(
-        self,
-        centroids: Floats,
-        medoids: Floats,
-        mixture_type: Entities,
-        mixtures_indptr: Longs,
-        clusters: Ints,
-        shares: Floats,
-        modes: int,
-        half_life: float,
-        /,
-    ) -> Space:
-        """The clusters of a space, the vector of each one's medoid, the mixtures of one type over them, and the age
-        that halves an engagement (0: none does).
+    def mixtures(self, of: Entities, indptr: Longs, clusters: Ints, shares: Floats, /) -> Mixtures:
+        """The clusters of each entity `of` one type, heaviest first, and their shares; relations that are given the
+        same count together.
+        """
+        ...
+
+    def space(self, centroids: Floats, medoids: Floats, modes: int, half_life: float, /) -> Space:
+        """The clusters of a space, the vector of each one's medoid, how many modes a user has at most, and the age that
+        halves an engagement (0: none does).
         """
         ...
 
@@ -124,13 +121,16 @@ class Native(Protocol):
         weights: Doubles,
         list_rows: Ints | None,
         list_scores: Floats | None,
+        list_first: int,
         pool: int,
         network: Floats | None,
         bias: Floats | None,
         out: Floats | None,
         /,
     ) -> Strategy:
-        """A strategy: ways by number (`recommend/compiled.py`), six weights, stored lists, a network that rescores."""
+        """A strategy: ways by number (`recommend/compiled.py`), six weights, stored lists and the cluster of the first
+        of them, a network that rescores.
+        """
         ...
 
     def shape(self, before_id: bytes, before_score: bytes, before_mode: bytes, after: bytes, /) -> Shape:

@@ -98,7 +98,9 @@ def mixture_report(
     best, single = max(mixtures, key=lambda one: judged(one.row)), max(rows, key=judged)
     clustered = sweep.clustered(best.clusters)
     winners = {best.name: mixture_strategies(best.modes, blended)[best.vector], single.name: singles[single.name]}
-    many = effective_interests(clustered.bundle.space().clusters.mixtures, task.users) >= SEVERAL
+    made = clustered.bundle.space()
+    interests = made.clusters.interests_in(made.relation(task.relation).entry.target)
+    many = effective_interests(interests.mixtures, task.users) >= SEVERAL
     return MixtureReport(
         relation=task.relation,
         users=len(task.users),

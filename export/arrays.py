@@ -10,7 +10,7 @@ import numpy as np
 
 from bundle.csr import Csr
 from bundle.progress import Stage
-from export.table import Array, Column, ExportedTable
+from export.table import ExportedTable
 
 # safetensors' names of the types used here, and their bytes.
 TENSOR_TYPES = {"float32": "F32", "uint8": "U8", "int32": "I32", "int64": "I64"}
@@ -72,11 +72,11 @@ def _layout(table: ExportedTable) -> Iterator[tuple[str, Any, Shape]]:
     if table.integers:
         yield "id", np.dtype(np.int64), (n,)
     for column in table.columns:
-        if column == "mixture":
-            entries = len(table.space.clusters.mixtures.indices)
-            yield "mixture.indptr", np.dtype(np.int64), (n + 1,)
-            yield "mixture.cluster", np.dtype(np.int32), (entries,)
-            yield "mixture.weight", np.dtype(np.float32), (entries,)
+        if column in table.mixtures:
+            entries = len(table.mixtures[column].indices)
+            yield f"{column}.indptr", np.dtype(np.int64), (n + 1,)
+            yield f"{column}.cluster", np.dtype(np.int32), (entries,)
+            yield f"{column}.weight", np.dtype(np.float32), (entries,)
         elif column == "cluster":
             yield "cluster", np.dtype(np.int32), (n,)
         else:
@@ -89,24 +89,25 @@ def _write_rows(
     stage: Stage,
     write_texts: Callable[[Sequence[str]], object] = lambda ids: None,
 ) -> None:
-    written = 0  # entries of mixtures
-    if "mixture" in table.columns:
-        files["mixture.indptr"].write(np.zeros(1, dtype="<i8").data)
+    written = dict.fromkeys(table.mixtures, 0)  # entries of each
+    for column in table.mixtures:
+        files[f"{column}.indptr"].write(np.zeros(1, dtype="<i8").data)
     for part in table.parts():
         if isinstance(part.ids, list):
             write_texts(part.ids)
         else:
             files["id"].write(np.ascontiguousarray(part.ids).data)
         for column, values in part.columns.items():
-            written = _write_column(files, column, values, written)
+            if isinstance(values, Csr):
+                _write_modes(files, column, values, written[column])
+                written[column] += len(values.indices)
+            else:
+                files[column].write(np.ascontiguousarray(values).data)
         stage.advance(len(part))
 
 
-def _write_column(files: Mapping[str, BinaryIO], column: Column | str, values: Array | Csr, written: int) -> int:
-    if not isinstance(values, Csr):
-        files[column].write(np.ascontiguousarray(values).data)
-        return written
-    files["mixture.indptr"].write((values.indptr[1:] + written).data)
-    files["mixture.cluster"].write(values.indices.data)
-    files["mixture.weight"].write(np.asarray(values.weights, dtype=np.float32).data)
-    return written + len(values.indices)
+def _write_modes(files: Mapping[str, BinaryIO], column: str, modes: Csr, before: int) -> None:
+    """Those of some rows, behind the entries that were written `before`."""
+    files[f"{column}.indptr"].write((modes.indptr[1:] + before).data)
+    files[f"{column}.cluster"].write(modes.indices.data)
+    files[f"{column}.weight"].write(np.asarray(modes.weights, dtype=np.float32).data)

@@ -49,7 +49,7 @@ def write(table: ExportedTable, directory: Path, stage: Stage) -> list[Path]:
     `event_timestamp` is when the version was first published, so that a point-in-time join over the files of several
     versions finds what was served; `created` is when it was built. Mixtures, which Feast has no type for, stay out.
     """
-    columns = [column for column in table.columns if column != "mixture"]
+    columns = [column for column in table.columns if column not in table.mixtures]
     fields = [pa.field(f"{table.name}_id", pa.string(), nullable=False)]
     fields += [pa.field(name, TIME, nullable=False) for name in ("event_timestamp", "created")]
     # Feast reads lists of any size, not those of a fixed one.

@@ -34,7 +34,7 @@ def column_type(table: ExportedTable, column: Any) -> pa.DataType:
     """The Arrow type of a column."""
     if column == "cluster":
         return pa.int32()
-    if column == "mixture":
+    if column in table.mixtures:
         return pa.list_(MODE)
     number = pa.uint8() if column == "codes" else pa.float32()
     return pa.list_(pa.field("element", number, nullable=False), table.width(column))

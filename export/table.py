@@ -1,7 +1,7 @@
 """What is exported of one entity type: columns of arrays, a few thousand rows at a time, so that memory is bounded."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of a type: `ids` int64 [n] or strings, and the columns; `mixture` as a Csr of its rows."""
+    """Rows of a type: `ids` int64 [n] or strings, and the columns; mixtures as a Csr of their rows."""
 
     ids: Int64[npt.NDArray[np.int64], " n"] | list[str]
     columns: dict[str, Array | Csr]
@@ -38,12 +38,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ExportedTable:
-    """The chosen columns of one type of a version."""
+    """The chosen columns of one type of a version. Of `mixtures` each is a column: `mixture`, and where users have
+    interests in several types of targets `mixture_<type>` for each but the first."""
 
     bundle: Bundle
     space: Space
     table: EntityTable
-    columns: tuple[Column, ...]
+    columns: tuple[str, ...]
+    mixtures: Mapping[str, Csr] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -58,7 +60,7 @@ class ExportedTable:
         """Whether ids are integers."""
         return isinstance(self.table.ids, IntIds)
 
-    def width(self, column: Column) -> int:
+    def width(self, column: str) -> int:
         """Numbers a row."""
         if column == "codes":
             return 0 if self.table.codes is None else int(self.table.codes.shape[1])
@@ -86,14 +88,14 @@ class ExportedTable:
         named = ids.values[rows] if isinstance(ids, IntIds) else ids.externals(rows)
         return Part(named, {column: self._column(column, rows) for column in self.columns})
 
-    def _column(self, column: Column, rows: Int64[npt.NDArray[np.int64], " n"]) -> Array | Csr:
+    def _column(self, column: str, rows: Int64[npt.NDArray[np.int64], " n"]) -> Array | Csr:
         table, clusters = self.table, self.space.clusters
         if column == "vector":
             return np.ascontiguousarray(_rows(table.embeddings, rows))
         if column == "cluster":
             return np.asarray(clusters.assignment[self.name][rows])
-        if column == "mixture":
-            return _modes(clusters.mixtures, rows)
+        if column in self.mixtures:
+            return _modes(self.mixtures[column], rows)
         if table.codes is None or table.quantizer is None:
             raise UsageError(f"{self.bundle.version} has no {column} of {self.name}.")
         codes = np.ascontiguousarray(_rows(table.codes, rows))
@@ -124,12 +126,13 @@ def chosen(bundle: Bundle, space: str | None, types: Sequence[str], columns: Seq
     tables = [opened.table(name) for name in types or opened.entities]
     chosen = []
     for table in tables:
+        mixtures = _mixtures(opened, table) if "mixture" in columns else {}
         had = tuple(column for column in COLUMNS if column in columns and _has(opened, table, column))
-        if not had:
+        if not had and not mixtures:
             raise UsageError(
                 f"{bundle.version} has no {' and no '.join(columns)} of {table.name}. Name other --columns."
             )
-        chosen.append(ExportedTable(bundle, opened, table, had))
+        chosen.append(ExportedTable(bundle, opened, table, (*had, *mixtures), mixtures))
     return chosen
 
 
@@ -138,4 +141,9 @@ def _has(space: Space, table: EntityTable, column: Column) -> bool:
         return table.codes is not None
     if column == "cluster":
         return table.name in space.clusters.assignment
-    return column == "vector" or table.name == space.clusters.mixture_type
+    return column == "vector"
+
+
+def _mixtures(space: Space, table: EntityTable) -> dict[str, Csr]:
+    own = [one for one in space.clusters.interests if one.entry.user_type == table.name]
+    return {f"mixture_{one.entry.types[0]}" if n else "mixture": one.mixtures for n, one in enumerate(own)}

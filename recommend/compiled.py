@@ -29,7 +29,7 @@ from recommend.ages import NO_TIME, live_times
 from recommend.filters import FilterCache
 from recommend.handles import SpaceHandles
 from recommend.plan import choose_relation, choose_strategy, modes_wanted
-from recommend.profile import Profile, known_rows
+from recommend.profile import Profile, changed, known_rows
 from recommend.types import Fallback, LiveEdges, RecommendRequest
 
 # What the engine numbers, in its order: Fallback (plan.h), Outcome (answer.h).
@@ -164,7 +164,7 @@ class Compiled:
             user,
             request.k,
             n_modes,
-            request.exclude_seen * EXCLUDE_SEEN + _changed(space, edges) * CHANGED,
+            request.exclude_seen * EXCLUDE_SEEN + changed(space, relation, edges) * CHANGED,
             _edge_rows(space, edges) if edges else None,
             self._unwanted(space, relation, edges, request.exclude),
             _known(space, entry.source, request.followers) if request.followers else None,
@@ -314,11 +314,6 @@ def _added(relation: Relation, targets: Rows) -> Int64[npt.NDArray[np.int64], "n
     edges = np.ones((len(targets), 4), dtype=np.int64)
     edges[:, 0], edges[:, 2], edges[:, 3] = relation.position, targets, NO_TIME
     return edges
-
-
-def _changed(space: Space, live: LiveEdges) -> bool:
-    """Whether what the user did since can have changed the interests."""
-    return bool(live) and any(name in space.relations for name in (*live.added, *live.removed))
 
 
 def _edge_rows(space: Space, live: LiveEdges) -> Int64[npt.NDArray[np.int64], "n 4"]:

@@ -8,8 +8,8 @@ from jaxtyping import Float32, Integer
 
 from bundle.ids import IntIds, StringIds
 from bundle.manifest import RelationEntry, Strategy
-from bundle.space import EntityTable, Relation, Space
-from engine.native import Entities, Ids, Native
+from bundle.space import EntityTable, Interests, Relation, Space
+from engine.native import Entities, Ids, Mixtures, Native
 from engine.native import Relation as RelationHandle
 from engine.native import Space as SpaceHandle
 from engine.native import Strategy as StrategyHandle
@@ -33,8 +33,9 @@ class SpaceHandles:
         self._native, self._space = native, space
         self.ids = {name: _ids(native, table) for name, table in space.entities.items()}
         entities = {name: self._entities(table) for name, table in space.entities.items()}
-        self.relations = {name: self._relation(one, entities) for name, one in space.relations.items()}
-        self.handle = self._open(entities[space.clusters.mixture_type])
+        mixtures = {one.first: self._mixtures(one, entities) for one in space.clusters.interests}
+        self.relations = {name: self._relation(one, entities, mixtures) for name, one in space.relations.items()}
+        self.handle = self._open()
         for handle in self.relations.values():
             native.add_relation(self.handle, handle)
         for handle in self.relations.values():
@@ -47,7 +48,14 @@ class SpaceHandles:
             self.ids[table.name], row_handle(self._native, table.scored), table.dim, assignment
         )
 
-    def _relation(self, one: Relation, entities: Mapping[str, Entities]) -> RelationHandle:
+    def _mixtures(self, one: Interests, entities: Mapping[str, Entities]) -> Mixtures:
+        stored = one.mixtures
+        shares = np.ones(len(stored.indices), dtype=np.float32) if stored.weights is None else stored.weights
+        return self._native.mixtures(entities[one.entry.user_type], stored.indptr, stored.indices, shares)
+
+    def _relation(
+        self, one: Relation, entities: Mapping[str, Entities], mixtures: Mapping[int, Mixtures]
+    ) -> RelationHandle:
         counting = self._space.entry.clusters
         clock = counting.clocks.get(one.entry.name)
         return self._native.relation(
@@ -65,21 +73,16 @@ class SpaceHandles:
             int(one.entry.symmetric),
             one.times,
             clock.number if clock is not None else 0,
+            mixtures[self._space.clusters.interests_in(one.entry.target).first],
         )
 
-    def _open(self, mixture_type: Entities) -> SpaceHandle:
+    def _open(self) -> SpaceHandle:
         clusters = self._space.clusters
         every = np.arange(len(clusters.centroids), dtype=np.int32)
         medoids = medoid_vectors(self._space, Modes(every, np.ones(len(every), dtype=np.float32)))
-        stored = clusters.mixtures
-        shares = np.ones(len(stored.indices), dtype=np.float32) if stored.weights is None else stored.weights
         return self._native.space(
             clusters.centroids,
             medoids,
-            mixture_type,
-            stored.indptr,
-            stored.indices,
-            shares,
             self._space.entry.clusters.modes,
             self._space.entry.clusters.half_life or 0.0,
         )
@@ -121,6 +124,7 @@ class SpaceHandles:
             np.array([getattr(strategy.weights, term) for term in TERMS], dtype=np.float64),
             None if lists is None else lists.rows,
             None if lists is None else lists.scores,
+            0 if lists is None else lists.first,
             0 if strategy.rescoring is None else strategy.rescoring.pool,
             *((None, None, None) if network is None else network),
         )

@@ -91,7 +91,7 @@ def profile_of_row(
     vector = None if row is None else np.asarray(table.scored_embeddings(row))
     targets = current_targets(space, relation, row, live)
     represented_by = ((relation, targets),) if len(targets) else _others(space, relation, row, live)
-    modes = _modes(space, relation.entry.source, row, live, n_modes) if n_modes else NO_MODES
+    modes = _modes(space, relation, row, live, n_modes) if n_modes else NO_MODES
     more = np.sort(known_rows(table.ids.rows(followers))) if followers else NO_ROWS
     fewer = np.sort(known_rows(table.ids.rows(unfollowers))) if unfollowers else NO_ROWS
     return Profile(space, row, vector, targets, represented_by, modes, more, fewer)
@@ -142,13 +142,22 @@ def _evidence(space: Space, relation: Relation, targets: Rows) -> Evidence:
     return Evidence(space.entities[target].scored_embeddings(targets), clusters)
 
 
-def _modes(space: Space, user_type: str, row: int | None, live: LiveEdges, n_modes: int) -> Modes:
-    """The heaviest interests: the stored mixture, or eq. 3 again where live edges have changed the counts."""
-    changed = bool(live) and any(name in space.relations for name in (*live.added, *live.removed))
-    if user_type == space.clusters.mixture_type and row is not None and not changed:
-        stored = space.clusters.mixtures
+def _modes(space: Space, relation: Relation, row: int | None, live: LiveEdges, n_modes: int) -> Modes:
+    """The heaviest interests among the relation's targets: the stored mixture, or eq. 3 again where live edges have
+    changed the counts."""
+    interests = space.clusters.interests_in(relation.entry.target)
+    if relation.entry.source == interests.entry.user_type and row is not None and not changed(space, relation, live):
+        stored = interests.mixtures
         return _top(stored.row(row), stored.row_weights(row), n_modes)
-    return Modes(*mixture_of(*engaged_clusters(space, user_type, row, live), min(n_modes, space.entry.clusters.modes)))
+    return Modes(*mixture_of(*engaged_clusters(space, relation, row, live), min(n_modes, space.entry.clusters.modes)))
+
+
+def changed(space: Space, relation: Relation, live: LiveEdges) -> bool:
+    """Whether what the user did since can have changed the interests among the relation's targets."""
+    if not live:
+        return False
+    names = {one.entry.name for one in space.counted_with(relation)}
+    return not names.isdisjoint(live.added) or not names.isdisjoint(live.removed)
 
 
 def _top(
@@ -161,22 +170,21 @@ def _top(
 
 
 def engaged_clusters(
-    space: Space, user_type: str, row: int | None, live: LiveEdges
+    space: Space, asked: Relation, row: int | None, live: LiveEdges
 ) -> tuple[Int32[npt.NDArray[np.int32], " n"], Float32[npt.NDArray[np.float32], " n"]]:
-    """The clusters of everything the user engages with now, and what each engagement counts there: as in the build."""
+    """The clusters of all that the user engages with now and that counts with the targets of `asked`, and what each
+    engagement counts there: as in the build."""
     clusters, weights = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.float32)]
     times, clocks = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int32)]
     counting = space.entry.clusters
-    for relation in space.relations.values():
-        assignment = space.clusters.assignment.get(relation.entry.target)
-        if relation.entry.source == user_type and assignment is not None:
-            targets = current_targets(space, relation, row, live)
-            clusters.append(assignment[targets])
-            weights.append(_weights(space, relation, row, targets))
-            if counting.half_life is not None:
-                clock = counting.clocks.get(relation.entry.name)
-                times.append(times_of(space, relation, row, targets, live))
-                clocks.append(np.full(len(targets), 0 if clock is None else clock.number, dtype=np.int32))
+    for relation in space.counted_with(asked):
+        targets = current_targets(space, relation, row, live)
+        clusters.append(space.clusters.assignment[relation.entry.target][targets])
+        weights.append(_weights(space, relation, row, targets))
+        if counting.half_life is not None:
+            clock = counting.clocks.get(relation.entry.name)
+            times.append(times_of(space, relation, row, targets, live))
+            clocks.append(np.full(len(targets), 0 if clock is None else clock.number, dtype=np.int32))
     inside, counts = np.concatenate(clusters), np.concatenate(weights)
     if counting.half_life is not None:
         counted = np.where(inside >= 0, counts, np.float32(0.0))

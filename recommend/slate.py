@@ -126,7 +126,8 @@ def _list_heads(plan: Plan, length: int, head_of: HeadOf) -> list[RankedList]:
 
 
 def _cut_lists(plan: Plan, lists: CandidateLists, reach: int) -> list[RankedList]:
-    rows, scores = lists.rows[plan.modes.clusters, :reach], lists.scores[plan.modes.clusters, :reach]
+    clusters = plan.modes.clusters - lists.first
+    rows, scores = lists.rows[clusters, :reach], lists.scores[clusters, :reach]
     whole = reach == lists.rows.shape[1]
     weighted = (np.float32(plan.weights.mode) * scores).tolist()
     return [RankedList(one, by_mode, LIST, whole=whole) for one, by_mode in zip(rows.tolist(), weighted, strict=True)]

@@ -37,8 +37,9 @@ def read_head(
     """The head of `cluster`'s list; scores are those stored times `weight`, in float32."""
     chosen = bundle.space(space)
     lists = chosen.clusters.lists[candidate_type, query]
-    rows = lists.rows[cluster, :HEAD_LENGTH]
-    scores = (np.float32(weight) * lists.scores[cluster, :HEAD_LENGTH]).tolist()
+    at = cluster - lists.first
+    rows = lists.rows[at, :HEAD_LENGTH]
+    scores = (np.float32(weight) * lists.scores[at, :HEAD_LENGTH]).tolist()
     if encode is None:
         return ListHead(rows.tolist(), scores, [])
     ids = chosen.entities[candidate_type].ids.externals(rows)

@@ -203,7 +203,11 @@ RECOMMEND = (
         "recommend",
         scope="read",
         answer=recommend_types.InterestsAnswer,
-        query={"relation": "the relation examples are taken from", "user_type": "the type of the user", "space": SPACE},
+        query={
+            "relation": "whose targets the interests are in; all that the user has by default",
+            "user_type": "the type of the user",
+            "space": SPACE,
+        },
     ),
 )
 

@@ -54,11 +54,13 @@ def measure_mixtures(
     graph, recommender = open_graph(run, progress()), open_recommender(version)
     require_same_graph(graph, recommender.bundle.manifest.lineage.graph_digest, str(version))
     space = recommender.bundle.space()
-    default = space.entry.clusters.count
+    task = follow_task(graph, "test", np.random.default_rng(seed), n_users=users)
+    relation = space.relation(task.relation)
+    default = space.clusters.interests_in(relation.entry.target).entry.count
     return mixture_report(
-        follow_task(graph, "test", np.random.default_rng(seed), n_users=users),
+        task,
         recommender,
-        lambda count: recluster(space, count, seed),
+        lambda count: recluster(space, relation, count, seed),
         sorted({*(clusters or (max(2, default // 4), default, 4 * default))}),
         seed=seed,
         progress=progress(),

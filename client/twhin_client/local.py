@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from twhin_client.features import FeatureDecoder
 from twhin_client.ids import ABSENT, Ids, IntIds, StringIds, listed
-from twhin_client.manifest import Manifest, SpaceEntry, read_manifest, verify_file, version_directory
+from twhin_client.manifest import InterestsEntry, Manifest, SpaceEntry, read_manifest, verify_file, version_directory
 from twhin_client.problems import BundleIncomplete, BundleInvalid, EntityNotFound, QueryInvalid
 from twhin_client.vectors import Vectors
 
@@ -213,14 +213,28 @@ class Entities:
         return self._version.array(f"{self._root}/clusters/of_{self.type}.npy", np.int32, len(self))
 
     @cached_property
-    def mixtures(self) -> Mixtures | None:
-        """The interests of each user; None for types that have none."""
-        if self.type != self._space.entry.clusters.mixture_type:
-            return None
-        indptr = self._version.array(f"{self._root}/mixtures/indptr.npy", np.int64, len(self) + 1)
+    def interests(self) -> Mapping[tuple[str, ...], Mixtures]:
+        """What each user likes, by the types of what is liked; empty for types that are no users."""
+        entry = self._space.entry.clusters
+        every = entry.interests or (InterestsEntry(entry.types, entry.mixture_type),)
+        return {
+            one.types: self._mixtures(f"{one.types[0]}." if place else "")
+            for place, one in enumerate(every)
+            if one.user_type == self.type
+        }
+
+    def _mixtures(self, prefix: str) -> Mixtures:
+        root = f"{self._root}/mixtures/{prefix}"
+        indptr = self._version.array(f"{root}indptr.npy", np.int64, len(self) + 1)
         n = int(indptr[-1])
-        clusters = self._version.array(f"{self._root}/mixtures/clusters.npy", np.int32, n)
-        return Mixtures(indptr, clusters, self._version.array(f"{self._root}/mixtures/weights.npy", np.float32, n))
+        clusters = self._version.array(f"{root}clusters.npy", np.int32, n)
+        return Mixtures(indptr, clusters, self._version.array(f"{root}weights.npy", np.float32, n))
+
+    @property
+    def mixtures(self) -> Mixtures | None:
+        """The first of the `interests`, of the version's default where the users have some there; None for types that
+        have none."""
+        return next(iter(self.interests.values()), None)
 
     def of(self, ids: Iterable[str | int] | npt.NDArray[Any], *, decoded: bool = False) -> Vectors:
         """The vectors of `ids`, as the service's look-up gives them; `decoded`: as the codes give them back."""
@@ -260,27 +274,22 @@ class Entities:
 
     def to_arrow(self, columns: Iterable[Column] = ("vector",)) -> pa.Table:
         """A table of `id` (int64 or string) and `columns`: vectors and codes as lists of a fixed size, `mixture` as a
-        list of {cluster, weight}, `cluster` null where there is none. Needs pyarrow.
+        list of {cluster, weight}, and `mixture_<type>` for each of the `interests` but the first, `cluster` null where
+        there is none. Needs pyarrow.
         """
         import pyarrow as pa
 
         ids = self.ids.values if isinstance(self.ids, IntIds) else self.ids.externals()
         arrays: dict[str, Any] = {"id": pa.array(ids)}
         for column in columns:
-            arrays[column] = (
-                self._mixtures_in_arrow() if column == "mixture" else _in_arrow(self._column(column, slice(None)))
-            )
+            if column != "mixture":
+                arrays[column] = _in_arrow(self._column(column, slice(None)))
+                continue
+            if not self.interests:
+                raise QueryInvalid(f"{self._version.name} has no mixtures of {self.type}")
+            for place, (types, mixtures) in enumerate(self.interests.items()):
+                arrays[f"mixture_{types[0]}" if place else "mixture"] = _modes_in_arrow(mixtures)
         return pa.table(arrays)
-
-    def _mixtures_in_arrow(self) -> pa.Array:
-        import pyarrow as pa
-
-        if self.mixtures is None:
-            raise QueryInvalid(f"{self._version.name} has no mixtures of {self.type}")
-        modes = pa.StructArray.from_arrays(
-            [pa.array(self.mixtures.clusters), pa.array(self.mixtures.weights)], names=["cluster", "weight"]
-        )
-        return pa.LargeListArray.from_arrays(pa.array(self.mixtures.indptr), modes)
 
     def to_pandas(self, columns: Iterable[Column] = ("vector",)) -> pd.DataFrame:
         """The same as a frame with `id` as its index; a vector is an array in its cell. Needs pandas and pyarrow."""
@@ -293,6 +302,15 @@ class Entities:
 
         frame: pl.DataFrame = pl.from_arrow(self.to_arrow(columns))
         return frame
+
+
+def _modes_in_arrow(mixtures: Mixtures) -> pa.Array:
+    import pyarrow as pa
+
+    modes = [pa.array(mixtures.clusters), pa.array(mixtures.weights)]
+    return pa.LargeListArray.from_arrays(
+        pa.array(mixtures.indptr), pa.StructArray.from_arrays(modes, names=["cluster", "weight"])
+    )
 
 
 def _in_arrow(values: npt.NDArray[Any]) -> pa.Array:

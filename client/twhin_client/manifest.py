@@ -50,12 +50,21 @@ class RelationEntry(msgspec.Struct, frozen=True):
     target: str
 
 
+class InterestsEntry(msgspec.Struct, frozen=True):
+    """Types that were clustered together, and the type of users whose mixtures are stored."""
+
+    types: tuple[str, ...]
+    user_type: str
+
+
 class ClustersEntry(msgspec.Struct, frozen=True):
-    """The clusters of a space: of which types, and whose mixtures."""
+    """The clusters of a space: of which types, and the interests; `mixture_type` are the users of the only ones where
+    these are not named."""
 
     count: int
     types: tuple[str, ...]
     mixture_type: str
+    interests: tuple[InterestsEntry, ...] = ()
 
 
 class CompressionEntry(msgspec.Struct, frozen=True):

@@ -286,9 +286,9 @@ class SyncOperations(ABC):
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.InterestsAnswer:
-        """The interests of a user: `GET /v1/users/{id}/interests`. `relation`: the relation examples are taken
-        from. `user_type`: the type of the user. `space`: the embedding space; the version's first one by
-        default.
+        """The interests of a user: `GET /v1/users/{id}/interests`. `relation`: whose targets the interests are
+        in; all that the user has by default. `user_type`: the type of the user. `space`: the embedding space;
+        the version's first one by default.
         """
         answer: types.InterestsAnswer = self._call(
             INTERESTS, (id,), {"relation": relation, "user_type": user_type, "space": space}, None, timeout
@@ -871,9 +871,9 @@ class AsyncOperations(ABC):
         space: str | None = None,
         timeout: float | None = None,
     ) -> types.InterestsAnswer:
-        """The interests of a user: `GET /v1/users/{id}/interests`. `relation`: the relation examples are taken
-        from. `user_type`: the type of the user. `space`: the embedding space; the version's first one by
-        default.
+        """The interests of a user: `GET /v1/users/{id}/interests`. `relation`: whose targets the interests are
+        in; all that the user has by default. `user_type`: the type of the user. `space`: the embedding space;
+        the version's first one by default.
         """
         answer: types.InterestsAnswer = await self._call(
             INTERESTS, (id,), {"relation": relation, "user_type": user_type, "space": space}, None, timeout

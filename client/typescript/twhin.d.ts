@@ -175,16 +175,17 @@ export interface Example {
   id: string;
 }
 
-/** One mode of a user. */
+/** One mode of a user. The weights of interests in the same `types` sum to 1. */
 export interface Interest {
   cluster: number;
   weight: number;
   size: number;
   medoid: Example;
   examples: Array<Example>;
+  types?: Array<string>;
 }
 
-/** The user's modes, heaviest first; none for a user without engagements. */
+/** The user's modes, heaviest first: of the targets of the relation asked for, or of each type of targets, one after the other. None for a user without engagements. */
 export interface InterestsAnswer {
   user: string;
   known: boolean;

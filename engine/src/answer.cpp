@@ -97,9 +97,9 @@ bool Answer::from_lists() {
   const Strategy& strategy = *plan.strategy;
   lists_.clear();
   for (const Mode& mode : plan.modes) {
-    const auto cluster = static_cast<std::size_t>(mode.cluster);
-    if (cluster >= strategy.list_rows.rows) return false;
-    lists_.push_back({strategy.list_rows.row(cluster), strategy.list_scores.row(cluster), static_cast<float>(plan.weights.mode)});
+    const std::size_t at = static_cast<std::size_t>(mode.cluster) - strategy.list_first;
+    if (at >= strategy.list_rows.rows) return false;
+    lists_.push_back({strategy.list_rows.row(at), strategy.list_scores.row(at), static_cast<float>(plan.weights.mode)});
   }
   if (plan.weights.reciprocity > 0 && !plan.followers.empty()) {
     const Matrix<float> queries = room_for_queries();

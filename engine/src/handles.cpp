@@ -37,33 +37,34 @@ std::unique_ptr<Entities> entities(const Ids& ids, const Rows& vectors, std::int
   return std::make_unique<Entities>(Entities{&ids, vectors, static_cast<std::size_t>(dim), assignment});
 }
 
+std::unique_ptr<Mixtures> mixtures(const Entities& of, std::span<const std::int64_t> indptr,
+                                   std::span<const std::int32_t> clusters, std::span<const float> shares) {
+  require(indptr.size() == of.size() + 1 && shares.size() == clusters.size(), "the mixtures do not fit");
+  return std::make_unique<Mixtures>(Mixtures{&of, {indptr, clusters}, shares});
+}
+
 std::unique_ptr<Relation> relation(const Entities& source, const Entities& target, std::span<const float> forward,
                                    std::span<const std::int64_t> targets_indptr, std::span<const std::int32_t> targets,
                                    std::span<const float> weights, std::span<const std::int64_t> sources_indptr,
                                    std::span<const std::int32_t> sources, std::span<const std::int32_t> popular,
                                    double counts, std::int64_t counts_weights, std::int64_t symmetric,
-                                   std::span<const std::int64_t> times, std::int64_t clock) {
+                                   std::span<const std::int64_t> times, std::int64_t clock, const Mixtures& mixtures) {
   require(source.dim == target.dim && forward.size() == target.dim, "the relation's vectors are of several lengths");
   require(targets_indptr.size() == source.size() + 1 && sources_indptr.size() == target.size() + 1,
           "the edges are not those of as many entities");
   require(weights.empty() || weights.size() == targets.size(), "there are not as many weights as edges");
   require(times.empty() || times.size() == targets.size(), "there are not as many times as edges");
   return std::make_unique<Relation>(Relation{&source, &target, forward, {targets_indptr, targets}, {sources_indptr, sources},
-                                             weights, popular, counts, counts_weights != 0, symmetric != 0, times, clock, {}});
+                                             weights, popular, counts, counts_weights != 0, symmetric != 0, times, clock, &mixtures, {}});
 }
 
-std::unique_ptr<Space> space(Matrix<const float> centroids, Matrix<const float> medoids, const Entities& mixture_type,
-                             std::span<const std::int64_t> mixtures_indptr, std::span<const std::int32_t> clusters,
-                             std::span<const float> shares, std::int64_t modes, double half_life) {
-  require(centroids.columns == mixture_type.dim, "the centroids are of another length than the embeddings");
+std::unique_ptr<Space> space(Matrix<const float> centroids, Matrix<const float> medoids, std::int64_t modes, double half_life) {
   require(medoids.rows == centroids.rows && medoids.columns == centroids.columns, "a medoid for each centroid is wanted");
-  require(mixtures_indptr.size() == mixture_type.size() + 1 && shares.size() == clusters.size(), "the mixtures do not fit");
   require(modes > 0, "a user has one mode at least");
   require(half_life >= 0, "a half-life is positive");
   auto made = std::make_unique<Space>();
-  made->centroids = centroids, made->medoids = medoids, made->mixture_type = &mixture_type;
-  made->mixtures = {mixtures_indptr, clusters}, made->shares = shares, made->modes = static_cast<std::size_t>(modes);
-  made->half_life = half_life;
+  made->centroids = centroids, made->medoids = medoids;
+  made->modes = static_cast<std::size_t>(modes), made->half_life = half_life;
   return made;
 }
 
@@ -74,18 +75,19 @@ void add_relation(Space& space, const Relation& relation) {
 
 std::unique_ptr<Strategy> strategy(std::int64_t merge, std::int64_t mode_vector, std::span<const double> weights,
                                    Matrix<const std::int32_t> list_rows, Matrix<const float> list_scores,
-                                   std::int64_t pool, Matrix<const float> network, std::span<const float> bias,
+                                   std::int64_t list_first, std::int64_t pool, Matrix<const float> network, std::span<const float> bias,
                                    std::span<const float> out) {
   require(merge >= 0 && merge <= 2 && mode_vector >= 0 && mode_vector <= 2, "there is no such way of merging, or of modes");
   require(weights.size() == 6, "a query has six weights");
   require(list_rows.rows == list_scores.rows && list_rows.columns == list_scores.columns, "a score for each row is wanted");
+  require(list_first >= 0, "the first cluster has a number");
   require(pool >= 0 && (pool == 0) == (network.rows == 0), "a pool and a network belong together");
   require(network.rows == 0 || network.rows == kFeatures, "the network is for other features");
   require(bias.size() == network.columns && out.size() == network.columns, "the network's arrays do not fit");
   auto made = std::make_unique<Strategy>();
   made->merge = static_cast<Merge>(merge), made->mode_vector = static_cast<ModeVector>(mode_vector);
   made->weights = {weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]};
-  made->list_rows = list_rows, made->list_scores = list_scores;
+  made->list_rows = list_rows, made->list_scores = list_scores, made->list_first = static_cast<std::size_t>(list_first);
   made->pool = static_cast<std::size_t>(pool), made->network = {network.columns, network, bias, out};
   for (std::size_t f = kFirstPath; f < network.rows; ++f)
     for (const float weight : network.row(f)) made->network.counts_paths |= weight != 0;
@@ -102,7 +104,8 @@ TWHIN_EXPORT(half_rows, half_rows, "Vectors of float16.");
 TWHIN_EXPORT(coded_rows, coded_rows, "Vectors of int8, scaled row by row.");
 TWHIN_EXPORT(entities, entities, "Ids, vectors and clusters of one type.");
 TWHIN_EXPORT(relation, relation, "A relation's vector and its edges both ways.");
-TWHIN_EXPORT(space, space, "The clusters of a space and its users' mixtures.");
+TWHIN_EXPORT(mixtures, mixtures, "The mixtures of one type's entities over the clusters of some targets.");
+TWHIN_EXPORT(space, space, "The clusters of a space.");
 TWHIN_EXPORT(add_relation, add_relation, "Give a space its next relation, which has to outlive it.");
 TWHIN_EXPORT(find_ways, find_ways, "Find the paths of two edges of a relation over others, when a space has them all.");
 TWHIN_EXPORT(strategy, strategy, "Weights, stored lists and network of a strategy.");

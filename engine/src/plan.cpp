@@ -89,24 +89,25 @@ void Plan::find_followers() {
   sort_distinct(followers);
 }
 
-// The heaviest interests: the stored mixture, or eq. 3 of the paper again where live edges have changed the counts.
+// The heaviest interests among the relation's targets: the stored mixture, or eq. 3 of the paper again where live edges have changed the counts.
 void Plan::find_modes() {
   const std::size_t wanted = std::min(request.modes, space->modes);
-  if (relation->source != space->mixture_type || !known() || request.changed) {
+  const Mixtures& stored = *relation->mixtures;
+  if (relation->source != stored.of || !known() || request.changed) {
     counted_.clear();
     for (const Relation* one : space->relations)
-      if (one->source == relation->source && !one->target->assignment.empty()) count_clusters(*one);
+      if (one->source == relation->source && one->mixtures == &stored && !one->target->assignment.empty()) count_clusters(*one);
     if (space->half_life > 0) fade();
     heaviest_clusters(wanted);
     return;
   }
   const auto row = static_cast<std::size_t>(request.user);
-  const auto clusters = space->mixtures.row(row);
-  const std::size_t first = space->mixtures.begin_of(row);
+  const auto clusters = stored.clusters.row(row);
+  const std::size_t first = stored.clusters.begin_of(row);
   float sum = 0;
   for (std::size_t i = 0; i < std::min(wanted, clusters.size()); ++i) {
     if (!inside(clusters[i], space->centroids.rows)) continue;
-    modes.push_back({clusters[i], space->shares[first + i]});
+    modes.push_back({clusters[i], stored.shares[first + i]});
     sum += modes.back().share;
   }
   if (wanted < clusters.size())

@@ -34,6 +34,13 @@ struct Way {  // the adjacencies of two steps, from a user on to candidates
   const Csr* second;
 };
 
+struct Mixtures {  // of users, over the clusters of the targets of some relations
+  static constexpr const char* kName = "twhin.Mixtures";
+  const Entities* of = nullptr;
+  Csr clusters;                   // of an entity of that type, heaviest first
+  std::span<const float> shares;  // in step with `clusters.indices`
+};
+
 struct Relation {
   static constexpr const char* kName = "twhin.Relation";
   const Entities* source = nullptr;
@@ -47,6 +54,7 @@ struct Relation {
   bool symmetric = false;                // has each edge in both directions
   std::span<const std::int64_t> times = {};  // of `targets`, in step; empty: they have no age
   std::int64_t clock = 0;                // ages are counted among relations of one clock
+  const Mixtures* mixtures = nullptr;    // relations of the same ones count together
   std::vector<Way> ways = {};            // over other relations, from its source to its target
 
   bool within_one_type() const { return source == target; }
@@ -56,11 +64,8 @@ struct Space {
   static constexpr const char* kName = "twhin.Space";
   std::vector<const Relation*> relations;
   Matrix<const float> centroids, medoids;
-  const Entities* mixture_type = nullptr;
-  Csr mixtures;                     // clusters of an entity of that type, heaviest first
-  std::span<const float> shares;    // in step with `mixtures.indices`
-  std::size_t modes = 0;            // that any user has at most
-  double half_life = 0;             // an engagement so much older counts half; 0: age is nothing
+  std::size_t modes = 0;  // that any user has at most
+  double half_life = 0;   // an engagement so much older counts half; 0: age is nothing
 };
 
 }  // namespace twhin

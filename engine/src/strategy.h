@@ -23,6 +23,7 @@ struct Strategy {
   Weights weights;
   Matrix<const std::int32_t> list_rows;  // of every cluster its stored candidates, best first; empty: they are searched
   Matrix<const float> list_scores;
+  std::size_t list_first = 0;  // the cluster of the first list
   std::size_t pool = 0;  // candidates that are rescored; 0: none
   Network network;
 };

@@ -1,4 +1,4 @@
-"""Clusters of candidates: one k-means over the configured types, its true medoids, what each would recommend."""
+"""Clusters of candidates: a k-means for each group of types, the true medoids, what each would recommend."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,9 @@ Centroids = Float32[npt.NDArray[np.float32], "clusters d"]
 
 @dataclass(frozen=True, slots=True)
 class Clustering:
-    """`assignment` has the cluster of every row of `types`; a medoid is (index into types, row)."""
+    """`assignment` has the cluster of every row of `types`; a medoid is (index into types, row). `counts` are the
+    clusters of each group of types, which follow one another.
+    """
 
     centroids: Centroids
     medoid_types: UInt8[npt.NDArray[np.uint8], " clusters"]
@@ -32,6 +34,26 @@ class Clustering:
     sizes: Int64[npt.NDArray[np.int64], " clusters"]
     types: tuple[str, ...]
     assignment: Mapping[str, Int32[npt.NDArray[np.int32], " _"]]
+    counts: tuple[int, ...]
+
+
+def joined(parts: Sequence[Clustering]) -> Clustering:
+    """The clusterings of several groups as one; clusters are numbered on, in the arrays of the assignments."""
+    firsts = np.cumsum([0, *(len(part.centroids) for part in parts)])
+    types = np.cumsum([0, *(len(part.types) for part in parts)])
+    for part, first in zip(parts[1:], firsts[1:].tolist(), strict=False):
+        for assigned in part.assignment.values():
+            for block in blocks(len(assigned), 1):
+                assigned[block] += first
+    return Clustering(
+        centroids=np.concatenate([part.centroids for part in parts]),
+        medoid_types=np.concatenate([part.medoid_types + np.uint8(n) for part, n in zip(parts, types, strict=False)]),
+        medoid_rows=np.concatenate([part.medoid_rows for part in parts]),
+        sizes=np.concatenate([part.sizes for part in parts]),
+        types=tuple(name for part in parts for name in part.types),
+        assignment={name: assigned for part in parts for name, assigned in part.assignment.items()},
+        counts=tuple(count for part in parts for count in part.counts),
+    )
 
 
 def default_count(n: int) -> int:
@@ -74,6 +96,7 @@ def cluster(
         sizes=_sizes(assignment, n_clusters),
         types=tuple(types),
         assignment=dict(zip(types, assignment, strict=True)),
+        counts=(n_clusters,),
     )
 
 

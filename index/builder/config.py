@@ -64,7 +64,8 @@ class CandidatesConfig(Section):
 
 
 class ClusterConfig(Section):
-    """The one k-means of a space. `types` defaults to the default relation's target, `count` to a rule on size."""
+    """The k-means of each target type; those of `types` have one together. `count` is of each, at most as many as there
+    are entities, and by a rule on size by default."""
 
     count: PositiveInt | None = None
     types: tuple[str, ...] | None = None

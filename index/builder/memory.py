@@ -17,6 +17,7 @@ from index.builder.clusters import default_count
 from index.builder.config import BuildConfig
 from index.builder.edges import DEALING_BYTES, SCAN_EDGES, SORTED_EDGES, SORTING_BYTES, most_together
 from index.builder.filtered import SHARES
+from index.builder.interests import groups_of
 from index.builder.mixtures import BLOCK_EDGES, ENGAGEMENT_BYTES
 from index.builder.room import BLOCK_BYTES
 from index.builder.spec import IndexSpec, specs_for
@@ -119,7 +120,7 @@ def build_need(run: Run, config: BuildConfig, default: DefaultQuery, *, learns: 
     """
     process = 0 if config.memory is None and sys.platform != "linux" else private_bytes()
     room = None if config.memory is None else config.memory - process - WORK_BYTES
-    stages = _stages(run, config, learns)
+    stages, groups = _stages(run, config, default, learns), groups_of(run, default, config.clusters.types)
     most = SORTED_EDGES if room is None else max(LEAST_SORTED, min(SORTED_EDGES, room // SORTING_BYTES))
     # The edges of one row are never apart.
     together = {one.name: most_together(one.train, _ends(run, one), one.symmetric) for one in run.graph.relations}
@@ -127,7 +128,14 @@ def build_need(run: Run, config: BuildConfig, default: DefaultQuery, *, learns: 
     if room is not None and hub > most // config.thread_count:
         most = max(LEAST_SORTED, most - hub)
     stages["edges"] = _sorting_bytes(run, most + max(0, hub - most // config.thread_count))
-    engaged = sum(together[one.name][0] for one in run.graph.relations if one.source == default.user_type)
+    engaged = max(
+        sum(
+            together[one.name][0]
+            for one in run.graph.relations
+            if one.source == group.user_type and one.target in group.types
+        )
+        for group in groups
+    )
     stages["mixtures"] += max(0, engaged - BLOCK_EDGES) * ENGAGEMENT_BYTES
     judging = stages["judging"]
     index_room = None if room is None else room - judging
@@ -162,11 +170,11 @@ def estimate(run: Run, config: BuildConfig, default: DefaultQuery, *, learns: bo
     )
 
 
-def _stages(run: Run, config: BuildConfig, learns: bool) -> dict[str, int]:
+def _stages(run: Run, config: BuildConfig, default: DefaultQuery, learns: bool) -> dict[str, int]:
     """What does not depend on the limit, by stage."""
     counts = {entity.name: entity.count for entity in run.graph.entities}
     vector, largest = (run.dim + 1) * FLOAT_BYTES, max(counts.values(), default=0)
-    clusters, block = _clusters(config, counts), BLOCK_BYTES * BLOCK_COPIES
+    clusters, block = _clusters(run, config, default), BLOCK_BYTES * BLOCK_COPIES
     scores = EXACT_QUERIES * EXACT_ROWS * FLOAT_BYTES
     found = clusters * config.clusters.list_length * 2 * 8
     points = min(config.map.points, sum(counts.values()))
@@ -196,9 +204,11 @@ def _sorting_bytes(run: Run, most: int) -> int:
     return max(min(most, 2 * edges + rows) * SORTING_BYTES, min(SCAN_EDGES, edges) * DEALING_BYTES)
 
 
-def _clusters(config: BuildConfig, counts: Mapping[str, int]) -> int:
-    types = config.clusters.types or tuple(counts)
-    return config.clusters.count or default_count(sum(counts.get(name, 0) for name in types))
+def _clusters(run: Run, config: BuildConfig, default: DefaultQuery) -> int:
+    """Of the group of types that has most; the others are made after it."""
+    groups = groups_of(run, default, config.clusters.types)
+    sizes = [sum(entity.count for entity in run.graph.entities if entity.name in group.types) for group in groups]
+    return config.clusters.count or default_count(max(sizes))
 
 
 def _smoothing_bytes(run: Run, config: BuildConfig) -> int:

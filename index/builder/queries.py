@@ -45,12 +45,13 @@ class RealQueries:
 
 @dataclass(frozen=True, slots=True)
 class QueryMaker:
-    """Makes queries from a run. `targets[i]` is relation i by source; `popular` are the types with that column."""
+    """Makes queries from a run. `targets[i]` is relation i by source; `popular` are the types with that column;
+    `centroids` are those of the clusters that a type is in, by type."""
 
     run: Run
     targets: Mapping[int, Csr]
     popular: Collection[str]
-    centroids: Embeddings
+    centroids: Mapping[str, Embeddings]
 
     def make(self, entity_type: str, n_queries: int, rng: np.random.Generator) -> RealQueries:
         """About `n_queries` for candidates of `entity_type`, in shuffled order, width d + 1.
@@ -59,7 +60,8 @@ class QueryMaker:
         """
         made = self._from_sources(entity_type, n_queries, rng)
         share = max(1, n_queries // 5)
-        made["centroid"] = _with_popularity(_sampled(self.centroids, share, rng), 0.0)
+        if entity_type in self.centroids:
+            made["centroid"] = _with_popularity(_sampled(self.centroids[entity_type], share, rng), 0.0)
         # "More like this", and a target's query for its sources.
         made["similar"] = _with_popularity(_sampled(self.run.vectors[entity_type], share, rng), 0.0)
         kinds = tuple(made)

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from bundle.csr import concatenated
-from bundle.space import Clusters, Space
+from bundle.manifest import InterestsEntry
+from bundle.space import Clusters, Interests, Relation, Space
 from index.builder.clusters import cluster
 from index.builder.config import ClusterConfig
 from index.builder.devices import find_device
@@ -12,19 +13,18 @@ from index.builder.mixtures import Counting, Engagements, build_mixtures
 ITERATIONS = 10
 
 
-def recluster(space: Space, count: int, seed: int, *, modes: int = 10) -> Space:
-    """The space with `count` clusters made anew over the same types, and every user's `modes` heaviest (eq. 3).
+def recluster(space: Space, relation: Relation, count: int, seed: int, *, modes: int = 10) -> Space:
+    """The space with `count` clusters made anew over the types of the interests that `relation` is answered by, and
+    the `modes` heaviest of each of its users (eq. 3); there are no interests but these.
 
     Every engagement counts one; there are no stored lists.
     Raises ConfigError for more clusters than entities.
     """
-    types, user_type = space.entry.clusters.types, space.clusters.mixture_type
+    types, user_type = space.clusters.interests_in(relation.entry.target).entry.types, relation.entry.source
     vectors = {name: space.table(name).embeddings for name in types}
     clustering = cluster(vectors, types, ClusterConfig(count=count, iterations=ITERATIONS), seed, find_device())
     engagements = [
-        Engagements(relation.targets, clustering.assignment[relation.entry.target])
-        for relation in space.relations.values()
-        if relation.entry.source == user_type and relation.entry.target in clustering.assignment
+        Engagements(one.targets, clustering.assignment[one.entry.target]) for one in space.counted_with(relation)
     ]
     mixtures = concatenated([*build_mixtures(engagements, len(space.table(user_type)), Counting(modes, count))])
     clusters = Clusters(
@@ -34,11 +34,19 @@ def recluster(space: Space, count: int, seed: int, *, modes: int = 10) -> Space:
         sizes=clustering.sizes,
         types=types,
         assignment=clustering.assignment,
-        mixtures=mixtures,
-        mixture_type=user_type,
+        interests=(Interests(InterestsEntry(types=types, count=count, user_type=user_type), 0, mixtures),),
         lists={},
     )
     counting = space.entry.clusters.model_copy(
-        update={"count": count, "modes": modes, "relation_weights": {}, "edge_weights": False, "half_life": None}
+        update={
+            "count": count,
+            "types": types,
+            "mixture_type": user_type,
+            "interests": (),
+            "modes": modes,
+            "relation_weights": {},
+            "edge_weights": False,
+            "half_life": None,
+        }
     )
     return replace(space, clusters=clusters, entry=space.entry.model_copy(update={"clusters": counting}))

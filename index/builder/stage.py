@@ -21,6 +21,7 @@ from bundle.manifest import (
     CompressionPoint,
     DefaultQuery,
     EntityEntry,
+    InterestsEntry,
     RelationEntry,
 )
 from bundle.prepared import EntityTable, PreparedRelation, id_files
@@ -30,12 +31,13 @@ from bundle.verify import require_finite
 from bundle.writer import BundleWriter
 from index.builder.candidates import Candidates, SummedDegrees, choose_candidates, most_popular
 from index.builder.clocks import clocks, per_second, time_warnings
-from index.builder.clusters import Clustering, candidate_lists, cluster
+from index.builder.clusters import Clustering, candidate_lists, cluster, joined
 from index.builder.compression import Compression, compress, default_subquantizers
 from index.builder.config import BuildConfig, require_known
 from index.builder.coordinates import STEPS, lay_out
 from index.builder.devices import Device
 from index.builder.edges import Work, stage_edges
+from index.builder.interests import Group, groups_of
 from index.builder.losses import LossMeter
 from index.builder.mixtures import Counting, Engagements, build_mixtures, write_mixtures
 from index.builder.queries import QueryMaker, sources_of
@@ -45,8 +47,6 @@ from index.search.eligible import Bitmap
 
 POPULAR = 10_000
 MIXTURE_PARTS: tuple[Literal["indptr", "clusters", "weights"], ...] = ("indptr", "clusters", "weights")
-# Share of the users with edges who may go without interests before the types that they touch are clustered too.
-MOST_WITHOUT_MODES = 0.1
 # Edges whose reverse is looked for: a share of a tenth is then known to within .013.
 RETURNED_SAMPLE = 2000
 BLOCK_USERS = 1 << 20
@@ -224,22 +224,67 @@ class SpaceStage:
         return sum(_in_sorted_row(targets.row(dst), src) for src, dst in ends) / len(some)
 
     def clusters(self, bar: Stage) -> Clustering:
-        """The one k-means and its medoids."""
-        room = self.scratch
-        types = self.config.clusters.types or self._default_types()
-        require_known("clusters.types", types, self.run.vectors)
-        clustering = cluster(self.run.vectors, types, self.config.clusters, self.config.seed, self.device, room, bar)
+        """A k-means for each group of types, and the medoids."""
+        parts = []
+        for number, group in enumerate(self.groups()):
+            bar.note(f"vectors of {', '.join(group.types)}")
+            settings = self.config.clusters
+            if number and settings.count is not None:  # of a type that is not named there may be fewer
+                fewer = min(settings.count, sum(self.counts[name] for name in group.types))
+                settings = settings.model_copy(update={"count": fewer})
+            directory = self.work.directory / f"clusters-{number}"
+            directory.mkdir()
+            room = Scratch(directory)
+            parts.append(cluster(self.run.vectors, group.types, settings, self.config.seed, self.device, room, bar))
+        clustering = joined(parts)
         self.writer.array(self.layout.clusters("centroids"), clustering.centroids)
         self.writer.array(self.layout.clusters("medoid_types"), clustering.medoid_types)
         self.writer.array(self.layout.clusters("medoid_rows"), clustering.medoid_rows)
         self.writer.array(self.layout.clusters("sizes"), clustering.sizes)
-        for name in types:
+        for name in clustering.types:
             self.writer.array(self.layout.assignment(name), clustering.assignment[name])
         return clustering
 
+    def groups(self) -> list[Group]:
+        """The types that are clustered together."""
+        together = self.config.clusters.types
+        require_known("clusters.types", together or (), self.run.vectors)
+        return groups_of(self.run, self.default, together)
+
     def mixtures(self, clustering: Clustering, bar: Stage) -> ClustersEntry:
-        """The modes of every entity of the default user type."""
-        engagements = self._engagements(clustering)
+        """The modes of every user over each group of types."""
+        settings, interests, known = self.config.mixtures, list[InterestsEntry](), dict[str, Clock]()
+        for number, group in enumerate(self.groups()):
+            bar.note(f"of {group.user_type} among {', '.join(group.types)}")
+            with_modes, without = self._mixtures_of(number, group, clustering, bar)
+            known |= self._clocks(group)
+            interests.append(
+                InterestsEntry(
+                    types=group.types,
+                    count=clustering.counts[number],
+                    user_type=group.user_type,
+                    users_with_modes=with_modes,
+                    users_without_modes=without,
+                )
+            )
+        return ClustersEntry(
+            count=len(clustering.centroids),
+            types=clustering.types,
+            modes=settings.modes,
+            mixture_type=interests[0].user_type,
+            list_length=self.config.clusters.list_length,
+            relation_weights=settings.relation_weights,
+            edge_weights=settings.edge_weights,
+            half_life=settings.half_life,
+            clocks=known,
+            users_with_modes=interests[0].users_with_modes,
+            users_without_modes=interests[0].users_without_modes,
+            interests=tuple(interests),
+        )
+
+    def _mixtures_of(self, number: int, group: Group, clustering: Clustering, bar: Stage) -> tuple[int, int]:
+        """Write the modes of a group's users; how many have some, and how many have none in spite of their edges."""
+        engagements = self._engagements(group, clustering)
         settings = self.config.mixtures
         counting = Counting(
             modes=settings.modes,
@@ -247,84 +292,49 @@ class SpaceStage:
             edge_weights=settings.edge_weights,
             half_life=settings.half_life,
         )
-        n_users = self.counts[self.default.user_type]
-        made = build_mixtures(engagements, n_users, counting)
+        made = build_mixtures(engagements, self.counts[group.user_type], counting)
         if settings.smoothing is not None:
             smoothing = Smoothing(settings.smoothing.neighbours, settings.smoothing.share)
-            own = write_mixtures(made, [self.work.directory / f"own.{part}.npy" for part in MIXTURE_PARTS], bar)
-            made = smooth(own, self.run.vectors[self.default.user_type], smoothing, counting)
-        files = [self.layout.mixtures(part) for part in MIXTURE_PARTS]
+            own = [self.work.directory / f"own-{number}.{part}.npy" for part in MIXTURE_PARTS]
+            made = smooth(write_mixtures(made, own, bar), self.run.vectors[group.user_type], smoothing, counting)
+        files = [self.layout.mixtures(part, group.types[0] if number else None) for part in MIXTURE_PARTS]
         mixtures = write_mixtures(made, [self.writer.path(file) for file in files], bar)
         for file in files:
             self.writer.add(file)
-        with_modes, engaged = 0, 0
-        for rows in self._user_blocks():
+        with_modes, without = 0, 0
+        n_users = self.counts[group.user_type]
+        for rows in (slice(first, min(first + BLOCK_USERS, n_users)) for first in range(0, n_users, BLOCK_USERS)):
             modes = np.diff(mixtures.indptr[rows.start : rows.stop + 1]) > 0
             with_modes += int(np.count_nonzero(modes))
-            engaged += int(np.count_nonzero(self._have_edges(rows) & ~modes))
-        return ClustersEntry(
-            count=len(clustering.centroids),
-            types=clustering.types,
-            modes=settings.modes,
-            mixture_type=self.default.user_type,
-            list_length=self.config.clusters.list_length,
-            relation_weights=settings.relation_weights,
-            edge_weights=settings.edge_weights,
-            half_life=settings.half_life,
-            clocks=self._clocks(clustering),
-            users_with_modes=with_modes,
-            users_without_modes=engaged,
-        )
+            without += int(np.count_nonzero(self._have_edges(group, rows) & ~modes))
+        return with_modes, without
 
-    def _default_types(self) -> tuple[str, ...]:
-        """The default candidate type; where many users touch other types alone, all that users touch."""
-        own = self.default.candidate_type
-        engaged = alone = 0
-        for rows in self._user_blocks():
-            some = self._have_edges(rows)
-            engaged += int(np.count_nonzero(some))
-            alone += int(np.count_nonzero(some & ~self._have_edges(rows, own)))
-        if alone <= MOST_WITHOUT_MODES * engaged:
-            return (own,)
-        touched = {one.target for one in self.run.graph.relations if one.source == self.default.user_type}
-        return (own, *sorted(touched - {own}))
-
-    def _user_blocks(self) -> Iterator[slice]:
-        """The rows of the default user type, some at a time."""
-        n_users = self.counts[self.default.user_type]
-        for start in range(0, n_users, BLOCK_USERS):
-            yield slice(start, min(start + BLOCK_USERS, n_users))
-
-    def _have_edges(self, users: slice, target: str | None = None) -> Bool[npt.NDArray[np.bool_], " users"]:
-        """Who has a training edge of any relation from the default user type, or of any that leads to `target`."""
+    def _have_edges(self, group: Group, users: slice) -> Bool[npt.NDArray[np.bool_], " users"]:
+        """Who of the group's users has a training edge that leads to its types."""
         engaged = np.zeros(users.stop - users.start, dtype=np.bool_)
-        for position, relation in enumerate(self.run.graph.relations):
-            if relation.source == self.default.user_type and target in (None, relation.target):
-                indptr = map_array(self.writer.path(self.layout.edges(position, "targets")[0]))
-                engaged |= np.diff(indptr[users.start : users.stop + 1]) > 0
+        for position in self._counted(group):
+            indptr = map_array(self.writer.path(self.layout.edges(position, "targets")[0]))
+            engaged |= np.diff(indptr[users.start : users.stop + 1]) > 0
         return engaged
 
     def warnings(self, clusters: ClustersEntry) -> Iterator[str]:
         """What a person should know of the mixtures: users with edges and without modes, times in odd units."""
-        relations = [one for one in self.run.graph.relations if one.source == self.default.user_type]
-        if clusters.users_without_modes:
-            engaged = clusters.users_without_modes + (clusters.users_with_modes or 0)
-            others = sorted({one.target for one in relations} - set(clusters.types))
-            why = f"their edges lead to {', '.join(others)}, and clusters.types is {', '.join(clusters.types)}"
-            yield (
-                f"{clusters.users_without_modes:,} of {engaged:,} entities of {clusters.mixture_type} with edges "
-                f"({clusters.users_without_modes / engaged:.1%}) have no modes: "
-                + (why if others else "all that they engaged with weighs nothing")
-                + ". They are answered by strategies without modes."
-            )
+        for one in clusters.interests:
+            if one.users_without_modes:
+                engaged = one.users_without_modes + (one.users_with_modes or 0)
+                yield (
+                    f"{one.users_without_modes:,} of {engaged:,} entities of {one.user_type} with edges to "
+                    f"{', '.join(one.types)} ({one.users_without_modes / engaged:.1%}) have no modes there: all that "
+                    "they engaged with weighs nothing. They are answered by strategies without modes."
+                )
         if self.config.mixtures.half_life is not None:
-            times = {one.name: one.train.time for one in relations if one.target in clusters.types}
-            yield from time_warnings(times, self.config.mixtures.half_life)
+            counted = [one for group in self.groups() for one in self._counted(group).values()]
+            yield from time_warnings({one.name: one.train.time for one in counted}, self.config.mixtures.half_life)
 
-    def _engagements(self, clustering: Clustering) -> list[Engagements]:
+    def _engagements(self, group: Group, clustering: Clustering) -> list[Engagements]:
         weights = self.config.mixtures.relation_weights
         require_known("mixtures.relation_weights", list(weights), [one.name for one in self.run.graph.relations])
-        relations, mapped = self._counted(clustering), self._mapped_times(clustering)
+        relations, mapped = self._counted(group), self._mapped_times(group)
         return [
             Engagements(
                 self._targets(position),
@@ -336,44 +346,53 @@ class SpaceStage:
             for (position, one), time, clock in zip(relations.items(), mapped, clocks(mapped), strict=True)
         ]
 
-    def _counted(self, clustering: Clustering) -> dict[int, PreparedRelation]:
-        """The relations whose edges count in the mixtures, by position."""
+    def _counted(self, group: Group) -> dict[int, PreparedRelation]:
+        """The relations whose edges count in a group's mixtures, by position."""
         return {
             position: one
             for position, one in enumerate(self.run.graph.relations)
-            if one.source == self.default.user_type and one.target in clustering.assignment
+            if one.source == group.user_type and one.target in group.types
         }
 
-    def _mapped_times(self, clustering: Clustering) -> list[AnyArray | None]:
+    def _mapped_times(self, group: Group) -> list[AnyArray | None]:
         """When the edges of each of them were made, in step with those by source; None of one without times."""
-        files = [self._times_file(position) for position in self._counted(clustering)]
+        files = [self._times_file(position) for position in self._counted(group)]
         return [map_array(file) if file.exists() else None for file in files]
 
-    def _clocks(self, clustering: Clustering) -> dict[str, Clock]:
+    def _clocks(self, group: Group) -> dict[str, Clock]:
         """The clock of each relation that counts by age, whose times go into the version for the mixtures of later."""
-        mapped = self._mapped_times(clustering)
+        mapped = self._mapped_times(group)
         found = {}
-        for (position, one), times, number in zip(
-            self._counted(clustering).items(), mapped, clocks(mapped), strict=True
-        ):
+        for (position, one), times, number in zip(self._counted(group).items(), mapped, clocks(mapped), strict=True):
             if times is not None:
                 self.writer.array(self.layout.times(position), times)
                 found[one.name] = Clock(number=number, per_second=per_second(times))
         return found
 
     def lists(self, clustering: Clustering, entity_type: str, candidates: Bitmap | None) -> None:
-        """The exact candidate lists of one type, of `candidates` alone, for centroid and medoid queries."""
-        medoids = np.empty_like(clustering.centroids)
+        """The exact candidate lists of one type, of `candidates` alone, for centroid and medoid queries of the clusters
+        that it is in; none of a type that no relation leads to."""
+        if entity_type not in clustering.types:
+            return
+        own = self._clusters_of(entity_type, clustering)
+        centroids = clustering.centroids[own]
+        medoids = np.empty_like(centroids)
         for position, name in enumerate(clustering.types):
-            of_type = clustering.medoid_types == position
-            medoids[of_type] = self.run.vectors[name][clustering.medoid_rows[of_type]]
+            of_type = clustering.medoid_types[own] == position
+            medoids[of_type] = self.run.vectors[name][clustering.medoid_rows[own][of_type]]
         embeddings, length = self.run.vectors[entity_type], self.config.clusters.list_length
         queries: dict[ListQuery, Float32[npt.NDArray[np.float32], "clusters d"]]
-        queries = {"centroid": clustering.centroids, "medoid": medoids}
+        queries = {"centroid": centroids, "medoid": medoids}
         for query, vectors in queries.items():
             found = candidate_lists(vectors, embeddings, length, candidates)
             self.writer.array(self.layout.candidate_list(entity_type, query, "rows"), found.rows)
             self.writer.array(self.layout.candidate_list(entity_type, query, "scores"), found.scores)
+
+    def _clusters_of(self, entity_type: str, clustering: Clustering) -> slice:
+        """The clusters of the group that a type is in."""
+        number = next(number for number, group in enumerate(self.groups()) if entity_type in group.types)
+        first = sum(clustering.counts[:number])
+        return slice(first, first + clustering.counts[number])
 
     def compression(self, entity_type: str, bar: Stage) -> CompressionEntry:
         """The codes of one type, with golden vectors for other decoders."""
@@ -427,7 +446,8 @@ class SpaceStage:
         """Real queries over the staged edges."""
         targets = {position: self._targets(position) for position in range(len(self.run.graph.relations))}
         popular = frozenset(relation.target for relation in self.run.graph.relations)
-        return QueryMaker(self.run, targets, popular, clustering.centroids)
+        centroids = {name: clustering.centroids[self._clusters_of(name, clustering)] for name in clustering.types}
+        return QueryMaker(self.run, targets, popular, centroids)
 
     def staged_vectors(self, entity_type: str) -> Float32[npt.NDArray[np.float32], "_ width"]:
         """The vectors of one type with their target-side columns, mapped from the version being written."""

@@ -203,7 +203,7 @@ def _stage_space(
         stage.vectors(bar)
     with progress.stage("Clustering", None, "vectors") as bar:
         clustering = stage.clusters(bar)
-    with progress.stage("Mixtures", stage.counts[stage.default.user_type], "users") as bar:
+    with progress.stage("Mixtures", sum(stage.counts[one.user_type] for one in stage.groups()), "users") as bar:
         clusters = stage.mixtures(clustering, bar)
     types = [entity.name for entity in entities if entity.count]
     with progress.stage("Candidate lists and codes", sum(stage.counts.values()), "vectors") as bar:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.attributes import Categories, Scalars
+from bundle.csr import Csr
 from bundle.errors import EntityUnknown
 from bundle.ids import ABSENT
 from bundle.layout import SpaceLayout
@@ -89,14 +90,20 @@ async def entities(call: Call) -> Reply:
 def _etag(bundle: Bundle, space: Space) -> str:
     """A name for the map of a space that changes when its bytes do: from the digests in the manifest."""
     layout = SpaceLayout(space.name)
-    files = [layout.clusters("sizes"), layout.mixtures("clusters"), *map(layout.coordinates, space.entities)]
+    mixtures = [layout.mixtures("clusters", one.among) for one in space.clusters.interests]
+    files = [layout.clusters("sizes"), *mixtures, *map(layout.coordinates, space.entities)]
     return etag_of(bundle, space, files)
 
 
 def _clusters_of(space: Space, entity_type: str) -> wire.ClusterKind:
     if entity_type in space.clusters.assignment:
         return "own"
-    return "heaviest_interest" if entity_type == space.clusters.mixture_type else "unknown"
+    return "unknown" if _mixtures(space, entity_type) is None else "heaviest_interest"
+
+
+def _mixtures(space: Space, entity_type: str) -> Csr | None:
+    """The mixtures of a type of users: of the first interests that they have."""
+    return next((one.mixtures for one in space.clusters.interests if one.entry.user_type == entity_type), None)
 
 
 def _clusters(space: Space, table: EntityTable) -> npt.NDArray[np.int32]:
@@ -104,8 +111,8 @@ def _clusters(space: Space, table: EntityTable) -> npt.NDArray[np.int32]:
     if table.name in space.clusters.assignment:
         return space.clusters.assignment[table.name]
     clusters = np.full(len(table), -1, dtype=np.int32)
-    if table.name == space.clusters.mixture_type:
-        mixtures = space.clusters.mixtures
+    mixtures = _mixtures(space, table.name)
+    if mixtures is not None:
         some = mixtures.degrees() > 0
         clusters[some] = mixtures.indices[mixtures.indptr[:-1][some]]
     return clusters
@@ -154,7 +161,6 @@ def _attributes_of(table: EntityTable, row: int) -> Iterator[tuple[str, wire.Att
 def _cluster_of(space: Space, entity_type: str, row: int) -> int | None:
     if entity_type in space.clusters.assignment:
         return int(space.clusters.assignment[entity_type][row])
-    if entity_type == space.clusters.mixture_type:
-        modes = space.clusters.mixtures.row(row)
-        return int(modes[0]) if len(modes) else None
-    return None
+    mixtures = _mixtures(space, entity_type)
+    modes = [] if mixtures is None else mixtures.row(row).tolist()
+    return modes[0] if modes else None

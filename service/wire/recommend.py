@@ -189,17 +189,19 @@ class Example(msgspec.Struct, frozen=True):
 
 
 class Interest(msgspec.Struct, frozen=True):
-    """One mode of a user."""
+    """One mode of a user. The weights of interests in the same `types` sum to 1."""
 
     cluster: int
     weight: float
     size: int
     medoid: Example
     examples: list[Example]
+    types: list[str] = []
 
 
 class InterestsAnswer(Answer):
-    """The user's modes, heaviest first; none for a user without engagements."""
+    """The user's modes, heaviest first: of the targets of the relation asked for, or of each type of targets, one after
+    the other. None for a user without engagements."""
 
     user: str
     known: bool

@@ -329,8 +329,8 @@ def test_the_page_says_who_somebody_is(page: Page, url: str) -> None:
     for fact in (USERS[1], "country ch", "age 18.5", "joined 2023-11-15", "bot no", "edges in"):
         assert fact in told
     page.open(f"{url}/?view=ask&user={USERS[1]}&relation=uses", ready("ask"))
-    assert "uses" not in page.evaluate("document.getElementById('who').innerText")  # interests are of all relations
-    assert page.evaluate(shows("whichever relation is asked for", "#interests"))
+    assert "uses" not in page.evaluate("document.getElementById('who').innerText")
+    assert page.evaluate(shows("Among what the relation leads to", "#interests"))
     page.open(f"{url}/?view=ask&user=nobody", ready("ask"))
     assert not page.evaluate("Boolean(document.getElementById('who'))")
 

@@ -66,8 +66,8 @@ def test_the_reader_agrees_with_the_product_s_in_everything_it_reads(both: tuple
             assert (entities.clusters is None) == (clusters is None)
             if clusters is not None:
                 np.testing.assert_array_equal(entities.clusters, clusters)
-            if table.name == space.clusters.mixture_type:
-                mixtures = space.clusters.mixtures
+            if table.name == space.entry.clusters.mixture_type:
+                mixtures = space.clusters.interests[0].mixtures
                 for row in range(len(table)):
                     expected_modes = zip(mixtures.row(row).tolist(), mixtures.row_weights(row).tolist(), strict=True)
                     assert entities.mixtures.row(row) == list(expected_modes)  # type: ignore[union-attr]

@@ -29,7 +29,7 @@ from recommend.recommender import Recommender
 from recommend.rescoring import FEATURES, features_of
 from recommend.types import NO_LIVE_EDGES, NO_MODES, LiveEdges, RecommendRequest, Slate
 from service.encoded_lists import encode_candidate, pieces_of_candidate
-from tests.support.service_bundle import N_TAGS, N_USERS, user_ids, write_toy_bundle
+from tests.support.service_bundle import N_TAGS, N_USERS, user_ids, with_interests_in_tags, with_tags, write_toy_bundle
 
 USERS = user_ids()
 HOSTILE = ['"', "\\", '\\"', "\x00", "\x1f\n\r\t\b\f", "</script>", "\u2028", "😀", "a" * 256, "'", "{}", ",", "/"]
@@ -245,10 +245,9 @@ def ageing(toy: Bundle) -> Recommender:
         for name, one in space.relations.items()
     }
     tags = rng.integers(-1, space.entry.clusters.count, N_TAGS).astype(np.int32)
-    clusters = replace(space.clusters, assignment={**space.clusters.assignment, "hashtag": tags})
     counting = space.entry.clusters.model_copy(update={"half_life": 86_400_000.0, "clocks": clocks})
     entry = space.entry.model_copy(update={"clusters": counting})
-    changed = replace(space, entry=entry, relations=relations, clusters=clusters)
+    changed = replace(with_tags(space, tags), entry=entry, relations=relations)
     bundle = replace(toy, spaces={space.name: changed})
     return Recommender(bundle, exact_searchers(bundle), encode_candidate, pieces_of_candidate())
 
@@ -264,6 +263,27 @@ def test_live_engagements_fade_alike(ageing: Recommender, live: LiveEdges) -> No
     for name in ("everything", "lists_and_followers", "medoids_searched"):
         for user in (USERS[0], USERS[7], USERS[50], USERS[BUSY], "nobody"):
             _check(ageing, RecommendRequest(user=user, k=25, strategy=name), live)
+
+
+@pytest.fixture(scope="module")
+def parted(toy: Bundle) -> Recommender:
+    """The toy with interests in its hashtags beside those in its users, and lists of these."""
+    space = with_interests_in_tags(toy.space(), np.random.default_rng(9))
+    bundle = replace(toy, spaces={space.name: space})
+    return Recommender(bundle, exact_searchers(bundle), encode_candidate, pieces_of_candidate())
+
+
+@pytest.mark.parametrize("relation", ["uses", "follows"])
+@pytest.mark.parametrize("live", [
+    NO_LIVE_EDGES,
+    LiveEdges(added={"uses": tuple(TAGS[:9])}),
+    LiveEdges(added={"follows": tuple(USERS[60:100])}, removed={"uses": tuple(TAGS[20:])}),
+    LiveEdges(removed={"uses": tuple(TAGS)}),
+])  # fmt: skip
+def test_interests_of_several_types_are_drawn_from_alike(parted: Recommender, live: LiveEdges, relation: str) -> None:
+    for name in ("everything", "centroids", "medoids_searched"):
+        for user in (USERS[0], USERS[7], USERS[50], USERS[BUSY], "nobody"):
+            _check(parted, RecommendRequest(user=user, k=25, strategy=name, relation=relation), live)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -470,7 +490,7 @@ def _relation(vectors: Any, edges: Any, dim: int) -> tuple[Relation, Any]:
     forward, popular = np.ones(dim, dtype=np.float32), np.arange(0, dtype=np.int32)
     entry = RelationEntry(name="r", source="node", target="node")
     table = native.entities(native.number_ids(np.arange(n)), native.rows(vectors), dim, None)
-    handle = native.relation(
-        table, table, forward, forth.indptr, forth.indices, None, back.indptr, back.indices, popular, 1.0, 0, 0, None, 0
-    )
+    none = native.mixtures(table, np.zeros(n + 1, np.int64), popular, forward[:0])
+    edges = forth.indptr, forth.indices, None, back.indptr, back.indices
+    handle = native.relation(table, table, forward, *edges, popular, 1.0, 0, 0, None, 0, none)
     return Relation(entry, 0, forward, forward, forth, back, popular), handle

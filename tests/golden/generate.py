@@ -4,7 +4,7 @@
 
 The bundle it writes is committed and loaded by a test for ever, so that no later release forgets how to read it.
 It is the toy of `tests/support/toy.py` and one more type, `tag`: enough vectors for a rotation, a symmetric
-relation, the index files of hnswlib, of FAISS and of the engine, and rows of fewer bytes.
+relation, the index files of hnswlib, of FAISS and of the engine, rows of fewer bytes, and interests in each type.
 """
 
 import json
@@ -46,6 +46,13 @@ CONFIGS = {
         clusters=ClusterConfig(count=2, list_length=20),
         mixtures=MixtureConfig(modes=2),
         index=IndexConfig(kind="ivf_sq8", ivf_lists=2, depth=2, queries=20, rows="float16"),
+        compression=CompressionConfig(subquantizers=1),
+        map=MapConfig(points=0),
+    ),
+    "format-2-interests": BuildConfig(
+        clusters=ClusterConfig(count=2, list_length=20),
+        mixtures=MixtureConfig(modes=2),
+        index=IndexConfig(kind="ivf4", ivf_lists=4, depth=600, refine=4.0, queries=20),
         compression=CompressionConfig(subquantizers=1),
         map=MapConfig(points=0),
     ),

@@ -18,7 +18,10 @@ from index.search.probe import probe_bundle
 from tests.support.toy import ITEMS, JAZZ_LOVERS, LOVERS_OF_BOTH, USERS, item_row, user_row
 
 HERE = Path(__file__).resolve().parent
-GOLDEN = ["format-1-hnsw", "format-1-faiss", "format-1-ivf4", "format-2-int8", "format-2-float16"]
+GOLDEN = [
+    *("format-1-hnsw", "format-1-faiss", "format-1-ivf4"),
+    *("format-2-int8", "format-2-float16", "format-2-interests"),
+]
 FILES = [(name, file) for name in GOLDEN for file in read_manifest(HERE / name).files]
 
 
@@ -66,8 +69,22 @@ def test_the_searcher_answers_as_ever(golden: Path) -> None:
 
 
 def test_the_mixture_is_six_to_four(golden: Path) -> None:
-    mixtures = open_bundle(golden).space().clusters.mixtures
+    mixtures = open_bundle(golden).space().clusters.interests[0].mixtures
     np.testing.assert_allclose(mixtures.row_weights(user_row(LOVERS_OF_BOTH[0])), [0.6, 0.4], rtol=1e-6)
+
+
+def test_versions_without_named_interests_have_one_of_all_and_others_one_for_each_target_type() -> None:
+    old, new = (open_bundle(HERE / f"format-2-{kind}").space() for kind in ("int8", "interests"))
+    assert [one.entry.types for one in old.clusters.interests] == [("item",)]
+    assert old.clusters.interests_in("user") is old.clusters.interests[0]
+    assert [(one.entry.types, one.clusters) for one in new.clusters.interests] == [
+        (("item",), range(2)),
+        (("user",), range(2, 4)),
+    ]
+    assert set(new.clusters.assignment["user"].tolist()) == {2, 3}
+    assert new.clusters.lists["user", "centroid"].first == 2
+    near, users = new.relation("near"), new.clusters.interests_in("user")
+    assert new.clusters.assignment["user"][near.targets.row(0)[0]] in users.mixtures.row(0)
 
 
 def test_edges_go_both_ways(golden: Path) -> None:

@@ -4,6 +4,7 @@
 User ids are spread over 0 … 2^63 - 1, both ends included; hashtag ids are strings, some of them awkward.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from bundle.manifest import (
     Evaluation,
     Gate,
     IndexEntry,
+    InterestsEntry,
     Lineage,
     Manifest,
     QueryWeights,
@@ -31,6 +33,7 @@ from bundle.manifest import (
     Strategy,
 )
 from bundle.pq import ProductQuantizer
+from bundle.space import CandidateLists, Interests, Space
 from bundle.writer import BundleWriter
 from recommend.mixtures import mixture_of
 
@@ -223,6 +226,50 @@ def _write_mixtures(writer: BundleWriter, layout: SpaceLayout, follows: Csr, ass
     writer.array(layout.mixtures("indptr"), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
     writer.array(layout.mixtures("clusters"), np.concatenate([clusters for clusters, _ in mixtures]))
     writer.array(layout.mixtures("weights"), np.concatenate([weights for _, weights in mixtures]))
+
+
+def with_tags(space: Space, clusters: npt.NDArray[np.int32]) -> Space:
+    """The space with its hashtags in `clusters` of the users, so that both are counted together."""
+    first = space.clusters.interests[0]
+    entry = first.entry.model_copy(update={"types": ("user", "hashtag")})
+    return replace(
+        space,
+        clusters=replace(
+            space.clusters,
+            assignment={**space.clusters.assignment, "hashtag": clusters},
+            interests=(replace(first, entry=entry),),
+        ),
+    )
+
+
+def with_interests_in_tags(space: Space, rng: np.random.Generator, count: int = 5, length: int = 50) -> Space:
+    """The space with clusters of its hashtags besides, `count` of them, the users' mixtures over these, and lists."""
+    clusters, tags, first = space.clusters, space.table("hashtag"), len(space.clusters.centroids)
+    of_tag = first + rng.permutation(np.arange(len(tags)) % count).astype(np.int32)
+    members = [np.flatnonzero(of_tag == first + number) for number in range(count)]
+    centres = np.array([tags.embeddings[rows].mean(axis=0) for rows in members], dtype=np.float32)
+    uses = space.relation("uses").targets
+    made = [mixture_of(of_tag[uses.row(user)], uses.row_weights(user), MODES) for user in range(len(uses))]
+    indptr = np.cumsum([0, *(len(modes) for modes, _ in made)])
+    mixtures = Csr(indptr, np.concatenate([one[0] for one in made]), np.concatenate([one[1] for one in made]))
+    scores = centres @ tags.embeddings.T
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :length]
+    lists = CandidateLists(best.astype(np.int32), np.take_along_axis(scores, best, axis=1), first)
+    entry = InterestsEntry(types=("hashtag",), count=count, user_type="user")
+    return replace(
+        space,
+        clusters=replace(
+            clusters,
+            centroids=np.concatenate([clusters.centroids, centres]),
+            medoid_types=np.concatenate([clusters.medoid_types, np.ones(count, np.uint8)]),
+            medoid_rows=np.concatenate([clusters.medoid_rows, np.array([rows[0] for rows in members], np.int32)]),
+            sizes=np.concatenate([clusters.sizes, np.array([len(rows) for rows in members])]),
+            types=("user", "hashtag"),
+            assignment={**clusters.assignment, "hashtag": of_tag},
+            interests=(*clusters.interests, Interests(entry, first, mixtures)),
+            lists={**clusters.lists, ("hashtag", "centroid"): lists},
+        ),
+    )
 
 
 def _entries(entity_type: str) -> tuple[AttributeEntry, ...]:

@@ -9,8 +9,8 @@ export function InterestList({ of, colours, names, userType }: {
   return (
     <section class="card" id="interests" aria-label="Interests">
       <h2>Interests</h2>
-      {of.interests.length === 0 && <p class="soft">None known. Interests come from engagements with clustered types; this user has none of them.</p>}
-      {of.interests.length > 0 && <p class="soft small">From all that the user has of clustered types, whichever relation is asked for.</p>}
+      {of.interests.length === 0 && <p class="soft">None known. Interests come from engagements with what the relation leads to; this user has none.</p>}
+      {of.interests.length > 0 && <p class="soft small">Among what the relation leads to, of all that the user has there.</p>}
       {of.interests.map((one) => (
         <div class="interest" key={one.cluster}>
           <div class="row spread"><b>{percent(one.weight, 1)}</b><span class="soft small">cluster {one.cluster} · {count(one.size)} members</span></div>

@@ -25,7 +25,9 @@ def graph(toy_directory: Path) -> PreparedGraph:
 def report(graph: PreparedGraph, recommender: Recommender) -> MixtureReport:
     task = follow_task(graph, "valid", np.random.default_rng(1))
     space = recommender.bundle.space()
-    return mixture_report(task, recommender, lambda count: recluster(space, count, 1), [2, 4], modes=(1, 2))
+    return mixture_report(
+        task, recommender, lambda count: recluster(space, space.relation("likes"), count, 1), [2, 4], modes=(1, 2)
+    )
 
 
 def test_every_mixture_of_every_size_is_a_row(report: MixtureReport) -> None:
@@ -46,16 +48,18 @@ def test_other_clusters_give_the_mixtures_that_a_build_with_so_many_gives(
     recommender: Recommender, graph: PreparedGraph
 ) -> None:
     built = recommender.bundle.space()
-    again = recluster(built, built.entry.clusters.count, 1, modes=built.entry.clusters.modes)
+    again = recluster(built, built.relation("likes"), built.entry.clusters.count, 1, modes=built.entry.clusters.modes)
     for user in range(len(built.table("user"))):
-        ours, theirs = (np.sort(one.clusters.mixtures.row_weights(user)) for one in (again, built))
+        ours, theirs = (np.sort(one.clusters.interests[0].mixtures.row_weights(user)) for one in (again, built))
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 def test_interests_are_counted_by_the_mixture(recommender: Recommender, graph: PreparedGraph) -> None:
     users = np.array([user_row(LOVERS_OF_BOTH[0]), user_row(CHESS_LOVERS[0])])
-    clusters = recluster(recommender.bundle.space(), 2, 1).clusters
-    both, one = effective_interests(clusters.mixtures, users)
+    space = recommender.bundle.space()
+    both, one = effective_interests(
+        recluster(space, space.relation("likes"), 2, 1).clusters.interests[0].mixtures, users
+    )
     assert both == pytest.approx(np.exp(-0.6 * np.log(0.6) - 0.4 * np.log(0.4)), rel=1e-5)  # six of jazz, four of chess
     assert one == pytest.approx(1.0)
     nobody = Csr(np.zeros(3, dtype=np.int64), np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))

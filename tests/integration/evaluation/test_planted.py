@@ -48,7 +48,7 @@ def task(world: Path) -> FollowTask:
 def clustered(world: Path) -> Recommender:
     recommender = open_recommender(world / "bundles" / "v1")
     space = recommender.bundle.space()
-    return recommender.with_space(recluster(space, CLUSTERS, 1, modes=MODES))
+    return recommender.with_space(recluster(space, space.relation("follows"), CLUSTERS, 1, modes=MODES))
 
 
 def measured(task: FollowTask, recommender: Recommender, strategy: Strategy) -> Row:
@@ -79,7 +79,7 @@ def test_every_planted_interest_of_a_user_is_among_the_modes(
     means = community_of(clusters.assignment["user"], home, interests.shape[1])
     present, all_there = [], []
     for user in task.users.tolist():
-        modes = set(means[clusters.mixtures.row(user)].tolist())
+        modes = set(means[clusters.interests[0].mixtures.row(user)].tolist())
         followed = np.bincount(home[task.train.row(user)], minlength=interests.shape[1])
         planted = [community for community in np.flatnonzero(interests[user]) if followed[community] >= 2]
         hits = [community in modes for community in planted]

@@ -81,7 +81,7 @@ def test_the_manifest_says_how_many_are_left_and_by_which_settings(bundle: Bundl
 def test_whoever_is_left_out_keeps_a_vector_and_interests(bundle: Bundle) -> None:
     space = bundle.space()
     assert len(space.entities["item"].vectors) == len(ITEMS) == len(space.clusters.assignment["item"])
-    assert len(space.clusters.mixtures) == len(USERS)
+    assert len(space.clusters.interests[0].mixtures) == len(USERS)
 
 
 def test_stored_lists_and_popular_ones_hold_candidates_alone(bundle: Bundle) -> None:

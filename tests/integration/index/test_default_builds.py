@@ -65,27 +65,37 @@ def test_a_relation_without_any_edges_may_be_the_default(tmp_path: Path) -> None
 
 
 def test_users_without_modes_are_counted_and_told(tmp_path: Path) -> None:
-    """Twenty users follow, thirty only like: by default all have modes, and whoever clusters users alone is told."""
+    """Twenty users follow, thirty only like: all have modes, unless what they did counts for nothing."""
     rng = np.random.default_rng(1)
     follows = distinct_pairs(20, 50, 80, rng)
     likes = distinct_pairs(30, 40, 90, rng) + np.array([20, 0], dtype=np.int32)
     links = [Links("follows", "user", "user", follows), Links("likes", "user", "item", likes)]
     sizes = {"user": 50, "item": 40}
     run = write_run(tmp_path / "run", {name: ids(n) for name, n in sizes.items()}, links)
-    without = len(np.unique(likes[:, 0]))
-    alone: dict[str, object] = {"clusters": {"types": ["user"]}}
-    made = build_assessed(run, tmp_path / "bundles", alone, version="v1")
+    followers, likers = (len(np.unique(pairs[:, 0])) for pairs in (follows, likes))
+    made = build_assessed(run, tmp_path / "bundles", {}, version="v1")
     clusters = open_bundle(made.path).space().entry.clusters
-    assert (clusters.users_with_modes, clusters.users_without_modes) == (len(np.unique(follows[:, 0])), without)
-    assert len(made.warnings) == 1
-    assert made.warnings[0].startswith(f"{without} of {without + len(np.unique(follows[:, 0]))} entities of user")
-    assert "item" in made.warnings[0]
-    both = build_assessed(run, tmp_path / "bundles", {}, version="v2")
-    assert both.manifest.spaces["default"].clusters.types == ("user", "item")
-    assert both.warnings == ()
-    silent = {**alone, "mixtures": {"relation_weights": {"follows": 0.0}}}
-    told = build_assessed(run, tmp_path / "bundles", silent, version="v3").warnings
+    found = [(one.types, one.users_with_modes, one.users_without_modes) for one in clusters.interests]
+    assert found == [(("user",), followers, 0), (("item",), likers, 0)]
+    assert made.warnings == ()
+    silent: dict[str, object] = {"mixtures": {"relation_weights": {"follows": 0.0}}}
+    told = build_assessed(run, tmp_path / "bundles", silent, version="v2").warnings
     assert len(told) == 1
+    assert told[0].startswith(f"{followers} of {followers} entities of user with edges to user (100.0%) have no modes")
+
+
+def test_types_may_be_clustered_together_and_no_type_has_more_clusters_than_entities(tmp_path: Path) -> None:
+    sizes = {"a": 30, "b": 20, "c": 5}
+    links = [one for one in relations(sizes, 5) if one.name != "a_c"]
+    run = write_run(tmp_path / "run", {name: ids(n) for name, n in sizes.items()}, links)
+    settings: dict[str, object] = {"clusters": {"types": ["b", "a"], "count": 8}}
+    space = open_bundle(build_assessed(run, tmp_path / "bundles", settings).path).space()
+    entries = space.entry.clusters.interests
+    assert [(one.types, one.count, one.user_type) for one in entries] == [(("b", "a"), 8, "a"), (("c",), 5, "b")]
+    assert space.clusters.sizes.tolist()[8:] == [1] * 5
+    medoids = zip(space.clusters.medoid_types.tolist(), space.clusters.medoid_rows.tolist(), strict=True)
+    own = [space.clusters.assignment[space.clusters.types[kind]][row] for kind, row in medoids]
+    assert own == list(range(13))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])

@@ -44,9 +44,9 @@ def test_the_mixture_of_a_lover_of_both_is_six_to_four(toy: Bundle) -> None:
     clusters = toy.space().clusters
     row = user_row(LOVERS_OF_BOTH[0])
     jazz, chess = (clusters.assignment["item"][item_row(f"{kind}-00")] for kind in ("jazz", "chess"))
-    assert clusters.mixtures.row(row).tolist() == [jazz, chess]
-    np.testing.assert_allclose(clusters.mixtures.row_weights(row), [0.6, 0.4], rtol=1e-6)
-    assert len(clusters.mixtures.row(user_row(LONELY))) == 0
+    assert clusters.interests[0].mixtures.row(row).tolist() == [jazz, chess]
+    np.testing.assert_allclose(clusters.interests[0].mixtures.row_weights(row), [0.6, 0.4], rtol=1e-6)
+    assert len(clusters.interests[0].mixtures.row(user_row(LONELY))) == 0
 
 
 def test_the_list_of_a_cluster_holds_its_own_kind_first(toy: Bundle) -> None:

@@ -56,7 +56,7 @@ def test_a_mixture_counted_again_is_the_built_one(weighted: Bundle) -> None:
 
 
 def test_the_weights_of_a_build_count(weighted: Bundle) -> None:
-    clusters, weights = engaged_clusters(weighted.space(), "user", ROW, NO_LIVE_EDGES)
+    clusters, weights = engaged_clusters(weighted.space(), weighted.space().relation("likes"), ROW, NO_LIVE_EDGES)
     likes = weighted.space().relation("likes").targets
     assert len(clusters) >= len(likes.row(ROW))
     np.testing.assert_allclose(weights[: len(likes.row(ROW))], 2 * likes.row_weights(ROW), rtol=1e-6)

@@ -128,7 +128,8 @@ struct Version {
   std::vector<std::unique_ptr<Relation>> relations;
   std::vector<float> forward, centroids, medoids, list_scores, network, bias, out;
   std::vector<std::int32_t> list_rows;
-  Edges mixtures;
+  Edges modes[2];
+  Mixtures mixtures[2];
   Space space;
 };
 
@@ -138,6 +139,11 @@ std::unique_ptr<Version> drawn_version() {
   for (std::size_t i = 0; i < 2; ++i) made->types.push_back(drawn_type(dim, width, clusters));
   made->forward = numbers(dim), made->centroids = numbers(clusters * dim), made->medoids = numbers(clusters * dim);
   made->edges.reserve(6), made->popular.reserve(3), made->times.reserve(3);
+  for (std::size_t i = 0; i < 2; ++i) {  // the second ones may be of whom no relation leads from
+    const Type& of = *made->types[i ? below(2) : 0];
+    made->modes[i] = drawn_edges(of.n, clusters);
+    made->mixtures[i] = {&of.entities, made->modes[i].csr(), made->modes[i].weights};
+  }
   for (const std::size_t target : {0, 1, 0}) {
     const Type& from = *made->types[0];
     const Type& to = *made->types[target];
@@ -150,13 +156,11 @@ std::unique_ptr<Version> drawn_version() {
     made->relations.push_back(std::make_unique<Relation>(
         Relation{&from.entities, &to.entities, made->forward, forth.csr(), made->edges.back().csr(), forth.weights,
                  made->popular.back(), 0.5, below(2) == 0, below(2) == 0, made->times.back(),
-                 static_cast<std::int64_t>(below(2)), {}}));
+                 static_cast<std::int64_t>(below(2)), &made->mixtures[below(2)], {}}));
   }
-  made->mixtures = drawn_edges(made->types[0]->n, clusters);
   Space& space = made->space;
   space.centroids = {made->centroids.data(), clusters, dim}, space.medoids = {made->medoids.data(), clusters, dim};
-  space.mixture_type = &made->types[0]->entities, space.mixtures = made->mixtures.csr();
-  space.shares = made->mixtures.weights, space.modes = 1 + below(5);
+  space.modes = 1 + below(5);
   space.half_life = below(2) ? 0.0 : 1.0 + static_cast<double>(below(1000));
   for (auto& relation : made->relations) space.relations.push_back(relation.get());
   for (auto& relation : made->relations) find_ways(space, *relation);
@@ -174,6 +178,7 @@ Strategy drawn_strategy(const Version& version) {
     const std::size_t clusters = version.space.centroids.rows, length = version.list_rows.size() / clusters;
     strategy.list_rows = {version.list_rows.data(), clusters, length};
     strategy.list_scores = {version.list_scores.data(), clusters, length};
+    strategy.list_first = below(2);
   }
   if (below(2)) {
     const std::size_t hidden = version.bias.size();

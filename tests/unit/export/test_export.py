@@ -53,7 +53,7 @@ def expected(toy: Bundle, name: str) -> dict[str, Any]:
         "codes": table.codes,
         "decoded": table.quantizer.decode(np.asarray(table.codes)),
         "cluster": clusters.assignment.get(name),
-        "mixture": clusters.mixtures if name == "user" else None,
+        "mixture": clusters.interests[0].mixtures if name == "user" else None,
     }
 
 

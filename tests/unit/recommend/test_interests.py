@@ -7,9 +7,10 @@ import pytest
 
 from bundle.csr import Csr
 from bundle.space import Space
-from recommend.interests import interests_of
+from recommend.interests import interests_of, one_for_each
+from recommend.profile import changed, profile_of_row
 from recommend.types import NO_LIVE_EDGES, LiveEdges
-from tests.support.service_bundle import user_ids
+from tests.support.service_bundle import user_ids, with_interests_in_tags, with_tags
 
 USERS = user_ids()
 
@@ -33,15 +34,15 @@ def test_an_interest_that_is_nobodys_engagement_has_no_examples(space: Space) ->
     indptr = np.zeros(len(USERS) + 1, dtype=np.int64)
     indptr[6:] = 1
     lent = Csr(indptr, np.array([other], dtype=np.int32), np.ones(1, dtype=np.float32))
-    changed = dataclasses.replace(space, clusters=dataclasses.replace(space.clusters, mixtures=lent))
+    interests = (dataclasses.replace(space.clusters.interests[0], mixtures=lent),)
+    changed = dataclasses.replace(space, clusters=dataclasses.replace(space.clusters, interests=interests))
     assert interests_of(changed, follows, 5, NO_LIVE_EDGES, 5) == [(other, 1.0, ())]
 
 
 def test_a_user_of_items_alone_has_interests_where_items_are_clustered(space: Space) -> None:
     uses = space.relations["uses"]
     tags = (np.arange(len(space.entities["hashtag"])) % space.entry.clusters.count).astype(np.int32)
-    clusters = dataclasses.replace(space.clusters, assignment={**space.clusters.assignment, "hashtag": tags})
-    both = dataclasses.replace(space, clusters=clusters)
+    both = with_tags(space, tags)
     live = LiveEdges(added={"uses": tuple(space.entities["hashtag"].ids.externals(np.array([3, 11, 20])))})
     interests = interests_of(both, space.relations["follows"], None, live, 5)
     assert sum(interest.share for interest in interests) == pytest.approx(1)
@@ -64,3 +65,37 @@ def test_live_engagements_are_examples_and_removed_ones_are_none(space: Space) -
     rows = {row for _, row in interests_of(space, follows, 5, live, 50)[0].examples}
     assert new in rows
     assert gone not in rows
+
+
+@pytest.fixture
+def parted(space: Space) -> Space:
+    """Interests in users and, apart from them, in hashtags."""
+    return with_interests_in_tags(space, np.random.default_rng(3))
+
+
+def test_each_relation_draws_from_interests_among_its_own_targets(parted: Space) -> None:
+    for relation in parted.relations.values():
+        own = parted.clusters.interests_in(relation.entry.target)
+        for user in range(0, len(USERS) - 1, 11):
+            engaged = set(parted.clusters.assignment[relation.entry.target][relation.targets.row(user)].tolist())
+            stored = profile_of_row(parted, relation, user, NO_LIVE_EDGES, 4).modes.clusters.tolist()
+            assert set(stored) <= engaged <= set(own.clusters)
+            assert stored
+
+
+def test_what_was_done_elsewhere_leaves_interests_as_they_are_stored(parted: Space) -> None:
+    follows, uses = parted.relation("follows"), parted.relation("uses")
+    live = LiveEdges(added={"uses": tuple(parted.table("hashtag").ids.externals(np.array([3, 11, 20])))})
+    assert changed(parted, uses, live)
+    assert not changed(parted, follows, live)
+    assert not changed(parted, uses, NO_LIVE_EDGES)
+
+
+def test_a_user_of_items_alone_has_interests_in_items_alone(parted: Space) -> None:
+    live = LiveEdges(added={"uses": tuple(parted.table("hashtag").ids.externals(np.array([3, 11, 20])))})
+    follows, uses = parted.relation("follows"), parted.relation("uses")
+    assert list(one_for_each(parted, follows)) == [follows, uses]
+    assert interests_of(parted, follows, None, live, 5) == []
+    found = interests_of(parted, uses, None, live, 5)
+    assert sum(one.share for one in found) == pytest.approx(1)
+    assert {example for one in found for example in one.examples} == {("hashtag", row) for row in (3, 11, 20)}

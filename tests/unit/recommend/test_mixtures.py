@@ -8,7 +8,7 @@ import pytest
 from bundle.space import Space
 from recommend.profile import engaged_clusters, profile_of_row, row_of
 from recommend.types import LiveEdges
-from tests.support.service_bundle import user_ids
+from tests.support.service_bundle import user_ids, with_tags
 
 USER = 5
 
@@ -16,18 +16,17 @@ USER = 5
 def _counting(space: Space, **counting: object) -> Space:
     """The same space with hashtags in the clusters too, and a manifest that says what engagements count."""
     tags = (np.arange(len(space.entities["hashtag"])) % space.entry.clusters.count).astype(np.int32)
-    clusters = dataclasses.replace(space.clusters, assignment={**space.clusters.assignment, "hashtag": tags})
     entry = space.entry.model_copy(update={"clusters": space.entry.clusters.model_copy(update=counting)})
-    return dataclasses.replace(space, entry=entry, clusters=clusters)
+    return dataclasses.replace(with_tags(space, tags), entry=entry)
 
 
 def _counts(space: Space, live: LiveEdges) -> dict[int, float]:
-    clusters, weights = engaged_clusters(space, "user", USER, live)
+    clusters, weights = engaged_clusters(space, space.relation("follows"), USER, live)
     return {int(cluster): float(weights[clusters == cluster].sum()) for cluster in np.unique(clusters)}
 
 
 def test_without_weights_every_engagement_counts_one(space: Space) -> None:
-    clusters, weights = engaged_clusters(space, "user", USER, LiveEdges())
+    clusters, weights = engaged_clusters(space, space.relation("follows"), USER, LiveEdges())
     assert len(clusters) == len(space.relations["follows"].targets.row(USER))
     assert set(weights.tolist()) == {1.0}
 
@@ -58,5 +57,5 @@ def test_somebody_new_is_counted_by_relation_alone(space: Space) -> None:
     weighted = _counting(space, edge_weights=True, relation_weights={"follows": 3.0})
     live = LiveEdges(added={"follows": tuple(user_ids()[:4])})
     assert row_of(space, space.relations["follows"], "no such") is None
-    _, weights = engaged_clusters(weighted, "user", None, live)
+    _, weights = engaged_clusters(weighted, weighted.relation("uses"), None, live)
     assert weights.tolist() == [3.0] * 4

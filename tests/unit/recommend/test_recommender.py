@@ -102,7 +102,7 @@ def test_a_slate_longer_than_the_heads_of_the_lists_begins_alike(recommender: Re
 
 def test_emptied_lists_are_searched_deeper(recommender: Recommender, space: Space) -> None:
     lists = space.clusters.lists["user", "centroid"].rows
-    clusters = space.clusters.mixtures.row(5)[:3]
+    clusters = space.clusters.interests[0].mixtures.row(5)[:3]
     exclude = tuple(USERS[row] for row in np.unique(lists[clusters])[3:])
     slate = _ask(recommender, strategy="centroids", k=20, exclude=exclude)
     assert len(slate.picks) == 20

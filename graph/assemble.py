@@ -1,9 +1,10 @@
 """Second pass: ids become rows; self-loops and repeats go; what is left is split and written."""
 
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,11 @@ from bundle.arrays import AnyArray
 from bundle.cells import CellSorter, TypeShards
 from bundle.errors import EdgeFileError, GraphFileError
 from bundle.growing import ArrayFiles
+from bundle.hashing import BLOCK, U64, hashes
 from bundle.ids import IdTable
 from bundle.prepared import Part, part_file
 from bundle.progress import Progress, Stage
-from bundle.scratch import RawColumn
+from bundle.scratch import RawColumn, scratch_array
 from bundle.sharded import CellFiles
 from bundle.shards import row_type
 from graph.ahead import ahead, mapped
@@ -24,8 +26,20 @@ from graph.dedupe import Deduplicator, EdgeKind, RowEdges
 from graph.entries import Entry
 from graph.reading import SpooledEdges
 from graph.record import DropCounts
-from graph.schema import FileSplit, RandomSplit, RelationSpec, SplitSpec, ValidationSpec
-from graph.split import TEST, TRAIN, VALID, BatchedTimes, Parts, random_parts, time_parts, validation_parts
+from graph.schema import FileSplit, RelationSpec, SplitSpec, TimeSplit, ValidationSpec
+from graph.split import (
+    SMALL,
+    TEST,
+    TRAIN,
+    VALID,
+    BatchedTimes,
+    Draw,
+    Parts,
+    Times,
+    draw_bounds,
+    time_bounds,
+    time_parts,
+)
 
 # Edges whose times are read at a time.
 _CHUNK = 1 << 20
@@ -44,6 +58,9 @@ class _Batch:
         weight = None if self.weight is None else self.weight[selection]
         time = None if self.time is None else self.time[selection]
         return _Batch(edges, weight, time)
+
+
+_PartsOf: TypeAlias = Callable[[_Batch], Parts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +104,7 @@ class Assembler:
     files: ArrayFiles
     work: Path
     progress: Progress
+    _hashes: dict[str, U64] = field(default_factory=dict)
 
     def held_out(self, entry: Entry, spooled: SpooledEdges) -> None:
         """Write edges that the user held out, as they stand in the files."""
@@ -102,10 +120,43 @@ class Assembler:
         with tempfile.TemporaryDirectory(prefix="entry-", dir=self.work) as directory:
             with self.progress.stage(f"finding rows of {name}", spooled.count, "edges") as stage:
                 kept, drops = self._deduplicate(entry, spooled, Path(directory), stage)
-            parts = _parts(Path(directory), entry.spec, kept, split)
+            if kept.count == 0:
+                raise nothing_but_loops(entry.spec)
+            parts = self._parts(entry, kept, split)
             with self.progress.stage(f"writing {name}", kept.count, "edges") as stage:
                 self._write_all(entry, kept, parts, self._sorter(entry, kept, Path(directory)), stage)
         return drops
+
+    def _parts(self, entry: Entry, kept: _KeptEdges, split: SplitSpec | ValidationSpec) -> _PartsOf | None:
+        """What says of a batch which part each edge is; None where none is held out."""
+        if isinstance(split, FileSplit):
+            return None
+        if isinstance(split, TimeSplit):
+            times = bounds_to_train_before(entry.spec, BatchedTimes(kept.times), kept.count, split.fraction)
+            return None if times is None else lambda batch: _by_time(batch, times)
+        bounds = draw_bounds(split, kept.count)
+        if bounds is None:
+            return None
+        draw = Draw.of(entry.names, entry.spec.symmetric, split.seed)
+        source, target = self._hashes_of(entry.spec.source), self._hashes_of(entry.spec.target)
+
+        def parts(batch: _Batch) -> Parts:
+            edges = batch.edges
+            return bounds.parts(draw(source[edges.src], target[edges.dst], edges.relation))
+
+        # Of few edges all may be drawn; something must be left to train on.
+        all_drawn = kept.count < SMALL and all(TRAIN not in parts(batch) for batch in kept.batches())
+        return None if all_drawn else parts
+
+    def _hashes_of(self, entity: str) -> U64:
+        """XXH64 of every id of a type, by row, mapped: 8 bytes an entity of disk."""
+        if entity not in self._hashes:
+            table = self.tables[entity]
+            hashed = self._hashes[entity] = scratch_array(self.work / f"{entity}.hashes", np.uint64, len(table))
+            for start in range(0, len(table), BLOCK):
+                stop = min(start + BLOCK, len(table))
+                hashed[start:stop] = hashes(table, start, stop)
+        return self._hashes[entity]
 
     def _rows(self, entry: Entry, spooled: SpooledEdges) -> Iterator[RowEdges]:
         sources = ahead(spooled.src.rows())
@@ -139,7 +190,9 @@ class Assembler:
         kept = _KeptEdges(src, dst, relation, deduplicator.keep(weight, time), weight, time)
         return kept, DropCounts(deduplicator.duplicates, deduplicator.self_loops)
 
-    def _write_all(self, entry: Entry, kept: _KeptEdges, parts: Parts | None, sorter: CellSorter, stage: Stage) -> None:
+    def _write_all(
+        self, entry: Entry, kept: _KeptEdges, parts: _PartsOf | None, sorter: CellSorter, stage: Stage
+    ) -> None:
         """Write held-out edges as they come, and training edges cell after cell once all are known."""
 
         def dealt(batch: _Batch) -> list[dict[str, AnyArray]]:
@@ -160,15 +213,12 @@ class Assembler:
         for relation in range(len(entry.names)):  # only held-out files may have it
             cells.append(entry.first + relation, sorter.nothing())
 
-    def _training_edges(self, entry: Entry, kept: _KeptEdges, parts: Parts | None, stage: Stage) -> Iterator[_Batch]:
+    def _training_edges(self, entry: Entry, kept: _KeptEdges, parts: _PartsOf | None, stage: Stage) -> Iterator[_Batch]:
         """The edges to train, and write those that are held out."""
-        start = 0
-        for batch in kept.batches():
-            here = None if parts is None else parts[start : start + len(batch.edges)]
-            start += len(batch.edges)
-            if here is None:
-                yield batch
-                continue
+        if parts is None:
+            yield from kept.batches()
+            return
+        for batch, here in mapped(lambda batch: (batch, parts(batch)), kept.batches()):
             self._write(entry, "valid", batch[np.flatnonzero(here == VALID)])
             self._write(entry, "test", batch[np.flatnonzero(here == TEST)])
             stage.advance(int(np.count_nonzero(here)))
@@ -192,20 +242,18 @@ class Assembler:
                 self.files.append(part_file(self.files.directory, part, entry.first + relation, name), rows[members])
 
 
-def _parts(directory: Path, spec: RelationSpec, kept: _KeptEdges, split: SplitSpec | ValidationSpec) -> Parts | None:
-    count = kept.count
-    if count == 0:
-        raise nothing_but_loops(spec)
-    if isinstance(split, FileSplit):
-        return None
-    if isinstance(split, ValidationSpec):
-        return validation_parts(directory, count, split.fraction, split.seed)
-    if isinstance(split, RandomSplit):
-        return random_parts(directory, count, split.fraction, split.seed)
-    parts = time_parts(directory, BatchedTimes(kept.times), count, split.fraction)
-    if parts.min() != TRAIN:
+def _by_time(batch: _Batch, bounds: tuple[int, int]) -> Parts:
+    if batch.time is None:
+        raise TypeError("a split by time needs times")
+    return time_parts(batch.time, bounds)
+
+
+def bounds_to_train_before(spec: RelationSpec, times: Times, count: int, fraction: float) -> tuple[int, int] | None:
+    """`time_bounds` of a relation's edges. Raises GraphFileError when all are from then on."""
+    bounds = time_bounds(times, count, fraction)
+    if bounds is not None and times.span()[0] >= bounds[0]:
         raise nothing_to_train(spec)
-    return parts
+    return bounds
 
 
 def nothing_but_loops(spec: RelationSpec) -> EdgeFileError:

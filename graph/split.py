@@ -1,68 +1,105 @@
-"""Which edges are held out: at random, or the last by time; a small slice to learn from where no split is asked for."""
+"""Which edges are held out: by a draw, or the last by time; a small slice to learn from where no split is asked for.
 
-from collections.abc import Callable, Iterator
+A draw is a hash of the edge itself, so an edge that is held out stays so while a graph grows around it: what a version
+is measured on, the version that it was warm started from has not seen.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Integer, UInt8, UInt64
 
-from bundle.scratch import scratch_array
+from bundle.hashing import xxh64_of_numbers, xxh64_of_text
+from graph.schema import RandomSplit, ValidationSpec
 
 # The part of an edge, as `Parts` holds it.
 TRAIN, VALID, TEST = 0, 1, 2
 # Of the slice that is held out to learn from; what a build learns asks some thousand users.
 SLICE_LEAST, SLICE_MOST = 500, 50_000
 SMALL = 1000
-# Places of the permutation that are made or read at a time.
-_CHUNK = 1 << 20
+# A draw has so many bits of its hash: a share of them is exact as a float, and Spark's whole numbers have a sign.
+DRAW_BITS = 53
 # A pass over the times narrows the range that holds a rank by this factor: four passes for 64 bits.
 BINS = 1 << 16
 Parts = UInt8[npt.NDArray[np.uint8], " e"]
+Draws = Int64[npt.NDArray[np.int64], " n"]
+U64 = npt.NDArray[np.uint64]
 
 
-def random_parts(directory: Path, count: int, fraction: float, seed: int) -> Parts:
-    """The part of each of `count` edges in file order, TRAIN, VALID or TEST.
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The draw of an edge, 0 … 2^53 - 1: the upper bits of Spark's `xxhash64(seed, relation, a, b)`, the seed as text.
 
-    The first int(fraction * count) places of `numpy.random.default_rng(seed).permutation(count)` are the test edges,
-    half as many after them the validation edges. The permutation is made in a file, 8 bytes an edge.
+    `a` and `b` are the XXH64 (seed 42) of source and target; where the relation is symmetric, the smaller and the
+    larger of the two as numbers with a sign. `keys` are what seed and relation make of it, by the relation's number.
     """
-    order = scratch_array(directory / "order", np.int64, count)
-    for start in range(0, count, _CHUNK):
-        order[start : start + _CHUNK] = np.arange(start, min(start + _CHUNK, count))
-    np.random.default_rng(seed).shuffle(order)
-    parts: Parts = scratch_array(directory / "parts", np.uint8, count)
-    test = int(fraction * count)
-    valid = test // 2
-    _set(parts, order[:test], TEST)
-    _set(parts, order[test : test + valid], VALID)
-    return parts
+
+    keys: UInt64[U64, " r"]
+    symmetric: bool
+
+    @classmethod
+    def of(cls, names: Sequence[str], symmetric: bool, seed: int) -> "Draw":
+        """The draw for the relations of these names."""
+        start = xxh64_of_text(str(seed))
+        return cls(np.array([xxh64_of_text(name, start) for name in names], dtype=np.uint64), symmetric)
+
+    def __call__(
+        self,
+        source: UInt64[U64, " n"],
+        target: UInt64[U64, " n"],
+        relation: Integer[npt.NDArray[np.integer], " n"],
+    ) -> Draws:
+        """The draws of edges whose ends have these hashes."""
+        first, second = source.view(np.int64), target.view(np.int64)
+        if self.symmetric:
+            first, second = np.minimum(first, second), np.maximum(first, second)
+        hashed = xxh64_of_numbers(second, xxh64_of_numbers(first, self.keys[relation]))
+        return (hashed >> np.uint64(64 - DRAW_BITS)).view(np.int64)
 
 
-def validation_parts(directory: Path, count: int, fraction: float, seed: int) -> Parts | None:
-    """The part of each of `count` edges in file order, TRAIN or VALID, at random; None where none is held out."""
-    held_out = slice_size(count, fraction)
-    if not held_out:
-        return None
-    parts: Parts = scratch_array(directory / "parts", np.uint8, count)
-    _set(parts, np.random.default_rng(seed).choice(count, held_out, replace=False, shuffle=False), VALID)
-    return parts
+class DrawBounds(NamedTuple):
+    """Draws below `test_below` are test edges, those from `valid_from` on validation edges.
+
+    From both ends: whatever the shares are, none turns a test edge into a validation edge or back.
+    """
+
+    test_below: int
+    valid_from: int
+
+    def parts(self, draws: Draws) -> Parts:
+        """The part of each edge."""
+        return np.where(draws < self.test_below, TEST, np.where(draws >= self.valid_from, VALID, TRAIN)).astype(
+            np.uint8
+        )
 
 
-def slice_size(count: int, fraction: float) -> int:
-    """How many of `count` edges are held out to learn from: `fraction` of them, but at least SLICE_LEAST as far as that
-    is no more than a tenth, and at most SLICE_MOST; of fewer than SMALL none.
+def draw_bounds(split: RandomSplit | ValidationSpec, count: int) -> DrawBounds | None:
+    """Of `count` edges each is a test edge with probability `split.fraction` and a validation edge with half of it; of
+    a slice to learn from a validation edge with `slice_share`. None where none is held out.
+    """
+    if isinstance(split, RandomSplit):
+        return DrawBounds(_drawn(split.fraction), _drawn(1.0 - split.fraction / 2))
+    share = slice_share(count, split.fraction)
+    return DrawBounds(0, _drawn(1.0 - share)) if share else None
+
+
+def slice_share(count: int, fraction: float) -> float:
+    """The share of `count` edges that is held out to learn from: `fraction`, but at least SLICE_LEAST edges as far as
+    that is no more than a tenth, and at most SLICE_MOST; of fewer than SMALL none.
+
+    From SMALL edges on it never grows with their number: what is held out of a larger graph was held out before, if it
+    was there.
     """
     if count < SMALL or fraction == 0:
-        return 0
-    return min(max(int(fraction * count), min(SLICE_LEAST, count // 10)), SLICE_MOST)
+        return 0.0
+    return min(max(fraction, min(SLICE_LEAST / count, 0.1)), SLICE_MOST / count)
 
 
-def _set(parts: Parts, places: npt.NDArray[np.int64], part: int) -> None:
-    for start in range(0, len(places), _CHUNK):
-        parts[places[start : start + _CHUNK]] = part
+def _drawn(share: float) -> int:
+    return int(share * 2**DRAW_BITS)
 
 
 @runtime_checkable
@@ -113,19 +150,10 @@ def time_bounds(times: Times, count: int, fraction: float) -> tuple[int, int] | 
     return value_at(times, max(before - test // 2, 0))[0], test_from
 
 
-def time_parts(directory: Path, times: BatchedTimes, count: int, fraction: float) -> Parts:
-    """The part of each of `count` edges in file order, TRAIN, VALID or TEST, by `time_bounds`."""
-    parts: Parts = scratch_array(directory / "parts", np.uint8, count)
-    bounds = time_bounds(times, count, fraction)
-    if bounds is None:
-        return parts
+def time_parts(times: Int64[npt.NDArray[np.int64], " e"], bounds: tuple[int, int]) -> Parts:
+    """The part of each edge by its time and the `time_bounds`."""
     valid_from, test_from = bounds
-    start = 0
-    for batch in times.batches():
-        late = np.where(batch >= test_from, TEST, np.where(batch >= valid_from, VALID, TRAIN))
-        parts[start : start + len(batch)] = late
-        start += len(batch)
-    return parts
+    return np.where(times >= test_from, TEST, np.where(times >= valid_from, VALID, TRAIN)).astype(np.uint8)
 
 
 def value_at(times: Times, rank: int) -> tuple[int, int]:

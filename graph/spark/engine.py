@@ -9,8 +9,6 @@ from threading import Event, Thread
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet
 from jaxtyping import Int64
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sql
@@ -21,21 +19,19 @@ from bundle.growing import ArrayFiles
 from bundle.ids import IdTable, string_ids
 from bundle.progress import Progress, Stage
 from bundle.shards import MOST_IN_SHARD, shard_count
-from graph.assemble import nothing_but_loops, nothing_to_train
+from graph.assemble import bounds_to_train_before, nothing_but_loops
 from graph.edge_reader import EdgeReader
 from graph.entries import MAX_RELATIONS, Entry, find_entries
 from graph.prepare import too_many, write_attributes
 from graph.record import DropCounts, entity_record, graph_record
-from graph.schema import GraphFile, RandomSplit, SplitSpec, TimeSplit, ValidationSpec
+from graph.schema import FileSplit, GraphFile, TimeSplit
 from graph.source import AttributeInput, EdgeInput
 from graph.spark.collect import EdgeFiles, batches, collect_ids, collect_shards
 from graph.spark.job import Job, TableTimes, dealt_table, part_by_time
 from graph.spark.reader import FileReader
 from graph.spark.session import in_our_words, settle
-from graph.split import TRAIN, Parts, random_parts, time_bounds, validation_parts
+from graph.split import SMALL, TRAIN, draw_bounds
 
-# Held-out edges of which ranks are written at a time.
-_CHUNK = 1 << 20
 _LOOK_EVERY_SECONDS = 1.0
 # The entities of each shard of a type.
 Shards = Int64[npt.NDArray[np.int64], " q"]
@@ -178,37 +174,18 @@ class _Preparation:
         """The edges of an entry, with the part of each."""
         kept, spec = self.job.table(table), entry.spec
         position = self.graph.relations.index(spec)
-        split = self.graph.split if position in self.graph.split_relations else self.graph.validation
+        given, asked = self.graph.split, position in self.graph.split_relations
+        split = given if given is not None and asked else self.graph.validation
+        drawn: DataFrame | None = None
         if isinstance(split, TimeSplit):
-            times = TableTimes(kept)
-            bounds = time_bounds(times, count, split.fraction)
-            if bounds is not None and times.span()[0] >= bounds[0]:
-                raise nothing_to_train(spec)
-            return kept.withColumn("part", sql.lit(TRAIN)) if bounds is None else part_by_time(kept, bounds)
-        held_out = self._ranks(split, table, count)
-        if held_out is None:
-            return kept.withColumn("part", sql.lit(TRAIN))
-        return self.job.by_rank(kept, held_out, table)
-
-    def _ranks(self, split: SplitSpec | ValidationSpec | None, table: str, count: int) -> Path | None:
-        """A file with rank and part of the edges that a draw holds out, None where none is; drawn as ever."""
-        scratch = self.job.work / f"{table}.draw"
-        scratch.mkdir()
-        parts: Parts | None = None
-        if isinstance(split, RandomSplit):
-            parts = random_parts(scratch, count, split.fraction, split.seed)
-        elif isinstance(split, ValidationSpec):
-            parts = validation_parts(scratch, count, split.fraction, split.seed)
-        if parts is None:
-            return None
-        path = scratch / "ranks.parquet"
-        schema = pa.schema({"rank": pa.int64(), "part": pa.int32()})
-        with pa.parquet.ParquetWriter(path, schema) as writer:
-            for start in range(0, count, _CHUNK):
-                here = parts[start : start + _CHUNK]
-                ranks = np.flatnonzero(here)
-                writer.write_batch(pa.record_batch([ranks + start, here[ranks].astype(np.int32)], schema=schema))
-        return path
+            times = bounds_to_train_before(spec, TableTimes(kept), count, split.fraction)
+            drawn = None if times is None else part_by_time(kept, times)
+        elif not isinstance(split, FileSplit) and (bounds := draw_bounds(split, count)) is not None:
+            drawn = self.job.part_by_draw(table, entry.names, spec.symmetric, split.seed, bounds)
+            # Of few edges all may be drawn; something must be left to train on.
+            if count < SMALL and drawn.where(sql.col("part") == TRAIN).isEmpty():
+                drawn = None
+        return kept.withColumn("part", sql.lit(TRAIN)) if drawn is None else drawn
 
     def _collect(
         self,

@@ -22,12 +22,10 @@ from pyspark.sql.types import StructType
 from bundle.arrays import AnyArray
 from graph.schema import RelationSpec
 from graph.spark.reader import FileReader
-from graph.split import BINS, TEST, TRAIN, VALID
+from graph.split import BINS, DRAW_BITS, TEST, TRAIN, VALID, DrawBounds
 
 # Spark's numbers that ascend: the partition above, the row in it below.
 IN_PARTITION = 33
-# Positions that are ranked together: so many rows of a file.
-_BUCKET_BITS = 16
 _MAX_WEIGHT = float(np.finfo(np.float32).max)
 
 
@@ -132,16 +130,18 @@ class Job:
         self._write(found, name)
         return self.rows(name)
 
-    def by_rank(self, kept: DataFrame, held_out: Path, name: str) -> DataFrame:
-        """Edges with their part, by their rank in the order of files: (rank, part) of those held out are in a file."""
-        bucket = sql.shiftright("pos", _BUCKET_BITS).alias("bucket")
-        numbers, sizes = _counts(kept.select(bucket), "bucket")
-        starts = self._small(f"{name}.starts", {"bucket": numbers, "start": np.cumsum(sizes) - sizes})
-        within = sql.row_number().over(Window.partitionBy("bucket").orderBy("pos")) - 1
-        ranked = kept.withColumn("bucket", bucket).withColumn("within", within).join(starts, "bucket")
-        parts = self.spark.read.parquet(_pattern(held_out))
-        dealt = ranked.withColumn("rank", sql.col("start") + sql.col("within")).join(parts, "rank", "left")
-        return dealt.withColumn("part", sql.coalesce("part", sql.lit(TRAIN)))
+    def part_by_draw(
+        self, kept: str, names: Sequence[str], symmetric: bool, seed: int, bounds: DrawBounds
+    ) -> DataFrame:
+        """The edges of a table with their part by `graph.split.Draw`; `names` are the relations' by number."""
+        known = self._small(f"{kept}.names", {"relation": np.arange(len(names), dtype=np.int32), "name": list(names)})
+        ends = [sql.xxhash64("src"), sql.xxhash64("dst")]
+        if symmetric:
+            ends = [sql.least(*ends), sql.greatest(*ends)]
+        hashed = sql.xxhash64(sql.lit(str(seed)), "name", *ends)
+        draw = sql.shiftrightunsigned(hashed, 64 - DRAW_BITS)
+        part = sql.when(draw < bounds.test_below, TEST).when(draw >= bounds.valid_from, VALID).otherwise(TRAIN)
+        return self.table(kept).join(sql.broadcast(known), "relation").withColumn("part", part).drop("name")
 
     def write_edges(self, edges: DataFrame, spec: RelationSpec, shards: int, name: str) -> None:
         """Edges of all parts as rows: those to train by cell and place, those held out in the order of files."""

@@ -20,7 +20,7 @@ from bundle.prepared import check_ids, check_rows, load_prepared
 from graph.prepare import prepare
 from graph.spark.engine import SparkEngine
 from graph.spark.session import quiet
-from tests.support.engines import GRAPH, write_inputs
+from tests.support.engines import GRAPH, GROWTH, assert_nothing_leaks, write_growing, write_inputs
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,26 @@ def test_every_kind_of_input_and_a_random_split(spark: SparkSession, tmp_path: P
     assert len(likes.valid) > 100
     assert len(likes.test) == 0
     assert len(graph.relations) == 8  # six of them named by a column
+
+
+def test_what_is_held_out_stays_so_while_the_graph_grows(spark: SparkSession, tmp_path: Path) -> None:
+    """Prepared here or on Spark, before and after."""
+    folders = [write_growing(tmp_path / name, grown).parent for name, grown in GROWTH]
+    for folder in folders:
+        assert_same(*both(folder / "graph.toml", spark))
+    before, after = (load_prepared(folder / "on spark") for folder in folders)
+    assert_nothing_leaks(before, after)
+
+
+def test_of_the_fewest_edges_some_are_left_to_train_on(spark: SparkSession, tmp_path: Path) -> None:
+    """Three quarters are drawn."""
+    (tmp_path / "e.csv").write_text("src,dst\n1,2\n")
+    for seed in range(4):
+        split = f'[split]\nby = "random"\nfraction = 0.5\nseed = {seed}\n'
+        (tmp_path / "graph.toml").write_text(GRAPH.format(extra="", files='"e.csv"') + split)
+        here, there = both(tmp_path / "graph.toml", spark)
+        assert_same(here, there)
+        assert len(load_prepared(there).relations[0].train) == 1
 
 
 def test_a_split_by_time(spark: SparkSession, tmp_path: Path) -> None:

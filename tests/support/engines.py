@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bundle.prepared import PARTS, Part, PreparedGraph
+
 # One relation between users.
 GRAPH = """
 [entities.user]
@@ -114,3 +116,100 @@ def _write_similar(folder: Path, items: list[str], rng: np.random.Generator) -> 
     ends = {end: rng.choice(zeros, 90).tolist() for end in ("src", "dst")}
     more = {"kind": ["5"] * 90, "w": rng.random(90), "t": rng.integers(0, 9, 90)}
     pq.write_table(pa.table(ends | more), folder / "similar.parquet")
+
+
+GROWING = """
+[entities.user]
+id = "int64"
+[entities.item]
+id = "string"
+[[relations]]
+name = "follows"
+source = "user"
+target = "user"
+files = "follows.csv"
+[[relations]]
+name = "near"
+source = "user"
+target = "user"
+files = "near.csv"
+symmetric = true
+[[relations]]
+name = "likes"
+source = "user"
+target = "item"
+files = "likes.csv"
+[[relations]]
+name = "friends"
+source = "user"
+target = "user"
+files = "friends.csv"
+symmetric = true
+[[relations]]
+name = "*"
+relation_column = "kind"
+source = "item"
+target = "item"
+files = "kinds.csv"
+[split]
+by = "random"
+relation = ["follows", "near"]
+"""
+# A graph before and after it grew, by the folder that it is written to.
+GROWTH = (("before", False), ("after", True))
+# The slice of the smallest is a tenth; that of others 500 edges, a share which falls as they grow.
+_EDGES = {"follows": 3000, "near": 3000, "likes": 6000, "friends": 1500, "kinds": 7000}
+
+
+def write_growing(folder: Path, grown: bool) -> Path:
+    """Write a graph, or the same with a fifth more edges, into a new folder; returns the path of its graph.toml.
+
+    Grown, its files are in another order, symmetric edges stand the other way round first, and new ids come before
+    old ones.
+    """
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    for name, count in _EDGES.items():
+        pairs = rng.permutation(300 * 300)[: 2 * count]
+        ends = np.stack([pairs // 300, pairs % 300], axis=1)
+        if name in ("near", "friends"):
+            ends = np.unique(np.sort(ends), axis=0)
+        ends = rng.permutation(ends[ends[:, 0] != ends[:, 1]])[: count * 6 // 5]
+        ends = np.where(np.arange(len(ends))[:, None] < count, ends + 300, ends)
+        kinds = rng.integers(3, size=len(ends))
+        text = name in ("likes", "kinds")
+        lines = [
+            f"{'item ' if name == 'kinds' else ''}{a},{'item ' if text else ''}{b},{kind}"
+            for (a, b), kind in zip(ends.tolist(), kinds.tolist(), strict=True)
+        ]
+        lines = lines if grown else lines[:count]
+        if grown:
+            lines = [lines[place] for place in np.random.default_rng(6).permutation(len(lines))]
+        if grown and name in ("near", "friends"):
+            lines = [",".join((b, a, kind)) for a, b, kind in (line.split(",") for line in lines)] + lines
+        (folder / f"{name}.csv").write_text("src,dst,kind\n" + "".join(f"{line}\n" for line in lines))
+    (folder / "graph.toml").write_text(GROWING)
+    return folder / "graph.toml"
+
+
+def assert_nothing_leaks(before: PreparedGraph, after: PreparedGraph) -> None:
+    """No held-out edge of the larger graph is a training edge of the smaller, and an edge that is split stays so."""
+    assert sum(len(one.train) for one in after.relations) > 1.15 * sum(len(one.train) for one in before.relations)
+    for relation in after.relations:
+        held_out = _pairs(after, relation.name, "valid") | _pairs(after, relation.name, "test")
+        earlier = [_pairs(before, relation.name, part) for part in PARTS]
+        assert len(held_out & (earlier[1] | earlier[2])) > 30
+        assert held_out.isdisjoint(earlier[0]), relation.name
+        if len(relation.test):
+            assert earlier[1] <= _pairs(after, relation.name, "valid")
+            assert earlier[2] <= _pairs(after, relation.name, "test")
+
+
+def _pairs(graph: PreparedGraph, name: str, part: Part) -> set[tuple[str, ...]]:
+    """The edges of a part as external ids, those of a symmetric relation in one order."""
+    relation = graph.relation(name)
+    ends = (
+        graph.entity(kind).ids.externals(np.asarray(rows))
+        for kind, rows in ((relation.source, relation.part(part).src), (relation.target, relation.part(part).dst))
+    )
+    return {tuple(sorted(pair)) if relation.symmetric else pair for pair in zip(*ends, strict=True)}

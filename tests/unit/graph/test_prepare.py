@@ -11,10 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bundle.errors import GraphFileError
+from bundle.hashing import xxh64_of_numbers
 from bundle.prepared import Edges, PreparedGraph
 from graph import dedupe, entries, idspace, spool, text
 from graph.prepare import prepare
-from graph.split import slice_size
+from graph.split import DRAW_BITS, Draw
+from tests.support.engines import GROWTH, assert_nothing_leaks, write_growing
 
 MakeGraph = Callable[..., Path]
 
@@ -91,18 +93,33 @@ def test_files_of_several_sorts_make_one_relation(tmp_path: Path, follows: MakeG
     assert pairs(prepare(graph_toml, tmp_path / "out"), "follows") == [("1", "2"), ("3", "4")]
 
 
-def test_the_random_split_is_the_permutation_that_is_promised(tmp_path: Path, follows: MakeGraph) -> None:
+def test_the_random_split_is_the_draw_that_is_promised(tmp_path: Path, follows: MakeGraph) -> None:
     edges = [(str(i), str(i * 7 % 1000 + 1000)) for i in range(997)]
     rows = "".join(f"{s},{t}\n" for s, t in edges)
     split = '[split]\nby = "random"\nfraction = 0.1\nseed = 1'
     graph = prepare(follows("src,dst\n" + rows + rows, extra=split), tmp_path / "out")
-    order = np.random.default_rng(1).permutation(997)
-    test, valid = set(order[:99].tolist()), set(order[99 : 99 + 49].tolist())
-    assert pairs(graph, "follows", "test") == [edges[i] for i in sorted(test)]
-    assert pairs(graph, "follows", "valid") == [edges[i] for i in sorted(valid)]
-    assert pairs(graph, "follows") == sorted(edges[i] for i in range(997) if i not in test | valid)
+    source, target = (xxh64_of_numbers(np.array([int(edge[end]) for edge in edges])) for end in (0, 1))
+    draws = Draw.of(["follows"], False, 1)(source, target, np.zeros(997, dtype=np.int32)) / 2**DRAW_BITS
+    test, valid = np.flatnonzero(draws < 0.1).tolist(), np.flatnonzero(draws >= 0.95).tolist()
+    assert pairs(graph, "follows", "test") == [edges[i] for i in test]
+    assert pairs(graph, "follows", "valid") == [edges[i] for i in valid]
+    assert pairs(graph, "follows") == sorted(edges[i] for i in range(997) if i not in {*test, *valid})
     assert graph.split is not None
     assert graph.split.model_dump() == {"relation": "follows", "by": "random", "fraction": 0.1, "seed": 1}
+
+
+def test_of_the_fewest_edges_some_are_left_to_train_on(tmp_path: Path, follows: MakeGraph) -> None:
+    """Each edge is held out with probability 3/4: of a relation with one edge that may be all."""
+    for number in range(12):
+        split = '[split]\nby = "random"\nfraction = 0.5'
+        graph = prepare(follows(f"src,dst\n{number},{number + 20}\n", extra=split), tmp_path / f"{number}")
+        assert counts(graph) == [(1, 0, 0)]
+
+
+def test_what_is_held_out_stays_so_while_the_graph_grows(tmp_path: Path) -> None:
+    """What a version that is warm started is measured on and learns from, the version before was not trained on."""
+    before, after = (prepare(write_growing(tmp_path / name, grown), tmp_path / name / "out") for name, grown in GROWTH)
+    assert_nothing_leaks(before, after)
 
 
 def test_the_time_split_holds_out_the_latest(tmp_path: Path, follows: MakeGraph) -> None:
@@ -154,9 +171,18 @@ def counts(graph: PreparedGraph) -> list[tuple[int, int, int]]:
     return [(len(one.train), len(one.valid), len(one.test)) for one in graph.relations]
 
 
+def assert_shares(graph: PreparedGraph, *shares: tuple[float, float]) -> None:
+    """So much of each relation is held out for validation and for test, as closely as a draw comes to it."""
+    for (train, *held_out), expected in zip(counts(graph), shares, strict=True):
+        total = train + sum(held_out)
+        assert total == 2000
+        for found, share in zip(held_out, expected, strict=True):
+            assert abs(found - share * total) <= 4 * (share * total) ** 0.5
+
+
 def test_every_relation_without_a_split_holds_out_a_slice_to_learn_from(tmp_path: Path) -> None:
     graph = two_relations(tmp_path, "")
-    assert counts(graph) == [(1800, 200, 0)] * 2  # 500 would be more than a tenth
+    assert_shares(graph, (0.1, 0), (0.1, 0))  # 500 would be more than a tenth
     for relation in graph.relations:
         held_out = set(pairs(graph, relation.name, "valid"))
         assert held_out.isdisjoint(pairs(graph, relation.name))
@@ -165,14 +191,14 @@ def test_every_relation_without_a_split_holds_out_a_slice_to_learn_from(tmp_path
 
 def test_beside_a_split_the_other_relations_hold_out_their_slice(tmp_path: Path) -> None:
     graph = two_relations(tmp_path, '[split]\nby = "random"\nrelation = "likes"')
-    assert counts(graph) == [(1800, 200, 0), (1700, 100, 200)]
+    assert_shares(graph, (0.1, 0), (0.05, 0.1))
     assert graph.split_relation().name == "likes"
 
 
 @pytest.mark.parametrize("relation", ["", 'relation = ["likes", "follows"]'])
 def test_several_relations_are_split_alike(tmp_path: Path, relation: str) -> None:
     graph = two_relations(tmp_path, f'[split]\nby = "random"\n{relation}')
-    assert counts(graph) == [(1700, 100, 200)] * 2
+    assert_shares(graph, (0.05, 0.1), (0.05, 0.1))
     assert graph.split is not None
     assert graph.split.relations == (("likes", "follows") if relation else ("follows", "likes"))
     assert graph.split_relation().name == graph.split.relations[0]
@@ -181,14 +207,6 @@ def test_several_relations_are_split_alike(tmp_path: Path, relation: str) -> Non
 def test_the_slice_can_be_switched_off_and_small_relations_have_none(tmp_path: Path) -> None:
     assert counts(two_relations(tmp_path, "[validation]\nfraction = 0")) == [(2000, 0, 0)] * 2
     assert counts(two_relations(tmp_path, "", edges=999)) == [(999, 0, 0)] * 2
-
-
-@pytest.mark.parametrize(
-    ("edges", "fraction", "held_out"),
-    [(999, 0.02, 0), (1000, 0.02, 100), (20_000, 0.02, 500), (100_000, 0.02, 2000), (10**7, 0.02, 50_000)],
-)
-def test_how_large_a_slice_is(edges: int, fraction: float, held_out: int) -> None:
-    assert slice_size(edges, fraction) == held_out
 
 
 TRIPLES = """

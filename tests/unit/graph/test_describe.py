@@ -36,8 +36,9 @@ def test_both_ends_of_a_symmetric_relation_count(follows: MakeGraph) -> None:
 def test_held_out_edges_are_counted_and_the_unseen_among_them(follows: MakeGraph) -> None:
     rows = "".join(f"{i},{i + 100}\n" for i in range(20))
     relation = describe(follows("src,dst\n" + rows, extra='[split]\nby = "random"\nfraction = 0.2')).relations[0]
-    assert (relation.edges, relation.train, relation.valid, relation.test) == (20, 14, 2, 4)
-    assert relation.unseen == 6
+    assert (relation.edges, relation.train + relation.valid + relation.test) == (20, 20)
+    assert min(relation.train, relation.valid, relation.test) > 0
+    assert relation.unseen == relation.valid + relation.test  # no two edges share an end
     assert relation.sources.entities == 20
 
 

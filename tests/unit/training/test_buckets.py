@@ -58,7 +58,9 @@ def test_weights_are_scaled_to_mean_1_however_large_or_small_they_are(tmp_path: 
 
 def test_a_sum_beyond_32_bits_is_none_of_64(tmp_path: Path) -> None:
     graph = weighted(tmp_path, [3e38] * 1000)
-    assert trained_weights(graph, tmp_path) == [1.0] * 900  # a tenth is held out to learn from
+    trained = trained_weights(graph, tmp_path)
+    assert trained == [1.0] * len(trained)
+    assert 850 < len(trained) < 950  # a tenth is held out to learn from
 
 
 def test_weights_without_a_finite_mean_are_refused(tmp_path: Path) -> None:

@@ -175,10 +175,10 @@ def test_a_graph_that_a_run_stands_on_is_not_replaced(tmp_path: Path, follows: M
 
 
 def test_a_graph_of_an_earlier_release_opens_and_has_the_same_digest(tmp_path: Path, follows: MakeGraph) -> None:
-    rows = "".join(f"{i},{i + 1}\n" for i in range(40))
+    rows = "".join(f"{i},{i + 1},{i}\n" for i in range(40))
     out = tmp_path / "out"
-    graph = prepare(follows("src,dst\n" + rows, extra='[split]\nby = "random"'), out)
-    assert graph.digest == "34ffe7cd6582eb6a832de03ab7cb36c2dd4dbe8d786ea7d66ea8e32ca230fcda"
+    graph = prepare(follows("src,dst,t\n" + rows, extra='time = "t"\n[split]\nby = "time"'), out)
+    assert graph.digest == "7655f1a5b2d6fcf86f501ddc2d00fe8372d56084454171b64b66eeb8d5f8e29e"
     record = json.loads((out / "graph.json").read_text())
     for relation in record["relations"]:
         del relation["held_out_trained"], relation["held_out_unseen"]

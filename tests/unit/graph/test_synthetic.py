@@ -50,7 +50,7 @@ def test_shape_of_the_graph(generated: Path) -> None:
     follows, likes, clicks = graph.relations
     assert graph.entities["user"] == USERS
     assert (follows.duplicates, follows.self_loops) == (0, 0)
-    assert follows.test == int(0.1 * follows.edges)
+    assert follows.test == pytest.approx(0.1 * follows.edges, rel=0.1)
     assert follows.reciprocity is not None
     assert 0.2 < follows.reciprocity < 0.6
     assert follows.sources.max > 8 * follows.sources.median

@@ -2,12 +2,16 @@
 
 The demo's graph, tiny and lopsided ones, and, where they lie beside the checkout or at TWHIN_DATA, real graphs. Trained
 shortly: a gate asks whether a version is what its vectors allow, not how good they are. With `long`, all data sets,
-all of their relations and three seeds each: hours.
+all of their relations and three seeds each: hours. `python -m faults.gates GRAPH …` tries some of it: so many relations
+of all sizes, so many seeds.
 """
 
+import argparse
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +39,7 @@ TRAINING: dict[str, object] = {"epochs": 2, "negatives_uniform": 64}
 # Enough for an index to be chosen: below 4,096 rows search is exact.
 DEMO_USERS, QUICK_DEMO_USERS = 20_000, 6_000
 QUICK_RELATIONS = 2
+SEEDS = 3
 TINY = ({"a": 1, "b": 2}, {"a": 10, "b": 1}, {"a": 60, "b": 10}, {"a": 2, "b": 300})
 PROMISE = "builds with defaults pass their gates and are published"
 
@@ -42,11 +47,11 @@ PROMISE = "builds with defaults pass their gates and are published"
 def run(scratch: Path, seed: int, long: bool) -> Iterator[Outcome]:
     """One row a graph."""
     yield _tiny(scratch / "tiny", seed)
-    graph = generate(scratch / "graph", n_users=DEMO_USERS if long else QUICK_DEMO_USERS, seed=seed)
-    yield _graph("the demo's graph", graph, scratch / "demo", seed, long)
+    seeds, most = (range(seed, seed + SEEDS), None) if long else ((seed,), QUICK_RELATIONS)
+    yield _demo(scratch, seeds, DEMO_USERS if long else QUICK_DEMO_USERS, most)
     for name in EVERYTHING if long else QUICK:
         if (DATA / name / "graph.toml").exists():
-            yield _graph(name, DATA / name / "graph.toml", scratch / name, seed, long)
+            yield _graph(name, DATA / name / "graph.toml", scratch / name, seeds, most)
         else:
             print(f"gates: {name} is not at {DATA}: left out", flush=True)
 
@@ -90,16 +95,25 @@ class _Tally:
         return Outcome(f"{graph}: {PROMISE}", figure, not self.refused)
 
 
-def _graph(name: str, graph: Path, scratch: Path, seed: int, long: bool) -> Outcome:
-    """Every relation, or a seeded few, as the default; the seeds are those of training and building both."""
+def _demo(scratch: Path, seeds: Sequence[int], users: int, most: int | None) -> Outcome:
+    graph = generate(scratch / "graph", n_users=users, seed=seeds[0])
+    return _graph("the demo's graph", graph, scratch / "demo", seeds, most)
+
+
+def _graph(name: str, graph: Path, scratch: Path, seeds: Sequence[int], most: int | None) -> Outcome:
+    """Every relation, or a seeded few of all sizes, as the default; the seeds are those of training and building both.
+
+    Another seed is another few.
+    """
     tally, tried = _Tally(), set()
-    for each in range(seed, seed + 3) if long else (seed,):
+    for each in seeds:
         run = scratch / f"run-{each}"
         settings = parse_config({**TRAINING, "seed": each}, "the campaign")
         train(prepare(graph, run / "graph", SILENT), run, settings)
-        relations = [relation.name for relation in open_graph(run).relations]
-        few = np.random.default_rng(each).permutation(len(relations))[:QUICK_RELATIONS]
-        for relation in relations if long else [relations[position] for position in few]:
+        by_size = [one.name for one in sorted(open_graph(run).relations, key=lambda one: len(one.train))]
+        groups = np.array_split(np.arange(len(by_size)), min(most or len(by_size), len(by_size)))
+        rng = np.random.default_rng(each)
+        for relation in [by_size[rng.choice(group)] for group in groups]:
             tried.add(relation)
             tally.build(run, scratch / "bundles", BuildConfig(default_relation=relation, seed=each))
         shutil.rmtree(run)
@@ -122,3 +136,29 @@ def _tiny(scratch: Path, seed: int) -> Outcome:
             tried += 1
             tally.build(run, scratch / "bundles", BuildConfig(default_relation=link.name, seed=seed))
     return tally.outcome("graphs of one to 310 entities", tried)
+
+
+def main() -> int:
+    """Try the graphs that are named and print a row for each; 1 where a build did not pass."""
+    parser = argparse.ArgumentParser(prog="python -m faults.gates", description=__doc__)
+    parser.add_argument("graphs", nargs="+", choices=("demo", *EVERYTHING), metavar="GRAPH", help="demo, or a data set")
+    parser.add_argument("--relations", type=int, metavar="N", help="as the default one, of all sizes (default: all)")
+    parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"how many (default {SEEDS})")
+    parser.add_argument("--seed", type=int, default=1, help="the first of them (default 1)")
+    options = parser.parse_args()
+    seeds, held = range(options.seed, options.seed + options.seeds), True
+    for name in options.graphs:
+        with tempfile.TemporaryDirectory(prefix="twhin-faults-gates-") as folder:
+            scratch = Path(folder)
+            found = (
+                _demo(scratch, seeds, DEMO_USERS, options.relations)
+                if name == "demo"
+                else _graph(name, DATA / name / "graph.toml", scratch, seeds, options.relations)
+            )
+        print(f"| {found.promise} | {found.figure} | {'yes' if found.held else '**no**'} |", flush=True)
+        held = held and found.held
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

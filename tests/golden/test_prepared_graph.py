@@ -12,6 +12,7 @@ from bundle.prepared import PARTS, PreparedGraph, check_ids, check_rows, load_pr
 from graph import source
 from graph.prepare import prepare
 from graph.schema import read_graph_file
+from tests.support.earlier import split_alike
 from training.config import TrainConfig
 from training.train import train
 
@@ -21,25 +22,8 @@ CONFIG = TrainConfig(dim=8, epochs=3, chunk=16, negatives_in_batch=0, negatives_
 
 @pytest.fixture
 def now(tmp_path: Path) -> PreparedGraph:
-    """The same edges, prepared by this release; those held out that the earlier release drew, as it drew otherwise."""
-    then, folder = load_prepared(GOLDEN / "graph"), tmp_path / "files"
-    shutil.copytree(GOLDEN, folder, ignore=shutil.ignore_patterns("graph"))
-    likes, held_out = then.relation("likes"), set()
-    for part in ("valid", "test"):
-        edges = likes.part(part)
-        ends = (
-            then.entity(kind).ids.externals(np.asarray(rows))
-            for kind, rows in (("user", edges.src), ("item", edges.dst))
-        )
-        pairs = [f"{src},{dst}" for src, dst in zip(*ends, strict=True)]
-        held_out |= set(pairs)
-        (folder / f"{part}.csv").write_text("\n".join(["src,dst", *pairs, ""]))
-    lines = (folder / "likes.csv").read_text().splitlines(keepends=True)
-    (folder / "likes.csv").write_text("".join(line for line in lines if ",".join(line.split(",")[:2]) not in held_out))
-    text = (folder / "graph.toml").read_text().split("[split]")[0]
-    split = '[split]\nrelation = "likes"\nby = "files"\nvalid = "valid.csv"\ntest = "test.csv"\n'
-    (folder / "graph.toml").write_text(text + split)
-    return prepare(folder / "graph.toml", tmp_path / "now")
+    """The same edges, prepared by this release."""
+    return prepare(split_alike(GOLDEN, tmp_path / "files"), tmp_path / "now")
 
 
 def edges(graph: PreparedGraph) -> dict[tuple[str, str], list[tuple[object, ...]]]:

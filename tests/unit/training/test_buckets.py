@@ -13,6 +13,7 @@ from bundle.errors import GraphError
 from bundle.prepared import PreparedGraph, load_prepared
 from bundle.progress import SILENT
 from graph.prepare import prepare
+from tests.support.earlier import split_alike
 from training import buckets
 from training.buckets import Partitioner
 from training.config import TrainConfig
@@ -118,7 +119,7 @@ def test_every_edge_lies_in_one_bucket_of_every_epoch(
 def test_both_formats_give_a_trainer_the_same_edges(tmp_path: Path) -> None:
     first = load_prepared(GOLDEN / "graph")
     deal_edges(first, tmp_path / "dealt", SILENT)
-    second = prepare(GOLDEN / "graph.toml", tmp_path / "graph")
+    second = prepare(split_alike(GOLDEN, tmp_path / "files"), tmp_path / "graph")
     assert second.sharded is not None
     dealt = open_dealt(first, tmp_path / "dealt")
     assert dealt.shards == second.sharded.shards

@@ -440,6 +440,17 @@ class Assessment(NamedTuple):
     auto_newcomer: str | None
 
 
+class Unlearnt(NamedTuple):
+    """Why a build learns nothing about a relation, and which strategy answers it all the same.
+
+    `auto` is one of `strategies`; None: the relation is answered as every unlearnt one.
+    """
+
+    reason: str
+    auto: str | None = None
+    strategies: dict[str, Strategy] = {}
+
+
 class SpaceWeights(Model):
     """How several spaces answer one relation together: what the ranks of each weigh.
 
@@ -452,8 +463,8 @@ class SpaceWeights(Model):
     fallback: str | None = None
 
 
-# By name of the relation: what was learnt, or in a sentence why nothing was.
-Assessments = Mapping[str, Assessment | str]
+# By name of the relation: what was learnt, or why nothing was.
+Assessments = Mapping[str, Assessment | Unlearnt]
 
 
 class Manifest(Model):

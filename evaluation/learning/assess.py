@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.errors import UsageError
-from bundle.manifest import Assessment, Gate, Measured, QueryWeights, Rescoring, Strategy
+from bundle.manifest import Assessment, Assessments, Gate, Measured, QueryWeights, Rescoring, Strategy, Unlearnt
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT, Progress, Stage
-from bundle.strategies import FIRST_GUESS, default_strategies, mixture_blend
+from bundle.strategies import DEFAULT_AUTO, FIRST_GUESS, default_strategies, mixture_blend, walk
 from bundle.successor import JUDGED_BY, USERS
 from evaluation.baselines import quick_baselines
 from evaluation.learning.evidence import (
@@ -28,6 +28,7 @@ from evaluation.learning.rescoring import POOL, learn_rescoring
 from evaluation.learning.weights import learn_weights
 from evaluation.rows import Row, baseline_rows, newcomer_row, strategy_row, vectors_under
 from evaluation.task import FollowTask, follow_task
+from recommend.plan import strategies_of
 from recommend.profile import Profile
 from recommend.protocol import Lists, Users
 from recommend.recommender import Recommender
@@ -47,32 +48,56 @@ FEW_USERS = 4000
 FEWEST_USERS = 10
 # Of graphs with hundreds of relations those with the most validation edges are learnt.
 MOST_RELATIONS = 8
+# Of the others so many users at most judge what needs no learning.
+UNLEARNT_JUDGES = 300
 BASELINES = ("popularity", "followees_of_followees", "reciprocate_first", "item_knn", "rp3b", "rp3b_followers")
 KEPT = (*JUDGED_BY, "recall@20", "ndcg@10", "mrr", "diversity@10", "coverage@10", "gini@10")
 
 
-def assess(
-    recommender: Recommender, graph: PreparedGraph, seed: int, *, progress: Progress = SILENT
-) -> dict[str, Assessment | str]:
+def assess(recommender: Recommender, graph: PreparedGraph, seed: int, *, progress: Progress = SILENT) -> Assessments:
     """Learn for every relation how it is answered best, or say why that cannot be learnt; by the relation's name.
 
-    At most MOST_RELATIONS are learnt, the default one first, then those with the most validation edges.
+    At most MOST_RELATIONS are learnt, the default one first, then those with the most validation edges. Of the others
+    what needs no learning is measured, and the best of it taken.
     """
     default = recommender.bundle.space().entry.default.relation
     by_evidence = sorted(graph.relations, key=lambda one: (one.name != default, -len(one.valid)))
-    found: dict[str, Assessment | str] = {}
+    found: dict[str, Assessment | Unlearnt] = {}
     for place, relation in enumerate(by_evidence):
         if place < MOST_RELATIONS or not len(relation.valid):
             found[relation.name] = assess_relation(recommender, graph, relation.name, seed, progress=progress)
         else:
-            found[relation.name] = f"{MOST_RELATIONS} relations have more validation edges, and no more are learnt"
+            found[relation.name] = choose_unlearnt(recommender, graph, relation.name, seed)
     return found
+
+
+def choose_unlearnt(recommender: Recommender, graph: PreparedGraph, relation: str, seed: int) -> Unlearnt:
+    """Which of the strategies that need no learning finds most of a relation's validation edges: the blend of unlearnt
+    relations, the user's vector alone, the walk, or popularity. None is named where too few users have such edges.
+    """
+    space = recommender.bundle.space()
+    reason = f"{MOST_RELATIONS} relations have more validation edges, and no more are learnt"
+    try:
+        judges = follow_task(
+            graph, "valid", np.random.default_rng(seed), relation=relation, n_users=UNLEARNT_JUDGES, min_known=1
+        )
+    except UsageError:
+        return Unlearnt(reason)
+    if len(judges.users) < FEWEST_USERS:
+        return Unlearnt(reason)
+    known = strategies_of(space, relation)
+    tried = {name: known[name] for name in (DEFAULT_AUTO, "unimodal", "popular")}
+    tried["walk"] = walk(tried[DEFAULT_AUTO].weights)
+    vectors = vectors_under(space, relation)
+    rows = [strategy_row(judges, recommender, name, vectors, None, strategy=one) for name, one in tried.items()]
+    best = max(rows, key=judged).name
+    return Unlearnt(f"{reason}; {best} was best on {len(judges.users)} users with such edges", best, tried)
 
 
 def assess_relation(
     recommender: Recommender, graph: PreparedGraph, relation: str, seed: int, *, progress: Progress = SILENT
-) -> Assessment | str:
-    """Learn weights, measure strategies and baselines, choose `auto`; or in a sentence why that cannot be.
+) -> Assessment | Unlearnt:
+    """Learn weights, measure strategies and baselines, choose `auto`; or say why that cannot be.
 
     One half of the users with validation edges teaches the weights, the other half judges the strategies. Then both
     halves again, as newcomers: known by a few engagements alone, every other one by their followers too. Of FEW_USERS
@@ -80,16 +105,18 @@ def assess_relation(
     """
     space = recommender.bundle.space()
     if not len(graph.relation(relation).valid):
-        return "it has no validation edges"
+        return Unlearnt("it has no validation edges")
     # A stream for each purpose: learning draws more or less by the candidates it is given, and must move no other draw.
     who = np.random.default_rng(seed)
     teaching, known, references, again = who.spawn(4)
     try:
         everyone = follow_task(graph, "valid", who, relation=relation, n_users=LEARN_USERS + JUDGE_USERS, min_known=1)
     except UsageError:
-        return "nobody has both a validation edge and a training edge"
+        return Unlearnt("nobody has both a validation edge and a training edge")
     if len(everyone.users) < FEWEST_USERS:
-        return f"{len(everyone.users)} users have both a validation edge and a training edge, {FEWEST_USERS} are needed"
+        return Unlearnt(
+            f"{len(everyone.users)} users have both a validation edge and a training edge, {FEWEST_USERS} are needed"
+        )
     default = relation == space.entry.default.relation
     of = "" if default else f" of {relation}"
     teachers, judges = _halves(everyone, who)

@@ -27,6 +27,7 @@ from bundle.manifest import (
     RelationStrategies,
     SpaceEntry,
     SpaceWeights,
+    Unlearnt,
 )
 from bundle.progress import SILENT, Progress, Stage
 from bundle.run import Run, open_run
@@ -319,10 +320,18 @@ def _assessed(manifest: Manifest, space: str, assessments: Assessments) -> Manif
     return manifest.model_copy(update={"spaces": {**manifest.spaces, space: entry}, "evaluation": evaluation})
 
 
-def _with_answers(entry: SpaceEntry, relation: str, found: Assessment | str) -> SpaceEntry:
+def _with_answers(entry: SpaceEntry, relation: str, found: Assessment | Unlearnt) -> SpaceEntry:
     default = relation == entry.default.relation
-    update: dict[str, Any] = {"fallback": found}
-    if isinstance(found, Assessment):
+    update: dict[str, Any]
+    if isinstance(found, Unlearnt):
+        update = {"fallback": found.reason}
+        if found.auto is not None:
+            own = entry.answers(relation)
+            update |= {
+                "auto": found.auto,
+                "strategies": {**({} if own is None else own.strategies), **found.strategies},
+            }
+    else:
         update = {
             "strategies": found.strategies,
             "auto": found.auto,
@@ -331,8 +340,8 @@ def _with_answers(entry: SpaceEntry, relation: str, found: Assessment | str) -> 
         }
     if default:
         return entry.model_copy(update=update)
-    own = entry.relation_strategies[relation].model_copy(update=update)
-    return entry.model_copy(update={"relation_strategies": {**entry.relation_strategies, relation: own}})
+    answers = entry.relation_strategies[relation].model_copy(update=update)
+    return entry.model_copy(update={"relation_strategies": {**entry.relation_strategies, relation: answers}})
 
 
 def _with_measured(evaluation: Evaluation, relation: str, default: str, found: Assessment) -> Evaluation:

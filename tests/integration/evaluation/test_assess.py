@@ -7,17 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle.manifest import Assessment
+from bundle.manifest import Assessment, Unlearnt, parse_manifest
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT, Progress
 from bundle.run import open_graph
+from bundle.strategies import BLEND, walk
 from cli.progress import LineProgress
 from evaluation.learning.assess import NEW_KNOWN, assess
 from evaluation.learning.evidence import as_newcomers
+from evaluation.rows import Row
 from evaluation.task import FollowTask, follow_task
+from index.builder.version import _with_answers
 from index.search.exact import ExactSearcher
 from index.search.open import exact_searchers
+from recommend.profile import profile_of_row
 from recommend.recommender import Recommender
+from recommend.rescoring import FEATURES, features_of
+from recommend.types import NO_LIVE_EDGES
 
 
 @pytest.fixture
@@ -97,7 +103,7 @@ def test_the_same_users_judge_as_the_same_newcomers_whatever_the_searcher_finds(
 
 
 def test_a_relation_without_validation_edges_says_so(recommender: Recommender, graph: PreparedGraph) -> None:
-    assert assess(recommender, graph, seed=1)["follows"] == "it has no validation edges"
+    assert assess(recommender, graph, seed=1)["follows"] == Unlearnt("it has no validation edges")
 
 
 def test_a_relation_with_too_few_users_says_so(
@@ -105,7 +111,51 @@ def test_a_relation_with_too_few_users_says_so(
 ) -> None:
     monkeypatch.setattr("evaluation.learning.assess.FEWEST_USERS", 21)
     said = assess(recommender, graph, seed=1)["likes"]
-    assert said == "20 users have both a validation edge and a training edge, 21 are needed"
+    assert said == Unlearnt("20 users have both a validation edge and a training edge, 21 are needed")
+
+
+@pytest.mark.parametrize("best", ["walk", "popular", "unimodal", "blend"])
+def test_of_a_relation_that_is_not_learnt_what_needs_no_learning_is_measured(
+    recommender: Recommender, graph: PreparedGraph, monkeypatch: pytest.MonkeyPatch, best: str
+) -> None:
+    monkeypatch.setattr("evaluation.learning.assess.MOST_RELATIONS", 0)
+    measured: dict[str, float] = {}
+
+    def judged(row: Row) -> float:
+        measured[row.name] = row.mean("recall@10")
+        return row.name == best
+
+    monkeypatch.setattr("evaluation.learning.assess.judged", judged)
+    said = assess(recommender, graph, seed=1)["likes"]
+    assert isinstance(said, Unlearnt)
+    assert said.auto == best
+    assert said.reason.endswith(f"; {best} was best on 20 users with such edges")
+    assert measured["popular"] < measured["walk"] == 1.0  # of its kind a user has all but one
+    entry = recommender.bundle.space().entry
+    answers = _with_answers(entry, "likes", said).answers("likes")
+    assert answers is not None
+    assert (answers.auto, answers.fallback) == (best, said.reason)
+    assert answers.strategies["walk"].rescoring is not None
+    spaces = {"default": _with_answers(entry, "likes", said)}
+    whole = recommender.bundle.manifest.model_copy(update={"spaces": spaces})
+    assert parse_manifest(whole.model_dump_json().encode(), "manifest.json").spaces == spaces
+    monkeypatch.setattr("evaluation.learning.assess.FEWEST_USERS", 21)
+    few = assess(recommender, graph, seed=1)["likes"]
+    assert isinstance(few, Unlearnt)
+    assert few.auto is None
+
+
+def test_the_walk_orders_by_the_walk_and_where_it_does_not_reach_by_vectors(recommender: Recommender) -> None:
+    space = recommender.bundle.space()
+    relation = space.relation("likes")
+    for user in (0, 12, 21):  # of jazz, of chess, of both
+        found = recommender.for_users(np.array([user]), walk(BLEND), 20, relation="likes")[0]
+        profile = profile_of_row(space, relation, user, NO_LIVE_EDGES, n_modes=0)
+        inputs = features_of(space, relation, profile, found)
+        paths = inputs[:, FEATURES.index("walk")]
+        near = (inputs[:, FEATURES.index("user")] + inputs[:, FEATURES.index("fold_in")]) / 20
+        assert (np.diff(paths + near) <= 1e-5).all()
+        assert paths[0] > paths[-1]
 
 
 def test_a_task_holds_out_the_validation_edges_of_the_run(graph: PreparedGraph) -> None:

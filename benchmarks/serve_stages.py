@@ -87,6 +87,7 @@ class TimedApp:
     def __init__(self, stages: Stages, app: ASGIApp) -> None:
         self._app, self._stages = app, stages
         self.turned_away, self.whole = app.turned_away, app.whole  # type: ignore[attr-defined]
+        self.turns = app.turns  # type: ignore[attr-defined]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._stages.stage("the gateway, the question"):

@@ -1,9 +1,10 @@
 """Work within a deadline, without a timer where it waits for nothing: most answers are made in one turn of the loop."""
 
 import asyncio
-from collections.abc import Coroutine, Generator
-from types import coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from service.first_step import in_a_task, rest
 
 Result = TypeVar("Result")
 
@@ -18,21 +19,10 @@ async def by(deadline: float | None, work: Coroutine[Any, Any, Result]) -> Resul
     except StopIteration as done:
         result: Result = done.value
         return result
+    try:
+        await in_a_task()  # which the timer cancels
+    except BaseException:
+        work.close()
+        raise
     async with asyncio.timeout_at(deadline):
-        return await _rest(work, waits_for)
-
-
-@coroutine
-def _rest(work: Coroutine[Any, Any, Result], waits_for: Any) -> Generator[Any, Any, Result]:
-    """What is left of `work`, which has begun and waits: as `yield from` goes on with a generator (PEP 380)."""
-    while True:
-        try:
-            try:
-                told = yield waits_for
-            except BaseException as error:  # a cancellation above all
-                waits_for = work.throw(error)
-            else:
-                waits_for = work.send(told)
-        except StopIteration as done:
-            result: Result = done.value
-            return result
+        return await rest(work, waits_for)

@@ -8,11 +8,12 @@ merge.
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from service.call import WHOLE_ANSWER, ASGIApp, Call, ClientGone, Message, Receive, Reply, Scope, Send, new_request_id
 from service.deadline import by
+from service.first_step import in_a_task
 from service.glance import Glance
 from service.metrics import RouteMetrics
 from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, overloaded, problem_of
@@ -25,6 +26,8 @@ log = logging.getLogger("twhin.access")
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 NO_STORE = (b"cache-control", b"no-store")
 WITHOUT_BODY = (204, 304)
+# For how many seconds what was just read had waited to be.
+Waited = Callable[[], float]
 NO_ROOM = "too many requests are in work"
 BUSY = overloaded(NO_ROOM)
 BUSY_BODY = BUSY.body("%b")
@@ -65,6 +68,7 @@ class Gateway:
         try:
             reply = await self._answer(call)
             if reply is None:
+                await in_a_task()
                 scope["twhin.request_id"] = call.request_id
                 scope["root_path"], scope["path"] = self._prefix, self._prefix + self._within(call.scope["path"])
                 await self._framework(scope, receive, sender)
@@ -75,11 +79,12 @@ class Gateway:
         finally:
             self._observe(call, sender.status, time.perf_counter() - started)
 
-    def refused(self, read: bytes) -> bytes | None:
+    def refused(self, read: bytes, waited: Waited) -> bytes | None:
         """The whole answer, head and body, to what was read from a connection that waits for a request: where it is one
         whole request, and there is no room for it. None for everything else.
         """
-        if not self._runtime.admission.full or self._runtime.draining:
+        runtime = self._runtime
+        if not (runtime.admission.full or runtime.search.full) or runtime.draining:
             return None
         found = self._glance.target(read)
         if found is None:
@@ -87,23 +92,31 @@ class Gateway:
         method, target = found
         path = target.partition(b"?")[0]
         route = None if b"%" in path else self._route(method, path.decode("latin-1"))
-        return None if route is None else self._no_room(route, method)
+        reason = None if route is None else self._why_full(route)
+        return None if route is None or reason is None else self._no_room(route, method, reason, waited)
 
-    def turned_away(self, scope: Scope, last: bool, *, refuse: bool = True) -> bytes | None:
+    def turned_away(self, scope: Scope, last: bool, waited: Waited, *, refuse: bool = True) -> bytes | None:
         """The same to a request whose head has arrived, None when it is let in. `last`: the connection is closed after
         it, and the answer says so. Without `refuse` it is let in to be refused, and takes nobody's room till then.
+        `waited` tells for how many seconds it had not been read.
         """
         route = self._route(scope["method"], scope["path"])
         if route is None:
             return None
-        admission = self._runtime.admission
-        if admission.full:
+        reason = self._why_full(route)
+        if reason is not None:
             if refuse:
-                return self._no_room(route, scope["method"], last)
+                return self._no_room(route, scope["method"], reason, waited, last)
             scope["twhin.no_room"] = True
             return None
-        scope["twhin.arrived"], scope["twhin.read"] = admission.arrival(), time.perf_counter()
+        scope["twhin.arrived"], scope["twhin.read"] = self._runtime.admission.arrival(waited), time.perf_counter()
         return None
+
+    def _why_full(self, route: Route) -> str | None:
+        """The reason for which there is no room for a request; None where there is."""
+        if self._runtime.admission.full:
+            return "concurrency"
+        return "search_queue" if route.queued and self._runtime.search.full else None
 
     def _route(self, method: str, path: str) -> Route | None:
         """The route that answers, where it may be refused for want of room."""
@@ -111,10 +124,9 @@ class Gateway:
         route = None if found is None else found[0].get(method)
         return None if route is None or route.probe else route
 
-    def _no_room(self, route: Route, method: str, last: bool = False) -> bytes:
+    def _no_room(self, route: Route, method: str, reason: str, waited: Waited, last: bool = False) -> bytes:
         """Count a refusal. Returns it: head and body, the head alone to a HEAD."""
-        self._runtime.metrics.shed("concurrency")
-        self._metrics[route.label].refused()
+        self._runtime.refusals.count(self._metrics[route.label], reason, waited)
         request_id = new_request_id().encode()
         closing = b"connection: close\r\n" if last or self._runtime.draining else b""
         body = BUSY_BODY % request_id
@@ -192,6 +204,8 @@ class Gateway:
         else:
             call.since = await self._read_body(call, since)
             self._refuse_when_full(call)
+        if time.monotonic() > call.deadline and not route.patient:
+            raise TimeoutError  # while it waited to be read, or begun
         return await self._handle(route, call)
 
     async def _read_body(self, call: Call, since: float) -> float:

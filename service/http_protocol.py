@@ -1,12 +1,15 @@
 """uvicorn's protocol, amended where strangers reach it: offers of another protocol are ignored, what is received is
 bounded in size and time, refusals wait for the answers before them, and an answer's head and body leave in one write.
 
-An application may hand over a whole answer (ASGI's `extensions`, under WHOLE_ANSWER) instead of sending its parts.
+An application may hand over a whole answer (ASGI's `extensions`, under WHOLE_ANSWER) instead of sending its parts. It
+begins when what was read is parsed, without a task of its own until it first waits: see `first_step`.
 """
 
 import asyncio
 import contextlib
 import math
+import socket
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -15,12 +18,15 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.call import WHOLE_ANSWER, Send, new_request_id
+from service.first_step import begin
 from service.problems import CONTENT_TYPE, Problem
 from service.turns import Turns
 
 FRAMING = (b"content-length", b"transfer-encoding")
 # A read is parsed in pieces of this size, so that what belongs to a head is known to within one of them.
 PIECE_BYTES = 16 << 10
+# In Linux's `struct tcp_info`: `tcpi_last_data_recv`.
+LAST_DATA_RECEIVED = slice(52, 56)
 # Bytes of chunk sizes and the like for one byte of body: a client that sends single bytes as chunks needs 5.
 OVERHEAD = 8
 
@@ -52,8 +58,11 @@ class Connection:
 
     def write_now(self, data: bytes) -> None:
         """Send `data` after what is written already, without waiting for more."""
-        self._parts.append(data)
-        self._flush()
+        if self._parts:
+            self._parts.append(data)
+            self._flush()
+        else:
+            self._transport.write(data)
 
     def _flush(self) -> None:
         parts, self._parts = self._parts, []
@@ -83,6 +92,22 @@ class Connection:
         """How many bytes the client has not taken yet."""
         return self._transport.get_write_buffer_size()
 
+    def waited(self) -> float:
+        """For how many seconds the last bytes that came have been there, by the system's clock of milliseconds: in the
+        socket, where nothing else sees them. 0 where the system does not tell.
+        """
+        sock = self._transport.get_extra_info("socket")
+        try:
+            # An object for a moment over the loop's own descriptor, which the loop closes.
+            known = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
+            try:
+                told = known.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST_DATA_RECEIVED.stop)
+            finally:
+                known.detach()
+        except (OSError, AttributeError):  # no TCP, or not on Linux
+            return 0.0
+        return int.from_bytes(told[LAST_DATA_RECEIVED], sys.byteorder) / 1000
+
     def is_closing(self) -> bool:
         return self._closing or self._transport.is_closing()
 
@@ -109,17 +134,21 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.transport = Connection(transport, self.loop)
         self._running: RequestResponseCycle | None = None
-        self._refused: Callable[[bytes], bytes | None] = getattr(self.app, "refused", _nothing)
+        self._refused: Callable[[bytes, Callable[[], float]], bytes | None] = getattr(self.app, "refused", _nothing)
         # Of every request of the connection the same. It leads back to this object, until the connection is lost.
         self._extensions: dict[str, Any] = {WHOLE_ANSWER: self._answer_whole}
-        self._turned_away: Callable[[Any, bool], bytes | None] = getattr(self.app, "turned_away", _nothing)
+        self._turned_away: Callable[[Any, bool, Callable[[], float]], bytes | None] = getattr(
+            self.app, "turned_away", _nothing
+        )
         self._whole: Callable[[Any], None] = getattr(self.app, "whole", _nothing)
         self._turns: Turns = getattr(self.app, "turns", None) or Turns()
         self._refusal: Problem | None = None
         self._replaying = False
         self._in_body = False
         self._between = True  # the parser has nothing of a request that it has not seen the end of
-        self._last_refused = -math.inf
+        self._parsing = False
+        self._ready: tuple[RequestResponseCycle, Any] | None = None  # let in, to begin when what was read is parsed
+        self._idle_since = -math.inf
         self._begun = False
         self._completed = 0
         self._overhead = self._body_bytes = 0
@@ -130,6 +159,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch.cancel()
+        self._unset_keepalive_if_required()
         self._extensions.clear()
         super().connection_lost(exc)
 
@@ -178,13 +208,20 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._between and self._refused_at_a_glance(data):
             return
-        self._unset_keepalive_if_required()
         if self._due is None and not self._in_body:
             self._due = self.loop.time() + self.HEAD_SECONDS
-        for start in range(0, len(data), PIECE_BYTES):
-            if self._refusal is not None or self.transport.is_closing():
-                return
-            self._parse(data[start : start + PIECE_BYTES])
+        self._parsing = True
+        if len(data) <= PIECE_BYTES:
+            if self._refusal is None and not self.transport.is_closing():
+                self._parse(data)
+        else:
+            for start in range(0, len(data), PIECE_BYTES):
+                if self._refusal is not None or self.transport.is_closing():
+                    break
+                self._parse(data[start : start + PIECE_BYTES])
+        self._parsing = False
+        if self._ready is not None:
+            self._begin(*self._ready)
 
     def _refused_at_a_glance(self, data: bytes) -> bool:
         """Answer `data` where it is a whole request for which there is no room. Whether it was."""
@@ -192,18 +229,26 @@ class HttpProtocol(HttpToolsProtocol):
             return False
         if self._answers_are_due() or self.transport.is_closing():
             return False
-        answer = self._refused(data)
+        answer = self._refused(data, self.transport.waited)
         if answer is None:
             return False
         self.transport.write_now(answer)
-        self._due, self._last_refused = None, self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self.timeout_keep_alive_handler()
+        self._due = None
+        self._rest_from_now()
         return True
 
+    def _rest_from_now(self) -> None:
+        """Nothing is to be answered from now on. A timer for each answer would cost more than looking who has one."""
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_handler()
+
     def timeout_keep_alive_handler(self) -> None:
-        """A connection is idle since its last answer, or its last refusal, for which no timer was set."""
-        rest = self._last_refused + self.timeout_keep_alive - self.loop.time()
+        """Close a connection that is idle since long ago; look again when it may be."""
+        self.timeout_keep_alive_task = None
+        if self._due is not None or self._in_body or self._answers_are_due():
+            return  # the last answer that is due sets the next timer
+        rest = self._idle_since + self.timeout_keep_alive - self.loop.time()
         if rest > 0:
             self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
         else:
@@ -282,15 +327,19 @@ class HttpProtocol(HttpToolsProtocol):
             return  # only the head is over: see _ignore_upgrade
         self._in_body = self.transport.client_is_sending = False
         self._between, self._due = True, None
-        self._whole(self.cycle.scope)
+        if self._ready is None:
+            self._whole(self.cycle.scope)
         super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         last = not cycle.keep_alive or self.expect_100_continue
-        answer = self._turned_away(cycle.scope, last)
+        answer = self._turned_away(cycle.scope, last, self.transport.waited)
         if answer is None:
-            self._turns.begin(partial(super()._start_asgi_task, cycle, app))
+            if self._parsing:
+                self._ready = cycle, app
+            else:
+                self._begin(cycle, app)
             return
         # Without a task, and without waiting for the body: under overload this is most of what there is to do.
         self.transport.write(answer)
@@ -298,6 +347,17 @@ class HttpProtocol(HttpToolsProtocol):
         if last:
             self.transport.close()
         self.on_response_complete()
+
+    def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._ready = None
+        if not self._turns.begin(partial(self._run, cycle, app)) and not cycle.more_body:
+            self._whole(cycle.scope)
+
+    def _run(self, cycle: RequestResponseCycle, app: Any) -> None:
+        task = begin(cycle.run_asgi(app), self.loop)
+        if task is not None:
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
 
     def _answer_whole(self, send: Send, head: bytes, body: bytes) -> bool:
         """Answer with 200 the request whose answer `send` would send: `head` are the lines after those that every
@@ -333,7 +393,13 @@ class HttpProtocol(HttpToolsProtocol):
     def _go_on(self) -> None:
         if self._in_body and self._running is self.cycle:
             self._due = self.loop.time() + self.HEAD_SECONDS
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
+            else:
+                self._rest_from_now()
         if self._refusal is not None and not self._answers_are_due():
             self._send_refusal(self._refusal)
 

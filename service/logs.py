@@ -9,7 +9,7 @@ import orjson
 
 # The fields a log call may add; anything else stays out of the line.
 REQUEST_FIELDS = ("request_id", "trace_id", "route", "status", "ms")
-FIELDS = (*REQUEST_FIELDS, "reason", "before", "after", "version", "host", "port", "workers", "worker")
+FIELDS = (*REQUEST_FIELDS, "reason", "count", "before", "after", "version", "host", "port", "workers", "worker")
 
 
 class JsonLines(logging.Formatter):

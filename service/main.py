@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from service.call import ASGIApp, Scope
-from service.gateway import Gateway
+from service.gateway import Gateway, Waited
 from service.openapi import SUMMARY, describe
 from service.problems import CONTENT_TYPE, problem_of_status
 from service.routes import PAGES, ROUTES
@@ -68,11 +68,12 @@ class _Cors(CORSMiddleware):
         self._gateway = gateway
         self.turns, self.whole = gateway.turns, gateway.whole
 
-    def refused(self, read: bytes) -> bytes | None:
-        return None if b"\norigin:" in read.lower() else self._gateway.refused(read)
+    def refused(self, read: bytes, waited: Waited) -> bytes | None:
+        return None if b"\norigin:" in read.lower() else self._gateway.refused(read, waited)
 
-    def turned_away(self, scope: Scope, last: bool) -> bytes | None:
-        return self._gateway.turned_away(scope, last, refuse=all(name != b"origin" for name, _ in scope["headers"]))
+    def turned_away(self, scope: Scope, last: bool, waited: Waited) -> bytes | None:
+        refuse = all(name != b"origin" for name, _ in scope["headers"])
+        return self._gateway.turned_away(scope, last, waited, refuse=refuse)
 
 
 def _with_cors(gateway: Gateway, settings: Settings) -> ASGIApp:

@@ -25,6 +25,7 @@ class RouteMetrics:
     """The children of one route, bound once so that a request pays for no look-up by label."""
 
     def __init__(self, requests: Counter, duration: Histogram, route: str, method: str) -> None:
+        self.label = route
         self._by_class = {
             number: requests.labels(route=route, method=method, status_class=f"{number}xx") for number in (2, 3, 4, 5)
         }
@@ -35,9 +36,9 @@ class RouteMetrics:
         self._by_class[min(5, max(2, status // 100))].inc()
         self._duration.observe(seconds)
 
-    def refused(self) -> None:
-        """Count an answer of 503 that took no time: among the times of answers it would hide how long those took."""
-        self._by_class[5].inc()
+    def refused(self, number: int) -> None:
+        """Count answers of 503 that took no time: among the times of answers they would hide how long those took."""
+        self._by_class[5].inc(number)
 
 
 class RedisMetrics:
@@ -177,6 +178,12 @@ class Metrics:
         )
         self._shed_by_reason: dict[str, Counter] = {}
         self._shed = Counter("twhin_shed", "Requests refused under load", ["reason"], registry=registry)
+        self.refused_after = Histogram(
+            "twhin_shed_wait_seconds",
+            "Time that requests had waited when they were refused at once, of one in 16",
+            registry=registry,
+            buckets=SECONDS,
+        )
         self._fallback = Counter("twhin_fallback", "Answers below the strategy's own", ["kind"], registry=registry)
         self.short = Counter("twhin_ann_short_results", "Answers with fewer than k", registry=registry)
         self.searched = Histogram(
@@ -214,13 +221,13 @@ class Metrics:
         """The metrics of one route."""
         return RouteMetrics(self._requests, self._duration, route, method)
 
-    def shed(self, reason: str) -> None:
-        """Count a request that was refused to protect the others."""
+    def shed(self, reason: str, number: int = 1) -> None:
+        """Count requests that were refused to protect the others."""
         # Bound once: under overload it is called for most requests.
         child = self._shed_by_reason.get(reason)
         if child is None:
             child = self._shed_by_reason[reason] = self._shed.labels(reason=reason)
-        child.inc()
+        child.inc(number)
 
     def fallback(self, kind: str) -> None:
         """Count an answer from a lower rung."""

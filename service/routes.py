@@ -56,6 +56,7 @@ class Route:
     media: tuple[str, ...] = (JSON,)
     patient: bool = False  # keeps to the request's deadline itself, as what it began outlasts that
     probe: bool = False
+    queued: bool = False  # always waits for the search thread, so that there is no room where that has none
 
     @property
     def label(self) -> str:
@@ -182,6 +183,7 @@ RECOMMEND = (
         request=recommend_types.BatchBody,
         answer=recommend_types.BatchAnswer,
         example={"users": ["42", "43"], "k": 3},
+        queued=True,
     ),
     Route(
         "POST",
@@ -300,6 +302,7 @@ LOOKUPS = (
         answer=lookup_types.SimilarAnswer,
         example={"type": "user", "id": "42", "k": 3},
         statuses=(404,),
+        queued=True,
     ),
     Route(
         "POST",

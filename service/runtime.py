@@ -19,6 +19,7 @@ from service.metrics import Metrics
 from service.origins import Origins
 from service.otlp_metrics import open_metrics_export
 from service.packed import PackedDocuments
+from service.refusals import Refusals
 from service.search_thread import SearchThread
 from service.settings import Settings
 from service.shared_metrics import SharedMetrics
@@ -56,6 +57,7 @@ class Runtime:
         self.started_at = time.time()
         self.draining = False
         self.admission = Admission(settings.limits.concurrency_max)
+        self.refusals = Refusals(self.metrics, logged=settings.access_log != "none")
         self.packed = PackedDocuments()
         self.arriving_bytes = 0
         self.large_batch = asyncio.Lock()
@@ -81,6 +83,7 @@ class Runtime:
         """End the background work, finish what waits, let go of files."""
         for task in self._tasks:
             task.cancel()
+        self.refusals.tell()
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -118,6 +121,7 @@ class Runtime:
         self.metrics.inflight.set(self.admission.inflight)
         self.metrics.store_degraded.set(not self.state.describe()["healthy"])
         self.metrics.process.measure()
+        self.refusals.tell()
 
     @property
     def alive(self) -> bool:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -71,36 +71,49 @@ class SearchThread:
         self._thread = threading.Thread(target=self._run, name="twhin-search", daemon=True)
         self._thread.start()
 
-    async def search(self, loaded: Loaded, plans: list[Asked], deadline: float) -> tuple[list[Answer], bool]:
-        """The answers to `plans`, and whether they were searched less deep than usual. Raises Problem 503 when full.
+    async def search(
+        self, loaded: Loaded, plans: list[Asked], deadline: float, *, placed: bool = False
+    ) -> tuple[list[Answer], bool]:
+        """The answers to `plans`, and whether they were searched less deep than usual. Raises Problem 503 when full,
+        unless they are `placed` already.
 
         `deadline` is by the monotonic clock.
         """
         job = Job(loaded, plans, self._loop.create_future(), deadline)
-        with self._place_for(job, len(plans)):
+        with nullcontext() if placed else self.place(len(plans)):
+            self._gather_up(job)
             return await job.future, job.reduced
 
     async def run(self, work: Callable[[], list[Hits]], deadline: float) -> list[Hits]:
         """What `work` finds, done on the search thread. Raises Problem 503 when full, and what `work` raises."""
         errand = Errand(work, self._loop.create_future(), deadline)
-        with self._place_for(errand, 1):
+        with self.place(1):
+            self._gather_up(errand)
             return await errand.future
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for a single search."""
+        return self._waiting >= self._queue_max
+
     @contextmanager
-    def _place_for(self, task: Job | Errand, plans: int) -> Iterator[None]:
+    def place(self, plans: int) -> Iterator[None]:
+        """Room for so many plans: taken before these are made, which costs more than saying no. Raises Problem 503."""
         # A batch larger than the queue is let in when nobody waits.
         if self._waiting and self._waiting + plans > self._queue_max:
             self._metrics.shed("search_queue")
             raise overloaded("the search queue is full")
         self._waiting += plans
-        # What one turn of the loop asks for goes over together: the thread wakes once, and searches it in one call.
-        if not self._gathered:
-            self._loop.call_soon(self._hand_over)
-        self._gathered.append(task)
         try:
             yield
         finally:
             self._waiting -= plans
+
+    def _gather_up(self, task: Job | Errand) -> None:
+        # What one turn of the loop asks for goes over together: the thread wakes once, and searches it in one call.
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(task)
 
     def _hand_over(self) -> None:
         gathered, self._gathered = self._gathered, []

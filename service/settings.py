@@ -128,7 +128,9 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = Field(
         default="json", description="one JSON object a line, or text for people"
     )
-    access_log: Literal["none", "errors", "all"] = Field(default="errors", description="which requests are logged")
+    access_log: Literal["none", "errors", "all"] = Field(
+        default="errors", description="which requests are logged; those refused unread a second's worth in a line"
+    )
     otlp_endpoint: SecretStr | None = Field(
         default=None, description="OTLP/HTTP collector for traces; needs the [otel] extra"
     )

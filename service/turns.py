@@ -1,32 +1,47 @@
-"""How many requests begin in one turn of the event loop: few, so that it soon looks again at what has arrived."""
+"""How long requests are begun in one turn of the event loop: shortly, so that it soon looks at what has arrived."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 
-# An answer's worth of work or two. All that a busy loop has read in one turn, begun at once, would keep it from its
+# A few answers' worth of work. All that a busy loop has read in one turn, begun at once, would keep it from its
 # sockets for as long as all those answers take: whoever asks meanwhile hears a quick no that late.
-BEGUN_A_TURN = 2
+TURN_SECONDS = 0.001
 
 
 class Turns:
     """Begins requests in the order in which they came. Belongs to one event loop."""
 
-    def __init__(self) -> None:
-        self._left = BEGUN_A_TURN
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        # Since the loop is known to have looked at its sockets: asking it at every turn would cost one more turn.
+        self._spent = 0.0
         self._waiting: deque[Callable[[], None]] = deque()
 
-    def begin(self, work: Callable[[], None]) -> None:
-        """Do `work` now, or in a later turn, after what waits already."""
-        if self._left == BEGUN_A_TURN:
-            asyncio.get_running_loop().call_soon(self._next)
-        if self._left > 0:
-            self._left -= 1
-            work()
-        else:
+    def begin(self, work: Callable[[], None]) -> bool:
+        """Do `work` now, or in a later turn, after what waits already. Whether it was done."""
+        if self._spent >= TURN_SECONDS:
             self._waiting.append(work)
+            return False
+        self._do(work)
+        if self._spent >= TURN_SECONDS:
+            asyncio.get_running_loop().call_soon(self._next)
+        return True
+
+    def _do(self, work: Callable[[], None]) -> None:
+        began = self._now()
+        try:
+            work()
+        finally:
+            self._spent += self._now() - began
 
     def _next(self) -> None:
-        self._left = BEGUN_A_TURN
-        for _ in range(min(BEGUN_A_TURN, len(self._waiting))):
-            self.begin(self._waiting.popleft())
+        self._spent = 0.0
+        try:
+            while self._waiting and self._spent < TURN_SECONDS:
+                self._do(self._waiting.popleft())
+        finally:
+            if self._waiting or self._spent >= TURN_SECONDS:
+                self._spent = TURN_SECONDS
+                asyncio.get_running_loop().call_soon(self._next)

@@ -21,6 +21,7 @@ from service.admission import TARGET_SECONDS
 from service.api.answers import answer_of, batch_item
 from service.call import Call, Reply
 from service.experiments.live import Entered
+from service.first_step import all_of
 from service.problems import invalid, problem_of_decoding
 from service.search_thread import Answer, Asked
 from service.settings import Limits
@@ -183,17 +184,24 @@ async def compiled(
 
 
 async def _answered(
-    call: Call, loaded: Loaded, asked: Sequence[Answer | Asked | QueryError], degraded: list[str]
+    call: Call,
+    loaded: Loaded,
+    asked: Sequence[Answer | Asked | QueryError],
+    degraded: list[str],
+    *,
+    placed: bool = False,
 ) -> list[Any]:
     """What was asked, in order, each with its answer instead of what had to be searched for it."""
     waiting = [one for one in asked if isinstance(one, Asked)]
-    searched = iter(await _search(call, loaded, waiting, degraded) if waiting else [])
+    searched = iter(await _search(call, loaded, waiting, degraded, placed=placed) if waiting else [])
     return [next(searched) if isinstance(one, Asked) else one for one in asked]
 
 
-async def _search(call: Call, loaded: Loaded, plans: list[Asked], degraded: list[str]) -> list[Answer]:
-    """The answers to `plans`, in order, by the search thread."""
-    slates, reduced = await call.runtime.search.search(loaded, plans, call.deadline)
+async def _search(
+    call: Call, loaded: Loaded, plans: list[Asked], degraded: list[str], *, placed: bool = False
+) -> list[Answer]:
+    """The answers to `plans`, in order, by the search thread, which has room for what is `placed`."""
+    slates, reduced = await call.runtime.search.search(loaded, plans, call.deadline, placed=placed)
     if reduced and "reduced_depth" not in degraded:
         degraded.append("reduced_depth")
     return slates
@@ -232,18 +240,18 @@ async def recommend_batch(call: Call) -> Reply:
     relation = choose_relation(loaded.bundle.space(each[0].space), each[0])
     await _compiled_in_all(loaded, each, body.filter)
     # At once: one user after the other, a store at a distance would be asked as many round trips as there are users.
-    if body.spaces:
-        arms: Sequence[Entered | None] = [None] * len(users)
-        answers = await asyncio.gather(
-            *(_joint(call, loaded, each, user, relation, body.k, degraded) for user in users)
-        )
-    else:
-        asking = (
-            _enter(call, loaded, space, relation, msgspec.structs.replace(shared, user=user), body) for user in users
-        )
-        requests, arms = zip(*asking, strict=True)
-        asked = await asyncio.gather(*(_ask(call, loaded, one, relation, degraded) for one in requests))
-        answers = await _answered(call, loaded, asked, degraded)
+    with call.runtime.search.place(len(users) * len(each)):
+        if body.spaces:
+            arms: Sequence[Entered | None] = [None] * len(users)
+            answers = await all_of(_joint(call, loaded, each, user, relation, body.k, degraded) for user in users)
+        else:
+            asking = (
+                _enter(call, loaded, space, relation, msgspec.structs.replace(shared, user=user), body)
+                for user in users
+            )
+            requests, arms = zip(*asking, strict=True)
+            asked = await all_of(_ask(call, loaded, one, relation, degraded) for one in requests)
+            answers = await _answered(call, loaded, asked, degraded, placed=True)
     for one, entered in zip(answers, arms, strict=True):
         if not isinstance(one, QueryError):
             _count(call, one, relation, entered)
@@ -277,7 +285,8 @@ async def _joint(
         live, followers = await call.runtime.since(relation.entry, user, unavailable)
         degraded += [flag for flag in unavailable if flag not in degraded]
         asked = [loaded.recommender.ask(_followed(one, followers), live) for one in requests]
-        return joined(loaded.bundle, requests, await _answered(call, loaded, asked, degraded), live, k)
+        answers = await _answered(call, loaded, asked, degraded, placed=True)
+        return joined(loaded.bundle, requests, answers, live, k)
     except QueryError as error:
         return error
 

@@ -7,13 +7,16 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from faults.http import CONFLICTS, PLANTED, USERS, _exchange, _request
+from service.admission import FEWEST
 from service.gateway import Gateway
 from service.main import create_app
+from service.refusals import SAMPLED
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.support.servers import running
@@ -28,6 +31,7 @@ class Full:
         self.url = url
         self.for_pages = bool(runtime.settings.cors_origins)
         self.port = httpx.URL(url).port or 80
+        self.runtime = runtime
         self._admission = runtime.admission
 
     def __enter__(self) -> None:
@@ -182,6 +186,75 @@ def test_a_page_that_is_to_be_refused_takes_nobody_s_room(made_bundles: Path, tm
     admission = app._gateway._runtime.admission  # type: ignore[attr-defined]
     admission.inflight += 1 << 20
     scope = {"method": "GET", "path": f"/recommend/{USERS[5]}", "headers": [(b"origin", origin.encode())]}
-    assert app.turned_away(scope, False) is None  # type: ignore[attr-defined]
+    assert app.turned_away(scope, False, lambda: 0.0) is None  # type: ignore[attr-defined]
     app.whole(scope)  # type: ignore[attr-defined]
     assert admission.arrived == 0
+
+
+class Asked:
+    """Counts what the recommender is asked, as it ever was."""
+
+    def __init__(self, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.times = 0
+        recommender = runtime.versions.serving().recommender
+        ask = recommender.ask
+
+        def counted(*arguments: Any, **named: Any) -> Any:
+            self.times += 1
+            return ask(*arguments, **named)
+
+        monkeypatch.setattr(recommender, "ask", counted)
+
+
+def shed(full: Full, reason: str) -> float:
+    lines = httpx.get(f"{full.url}/metrics").text.splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(f'twhin_shed_total{{reason="{reason}"}}'))
+
+
+@pytest.mark.parametrize("left", [0, 3], ids=["at a glance", "before it is planned"])
+def test_a_batch_that_the_search_queue_has_no_room_for_is_refused_before_it_is_planned(
+    full: Full, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    runtime, before = full.runtime, shed(full, "search_queue")
+    asked = Asked(runtime, monkeypatch)
+    waiting = runtime.settings.limits.search_queue_max - left
+    runtime.search._waiting += waiting
+    batch = httpx.post(f"{full.url}/recommend:batch", json={"users": USERS[:4]})
+    assert (batch.status_code, batch.json()["code"], asked.times) == (503, "overloaded", 0)
+    assert shed(full, "search_queue") == before + 1
+    assert httpx.post(f"{full.url}/recommend", json={"user": USERS[5], "strategy": "popular"}).status_code == 200
+    runtime.search._waiting -= waiting
+    batch = httpx.post(f"{full.url}/recommend:batch", json={"users": USERS[:4]})
+    assert (batch.status_code, batch.json()["ok"], asked.times) == (200, 4, 5)
+    assert runtime.search._waiting == 0
+
+
+def test_a_request_that_waited_in_its_socket_past_its_deadline_is_not_worked_on(
+    full: Full, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked(full.runtime, monkeypatch)
+    full.runtime.admission.inflight += FEWEST  # there is company
+    with httpx.Client(base_url=full.url) as client:
+        client.get("/livez")  # opens the connection
+        full.runtime.search._loop.call_soon_threadsafe(time.sleep, 0.5)
+        time.sleep(0.1)
+        answer = client.post("/recommend", json={"user": USERS[5]}, headers={"x-request-timeout-ms": "50"})
+    full.runtime.admission.inflight -= FEWEST
+    assert (answer.status_code, answer.json()["code"], asked.times) == (504, "deadline_exceeded", 0)
+
+
+def test_how_long_a_refused_request_had_waited_is_seen(full: Full) -> None:
+    def counted(over: bool) -> float:
+        lines = httpx.get(f"{full.url}/metrics").text.splitlines()
+        found = {line.split()[0]: float(line.split()[-1]) for line in lines if line.startswith("twhin_shed_wait")}
+        every = found["twhin_shed_wait_seconds_count"]
+        return every - found['twhin_shed_wait_seconds_bucket{le="0.1"}'] if over else every
+
+    before, loop = counted(over=True), full.runtime.search._loop
+    with full, httpx.Client(base_url=full.url) as client:
+        client.get("/livez")
+        for _ in range(SAMPLED):
+            loop.call_soon_threadsafe(time.sleep, 0.15)
+            time.sleep(0.01)
+            assert client.get(f"/recommend/{USERS[5]}").status_code == 503
+    assert counted(over=True) == before + 1

@@ -56,7 +56,13 @@ def test_waiting_for_others_does_not_count() -> None:
     assert room(admission) == 256
 
 
-def test_a_request_ages_while_the_loop_is_late() -> None:
-    admission = Admission(256)
+def test_a_request_ages_in_its_socket_where_there_is_company_or_the_loop_is_late() -> None:
+    def waited() -> float:
+        return 60.0
+
+    admission = Admission(100)
+    assert time.monotonic() - admission.arrival(waited) < 30  # alone it has not waited, and nobody is asked
     admission.lag = 3.0
-    assert time.monotonic() - admission.arrival() == pytest.approx(3.0, abs=1.0)
+    assert time.monotonic() - admission.arrival(waited) > 30
+    admission.lag, admission.inflight = 0.0, FEWEST
+    assert time.monotonic() - admission.arrival(waited) > 30

@@ -338,8 +338,8 @@ class HttpProtocol(HttpToolsProtocol):
         if answer is None:
             if self._parsing:
                 self._ready = cycle, app
-            else:
-                self._begin(cycle, app)
+            else:  # within the end of the answer before it, which is to be over first
+                self.loop.call_soon(self._begin, cycle, app)
             return
         # Without a task, and without waiting for the body: under overload this is most of what there is to do.
         self.transport.write(answer)

@@ -1,6 +1,7 @@
 """The connections to a Redis: asked with a time budget and a breaker, and what it says is told in our words."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -129,8 +130,12 @@ class RedisLink:
     async def _wait_for(self, lane: Lane) -> None:
         """Wait for a connection, which `_exchange` gives back."""
         if not lane.breaker.is_open:
+            if lane.free.locked():
+                await asyncio.sleep(
+                    0
+                )  # what has just begun is no task's till it has waited, and a timer has to be one's
             try:
-                async with asyncio.timeout(lane.seconds):
+                async with asyncio.timeout(lane.seconds) if lane.free.locked() else contextlib.nullcontext():
                     await lane.free.acquire()
             except TimeoutError:  # all connections are busy: Redis is slow for so many, and not sick
                 self._shed("state_connections")

@@ -58,7 +58,7 @@ def _holds_graph(directory: Path) -> bool:
     """Whether there is a record of a prepared graph, of whatever format: other programs have a graph.json, too."""
     try:
         found = json.loads(read_plain(directory / COMMIT_FILE))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and {"format_version", "digest", "entities", "relations"} <= found.keys()
 

@@ -54,6 +54,8 @@ def _read(config: Path) -> dict[str, object]:
         raise ConfigError(f"{config} cannot be read: {error.strerror}. Name a TOML file of settings.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{config} is not TOML: {error}.") from error
+    except RecursionError as error:
+        raise ConfigError(f"{config} is nested too deeply. docs/training.md shows the settings.") from error
 
 
 def _parse(item: str) -> dict[str, object]:
@@ -64,7 +66,7 @@ def _parse(item: str) -> dict[str, object]:
     for text in (value, f'"{value}"'):
         try:
             return tomllib.loads(f"{key} = {text}")
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             continue
     raise ConfigError(f"--set {key}: the value is neither a TOML value nor plain text.")
 

@@ -92,7 +92,7 @@ class HttpRecommender:
             except ConnectionError:  # between two strategies the service closes a connection that idles
                 self.close()
                 status, answer = self._exchange(method, path, text)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
             raise UsageError(f"The service at {self._connection.host} does not answer: {error}.") from error
         if status != 200:
             detail = answer.get("detail") if isinstance(answer, dict) else None

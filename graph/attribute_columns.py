@@ -21,6 +21,13 @@ BOOLEAN = "true or false"
 CATEGORY = f"text of at most {MAX_STRING_ID_BYTES} bytes of UTF-8, or a list of such"
 MAX_LABEL_BYTES = 1024
 LABEL = f"text of UTF-8 of at most {MAX_LABEL_BYTES} bytes"
+_VIEWED: tuple[tuple[Callable[[Any], bool], Callable[[Any], Any]], ...] = (
+    (pa.types.is_string_view, lambda _: pa.large_string()),
+    (pa.types.is_binary_view, lambda _: pa.large_binary()),
+    (pa.types.is_list_view, lambda kind: pa.list_(kind.value_type)),
+    (pa.types.is_large_list_view, lambda kind: pa.large_list(kind.value_type)),
+    (pa.types.is_fixed_size_list, lambda kind: pa.list_(kind.value_type)),
+)
 Present = Bool[npt.NDArray[np.bool_], " n"]
 
 
@@ -123,6 +130,7 @@ def _category_text(texts: Any) -> Any:
         pa.types.is_date,
         pa.types.is_timestamp,
         pa.types.is_floating,
+        pa.types.is_decimal,
     )
     return columns.string_ids(texts.cast(pa.string()) if any(test(texts.type) for test in spelt) else texts)
 
@@ -158,10 +166,15 @@ CONVERTERS: dict[AttributeKind, Callable[[Any], Any]] = {
 
 
 def _plain(column: Any) -> Any:
-    """The column without encodings and wrappers."""
+    """The column without encodings and wrappers; views, which Arrow cannot take rows of, as what they view."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    return column.storage if isinstance(column.type, pa.BaseExtensionType) else column
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.storage
+    for is_view, whole in _VIEWED:
+        if is_view(column.type):
+            return column.cast(whole(column.type))
+    return column
 
 
 def _present(column: Any) -> Present:
@@ -178,6 +191,8 @@ def _scattered(column: Any, convert: Callable[[Any], Any], dtype: type[np.generi
     """The values where there are any, 0 elsewhere; a fault is named by its row in the whole column."""
     values, present = np.zeros(len(column), dtype=dtype), _present(column)
     places = np.flatnonzero(present)
+    if not len(places):  # without a value any type will do
+        return values, present
     try:
         values[places] = convert(column.take(pa.array(places)))
     except BadValue as error:

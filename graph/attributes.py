@@ -33,7 +33,7 @@ from bundle.ids import ABSENT, IdTable, IntIds, StringIds, string_ids
 from bundle.progress import SilentStage, Stage
 from graph import columns
 from graph.attribute_columns import CONVERTERS, kinds_of
-from graph.edge_file import EdgeFile, quoted
+from graph.edge_file import EdgeFile, listed, quoted
 from graph.edge_reader import converted
 from graph.files import open_edge_file
 from graph.schema import EntitySpec
@@ -83,9 +83,8 @@ def _names(spec: EntitySpec, files: Sequence[EdgeFile]) -> list[str]:
     declared = [*spec.attribute_types, *([spec.label] if spec.label else [])]
     for name in (spec.attribute_id, *declared):
         if name not in present:
-            listed = ", ".join(quoted(one) for one in present)
             raise EdgeFileError(
-                f"{files[0].path}: column {name!r} is missing; the file has {listed}. "
+                f"{files[0].path}: column {name!r} is missing; the file has {listed(present)}. "
                 "Correct the file, or attribute_id, label and attribute_types in graph.toml."
             )
     names: list[str] = [name for name in present if name != spec.attribute_id]
@@ -93,7 +92,7 @@ def _names(spec: EntitySpec, files: Sequence[EdgeFile]) -> list[str]:
     if overlong is not None:
         raise EdgeFileError(
             f"{files[0].path}: column {quoted(overlong)}: its name must have 1 to {MAX_NAME_CHARACTERS} characters. "
-            "Rename it."
+            "Rename it, or leave it out (pandas: index=False)."
         )
     if not names:
         raise GraphFileError(f"{files[0].path} has no column beside the ids {spec.attribute_id!r}. Add the attributes.")
@@ -155,9 +154,10 @@ def _refuse_repeats(file: EdgeFile, first: int, name: str, ids: Any, rows: Rows,
     if again.any():
         at = int(places[again.argmax()])
         found = int(ids[at]) if isinstance(ids, np.ndarray) else ids[at].as_py()
+        (place,) = file.places([first + at])
         raise EdgeFileError(
-            f"{file.path}, {file.place(first + at)}, column {name!r}: found {quoted(found)} a second time, expected "
-            "one row an entity. Remove one of them."
+            f"{file.path}, {place}, column {name!r}: found {quoted(found)} a second time, expected one row an entity. "
+            "Remove one of them."
         )
     seen[here] = True
 

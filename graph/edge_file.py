@@ -9,6 +9,10 @@ from bundle.progress import Stage
 
 # Characters of a value that a message repeats.
 QUOTED_CHARACTERS = 80
+# Columns that a message lists; further faults that are looked for, and how many of their places are named.
+LISTED, FURTHER, NAMED_PLACES = 20, 20, 3
+# How files begin whose names end so.
+_MAGIC = {b"PAR1": ".parquet", b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\x28\xb5\x2f\xfd": ".zst"}
 
 
 @runtime_checkable
@@ -28,8 +32,8 @@ class EdgeFile(Protocol):
         """The named columns as Arrow record batches; the stage advances by bytes of the file."""
         ...
 
-    def place(self, row: int) -> str:
-        """Where row `row` (from 0) stands, for a message: `line 18`, `row 17`."""
+    def places(self, rows: Sequence[int]) -> list[str]:
+        """Where rows (from 0, ascending) stand, for a message: `line 18`, `row 17`."""
         ...
 
 
@@ -40,15 +44,50 @@ def quoted(value: object) -> str:
     return escaped if len(escaped) <= QUOTED_CHARACTERS else escaped[: QUOTED_CHARACTERS - 1] + "…"
 
 
+def listed(names: Sequence[str]) -> str:
+    """The names of the columns of a file, the first few of many."""
+    shown = ", ".join(quoted(name) for name in names[:LISTED])
+    return (shown or "none") + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+
+
+def and_more(places: Sequence[str]) -> str:
+    """What follows a message about one fault where more like it were found before the reading ended."""
+    if not places:
+        return ""
+    named = ", ".join(places[:NAMED_PLACES]) + (", …" if len(places) > NAMED_PLACES else "")
+    return f" At least {len(places)} more like it: {named}."
+
+
+def other_contents(path: Path, compression: str | None) -> str:
+    """Advice where the first bytes of a file say that it is another sort of file than its name does, else nothing."""
+    with path.open("rb") as file:
+        begin = file.read(4)
+    sort = next((sort for magic, sort in _MAGIC.items() if begin.startswith(magic)), None)
+    stem = path.name.removesuffix(path.suffix) if compression else path.name
+    if sort == compression:
+        return ""
+    if sort is None:
+        return f"It does not begin as {path.suffix} files do: if it is not compressed, call it {stem!r}. "
+    name = Path(stem).stem + ".parquet" if sort == ".parquet" else stem + sort
+    return f"It begins as {sort} files do: if it is one, call it {name!r}. "
+
+
+def _alike(name: str) -> str:
+    return name.strip(" \t\ufeff\"'").casefold()
+
+
 def check_columns(path: Path, wanted: Sequence[str], present: Sequence[str], advice: str) -> None:
     """Raise EdgeFileError unless each wanted column is there exactly once."""
     for column in wanted:
         count = present.count(column)
         if count != 1:
             how = "is missing" if count == 0 else f"is there {count} times"
+            near = next((name for name in present if _alike(name) == _alike(column)), None)
+            if count == 0 and near is not None:
+                advice = f"If {quoted(near)} is meant, spell it so in graph.toml. "
             raise EdgeFileError(
-                f"{path}: column {column!r} {how}; the file has {', '.join(quoted(name) for name in present)}. "
-                f"{advice}Correct the file or name the column in graph.toml."
+                f"{path}: column {column!r} {how}; the file has {listed(present)}. "
+                f"{'' if count else advice}Correct the file or name the column in graph.toml."
             )
 
 

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from bundle.errors import EdgeFileError
 from bundle.ids import IdKind
 from bundle.progress import Stage
 from graph import columns
+from graph.attribute_columns import CATEGORY
 from graph.columns import BadValue
-from graph.edge_file import EdgeFile, quoted
+from graph.edge_file import FURTHER, EdgeFile, and_more, quoted
 from graph.files import InputFile, called, local, open_edge_file
 from graph.schema import RelationSpec
 
@@ -29,6 +31,7 @@ _TYPE_ADVICE = {
     'with id = "string".)',
     columns.STRING_ID: "Write the column as text or as integers; a float cannot hold every id.",
     columns.TIME: "Write the column as integers, dates or timestamps.",
+    CATEGORY: "Write the column as text, as numbers or as a list of text, or leave it out.",
 }
 
 
@@ -135,12 +138,28 @@ def converted(file: EdgeFile, first: int, name: str, column: Any, convert: Conve
     try:
         values = convert(column)
     except BadValue as error:
-        row = 0 if error.row is None else error.row
-        place = "" if error.row is None else f", {file.place(first + row)}"
+        rows = [] if error.row is None else [error.row, *islice(_further(error.row, column, convert), FURTHER)]
+        places = file.places([first + row for row in rows]) if rows else []
+        where = "".join(f", {place}" for place in places[:1])
         raise EdgeFileError(
-            f"{file.path}{place}, column {name!r}: found {_found(error)}, expected {error.expected}. {_advice(error)}"
+            f"{file.path}{where}, column {name!r}: found {_found(error)}, expected {error.expected}. {_advice(error)}"
+            f"{and_more(places[1:])}"
         ) from error
     return values
+
+
+def _further(row: int, column: Any, convert: Convert) -> Iterator[int]:
+    """The rows of `column` after `row` that `convert` refuses, too."""
+    while True:
+        try:
+            convert(column.slice(row + 1))
+        except BadValue as error:
+            if error.row is None:
+                return
+            row += 1 + error.row
+            yield row
+        else:
+            return
 
 
 def _found(error: BadValue) -> str:

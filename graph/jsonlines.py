@@ -3,6 +3,7 @@
 import codecs
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from bundle.errors import EdgeFileError
 from bundle.progress import SilentStage, Stage
-from graph.edge_file import check_columns, one_line, quoted
+from graph.edge_file import FURTHER, and_more, check_columns, one_line, quoted
 from graph.textstream import TextBlocks, TextStream
 
 # Text that is parsed at a time.
@@ -20,7 +21,9 @@ BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 26
 # Beyond it a float does not hold every integer.
 _MAX_EXACT = 2**53
-_KINDS: dict[type, str] = {str: "text", int: "integer", float: "float", bool: "truth"}
+# What the decoder raises; the last for arrays and objects within one another, too deep to be followed.
+_NOT_READ = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_KINDS: dict[type, str] = {str: "text", int: "integer", float: "float", bool: "truth", list: "list"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +34,22 @@ class JsonLinesEdgeFile:
     opener: Callable[[], TextStream]
 
     def names(self, wanted: Sequence[str]) -> tuple[str, ...]:
-        """The keys of the first object; none where the file has no line."""
+        """The keys of all objects, in the order in which they first appear: many exporters leave out what is null."""
+        return self._keys(None)
+
+    def _keys(self, wanted: set[str] | None) -> tuple[str, ...]:
+        """The keys of all objects, or of those up to the first by which there are all that are `wanted`."""
         decoder: Any = msgspec.json.Decoder(dict[str, object])
+        found: dict[str, None] = {}
         for line, text in self._lines():
-            return tuple(self._object(line, text, decoder))
-        return ()
+            found.update(dict.fromkeys(self._object(line, text, decoder)))
+            if wanted is not None and wanted <= found.keys():
+                break
+        return tuple(found)
 
     def batches(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
         """Read the named keys of every object, a megabyte of text at a time."""
-        names = self.names(columns)
+        names = self._keys(set(columns))
         if not names:
             return
         check_columns(self.path, columns, names, "")
@@ -59,12 +69,11 @@ class JsonLinesEdgeFile:
                 arrays.append(_array(values))
             yield pa.record_batch(arrays, names=list(columns))
 
-    def place(self, row: int) -> str:
-        """Lines are counted from 1, blank ones included; finding one reads the file up to there."""
-        for position, (line, _) in enumerate(self._lines()):
-            if position == row:
-                return f"line {line}"
-        return f"object {row + 1}"
+    def places(self, rows: Sequence[int]) -> list[str]:
+        """Lines are counted from 1, blank ones included; finding them reads the file up to the last."""
+        lines = islice(self._lines(), max(rows) + 1)
+        found = {position: f"line {line}" for position, (line, _) in enumerate(lines) if position in rows}
+        return [found.get(row, f"object {row + 1}") for row in rows]
 
     def _rows(self, line: int, block: bytes, decoder: Any) -> list[Any]:
         """The objects of whole lines, the first of which is `line`.
@@ -77,23 +86,37 @@ class JsonLinesEdgeFile:
         if block.startswith(b"{") and block.count(b"\n{") == lines - 1 and _closed_lines(block) == lines:
             try:
                 rows: list[Any] = decoder.decode_lines(block)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except _NOT_READ:
                 rows = []
             if len(rows) == lines:
                 return rows
-        return [self._object(number, text, decoder) for number, text in _numbered(line, block)]
+        numbered, rows = _numbered(line, block), []
+        for number, text in numbered:
+            try:
+                rows.append(self._object(number, text, decoder))
+            except EdgeFileError as error:
+                others = (f"line {later}" for later, text in numbered if not self._is_object(later, text, decoder))
+                raise EdgeFileError(f"{error}{and_more(list(islice(others, FURTHER)))}") from error
+        return rows
+
+    def _is_object(self, line: int, text: bytes, decoder: Any) -> bool:
+        try:
+            self._object(line, text, decoder)
+        except EdgeFileError:
+            return False
+        return True
 
     def _object(self, line: int, text: bytes, decoder: Any) -> Any:
         try:
             return decoder.decode(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except _NOT_READ as error:
             raise EdgeFileError(
                 f"{self.path}, line {line}: found {quoted(text)}, expected one JSON object: {one_line(error)}. "
                 "Correct or remove the line."
             ) from error
 
     def _check_kinds(self, name: str, values: list[Any], known: set[str], line: int, block: bytes) -> None:
-        """Raise EdgeFileError for a list or an object, truth among other values, a float among text or large integers.
+        """Raise EdgeFileError for an object, truth or a list among other values, a float among text or large integers.
 
         What floats mean beside these is not clear: 7.0 may be the id 7, and no float is just that large integer.
         `known` are the kinds that the column has had so far, so that it does not matter where a block ends.
@@ -156,21 +179,34 @@ def _kinds(values: list[Any]) -> set[str]:
     kinds = {_KINDS.get(one, "other") for one in types}
     if int in types and any(abs(value) > _MAX_EXACT for value in values if type(value) is int):
         kinds.add("large integer")
+    if list in types and not all(_is_flat(value) for value in values if type(value) is list):
+        kinds.add("other")
     return kinds
 
 
+def _is_flat(values: list[Any]) -> bool:
+    return set(map(type, values)) <= {str, int, type(None)}
+
+
 def _clash(kinds: set[str]) -> bool:
-    if "truth" in kinds and len(kinds) > 1:
+    if kinds & {"truth", "list"} and len(kinds) > 1:
         return True
     return "other" in kinds or ("float" in kinds and bool(kinds & {"text", "large integer"}))
 
 
 def _array(values: list[Any]) -> Any:
-    """The values as an Arrow column: floats, truth values, integers, or else text, in which integers are digits."""
+    """The values as an Arrow column: floats, truth values, integers, lists of text, or else text, in which integers
+    are digits."""
     types = set(map(type, values))
+    if list in types:
+        return pa.array([None if value is None else _texts(value) for value in values], pa.list_(pa.large_string()))
     if float in types or bool in types:
         return pa.array(values, type=pa.float64() if float in types else pa.bool_())
     try:
         return pa.array(values, type=pa.int64())
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return pa.array([None if value is None else str(value) for value in values], type=pa.large_string())
+        return pa.array(_texts(values), type=pa.large_string())
+
+
+def _texts(values: list[Any]) -> list[str | None]:
+    return [None if value is None else str(value) for value in values]

@@ -53,6 +53,6 @@ class ParquetEdgeFile:
                 f"{self.path} is not a readable Parquet file: {one_line(error)}. Write it again."
             ) from error
 
-    def place(self, row: int) -> str:
+    def places(self, rows: Sequence[int]) -> list[str]:
         """Rows are counted from 1."""
-        return f"row {row + 1}"
+        return [f"row {row + 1}" for row in rows]

@@ -44,8 +44,10 @@ class PartitionedEdgeFile:
 
     def batches(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
         """The file's batches, with the columns of the folders added as text."""
-        own = self.file.names([name for name in columns if name not in self.values])
-        added = [name for name in columns if name in self.values and name not in own]
+        added = [name for name in columns if name in self.values]
+        if added:
+            own = self.file.names([name for name in columns if name not in self.values])
+            added = [name for name in added if name not in own]
         for batch in self.file.batches([name for name in columns if name not in added], stage):
             arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
             for name in added:
@@ -53,6 +55,6 @@ class PartitionedEdgeFile:
                 arrays[name] = pa.repeat(value, batch.num_rows)
             yield pa.record_batch([arrays[name] for name in columns], names=list(columns))
 
-    def place(self, row: int) -> str:
+    def places(self, rows: Sequence[int]) -> list[str]:
         """As the file says."""
-        return self.file.place(row)
+        return self.file.places(rows)

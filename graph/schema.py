@@ -134,6 +134,8 @@ def read_graph_file(path: Path) -> GraphFile:
         raise GraphFileError(f"{path} is a directory. Give the path of the graph.toml file in it.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise GraphFileError(f"{path} is not valid TOML: {error}. Correct that line.") from error
+    except RecursionError as error:
+        raise GraphFileError(f"{path} is nested too deeply. docs/data-model.md shows what it holds.") from error
     try:
         graph = GraphFile.model_validate(document)
     except ValidationError as error:

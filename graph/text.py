@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +20,13 @@ import pyarrow.csv
 
 from bundle.errors import EdgeFileError
 from bundle.progress import Stage
-from graph.edge_file import check_columns, one_line, quoted
-from graph.textstream import TextBlocks, TextStream
+from graph.edge_file import FURTHER, and_more, check_columns, one_line, other_contents, quoted
+from graph.textstream import CODECS, TextBlocks, TextStream
 
 # Text that is parsed at a time, and the longest line there may be (the longest record, where quotes hold line breaks).
 BLOCK_BYTES = 1 << 20
+# Records after one with too many or too few fields among which more like it are looked for.
+NEXT = 10_000
 # What may stand between the columns of a CSV file; the first that fits the header does.
 CSV_DELIMITERS = (",", ";", "\t", "|")
 TSV_DELIMITERS = ("\t",)
@@ -84,7 +87,8 @@ class TextEdgeFile:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> EdgeFileError:
-        return EdgeFileError(f"{self.path} cannot be read as text: {one_line(error)}. Write it again.")
+        advice = self._other_contents() or "Write it again."
+        return EdgeFileError(f"{self.path} cannot be read as text: {one_line(error)}. {advice.strip()}")
 
     def _choose_delimiter(self, columns: Sequence[str]) -> None:
         """Take the first delimiter by which the first line has the columns, or as many fields as columns are named."""
@@ -139,24 +143,30 @@ class TextEdgeFile:
 
     def _refuse_zero_bytes(self) -> None:
         """pyarrow looks for delimiters in several bytes at once, and sees none that follows a zero byte among them."""
-        line = self._line_where(lambda _, fields: any("\0" in text for text in fields))
-        raise EdgeFileError(
-            f"{self.path}{line}: found a zero byte, which text has not. Remove it, write UTF-16 as UTF-8, or keep such "
-            "values in Parquet."
-        )
+        lines = (line for line, fields in self._records() if any("\0" in text for text in fields))
+        line = next((f", line {line}" for line in lines), "")
+        advice = self._other_contents() or "Remove it, write UTF-16 as UTF-8, or keep such values in Parquet."
+        raise EdgeFileError(f"{self.path}{line}: found a zero byte, which text has not. {advice.strip()}")
+
+    def _other_contents(self) -> str:
+        suffix = self.path.suffix.lower()
+        return other_contents(self.path, suffix if suffix in CODECS else None)
 
     def _fault(self, error: Exception) -> EdgeFileError:
         """What is wrong with a file that pyarrow cannot read, which is looked for record by record."""
         names = self.columns
         longest, longest_line = 0, 0
-        for line, fields in self._records():
+        records = self._records()
+        for line, fields in records:
             names = names or tuple(fields)
             if any("\0" in text for text in fields):
                 self._refuse_zero_bytes()
             if len(fields) != len(names):
+                others = (f"line {line}" for line, fields in islice(records, NEXT) if len(fields) != len(names))
                 return EdgeFileError(
                     f"{self.path}, line {line}: found {len(fields)} fields in {quoted(self.delimiter.join(fields))}, "
                     f"expected {len(names)} separated by {self.delimiter!r}. Correct or remove the line."
+                    f"{and_more(list(islice(others, FURTHER)))}"
                 )
             length = sum(map(len, fields))
             if length > longest:
@@ -205,18 +215,16 @@ class TextEdgeFile:
         reason = f"a line is longer than {BLOCK_BYTES} bytes, or a quote is not closed"
         return EdgeFileError(f"{self.path}, line {line}: {reason}. Correct the line.")
 
-    def place(self, row: int) -> str:
-        """Lines are counted from 1, header and blank lines included; finding one reads the file up to there."""
-        record = row if self.columns is not None else row + 1
-        line = self._line_where(lambda position, _: position == record)
-        return line.removeprefix(", ") or f"data row {row + 1}"
-
-    def _line_where(self, wanted: Callable[[int, list[str]], bool]) -> str:
-        """`, line 7`, where the first record begins that is wanted; nothing when there is none."""
-        for position, (line, fields) in enumerate(self._records()):
-            if wanted(position, fields):
-                return f", line {line}"
-        return ""
+    def places(self, rows: Sequence[int]) -> list[str]:
+        """Lines are counted from 1, header and blank lines included; finding them reads the file up to the last."""
+        wanted = {row + (self.columns is None): row for row in rows}
+        found: dict[int, str] = {}
+        for position, (line, _) in enumerate(self._records()):
+            if position in wanted:
+                found[wanted[position]] = f"line {line}"
+                if len(found) == len(wanted):
+                    break
+        return [found.get(row, f"data row {row + 1}") for row in rows]
 
     def _records(self, end: str | None = None) -> Iterator[tuple[int, list[str]]]:
         """Each record that is not blank, with the number of its first line; `end` is a line to put after the last.

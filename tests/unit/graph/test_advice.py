@@ -1,5 +1,7 @@
 """What an error says to do works: each piece of advice is followed, and the graph is read."""
 
+import bz2
+import gzip
 import re
 import uuid
 from collections.abc import Callable
@@ -150,6 +152,41 @@ def test_utf_16_without_a_mark_is_written_as_utf_8(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_bytes(content.encode("utf-16-le"))
     toml(tmp_path, "e.csv")
     advice_helps(tmp_path, "write UTF-16 as UTF-8", lambda directory, _: writes(directory / "e.csv", content))
+
+
+@pytest.mark.parametrize("name", ["SRC", " src", "\ufeffsrc", "'src'"])
+def test_a_column_that_is_spelt_otherwise(tmp_path: Path, name: str) -> None:
+    writes(tmp_path / "e.csv", f"dst,{name}\n1,2\n")
+    path = toml(tmp_path, "e.csv")
+
+    def spell(directory: Path, message: str) -> None:
+        path.write_text(path.read_text() + f'src = "{name}"\n')
+
+    advice_helps(tmp_path, re.escape(f"If {name!r} is meant, spell it so in graph.toml."), spell)
+
+
+SORTS = {
+    "e.csv": (gzip.compress(b"src,dst\n1,2\n"), "e.csv.gz"),
+    "f.tsv": (bz2.compress(b"src\tdst\n1\t2\n"), "f.tsv.bz2"),
+    "g.csv": (pa.compress(b"src,dst\n" + b"1,2\n" * 99, codec="zstd", asbytes=True), "g.csv.zst"),
+    "h.csv.gz": (b"src,dst\n1,2\n", "h.csv"),
+    "i.csv.gz": (bz2.compress(b"src,dst\n1,2\n"), "i.csv.bz2"),
+    "j.csv": (b"PAR1", "j.parquet"),
+}
+
+
+@pytest.mark.parametrize("name", SORTS)
+def test_a_file_of_another_sort_than_its_name_says(tmp_path: Path, name: str) -> None:
+    content, right = SORTS[name]
+    (tmp_path / name).write_bytes(content)
+    if content == b"PAR1":
+        pq.write_table(pa.table({"src": [1], "dst": [2]}), tmp_path / name)
+    toml(tmp_path, f"{name[0]}.*")
+
+    def rename(directory: Path, message: str) -> None:
+        (directory / name).rename(directory / right)
+
+    advice_helps(tmp_path, re.escape(f"call it {right!r}."), rename)
 
 
 def writes(path: Path, content: str) -> None:

@@ -117,6 +117,37 @@ def test_json_lines_are_read_too(prepared: Prepare) -> None:
     assert (values(items, "price"), values(items, "genre")) == ([2.0, 2.5, None, None], [["rock"], [], [], []])
 
 
+def test_objects_need_not_have_the_same_keys(prepared: Prepare) -> None:
+    lines = '{"id": 10}\n{"id": 20, "tags": ["b", "a", 7, null]}\n{"id": 30, "price": 2, "tags": []}\n'
+    items = prepared(lines, name="items.jsonl").entity("item")
+    assert values(items, "price") == [None, None, 2.0, None]
+    assert values(items, "tags") == [[], ["7", "a", "b"], [], []]
+
+
+VIEWS = {
+    "text": (["a", None], pa.string_view(), [["a"], [], [], []]),
+    "bytes": ([b"a", b"b"], pa.binary_view(), [["a"], ["b"], [], []]),
+    "lists": ([["b", "a"], []], pa.list_view(pa.string()), [["a", "b"], [], [], []]),
+    "long lists": ([["b"], None], pa.large_list_view(pa.string_view()), [["b"], [], [], []]),
+    "pairs": ([["b", "a"], ["c", "c"]], pa.list_(pa.string(), 2), [["a", "b"], ["c"], [], []]),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_parquet_of_views_and_of_lists_of_one_length(prepared: Prepare, name: str) -> None:
+    column, kind, expected = VIEWS[name]
+    table = pa.table({"id": [10, 20], "x": pa.array(column, type=kind)})
+    assert values(prepared(table, name="items.parquet").entity("item"), "x") == expected
+
+
+@pytest.mark.parametrize("kind", ["number", "boolean", "timestamp", "category"])
+def test_a_column_without_a_value_is_of_any_kind(prepared: Prepare, kind: str) -> None:
+    table = pa.table({"id": [10, 20], "x": pa.nulls(2)})
+    extra = f'attribute_types = {{ x = "{kind}" }}'
+    items = prepared(table, name="items.parquet", extra=extra).entity("item")
+    assert values(items, "x") == ([[]] * 4 if kind == "category" else [None] * 4)
+
+
 def test_declared_kinds_win_over_what_the_values_look_like(prepared: Prepare) -> None:
     extra = 'attribute_types = { year = "category", at = "timestamp" }\nlabel = "title"'
     items = prepared("id,year,at,title\n10,1999,5,12\n20,,6,Zwölf\n", extra=extra).entity("item")

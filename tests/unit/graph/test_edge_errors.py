@@ -83,6 +83,34 @@ def test_the_place_is_right_in_a_later_file_and_batch(tmp_path: Path, follows: M
     expect_error(tmp_path, graph, r"part-2\.csv, line 400002, column 'src': found 'x'")
 
 
+MANY = {
+    "values": (
+        "src,dst\n1,x\n1,2\n3,y\n4,z\n5,a\n",
+        r"line 2, .*found 'x'.* At least 3 more like it: line 4, line 5, line 6\.$",
+    ),
+    "fields": ("src,dst\n1,2\n3\n4,5,6\n7,8\n", r"line 3: found 1 fields .* At least 1 more like it: line 4\.$"),
+    "very many": ("src,dst\n" + "1,x\n" * 500, r"At least 20 more like it: line 3, line 4, line 5, …\.$"),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_further_faults_like_the_first_are_counted(tmp_path: Path, follows: MakeGraph, name: str) -> None:
+    content, message = MANY[name]
+    expect_error(tmp_path, follows(content), message)
+
+
+def test_further_rows_of_parquet_are_counted(tmp_path: Path, follows: MakeGraph) -> None:
+    graph = follows(b"", name="follows.parquet")
+    table = pa.table({"src": pa.array([5, None, 7, -1]), "dst": pa.array(["1", "2", "3", "4"]).dictionary_encode()})
+    pq.write_table(table, tmp_path / "follows.parquet")
+    expect_error(tmp_path, graph, r"row 2, column 'src': found nothing .* At least 1 more like it: row 4\.$")
+
+
+def test_of_many_columns_the_first_are_listed(tmp_path: Path, follows: MakeGraph) -> None:
+    graph = follows(",".join(f"c{i}" for i in range(5000)) + "\n")
+    expect_error(tmp_path, graph, "column 'src' is missing; the file has 'c0', .*'c19' and 4980 more")
+
+
 def test_missing_file(tmp_path: Path, follows: MakeGraph) -> None:
     graph = follows("src,dst\n1,2\n")
     (tmp_path / "follows.csv").unlink()

@@ -57,6 +57,14 @@ FAULTS = {
     "huge": (GOOD.replace('"w": 1', '"w": 1e400'), "line 3: found .*, expected one JSON object"),
     "not UTF-8": (GOOD.replace("a", "\udcff"), "line 3: found .*, expected one JSON object"),
     "half a surrogate": (GOOD.replace("a", "\\ud800"), "line 3: found .*, expected one JSON object"),
+    "deep arrays": (
+        GOOD.replace("{", '{"x": ' + "[" * 5000 + "]" * 5000 + ", "),
+        "line 3: found .*, expected one JSON",
+    ),
+    "deep objects": (
+        GOOD.replace("{", '{"x": ' + '{"a":' * 5000 + "1" + "}" * 5001, 1),
+        "line 3: found .*, expected one",
+    ),
     "null": (GOOD.replace("1", "null", 1), r"line 3, column 'src': found nothing \(null\)"),
     "missing": ('{"src": 1, "w": 1, "t": 1}\n', r"line 3, column 'dst': found nothing \(null\)"),
     "true": (GOOD.replace('"a"', "true"), "line 3, column 'dst': found 'true', expected text"),
@@ -83,6 +91,19 @@ def test_a_missing_key_and_an_empty_file(tmp_path: Path) -> None:
     with pytest.raises(EdgeFileError, match="column 'dst' is missing; the file has 'src', 'w', 't'"):
         read(tmp_path / "e.jsonl", '{"src": 1, "w": 1, "t": 1}\n')
     assert read(tmp_path / "e.jsonl", "\n \n") == []
+
+
+def test_the_first_object_may_lack_what_others_have(tmp_path: Path) -> None:
+    lines = '{}\n{"dst": "a", "w": 1, "t": 1}\n' + GOOD
+    with pytest.raises(EdgeFileError, match=r"line 1, column 'src': found nothing \(null\).* 1 more like it: line 2"):
+        read(tmp_path / "e.jsonl", lines)
+    file = open_edge_file(tmp_path / "e.jsonl", None)
+    assert file.names(["src"]) == ("dst", "w", "t", "src")
+
+
+def test_further_lines_that_are_no_objects_are_told(tmp_path: Path) -> None:
+    with pytest.raises(EdgeFileError, match=r"line 2: .* At least 3 more like it: line 3, line 5, line 6\.$"):
+        read(tmp_path / "e.jsonl", GOOD + "[1]\n{\n" + GOOD + "x\n{} {}\n")
 
 
 def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,8 +234,8 @@ def test_places_count_header_and_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "e.csv"
     path.write_bytes(b"\xef\xbb\xbfsrc,dst\n\n1,2\n\n3,4\n")
     table = open_edge_file(path, None)
-    assert [table.place(row) for row in range(3)] == ["line 3", "line 5", "data row 3"]
-    assert open_edge_file(tmp_path / "e.parquet", None).place(0) == "row 1"
+    assert table.places([0, 1, 2]) == ["line 3", "line 5", "data row 3"]
+    assert open_edge_file(tmp_path / "e.parquet", None).places([0]) == ["row 1"]
 
 
 class Counting:

@@ -23,6 +23,8 @@ from index.search.eligible import Bitmap, both, pack
 MAX_CONDITIONS = 256
 MAX_DEPTH = 16
 MAX_VALUES = 10_000
+# Of what there is, what a refusal names.
+LISTED = 20
 # Of all bitmaps that are kept together; one of a million entities has 125 kB.
 KEPT_BYTES = 64 << 20
 
@@ -159,7 +161,7 @@ class _Compiler:
             raise FilterInvalid(f"{at}/attribute", f"no such attribute; {self._known()}") from None
 
     def _known(self) -> str:
-        names = list(self._table.attributes)[:20]
+        names = list(self._table.attributes)[:LISTED]
         return f"candidates of this type have: {', '.join(names)}" if names else "candidates of this type have none"
 
     def _newer(self, condition: Filter, at: str) -> Mask:
@@ -218,12 +220,22 @@ def _in_categories(attribute: Categories, values: tuple[Any, ...], at: str) -> M
         if not isinstance(value, str):
             raise FilterInvalid(f"{at}/{i}" if at.endswith("/in") else at, "a category is compared with text")
     positions = attribute.vocabulary.rows(values)
+    unknown = np.flatnonzero(positions == ABSENT)
+    if len(unknown):  # a value that nobody has is a slip of the pen: an empty answer would not tell it
+        place = f"{at}/{unknown[0]}" if at.endswith("/in") else at
+        raise FilterInvalid(place, f"no candidate has that category; there are: {_listed(attribute)}")
     wanted = np.zeros(len(attribute.vocabulary), dtype=np.bool_)
-    wanted[positions[positions != ABSENT]] = True
+    wanted[positions] = True
     kept = np.zeros(len(attribute.codes), dtype=np.bool_)
     hits = np.flatnonzero(wanted[attribute.codes.indices])
     kept[np.searchsorted(attribute.codes.indptr, hits, side="right") - 1] = True
     return kept
+
+
+def _listed(attribute: Categories) -> str:
+    n = len(attribute.vocabulary)
+    names = attribute.vocabulary.externals(np.arange(min(n, LISTED)))
+    return (", ".join(names) or "none") + (f" and {n - LISTED} more: /v1/attributes has them" if n > LISTED else "")
 
 
 def _number(value: Any, at: str) -> float:

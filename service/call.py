@@ -12,6 +12,7 @@ import msgspec
 from bundle.space import Bundle
 from service.problems import Problem, invalid, overloaded, problem_of_decoding, too_large
 from service.runtime import Runtime
+from service.wire.common import MAX_ID_CHARACTERS, is_id
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -99,6 +100,12 @@ class Call:
     def _administers(self) -> bool:
         return self.runtime.keys.reaches(self.key(), "admin")
 
+    def user(self) -> str:
+        """The user in the path. Raises Problem 422 for what is no id, as a client writes that has none at hand."""
+        if not is_id(self.ids["id"]):
+            raise invalid("/", f"the user in the path is no id: it has 1 to {MAX_ID_CHARACTERS} characters")
+        return self.ids["id"]
+
     def query(self) -> dict[str, str]:
         """The query parameters of one value. Raises Problem 422 for one given twice, or that the route has not."""
         given = self._parsed_query()
@@ -129,6 +136,10 @@ class Call:
         """
         self._require_json()
         runtime, limits = self.runtime, self.runtime.settings.limits
+        if (
+            int(self.header(b"content-length") or 0) > limits.body_max_bytes
+        ):  # or a client that asks would be told to go on
+            raise too_large(limits.body_max_bytes)
         parts, size = [], 0
         try:
             while True:

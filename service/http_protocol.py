@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
+from urllib.parse import unquote_to_bytes
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -27,6 +28,10 @@ FRAMING = (b"content-length", b"transfer-encoding")
 PIECE_BYTES = 16 << 10
 # In Linux's `struct tcp_info`: `tcpi_last_data_recv`.
 LAST_DATA_RECEIVED = slice(52, 56)
+HEAD_BYTES = 64 << 10
+HEAD_TOO_LARGE = Problem("head_too_large", f"a head may have {HEAD_BYTES} bytes at most")
+# The longest target that the parser takes apart.
+PARSED_BYTES = (64 << 10) - 1
 # Bytes of chunk sizes and the like for one byte of body: a client that sends single bytes as chunks needs 5.
 OVERHEAD = 8
 
@@ -123,7 +128,7 @@ class HttpProtocol(HttpToolsProtocol):
     it is when a client takes its answer too slowly.
     """
 
-    HEAD_BYTES: ClassVar[int] = 64 << 10
+    HEAD_BYTES: ClassVar[int] = HEAD_BYTES
     HEAD_SECONDS: ClassVar[float] = 10.0
     # The least that a client has to take of its answers in HEAD_SECONDS while more wait than the connection holds.
     TAKEN_BYTES: ClassVar[int] = 64 << 10
@@ -261,12 +266,15 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as offer:
             self._ignore_upgrade(data[offer.args[0] :])
         except httptools.HttpParserError:
-            self._refuse(Problem("malformed", "this is no HTTP request"))
+            if len(self.url or b"") > PARSED_BYTES:
+                self._refuse(HEAD_TOO_LARGE)
+            else:
+                self._refuse(Problem("malformed", "this is no HTTP request"))
         else:
             if not self._begun:
                 self._overhead += len(data)
             if self._overhead > self.HEAD_BYTES + OVERHEAD * self._body_bytes:
-                self._refuse(Problem("head_too_large", f"a head may have {self.HEAD_BYTES} bytes at most"))
+                self._refuse(HEAD_TOO_LARGE)
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Go on with the request as if no other protocol had been offered, as HTTP lets a server do.
@@ -306,6 +314,10 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if [name for name, _ in self.headers].count(b"host") > 1:
             raise ValueError("addressed to two")  # to the parser, which takes it for a fault of the head
+        if self.expect_100_continue and self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # such a client would take "100 Continue" for the answer
+        if not self.url.startswith(b"/") or b"%" in self.url:
+            self._understand_target()
         self._due = None
         self._in_body = self.transport.client_is_sending = True
         try:
@@ -316,6 +328,19 @@ class HttpProtocol(HttpToolsProtocol):
         if self.expect_100_continue:
             # Who gets an answer instead of "100 Continue" may send the body or not: its next bytes could be anything.
             self.cycle.keep_alive = False
+
+    def _understand_target(self) -> None:
+        """Take what is asked for apart where it is more than a plain path. Raises ValueError where it is no UTF-8.
+
+        A whole address, as proxies are asked: it may end with the host, and its host counts, not the header's.
+        """
+        before, scheme, rest = self.url.partition(b"://")
+        if scheme and not before.startswith(b"/"):
+            host, slash, path = rest.partition(b"/")
+            host, mark, query = host.partition(b"?")
+            self.url = b"/" + path if slash and not mark else b"/" + mark + query + slash + path
+            self.headers[:] = [(b"host", host), *(one for one in self.headers if one[0] != b"host")]
+        unquote_to_bytes(self.url.partition(b"?")[0]).decode()
 
     def on_body(self, body: bytes) -> None:
         self._overhead -= len(body)

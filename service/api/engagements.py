@@ -123,5 +123,5 @@ async def forget(call: Call) -> Reply:
     space = loaded.bundle.space(call.query().get("space"))
     user_type = call.query().get("user_type", space.entry.default.user_type)
     space.table(user_type)
-    removed = await call.runtime.state.forget(user_type, call.ids["id"])
+    removed = await call.runtime.state.forget(user_type, call.user())
     return Reply(_encode(ForgottenAnswer(version=loaded.version, request_id=call.request_id, removed=removed)))

@@ -23,7 +23,7 @@ async def interests(call: Call) -> Reply:
     space = loaded.bundle.space(query.get("space"))
     request = RecommendRequest(relation=query.get("relation"), user_type=query.get("user_type"))
     relation = choose_relation(space, request)
-    user, degraded = call.ids["id"], list[str]()
+    user, degraded = call.user(), list[str]()
     live = await call.runtime.live(relation.entry.source, user, degraded)
     row = row_of(space, relation, user)
     asked = [relation] if request.relation else one_for_each(space, relation)

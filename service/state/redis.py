@@ -6,6 +6,7 @@ carries its user, and every reply's type is looked at, so that nothing passes fo
 
 import asyncio
 import logging
+import math
 import re
 import secrets
 import time
@@ -348,10 +349,16 @@ class RedisStore:
             raise self._link.no_redis(self._link.patient)
         return size
 
-    async def forget_followers(self, owner: Owner) -> None:
-        """Remove once more who has come to follow the user: an event that was found as a mention may have been told in
-        between, and no later one of it is told. Not to be cancelled."""
-        await self._run_all([script(FORGET, (self._followers_key(owner),))])
+    async def forget_followers(self, owner: Owner, before: float | None = None) -> None:
+        """Remove once more who has come to follow the user (all that was received `before`): an event that was found as
+        a mention may have been told in between, and no later one of it is told. Not to be cancelled."""
+        key = self._followers_key(owner)
+        await self._run_all([script(FORGET, (key,)) if before is None else _forget_told((key,), "", before)])
+
+    async def forget_told(self, owner: Owner, before: float) -> None:
+        """Remove what others were told of the user and was received `before` (Unix seconds). Not to be cancelled."""
+        async for keys in self._followers_keys(owner[0]):
+            await self._forget_follower(keys, owner[1], before)
 
     async def forget_mentions(self, owner: Owner) -> None:
         """Remove the events of others that have the user as their target, and every trace of what was erased from the
@@ -367,9 +374,13 @@ class RedisStore:
         named = msgspec.json.encode({"target_type": owner[0], "target": owner[1]})[1:-1] + b","
         async for keys in self._scanned("events:*"):
             await self._forget_mentions(keys, named)
-        of_type = tuple(f"{self._prefix}:followers:{brace}{owner[0]}:".encode() for brace in ("", "{"))
+        async for keys in self._followers_keys(owner[0]):
+            await self._forget_follower(keys, owner[1])
+
+    async def _followers_keys(self, user_type: str) -> AsyncIterator[list[bytes]]:
+        of_type = tuple(f"{self._prefix}:followers:{brace}{user_type}:".encode() for brace in ("", "{"))
         async for keys in self._scanned("followers:*"):
-            await self._forget_follower([key for key in keys if key.startswith(of_type)], owner[1])
+            yield [key for key in keys if key.startswith(of_type)]
 
     async def _scanned(self, pattern: str) -> AsyncIterator[list[bytes]]:
         """The keys of all users that a pattern names, some at a time."""
@@ -385,10 +396,10 @@ class RedisStore:
             if cursor == b"0":
                 return
 
-    async def _forget_follower(self, keys: Sequence[bytes], user: str) -> None:
+    async def _forget_follower(self, keys: Sequence[bytes], user: str, before: float = math.inf) -> None:
         users = 1 if self.address.clustered else USERS_AT_ONCE
         starts = range(0, len(keys), users)
-        await self._run_all([script(FORGET_FOLLOWER, tuple(keys[at : at + users]), (user,)) for at in starts])
+        await self._run_all([_forget_told(tuple(keys[at : at + users]), user, before) for at in starts])
 
     async def _forget_mentions(self, keys: Sequence[bytes], named: bytes) -> None:
         prefix = f"{self._prefix}:events:".encode()
@@ -471,3 +482,7 @@ class RedisStore:
     def _name(self, owner: Owner) -> str:
         name = ":".join(owner)
         return f"{{{name}}}" if self.address.clustered else name  # in braces: the part that decides on the slot
+
+
+def _forget_told(keys: tuple[str | bytes, ...], user: str, before: float) -> Command:
+    return script(FORGET_FOLLOWER, keys, (user, repr(before)))

@@ -8,6 +8,7 @@ import asyncio
 import binascii
 import contextlib
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -24,6 +25,9 @@ from service.state.store import one_after_the_other
 SLOTS = 16_384
 # An erasure begins again when slots have moved meanwhile: a user may have been looked for at either place too late.
 ERASURES_MAX = 5
+# A telling ends with a look at whether its event is still there. Where a worker was killed before that look, what it
+# had sent may arrive after an erasure: this long after it, what was told is looked through once more.
+LOOK_AGAIN_SECONDS = 30.0
 # A node that is gone is let go of when nobody can wait for it any more.
 CLOSED_AFTER_SECONDS = 10.0
 Owner = tuple[str, str]
@@ -175,7 +179,7 @@ class RedisCluster:
         return await asyncio.shield(self._start(self._forget((user_type, user))))
 
     async def _forget(self, owner: Owner) -> int:
-        size = 0
+        size, begun = 0, time.time()
         for _ in range(ERASURES_MAX):
             before = await self._known_map()
             size += await self._of(owner, lambda store: store.forget_own(owner))
@@ -189,8 +193,20 @@ class RedisCluster:
                 pass
             await self._ask_for_map()
             if before == self._map:
+                self._start(self._look_again(owner, begun))
                 return size
         raise StateError("the slots of the store of live engagements keep moving")
+
+    async def _look_again(self, owner: Owner, before: float) -> None:
+        """Remove what a worker that was killed had told of the user, or to the user, and could not take back; what
+        either has done since `before` (Unix seconds) stays."""
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        nodes = (await self._known_map()).nodes
+        await asyncio.gather(
+            *(self._stores[node].forget_told(owner, before) for node in nodes if node in self._stores),
+            self._of(owner, lambda store: store.forget_followers(owner, before)),
+            return_exceptions=True,  # the erasure is answered: a node that is away by now is looked through by the next
+        )
 
     async def _of(self, owner: Owner, use: Callable[[RedisStore], Awaitable[Result]]) -> Result:
         """What the store of the user's node answers; of another node where the first one sends us away."""

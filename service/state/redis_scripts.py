@@ -97,13 +97,18 @@ READ_HASH = """
 return redis.call('HGETALL', KEYS[1])
 """
 
-# Keys: what others did to several users. Argument: the one who is forgotten: what comes after the first NUL of a field.
+# Keys: what others did to several users. Arguments: the one who is forgotten, which is what comes after the first NUL
+# of a field, or nothing for all; and before when it was received, or inf.
 FORGET_FOLLOWER = """
 local removed = 0
 for _, key in ipairs(KEYS) do
     for _, field in ipairs(redis.call('HKEYS', key)) do
         local nul = string.find(field, '\\0', 1, true)
-        if nul and string.sub(field, nul + 1) == ARGV[1] then removed = removed + redis.call('HDEL', key, field) end
+        local wanted = ARGV[1] == '' or (nul and string.sub(field, nul + 1) == ARGV[1])
+        if wanted and ARGV[2] ~= 'inf' then
+            wanted = cjson.decode(redis.call('HGET', key, field))[2] < tonumber(ARGV[2])
+        end
+        if wanted then removed = removed + redis.call('HDEL', key, field) end
     end
 end
 return removed

@@ -179,6 +179,14 @@ def _is_problem(response: httpx.Response, statuses: set[int]) -> None:
     assert CANARY not in response.text
 
 
+@pytest.mark.parametrize("external", ["", "x" * 257])
+def test_a_user_in_a_path_is_an_id(client: httpx.Client, external: str) -> None:
+    """Whoever erases a user with an empty variable is not told that it is done."""
+    _is_problem(client.get(f"/v1/users/{external}/interests"), {422})
+    _is_problem(client.delete(f"/v1/users/{external}/engagements"), {422})
+    _is_problem(client.get(f"/recommend/{external}"), {422})
+
+
 @pytest.mark.parametrize("external", ["%0A", "a%0Ab", "a%0A", "%0A%2F%0A"])
 def test_an_id_in_a_path_may_hold_ends_of_lines(client: httpx.Client, external: str) -> None:
     assert client.get(f"/v1/users/{external}/interests").json().get("known") is False

@@ -194,13 +194,58 @@ def test_a_refusal_is_a_problem_and_waits_for_the_answers_before_it(connection: 
     assert connection.answer()[0] == 0
 
 
-@pytest.mark.parametrize("head", [b"CONNECT localhost:1 HTTP/1.1", b"GET /%b HTTP/1.1" % (b"1" * 65_536)])
+NO_PATHS = {
+    "of another machine": (b"CONNECT localhost:1", 400),
+    "without a slash": (b"GET livez", 400),
+    "no UTF-8": (b"GET /recommend/%ff", 400),
+    "half a surrogate": (b"GET /recommend/%ed%a0%80", 400),
+    "a slash written long": (b"GET /recommend/%c0%af", 400),
+    "no UTF-8 in a whole address": (b"GET http://localhost/recommend/%fe", 400),
+    "too long": (b"GET /" + b"1" * 65_536, 431),
+}
+
+
+@pytest.mark.parametrize("name", NO_PATHS)
 @pytest.mark.parametrize("before", [0, 1, 5])
 def test_what_asks_for_no_path_is_refused_after_the_answers_before_it(
-    connection: _Connection, head: bytes, before: int
+    connection: _Connection, name: str, before: int
 ) -> None:
-    connection.send(_post(b"", BODY) * before + head + b"\r\nhost: localhost\r\n\r\n")
-    assert [connection.answer()[0] for _ in range(before + 2)] == [200] * before + [400, 0]
+    head, status = NO_PATHS[name]
+    connection.send(_post(b"", BODY) * before + head + b" HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    assert [connection.answer()[0] for _ in range(before + 2)] == [200] * before + [status, 0]
+
+
+ADDRESSES = {
+    "http://localhost": 200,
+    "http://localhost?x=1": 200,
+    "http://localhost/v1/info": 200,
+    "HTTPS://127.0.0.1:99/v1/search?q=1": 200,
+    f"http://localhost/recommend/{USERS[5]}?filter=%7B%22ids%22:%5B%22http://x/y?z%22%5D%7D": 200,
+    "http://localhost/recommend/http://x": 200,
+    "http://evil.example/v1/info": 421,
+    "http://evil.example": 421,
+    "http://user@localhost/v1/info": 421,
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("header", [b"Host: localhost\r\n", b"", b"Host: evil.example\r\n"])
+def test_of_a_whole_address_the_host_counts_and_not_the_headers(
+    connection: _Connection, address: str, header: bytes
+) -> None:
+    connection.send(NEXT + b"GET %b HTTP/1.1\r\n%b\r\n" % (address.encode(), header) + NEXT)
+    assert [connection.answer()[0] for _ in range(3)] == [200, ADDRESSES[address], 200]
+
+
+def test_a_body_that_is_declared_too_large_is_not_asked_for(connection: _Connection) -> None:
+    head = b"POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    connection.send(head + b"Content-Length: 99999999999\r\nExpect: 100-continue\r\n\r\n")
+    assert [connection.answer()[0] for _ in range(2)] == [413, 0]
+
+
+def test_http_1_0_is_not_told_to_go_on(connection: _Connection) -> None:
+    connection.send(_post(b"Expect: 100-continue\r\n", BODY).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert [connection.answer()[0] for _ in range(2)] == [200, 0]
 
 
 def test_a_fault_in_a_body_whose_turn_has_not_come_waits_too(connection: _Connection) -> None:

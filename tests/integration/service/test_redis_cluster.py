@@ -13,6 +13,7 @@ import pytest
 
 from bundle.errors import ConfigError, StateError
 from service.metrics import Metrics
+from service.state import redis_cluster
 from service.state.events import NO_FOLLOWERS, Event
 from service.state.feedback import Count, Seen
 from service.state.redis import RedisStore
@@ -317,6 +318,40 @@ async def test_what_an_erased_user_does_afterwards_is_told(
     assert (await store.followers_of("user", "x", "follows")).added == ("again",)
     assert await store.forget("user", "again") == 1
     assert await traces_of("again", servers) == []
+
+
+@pytest.mark.parametrize("erased", ["follower", "followed"])
+async def test_what_a_killed_worker_told_is_gone_when_the_erasure_looks_again(
+    store: RedisCluster, servers: RedisClusterServers, monkeypatch: pytest.MonkeyPatch, erased: str
+) -> None:
+    """It had stored and sent, and was killed: its telling arrives after the erasure, and nobody takes it back."""
+    monkeypatch.setattr(redis_cluster, "LOOK_AGAIN_SECONDS", 1.0)
+    users = await told_too_late(store, erased, at=1.0)
+    assert any([await traces_of(user, servers) for user in users])
+    for _ in range(300):
+        if not any([await traces_of(user, servers) for user in users]):
+            break
+        await asyncio.sleep(0.1)
+    assert not any([await traces_of(user, servers) for user in users])
+
+
+async def test_what_is_told_after_an_erasure_stays_when_it_looks_again(
+    store: RedisCluster, servers: RedisClusterServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_cluster, "LOOK_AGAIN_SECONDS", 1.0)
+    for erased in ("follower", "followed"):
+        users = await told_too_late(store, erased, at=time.time() + 60)
+        await asyncio.wait([task for task in store._running if task is not store._watching])
+        assert all([await traces_of(user, servers) for user in users])
+
+
+async def told_too_late(store: RedisCluster, erased: str, at: float) -> list[str]:
+    """Erases some users and then tells what they did, or what was done to them, received at `at`."""
+    for number in range(5):
+        event = msgspec.structs.replace(follow(f"follower-{number}", f"followed-{number}"), received=at)
+        await store.forget("user", f"{erased}-{number}")
+        await store._of(("user", event.target), lambda node, event=event: node.tell([event]))  # type: ignore[misc]
+    return [f"{erased}-{number}" for number in range(5)]
 
 
 async def test_slots_that_move_are_found_where_they_are(store: RedisCluster, servers: RedisClusterServers) -> None:

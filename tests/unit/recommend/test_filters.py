@@ -12,10 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundle.attributes import Categories, Scalars
+from bundle.csr import csr_from_pairs
 from bundle.errors import FilterInvalid
+from bundle.ids import string_ids
 from bundle.space import Bundle, Space
 from index.search.eligible import rows_of
-from recommend.filters import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, Filter, FilterCache, compile_filter
+from recommend.filters import (
+    MAX_CONDITIONS,
+    MAX_DEPTH,
+    MAX_VALUES,
+    Filter,
+    FilterCache,
+    _in_categories,
+    compile_filter,
+)
 from recommend.recommender import Recommender
 from recommend.types import LiveEdges, RecommendRequest, Slate
 from tests.support.service_bundle import ATTRIBUTES, N_USERS, STRATEGIES, user_ids
@@ -72,13 +82,13 @@ def keeps(condition: dict[str, Any], row: int, degrees: list[int]) -> bool:
 
 
 def _leaf() -> st.SearchStrategy[dict[str, Any]]:
-    categories = st.sampled_from(["at", "ch", "de", "en", "xx"])
+    categories = {"country": st.sampled_from(["at", "ch", "de"]), "speaks": st.sampled_from(["de", "en"])}
     numbers = st.one_of(st.integers(15, 45), st.sampled_from([18.5, 20.0, 42.25]))
     times = st.integers(-1, N_USERS).map(lambda day: 1_700_000_000 + DAY * day)
     ranges = st.sampled_from(["gt", "gte", "lt", "lte"])
     return st.one_of(
-        st.tuples(st.sampled_from(["country", "speaks"]), categories).map(lambda p: {"attribute": p[0], "is": p[1]}),
-        st.lists(categories, max_size=3).map(lambda v: {"attribute": "country", "in": v}),
+        *(values.map(lambda v, name=name: {"attribute": name, "is": v}) for name, values in categories.items()),
+        st.lists(categories["country"], max_size=3).map(lambda v: {"attribute": "country", "in": v}),
         st.tuples(ranges, numbers).map(lambda p: {"attribute": "age", p[0]: p[1]}),
         st.tuples(numbers, numbers).map(lambda p: {"attribute": "age", "gte": p[0], "lt": p[1]}),
         st.lists(numbers, max_size=4).map(lambda v: {"attribute": "age", "in": v}),
@@ -153,6 +163,11 @@ REFUSED = {
     "text for a number": ({"attribute": "age", "is": "18"}, "/filter/is"),
     "truth for a number": ({"attribute": "age", "is": True}, "/filter/is"),
     "a number for a category": ({"attribute": "country", "in": ["at", 3]}, "/filter/in/1"),
+    "an unknown category": ({"all": [{"attribute": "country", "is": "nope"}]}, "/filter/all/0/is"),
+    "an unknown one of several": ({"not": {"attribute": "speaks", "in": ["en", "nope", "de"]}}, "/filter/not/in/1"),
+    "a category of another case": ({"attribute": "country", "is": "At"}, "/filter/is"),
+    "a category of another attribute": ({"attribute": "country", "is": "en"}, "/filter/is"),
+    "text without a letter": ({"attribute": "country", "is": ""}, "/filter/is"),
     "a range of categories": ({"any": [{"not": {"attribute": "country", "gt": 1}}]}, "/filter/any/0/not/gt"),
     "a range of truth": ({"attribute": "bot", "lt": 1}, "/filter/lt"),
     "a number for truth": ({"attribute": "bot", "is": 1}, "/filter/is"),
@@ -179,6 +194,17 @@ def test_what_does_not_fit_is_refused_by_its_place_and_not_repeated(space: Space
         compiled(space, condition)
     assert caught.value.pointer == pointer
     assert not any(word in str(caught.value) for word in ("nope", "yesterday", "soon", "xxxx"))
+
+
+def test_a_refused_category_is_answered_with_those_there_are(space: Space) -> None:
+    with pytest.raises(FilterInvalid, match="there are: at, ch, de$"):
+        compiled(space, {"attribute": "country", "is": "Austria"})
+    many = Categories(
+        string_ids([f"{i:03}" for i in range(50)]),
+        csr_from_pairs(np.array([0], dtype=np.int32), np.array([7], dtype=np.int32), 1),
+    )
+    with pytest.raises(FilterInvalid, match="000, .*, 019 and 30 more: /v1/attributes has them$"):
+        _in_categories(many, ("x",), "/filter/is")
 
 
 def test_too_deep_a_filter_is_refused(space: Space) -> None:

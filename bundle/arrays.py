@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from bundle.disk import open_plain, replacing
+from bundle.disk import open_plain, remedy, replacing
 from bundle.errors import BundleIncomplete, BundleInvalid
 
 AnyArray = npt.NDArray[Any]
@@ -41,7 +41,7 @@ def map_array(path: Path) -> AnyArray:
     except FileNotFoundError as error:
         raise BundleIncomplete(f"{path} is missing. {AGAIN}") from error
     except OSError as error:
-        raise BundleInvalid(f"{path} cannot be read: {error.strerror}. {AGAIN}") from error
+        raise BundleInvalid(f"{path} cannot be read: {error.strerror}. {remedy(error, AGAIN)}") from error
     except Exception as error:  # numpy's reader passes on whatever Python raises for a literal
         raise BundleInvalid(f"{path} is not a .npy array. {AGAIN}") from error
     if dtype.kind not in "biuf" or fortran_order or min(shape, default=0) < 0:

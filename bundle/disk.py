@@ -14,6 +14,13 @@ from bundle.errors import DiskFull, TwhinError
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def remedy(error: OSError, otherwise: str) -> str:
+    """What to do about `error`: about too many open files, which is no fault of any file, or as for all others."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "Raise the limit of open files (ulimit -Hn) and run it again."
+    return otherwise
+
+
 def is_full(error: BaseException) -> bool:
     """Whether `error` says that there is no room to write.
 

@@ -16,7 +16,7 @@ from bundle.shards import HASH
 FORMAT_VERSION = 2
 READ_VERSIONS = (1, 2)
 COMMIT_FILE = "graph.json"
-AGAIN = "Delete {path} and run the same `twhin train` again."
+AGAIN = "Copy {path} again, or delete it and run the same `twhin train` or `twhin prepare` again."
 
 
 class EntityRecord(StrictRecord):

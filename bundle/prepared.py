@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int64, Integer
 
+from bundle.arrays import AGAIN as VERSION_AGAIN
 from bundle.arrays import AnyArray, forget_pages, map_array
 from bundle.attributes import Attribute, AttributeEntry, open_attribute
 from bundle.consistency import id_faults, range_faults
@@ -186,7 +187,8 @@ def open_prepared(path: Path, record: GraphRecord) -> PreparedGraph:
         relations = tuple(_open_relation(path, i, relation, types) for i, relation in enumerate(record.relations))
         sharded = None if record.shards is None else open_sharded(path, record, relations)
     except BundleError as error:
-        raise RunError(f"The prepared graph is damaged: {error} {AGAIN.format(path=path)}") from error
+        fault = str(error).removesuffix(VERSION_AGAIN)  # which is of no use here
+        raise RunError(f"The prepared graph is damaged: {fault}{AGAIN.format(path=path)}") from error
     return PreparedGraph(path, record.digest, entities, relations, record.split, sharded)
 
 

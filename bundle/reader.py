@@ -14,7 +14,7 @@ import numpy as np
 from bundle.arrays import AGAIN, AnyArray, map_array
 from bundle.attributes import Attribute, open_attribute
 from bundle.csr import Csr
-from bundle.disk import read_plain
+from bundle.disk import read_plain, remedy
 from bundle.errors import BundleAltered, BundleIncomplete, BundleInvalid, BundleNotFound
 from bundle.ids import IdTable, IntIds, StringIds
 from bundle.layout import MANIFEST, ListQuery, SpaceLayout
@@ -40,7 +40,7 @@ def read_manifest(path: Path) -> Manifest:
             "`twhin bundle show` lists the versions there are."
         ) from error
     except OSError as error:
-        raise BundleInvalid(f"{file} cannot be read: {error.strerror}. {AGAIN}") from error
+        raise BundleInvalid(f"{file} cannot be read: {error.strerror}. {remedy(error, AGAIN)}") from error
     return parse_manifest(content, str(file))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from bundle.arrays import AGAIN, AnyArray, forget_pages, map_array
 from bundle.consistency import check_consistency
-from bundle.disk import open_plain
+from bundle.disk import open_plain, remedy
 from bundle.errors import BundleAltered, BundleError, BundleIncomplete, BundleInvalid, TwhinError
 from bundle.layout import MANIFEST
 from bundle.manifest import FileEntry, Manifest
@@ -42,7 +42,9 @@ def refusing(path: Path, family: type[TwhinError] = BundleError, again: str = AG
     except TwhinError as error:
         raise family(f"{path}: {error}") from error
     except OSError as error:
-        raise family(f"{error.filename or path} cannot be read: {error.strerror or error}. {again}") from error
+        raise family(
+            f"{error.filename or path} cannot be read: {error.strerror or error}. {remedy(error, again)}"
+        ) from error
     except Exception as error:
         raise family(f"{path} cannot be read: {type(error).__name__}: {error!s:.200}. {again}") from error
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bundle.errors import UsageError
-from cli.output import JsonFlag, emit, line, next_command, table
+from cli.output import JsonFlag, emit, line, next_command, size, table
 from cli.progress import progress, say
 from cli.settings import BuildSetOption, ConfigOption, merged
 from cli.versions import BundlesOption
@@ -83,15 +83,15 @@ def _plan(run: Path, settings: dict[str, object], where: str, as_json: bool, *, 
     from index.builder.version import plan_build
 
     answer = plan_build(run, parse_config(settings, where), learns=learns, progress=progress())
-    stages = {f"{name}, beyond the process": size for name, size in answer.stage_bytes.items()}
+    stages = {f"{name}, beyond the process": size(n_bytes) for name, n_bytes in answer.stage_bytes.items()}
     told: dict[str, object] = {
         "entities": answer.entities,
         "relations": answer.relations,
         "edges": answer.edges,
-        "private memory at the most, bytes": answer.memory_bytes,
-        "the process as it is": answer.process_bytes,
+        "private memory at the most": size(answer.memory_bytes),
+        "the process as it is": size(answer.process_bytes),
         **stages,
-        "disk at the most, bytes": answer.disk_bytes,
+        "disk at the most": size(answer.disk_bytes),
         "indexes without room": ", ".join(answer.indexes_left_out) or "none",
     }
     emit(answer, as_json, lambda: table("Plan", ("what", "value"), [*told.items()]))

@@ -5,12 +5,13 @@ Exit status: 0 done · 1 a bug of ours · 2 usage · 3 the graph files · 4 the 
 `bundle/errors.py`.
 """
 
+import resource
 import sys
 from typing import Annotated
 
 import typer
 
-from bundle.disk import is_full
+from bundle.disk import is_full, remedy
 from bundle.errors import TwhinError, UsageError
 from bundle.release import code_revision, install_with, release
 from cli import (
@@ -92,6 +93,7 @@ app.add_typer(versions.app, name="bundle")
 def main() -> None:
     """Run the command; every error raised on purpose ends as one message and its exit status."""
     as_json = "--json" in sys.argv
+    _allow_open_files()
     try:
         app()
     except TwhinError as error:
@@ -117,8 +119,15 @@ def main() -> None:
         raise
 
 
+def _allow_open_files() -> None:
+    """Take as many open files as the system lets this user have. Each array of a version or graph is a mapped file, and
+    hundreds of relations or attributes have more of them than the 1,024 that a process is usually begun with."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _trouble(error: OSError) -> str:
     """What the system refused: a full disk, a missing permission, a path through a file."""
     where = f"{error.filename}: " if error.filename else ""
     advice = "Free some space and run it again." if is_full(error) else "Correct the path or its permissions."
-    return f"{where}{error.strerror or error}. {advice}"
+    return f"{where}{error.strerror or error}. {remedy(error, advice)}"

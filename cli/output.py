@@ -74,6 +74,11 @@ def cell(item: object) -> str:
     return "" if item is None else printable(str(item))
 
 
+def size(n_bytes: int) -> str:
+    """`240 MiB`, `1.5 GiB`: bytes in the unit that people, and `--memory`, reckon in."""
+    return f"{n_bytes / (1 << 30):.1f} GiB" if n_bytes >= 1 << 30 else f"{n_bytes / (1 << 20):.1f} MiB"
+
+
 def printable(text: str) -> str:
     """`text` with its control characters escaped: an id must not steer the terminal."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)

@@ -9,7 +9,7 @@ import typer
 
 from bundle.errors import ConfigError, UsageError
 from bundle.progress import SILENT
-from cli.output import JsonFlag, counted, emit, line, next_command, table
+from cli.output import JsonFlag, counted, emit, line, next_command, size, table
 from cli.prepare import tell
 from cli.progress import progress, readable, say
 from cli.settings import ConfigOption, PresetOption, SetOption, merged
@@ -166,5 +166,8 @@ def _plan(prepared: "PreparedGraph", config: "TrainConfig", as_json: bool) -> No
     from training.plan import plan
 
     answer = plan(prepared, config)
-    rows = [[name, value] for name, value in vars(answer).items()]
+    rows = [
+        [name.removesuffix("_bytes"), size(value) if name.endswith("_bytes") else value]
+        for name, value in vars(answer).items()
+    ]
     emit(answer, as_json, lambda: table("Plan", ("what", "value"), rows))

@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ _CHUNK = 1 << 20
 _MAX_WHOLE = 12
 # An edge that weighs less than this share of the mean teaches next to nothing.
 NEGLIGIBLE = 1e-6
+# From 1971 to 2100, in seconds since 1970: smaller numbers are rather years, days or places in an order.
+_DATED = (31_536_000, 4_102_444_800)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class RelationDescription:
     sources: Degrees
     targets: Degrees
     weights: Weights | None
+    times: tuple[int, int] | None  # of the training edges, the first and the last
     reciprocity: float | None  # share of edges whose reverse is there too; None between two types
 
 
@@ -169,6 +173,7 @@ def _relation(
         sources=_degrees(sources, entities[relation.source]),
         targets=_degrees(targets, entities[relation.target]),
         weights=_weights(relation.train),
+        times=_times(relation.train),
         reciprocity=_reciprocity(relation, parts, work),
     )
 
@@ -192,6 +197,12 @@ def _weights(edges: Edges) -> Weights | None:
     mean = float(np.mean(edges.weight, dtype=np.float64))
     negligible = np.count_nonzero((edges.weight > 0) & (edges.weight < NEGLIGIBLE * mean))
     return Weights(float(edges.weight.min()), mean, float(edges.weight.max()), int(negligible))
+
+
+def _times(edges: Edges) -> tuple[int, int] | None:
+    if edges.time is None or len(edges) == 0:
+        return None
+    return int(edges.time.min()), int(edges.time.max())
 
 
 def _weight_warnings(relation: RelationDescription) -> list[str]:
@@ -284,9 +295,18 @@ def _relation_lines(relation: RelationDescription) -> list[str]:
             f"  weights: min {relation.weights.min:.3g}, mean {relation.weights.mean:.3g}, "
             f"max {relation.weights.max:.3g}"
         )
+    if relation.times is not None:
+        lines.append(f"  times of the training edges: {_moment(relation.times[0])} to {_moment(relation.times[1])}")
     if relation.reciprocity is not None:
         lines.append(f"  reciprocity {relation.reciprocity:.1%}")
     return [*lines, _degree_line("sources", relation.sources), _degree_line("targets", relation.targets)]
+
+
+def _moment(time: int) -> str:
+    """The number, and the date that it is if it counts seconds since 1970, as far as that is one to be expected."""
+    if not _DATED[0] <= time < _DATED[1]:
+        return f"{time}"
+    return f"{time} ({datetime.fromtimestamp(time, UTC):%Y-%m-%d})"
 
 
 def _degree_line(label: str, degrees: Degrees) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cli.output import cell, counted, emit, next_command, plain, table
+from cli.output import cell, counted, emit, next_command, plain, size, table
 from cli.progress import LineProgress, TerminalProgress, readable
 
 
@@ -22,6 +22,11 @@ class Answer:
 def test_arrays_paths_and_dataclasses_become_json() -> None:
     answer = Answer(Path("a/b"), np.array([1, 2], dtype=np.int32), {"recall": np.float32(0.5), "none": None})
     assert json.dumps(plain(answer)) == '{"path": "a/b", "rows": [1, 2], "nested": {"recall": 0.5, "none": null}}'
+
+
+def test_bytes_are_told_in_the_units_of_memory() -> None:
+    sizes = [size(n_bytes) for n_bytes in (0, 300 << 10, 240 << 20, (1 << 30) - 1, 3 << 29)]
+    assert sizes == ["0.0 MiB", "0.3 MiB", "240.0 MiB", "1024.0 MiB", "1.5 GiB"]
 
 
 def test_what_json_cannot_say_is_null() -> None:

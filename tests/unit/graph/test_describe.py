@@ -71,6 +71,15 @@ def test_what_columns_of_attributes_were_taken_for_is_told(tmp_path: Path, follo
     assert not describe(follows(EDGES)).attributes
 
 
+def test_the_range_of_times_is_told(tmp_path: Path, follows: MakeGraph) -> None:
+    graph = describe(follows("src,dst,t\n1,2,1700000000\n2,3,5\n3,4,2026-01-31\n4,1,7\n", extra='time = "t"'))
+    assert graph.relations[0].times == (5, 1769817600)
+    assert "  times of the training edges: 5 to 1769817600 (2026-01-31)" in str(graph).splitlines()
+    without = describe(follows(EDGES))
+    assert without.relations[0].times is None
+    assert "training edges:" not in str(without)
+
+
 def test_many_relations_are_shown_in_a_table(tmp_path: Path) -> None:
     (tmp_path / "graph.toml").write_text(
         '[entities.thing]\nid = "string"\n[[relations]]\nname = "*"\nrelation_column = "rel"\n'

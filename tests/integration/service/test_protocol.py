@@ -42,7 +42,8 @@ OFFERS = {
 @pytest.fixture(scope="module")
 def url(made_bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service of this module's own: what is stored by mistake is seen here."""
-    with running(Settings(bundles=made_bundles, state=tmp_path_factory.mktemp("state") / "events.db")) as address:
+    state, hosts = tmp_path_factory.mktemp("state") / "events.db", ("localhost", "127.0.0.1")
+    with running(Settings(bundles=made_bundles, state=state, hosts=hosts)) as address:
         yield address
 
 

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ingest.sender import Sender
     from ingest.source import Source
 
-KEY_VARIABLE = "TWHIN_KEY"
+KEY_VARIABLE, KAFKA_PASSWORD_VARIABLE = "TWHIN_KEY", "TWHIN_KAFKA_PASSWORD"
 BATCH = 1000
 
 
@@ -38,7 +38,13 @@ def ingest(
     group: Annotated[str, typer.Option(help="The consumer group, whose offsets say what is done.")] = "twhin-ingest",
     kafka_config: Annotated[
         Path | None,
-        typer.Option(help="File of librdkafka's properties, name=value a line: TLS, passwords.", metavar="FILE"),
+        typer.Option(help="File of librdkafka's properties, name=value a line: TLS, SASL.", metavar="FILE"),
+    ] = None,
+    kafka_password_file: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"File with the password of SASL (sasl.password); or set {KAFKA_PASSWORD_VARIABLE}.", metavar="FILE"
+        ),
     ] = None,
     until_end: Annotated[bool, typer.Option("--until-end", help="Stop at the end of the topic.")] = False,
     field: Annotated[
@@ -82,9 +88,10 @@ def ingest(
     sender = Sender(client, patience, say)
     with ExitStack() as stack, _stopped_by_signals(sender), progress().stage("Ingesting", None, "events") as stage:
         stack.callback(client.close)
-        letters = _letters(dead_letters, kafka_config)
+        client_of_kafka = Kafka(kafka_config, _password(kafka_password_file))
+        letters = _letters(dead_letters, client_of_kafka)
         stack.callback(letters.close)
-        opened = _source(source, group, kafka_config, until_end)
+        opened = _source(source, group, client_of_kafka, until_end)
         stack.callback(opened.close)
         counts = Ingest(opened, reader, sender, letters, min(batch, sender.batch_max()), say).run(stage)
 
@@ -114,21 +121,38 @@ def _key(file: Path | None) -> str | None:
     return key
 
 
-def _source(source: str, group: str, config: Path | None, until_end: bool) -> "Source":
+def _password(file: Path | None) -> str | None:
+    """Raises UsageError for a file that has no password, or more than one."""
+    if file is None:
+        return os.environ.get(KAFKA_PASSWORD_VARIABLE)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    if len(lines) != 1 or not lines[0]:
+        raise UsageError(f"{file}: a password is one line.")
+    return lines[0]
+
+
+class Kafka(NamedTuple):
+    """What a client of Kafka is told, and its password where that has a place of its own."""
+
+    config: Path | None
+    password: str | None
+
+
+def _source(source: str, group: str, kafka: Kafka, until_end: bool) -> "Source":
     if "://" in source:
         from ingest.kafka import KafkaSource, properties, topic_of
 
-        return KafkaSource(topic_of(source), group, properties(config), until_end=until_end, say=say)
+        return KafkaSource(topic_of(source), group, properties(*kafka), until_end=until_end, say=say)
     from ingest.lines import LineSource
 
     return LineSource(None if source == "-" else Path(source))
 
 
-def _letters(target: str | None, config: Path | None) -> "DeadLetters":
+def _letters(target: str | None, kafka: Kafka) -> "DeadLetters":
     if target is not None and "://" in target:
         from ingest.kafka import LetterTopic, properties, topic_of
 
-        return LetterTopic(topic_of(target), properties(config))
+        return LetterTopic(topic_of(target), properties(*kafka))
     from ingest.dead_letters import LetterFile, NoLetters
 
     return NoLetters() if target is None else LetterFile(Path(target))

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,8 @@ OURS = {
     "group.id",
     "isolation.level",
 }
-FIRST_ANSWER_SECONDS = 15.0
+FIRST_ANSWER_SECONDS, ASK_SECONDS = 15.0, 1.0
+PASSWORD = "sasl.password"  # noqa: S105
 LETTERS_SECONDS = 30.0
 COMMIT_MS = 1000
 # An event's id has at most 64 characters: 16 are the offset's, 16 those of partition and time.
@@ -50,8 +52,10 @@ def topic_of(url: str) -> Topic:
     return Topic(brokers, unquote(name))
 
 
-def properties(path: Path | None) -> dict[str, str]:
-    """The client's properties in a file of lines `name=value`. Raises ConfigError, which repeats no value."""
+def properties(path: Path | None, password: str | None = None) -> dict[str, str]:
+    """The client's properties in a file of lines `name=value`, and the `password` where it has a place of its own.
+    Raises ConfigError, which repeats no value.
+    """
     found: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path else [], start=1):
         text = line.strip()
@@ -62,8 +66,10 @@ def properties(path: Path | None) -> dict[str, str]:
             raise ConfigError(f"{path}, line {number}: a property is written name=value.")
         if name in OURS:
             raise ConfigError(f"{path}, line {number}: {name} is what twhin ingest decides itself. Remove the line.")
+        if name == PASSWORD and password is not None:
+            raise ConfigError(f"{path}, line {number}: {name} is given in two places. Remove one of them.")
         found[name] = value
-    return found
+    return found if password is None else {**found, PASSWORD: password}
 
 
 class KafkaSource:
@@ -83,6 +89,7 @@ class KafkaSource:
         """Raises ConfigError for a property that there is not, IngestError where the brokers do not know the topic."""
         self._say = say
         self._troubled = False
+        self._refusal: KafkaError | None = None
         self._until_end = until_end
         self._next: dict[Partition, int] = {}
         self._marked: dict[Partition, int] = {}
@@ -114,12 +121,19 @@ class KafkaSource:
         self._consumer.subscribe([topic.name], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
 
     def _require(self, topic: Topic) -> None:
-        try:
-            known = self._consumer.list_topics(topic.name, timeout=FIRST_ANSWER_SECONDS).topics[topic.name]
-        except KafkaException as error:
-            self._consumer.poll(0)  # has what is known of the reason told: a refused password, a certificate
-            self._consumer.close()
-            raise IngestError(f"The brokers {topic.brokers} do not answer: {_words(error)}.") from None
+        due, known = time.monotonic() + FIRST_ANSWER_SECONDS, None
+        while known is None:
+            try:
+                known = self._consumer.list_topics(topic.name, timeout=ASK_SECONDS).topics[topic.name]
+            except KafkaException as error:
+                self._consumer.poll(0)  # has what is known of the reason told: a refused password, a certificate
+                if self._refusal is None and time.monotonic() < due:
+                    continue
+                self._consumer.close()
+                if self._refusal is not None:
+                    why = self._refusal.str()
+                    raise IngestError(f"The brokers {topic.brokers} do not let this client in: {why}.") from None
+                raise IngestError(f"The brokers {topic.brokers} do not answer: {_words(error)}.") from None
         if known.error is not None:
             self._consumer.close()
             raise IngestError(f"The topic {topic.name!r} cannot be read: {known.error.str()}.")
@@ -210,6 +224,8 @@ class KafkaSource:
 
     def _trouble(self, error: KafkaError) -> None:
         """Told once, until a message comes again: the library tries again by itself."""
+        if error.code() == KafkaError._AUTHENTICATION:
+            self._refusal = error
         if not self._troubled:
             self._troubled = True
             self._say(f"The brokers: {error.str()}. It is tried again.")

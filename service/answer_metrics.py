@@ -55,6 +55,13 @@ class ExperimentMetrics:
             multiprocess_mode="livemax",
         )
         self._refused.set(0)
+        self._versions = Gauge(
+            "twhin_experiment_versions",
+            "Versions that are open beside the serving one, as arms of experiments name them",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._versions.set(0)
         self._arms: dict[tuple[str, str], tuple[Counter, Counter, Counter]] = {}
 
     def begin(self, experiment: str, arms: Sequence[str]) -> None:
@@ -75,6 +82,10 @@ class ExperimentMetrics:
     def refused(self, is_refused: bool) -> None:
         """Say whether the file of experiments cannot be read."""
         self._refused.set(is_refused)
+
+    def pinned(self, versions: int) -> None:
+        """Say how many versions are open beside the serving one."""
+        self._versions.set(versions)
 
     def _of(self, experiment: str, arm: str) -> tuple[Counter, Counter, Counter]:
         known = self._arms.get((experiment, arm))

@@ -51,7 +51,7 @@ class Runtime:
         turn = contextlib.nullcontext if shared is None else shared.one_at_a_time
         self.versions = Versions(settings, self.metrics.versions, turn)
         self.aside = Aside(verify=settings.verify)
-        self.experiments = Experiments(settings.experiments_path, self.metrics.experiments)
+        self.experiments = Experiments(settings.experiments_path, self.metrics.experiments, self.versions)
         self.tracing = open_tracing(settings)
         self._metrics_export = open_metrics_export(settings, self.metrics.collect) if worker == 0 else None
         self.started_at = time.time()
@@ -75,6 +75,7 @@ class Runtime:
         )
         self.experiments.look()
         await follow_once(self.versions)
+        await self.experiments.open()
         self._go(watch(self.versions, self.settings.watch_seconds))
         self._go(self.experiments.watch(self.settings.watch_seconds))
         self._go(self._measure_load())
@@ -98,7 +99,8 @@ class Runtime:
     def look_at_current(self) -> None:
         """Look at CURRENT now, and try what it names also where that was refused before; and at the experiments."""
         self.experiments.look(again=True)
-        self._go(follow_once(self.versions, again=True)).add_done_callback(self._tasks.remove)
+        for work in (follow_once(self.versions, again=True), self.experiments.open(again=True)):
+            self._go(work).add_done_callback(self._tasks.remove)
 
     def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
@@ -120,6 +122,7 @@ class Runtime:
         """Bring the figures up to date that are not counted as they happen."""
         self.metrics.inflight.set(self.admission.inflight)
         self.metrics.store_degraded.set(not self.state.describe()["healthy"])
+        self.metrics.experiments.pinned(len(self.versions.pinned))
         self.metrics.process.measure()
         self.refusals.tell()
 

@@ -196,4 +196,4 @@ def results(users: list[str], answer: BatchAnswer | TwhinError) -> Iterator[User
             yield UserResult(user, BatchItem(user=user, status="failed", error=error), None)
     else:
         for user, item in zip(users, answer.results, strict=True):
-            yield UserResult(user, item, answer.version)
+            yield UserResult(user, item, answer.version if item.version is msgspec.UNSET else item.version)

@@ -210,8 +210,8 @@ class RecommendAnswer(msgspec.Struct, kw_only=True, frozen=True):
     whether the user was in the training: without, candidates come from engagements, else from popularity.
     `fallback` names the last rung that was needed (`deeper_search`, `fold_in`, `user_vector`, `popular`);
     `degraded` lists what was not as it should be (`reduced_depth`, `engagements_unavailable`, `short`).
-    `experiment` is there when an experiment decided on the strategy; feedback repeats it. `spaces` has the
-    strategy of each space where several answered together.
+    `experiment` is there when an experiment decided on the strategy or the version; feedback repeats it.
+    `spaces` has the strategy of each space where several answered together.
     """
 
     candidates: list[Candidate]
@@ -255,7 +255,7 @@ class ItemError(msgspec.Struct, kw_only=True, frozen=True):
 
 class BatchItem(msgspec.Struct, kw_only=True, frozen=True):
     """One user's answer, or why there is none. With an `experiment` it has a `request_id` of its own, for
-    feedback.
+    feedback. `version` is there where it is another one than the batch's: an arm of the experiment names it.
     """
 
     user: str
@@ -267,12 +267,13 @@ class BatchItem(msgspec.Struct, kw_only=True, frozen=True):
     degraded: list[str] = []
     experiment: Participation | msgspec.UnsetType = msgspec.UNSET
     request_id: str | msgspec.UnsetType = msgspec.UNSET
+    version: str | msgspec.UnsetType = msgspec.UNSET
     spaces: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     error: ItemError | None = None
 
 
 class BatchAnswer(msgspec.Struct, kw_only=True, frozen=True):
-    """One item for each user, in the order asked."""
+    """One item for each user, in the order asked, of `version` unless the item names another."""
 
     results: list[BatchItem]
     ok: int
@@ -718,12 +719,14 @@ class ForgottenAnswer(msgspec.Struct, kw_only=True, frozen=True):
 
 class ExperimentArm(msgspec.Struct, kw_only=True, frozen=True):
     """One arm: whom it has (`buckets` from `first_bucket` on, of 10,000), how they are answered, and what they
-    accepted. `rate` is clicks an impression; `interval` the bounds of 95%, low and high. Both are null
-    without impressions, the interval also where there are more clicks than impressions.
+    accepted. `version` is null where the one that serves answers. `rate` is clicks an impression; `interval`
+    the bounds of 95%, low and high. Both are null without impressions, the interval also where there are more
+    clicks than impressions.
     """
 
     name: str
     strategy: str
+    version: str | None
     share: float
     first_bucket: int
     buckets: int

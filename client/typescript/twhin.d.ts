@@ -106,7 +106,7 @@ export interface Explanation {
   excluded: number;
 }
 
-/** The candidates, best first. In a mixture every prefix keeps the proportions of the modes. `known` says whether the user was in the training: without, candidates come from engagements, else from popularity. `fallback` names the last rung that was needed (`deeper_search`, `fold_in`, `user_vector`, `popular`); `degraded` lists what was not as it should be (`reduced_depth`, `engagements_unavailable`, `short`). `experiment` is there when an experiment decided on the strategy; feedback repeats it. `spaces` has the strategy of each space where several answered together. */
+/** The candidates, best first. In a mixture every prefix keeps the proportions of the modes. `known` says whether the user was in the training: without, candidates come from engagements, else from popularity. `fallback` names the last rung that was needed (`deeper_search`, `fold_in`, `user_vector`, `popular`); `degraded` lists what was not as it should be (`reduced_depth`, `engagements_unavailable`, `short`). `experiment` is there when an experiment decided on the strategy or the version; feedback repeats it. `spaces` has the strategy of each space where several answered together. */
 export interface RecommendAnswer {
   candidates: Array<Candidate>;
   strategy: string;
@@ -145,7 +145,7 @@ export interface ItemError {
   detail: string;
 }
 
-/** One user's answer, or why there is none. With an `experiment` it has a `request_id` of its own, for feedback. */
+/** One user's answer, or why there is none. With an `experiment` it has a `request_id` of its own, for feedback. `version` is there where it is another one than the batch's: an arm of the experiment names it. */
 export interface BatchItem {
   user: string;
   status: string;
@@ -156,11 +156,12 @@ export interface BatchItem {
   degraded?: Array<string>;
   experiment?: Participation;
   request_id?: string;
+  version?: string;
   spaces?: Record<string, string>;
   error?: ItemError | null;
 }
 
-/** One item for each user, in the order asked. */
+/** One item for each user, in the order asked, of `version` unless the item names another. */
 export interface BatchAnswer {
   results: Array<BatchItem>;
   ok: number;
@@ -538,10 +539,11 @@ export interface ForgottenAnswer {
   request_id: string;
 }
 
-/** One arm: whom it has (`buckets` from `first_bucket` on, of 10,000), how they are answered, and what they accepted. `rate` is clicks an impression; `interval` the bounds of 95%, low and high. Both are null without impressions, the interval also where there are more clicks than impressions. */
+/** One arm: whom it has (`buckets` from `first_bucket` on, of 10,000), how they are answered, and what they accepted. `version` is null where the one that serves answers. `rate` is clicks an impression; `interval` the bounds of 95%, low and high. Both are null without impressions, the interval also where there are more clicks than impressions. */
 export interface ExperimentArm {
   name: string;
   strategy: string;
+  version: string | null;
   share: number;
   first_bucket: number;
   buckets: number;

@@ -46,7 +46,7 @@ def answer_of(
 
 
 def _participation(entered: Entered | None) -> Participation | msgspec.UnsetType:
-    return msgspec.UNSET if entered is None else Participation(entered[0].name, entered[1].name)
+    return msgspec.UNSET if entered is None else Participation(entered.experiment.name, entered.arm.name)
 
 
 def _spaces(slate: Slate | Served | Joint) -> dict[str, str] | msgspec.UnsetType:
@@ -59,8 +59,9 @@ def batch_item(
     degraded: Sequence[str],
     entered: Entered | None,
     request_id: str,
+    version: str,
 ) -> BatchItem:
-    """One user of a batch, whose answer is called `request_id`."""
+    """One user of a batch of `version`, whose answer is called `request_id`."""
     if isinstance(result, QueryError):
         return BatchItem(user=user, status="invalid", error=ItemError(result.code, str(result)))
     return BatchItem(
@@ -73,6 +74,7 @@ def batch_item(
         degraded=_flags(result, degraded),
         experiment=_participation(entered),
         request_id=msgspec.UNSET if entered is None else request_id,
+        version=msgspec.UNSET if result.version == version else result.version,
         spaces=_spaces(result),
     )
 

@@ -44,7 +44,7 @@ async def experiments(call: Call) -> Reply:
     items = []
     for experiment in live.current:
         counts = await call.runtime.state.counted(experiment.name)
-        relations, reason = live.state_of(experiment, loaded.bundle)
+        relations, reason = live.state_of(experiment, loaded)
         firsts = zip(experiment.arms, experiment.starts(), strict=True)
         arms = [_arm(arm, first, counts.get(arm.name, NO_COUNT)) for arm, first in firsts]
         items.append(ExperimentItem(experiment.name, experiment.relation, experiment.salt, relations, reason, arms))
@@ -57,6 +57,7 @@ def _arm(arm: Arm, first: int, count: Count) -> ExperimentArm:
     return ExperimentArm(
         name=arm.name,
         strategy=arm.strategy,
+        version=arm.version,
         share=arm.buckets / BUCKETS,
         first_bucket=first,
         buckets=arm.buckets,

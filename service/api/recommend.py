@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from bundle.errors import QueryError
+from bundle.errors import FilterInvalid, QueryError
 from bundle.ids import ABSENT
 from bundle.space import Bundle, EntityTable, Relation, Space
 from index.search.eligible import Bitmap
@@ -56,7 +56,10 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
         return await _together(call, loaded, request, body)
     degraded: list[str] = []
     relation = choose_relation(space, request)
-    request, entered = _enter(call, loaded, space, relation, request, body)
+    question = _enter(call, Question(loaded, space, relation, request), body)
+    if body.filter is not None and question.loaded is not loaded and not await _understands(question, body.filter):
+        question = Question(loaded, space, relation, request)
+    loaded, space, relation, request, entered = question
     live, followers = await call.runtime.since(relation.entry, request.user, degraded)
     # Last of what is waited for: a bitmap that was made earlier might have given way to others'.
     if body.filter is not None:
@@ -101,23 +104,44 @@ async def _compiled_in_all(loaded: Loaded, requests: Sequence[RecommendRequest],
         await compiled(loaded, space, relation, space.entities[relation.entry.target], condition)
 
 
-def _enter(
-    call: Call,
-    loaded: Loaded,
-    space: Space,
-    relation: Relation,
-    request: RecommendRequest,
-    body: RecommendBody | BatchBody,
-) -> tuple[RecommendRequest, Entered | None]:
-    """The request with the strategy of its user's arm, and the arm; as it is where no experiment is meant for it."""
+class Question(NamedTuple):
+    """A request, the version that answers it, and the arm that it is in."""
+
+    loaded: Loaded
+    space: Space
+    relation: Relation
+    request: RecommendRequest
+    entered: Entered | None = None
+
+
+def _enter(call: Call, question: Question, body: RecommendBody | BatchBody) -> Question:
+    """The question as its user's arm has it, version and strategy; as it is where no experiment is meant for it."""
     if not body.experiments:
-        return request, None
-    entered = call.runtime.experiments.choose(
-        loaded.version, space, relation.entry.name, request.user, request.strategy
-    )
-    if entered is None or entered[1].strategy == AUTO:
-        return request, entered
-    return msgspec.structs.replace(request, strategy=entered[1].strategy), entered
+        return question
+    loaded, space, relation, request, _ = question
+    entered = call.runtime.experiments.choose(loaded, space, relation.entry.name, request.user, request.strategy)
+    if entered is None:
+        return question
+    if entered.loaded is loaded:
+        if entered.arm.strategy != AUTO:
+            request = msgspec.structs.replace(request, strategy=entered.arm.strategy)
+        return Question(loaded, space, relation, request, entered)
+    # What was left open is what the serving version means by it: another one may have other defaults.
+    name, there = relation.entry.name, entered.loaded.bundle.spaces[space.name]
+    request = msgspec.structs.replace(request, strategy=entered.arm.strategy, space=space.name, relation=name)
+    return Question(entered.loaded, there, there.relations[name], request, entered)
+
+
+async def _understands(question: Question, condition: Filter) -> bool:
+    """Whether the version of an arm has what a filter is about. The client knows of the serving version alone: where
+    another one has not, its user is answered as outside of the experiment.
+    """
+    loaded, space, relation, _, _ = question
+    try:
+        await compiled(loaded, space, relation, space.entities[relation.entry.target], condition)
+    except FilterInvalid:
+        return False
+    return True
 
 
 async def recommend_in(call: Call) -> Reply:
@@ -197,6 +221,28 @@ async def _answered(
     return [next(searched) if isinstance(one, Asked) else one for one in asked]
 
 
+async def _answered_by_each(
+    call: Call,
+    questions: Sequence[Question],
+    asked: Sequence[Answer | Asked | QueryError],
+    degraded: list[str],
+    *,
+    placed: bool,
+) -> list[Any]:
+    """The same of questions to several versions."""
+    versions = {id(one.loaded): one.loaded for one in questions}
+    places = {key: [place for place, one in enumerate(questions) if id(one.loaded) == key] for key in versions}
+    parts = await all_of(
+        _answered(call, loaded, [asked[at] for at in places[key]], degraded, placed=placed)
+        for key, loaded in versions.items()
+    )
+    answers: list[Any] = [None] * len(questions)
+    for key, part in zip(versions, parts, strict=True):
+        for place, answer in zip(places[key], part, strict=True):
+            answers[place] = answer
+    return answers
+
+
 async def _search(
     call: Call, loaded: Loaded, plans: list[Asked], degraded: list[str], *, placed: bool = False
 ) -> list[Answer]:
@@ -220,7 +266,7 @@ def _count(call: Call, slate: Answer | Joint, relation: Relation, entered: Enter
     if slate.fallback is not None:
         metrics.fallback(slate.fallback)
     if entered is not None:
-        metrics.experiments.answered(entered[0].name, entered[1].name)
+        metrics.experiments.answered(entered.experiment.name, entered.arm.name)
     if slate.short:
         metrics.short.inc()
 
@@ -245,19 +291,17 @@ async def recommend_batch(call: Call) -> Reply:
             arms: Sequence[Entered | None] = [None] * len(users)
             answers = await all_of(_joint(call, loaded, each, user, relation, body.k, degraded) for user in users)
         else:
-            asking = (
-                _enter(call, loaded, space, relation, msgspec.structs.replace(shared, user=user), body)
-                for user in users
-            )
-            requests, arms = zip(*asking, strict=True)
-            asked = await all_of(_ask(call, loaded, one, relation, degraded) for one in requests)
-            answers = await _answered(call, loaded, asked, degraded, placed=True)
+            plain = [Question(loaded, space, relation, msgspec.structs.replace(shared, user=user)) for user in users]
+            questions = await _entered(call, plain, body)
+            arms = [one.entered for one in questions]
+            asked = await all_of(_ask(call, one, degraded) for one in questions)
+            answers = await _answered_by_each(call, questions, asked, degraded, placed=True)
     for one, entered in zip(answers, arms, strict=True):
         if not isinstance(one, QueryError):
             _count(call, one, relation, entered)
     # Feedback on one user's candidates is not that on another's: each answer has a name of its own.
     items = [
-        batch_item(user, one, degraded, arm, f"{call.request_id}:{position}")
+        batch_item(user, one, degraded, arm, f"{call.request_id}:{position}", loaded.version)
         for position, (user, one, arm) in enumerate(zip(users, answers, arms, strict=True))
     ]
     ok = sum(item.status == "ok" for item in items)
@@ -291,9 +335,18 @@ async def _joint(
         return error
 
 
-async def _ask(
-    call: Call, loaded: Loaded, request: RecommendRequest, relation: Relation, degraded: list[str]
-) -> Asked | Answer | QueryError:
+async def _entered(call: Call, questions: Sequence[Question], body: BatchBody) -> list[Question]:
+    """The questions as their users' arms have them."""
+    found = [_enter(call, one, body) for one in questions]
+    if body.filter is None:
+        return found
+    others = {id(one.loaded): one for one in found if one.loaded is not questions[0].loaded}
+    deaf = {key for key, one in others.items() if not await _understands(one, body.filter)}
+    return [plain if id(one.loaded) in deaf else one for plain, one in zip(questions, found, strict=True)]
+
+
+async def _ask(call: Call, question: Question, degraded: list[str]) -> Asked | Answer | QueryError:
+    loaded, _, relation, request, _ = question
     if not is_id(request.user or ""):
         return QueryError(f"user is no id: it has 1 to {MAX_ID_CHARACTERS} characters")
     unavailable: list[str] = []

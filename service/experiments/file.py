@@ -8,10 +8,13 @@ from typing import Annotated
 import msgspec
 
 from bundle.errors import ConfigError
+from recommend.types import AUTO
 from service.experiments.split import BUCKETS, Arm, Experiment
 
 # Names are labels of metrics and keys of stores: few, short and plain.
 EXPERIMENTS_MAX, ARMS_MAX = 8, 8
+# Each is open in every worker, beside the one that serves.
+VERSIONS_MAX = 2
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME)]
@@ -21,8 +24,9 @@ Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 class _Arm(msgspec.Struct, forbid_unknown_fields=True):
     name: Name
-    strategy: Text
     share: Share
+    strategy: Text = AUTO
+    version: Text | None = None
 
 
 class _Experiment(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,10 +68,12 @@ def _checked(path: Path, given: list[_Experiment]) -> list[Experiment]:
     names = [one.name for one in given]
     if len({*names}) < len(names):
         raise ConfigError(f"{path}: two experiments have one name. Give each its own.")
+    if len({arm.version for one in given for arm in one.arms if arm.version is not None}) > VERSIONS_MAX:
+        raise ConfigError(f"{path}: its arms name more than {VERSIONS_MAX} versions. Each is open all the time.")
     experiments = []
     for one in given:
         where = f"{path}: experiment {one.name}"
-        arms = [Arm(arm.name, arm.strategy, _buckets(where, arm)) for arm in one.arms]
+        arms = [Arm(arm.name, arm.strategy, _buckets(where, arm), arm.version) for arm in one.arms]
         if len({arm.name for arm in arms}) < len(arms):
             raise ConfigError(f"{where}: two arms have one name. Give each its own.")
         if sum(arm.buckets for arm in arms) > BUCKETS:

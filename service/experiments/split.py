@@ -26,11 +26,14 @@ def bucket_of(salt: str, user: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One way of answering: a strategy, for those in `buckets` of the 10,000."""
+    """One way of answering: a strategy of a version, for those in `buckets` of the 10,000. Without a `version` it is
+    the one that serves.
+    """
 
     name: str
     strategy: str
     buckets: int
+    version: str | None = None
 
 
 class Experiment:

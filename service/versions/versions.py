@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -94,6 +94,12 @@ class Versions:
         self._opening: dict[str, asyncio.Task[Bundle]] = {}
         self._once_published: set[str] = set()
         self._seen: tuple[str, int] | None = None
+        # What arms of experiments name, and of it what is open beside the serving version: replaced, never changed.
+        self._wanted: frozenset[str] = frozenset()
+        self.pinned: Mapping[str, Loaded] = {}
+        self._pinning = asyncio.Lock()
+        self._missing: frozenset[str] = frozenset()
+        self._unfit: set[str] = set()
         self.change: Change | None = None
         self.refused: dict[str, str] = {}
 
@@ -125,6 +131,8 @@ class Versions:
         serving = self.serving()
         if version is None or version == serving.version:
             return serving.bundle
+        if version in self.pinned:  # it serves some: whoever is answered from it may look up its vectors
+            return self.pinned[version].bundle
         if version not in self._once_published and not unpublished():
             await asyncio.to_thread(self._check_published, version)
         kept = self._kept.get(version)
@@ -206,6 +214,55 @@ class Versions:
                 self._swap(await self._load(version))
                 return
 
+    def beside(self, version: str | None, serving: Loaded) -> Loaded | None:
+        """What answers where an arm names `version`: the one of that name, if it is open, else `serving`."""
+        return serving if version is None or version == serving.version else self.pinned.get(version)
+
+    def why(self, version: str | None) -> str:
+        """Why a version that arms name is not open."""
+        if version in self._missing:
+            return "is not among the versions on disk"
+        return "cannot be opened: the log says why" if version in self._unfit else "is being opened"
+
+    async def pin(self, wanted: frozenset[str], again: bool = False) -> None:
+        """Have the versions open that arms name, checked as before a swap, and no others beside the serving one.
+
+        One that is not on disk is tried again at every call, one that is unfit only when that is asked for `again`.
+        One that was removed from the disk is let go of.
+        """
+        if not wanted and not self._wanted:
+            return
+        async with self._pinning:
+            self._wanted = wanted
+            try:
+                kept = frozenset(await asyncio.to_thread(lambda: list(filter(self._is_here, wanted))))
+                self._missing = wanted - kept
+                self._unfit = set() if again else self._unfit & wanted
+                if not kept >= self.pinned.keys():
+                    self.pinned = {name: loaded for name, loaded in self.pinned.items() if name in kept}
+                for version in sorted(kept - self._unfit):
+                    await self._open_pinned(version)
+            except Exception:  # a fault of ours: the next look may go well
+                log.exception("the versions of the experiments could not be looked at")
+
+    def _is_here(self, version: str) -> bool:
+        with contextlib.suppress(BundleNotFound):
+            return version_path(self._bundles, version).is_dir()
+        return False
+
+    async def _open_pinned(self, version: str) -> None:
+        if version in self.pinned or (self._active is not None and version == self._active.version):
+            return
+        try:
+            loaded = await self._in_thread(partial(self._load_in_turn, version, thorough=True))
+        except (BundleError, OSError) as error:
+            self._unfit.add(version)
+            log.error("version of an experiment refused", extra={"version": version, "reason": str(error)})
+            return
+        if self._active is None or version != self._active.version:
+            self.pinned = {**self.pinned, version: loaded}
+            log.info("version opened for an experiment", extra={"version": version})
+
     def publish(self, version: str) -> Change:
         """Begin to check and publish `version`, which is served from the next look at CURRENT on; as `activate`.
 
@@ -282,8 +339,14 @@ class Versions:
             return load(self._bundles, version, self._settings, thorough=thorough, advance=self._advance)
 
     def _swap(self, loaded: Loaded) -> None:
+        before = self._active
         # One assignment: a request that holds the old version keeps it, the next one gets the new.
         self._active = loaded
+        # An arm may name the version that served till now, or the one that does now.
+        if before is not None and before.version in self._wanted:
+            self.pinned = {**self.pinned, before.version: before}
+        if loaded.version in self.pinned:
+            self.pinned = {name: one for name, one in self.pinned.items() if name != loaded.version}
         self._metrics.serving(
             loaded.version,
             loaded.manifest.metric,

@@ -13,12 +13,14 @@ Ids = Annotated[list[AnyId], msgspec.Meta(max_length=FEEDBACK_IDS_MAX)]
 
 class ExperimentArm(msgspec.Struct, frozen=True):
     """One arm: whom it has (`buckets` from `first_bucket` on, of 10,000), how they are answered, and what they
-    accepted. `rate` is clicks an impression; `interval` the bounds of 95%, low and high. Both are null without
-    impressions, the interval also where there are more clicks than impressions.
+    accepted. `version` is null where the one that serves answers. `rate` is clicks an impression; `interval` the bounds
+    of 95%, low and high. Both are null without impressions, the interval also where there are more clicks than
+    impressions.
     """
 
     name: str
     strategy: str
+    version: str | None
     share: float
     first_bucket: int
     buckets: int

@@ -123,8 +123,8 @@ class RecommendAnswer(Answer):
     `known` says whether the user was in the training: without, candidates come from engagements, else from popularity.
     `fallback` names the last rung that was needed (`deeper_search`, `fold_in`, `user_vector`, `popular`);
     `degraded` lists what was not as it should be (`reduced_depth`, `engagements_unavailable`, `short`).
-    `experiment` is there when an experiment decided on the strategy; feedback repeats it. `spaces` has the strategy of
-    each space where several answered together.
+    `experiment` is there when an experiment decided on the strategy or the version; feedback repeats it. `spaces` has
+    the strategy of each space where several answered together.
     """
 
     candidates: list[Candidate]
@@ -158,7 +158,9 @@ class BatchBody(Request):
 
 
 class BatchItem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One user's answer, or why there is none. With an `experiment` it has a `request_id` of its own, for feedback."""
+    """One user's answer, or why there is none. With an `experiment` it has a `request_id` of its own, for feedback.
+    `version` is there where it is another one than the batch's: an arm of the experiment names it.
+    """
 
     user: str
     status: str
@@ -169,12 +171,13 @@ class BatchItem(msgspec.Struct, frozen=True, omit_defaults=True):
     degraded: list[str] = []
     experiment: Participation | msgspec.UnsetType = msgspec.UNSET
     request_id: str | msgspec.UnsetType = msgspec.UNSET
+    version: str | msgspec.UnsetType = msgspec.UNSET
     spaces: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     error: ItemError | None = None
 
 
 class BatchAnswer(Answer):
-    """One item for each user, in the order asked."""
+    """One item for each user, in the order asked, of `version` unless the item names another."""
 
     results: list[BatchItem]
     ok: int

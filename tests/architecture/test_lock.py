@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CLIENT = tomllib.loads((ROOT / "client" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = ("storage", "kafka")
+# Of each Python that is allowed the first release that a distribution of Linux has: Debian 12 its own, others any.
+PYTHONS = ("3.11.2", "3.12.0", "3.13.0", "3.14.0")
 
 
 def name_of(name: str) -> str:
@@ -57,6 +60,18 @@ def test_every_requirement_of_the_image_has_digests() -> None:
     entries = re.split(r"\n(?=[\w.-]+==)", (ROOT / "requirements.image.lock").read_text(encoding="utf-8"))[1:]
     assert len(entries) == len(pinned("requirements.image.lock"))
     assert [entry for entry in entries if not re.search(r"--hash=sha256:[0-9a-f]{64}", entry)] == []
+
+
+def test_every_python_that_is_allowed_may_install_what_is_pinned() -> None:
+    assert all(version in SpecifierSet(PROJECT["requires-python"]) for version in PYTHONS)
+    tested = pinned("requirements.lock")
+    refused = [
+        f"{one.name} {one.version} needs {needed}"
+        for one in metadata.distributions()
+        if name_of(one.name) in tested and (needed := one.metadata["Requires-Python"])
+        if not all(version in SpecifierSet(needed) for version in PYTHONS)
+    ]
+    assert refused == []
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,18 @@ CLIENT = {"session.timeout.ms": "2000", "heartbeat.interval.ms": "300"}
 class KafkaBroker:
     """Topics in memory: what is in them is gone with it.
 
-    `behind` stands before it where its clients are to speak TLS: it speaks none itself.
+    `behind` stands before it where its clients are to speak TLS or to prove who they are: it speaks no TLS itself, and
+    without `open_to_all` it asks for a proof that nobody can give, as it has no users.
     """
 
-    def __init__(self, directory: Path, behind: Callable[[int], str] = "127.0.0.1:{}".format, **client: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        behind: Callable[[int], str] = "127.0.0.1:{}".format,
+        *,
+        open_to_all: bool = True,
+        **client: str,
+    ) -> None:
         """`behind` gets the port of the broker and gives the address for clients, whose properties are `client`."""
         port = free_port()
         self.address = behind(port)
@@ -33,13 +41,14 @@ class KafkaBroker:
             binary.chmod(0o755)
         self.process = subprocess.Popen(
             [str(binary), "broker", "--storage-engine", "memory://tansu/", "--listener-url", f"tcp://127.0.0.1:{port}"]
-            + ["--advertised-listener-url", f"tcp://{self.address}"],
+            + ["--advertised-listener-url", f"tcp://{self.address}", *([] if open_to_all else ["--authentication"])],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         self._client = {"bootstrap.servers": self.address, "log_level": 0, **client}
         self._admin = AdminClient(self._client)
-        self._admin.list_topics(timeout=20)
+        if open_to_all:
+            self._admin.list_topics(timeout=20)
 
     def url(self, topic: str) -> str:
         return f"kafka://{self.address}/{topic}"

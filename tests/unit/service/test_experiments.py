@@ -9,12 +9,17 @@ from hypothesis import strategies as st
 
 from bundle.errors import ConfigError
 from bundle.space import Bundle
+from index.search.open import open_searchers
+from recommend.recommender import Recommender
 from service.answer_metrics import ANSWER_SERIES_MAX, ARM_SERIES_MAX
 from service.experiments.file import read_experiments
 from service.experiments.live import Experiments
 from service.experiments.split import Arm, Experiment, bucket_of, wilson
 from service.metrics import Metrics
+from service.settings import Settings
 from service.state.feedback import mark_of
+from service.versions.loaded import Loaded
+from service.versions.versions import Versions
 
 HALVES = [Arm("control", "auto", 5000), Arm("mixture", "mixture", 5000)]
 FILE = """
@@ -32,6 +37,18 @@ name = "mixture"
 strategy = "mixture"
 share = 0.0333
 """
+
+
+def experiments(path: Path, metrics: Metrics | None = None) -> Experiments:
+    """Experiments of the file at `path`, of a service that has opened nothing yet."""
+    metrics = metrics or Metrics()
+    settings = Settings(bundles=path.parent)  # type: ignore[call-arg]
+    return Experiments(path, metrics.experiments, Versions(settings, metrics.versions))
+
+
+def loaded(bundle: Bundle) -> Loaded:
+    """The version as one that serves."""
+    return Loaded(bundle, Recommender(bundle, open_searchers(bundle)), 1.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +130,9 @@ def test_the_file_is_read(tmp_path: Path) -> None:
     [experiment] = read_experiments(path)
     assert (experiment.name, experiment.salt, experiment.relation) == ("interests", "interests", "follows")
     assert experiment.arms == (Arm("control", "auto", 2500), Arm("mixture", "mixture", 333))
+    path.write_text(FILE.replace('strategy = "mixture"', 'version = "v7"').replace('strategy = "auto"', ""))
+    [experiment] = read_experiments(path)
+    assert experiment.arms == (Arm("control", "auto", 2500), Arm("mixture", "auto", 333, "v7"))
 
 
 @pytest.mark.parametrize(
@@ -128,6 +148,14 @@ def test_the_file_is_read(tmp_path: Path) -> None:
         ('name = "mixture"', 'name = "control"', "two arms have one name"),
         ("[[experiments]]", "[[experiments]", "line"),
         (FILE, FILE + FILE, "two experiments have one name"),
+        (
+            FILE,
+            "".join(
+                FILE.replace("interests", f"e{n}").replace('"mixture"', f'"mixture"\nversion = "v{n}"', 1)
+                for n in range(3)
+            ),
+            "name more than 2 versions",
+        ),
         (FILE, '[[experiments]]\nname = "a"\narms = []', "length >= 2"),
     ],
 )
@@ -143,7 +171,7 @@ def test_what_is_wrong_with_the_file_is_told(tmp_path: Path, before: str, after:
 def test_a_file_that_breaks_leaves_in_force_what_was_and_one_that_goes_ends_it(tmp_path: Path) -> None:
     path = tmp_path / "experiments.toml"
     metrics = Metrics()
-    live = Experiments(path, metrics.experiments)
+    live = experiments(path, metrics)
     live.look()
     assert (live.current, live.fault) == ((), None)
     path.write_text(FILE)
@@ -165,7 +193,7 @@ def test_a_file_that_could_not_be_read_is_read_when_it_may_be_or_when_asked_to(
 ) -> None:
     path = tmp_path / "experiments.toml"
     path.write_text(FILE)
-    live = Experiments(path, Metrics().experiments)
+    live = experiments(path)
 
     def no_file_is_left(*_: object, **__: object) -> str:
         raise OSError(24, "Too many open files")
@@ -190,42 +218,42 @@ def test_a_file_that_is_nested_too_deeply_is_refused_as_any_other(tmp_path: Path
 def test_a_request_takes_part_unless_it_is_of_nobody_or_names_a_strategy(tmp_path: Path, toy: Bundle) -> None:
     path = tmp_path / "experiments.toml"
     path.write_text(FILE.replace("0.25", "0.5").replace("0.0333", "0.5"))
-    live = Experiments(path, Metrics().experiments)
+    live, serving = experiments(path), loaded(toy)
     live.look()
     space = toy.space()
-    entered = live.choose("v1", space, "follows", "42", "auto")
+    entered = live.choose(serving, space, "follows", "42", "auto")
     assert entered is not None
     assert entered[1] is live.current[0].arm_of("42")
-    assert live.choose("v1", space, "follows", None, "auto") is None
-    assert live.choose("v1", space, "follows", "42", "blend") is None
-    assert live.choose("v1", space, "uses", "42", "auto") is None
-    assert live.state_of(live.current[0], toy) == (["follows"], None)
+    assert live.choose(serving, space, "follows", None, "auto") is None
+    assert live.choose(serving, space, "follows", "42", "blend") is None
+    assert live.choose(serving, space, "uses", "42", "auto") is None
+    assert live.state_of(live.current[0], serving) == (["follows"], None)
 
 
 def test_a_version_that_lacks_an_arms_strategy_answers_nobody_by_the_experiment(tmp_path: Path, toy: Bundle) -> None:
     path = tmp_path / "experiments.toml"
     path.write_text(FILE.replace('strategy = "mixture"', 'strategy = "rescored"'))
-    live = Experiments(path, Metrics().experiments)
+    live, serving = experiments(path), loaded(toy)
     live.look()
-    assert all(live.choose("v1", toy.space(), "follows", str(user), "auto") is None for user in range(99))
-    relations, reason = live.state_of(live.current[0], toy)
+    assert all(live.choose(serving, toy.space(), "follows", str(user), "auto") is None for user in range(99))
+    relations, reason = live.state_of(live.current[0], serving)
     assert relations == []
     assert reason == "the version has no strategy rescored for follows, which the arm mixture needs"
     path.write_text(FILE.replace('"follows"', '"knows"'))
     live.look()
-    assert live.state_of(live.current[0], toy) == ([], "the version has no relation knows")
+    assert live.state_of(live.current[0], serving) == ([], "the version has no relation knows")
 
 
 def test_the_first_experiment_that_a_relation_has_is_its_only_one(tmp_path: Path, toy: Bundle) -> None:
     path = tmp_path / "experiments.toml"
     path.write_text(FILE + FILE.replace("interests", "all").replace('relation = "follows"', ""))
-    live = Experiments(path, Metrics().experiments)
+    live, serving = experiments(path), loaded(toy)
     live.look()
     space = toy.space()
     for relation, wanted in (("follows", "interests"), ("uses", "all")):
-        entered = {live.choose("v1", space, relation, str(user), "auto") for user in range(99)} - {None}
-        assert {one[0].name for one in entered if one} == {wanted}
-    assert live.state_of(live.current[1], toy) == (
+        entered = [live.choose(serving, space, relation, str(user), "auto") for user in range(99)]
+        assert {one.experiment.name for one in entered if one} == {wanted}
+    assert live.state_of(live.current[1], serving) == (
         ["uses"],
         "interests, which stands before it, has the users of follows",
     )

@@ -81,7 +81,7 @@ export interface VersionItem {
     compression: Record<string, Compression>;
   }>;
 }
-export interface Arm { name: string; strategy: string; share: number; impressions: number; clicks: number; rate: number | null; interval: [number, number] | null }
+export interface Arm { name: string; strategy: string; version?: string | null; share: number; impressions: number; clicks: number; rate: number | null; interval: [number, number] | null }
 export interface Experiments { experiments: { name: string; relation: string | null; relations: string[]; reason: string | null; arms: Arm[] }[]; fault: string | null }
 
 const PACKING_SECONDS = 10;

@@ -42,7 +42,7 @@ function ArmRow({ arm, most }: { arm: Arm; most: number }) {
   const told = arm.interval ? `${percent(low, 1)} to ${percent(high, 1)}` : "";
   return (
     <tr>
-      <td>{arm.name}</td><td class="extra">{arm.strategy}</td><td class="number extra">{percent(arm.share)}</td><td class="number extra">{compact(arm.impressions)}</td><td class="number">{compact(arm.clicks)}</td>
+      <td>{arm.name}</td><td class="extra">{arm.strategy}{arm.version && <span class="soft small"> of {arm.version}</span>}</td><td class="number extra">{percent(arm.share)}</td><td class="number extra">{compact(arm.impressions)}</td><td class="number">{compact(arm.clicks)}</td>
       <td class="number">{arm.rate === null ? "–" : percent(arm.rate, 1)}{told && <><br /><span class="soft small">{told}</span></>}</td>
       <td class="bar-column">{arm.interval && <div class="track interval" title={told}><i style={{ marginLeft: `${(100 * low) / most}%`, width: `${Math.max(1, (100 * (high - low)) / most)}%` }} />{arm.rate !== null && <s style={{ left: `calc(${(100 * arm.rate) / most}% - 1px)` }} />}</div>}</td>
     </tr>

@@ -1,7 +1,7 @@
 """`graph.json`: what a prepared graph holds, counted; `bundle.prepared` opens the arrays that it tells of."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
@@ -17,6 +17,12 @@ FORMAT_VERSION = 2
 READ_VERSIONS = (1, 2)
 COMMIT_FILE = "graph.json"
 AGAIN = "Copy {path} again, or delete it and run the same `twhin train` or `twhin prepare` again."
+# Where an array lies in the directory, and its digest: type, length, SHA-256 of its numbers.
+ArrayName = Annotated[
+    str,
+    Field(pattern=r"^(attributes|edges|ids|shards|test|valid)(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){1,2}\.npy$"),
+]
+ArrayDigest = Annotated[str, Field(pattern=r"^[<>|][a-z][0-9]:[0-9]+:[0-9a-f]{64}$")]
 
 
 class EntityRecord(StrictRecord):
@@ -85,25 +91,27 @@ class GraphRecord(StrictRecord):
     entities: list[EntityRecord]
     relations: list[RelationRecord]
     split: SplitRecord | None
-    files: dict[str, str] | None = None
+    files: dict[ArrayName, ArrayDigest] | None = None
 
 
 def read_record(path: Path) -> GraphRecord:
     """Read `graph.json` of the prepared graph in `path`. Raises RunIncomplete, RunError."""
-    file = path / COMMIT_FILE
+    file, advice = path / COMMIT_FILE, AGAIN.format(path=path)
     try:
-        record = GraphRecord.model_validate_json(read_plain(file))
+        return parse_record(read_plain(file), str(file), advice)
     except FileNotFoundError as error:
-        raise RunIncomplete(
-            f"{file} is missing, so {path} holds no finished graph. {AGAIN.format(path=path)}"
-        ) from error
+        raise RunIncomplete(f"{file} is missing, so {path} holds no finished graph. {advice}") from error
+
+
+def parse_record(text: bytes, where: str, advice: str) -> GraphRecord:
+    """What the `graph.json` at `where` says. Raises RunError, which ends with the advice."""
+    try:
+        record = GraphRecord.model_validate_json(text)
     except ValidationError as error:
-        raise RunError(f"{file} cannot be read: {first_error(error)}. {AGAIN.format(path=path)}") from error
+        raise RunError(f"{where} cannot be read: {first_error(error)}. {advice}") from error
     if record.format_version not in READ_VERSIONS:
-        found = (
-            f"{file} has format {record.format_version}, this program reads {' and '.join(map(str, READ_VERSIONS))}."
-        )
-        raise RunError(f"{found} {AGAIN.format(path=path)}")
+        known = " and ".join(map(str, READ_VERSIONS))
+        raise RunError(f"{where} has format {record.format_version}, this program reads {known}. {advice}")
     if record.format_version > 1 and (record.hash != HASH or not record.shards):
-        raise RunError(f"{file} names the hash {record.hash}, expected {HASH}. {AGAIN.format(path=path)}")
+        raise RunError(f"{where} names the hash {record.hash}, expected {HASH}. {advice}")
     return record

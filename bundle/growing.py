@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bundle.arrays import forget_pages, map_array
 from bundle.disk import make_durable
 
 # A file system commits many waiting files at once; one by one takes a commit each.
 SYNC_THREADS = 8
+# Bytes of a mapped array.
+_HASHED_AT_ONCE = 4 << 20
 
 
 class GrowingArray:
@@ -51,11 +54,26 @@ class GrowingArray:
             self._write_header(file)
             file.flush()
             os.fsync(file.fileno())
-        return f"{self.dtype.str}:{self.count}:{self._sha.hexdigest()}"
+        return _digest(self.dtype, self.count, self._sha.hexdigest())
 
     def _write_header(self, file: Any) -> None:
         header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.count,)}
         np.lib.format.write_array_header_1_0(file, header)
+
+
+def array_digest(path: Path) -> str:
+    """The digest of the one-dimensional `.npy` file at `path`, as `GrowingArray.finish` gives it. Raises BundleError
+    for what is no such file."""
+    array, sha = map_array(path), hashlib.sha256()
+    step = _HASHED_AT_ONCE // array.dtype.itemsize
+    for start in range(0, array.size, step):
+        sha.update(array[start : start + step].data)
+        forget_pages(array)
+    return _digest(array.dtype, array.size, sha.hexdigest())
+
+
+def _digest(dtype: np.dtype[Any], count: int, sha256: str) -> str:
+    return f"{dtype.str}:{count}:{sha256}"
 
 
 class ArrayFiles:

@@ -11,7 +11,9 @@ from cli.output import JsonFlag, counted, emit, line
 from cli.progress import progress, say
 
 if TYPE_CHECKING:
+    from bundle.graph_record import GraphRecord
     from bundle.prepared import PreparedGraph, PreparedRelation
+    from graph.prepare import Engine
 
 MOST_SHOWN = 20
 
@@ -26,12 +28,12 @@ class EngineName(StrEnum):
 def prepare(
     graph: Annotated[Path, typer.Argument(help="The graph file, graph.toml.", metavar="GRAPH.toml")],
     out: Annotated[
-        Path,
+        str,
         typer.Option(
             "--out",
             help="Directory for the prepared graph; RUN/graph is where `twhin train` takes it from. With Spark on a "
-            "file system that all executors share.",
-            metavar="DIR",
+            "file system that all executors share. Or a folder in a store: s3://bucket/path, gs:// or az://.",
+            metavar="DIR|URL",
         ),
     ],
     engine: Annotated[EngineName, typer.Option(help="This machine's cores, or Spark.")] = EngineName.local,
@@ -47,44 +49,53 @@ def prepare(
     """Prepare a graph for training: read and check its files, map ids to rows, hold edges out, sort edges by shard.
 
     `twhin train` does this by itself. Either engine gives the same arrays and digests, byte for
-    byte. What is there already, made from unchanged files, is left as it is.
+    byte. What is there already, made from unchanged files, is left as it is. On its way to a store the
+    graph is made in the directory for temporary files (TMPDIR).
     """
-    from bundle.run import GRAPH_DIRECTORY, RUN_FILE
-    from graph.prepare import prepare as prepare_graph
-    from storage.address import SCHEMES
-
-    if out.parts and out.parts[0] in [f"{scheme}:" for scheme in SCHEMES]:
-        raise UsageError(
-            "--out is a directory of a file system, and no URL. Copy the directory to the store afterwards."
-        )
-    finished = out.name == GRAPH_DIRECTORY and (out.parent / RUN_FILE).exists()
     if engine is EngineName.spark:
         from graph.spark.engine import SparkEngine
         from graph.spark.session import session
 
         with session(master) as spark:
-            prepared = prepare_graph(graph, out, progress(), may_replace=not finished, engine=SparkEngine(spark))
+            record = _prepared(graph, out, SparkEngine(spark))
     elif master is not None:
         raise UsageError("--master is Spark's. Add --engine spark, or leave it out.")
     else:
-        prepared = prepare_graph(graph, out, progress(), may_replace=not finished)
-    tell(prepared)
-    entities = {entity.name: entity.count for entity in prepared.entities}
-    answer = {"graph": out, "digest": prepared.digest, "entities": entities}
+        record = _prepared(graph, out, None)
+    entities = {entity.name: entity.count for entity in record.entities}
+    answer: dict[str, object] = {"graph": out, "digest": record.digest, "entities": entities}
     answer["relations"] = [
         {
             "name": relation.name,
-            "train": len(relation.train),
-            "valid": len(relation.valid),
-            "test": len(relation.test),
+            "train": relation.edges,
+            "valid": relation.valid,
+            "test": relation.test,
             "duplicates": relation.duplicates,
             "self_loops": relation.self_loops,
         }
-        for relation in prepared.relations
+        for relation in record.relations
     ]
-    edges = sum(len(relation.train) for relation in prepared.relations)
+    edges = sum(relation.edges for relation in record.relations)
     found = f"{sum(entities.values()):,} entities, {counted(edges, 'edge')} to train"
     emit(answer, as_json, lambda: line(f"Prepared {found}: {out}."))
+
+
+def _prepared(graph: Path, out: str, engine: "Engine | None") -> "GraphRecord":
+    """The graph in the directory or the store that `out` names."""
+    from bundle.graph_record import read_record
+    from bundle.run import GRAPH_DIRECTORY, RUN_FILE
+    from graph.prepare import prepare as prepare_graph
+    from storage.address import is_url
+
+    if is_url(out):
+        from graph.stored import prepare_into_store
+        from storage.store import open_store
+
+        return prepare_into_store(graph, open_store(out), progress(), engine=engine, told=tell)
+    directory = Path(out)
+    finished = directory.name == GRAPH_DIRECTORY and (directory.parent / RUN_FILE).exists()
+    tell(prepare_graph(graph, directory, progress(), may_replace=not finished, engine=engine))
+    return read_record(directory)
 
 
 def tell(prepared: "PreparedGraph") -> None:

@@ -26,7 +26,12 @@ TRAINERS = "trainers"
 
 def train(
     graph: Annotated[
-        Path, typer.Argument(help="The graph file, graph.toml, or the directory of a prepared graph.", metavar="GRAPH")
+        str,
+        typer.Argument(
+            help="The graph file, graph.toml, or a prepared graph: its directory, or its folder in a store "
+            "(s3://bucket/path, gs:// or az://).",
+            metavar="GRAPH",
+        ),
     ],
     run: Annotated[Path, typer.Option("--run", help="Directory for the run; made if missing.", metavar="DIR")],
     preset: PresetOption = None,
@@ -61,7 +66,8 @@ def train(
     """
     from bundle.trained import open_trained
     from training.distributed.torchrun import met
-    from training.train import train as run_training
+    from training.resume import only_trainer
+    from training.train import train_locked as run_training
 
     with met(os.environ) as group:
         mine = _own_directory(run, group)
@@ -71,14 +77,15 @@ def train(
             _require_one_process(chosen, plan)
         if warm_start is not None:
             open_trained(warm_start)  # a wrong name is told before minutes of reading
-        prepared = _prepare(graph, run, group)
         if plan:
-            _plan(prepared, chosen, as_json)
+            _plan(_prepare(graph, run, group), chosen, as_json)
             return
         shown = progress() if group.rank == 0 else SILENT
-        summary = run_training(
-            prepared, mine, chosen, warm_start=warm_start, resume=resume, progress=shown, group=group
-        )
+        with only_trainer(mine):  # before minutes of preparing
+            prepared = _prepare(graph, run, group)
+            summary = run_training(
+                prepared, mine, chosen, warm_start=warm_start, resume=resume, progress=shown, group=group
+            )
     if mine != run:
         shutil.rmtree(mine)
     if group.rank > 0:
@@ -144,18 +151,27 @@ def _require_room(config: "TrainConfig") -> None:
         )
 
 
-def _prepare(graph: Path, run: Path, group: "Group") -> "PreparedGraph":
-    """The graph, prepared already or in the run directory; a machine's first process prepares it for the others."""
+def _prepare(graph: str, run: Path, group: "Group") -> "PreparedGraph":
+    """The graph, prepared already or in the run directory; a machine's first process prepares or fetches it for the
+    others."""
     import numpy as np
 
     from bundle.graph_record import COMMIT_FILE
     from bundle.prepared import load_prepared
     from bundle.run import GRAPH_DIRECTORY, RUN_FILE
     from graph.prepare import prepare
+    from storage.address import is_url
 
-    place = graph if (graph / COMMIT_FILE).exists() else run / GRAPH_DIRECTORY
-    if place != graph and group.local_rank == 0:
-        prepare(graph, place, progress(), may_replace=not (run / RUN_FILE).exists())
+    given, may_replace = Path(graph), not (run / RUN_FILE).exists()
+    place = given if not is_url(graph) and (given / COMMIT_FILE).exists() else run / GRAPH_DIRECTORY
+    if place != given and group.local_rank == 0:
+        if is_url(graph):
+            from storage.graphs import fetch_graph
+            from storage.store import open_store
+
+            fetch_graph(open_store(graph), place, progress(), may_replace=may_replace)
+        else:
+            prepare(given, place, progress(), may_replace=may_replace)
     group.sum(np.zeros(1))  # until it is there for all
     prepared = load_prepared(place)
     tell(prepared)

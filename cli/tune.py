@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bundle.disk import write_text
+from bundle.disk import locked, write_text
 from bundle.errors import ConfigError, UsageError
 from cli.compose import judge_of_links
 from cli.output import JsonFlag, counted, emit, line, next_command, table
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from training.search import Found, Trial
 
 CONFIG_FILE = "best.toml"
+LOCK_FILE = "tune.lock"
 SHOWN = 10
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -59,16 +60,18 @@ def tune(
         raise ConfigError("epochs is what a search finds beside the others: leave it out of --config and --set.")
     parse_config(fixed, str(config or "--set"))
     names = searched(fixed)  # refuses before minutes of reading
-    prepared = _prepare(graph, directory)
     chosen = _Chosen(directory / CONFIG_FILE, fixed)
     starts = [SETTINGS[preset]] if preset else [{}, *SETTINGS.values()]
-    judge, questions = judge_of_links(prepared, seed)
-    try:
-        found = Search(prepared, directory, fixed, starts, seed, seconds, judge, chosen.hear).run(progress())
-    except KeyboardInterrupt:
-        if chosen.best is not None:
-            say(f"The best settings so far are in {chosen.file}. The same command goes on from here.")
-        raise
+    busy = UsageError(f"Another process searches in {directory}. Wait until it ends, or name another directory.")
+    with locked(directory / LOCK_FILE, busy):
+        prepared = _prepare(graph, directory)
+        judge, questions = judge_of_links(prepared, seed)
+        try:
+            found = Search(prepared, directory, fixed, starts, seed, seconds, judge, chosen.hear).run(progress())
+        except KeyboardInterrupt:
+            if chosen.best is not None:
+                say(f"The best settings so far are in {chosen.file}. The same command goes on from here.")
+            raise
     answer = {
         "config": chosen.file,
         "log": directory / LOG_FILE,

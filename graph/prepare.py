@@ -31,7 +31,16 @@ from graph.files import local
 from graph.reading import Reading, read_inputs
 from graph.record import DropCounts, entity_record, graph_record
 from graph.schema import GraphFile, read_graph_file
-from graph.source import AttributeInput, EdgeInput, find_attributes, find_inputs, is_made_from, source_of, write_source
+from graph.source import (
+    AttributeInput,
+    EdgeInput,
+    SourceRecord,
+    find_attributes,
+    find_inputs,
+    is_made_from,
+    source_of,
+    write_source,
+)
 
 # Reads the inputs of a graph and writes its arrays into a directory.
 Engine: TypeAlias = Callable[[GraphFile, list[EdgeInput], list[AttributeInput], Path, Progress], GraphRecord]
@@ -57,9 +66,7 @@ def prepare(
     Raises GraphFileError, EdgeFileError for bad input, DiskFull, and RunError when `out_dir` holds something else, when
     it must not be replaced, or when another process prepares it.
     """
-    graph = read_graph_file(graph_toml)
-    inputs, attributes = find_inputs(graph, graph_toml), find_attributes(graph, graph_toml)
-    source = source_of(graph_toml, [*inputs, *attributes])
+    graph, inputs, attributes, source = found(graph_toml)
     if is_made_from(out_dir, source):
         return load_prepared(out_dir)
     if not may_replace and (out_dir / COMMIT_FILE).exists():
@@ -71,11 +78,21 @@ def prepare(
     busy = RunError(f"Another process prepares {out_dir}. Wait for it, or name another directory.")
     require_replaceable(out_dir)
     full = full_disk_named(beside(out_dir, "partial"), "Free some space and run it again.")
-    with locked(beside(out_dir, "lock"), busy, remove=True), full, placed(out_dir) as partial:
-        record = (engine or write_here)(graph, inputs, attributes, partial, progress)
-        write_source(partial, source)
-        write_text(partial / COMMIT_FILE, record.model_dump_json(indent=1) + "\n")
+    with locked(beside(out_dir, "lock"), busy, remove=True), full:
+        if is_made_from(out_dir, source):  # another process has just done it
+            return load_prepared(out_dir)
+        with placed(out_dir) as partial:
+            record = (engine or write_here)(graph, inputs, attributes, partial, progress)
+            write_source(partial, source)
+            write_text(partial / COMMIT_FILE, record.model_dump_json(indent=1) + "\n")
     return load_prepared(out_dir)
+
+
+def found(graph_toml: Path) -> tuple[GraphFile, list[EdgeInput], list[AttributeInput], SourceRecord]:
+    """The graph file, its inputs, and what these are now. Raises GraphFileError, EdgeFileError."""
+    graph = read_graph_file(graph_toml)
+    inputs, attributes = find_inputs(graph, graph_toml), find_attributes(graph, graph_toml)
+    return graph, inputs, attributes, source_of(graph_toml, [*inputs, *attributes])
 
 
 def write_here(

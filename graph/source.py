@@ -113,9 +113,15 @@ def write_source(directory: Path, source: SourceRecord) -> None:
 
 def is_made_from(directory: Path, source: SourceRecord) -> bool:
     """Whether `directory` holds a finished graph made from exactly these inputs."""
-    if not (directory / COMMIT_FILE).exists():
-        return False
     try:
-        return SourceRecord.model_validate_json(read_plain(directory / SOURCE_FILE)) == source
-    except (OSError, ValidationError):
+        return (directory / COMMIT_FILE).exists() and tells_of(read_plain(directory / SOURCE_FILE), source)
+    except OSError:
+        return False
+
+
+def tells_of(text: bytes, source: SourceRecord) -> bool:
+    """Whether a `source.json` tells of exactly these inputs."""
+    try:
+        return SourceRecord.model_validate_json(text) == source
+    except ValidationError:
         return False

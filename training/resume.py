@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle.disk import locked
+from bundle.disk import full_disk_named, locked
 from bundle.errors import UsageError
 from bundle.run import RUN_FILE, RunRecord, read_run_record
-from training.checkpoint import NEXT_STATE, Checkpoint, RunKey, check_checkpoint, read_checkpoint
+from training.checkpoint import MAKE_ROOM, NEXT_STATE, Checkpoint, RunKey, check_checkpoint, read_checkpoint
 from training.config import TrainConfig
 
 LOCK_FILE = "train.lock"
@@ -27,13 +27,13 @@ class Found:
 def only_trainer(run_dir: Path) -> Iterator[None]:
     """Hold the lock of `run_dir`, which the system frees when this process ends, however it ends.
 
-    Raises UsageError when another process holds it.
+    Raises UsageError when another process holds it, and DiskFull for what fails meanwhile for want of room.
     """
     busy = UsageError(
         f"Another process trains in {run_dir}: it holds {run_dir / LOCK_FILE}. "
         "Wait until it ends, stop it, or name another directory."
     )
-    with locked(run_dir / LOCK_FILE, busy):
+    with full_disk_named(run_dir, MAKE_ROOM), locked(run_dir / LOCK_FILE, busy):
         yield
 
 

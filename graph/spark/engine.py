@@ -106,8 +106,8 @@ class _Preparation:
             count = self.job.read(FileReader(reader, Path.cwd(), names), _input(number))
         if count is None:
             raise UsageError(
-                f"What Spark's executors wrote is not in {self.files.directory}. Name with --out a directory on a file "
-                "system that they and this machine share."
+                f"What Spark's executors wrote is not in {self.files.directory}. Name with --out, or where that is a "
+                "URL with TMPDIR, a directory on a file system that they and this machine share."
             )
         if count == 0:
             raise reader.nothing_in(given.paths)

@@ -20,7 +20,11 @@ from bundle.prepared import check_ids, check_rows, load_prepared
 from graph.prepare import prepare
 from graph.spark.engine import SparkEngine
 from graph.spark.session import quiet
+from graph.stored import prepare_into_store
+from storage.graphs import fetch_graph
+from storage.store import open_store
 from tests.support.engines import GRAPH, GROWTH, assert_nothing_leaks, write_growing, write_inputs
+from tests.support.object_store import BUCKET, S3Server
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,20 @@ def test_of_the_fewest_edges_some_are_left_to_train_on(spark: SparkSession, tmp_
         here, there = both(tmp_path / "graph.toml", spark)
         assert_same(here, there)
         assert len(load_prepared(there).relations[0].train) == 1
+
+
+def test_spark_prepares_into_a_store(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph_toml = write_inputs(tmp_path / "inputs")
+    server = S3Server()
+    try:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        store = open_store(f"s3://{BUCKET}/graph")
+        prepare_into_store(graph_toml, store, engine=SparkEngine(spark))
+        fetch_graph(store, tmp_path / "fetched")
+    finally:
+        server.close()
+    assert load_prepared(tmp_path / "fetched").digest == prepare(graph_toml, tmp_path / "here").digest
 
 
 def test_a_split_by_time(spark: SparkSession, tmp_path: Path) -> None:

@@ -40,12 +40,13 @@ from bundle.errors import TwhinError
 from bundle.prepared import load_prepared
 from training.config import TrainConfig
 from training.distributed.torchrun import met
-from training.train import train
+from training.resume import only_trainer
+from training.train import train_locked
 
 graph, run, config = sys.argv[1:]
 try:
-    with met(os.environ) as group:
-        train(load_prepared(Path(graph)), Path(run), TrainConfig.model_validate_json(config), group=group)
+    with met(os.environ) as group, only_trainer(Path(run)):
+        train_locked(load_prepared(Path(graph)), Path(run), TrainConfig.model_validate_json(config), group=group)
 except TwhinError as error:
     print(f"{error.code}: {error}")
     sys.exit(error.exit_status)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from bundle.errors import ConfigError, RunIncomplete, UsageError
 from cli.train import train
+from training.resume import only_trainer
 
 GRAPH = """
 [entities.user]
@@ -61,6 +62,13 @@ def test_a_resumed_run_keeps_the_settings_that_it_was_started_with(graph: Path, 
     with pytest.raises(UsageError, match="finished after 2 epochs, epochs is 3"):
         run_train(graph, "--run", tmp_path / "run", "--resume", "--set", "epochs=3")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["config"]["epochs"] == 2
+
+
+def test_a_second_command_is_told_so_before_it_prepares_anything(graph: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with only_trainer(run), pytest.raises(UsageError, match="Another process trains in"):
+        run_train(graph, "--run", run)
+    assert [path.name for path in run.iterdir()] == ["train.lock"]
 
 
 @pytest.mark.parametrize(

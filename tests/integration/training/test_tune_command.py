@@ -11,6 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import cli.tune
+from bundle.disk import locked
 from bundle.errors import ConfigError, RunError, UsageError
 from bundle.prepared import PreparedGraph
 from cli.compose import judge_of_links
@@ -154,6 +155,13 @@ def test_a_graph_without_validation_edges_is_told_what_to_add(graph: Path, tmp_p
     (tmp_path / "follows.csv").write_text("src,dst\n1,2\n2,3\n")
     with pytest.raises(UsageError, match=r"Add a \[split\]"):
         invoked(tune, graph, "--dir", tmp_path / "t")
+
+
+def test_two_do_not_search_in_one_directory(graph: Path, tmp_path: Path) -> None:
+    directory, busy = tmp_path / "t", UsageError("not reached")
+    with locked(directory / cli.tune.LOCK_FILE, busy), pytest.raises(UsageError, match="Another process searches in"):
+        invoked(tune, graph, "--dir", directory, *SMALL)
+    assert not (directory / "graph").exists()
 
 
 def test_the_log_of_another_search_is_refused(graph: Path, tmp_path: Path) -> None:

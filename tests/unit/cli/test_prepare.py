@@ -71,15 +71,6 @@ def test_a_master_without_spark_is_a_mistake(
     assert "Add --engine spark" in capsys.readouterr().err
 
 
-def test_a_url_is_no_directory(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], graph: Path
-) -> None:
-    monkeypatch.chdir(graph.parent)
-    assert run(monkeypatch, graph, "--out", "s3://bucket/graph") == 2
-    assert "--out is a directory" in capsys.readouterr().err
-    assert not (graph.parent / "s3:").exists()
-
-
 def test_without_pyspark_it_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], graph: Path
 ) -> None:

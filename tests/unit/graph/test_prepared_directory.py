@@ -4,12 +4,14 @@ import fcntl
 import json
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bundle.errors import DiskFull, RunError, RunIncomplete
+from bundle.disk import locked
+from bundle.errors import DiskFull, RunError, RunIncomplete, TwhinError
 from bundle.prepared import load_prepared
 from graph.prepare import prepare
 
@@ -22,6 +24,24 @@ def test_unchanged_input_is_not_read_again(tmp_path: Path, follows: MakeGraph) -
     written = (tmp_path / "out" / "graph.json").stat().st_mtime_ns
     assert prepare(graph_toml, tmp_path / "out").digest == first.digest
     assert (tmp_path / "out" / "graph.json").stat().st_mtime_ns == written
+
+
+def test_what_another_process_made_meanwhile_is_not_made_again(
+    tmp_path: Path, follows: MakeGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends between our first look and our lock."""
+    graph_toml, out, take = follows("src,dst\n1,2\n"), tmp_path / "out", locked
+    written: list[int] = []
+
+    def late(path: Path, busy: TwhinError, *, remove: bool = False) -> AbstractContextManager[None]:
+        monkeypatch.setattr("graph.prepare.locked", take)
+        prepare(graph_toml, out)
+        written.append((out / "graph.json").stat().st_mtime_ns)
+        return take(path, busy, remove=remove)
+
+    monkeypatch.setattr("graph.prepare.locked", late)
+    prepare(graph_toml, out)
+    assert written == [(out / "graph.json").stat().st_mtime_ns]
 
 
 def test_changed_input_replaces_the_graph(tmp_path: Path, follows: MakeGraph) -> None:

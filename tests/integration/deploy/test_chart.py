@@ -23,7 +23,7 @@ pytest.importorskip("helm_python", reason="Helm's library: `make test` installs 
 from helm_python.errors import HelmError
 from torch.distributed.run import get_args_parser
 
-from scripts.check_chart import CHART, ROOT, VALUES, faults, jobs_of_sets, render
+from scripts.check_chart import CHART, ROOT, VALUES, faults, jobs_of_sets, model_faults, render
 
 Objects = dict[str, Any]
 
@@ -71,7 +71,14 @@ def test_the_check_finds_what_kubernetes_would_not_take(tmp_path: Path) -> None:
         (values("replicas", redis={"secret": ""}), "more than one replica without redis.secret"),
         (values("production", redis={"secret": ""}), "more than one replica without redis.secret"),
         (values("one", nightly={"enabled": True}), "nightly.graph is empty"),
+        (
+            values("production", nightly={"enabled": True, "graph": "-", "spark": {"master": "m"}}),
+            "spark.claim is empty",
+        ),
+        (values("one", preparing={"enabled": True, "graph": "-"}), "preparing.out is empty"),
+        (values("one", preparing={"enabled": True, "graph": "-", "out": "s3://a/b", "image": "i"}), "preparing.claim"),
         (values("one", training={"enabled": True}), "training.graph is empty"),
+        (values("training", training={"enabled": True, "graph": "-", "graphUrl": "s3://a/b"}), "training.graph"),
         (values("one", training={"enabled": True, "graph": "-"}), "training.claim is empty"),
         (values("one", training={"enabled": True, "machines": 1}), "machines"),
         (values("one", replica=3), "replica"),
@@ -178,17 +185,64 @@ def test_the_machines_of_a_training_begin_with_the_commands_of_the_page() -> Non
 
 
 def test_the_nightly_job_may_prepare_on_spark(production: Objects) -> None:
-    """Only where a master is named; the volume is one that Spark's workers share then."""
+    """Only where a master is named; what it shares with Spark's workers is a claim of its own."""
     given = values("production")
-    given["nightly"] = {**given["nightly"], "spark": {"master": "spark://spark:7077"}}
+    given["nightly"] = {**given["nightly"], "spark": {"master": "spark://spark:7077", "claim": "spark-shared"}}
     objects = by_kind(given)
-    [job] = objects["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    template = objects["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    [job] = template["containers"]
     assert {"name": "SPARK_MASTER", "value": "spark://spark:7077"} in job["env"]
     lines = [line.strip() for line in job["command"][-1].splitlines()]
-    prepared = lines.index('twhin prepare "$GRAPH" --out "$run/graph" --engine spark --master "$SPARK_MASTER"')
-    assert lines[prepared + 2].startswith('twhin train "$GRAPH" --run "$run"')
-    assert objects["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
+    out = "/shared/twhin-graph"
+    prepared = lines.index(f'twhin prepare "$GRAPH" --out {out} --engine spark --master "$SPARK_MASTER"')
+    assert lines[prepared + 1] == f"GRAPH={out}"
+    assert lines[prepared + 3].startswith('twhin train "$GRAPH" --run "$run"')
+    assert {"name": "shared", "persistentVolumeClaim": {"claimName": "spark-shared"}} in template["volumes"]
     assert "prepare" not in json.dumps(production["CronJob"])
+
+
+def test_an_installed_claim_is_the_same_with_spark_and_without(production: Objects) -> None:
+    """Kubernetes refuses to change one, and with it the whole upgrade."""
+    given = values("production")
+    given["nightly"] = {**given["nightly"], "spark": {"master": "spark://spark:7077", "claim": "spark-shared"}}
+    assert by_kind(given)["PersistentVolumeClaim"] == production["PersistentVolumeClaim"]
+
+
+def test_spark_prepares_by_its_operator_what_the_machines_train_from() -> None:
+    """The words are those of the command; driver and executors share a directory; the program is in the image."""
+    objects = by_kind(values("preparing"))
+    spec = objects["SparkApplication"]["spec"]
+    shared = {"name": "shared", "mountPath": "/shared"}
+    for one in (spec["driver"], spec["executor"]):
+        assert shared in one["volumeMounts"]
+        assert {"name": "TMPDIR", "value": shared["mountPath"]} in one["env"]
+        assert one["envFrom"] == [{"secretRef": {"name": "twhin-store"}}]
+    folder = Path(spec["mainApplicationFile"].removeprefix("local://")).parent
+    assert {"graph.toml", "prepare.py"} == set(objects["ConfigMap"]["data"])
+    assert spec["arguments"][:4] == ["prepare", f"{folder}/graph.toml", "--out", "s3://models/graphs/2026-11-29"]
+    command = [sys.executable, "-c", objects["ConfigMap"]["data"]["prepare.py"], *spec["arguments"], "--help"]
+    assert "GRAPH.toml" in subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    trained = values("training")
+    trained["training"] = {**trained["training"], "graph": "", "graphUrl": "s3://models/graphs/2026-11-29"}
+    [job] = jobs_of_sets(render(trained))
+    environment = {one["name"]: one.get("value") for one in job["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert environment["GRAPH"] == "s3://models/graphs/2026-11-29"
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        ("SparkApplication", {"type": None}, "spec.type is missing"),
+        ("SparkApplication", {"mainFile": "local:///x.py"}, "no field spec.mainFile"),
+        ("JobSet", {"failurePolicy": {"maxRestart": 3}}, "no field spec.failurePolicy.maxRestart"),
+        ("JobSet", {"replicatedJobs": "all"}, "ReplicatedJob"),
+    ],
+)
+def test_the_check_finds_what_an_extension_would_not_take(kind: str, change: Objects, said: str) -> None:
+    [sound] = [one for name in ("preparing", "training") for one in render(values(name)) if one["kind"] == kind]
+    assert list(model_faults(sound)) == []
+    broken = {**sound, "spec": {key: value for key, value in {**sound["spec"], **change}.items() if value is not None}}
+    assert any(said in fault for fault in model_faults(broken))
 
 
 @pytest.fixture(scope="module")

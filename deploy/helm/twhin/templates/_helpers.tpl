@@ -34,12 +34,34 @@ app.kubernetes.io/component: service
 {{- fail "more than one replica without redis.secret: each would know other engagements. Name a secret with the key TWHIN_REDIS_URL, or set replicas=1 and autoscaling.enabled=false" }}
 {{- end }}
 {{- if .Values.training.enabled }}
-{{- if not .Values.training.graph }}{{ fail "training.graph is empty: give the graph, --set-file training.graph=graph.toml" }}{{ end }}
+{{- if eq (empty .Values.training.graph) (empty .Values.training.graphUrl) }}{{ fail "training.graph is empty: give the graph, --set-file training.graph=graph.toml, or else training.graphUrl, and not both" }}{{ end }}
 {{- if not .Values.training.claim }}{{ fail "training.claim is empty: name a ReadWriteMany claim for the machines' checkpoints" }}{{ end }}
 {{- end }}
 {{- if .Values.nightly.enabled }}
 {{- if not .Values.nightly.graph }}{{ fail "nightly.graph is empty: give the graph, --set-file nightly.graph=graph.toml" }}{{ end }}
+{{- if and .Values.nightly.spark.master (not .Values.nightly.spark.claim) }}{{ fail "nightly.spark.claim is empty: name a ReadWriteMany claim that Spark's workers mount at /shared, too" }}{{ end }}
 {{- end }}
+{{- if .Values.preparing.enabled }}
+{{- if not .Values.preparing.graph }}{{ fail "preparing.graph is empty: give the graph, --set-file preparing.graph=graph.toml" }}{{ end }}
+{{- if not .Values.preparing.out }}{{ fail "preparing.out is empty: name a new folder in a store for the prepared graph" }}{{ end }}
+{{- if not .Values.preparing.image }}{{ fail "preparing.image is empty: name an image of Spark with this package" }}{{ end }}
+{{- if not .Values.preparing.claim }}{{ fail "preparing.claim is empty: name a ReadWriteMany claim for what driver and executors share" }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- /* Driver and executors hand over through a directory that they share. */}}
+{{- define "twhin.sparkPod" -}}
+labels:
+  {{- include "twhin.labels" . | nindent 2 }}
+  app.kubernetes.io/component: preparing
+env:
+  - {name: TMPDIR, value: /shared}
+{{- with .Values.preparing.secret }}
+envFrom: [{secretRef: {name: {{ . }}}}]
+{{- end }}
+volumeMounts:
+  - {name: graph, mountPath: /graph, readOnly: true}
+  - {name: shared, mountPath: /shared}
 {{- end }}
 
 {{- define "twhin.container" -}}

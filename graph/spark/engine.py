@@ -29,7 +29,7 @@ from graph.source import AttributeInput, EdgeInput
 from graph.spark.collect import EdgeFiles, batches, collect_ids, collect_shards
 from graph.spark.job import Job, TableTimes, dealt_table, part_by_time
 from graph.spark.reader import FileReader
-from graph.spark.session import in_our_words, settle
+from graph.spark.session import in_our_words, settle, stop
 from graph.split import SMALL, TRAIN, draw_bounds
 
 _LOOK_EVERY_SECONDS = 1.0
@@ -57,7 +57,11 @@ class SparkEngine:
         with in_our_words():
             settle(self.spark)
             preparation = _Preparation(graph, inputs, ArrayFiles(directory), Job(self.spark, work), progress)
-            record = preparation.run(attributes)
+            try:
+                record = preparation.run(attributes)
+            except KeyboardInterrupt:
+                stop(self.spark)  # before the directory goes: executors would make it again
+                raise
         shutil.rmtree(work)
         return record
 

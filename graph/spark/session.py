@@ -1,13 +1,16 @@
 """A Spark session: where Java is, what its settings must be, and its failures in our words."""
 
+import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pyspark.errors import PySparkException
@@ -47,24 +50,48 @@ def session(master: str | None) -> Iterator[SparkSession]:
         if chosen is not None and chosen.startswith("local"):
             builder = builder.config("spark.log.level", "OFF").config("spark.ui.enabled", "false")
         builder = builder.config("spark.ui.showConsoleProgress", "false")  # the steps are told by us
-        spark = builder.getOrCreate()
+        with _interrupted_as_ever():
+            spark = builder.getOrCreate()
     try:
         yield spark
     finally:
+        stop(spark)
+
+
+def stop(spark: SparkSession) -> None:
+    """End the session and whatever its executors are at."""
+    with quiet(), suppress(Exception):  # perhaps Spark is what failed
         spark.stop()
 
 
 @contextmanager
+def _interrupted_as_ever() -> Iterator[None]:
+    """Without the handler of Ctrl-C that pyspark installs: it asks Spark something amid another question to it, which
+    fails with a traceback."""
+    before, main = signal.getsignal(signal.SIGINT), threading.current_thread() is threading.main_thread()
+    yield
+    if main:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
-    """Without what pyspark says by the way: a warning of each new pandas, and a log of errors that are told anyway."""
-    log = PySparkLogger.getLogger("DataFrameQueryContextLogger")
-    before, log.disabled = log.disabled, True
+    """Without what pyspark says by the way: a warning of each new pandas, and a log of errors that are told anyway,
+    for which py4j takes the logger of all, too."""
+    logs = [PySparkLogger.getLogger("DataFrameQueryContextLogger"), logging.getLogger()]
+    py4j = logging.getLogger("py4j")
+    before, handed_on = [log.disabled for log in logs], py4j.propagate
+    for log in logs:
+        log.disabled = True
+    py4j.propagate = False
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
             yield
     finally:
-        log.disabled = before
+        for log, was in zip(logs, before, strict=True):
+            log.disabled = was
+        py4j.propagate = handed_on
 
 
 def settle(spark: SparkSession) -> None:

@@ -2,7 +2,11 @@
 
 import gzip
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +101,30 @@ def test_of_the_fewest_edges_some_are_left_to_train_on(spark: SparkSession, tmp_
         here, there = both(tmp_path / "graph.toml", spark)
         assert_same(here, there)
         assert len(load_prepared(there).relations[0].train) == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
+    """To the whole group, as a terminal sends it: Spark's own processes get it too."""
+    rows = "".join(f"{number},{number * 7 % 9973}\n" for number in range(1_000_000))
+    (tmp_path / "e.csv").write_text("src,dst\n" + rows)
+    (tmp_path / "graph.toml").write_text(GRAPH.format(extra="", files='"e.csv"'))
+    program = [sys.executable, "-c", "from twhin_command import main; main()", "prepare", "graph.toml", "--out", "out"]
+    environment = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    with (tmp_path / "said").open("w") as said:
+        command = subprocess.Popen(
+            [*program, "--engine", "spark", "--master", "local[2]"],
+            cwd=tmp_path, env=environment, stderr=said, stdout=said, start_new_session=True,
+        )  # fmt: skip
+    while "reading follows" not in (tmp_path / "said").read_text():
+        assert command.poll() is None
+        time.sleep(0.1)
+    os.killpg(command.pid, signal.SIGINT)
+    assert command.wait() == 130
+    told = (tmp_path / "said").read_text()
+    assert "Traceback" not in told
+    assert told.rstrip().endswith("nothing half-done is left behind")
+    assert not (tmp_path / "out").exists()
 
 
 def test_spark_prepares_into_a_store(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

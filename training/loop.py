@@ -69,22 +69,10 @@ class SpanTimer:
 
 @dataclass(slots=True)
 class RoundResult:
-    """What was done in a round: by this process, and once it is synchronised by all.
+    """What was done in a round: by this process, and once it is synchronised by all."""
 
-    `relation_edges` counts the edges of each relation; `relation_state` is the relations' optimiser state before.
-    """
-
-    relation_edges: Float64[npt.NDArray[np.float64], " r"]
-    relation_state: Float32[npt.NDArray[np.float32], "r 2 d"]
     edges: int = 0
     loss: float = 0.0
-
-    def count(self, groups: tuple[BucketEdges, ...]) -> None:
-        """Count a bucket's edges by relation, some at a time: `bincount` copies what it counts."""
-        for edges in groups:
-            for start in range(0, len(edges), COUNTED_AT_ONCE):
-                piece = edges.rel[start : start + COUNTED_AT_ONCE]
-                self.relation_edges += np.bincount(piece, minlength=len(self.relation_edges))
 
     def after(self, start: Position) -> Position:
         """Where training is when this has been done since `start`."""
@@ -101,8 +89,8 @@ class TrainingLoop:
     """One process's part of a run, from a position to the end.
 
     A process alone trains bucket after bucket. Several train in rounds: each its own buckets, of partitions that no
-    other one holds in that round, and then they synchronise. The first of them reports. `rounds` gives an epoch's
-    order.
+    other one holds in that round. After every bucket they put their relations together, after the round they
+    synchronise. The first of them reports. `rounds` gives an epoch's order.
     """
 
     config: TrainConfig
@@ -149,10 +137,12 @@ class TrainingLoop:
 
     def _epoch(self, position: Position, stage: Stage) -> Position:
         """Train the rounds of an epoch that are left at `position`."""
-        mine = [buckets[self.group.rank] for buckets in self.rounds(position.epoch)]
+        rounds = self.rounds(position.epoch)
+        mine = [buckets[self.group.rank] for buckets in rounds]
         for step in range(position.step, len(mine)):
             self.homes.begin(position.epoch, step)
-            result = self._round(mine[step], self._next(mine, position.epoch, step), position, stage)
+            turns = max(map(len, rounds[step]))
+            result = self._round(mine[step], turns, self._next(mine, position.epoch, step), position, stage)
             self._synchronise(result, stage)
             position = result.after(position).model_copy(update={"step": step + 1, "chunk": 0})
             self._report(position, stage)
@@ -171,20 +161,43 @@ class TrainingLoop:
         return mine[0][0] if again else None
 
     def _round(
-        self, buckets: tuple[BucketId, ...], following: BucketId | None, start: Position, stage: Stage
+        self, buckets: tuple[BucketId, ...], turns: int, following: BucketId | None, start: Position, stage: Stage
     ) -> RoundResult:
-        """Train this process's buckets of a round, the first of them from the start's chunk on."""
-        result = RoundResult(np.zeros(len(self.relation_weights)), self.relations.accumulator.copy())
-        for bucket, then in zip(buckets[:-1], buckets[1:], strict=True):
-            self._bucket(bucket, self.buffer.open(bucket, then), start, result, stage)
-        for bucket in buckets[-1:]:
-            alone = self.group.size == 1
-            loaded = self.buffer.open(bucket, following) if alone else self.buffer.open(bucket, None, following)
-            self._bucket(bucket, loaded, start, result, stage)
+        """Train this process's buckets of a round, the first of them from the start's chunk on.
+
+        `turns` is the most buckets that a process has: whoever has fewer still takes part in each meeting.
+        """
+        result = RoundResult()
+        for turn in range(turns):
+            state, trained = self.relations.accumulator.copy(), np.zeros(len(self.relation_weights))
+            if turn < len(buckets):
+                trained = self._bucket(buckets[turn], self._open(buckets, turn, following), start, result, stage)
+            if self.group.size > 1:
+                self._share_relations(trained, state)
         return result
 
-    def _bucket(self, bucket: BucketId, loaded: Loaded, start: Position, result: RoundResult, stage: Stage) -> None:
-        """Train one bucket."""
+    def _open(self, buckets: tuple[BucketId, ...], turn: int, following: BucketId | None) -> Loaded:
+        """A bucket of a round in memory; what comes after it is read meanwhile."""
+        if turn + 1 < len(buckets):
+            return self.buffer.open(buckets[turn], buckets[turn + 1])
+        alone = self.group.size == 1
+        return self.buffer.open(buckets[turn], following) if alone else self.buffer.open(buckets[turn], None, following)
+
+    def _share_relations(
+        self, trained: Float64[npt.NDArray[np.float64], " r"], state: Float32[npt.NDArray[np.float32], "r 2 d"]
+    ) -> None:
+        """Make known to all what each process learnt of relations in a bucket.
+
+        `trained` counts the edges of each relation, `state` is the relations' optimiser state before. Vectors become
+        the mean, weighted by those edges; optimiser state adds up: steps shrink with all edges that were seen.
+        """
+        average(self.group, self.relations.vectors, trained)
+        accumulate(self.group, self.relations.accumulator, state)
+
+    def _bucket(
+        self, bucket: BucketId, loaded: Loaded, start: Position, result: RoundResult, stage: Stage
+    ) -> Float64[npt.NDArray[np.float64], " r"]:
+        """Train one bucket; returns how many edges it has of each relation."""
         config, timer = self.config, self.timer
         schedule = make_schedule(loaded.groups, config.chunk, config.seed, start.epoch, *bucket)
         session = self.backend.open(
@@ -208,20 +221,14 @@ class TrainingLoop:
                     session.sync()
                     self._checkpoint(position)
         session.sync()
-        result.count(loaded.groups)
+        return _edges_by_relation(loaded.groups, len(self.relation_weights))
 
     def _synchronise(self, result: RoundResult, stage: Stage) -> None:
-        """Make what each process learnt in a round known to all, and let partitions change hands.
-
-        Relation vectors become the mean, weighted by the edges that each process
-        trained of a relation. Their optimiser state adds up: steps shrink with all edges that were seen.
-        """
+        """Make what all processes did in a round known, and let partitions change hands."""
         if self.group.size == 1:
             return
         self.buffer.empty()
         self.homes.meet()
-        average(self.group, self.relations.vectors, result.relation_edges)
-        accumulate(self.group, self.relations.accumulator, result.relation_state)
         together = np.array([result.edges, result.loss], dtype=np.float64)
         self.group.sum(together)
         if self.group.apart:  # nobody else shows what the others did
@@ -264,6 +271,15 @@ class TrainingLoop:
         if rate is not None:
             line = {"edges": position.edges_seen, "epoch": position.epoch + 1, "loss": loss}
             self.sink.write({**line, "edges_per_second": round(rate)})
+
+
+def _edges_by_relation(groups: tuple[BucketEdges, ...], relations: int) -> Float64[npt.NDArray[np.float64], " r"]:
+    """Count a bucket's edges, some at a time: `bincount` copies what it counts."""
+    counts = np.zeros(relations)
+    for edges in groups:
+        for start in range(0, len(edges), COUNTED_AT_ONCE):
+            counts += np.bincount(edges.rel[start : start + COUNTED_AT_ONCE], minlength=relations)
+    return counts
 
 
 def _mean_loss(position: Position) -> float:

@@ -76,10 +76,15 @@ class Filter(
 def compile_filter(space: Space, relation: Relation | None, table: EntityTable, condition: Filter) -> Bitmap:
     """The bitmap of the candidates of `table` that meet `condition`; `relation` is the one whose edges are counted.
 
-    Raises FilterInvalid naming the place: an attribute that is not there, a value of a wrong type, more than is taken.
+    Raises FilterInvalid naming the place: an attribute that is not there, a value of a wrong type, more than is taken,
+    a category that nobody has where the filter keeps nobody.
     """
     _check_size(condition)
-    return both(pack(_Compiler(space, relation, table).mask(condition, "/filter")), table.candidates)
+    compiler = _Compiler(space, relation, table)
+    mask = compiler.mask(condition, "/filter")
+    if compiler.unknown is not None and not mask.any():
+        raise compiler.unknown
+    return both(pack(mask), table.candidates)
 
 
 def _check_size(condition: Filter) -> None:
@@ -101,6 +106,8 @@ class _Compiler:
         self._space = space
         self._relation = relation
         self._table = table
+        # What is wrong with the first category asked for that nobody has, outside of any `not`, should nobody be kept.
+        self.unknown: FilterInvalid | None = None
 
     def mask(self, condition: Filter, at: str) -> Mask:
         """Who meets `condition`, which stands at the JSON pointer `at`."""
@@ -153,6 +160,8 @@ class _Compiler:
             raise FilterInvalid(f"{at}/attribute", f"give one of {', '.join(COMPARISONS)} with it")
         for name, value in given.items():
             yield _compared(attribute, name, value, f"{at}/{name}")
+            if isinstance(attribute, Categories) and self.unknown is None and "/not" not in at:
+                self.unknown = _unknown(attribute, value if name == "in" else (value,), f"{at}/{name}")
 
     def _attribute(self, name: str, at: str) -> Attribute:
         try:
@@ -220,16 +229,21 @@ def _in_categories(attribute: Categories, values: tuple[Any, ...], at: str) -> M
         if not isinstance(value, str):
             raise FilterInvalid(f"{at}/{i}" if at.endswith("/in") else at, "a category is compared with text")
     positions = attribute.vocabulary.rows(values)
-    unknown = np.flatnonzero(positions == ABSENT)
-    if len(unknown):  # a value that nobody has is a slip of the pen: an empty answer would not tell it
-        place = f"{at}/{unknown[0]}" if at.endswith("/in") else at
-        raise FilterInvalid(place, f"no candidate has that category; there are: {_listed(attribute)}")
     wanted = np.zeros(len(attribute.vocabulary), dtype=np.bool_)
-    wanted[positions] = True
+    wanted[positions[positions != ABSENT]] = True
     kept = np.zeros(len(attribute.codes), dtype=np.bool_)
     hits = np.flatnonzero(wanted[attribute.codes.indices])
     kept[np.searchsorted(attribute.codes.indptr, hits, side="right") - 1] = True
     return kept
+
+
+def _unknown(attribute: Categories, values: tuple[Any, ...], at: str) -> FilterInvalid | None:
+    """The complaint about the first of `values` that is no category of anybody."""
+    absent = np.flatnonzero(attribute.vocabulary.rows(values) == ABSENT)
+    if not len(absent):
+        return None
+    place = f"{at}/{absent[0]}" if at.endswith("/in") else at
+    return FilterInvalid(place, f"nobody is kept, and no candidate has that category; there are: {_listed(attribute)}")
 
 
 def _listed(attribute: Categories) -> str:

@@ -23,7 +23,7 @@ from recommend.filters import (
     MAX_VALUES,
     Filter,
     FilterCache,
-    _in_categories,
+    _unknown,
     compile_filter,
 )
 from recommend.recommender import Recommender
@@ -164,7 +164,10 @@ REFUSED = {
     "truth for a number": ({"attribute": "age", "is": True}, "/filter/is"),
     "a number for a category": ({"attribute": "country", "in": ["at", 3]}, "/filter/in/1"),
     "an unknown category": ({"all": [{"attribute": "country", "is": "nope"}]}, "/filter/all/0/is"),
-    "an unknown one of several": ({"not": {"attribute": "speaks", "in": ["en", "nope", "de"]}}, "/filter/not/in/1"),
+    "an unknown one of several": (
+        {"all": [{"attribute": "country", "in": ["at", "nope"]}, {"ids": []}]},
+        "/filter/all/0/in/1",
+    ),
     "a category of another case": ({"attribute": "country", "is": "At"}, "/filter/is"),
     "a category of another attribute": ({"attribute": "country", "is": "en"}, "/filter/is"),
     "text without a letter": ({"attribute": "country", "is": ""}, "/filter/is"),
@@ -203,8 +206,19 @@ def test_a_refused_category_is_answered_with_those_there_are(space: Space) -> No
         string_ids([f"{i:03}" for i in range(50)]),
         csr_from_pairs(np.array([0], dtype=np.int32), np.array([7], dtype=np.int32), 1),
     )
-    with pytest.raises(FilterInvalid, match="000, .*, 019 and 30 more: /v1/attributes has them$"):
-        _in_categories(many, ("x",), "/filter/is")
+    complaint = _unknown(many, ("x",), "/filter/is")
+    assert str(complaint).endswith(" and 30 more: /v1/attributes has them")
+    assert "000, 001" in str(complaint)
+
+
+def test_an_unknown_category_is_passed_over_where_somebody_is_kept(space: Space) -> None:
+    """A category that the next version has no longer must not break a request that has candidates without it."""
+    at = {"attribute": "country", "is": "at"}
+    unknown = {"attribute": "country", "in": ["gone"]}
+    assert compiled(space, {"attribute": "country", "in": ["gone", "at"]}) == compiled(space, at)
+    assert compiled(space, {"any": [at, unknown]}) == compiled(space, at)
+    assert compiled(space, {"all": [at, {"not": unknown}]}) == compiled(space, at)
+    assert compiled(space, {"all": [{"ids": []}, {"not": unknown}]}) == []
 
 
 def test_too_deep_a_filter_is_refused(space: Space) -> None:

@@ -148,7 +148,9 @@ class _Compiler:
 
     def _comparisons(self, condition: Filter, at: str) -> Iterator[Mask]:
         values = (condition.is_, condition.in_, condition.gt, condition.gte, condition.lt, condition.lte)
-        given = {name: value for name, value in zip(COMPARISONS, values, strict=False) if value is not None}
+        given: dict[str, Any] = {
+            name: value for name, value in zip(COMPARISONS, values, strict=False) if value is not None
+        }
         if condition.attribute is None:
             if given or condition.exists is not None:
                 raise FilterInvalid(f"{at}/attribute", "name the attribute to compare")

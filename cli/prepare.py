@@ -1,5 +1,6 @@
 """`twhin prepare`: from graph files to a prepared graph, on this machine or on Spark."""
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,8 +85,10 @@ def _prepared(graph: Path, out: str, engine: "Engine | None") -> "GraphRecord":
     """The graph in the directory or the store that `out` names."""
     from bundle.graph_record import read_record
     from bundle.run import GRAPH_DIRECTORY, RUN_FILE
+    from graph.prepare import found
     from graph.prepare import prepare as prepare_graph
     from storage.address import is_url
+    from training.resume import only_trainer
 
     if is_url(out):
         from graph.stored import prepare_into_store
@@ -93,9 +96,13 @@ def _prepared(graph: Path, out: str, engine: "Engine | None") -> "GraphRecord":
 
         return prepare_into_store(graph, open_store(out), progress(), engine=engine, told=tell)
     directory = Path(out)
-    finished = directory.name == GRAPH_DIRECTORY and (directory.parent / RUN_FILE).exists()
-    tell(prepare_graph(graph, directory, progress(), may_replace=not finished, engine=engine))
-    return read_record(directory)
+    of_run = directory.name == GRAPH_DIRECTORY
+    if of_run:
+        found(graph)  # before anything is made there
+    with only_trainer(directory.parent) if of_run else nullcontext():  # a training would lose its graph
+        finished = of_run and (directory.parent / RUN_FILE).exists()
+        tell(prepare_graph(graph, directory, progress(), may_replace=not finished, engine=engine))
+        return read_record(directory)
 
 
 def tell(prepared: "PreparedGraph") -> None:

@@ -65,10 +65,12 @@ def train(
     it trains one graph on all of them; docs/training.md.
     """
     from bundle.trained import open_trained
+    from storage.address import require_path
     from training.distributed.torchrun import met
     from training.resume import only_trainer
     from training.train import train_locked as run_training
 
+    require_path(run)
     with met(os.environ) as group:
         mine = _own_directory(run, group)
         chosen = _settings(mine if resume else None, preset, config, settings, memory, devices)
@@ -77,12 +79,14 @@ def train(
             _require_one_process(chosen, plan)
         if warm_start is not None:
             open_trained(warm_start)  # a wrong name is told before minutes of reading
-        if plan:
-            _plan(_prepare(graph, run, group), chosen, as_json)
-            return
+        if group.local_rank == 0:
+            _look(graph)  # before anything is made there
         shown = progress() if group.rank == 0 else SILENT
         with only_trainer(mine):  # before minutes of preparing
             prepared = _prepare(graph, run, group)
+            if plan:
+                _plan(prepared, chosen, as_json)
+                return
             summary = run_training(
                 prepared, mine, chosen, warm_start=warm_start, resume=resume, progress=shown, group=group
             )
@@ -149,6 +153,16 @@ def _require_room(config: "TrainConfig") -> None:
         raise ConfigError(
             f"memory is {config.memory / MIB:.0f} MiB, but the process alone takes {taken // MIB + 1} MiB. Allow more."
         )
+
+
+def _look(graph: str) -> None:
+    """Raise GraphFileError or EdgeFileError where the graph file, or one that it names, is missing or no such file."""
+    from bundle.graph_record import COMMIT_FILE
+    from graph.prepare import found
+    from storage.address import is_url
+
+    if not is_url(graph) and not (Path(graph) / COMMIT_FILE).exists():
+        found(Path(graph))
 
 
 def _prepare(graph: str, run: Path, group: "Group") -> "PreparedGraph":

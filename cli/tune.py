@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bundle.disk import locked, write_text
+from bundle.disk import write_text
 from bundle.errors import ConfigError, UsageError
 from cli.compose import judge_of_links
 from cli.output import JsonFlag, counted, emit, line, next_command, table
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from training.search import Found, Trial
 
 CONFIG_FILE = "best.toml"
-LOCK_FILE = "tune.lock"
 SHOWN = 10
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -52,6 +51,7 @@ def tune(
     """
     from training.config import parse_config
     from training.presets import SETTINGS
+    from training.resume import only_trainer
     from training.search import LOG_FILE, Search
     from training.search_space import SPACE, searched
 
@@ -62,8 +62,7 @@ def tune(
     names = searched(fixed)  # refuses before minutes of reading
     chosen = _Chosen(directory / CONFIG_FILE, fixed)
     starts = [SETTINGS[preset]] if preset else [{}, *SETTINGS.values()]
-    busy = UsageError(f"Another process searches in {directory}. Wait until it ends, or name another directory.")
-    with locked(directory / LOCK_FILE, busy):
+    with only_trainer(directory):
         prepared = _prepare(graph, directory)
         judge, questions = judge_of_links(prepared, seed)
         try:

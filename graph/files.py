@@ -52,7 +52,7 @@ def expand(base: Path, patterns: Sequence[str], key: str) -> FileList:
     paths: dict[object, InputFile] = {}
     repeats: dict[InputFile, None] = {}
     for pattern in patterns:
-        if is_url(pattern):
+        if _is_url(pattern, key):
             for stored in _stored(pattern, key):
                 if paths.setdefault(str(stored), stored) is not stored:
                     repeats[stored] = None
@@ -72,6 +72,13 @@ def expand(base: Path, patterns: Sequence[str], key: str) -> FileList:
             else:
                 paths[identity] = path
     return FileList(tuple(paths.values()), tuple(repeats))
+
+
+def _is_url(pattern: str, key: str) -> bool:
+    try:
+        return is_url(pattern)
+    except UsageError as error:
+        raise GraphFileError(f"{key}: {error}") from error
 
 
 def _stored(pattern: str, key: str) -> "list[StoredFile]":

@@ -20,7 +20,7 @@ import pyarrow.csv
 
 from bundle.errors import EdgeFileError
 from bundle.progress import Stage
-from graph.edge_file import FURTHER, and_more, check_columns, one_line, other_contents, quoted
+from graph.edge_file import FURTHER, LISTED, and_more, check_columns, one_line, other_contents, quoted
 from graph.textstream import CODECS, TextBlocks, TextStream
 
 # Text that is parsed at a time, and the longest line there may be (the longest record, where quotes hold line breaks).
@@ -106,7 +106,8 @@ class TextEdgeFile:
         if self.columns is not None or len(header) < len(columns):
             return ""
         names = [*columns, *(f"column{number}" for number in range(len(columns) + 1, len(header) + 1))]
-        return f"If the file has no header line, add columns = {json.dumps(names)}, in its order, to the relation. "
+        shown = json.dumps(names[:LISTED])[:-1] + (f", and {len(names) - LISTED} more]" if len(names) > LISTED else "]")
+        return f"If the file has no header line, add columns = {shown}, in its order, to the relation. "
 
     def _stream(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
         stream, done = self.opener(), 0

@@ -25,15 +25,16 @@ class Found:
 
 @contextmanager
 def only_trainer(run_dir: Path) -> Iterator[None]:
-    """Hold the lock of `run_dir`, which the system frees when this process ends, however it ends.
+    """Hold the lock of `run_dir`, which the system frees when this process ends, however it ends: nobody else trains,
+    searches settings or prepares its graph there.
 
     Raises UsageError when another process holds it, and DiskFull for what fails meanwhile for want of room.
     """
     busy = UsageError(
-        f"Another process trains in {run_dir}: it holds {run_dir / LOCK_FILE}. "
+        f"Another process works in {run_dir}: it holds {run_dir / LOCK_FILE}. "
         "Wait until it ends, stop it, or name another directory."
     )
-    with full_disk_named(run_dir, MAKE_ROOM), locked(run_dir / LOCK_FILE, busy):
+    with full_disk_named(run_dir, MAKE_ROOM), locked(run_dir / LOCK_FILE, busy, remove=True):
         yield
 
 

@@ -69,9 +69,11 @@ def _interrupted_as_ever() -> Iterator[None]:
     """Without the handler of Ctrl-C that pyspark installs: it asks Spark something amid another question to it, which
     fails with a traceback."""
     before, main = signal.getsignal(signal.SIGINT), threading.current_thread() is threading.main_thread()
-    yield
-    if main:
-        signal.signal(signal.SIGINT, before)
+    try:
+        yield
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from bundle.errors import ConfigError, RunIncomplete, UsageError
+from bundle.errors import ConfigError, GraphError, GraphFileError, RunIncomplete, UsageError
 from cli.train import train
 from training.resume import only_trainer
 
@@ -66,9 +66,29 @@ def test_a_resumed_run_keeps_the_settings_that_it_was_started_with(graph: Path, 
 
 def test_a_second_command_is_told_so_before_it_prepares_anything(graph: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with only_trainer(run), pytest.raises(UsageError, match="Another process trains in"):
-        run_train(graph, "--run", run)
-    assert [path.name for path in run.iterdir()] == ["train.lock"]
+    for more in ((), ("--plan",)):
+        with only_trainer(run), pytest.raises(UsageError, match="Another process works in"):
+            run_train(graph, "--run", run, *more)
+    assert not list(run.iterdir())
+
+
+def test_where_the_input_is_missing_nothing_is_made(graph: Path, tmp_path: Path) -> None:
+    with pytest.raises(GraphFileError):
+        run_train(tmp_path / "nope.toml", "--run", tmp_path / "run")
+    (tmp_path / "follows.csv").unlink()
+    with pytest.raises(GraphError):
+        run_train(graph, "--run", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("given", "run"), [("S3://bucket/g", "run"), ("s3:/bucket/g", "run"), ("", "s3://bucket/r")])
+def test_a_misspelt_url_makes_no_directory(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, run: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="URL"):
+        run_train(given or graph, "--run", run)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["follows.csv", "graph.toml"]
 
 
 @pytest.mark.parametrize(

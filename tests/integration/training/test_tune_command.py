@@ -11,13 +11,13 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import cli.tune
-from bundle.disk import locked
 from bundle.errors import ConfigError, RunError, UsageError
 from bundle.prepared import PreparedGraph
 from cli.compose import judge_of_links
 from cli.train import train
 from cli.tune import tune
 from tests.integration.training.conftest import CIRCLES, USERS, circle_edges
+from training.resume import only_trainer
 
 GRAPH = """
 [entities.user]
@@ -157,9 +157,9 @@ def test_a_graph_without_validation_edges_is_told_what_to_add(graph: Path, tmp_p
         invoked(tune, graph, "--dir", tmp_path / "t")
 
 
-def test_two_do_not_search_in_one_directory(graph: Path, tmp_path: Path) -> None:
-    directory, busy = tmp_path / "t", UsageError("not reached")
-    with locked(directory / cli.tune.LOCK_FILE, busy), pytest.raises(UsageError, match="Another process searches in"):
+def test_who_searches_is_alone_in_the_directory(graph: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "t"
+    with only_trainer(directory), pytest.raises(UsageError, match="Another process works in"):
         invoked(tune, graph, "--dir", directory, *SMALL)
     assert not (directory / "graph").exists()
 

@@ -8,6 +8,7 @@ import pytest
 
 from bundle.prepared import load_prepared
 from cli import main as command
+from training.resume import only_trainer
 
 GRAPH = """
 [entities.user]
@@ -62,6 +63,36 @@ def test_the_graph_of_a_finished_run_is_not_replaced(
     (graph.parent / "follows.csv").write_text("src,dst\n1,2\n")
     assert run(monkeypatch, graph, "--out", out) == 4
     assert "a finished run stands on that" in capsys.readouterr().err
+
+
+def test_the_graph_of_a_training_is_not_replaced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], graph: Path
+) -> None:
+    out = graph.parent / "run" / "graph"
+    assert run(monkeypatch, graph, "--out", out) == 0
+    before = (out / "graph.json").read_bytes()
+    (graph.parent / "follows.csv").write_text("src,dst\n1,2\n")
+    with only_trainer(out.parent):
+        assert run(monkeypatch, graph, "--out", out) == 2
+    assert "Another process works in" in capsys.readouterr().err
+    assert (out / "graph.json").read_bytes() == before
+    assert [path.name for path in out.parent.iterdir()] == ["graph"]
+
+
+@pytest.mark.parametrize("out", ["s3:/bucket/x", "S3://bucket/x", "s3:bucket", "gcs://bucket/x"])
+def test_a_misspelt_url_makes_no_directory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], graph: Path, out: str
+) -> None:
+    monkeypatch.chdir(graph.parent)
+    assert run(monkeypatch, graph, "--out", out) == 2
+    assert "begins with s3://, gs://, az://" in capsys.readouterr().err.replace("\n", " ")
+    assert sorted(path.name for path in graph.parent.iterdir()) == ["follows.csv", "graph.toml"]
+
+
+def test_a_path_that_begins_like_a_url_can_be_written(monkeypatch: pytest.MonkeyPatch, graph: Path) -> None:
+    monkeypatch.chdir(graph.parent)
+    assert run(monkeypatch, graph, "--out", "./s3:x") == 0
+    assert load_prepared(Path("./s3:x")).digest
 
 
 def test_a_master_without_spark_is_a_mistake(

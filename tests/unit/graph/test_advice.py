@@ -136,6 +136,13 @@ def test_the_names_of_columns_for_a_file_without_a_header(tmp_path: Path, row: s
     advice_helps(tmp_path, "If the file has no header line, add columns", add_columns)
 
 
+def test_advice_does_not_list_thousands_of_columns(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text(",".join(f"c{number}" for number in range(3_000)) + "\n")
+    with pytest.raises(GraphError, match=r'add columns = \["src", "dst", .*"column20", and 2980 more\]') as caught:
+        prepare(toml(tmp_path, "e.csv"), tmp_path / "out")
+    assert len(str(caught.value)) < 2_000
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "|"])
 def test_the_ending_of_a_file_with_another_delimiter(tmp_path: Path, delimiter: str) -> None:
     (tmp_path / "e.tsv").write_text("src,dst\n1,2\n".replace(",", delimiter))

@@ -1,5 +1,6 @@
 """Before Spark starts: Java is looked for; and its errors become ours."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,10 @@ import pytest
 pytest.importorskip("pyspark", reason="Spark's library: `make test` installs it (group `spark`)")
 
 from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
 
 from bundle.errors import DiskFull, EdgeFileError, SparkFailed, UsageError
+from graph.spark import session as spark_session
 from graph.spark.reader import Refused
 from graph.spark.session import in_our_words, session
 
@@ -63,3 +66,21 @@ def test_errors_of_spark_are_ours() -> None:
 def test_an_error_that_is_not_of_spark_stays_what_it_is() -> None:
     with pytest.raises(ZeroDivisionError), in_our_words():
         raise ZeroDivisionError
+
+
+def test_ctrl_c_is_as_before_where_spark_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyspark takes the signal over before it fails."""
+
+    def fail(_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise PySparkException("no session")
+
+    monkeypatch.setattr(spark_session, "_require_java", lambda: None)
+    monkeypatch.setattr(SparkSession.Builder, "getOrCreate", fail)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SparkFailed), session("local[1]"):
+            pass
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -21,8 +21,7 @@ async def by(deadline: float | None, work: Coroutine[Any, Any, Result]) -> Resul
         return result
     try:
         await in_a_task()  # which the timer cancels
-    except BaseException:
-        work.close()
-        raise
+    except BaseException as error:
+        return await rest(work, waits_for, error)
     async with asyncio.timeout_at(deadline):
         return await rest(work, waits_for)

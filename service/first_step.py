@@ -1,7 +1,7 @@
 """Work that begins at once: most answers are made without waiting for anything, and need no task of the event loop."""
 
 import asyncio
-from collections.abc import Coroutine, Generator, Iterable
+from collections.abc import Coroutine, Generator
 from contextvars import copy_context
 from types import coroutine
 from typing import Any, TypeVar
@@ -20,7 +20,9 @@ def begin(work: Coroutine[Any, Any, Result], loop: asyncio.AbstractEventLoop) ->
         waits_for = context.run(work.send, None)
     except StopIteration:
         return None
-    return loop.create_task(_going_on(work, waits_for), context=context)
+    going_on = _going_on(work, waits_for)
+    going_on.send(None)  # so that what befalls its task, even before that begins, befalls the work
+    return loop.create_task(going_on, context=context)
 
 
 async def in_a_task() -> None:
@@ -29,42 +31,34 @@ async def in_a_task() -> None:
         await asyncio.sleep(0)
 
 
-async def all_of(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """The results of `works`, in their order. They wait at the same time; till then none is a task of its own."""
-    results: list[Result] = []
-    tasks: dict[int, asyncio.Task[Result]] = {}
-    try:
-        for position, work in enumerate(works):
-            try:
-                waits_for = work.send(None)
-            except StopIteration as done:
-                results.append(done.value)
-            else:
-                tasks[position] = asyncio.create_task(_going_on(work, waits_for))
-    except BaseException:
-        for task in tasks.values():
-            task.cancel()
-        raise
-    for position, late in zip(tasks, await asyncio.gather(*tasks.values()) if tasks else (), strict=True):
-        results.insert(position, late)
-    return results
-
-
 async def _going_on(work: Coroutine[Any, Any, Result], waits_for: Any) -> Result:
+    try:
+        await asyncio.sleep(0)
+    except BaseException as error:
+        return await rest(work, waits_for, error)
     return await rest(work, waits_for)
 
 
 @coroutine
-def rest(work: Coroutine[Any, Any, Result], waits_for: Any) -> Generator[Any, Any, Result]:
-    """What is left of `work`, which has begun and waits: as `yield from` goes on with a generator (PEP 380)."""
-    while True:
-        try:
+def rest(
+    work: Coroutine[Any, Any, Result], waits_for: Any, error: BaseException | None = None
+) -> Generator[Any, Any, Result]:
+    """What is left of `work`, which has begun and waits: as `yield from` goes on with a generator (PEP 380).
+
+    An `error` that came meanwhile is raised where it waits.
+    """
+    try:
+        if error is not None:
+            if isinstance(error, asyncio.CancelledError) and asyncio.isfuture(waits_for):
+                waits_for.cancel()  # as a task that is cancelled does
+            waits_for = work.throw(error)
+        while True:
             try:
                 told = yield waits_for
-            except BaseException as error:  # a cancellation above all
-                waits_for = work.throw(error)
+            except BaseException as raised:  # a cancellation above all
+                waits_for = work.throw(raised)
             else:
                 waits_for = work.send(told)
-        except StopIteration as done:
-            result: Result = done.value
-            return result
+    except StopIteration as done:
+        result: Result = done.value
+        return result

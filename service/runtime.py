@@ -5,9 +5,9 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from bundle.errors import StateError
 from bundle.manifest import RelationEntry
@@ -34,6 +34,7 @@ from service.versions.watcher import follow_once, watch
 log = logging.getLogger("twhin.service")
 LAG_SECONDS = 0.05
 TURNS_A_SECOND = 20
+Result = TypeVar("Result")
 
 
 class Runtime:
@@ -138,16 +139,7 @@ class Runtime:
 
     async def live(self, user_type: str, user: str | None, degraded: list[str]) -> LiveEdges:
         """What the user did since the version was built. Without the store the answer goes on, and says so."""
-        if user is None:
-            return NO_LIVE_EDGES
-        asked = time.monotonic()
-        try:
-            return await self.state.edges_of(user_type, user)
-        except StateError:
-            _once(degraded, "engagements_unavailable")
-            return NO_LIVE_EDGES
-        finally:
-            self.admission.waited_elsewhere(time.monotonic() - asked)
+        return await self._elsewhere(self._live(user_type, user, degraded))
 
     async def since(
         self, relation: RelationEntry, user: str | None, degraded: list[str]
@@ -155,15 +147,42 @@ class Runtime:
         """What the user did since the version was built, and who has come to have an edge of `relation` to the user, or
         has ended to, where users have such edges. What the store does not tell is none, and `degraded` says so.
         """
-        if user is None or relation.source != relation.target:
-            return await self.live(relation.source, user, degraded), NO_FOLLOWERS
+        return await self._elsewhere(self._since(relation, user, degraded))
+
+    async def since_each(
+        self, asked: Iterable[tuple[RelationEntry, str | None]], degraded: list[str]
+    ) -> list[tuple[LiveEdges, Followers]]:
+        """The same of several users at once: one after the other, a store at a distance would be asked as many round
+        trips.
+        """
+        return await self._elsewhere(asyncio.gather(*(self._since(*one, degraded) for one in asked)))
+
+    async def _elsewhere(self, work: Awaitable[Result]) -> Result:
+        """What others tell: the time that it takes is none that answers are in the making here."""
         asked = time.monotonic()
+        try:
+            return await work
+        finally:
+            self.admission.waited_elsewhere(time.monotonic() - asked)
+
+    async def _live(self, user_type: str, user: str | None, degraded: list[str]) -> LiveEdges:
+        if user is None:
+            return NO_LIVE_EDGES
+        try:
+            return await self.state.edges_of(user_type, user)
+        except StateError:
+            _once(degraded, "engagements_unavailable")
+            return NO_LIVE_EDGES
+
+    async def _since(
+        self, relation: RelationEntry, user: str | None, degraded: list[str]
+    ) -> tuple[LiveEdges, Followers]:
+        if user is None or relation.source != relation.target:
+            return await self._live(relation.source, user, degraded), NO_FOLLOWERS
         try:
             live, followers = await self.state.since(relation.source, user, relation.name)
         except StateError:
             live, followers = NO_LIVE_EDGES, None
-        finally:
-            self.admission.waited_elsewhere(time.monotonic() - asked)
         if followers is None:
             _once(degraded, "engagements_unavailable")
             return live, NO_FOLLOWERS

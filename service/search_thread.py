@@ -9,8 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -63,7 +62,7 @@ class SearchThread:
         self._depth_floor = depth_floor
         self._share = 1.0  # as the metric has it
         self._loop = asyncio.get_running_loop()
-        self._waiting = 0
+        self._waiting = 0  # plans that are queued or searched: none that is still to be made
         self._gathered: list[Job | Errand] = []
         self._tasks: deque[Job | Errand] = deque()
         # One True for each task, and None at the end: the thread sleeps on this.
@@ -71,49 +70,52 @@ class SearchThread:
         self._thread = threading.Thread(target=self._run, name="twhin-search", daemon=True)
         self._thread.start()
 
-    async def search(
-        self, loaded: Loaded, plans: list[Asked], deadline: float, *, placed: bool = False
-    ) -> tuple[list[Answer], bool]:
-        """The answers to `plans`, and whether they were searched less deep than usual. Raises Problem 503 when full,
-        unless they are `placed` already.
+    async def search(self, loaded: Loaded, plans: list[Asked], deadline: float) -> tuple[list[Answer], bool]:
+        """The answers to `plans`, and whether they were searched less deep than usual. Raises Problem 503 when full.
 
         `deadline` is by the monotonic clock.
         """
+        self.check_room(len(plans))
+        job = self.put(loaded, plans, deadline)
+        return await job.future, job.reduced
+
+    def put(self, loaded: Loaded, plans: list[Asked], deadline: float) -> Job:
+        """Queue the search of `plans`, for which there is room."""
         job = Job(loaded, plans, self._loop.create_future(), deadline)
-        with nullcontext() if placed else self.place(len(plans)):
-            self._gather_up(job)
-            return await job.future, job.reduced
+        self._gather_up(job, len(plans))
+        return job
 
     async def run(self, work: Callable[[], list[Hits]], deadline: float) -> list[Hits]:
         """What `work` finds, done on the search thread. Raises Problem 503 when full, and what `work` raises."""
         errand = Errand(work, self._loop.create_future(), deadline)
-        with self.place(1):
-            self._gather_up(errand)
-            return await errand.future
+        self.check_room(1)
+        self._gather_up(errand, 1)
+        return await errand.future
 
     @property
     def full(self) -> bool:
         """Whether there is no room for a single search."""
         return self._waiting >= self._queue_max
 
-    @contextmanager
-    def place(self, plans: int) -> Iterator[None]:
-        """Room for so many plans: taken before these are made, which costs more than saying no. Raises Problem 503."""
+    def check_room(self, plans: int) -> None:
+        """Raises Problem 503 where the queue has no room for so many plans. Asked before they are made, which costs
+        more than saying no; what is said holds until the caller next waits.
+        """
         # A batch larger than the queue is let in when nobody waits.
         if self._waiting and self._waiting + plans > self._queue_max:
             self._metrics.shed("search_queue")
             raise overloaded("the search queue is full")
-        self._waiting += plans
-        try:
-            yield
-        finally:
-            self._waiting -= plans
 
-    def _gather_up(self, task: Job | Errand) -> None:
+    def _gather_up(self, task: Job | Errand, plans: int) -> None:
+        self._waiting += plans
+        task.future.add_done_callback(lambda _: self._leave(plans))
         # What one turn of the loop asks for goes over together: the thread wakes once, and searches it in one call.
         if not self._gathered:
             self._loop.call_soon(self._hand_over)
         self._gathered.append(task)
+
+    def _leave(self, plans: int) -> None:
+        self._waiting -= plans
 
     def _hand_over(self) -> None:
         gathered, self._gathered = self._gathered, []

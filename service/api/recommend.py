@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,7 +21,6 @@ from service.admission import TARGET_SECONDS
 from service.api.answers import answer_of, batch_item
 from service.call import Call, Reply
 from service.experiments.live import Entered
-from service.first_step import all_of
 from service.problems import invalid, problem_of_decoding
 from service.search_thread import Answer, Asked
 from service.settings import Limits
@@ -56,10 +55,13 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
         return await _together(call, loaded, request, body)
     degraded: list[str] = []
     relation = choose_relation(space, request)
-    question = _enter(call, Question(loaded, space, relation, request), body)
-    if body.filter is not None and question.loaded is not loaded and not await _understands(question, body.filter):
-        question = Question(loaded, space, relation, request)
-    loaded, space, relation, request, entered = question
+    plain = Routed(loaded, space, relation, request)
+    routed = _enter(call, plain, body)
+    if body.filter is not None and routed.loaded is not loaded:
+        # Whether a filter is good, the serving version decides for all.
+        await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
+        routed = routed if await _understands(routed, body.filter) else plain
+    loaded, space, relation, request, entered = routed
     live, followers = await call.runtime.since(relation.entry, request.user, degraded)
     # Last of what is waited for: a bitmap that was made earlier might have given way to others'.
     if body.filter is not None:
@@ -104,7 +106,7 @@ async def _compiled_in_all(loaded: Loaded, requests: Sequence[RecommendRequest],
         await compiled(loaded, space, relation, space.entities[relation.entry.target], condition)
 
 
-class Question(NamedTuple):
+class Routed(NamedTuple):
     """A request, the version that answers it, and the arm that it is in."""
 
     loaded: Loaded
@@ -114,29 +116,29 @@ class Question(NamedTuple):
     entered: Entered | None = None
 
 
-def _enter(call: Call, question: Question, body: RecommendBody | BatchBody) -> Question:
-    """The question as its user's arm has it, version and strategy; as it is where no experiment is meant for it."""
+def _enter(call: Call, plain: Routed, body: RecommendBody | BatchBody) -> Routed:
+    """The request as its user's arm has it, version and strategy; as it is where no experiment is meant for it."""
     if not body.experiments:
-        return question
-    loaded, space, relation, request, _ = question
+        return plain
+    loaded, space, relation, request, _ = plain
     entered = call.runtime.experiments.choose(loaded, space, relation.entry.name, request.user, request.strategy)
     if entered is None:
-        return question
+        return plain
     if entered.loaded is loaded:
         if entered.arm.strategy != AUTO:
             request = msgspec.structs.replace(request, strategy=entered.arm.strategy)
-        return Question(loaded, space, relation, request, entered)
+        return Routed(loaded, space, relation, request, entered)
     # What was left open is what the serving version means by it: another one may have other defaults.
     name, there = relation.entry.name, entered.loaded.bundle.spaces[space.name]
     request = msgspec.structs.replace(request, strategy=entered.arm.strategy, space=space.name, relation=name)
-    return Question(entered.loaded, there, there.relations[name], request, entered)
+    return Routed(entered.loaded, there, there.relations[name], request, entered)
 
 
-async def _understands(question: Question, condition: Filter) -> bool:
+async def _understands(routed: Routed, condition: Filter) -> bool:
     """Whether the version of an arm has what a filter is about. The client knows of the serving version alone: where
     another one has not, its user is answered as outside of the experiment.
     """
-    loaded, space, relation, _, _ = question
+    loaded, space, relation, _, _ = routed
     try:
         await compiled(loaded, space, relation, space.entities[relation.entry.target], condition)
     except FilterInvalid:
@@ -207,47 +209,38 @@ async def compiled(
     return await asyncio.to_thread(filters.bitmap, space, relation, table, condition) if kept is None else kept
 
 
-async def _answered(
-    call: Call,
-    loaded: Loaded,
-    asked: Sequence[Answer | Asked | QueryError],
-    degraded: list[str],
-    *,
-    placed: bool = False,
-) -> list[Any]:
+async def _answered(call: Call, loaded: Loaded, asked: Sequence[Answer | Asked], degraded: list[str]) -> list[Answer]:
     """What was asked, in order, each with its answer instead of what had to be searched for it."""
     waiting = [one for one in asked if isinstance(one, Asked)]
-    searched = iter(await _search(call, loaded, waiting, degraded, placed=placed) if waiting else [])
+    searched = iter(await _search(call, loaded, waiting, degraded) if waiting else [])
     return [next(searched) if isinstance(one, Asked) else one for one in asked]
 
 
 async def _answered_by_each(
-    call: Call,
-    questions: Sequence[Question],
-    asked: Sequence[Answer | Asked | QueryError],
-    degraded: list[str],
-    *,
-    placed: bool,
-) -> list[Any]:
-    """The same of questions to several versions."""
-    versions = {id(one.loaded): one.loaded for one in questions}
-    places = {key: [place for place, one in enumerate(questions) if id(one.loaded) == key] for key in versions}
-    parts = await all_of(
-        _answered(call, loaded, [asked[at] for at in places[key]], degraded, placed=placed)
-        for key, loaded in versions.items()
-    )
-    answers: list[Any] = [None] * len(questions)
-    for key, part in zip(versions, parts, strict=True):
-        for place, answer in zip(places[key], part, strict=True):
-            answers[place] = answer
-    return answers
+    call: Call, routed: Sequence[Routed], asked: Sequence[list[Answer | Asked] | QueryError], degraded: list[str]
+) -> list[list[Answer] | QueryError]:
+    """The same of each user's version. The queue has room for it."""
+    waiting: dict[int, tuple[Loaded, list[Asked]]] = {}
+    for one, plans in zip(routed, asked, strict=True):
+        searches = [] if isinstance(plans, QueryError) else [plan for plan in plans if isinstance(plan, Asked)]
+        if searches:
+            waiting.setdefault(id(one.loaded), (one.loaded, []))[1].extend(searches)
+    jobs = [call.runtime.search.put(loaded, plans, call.deadline) for loaded, plans in waiting.values()]
+    found = await asyncio.gather(*(job.future for job in jobs))
+    if any(job.reduced for job in jobs):
+        degraded.append("reduced_depth")
+    searched = {version: iter(answers) for version, answers in zip(waiting, found, strict=True)}
+    return [
+        plans
+        if isinstance(plans, QueryError)
+        else [next(searched[id(one.loaded)]) if isinstance(plan, Asked) else plan for plan in plans]
+        for one, plans in zip(routed, asked, strict=True)
+    ]
 
 
-async def _search(
-    call: Call, loaded: Loaded, plans: list[Asked], degraded: list[str], *, placed: bool = False
-) -> list[Answer]:
-    """The answers to `plans`, in order, by the search thread, which has room for what is `placed`."""
-    slates, reduced = await call.runtime.search.search(loaded, plans, call.deadline, placed=placed)
+async def _search(call: Call, loaded: Loaded, plans: list[Asked], degraded: list[str]) -> list[Answer]:
+    """The answers to `plans`, in order, by the search thread."""
+    slates, reduced = await call.runtime.search.search(loaded, plans, call.deadline)
     if reduced and "reduced_depth" not in degraded:
         degraded.append("reduced_depth")
     return slates
@@ -285,17 +278,10 @@ async def recommend_batch(call: Call) -> Reply:
     each = requests_to(loaded.bundle, shared, body.spaces) if body.spaces else [shared]
     relation = choose_relation(loaded.bundle.space(each[0].space), each[0])
     await _compiled_in_all(loaded, each, body.filter)
-    # At once: one user after the other, a store at a distance would be asked as many round trips as there are users.
-    with call.runtime.search.place(len(users) * len(each)):
-        if body.spaces:
-            arms: Sequence[Entered | None] = [None] * len(users)
-            answers = await all_of(_joint(call, loaded, each, user, relation, body.k, degraded) for user in users)
-        else:
-            plain = [Question(loaded, space, relation, msgspec.structs.replace(shared, user=user)) for user in users]
-            questions = await _entered(call, plain, body)
-            arms = [one.entered for one in questions]
-            asked = await all_of(_ask(call, one, degraded) for one in questions)
-            answers = await _answered_by_each(call, questions, asked, degraded, placed=True)
+    plain = [Routed(loaded, space, relation, msgspec.structs.replace(shared, user=user)) for user in users]
+    routed = plain if body.spaces else await _entered(call, plain, body)
+    answers = await _answers_to_each(call, routed, each if body.spaces else [], body.k, degraded)
+    arms = [one.entered for one in routed]
     for one, entered in zip(answers, arms, strict=True):
         if not isinstance(one, QueryError):
             _count(call, one, relation, entered)
@@ -311,31 +297,59 @@ async def recommend_batch(call: Call) -> Reply:
     return Reply(_encode(answer))
 
 
-async def _joint(
-    call: Call,
-    loaded: Loaded,
-    shared: Sequence[RecommendRequest],
-    user: str,
-    relation: Relation,
-    k: int,
-    degraded: list[str],
-) -> Joint | QueryError:
-    """What several spaces answer together for one user of a batch."""
-    requests = [msgspec.structs.replace(one, user=user) for one in shared]
-    unavailable: list[str] = []
+async def _answers_to_each(
+    call: Call, routed: Sequence[Routed], several: Sequence[RecommendRequest], k: int, degraded: list[str]
+) -> list[Answer | Joint | QueryError]:
+    """What each user of a batch is answered: by the user's version, or by `several` spaces together."""
+    search, room = call.runtime.search, len(routed) * max(1, len(several))
+    search.check_room(room)
+    users = [one.request.user if is_id(one.request.user or "") else None for one in routed]
+    told = await call.runtime.since_each(
+        [(one.relation.entry, user) for one, user in zip(routed, users, strict=True)], degraded
+    )
+    # Others may have come meanwhile. From here on nothing is waited for until the searches are queued.
+    search.check_room(room)
+    requests = [
+        [msgspec.structs.replace(wanted, user=one.request.user) for wanted in several] or [one.request]
+        for one in routed
+    ]
+    asked = [_ask(*each) for each in zip(routed, requests, told, strict=True)]
+    answers = await _answered_by_each(call, routed, asked, degraded)
+    if several:
+        bundle = routed[0].loaded.bundle
+        return [
+            _joint(bundle, wanted, found, live, k)
+            for wanted, found, (live, _) in zip(requests, answers, told, strict=True)
+        ]
+    return [found if isinstance(found, QueryError) else found[0] for found in answers]
+
+
+def _ask(
+    routed: Routed, requests: Sequence[RecommendRequest], told: tuple[LiveEdges, Followers]
+) -> list[Answer | Asked] | QueryError:
+    """What is to be searched for one user of a batch, or the answers."""
+    if not is_id(routed.request.user or ""):
+        return QueryError(f"user is no id: it has 1 to {MAX_ID_CHARACTERS} characters")
+    live, followers = told
     try:
-        if not is_id(user):
-            raise QueryError(f"user is no id: it has 1 to {MAX_ID_CHARACTERS} characters")
-        live, followers = await call.runtime.since(relation.entry, user, unavailable)
-        degraded += [flag for flag in unavailable if flag not in degraded]
-        asked = [loaded.recommender.ask(_followed(one, followers), live) for one in requests]
-        answers = await _answered(call, loaded, asked, degraded, placed=True)
-        return joined(loaded.bundle, requests, answers, live, k)
+        return [routed.loaded.recommender.ask(_followed(one, followers), live) for one in requests]
     except QueryError as error:
         return error
 
 
-async def _entered(call: Call, questions: Sequence[Question], body: BatchBody) -> list[Question]:
+def _joint(
+    bundle: Bundle, requests: Sequence[RecommendRequest], answers: list[Answer] | QueryError, live: LiveEdges, k: int
+) -> Joint | QueryError:
+    """What several spaces answer together for one user of a batch."""
+    if isinstance(answers, QueryError):
+        return answers
+    try:
+        return joined(bundle, requests, answers, live, k)
+    except QueryError as error:
+        return error
+
+
+async def _entered(call: Call, questions: Sequence[Routed], body: BatchBody) -> list[Routed]:
     """The questions as their users' arms have them."""
     found = [_enter(call, one, body) for one in questions]
     if body.filter is None:
@@ -343,19 +357,6 @@ async def _entered(call: Call, questions: Sequence[Question], body: BatchBody) -
     others = {id(one.loaded): one for one in found if one.loaded is not questions[0].loaded}
     deaf = {key for key, one in others.items() if not await _understands(one, body.filter)}
     return [plain if id(one.loaded) in deaf else one for plain, one in zip(questions, found, strict=True)]
-
-
-async def _ask(call: Call, question: Question, degraded: list[str]) -> Asked | Answer | QueryError:
-    loaded, _, relation, request, _ = question
-    if not is_id(request.user or ""):
-        return QueryError(f"user is no id: it has 1 to {MAX_ID_CHARACTERS} characters")
-    unavailable: list[str] = []
-    live, followers = await call.runtime.since(relation.entry, request.user, unavailable)
-    degraded += [flag for flag in unavailable if flag not in degraded]
-    try:
-        return loaded.recommender.ask(_followed(request, followers), live)
-    except QueryError as error:
-        return error
 
 
 def _followed(request: RecommendRequest, followers: Followers) -> RecommendRequest:

@@ -1,7 +1,6 @@
 """The connections to a Redis: asked with a time budget and a breaker, and what it says is told in our words."""
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from bundle.errors import StateError
+from service.first_step import in_a_task
 from service.metrics import RedisMetrics
 from service.state.breaker import Breaker
 from service.state.redis_address import RedisAddress
@@ -130,12 +130,12 @@ class RedisLink:
     async def _wait_for(self, lane: Lane) -> None:
         """Wait for a connection, which `_exchange` gives back."""
         if not lane.breaker.is_open:
-            if lane.free.locked():
-                await asyncio.sleep(
-                    0
-                )  # what has just begun is no task's till it has waited, and a timer has to be one's
             try:
-                async with asyncio.timeout(lane.seconds) if lane.free.locked() else contextlib.nullcontext():
+                if lane.free.locked():
+                    await in_a_task()  # which the timer cancels
+                    async with asyncio.timeout(lane.seconds):
+                        await lane.free.acquire()
+                else:
                     await lane.free.acquire()
             except TimeoutError:  # all connections are busy: Redis is slow for so many, and not sick
                 self._shed("state_connections")

@@ -3,9 +3,11 @@ ever. No refusal leaves anything that would be taken for the next request.
 """
 
 import random
+import signal
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ from service.gateway import Gateway
 from service.main import create_app
 from service.refusals import SAMPLED
 from service.runtime import Runtime
-from service.settings import Settings
-from tests.support.servers import running
+from service.settings import Limits, Settings
+from tests.support.servers import RedisServer, running
 
 ASKED = b"GET /recommend/%b HTTP/1.1\r\nhost: localhost\r\n\r\n" % USERS[5].encode()
 
@@ -227,6 +229,51 @@ def test_a_batch_that_the_search_queue_has_no_room_for_is_refused_before_it_is_p
     batch = httpx.post(f"{full.url}/recommend:batch", json={"users": USERS[:4]})
     assert (batch.status_code, batch.json()["ok"], asked.times) == (200, 4, 5)
     assert runtime.search._waiting == 0
+
+
+@pytest.fixture
+def narrow(made_bundles: Path, redis_server: RedisServer) -> Iterator[Full]:
+    """A service whose search queue has room for four."""
+    limits = Limits(search_queue_max=4, timeout_ms=20_000)
+    settings = Settings(bundles=made_bundles, redis_url=redis_server.url, redis_timeout_ms=20_000, limits=limits)
+    app = create_app(settings)
+    with running(settings, app) as url:
+        yield Full(url, app._runtime)  # type: ignore[attr-defined]
+
+
+def test_a_batch_that_waits_for_the_store_keeps_nobody_from_the_search_queue(
+    narrow: Full, redis_server: RedisServer
+) -> None:
+    assert redis_server.process is not None
+    redis_server.process.send_signal(signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor() as pool:
+            batch = pool.submit(httpx.post, f"{narrow.url}/recommend:batch", json={"users": USERS[:4]}, timeout=30)
+            while narrow.runtime.admission.inflight == 0 and not batch.done():
+                time.sleep(0.01)
+            asked = {"type": "user", "id": USERS[5]}
+            similar = httpx.post(f"{narrow.url}/v1/similar", json=asked, timeout=30)
+            assert not batch.done()
+            redis_server.process.send_signal(signal.SIGCONT)
+            assert (similar.status_code, batch.result().json()["ok"]) == (200, 4)
+    finally:
+        redis_server.process.send_signal(signal.SIGCONT)
+
+
+def test_users_whose_answers_need_no_search_make_that_of_others_no_shallower(
+    narrow: Full, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.search_thread.TARGET_SECONDS", 1e9)  # however slow the machine is
+    users = [USERS[5], "nobody", "no one", "none"]
+    items = httpx.post(f"{narrow.url}/recommend:batch", json={"users": users, "strategy": "unimodal"}).json()["results"]
+    assert [(item["status"], item.get("degraded", [])) for item in items] == [("ok", [])] * 4
+
+
+def test_users_of_a_batch_who_wait_at_the_same_time_wait_once(full: Full, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(full.runtime.admission, "waited_elsewhere", waited.append)
+    assert httpx.post(f"{full.url}/recommend:batch", json={"users": USERS[:4]}).json()["ok"] == 4
+    assert len(waited) == 1
 
 
 def test_a_request_that_waited_in_its_socket_past_its_deadline_is_not_worked_on(

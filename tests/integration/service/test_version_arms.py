@@ -245,3 +245,19 @@ def test_a_filter_that_an_arm_s_version_does_not_understand_keeps_its_users_out(
     items = client.post("/recommend:batch", content=body).json()["results"]
     assert [item.get("experiment", {}).get("arm") for item in items] == [None, "control"]
     assert recommended(client, IN_OTHER[0], filter={"min_in_degree": 1})["version"] == "v3"
+
+
+def test_a_filter_that_only_an_arm_s_version_understands_is_bad_for_all(
+    start: Start, bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ATTRIBUTES, "user", {})
+    write_toy_bundle(bundles, "v3", seed=3)
+    publish(bundles, "v3")
+    name_arm(bundles, "v1")
+    client = start()
+    until(client, splits)
+    body = {"k": 5, "filter": {"attribute": "country", "is": "de"}}
+    users = [IN_OTHER[0], IN_CONTROL[0]]
+    alone = [client.post("/recommend", content=json.dumps({"user": user, **body})) for user in users]
+    batch = client.post("/recommend:batch", content=json.dumps({"users": users, **body}))
+    assert [one.status_code for one in (*alone, batch)] == [422] * 3

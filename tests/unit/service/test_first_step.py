@@ -5,7 +5,8 @@ from contextvars import ContextVar
 
 import pytest
 
-from service.first_step import all_of, begin, in_a_task
+from service.deadline import by
+from service.first_step import begin, in_a_task
 
 NUMBER: ContextVar[int] = ContextVar("NUMBER", default=0)
 
@@ -68,27 +69,39 @@ async def test_what_is_raised_before_it_waits_is_raised_at_once() -> None:
         begin(work(), asyncio.get_running_loop())
 
 
-async def test_all_are_done_in_order_and_wait_together() -> None:
-    met = asyncio.Barrier(6)
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize("turns", [0, 1])
+async def test_what_is_cancelled_even_before_its_task_begins_puts_its_things_away(turns: int, timed: bool) -> None:
+    seen: list[object] = []
+    loop = asyncio.get_running_loop()
+    waited_for = loop.create_future()
 
-    async def work(number: int) -> int:
-        if number % 3:
-            await met.wait()  # ends only if all six wait at the same time
-        return number
-
-    async with asyncio.timeout(20):
-        assert await all_of(work(number) for number in range(9)) == list(range(9))
-    assert await all_of(work(number) for number in ()) == []
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-async def test_an_error_of_one_is_raised(at_once: bool) -> None:
-    async def work(number: int) -> int:
-        if number != 2 or not at_once:
+    async def work() -> None:
+        try:
+            await waited_for
+        except BaseException as error:
+            seen.append(type(error))
+            raise
+        finally:
             await asyncio.sleep(0)
-        if number == 2:
-            raise KeyError("its own")
-        return number
+            seen.append("put away")
 
-    with pytest.raises(KeyError, match="its own"):
-        await all_of(work(number) for number in range(4))
+    begun: asyncio.Future[asyncio.Task[None] | None] = loop.create_future()
+
+    def begin_it() -> None:  # as a callback of the loop, which is no task
+        task = begin(by(loop.time() + 60, work()) if timed else work(), loop)
+        begun.set_result(task)
+        assert task is not None
+        if turns == 0:
+            task.cancel()
+
+    loop.call_soon(begin_it)
+    task = await begun
+    assert task is not None
+    if turns:
+        await asyncio.sleep(0)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == [asyncio.CancelledError, "put away"]
+    assert waited_for.cancelled()

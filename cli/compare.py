@@ -7,7 +7,7 @@ import typer
 
 from bundle.errors import UsageError
 from cli.evaluate.options import Part, SeedOption
-from cli.evaluate.report import ReportOption, write_comparison
+from cli.evaluate.report import require_writable, write_comparison
 from cli.output import JsonFlag, emit, line, table
 from cli.progress import progress
 from cli.versions import path_of
@@ -38,7 +38,15 @@ def compare(
     part: Annotated[Part, typer.Option(help="Which held-out edges the lists should contain.")] = Part.test,
     users: Annotated[int, typer.Option(help="How many users a relation to ask for.", min=1)] = 1000,
     seed: SeedOption = 1,
-    report: ReportOption = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            help="Also write compare.html, one self-contained page, and compare.json.",
+            metavar="DIR",
+            callback=require_writable,
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Is B better than A, for what, and for whom? Two versions or two reports, with 95% intervals of every difference.

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from bundle.disk import is_full, remedy
-from bundle.errors import TwhinError, UsageError
+from bundle.errors import FilterInvalid, TwhinError, UsageError
 from bundle.release import code_revision, install_with, release
 from cli import (
     build,
@@ -97,7 +97,8 @@ def main() -> None:
     try:
         app()
     except TwhinError as error:
-        fail(str(error), error.code, as_json)
+        place = f"{error.pointer}: " if isinstance(error, FilterInvalid) else ""
+        fail(f"{place}{error}", error.code, as_json)
         sys.exit(error.exit_status)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]

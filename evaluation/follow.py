@@ -1,4 +1,4 @@
-"""Whom to follow: every strategy of a version beside the simple baselines, on the same held-out edges."""
+"""Candidates of one relation: every strategy of a version beside the simple baselines, on the same held-out edges."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -148,7 +148,7 @@ def follow_report(
 ) -> FollowReport:
     """Measure every strategy and every baseline. `vectors` are the targets' embeddings, for diversity alone."""
     rows: list[Row] = []
-    with progress.stage("Whom to follow", len(strategies) + len(baselines), "methods") as bar:
+    with progress.stage("Measuring candidates", len(strategies) + len(baselines), "methods") as bar:
         for name in strategies:
             rows.append(strategy_row(task, recommender, name, vectors, seed))
             bar.advance()

@@ -37,7 +37,9 @@ def follow(
     report: ReportOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Whom to follow: recall of every strategy of a version on held-out edges, beside the simple baselines.
+    """How good candidates are: recall of every strategy of a version on held-out edges, beside the simple baselines.
+
+    Asked for are users with a held-out edge of the relation and three training edges or more.
 
     The version is named by --bundles and --version, or is the one that the service at --url serves.
     """
@@ -48,7 +50,7 @@ def follow(
     path = None if bundles is None else path_of(bundles, version)
     measured = measure_follow(run, path, url, part, users, seed, relation)
     asked = {"relation": measured.relation, "part": part.value, "users": users, "seed": seed}
-    write(report, "Whom to follow", asked, run=run, version=path, service=url, follow=(measured,))
+    write(report, "Candidates", asked, run=run, version=path, service=url, follow=(measured,))
     emit(measured, as_json, lambda: _show(measured))
 
 

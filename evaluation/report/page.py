@@ -77,7 +77,7 @@ def write_report(report: Report, directory: Path) -> Path:
 def render(report: Report) -> str:
     """The page as one HTML document that needs nothing beside it."""
     charts = Charts()
-    sections = [(f"Whom to follow: {one.relation}", follow_section(one, charts)) for one in report.follow]
+    sections = [(f"Candidates: {one.relation}", follow_section(one, charts)) for one in report.follow]
     if report.mixtures is not None:
         heading = f"A mixture against one vector: {report.mixtures.relation}"
         sections.append((heading, mixtures_section(report.mixtures, charts)))

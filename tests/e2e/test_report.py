@@ -19,7 +19,7 @@ def test_the_page_holds_every_part_and_the_same_numbers_as_json(twhin: Command, 
         *("--old", pipeline.run, "--report", tmp_path),
     )
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    for heading in ("Whom to follow", "Cold start", "A mixture against one vector", "Ranking features", "Compression"):
+    for heading in ("Candidates: ", "Cold start", "A mixture against one vector", "Ranking features", "Compression"):
         assert heading in page
     assert "Drift from" in page
     assert re.search(r"(?:src|href|url\()\W*(?:https?:)?//", page) is None, "nothing is loaded from elsewhere"
@@ -42,6 +42,6 @@ def test_parts_can_be_left_out(twhin: Command, pipeline: Any, tmp_path: Path) ->
     source = ("--run", pipeline.run, "--bundles", pipeline.bundles)
     twhin("evaluate", "all", *source, *skipped, "--users", 20, "--report", tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "Whom to follow" in page
+    assert "Candidates: " in page
     assert "Compression:" not in page
     assert "skipped=mixtures, ranking, compression" in page

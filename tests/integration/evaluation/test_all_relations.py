@@ -55,7 +55,7 @@ def page_of(evaluated: Path, folder: Path, *words: str) -> tuple[Any, str]:
 def test_every_relation_with_test_edges_is_on_the_page(evaluated: Path, tmp_path: Path) -> None:
     report, page = page_of(evaluated, tmp_path)
     assert [one["relation"] for one in report["follow"]] == ["likes", "follows"]
-    assert page.index("Whom to follow: likes</h2>") < page.index("Whom to follow: follows</h2>")
+    assert page.index("Candidates: likes</h2>") < page.index("Candidates: follows</h2>")
     assert report["provenance"]["settings"]["skipped"] == "mixtures, ranking, compression, ease"
     assert "ease: it was skipped." in page
 

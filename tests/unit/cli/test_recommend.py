@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from bundle.errors import TwhinError
 from bundle.versions import publish
-from cli.main import app
+from cli.main import app, main
 from tests.support.service_bundle import tag_ids, user_ids, write_toy_bundle
 
 
@@ -49,6 +49,17 @@ def test_a_filter_keeps_whom_it_names_and_a_fault_in_it_is_told(bundles: Path) -
         assert isinstance(done.exception, TwhinError)
         assert done.exception.exit_status == 2
         assert words in str(done.exception)
+
+
+def test_a_fault_in_a_filter_is_told_with_its_place(
+    bundles: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = '{"all": [{"attribute": "bot", "is": true}, {"attribute": "country", "in": ["at", 7]}]}'
+    command = ["twhin", "recommend", user_ids()[5], "--bundles", str(bundles), "--filter", wrong]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit):
+        main()
+    assert "/filter/all/1/in/1: a category is compared with text" in capsys.readouterr().err
 
 
 def test_explained_candidates_say_because_of_what(bundles: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_watcher_sees_each_method_done(town: FollowTask, capsys: pytest.Captur
     methods = baselines(town, np.random.default_rng(1))
     follow_report(town, RECOMMENDER, list(FIXED), methods, VECTORS, progress=LineProgress())
     n = len(FIXED) + len(methods)
-    assert f"Whom to follow: {n} of {n} methods" in capsys.readouterr().err
+    assert f"Measuring candidates: {n} of {n} methods" in capsys.readouterr().err
 
 
 def test_popularity_bias_is_the_in_degree_of_the_candidates(town: FollowTask) -> None:

@@ -255,8 +255,8 @@ def test_points_that_are_not_numbers_are_left_out_and_a_chart_without_any_is_not
 def test_every_relation_is_on_the_page_and_in_short_at_its_top(follow: FollowReport, report: Report) -> None:
     other = follow.model_copy(update={"relation": "likes <b>"})
     page = render(report.model_copy(update={"follow": (follow, other)}))
-    assert page.index("<caption>In short") < page.index("Whom to follow: follows</h2>")
-    assert page.index("Whom to follow: follows</h2>") < page.index("Whom to follow: likes &lt;b&gt;</h2>")
+    assert page.index("<caption>In short") < page.index("Candidates: follows</h2>")
+    assert page.index("Candidates: follows</h2>") < page.index("Candidates: likes &lt;b&gt;</h2>")
     short = rows_of(page, "In short")
     assert ["blend" in row and "popularity" in row for row in short] == [True, True]
 

@@ -133,15 +133,18 @@ def _network_parts(plan: Plan, rescoring: Rescoring, rows: Rows) -> Parts:
 
 
 def _engagements(plan: Plan) -> _Engagements:
-    """Those that the query was made from first, then others, each once."""
+    """Those that the query was made from first, then others, each entity once whatever relations lead to it."""
     space, dim = plan.space, plan.space.entry.dim
     used = {relation.entry.name for relation, _ in plan.profile.represented_by}
     types: list[str] = []
     rows, clusters, marks = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.bool_)]
     vectors = [np.empty((0, dim), dtype=np.float32)]
+    named: dict[str, Rows] = {}
     for relation, targets in sorted(plan.own, key=lambda pair: pair[0].entry.name not in used):
-        some = _sample(targets)
         name = relation.entry.target
+        before = named.get(name, np.empty(0, np.int64))
+        some = _sample(np.setdiff1d(targets, before))
+        named[name] = np.union1d(before, some)
         assignment = space.clusters.assignment.get(name)
         types += [name] * len(some)
         rows.append(some)

@@ -3,15 +3,19 @@
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from bundle.manifest import QueryWeights, Rescoring, Strategy
 from bundle.space import Bundle, Space
 from index.search.open import exact_searchers
+from recommend.filters import FilterCache
+from recommend.plan import make_plan
+from recommend.reasons import _engagements
 from recommend.recommender import Recommender
-from recommend.types import LiveEdges, Reason, RecommendRequest, Slate
-from tests.support.service_bundle import STRATEGIES, user_ids
+from recommend.types import NO_LIVE_EDGES, LiveEdges, Reason, RecommendRequest, Slate
+from tests.support.service_bundle import N_USERS, STRATEGIES, user_ids
 
 USERS = user_ids()
 NETWORK = Rescoring(
@@ -124,6 +128,15 @@ def test_live_engagements_are_named(explained: Recommender, space: Space) -> Non
     request = RecommendRequest(user=None, engagements=live, strategy="fold_in", explain=True)
     for reasons in explained.recommend(request).reasons:
         assert [one.row for one in of_kind(reasons, "near")[0].because] == [77]
+
+
+def test_what_two_relations_lead_to_is_named_once(space: Space) -> None:
+    follows = space.relations["follows"]
+    viewed = replace(follows, entry=follows.entry.model_copy(update={"name": "viewed"}))
+    plan = make_plan(space, RecommendRequest(user=USERS[5], explain=True), NO_LIVE_EDGES, FilterCache())
+    followed = follows.targets.row(5).astype(np.int64)
+    twice = msgspec.structs.replace(plan, own=((follows, followed), (viewed, np.append(followed, N_USERS - 1))))
+    assert sorted(_engagements(twice).rows.tolist()) == sorted({*followed.tolist(), N_USERS - 1})
 
 
 def test_somebody_without_engagements_is_told_of_popularity(explained: Recommender) -> None:

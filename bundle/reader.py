@@ -208,19 +208,21 @@ class _SpaceReader:
         )
 
     def _interests(self) -> Iterator[Interests]:
-        first = 0
+        first, unnamed = 0, not self._entry.clusters.interests
         for entry in self._entry.clusters.all_interests:
             file = partial(self._layout.mixtures, among=entry.types[0] if first else None)
             clusters = self._array(file("clusters"), np.int32, None)
             weights = self._array(file("weights"), np.float32, len(clusters))
             indptr = self._offsets(file("indptr"), self._counts[entry.user_type], len(clusters))
-            yield Interests(entry, first, Csr(indptr, clusters, weights))
+            yield Interests(entry, first, Csr(indptr, clusters, weights), answers_all=unnamed)
             first += entry.count
 
     def _lists(self, interests: Sequence[Interests]) -> dict[tuple[str, ListQuery], CandidateLists]:
         lists = {}
         for name in self._entry.indexes:
             own = interests_among(interests, name)
+            if own is None:
+                continue
             for query in QUERIES:
                 file = self._layout.candidate_list(name, query, "rows")
                 if self._has(file):

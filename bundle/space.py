@@ -94,11 +94,13 @@ class Interests:
     """What users like among some target types: their mixtures over the clusters of these, from `first` on.
 
     The rows of `mixtures` are entities of `entry.user_type`, its indices clusters, heaviest first, its weights shares.
+    `answers_all`: relations to other types are answered by them too, as in versions that do not name `interests`.
     """
 
     entry: InterestsEntry
     first: int
     mixtures: Csr
+    answers_all: bool = False
 
     @property
     def among(self) -> str | None:
@@ -111,9 +113,10 @@ class Interests:
         return range(self.first, self.first + self.entry.count)
 
 
-def interests_among(interests: Sequence[Interests], target_type: str) -> Interests:
-    """See `Clusters.interests_in`."""
-    return next((one for one in interests if target_type in one.entry.types), interests[0])
+def interests_among(interests: Sequence[Interests], target_type: str) -> Interests | None:
+    """Those that count engagements with a target type; None where it was not clustered: nobody has modes there."""
+    own = next((one for one in interests if target_type in one.entry.types), None)
+    return own or next((one for one in interests if one.answers_all), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +136,12 @@ class Clusters:
     lists: Mapping[tuple[str, ListQuery], CandidateLists]
 
     def interests_in(self, target_type: str) -> Interests:
-        """Those that count engagements with a target type; the first for a type that has none, as versions of earlier
-        releases may."""
-        return interests_among(self.interests, target_type)
+        """Those that count engagements with a target type. Raises QueryError naming the types where there are none."""
+        own = interests_among(self.interests, target_type)
+        if own is None:
+            known = ", ".join(self.types[:20])
+            raise QueryError(f"this type was not clustered in this space, so nobody has interests in it; were: {known}")
+        return own
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +173,8 @@ class Space:
     def counted_with(self, relation: Relation) -> list[Relation]:
         """The relations whose edges count in the interests that `relation` is answered by: of the same users, to types
         that were clustered with its targets."""
-        types, source = self.clusters.interests_in(relation.entry.target).entry.types, relation.entry.source
+        own, source = interests_among(self.clusters.interests, relation.entry.target), relation.entry.source
+        types = own.entry.types if own else ()
         return [one for one in self.relations.values() if one.entry.source == source and one.entry.target in types]
 
 

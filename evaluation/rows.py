@@ -12,6 +12,7 @@ from bundle.manifest import Strategy
 from bundle.progress import Stage
 from bundle.records import Record
 from bundle.space import Space
+from bundle.successor import JUDGED_BY
 from evaluation.baselines import Baseline, chunks, top_rows
 from evaluation.metrics import (
     Interval,
@@ -85,9 +86,19 @@ def strategy_row(
 
     By the strategy called `name`, or by `strategy`, which the row then calls `name`.
     """
+    return _row(task, name, "strategy", _answers(task, recommender, strategy or name), vectors, seed)
+
+
+def recalls(task: FollowTask, recommender: RowRecommender, strategy: Strategy, vectors: Vectors) -> PerUser:
+    """For each user of the task the mean of the recalls that versions are judged by."""
+    values = per_user(task, _answers(task, recommender, strategy), vectors)
+    return np.asarray(np.nanmean([values[metric] for metric in JUDGED_BY if metric in values], axis=0))
+
+
+def _answers(task: FollowTask, recommender: RowRecommender, strategy: Strategy | str) -> Lists:
     n = max(CUTS) + slack(task, task.users)
-    lists = recommender.for_users(task.users, strategy or name, n, relation=task.relation)
-    return _row(task, name, "strategy", without_known(task, task.users, lists, max(CUTS)), vectors, seed)
+    lists = recommender.for_users(task.users, strategy, n, relation=task.relation)
+    return without_known(task, task.users, lists, max(CUTS))
 
 
 def newcomer_row(

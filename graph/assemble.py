@@ -144,9 +144,15 @@ class Assembler:
             edges = batch.edges
             return bounds.parts(draw(source[edges.src], target[edges.dst], edges.relation))
 
-        # Of few edges all may be drawn; something must be left to train on.
-        all_drawn = kept.count < SMALL and all(TRAIN not in parts(batch) for batch in kept.batches())
-        return None if all_drawn else parts
+        # Of few edges of a relation all may be drawn; something must be left to train on.
+        if len(entry.names) == 1 and kept.count >= SMALL:
+            return parts
+        trained = np.zeros(len(entry.names), dtype=np.int64)
+        for relations in mapped(lambda batch: batch.edges.relation[parts(batch) == TRAIN], kept.batches()):
+            trained += np.bincount(relations, minlength=len(trained))
+        if trained.all():
+            return parts
+        return lambda batch: np.where(trained[batch.edges.relation] == 0, TRAIN, parts(batch)).astype(np.uint8)
 
     def _hashes_of(self, entity: str) -> U64:
         """XXH64 of every id of a type, by row, mapped: 8 bytes an entity of disk."""

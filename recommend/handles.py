@@ -8,7 +8,7 @@ from jaxtyping import Float32, Integer
 
 from bundle.ids import IntIds, StringIds
 from bundle.manifest import RelationEntry, Strategy
-from bundle.space import EntityTable, Interests, Relation, Space
+from bundle.space import EntityTable, Interests, Relation, Space, interests_among
 from engine.native import Entities, Ids, Mixtures, Native
 from engine.native import Relation as RelationHandle
 from engine.native import Space as SpaceHandle
@@ -33,8 +33,22 @@ class SpaceHandles:
         self._native, self._space = native, space
         self.ids = {name: _ids(native, table) for name, table in space.entities.items()}
         entities = {name: self._entities(table) for name, table in space.entities.items()}
-        mixtures = {one.first: self._mixtures(one, entities) for one in space.clusters.interests}
-        self.relations = {name: self._relation(one, entities, mixtures) for name, one in space.relations.items()}
+        stored = {one.first: self._mixtures(one, entities) for one in space.clusters.interests}
+        nobodys: dict[str, Mixtures] = {}
+
+        def mixtures(relation: RelationEntry) -> Mixtures:
+            own = interests_among(space.clusters.interests, relation.target)
+            if own is not None:
+                return stored[own.first]
+            if relation.source not in nobodys:  # nobody has modes among targets that were not clustered
+                nobodys[relation.source] = self._no_mixtures(
+                    entities[relation.source], len(space.table(relation.source))
+                )
+            return nobodys[relation.source]
+
+        self.relations = {
+            name: self._relation(one, entities, mixtures(one.entry)) for name, one in space.relations.items()
+        }
         self.handle = self._open()
         for handle in self.relations.values():
             native.add_relation(self.handle, handle)
@@ -53,9 +67,11 @@ class SpaceHandles:
         shares = np.ones(len(stored.indices), dtype=np.float32) if stored.weights is None else stored.weights
         return self._native.mixtures(entities[one.entry.user_type], stored.indptr, stored.indices, shares)
 
-    def _relation(
-        self, one: Relation, entities: Mapping[str, Entities], mixtures: Mapping[int, Mixtures]
-    ) -> RelationHandle:
+    def _no_mixtures(self, of: Entities, count: int) -> Mixtures:
+        nothing = np.empty(0, dtype=np.int32)
+        return self._native.mixtures(of, np.zeros(count + 1, dtype=np.int64), nothing, nothing.astype(np.float32))
+
+    def _relation(self, one: Relation, entities: Mapping[str, Entities], mixtures: Mixtures) -> RelationHandle:
         counting = self._space.entry.clusters
         clock = counting.clocks.get(one.entry.name)
         return self._native.relation(
@@ -73,7 +89,7 @@ class SpaceHandles:
             int(one.entry.symmetric),
             one.times,
             clock.number if clock is not None else 0,
-            mixtures[self._space.clusters.interests_in(one.entry.target).first],
+            mixtures,
         )
 
     def _open(self) -> SpaceHandle:

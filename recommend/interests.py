@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bundle.space import Relation, Space
+from bundle.space import Relation, Space, interests_among
 from recommend.profile import current_targets, profile_of_row
 from recommend.types import LiveEdges
 
@@ -43,7 +43,7 @@ def one_for_each(space: Space, relation: Relation) -> Iterator[Relation]:
     others = (one for one in space.relations.values() if one.entry.source == relation.entry.source)
     seen = set[int]()
     for one in (relation, *others):
-        first = space.clusters.interests_in(one.entry.target).first
-        if first not in seen:
-            seen.add(first)
+        own = interests_among(space.clusters.interests, one.entry.target)
+        if own is not None and own.first not in seen:
+            seen.add(own.first)
             yield one

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int32, Int64
 
 from bundle.ids import ABSENT
-from bundle.space import Relation, Space
+from bundle.space import Relation, Space, interests_among
 from recommend.ages import fades, times_of
 from recommend.mixtures import mixture_of
 from recommend.types import NO_MODES, LiveEdges, Modes, Rows, in_sorted
@@ -144,8 +144,10 @@ def _evidence(space: Space, relation: Relation, targets: Rows) -> Evidence:
 
 def _modes(space: Space, relation: Relation, row: int | None, live: LiveEdges, n_modes: int) -> Modes:
     """The heaviest interests among the relation's targets: the stored mixture, or eq. 3 again where live edges have
-    changed the counts."""
-    interests = space.clusters.interests_in(relation.entry.target)
+    changed the counts. None where the targets were not clustered."""
+    interests = interests_among(space.clusters.interests, relation.entry.target)
+    if interests is None:
+        return NO_MODES
     if relation.entry.source == interests.entry.user_type and row is not None and not changed(space, relation, live):
         stored = interests.mixtures
         return _top(stored.row(row), stored.row_weights(row), n_modes)

@@ -26,7 +26,7 @@ from evaluation.learning.evidence import (
 )
 from evaluation.learning.rescoring import POOL, learn_rescoring
 from evaluation.learning.weights import learn_weights
-from evaluation.rows import Row, baseline_rows, newcomer_row, strategy_row, vectors_under
+from evaluation.rows import PerUser, Row, baseline_rows, newcomer_row, recalls, strategy_row, vectors_under
 from evaluation.task import FollowTask, follow_task
 from recommend.plan import strategies_of
 from recommend.profile import Profile
@@ -66,17 +66,23 @@ def assess(recommender: Recommender, graph: PreparedGraph, seed: int, *, progres
     for place, relation in enumerate(by_evidence):
         if place < MOST_RELATIONS or not len(relation.valid):
             found[relation.name] = assess_relation(recommender, graph, relation.name, seed, progress=progress)
-        else:
-            found[relation.name] = choose_unlearnt(recommender, graph, relation.name, seed)
+    others = [relation.name for relation in by_evidence if relation.name not in found]
+    if others:
+        with progress.stage("Choosing strategies of the other relations", len(others), "relations") as bar:
+            for name in others:
+                found[name] = choose_unlearnt(recommender, graph, name, seed)
+                bar.advance()
     return found
 
 
 def choose_unlearnt(recommender: Recommender, graph: PreparedGraph, relation: str, seed: int) -> Unlearnt:
-    """Which of the strategies that need no learning finds most of a relation's validation edges: the blend of unlearnt
-    relations, the user's vector alone, the walk, or popularity. None is named where too few users have such edges.
+    """Which of the strategies that need no learning finds most of a relation's validation edges.
+
+    The user's vector alone, the walk, or popularity, where it leads the blend of unlearnt relations `beyond_chance`,
+    else that blend. None is named where too few users have such edges.
     """
     space = recommender.bundle.space()
-    reason = f"{MOST_RELATIONS} relations have more validation edges, and no more are learnt"
+    reason = f"of many relations {MOST_RELATIONS} are learnt: the default and those with the most validation edges"
     try:
         judges = follow_task(
             graph, "valid", np.random.default_rng(seed), relation=relation, n_users=UNLEARNT_JUDGES, min_known=1
@@ -89,9 +95,20 @@ def choose_unlearnt(recommender: Recommender, graph: PreparedGraph, relation: st
     tried = {name: known[name] for name in (DEFAULT_AUTO, "unimodal", "popular")}
     tried["walk"] = walk(tried[DEFAULT_AUTO].weights)
     vectors = vectors_under(space, relation)
-    rows = [strategy_row(judges, recommender, name, vectors, None, strategy=one) for name, one in tried.items()]
-    best = max(rows, key=judged).name
-    return Unlearnt(f"{reason}; {best} was best on {len(judges.users)} users with such edges", best, tried)
+    scores = {name: recalls(judges, recommender, one, vectors) for name, one in tried.items()}
+    best = max(scores, key=lambda name: float(scores[name].mean()))
+    said = f"{best} was best"
+    if best != DEFAULT_AUTO and not beyond_chance(scores[DEFAULT_AUTO], scores[best]):
+        said, best = f"{best} led {DEFAULT_AUTO} by less than the standard error", DEFAULT_AUTO
+    return Unlearnt(f"{reason}; {said} on {len(judges.users)} users with such edges", best, tried)
+
+
+def beyond_chance(before: PerUser, after: PerUser) -> bool:
+    """Whether the mean of `after` leads that of `before` by more than the standard error of their difference, user by
+    user."""
+    lead = after - before
+    error = lead.std(ddof=1) / np.sqrt(len(lead))
+    return bool(lead.mean() > (1 + 1e-9) * error)  # what one user alone gains is the error itself, but for rounding
 
 
 def assess_relation(

@@ -27,7 +27,7 @@ from graph.record import DropCounts, entity_record, graph_record
 from graph.schema import FileSplit, GraphFile, TimeSplit
 from graph.source import AttributeInput, EdgeInput
 from graph.spark.collect import EdgeFiles, batches, collect_ids, collect_shards
-from graph.spark.job import Job, TableTimes, dealt_table, part_by_time
+from graph.spark.job import Job, TableTimes, dealt_table, part_by_time, trained_where_all_are_drawn
 from graph.spark.reader import FileReader
 from graph.spark.session import in_our_words, settle, stop
 from graph.split import SMALL, TRAIN, draw_bounds
@@ -186,9 +186,9 @@ class _Preparation:
             drawn = None if times is None else part_by_time(kept, times)
         elif not isinstance(split, FileSplit) and (bounds := draw_bounds(split, count)) is not None:
             drawn = self.job.part_by_draw(table, entry.names, spec.symmetric, split.seed, bounds)
-            # Of few edges all may be drawn; something must be left to train on.
-            if count < SMALL and drawn.where(sql.col("part") == TRAIN).isEmpty():
-                drawn = None
+            # Of few edges of a relation all may be drawn; something must be left to train on.
+            if len(entry.names) > 1 or count < SMALL:
+                drawn = trained_where_all_are_drawn(drawn)
         return kept.withColumn("part", sql.lit(TRAIN)) if drawn is None else drawn
 
     def _collect(

@@ -176,6 +176,14 @@ def part_by_time(kept: DataFrame, bounds: tuple[int, int]) -> DataFrame:
     return kept.withColumn("part", part)
 
 
+def trained_where_all_are_drawn(drawn: DataFrame) -> DataFrame:
+    """Edges with their part: those of a relation of which none would be trained are all trained."""
+    least = drawn.groupBy("relation").agg(sql.min("part").alias("least"))
+    whole = least.where(sql.col("least") > TRAIN).select("relation", sql.lit(True).alias("whole"))
+    part = sql.when(sql.col("whole"), TRAIN).otherwise(sql.col("part"))
+    return drawn.join(sql.broadcast(whole), "relation", "left").withColumn("part", part).drop("whole")
+
+
 @dataclass(frozen=True, slots=True)
 class TableTimes:
     """The times in a table, counted by Spark (`graph.split.Times`)."""

@@ -37,7 +37,7 @@ from index.builder.config import BuildConfig, require_known
 from index.builder.coordinates import STEPS, lay_out
 from index.builder.devices import Device
 from index.builder.edges import Work, stage_edges
-from index.builder.interests import Group, groups_of
+from index.builder.interests import MOST_TYPES, Group, groups_of, not_clustered
 from index.builder.losses import LossMeter
 from index.builder.mixtures import Counting, Engagements, build_mixtures, write_mixtures
 from index.builder.queries import QueryMaker, sources_of
@@ -318,7 +318,15 @@ class SpaceStage:
         return engaged
 
     def warnings(self, clusters: ClustersEntry) -> Iterator[str]:
-        """What a person should know of the mixtures: users with edges and without modes, times in odd units."""
+        """What a person should know of the mixtures: types left out, users with edges and without modes, times in odd
+        units."""
+        if left := not_clustered(self.run, clusters.types):
+            names = ", ".join(left[:20]) + (", …" if len(left) > 20 else "")
+            yield (
+                f"{len(left):,} target types were not clustered, as at most {MOST_TYPES} are: {names}. Nobody has "
+                "modes there: relations to them are answered by strategies without modes. Name the types that shall "
+                "have them in clusters.types."
+            )
         for one in clusters.interests:
             if one.users_without_modes:
                 engaged = one.users_without_modes + (one.users_with_modes or 0)

@@ -27,7 +27,7 @@ from recommend.plan import Plan, plan_newcomer, plan_user, strategies_of
 from recommend.profile import NOBODY, Profile
 from recommend.recommender import Recommender
 from recommend.rescoring import FEATURES, features_of
-from recommend.types import NO_LIVE_EDGES, NO_MODES, LiveEdges, RecommendRequest, Slate
+from recommend.types import NO_LIVE_EDGES, NO_MODE, NO_MODES, LiveEdges, RecommendRequest, Slate
 from service.encoded_lists import encode_candidate, pieces_of_candidate
 from tests.support.service_bundle import N_TAGS, N_USERS, user_ids, with_interests_in_tags, with_tags, write_toy_bundle
 
@@ -284,6 +284,20 @@ def test_interests_of_several_types_are_drawn_from_alike(parted: Recommender, li
     for name in ("everything", "centroids", "medoids_searched"):
         for user in (USERS[0], USERS[7], USERS[50], USERS[BUSY], "nobody"):
             _check(parted, RecommendRequest(user=user, k=25, strategy=name, relation=relation), live)
+
+
+@pytest.mark.parametrize("live", [NO_LIVE_EDGES, LiveEdges(added={"uses": tuple(TAGS[:9])})])
+def test_targets_that_were_not_clustered_are_answered_without_modes_alike(toy: Bundle, live: LiveEdges) -> None:
+    space = toy.space()
+    named = replace(space.clusters, interests=(replace(space.clusters.interests[0], answers_all=False),))
+    bundle = replace(toy, spaces={space.name: replace(space, clusters=named)})
+    recommender = Recommender(bundle, exact_searchers(bundle), encode_candidate, pieces_of_candidate())
+    for name in ("everything", "centroids", "medoids_searched"):
+        for user in (USERS[0], USERS[7], USERS[50], USERS[BUSY], "nobody"):
+            request = RecommendRequest(user=user, k=25, strategy=name, relation="uses")
+            _check(recommender, request, live)
+            slate = _judge(recommender).recommend(request, live)
+            assert set(slate.picks.modes) <= {NO_MODE}
 
 
 @pytest.mark.parametrize("seed", range(5))

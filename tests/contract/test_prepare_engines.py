@@ -27,7 +27,7 @@ from graph.spark.session import quiet
 from graph.stored import prepare_into_store
 from storage.graphs import fetch_graph
 from storage.store import open_store
-from tests.support.engines import GRAPH, GROWTH, assert_nothing_leaks, write_growing, write_inputs
+from tests.support.engines import GRAPH, GROWTH, assert_nothing_leaks, write_growing, write_inputs, write_star
 from tests.support.object_store import BUCKET, S3Server
 
 
@@ -101,6 +101,9 @@ def test_of_the_fewest_edges_some_are_left_to_train_on(spark: SparkSession, tmp_
         here, there = both(tmp_path / "graph.toml", spark)
         assert_same(here, there)
         assert len(load_prepared(there).relations[0].train) == 1
+    here, there = both(write_star(tmp_path / "star"), spark)
+    assert_same(here, there)
+    assert all(len(one.train) for one in load_prepared(there).relations)
 
 
 @pytest.mark.slow

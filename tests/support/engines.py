@@ -192,6 +192,28 @@ def write_growing(folder: Path, grown: bool) -> Path:
     return folder / "graph.toml"
 
 
+STAR = """
+[entities.user]
+id = "int64"
+[[relations]]
+name = "*"
+relation_column = "kind"
+source = "user"
+target = "user"
+files = "edges.csv"
+"""
+
+
+def write_star(folder: Path) -> Path:
+    """Write a graph of a relation with many edges and forty with one each; returns the path of its graph.toml."""
+    folder.mkdir()
+    lines = [f"{number % 40},{number + 40},big" for number in range(1500)]
+    lines += [f"{number},{number + 40},one {number:02}" for number in range(40)]
+    (folder / "edges.csv").write_text("src,dst,kind\n" + "".join(f"{line}\n" for line in lines))
+    (folder / "graph.toml").write_text(STAR)
+    return folder / "graph.toml"
+
+
 def assert_nothing_leaks(before: PreparedGraph, after: PreparedGraph) -> None:
     """No held-out edge of the larger graph is a training edge of the smaller, and an edge that is split stays so."""
     assert sum(len(one.train) for one in after.relations) > 1.15 * sum(len(one.train) for one in before.relations)

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from bundle.progress import SILENT, Progress
 from bundle.run import open_graph
 from bundle.strategies import BLEND, walk
 from cli.progress import LineProgress
-from evaluation.learning.assess import NEW_KNOWN, assess
+from evaluation.learning.assess import NEW_KNOWN, assess, beyond_chance
 from evaluation.learning.evidence import as_newcomers
-from evaluation.rows import Row
+from evaluation.rows import PerUser, recalls
 from evaluation.task import FollowTask, follow_task
 from index.builder.version import _with_answers
 from index.search.exact import ExactSearcher
@@ -120,12 +121,14 @@ def test_of_a_relation_that_is_not_learnt_what_needs_no_learning_is_measured(
 ) -> None:
     monkeypatch.setattr("evaluation.learning.assess.MOST_RELATIONS", 0)
     measured: dict[str, float] = {}
+    names = iter(("blend", "unimodal", "popular", "walk"))
 
-    def judged(row: Row) -> float:
-        measured[row.name] = row.mean("recall@10")
-        return row.name == best
+    def judged(*asked: Any) -> PerUser:
+        name, found = next(names), recalls(*asked)
+        measured[name] = found.mean()
+        return np.full(len(found), float(name == best))
 
-    monkeypatch.setattr("evaluation.learning.assess.judged", judged)
+    monkeypatch.setattr("evaluation.learning.assess.recalls", judged)
     said = assess(recommender, graph, seed=1)["likes"]
     assert isinstance(said, Unlearnt)
     assert said.auto == best
@@ -143,6 +146,22 @@ def test_of_a_relation_that_is_not_learnt_what_needs_no_learning_is_measured(
     few = assess(recommender, graph, seed=1)["likes"]
     assert isinstance(few, Unlearnt)
     assert few.auto is None
+
+
+def test_the_blend_is_left_for_a_lead_beyond_chance_alone(
+    recommender: Recommender, graph: PreparedGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten users one who is found by chance made the choice, which the next seed took back."""
+    monkeypatch.setattr("evaluation.learning.assess.MOST_RELATIONS", 0)
+    one_user = np.eye(20)[0]
+    found = iter((np.zeros(20), np.zeros(20), np.zeros(20), one_user))
+    monkeypatch.setattr("evaluation.learning.assess.recalls", lambda *_: next(found))
+    said = assess(recommender, graph, seed=1)["likes"]
+    assert isinstance(said, Unlearnt)
+    assert said.auto == "blend"
+    assert "walk led blend by less than the standard error on 20 users" in said.reason
+    assert not beyond_chance(np.zeros(20), np.eye(20)[:1].sum(axis=0))
+    assert beyond_chance(np.zeros(20), np.eye(20)[:4].sum(axis=0))
 
 
 def test_the_walk_orders_by_the_walk_and_where_it_does_not_reach_by_vectors(recommender: Recommender) -> None:

@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bundle.errors import RunError
+from bundle.errors import ConfigError, RunError
 from bundle.reader import open_bundle
 from bundle.successor import compare
 from bundle.versions import publish
 from cli.build import build_assessed
+from index.builder import interests
+from recommend.profile import profile_of_row
+from recommend.types import NO_LIVE_EDGES
 from tests.support.graphs import Links, Pairs, distinct_pairs, ids, write_run
 
 
@@ -96,6 +99,44 @@ def test_types_may_be_clustered_together_and_no_type_has_more_clusters_than_enti
     medoids = zip(space.clusters.medoid_types.tolist(), space.clusters.medoid_rows.tolist(), strict=True)
     own = [space.clusters.assignment[space.clusters.types[kind]][row] for kind, row in medoids]
     assert own == list(range(13))
+
+
+def test_types_beyond_the_most_have_no_modes_and_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interests, "MOST_TYPES", 2)
+    sizes = {"a": 30, "b": 20, "c": 5}
+    run = write_run(tmp_path / "run", {name: ids(n) for name, n in sizes.items()}, relations(sizes, 5))
+    made = build_assessed(run, tmp_path / "bundles", {"default_relation": "a_a"})
+    space = open_bundle(made.path).space()
+    assert space.clusters.types == ("a", "b")
+    user = int(np.argmax(space.relation("a_b").targets.degrees()))
+    modes = [profile_of_row(space, space.relation(n), user, NO_LIVE_EDGES, 4).modes for n in ("a_b", "a_c")]
+    assert [len(one) > 0 for one in modes] == [True, False]
+    assert (
+        sum(
+            "1 target types were not clustered" in said and said.split(": ")[1].startswith("c.")
+            for said in made.warnings
+        )
+        == 1
+    )
+
+
+def test_clusters_of_types_that_no_relation_leads_to_are_refused(tmp_path: Path) -> None:
+    sizes = {"a": 30, "b": 20}
+    links = [one for one in relations(sizes, 5) if one.target == "a"]
+    run = write_run(tmp_path / "run", {name: ids(n) for name, n in sizes.items()}, links)
+    with pytest.raises(ConfigError, match=r"clusters\.types: no relation leads to b; relations lead to a"):
+        build_assessed(run, tmp_path / "bundles", {"clusters": {"types": ["b"]}})
+
+
+def test_users_of_types_named_together_are_those_who_lead_there(tmp_path: Path) -> None:
+    """The default's users have no relation to b: the version had clusters and nobody with modes."""
+    sizes = {"a": 30, "b": 20, "c": 10}
+    links = [one for one in relations(sizes, 5) if one.name in ("a_a", "c_b")]
+    run = write_run(tmp_path / "run", {name: ids(n) for name, n in sizes.items()}, links)
+    settings: dict[str, object] = {"default_relation": "a_a", "clusters": {"types": ["b"]}}
+    found = open_bundle(build_assessed(run, tmp_path / "bundles", settings).path).space().entry.clusters
+    assert found.mixture_type == "c"
+    assert found.users_with_modes
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])

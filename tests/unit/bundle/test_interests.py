@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bundle.errors import BundleError, BundleInvalid
+from bundle.reader import open_bundle
 from bundle.versions import publish
 from tests.support.signing import rewrite_array, rewrite_manifest
 
@@ -58,3 +59,10 @@ def test_the_mixtures_of_each_are_looked_at(version: Path) -> None:
     rewrite_array(version, name, lambda weights: np.full_like(weights, 2))
     with pytest.raises(BundleInvalid, match=name.replace(".", r"\.")):
         publish(version.parent, version.name)
+
+
+def test_interests_answer_other_types_too_where_the_version_does_not_name_them(version: Path) -> None:
+    assert not any(one.answers_all for one in open_bundle(version).space().clusters.interests)
+    earlier = open_bundle(GOLDEN.parent / "format-1-hnsw").space().clusters
+    assert [one.answers_all for one in earlier.interests] == [True]
+    assert earlier.interests_in("a type that was not clustered") is earlier.interests[0]

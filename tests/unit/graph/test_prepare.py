@@ -16,7 +16,7 @@ from bundle.prepared import Edges, PreparedGraph
 from graph import dedupe, entries, idspace, spool, text
 from graph.prepare import prepare
 from graph.split import DRAW_BITS, Draw
-from tests.support.engines import GROWTH, assert_nothing_leaks, write_growing
+from tests.support.engines import GROWTH, assert_nothing_leaks, write_growing, write_star
 
 MakeGraph = Callable[..., Path]
 
@@ -114,6 +114,13 @@ def test_of_the_fewest_edges_some_are_left_to_train_on(tmp_path: Path, follows: 
         split = '[split]\nby = "random"\nfraction = 0.5'
         graph = prepare(follows(f"src,dst\n{number},{number + 20}\n", extra=split), tmp_path / f"{number}")
         assert counts(graph) == [(1, 0, 0)]
+
+
+def test_every_relation_of_a_column_has_edges_to_train_on(tmp_path: Path) -> None:
+    """A tenth of many edges is held out, so of relations of one edge every tenth had none left."""
+    graph = prepare(write_star(tmp_path / "star"), tmp_path / "out")
+    assert [(len(one.train), len(one.valid), len(one.test)) for one in graph.relations[1:]] == [(1, 0, 0)] * 40
+    assert len(graph.relations[0].valid) > 50
 
 
 def test_what_is_held_out_stays_so_while_the_graph_grows(tmp_path: Path) -> None:

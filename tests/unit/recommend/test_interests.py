@@ -99,3 +99,14 @@ def test_a_user_of_items_alone_has_interests_in_items_alone(parted: Space) -> No
     found = interests_of(parted, uses, None, live, 5)
     assert sum(one.share for one in found) == pytest.approx(1)
     assert {example for one in found for example in one.examples} == {("hashtag", row) for row in (3, 11, 20)}
+
+
+def test_nobody_has_modes_among_targets_that_were_not_clustered(space: Space) -> None:
+    """Of a version that names its interests: the first ones stood in for those of every other type."""
+    named = (dataclasses.replace(space.clusters.interests[0], answers_all=False),)
+    changed = dataclasses.replace(space, clusters=dataclasses.replace(space.clusters, interests=named))
+    follows, uses = changed.relation("follows"), changed.relation("uses")
+    assert profile_of_row(space, uses, 5, NO_LIVE_EDGES, 4).modes.clusters.size
+    assert not profile_of_row(changed, uses, 5, NO_LIVE_EDGES, 4).modes.clusters.size
+    assert interests_of(changed, uses, 5, NO_LIVE_EDGES, 5) == []
+    assert list(one_for_each(changed, uses)) == [follows]

@@ -1,11 +1,13 @@
 """Ids numbered by the compiled engine as they come: every id is looked up once, and edges wait on disk as codes.
 
-Memory grows with entities: the ids, some 16 bytes of table for each, and later 4 for its row. `graph/idspace.py` does
-the same without an engine.
+Memory grows with entities: the ids and some 16 bytes of table for each, then 4 for its row. While they are sorted ids,
+table and result stand side by side: at the most some 55 bytes for an integer id, 130 for a string of 36 bytes.
+`graph/idspace.py` does the same without an engine.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from jaxtyping import Int64, UInt32
 
 import engine
 from bundle.cells import CORES
+from bundle.errors import GraphError
 from bundle.ids import IdTable, IntIds, StringIds
 from bundle.scratch import RawColumn
 from bundle.shards import row_type
@@ -23,6 +26,17 @@ from graph.ahead import mapped
 from graph.spool import IdSpool, Rows, string_buffers
 
 Codes = UInt32[npt.NDArray[np.uint32], " n"]
+
+
+@contextmanager
+def _too_many() -> Iterator[None]:
+    """The engine numbers some 2^32 ids; that is all it finds wrong with arrays that fit."""
+    try:
+        yield
+    except ValueError as error:
+        raise GraphError(
+            "An entity type has more ids than one machine numbers, some 2^32. Split it into several types."
+        ) from error
 
 
 @dataclass(slots=True)
@@ -90,7 +104,8 @@ class InternedNumbers(_InternedSpace):
     def codes_of(self, ids: Int64[npt.NDArray[np.int64], " n"]) -> Codes:
         """The code of each id."""
         codes = np.empty(len(ids), dtype=np.uint32)
-        engine.native().add_numbers(self._ids, np.ascontiguousarray(ids), codes)
+        with _too_many():
+            engine.native().add_numbers(self._ids, np.ascontiguousarray(ids), codes)
         return codes
 
     def _ascending(self) -> tuple[IdTable, Codes, int]:
@@ -111,7 +126,8 @@ class InternedTexts(_InternedSpace):
     def codes_of(self, ids: Any) -> Codes:
         """The code of each id."""
         codes = np.empty(len(ids), dtype=np.uint32)
-        engine.native().add_texts(self._ids, *string_buffers(ids), codes)
+        with _too_many():
+            engine.native().add_texts(self._ids, *string_buffers(ids), codes)
         return codes
 
     def _ascending(self) -> tuple[IdTable, Codes, int]:

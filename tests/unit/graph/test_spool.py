@@ -9,9 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import engine
+from bundle.errors import GraphError
 from bundle.scratch import RawColumn
 from graph import idspace, spool
 from graph.idspace import id_space
+from graph.interned import InternedNumbers
 from graph.spool import distinct
 
 pytestmark = pytest.mark.usefixtures("either_way")
@@ -97,3 +100,21 @@ def test_raw_columns(tmp_path: Path) -> None:
 def test_distinct() -> None:
     assert distinct(np.array([3, 1, 3, 2**63 - 1, 1])).tolist() == [1, 3, 2**63 - 1]
     assert len(distinct(np.zeros(0, dtype=np.int64))) == 0
+
+
+def test_more_ids_than_have_codes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the engine says then takes 2^32 ids to be heard."""
+
+    class Full:
+        def __getattr__(self, name: str) -> object:
+            return getattr(native, name)
+
+        def add_numbers(self, *_: object) -> None:
+            raise ValueError("more ids than have codes of 32 bits")
+
+    if engine.available():
+        native = engine.native()
+        space = InternedNumbers()
+        monkeypatch.setattr(engine, "native", Full)
+        with pytest.raises(GraphError, match="Split it into several types"):
+            space.spool(tmp_path, "src").encoded(np.arange(3))

@@ -124,7 +124,7 @@ def _key(file: Path | None) -> str | None:
 def _password(file: Path | None) -> str | None:
     """Raises UsageError for a file that has no password, or more than one."""
     if file is None:
-        return os.environ.get(KAFKA_PASSWORD_VARIABLE)
+        return os.environ.get(KAFKA_PASSWORD_VARIABLE) or None
     lines = file.read_text(encoding="utf-8").splitlines()
     if len(lines) != 1 or not lines[0]:
         raise UsageError(f"{file}: a password is one line.")

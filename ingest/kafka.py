@@ -89,6 +89,7 @@ class KafkaSource:
         """Raises ConfigError for a property that there is not, IngestError where the brokers do not know the topic."""
         self._say = say
         self._troubled = False
+        self._let_in = False
         self._refusal: KafkaError | None = None
         self._until_end = until_end
         self._next: dict[Partition, int] = {}
@@ -131,12 +132,12 @@ class KafkaSource:
                     continue
                 self._consumer.close()
                 if self._refusal is not None:
-                    why = self._refusal.str()
-                    raise IngestError(f"The brokers {topic.brokers} do not let this client in: {why}.") from None
+                    raise _not_let_in(topic, self._refusal) from None
                 raise IngestError(f"The brokers {topic.brokers} do not answer: {_words(error)}.") from None
         if known.error is not None:
             self._consumer.close()
             raise IngestError(f"The topic {topic.name!r} cannot be read: {known.error.str()}.")
+        self._let_in, self._refusal = True, None
 
     @property
     def at_end(self) -> bool:
@@ -223,10 +224,10 @@ class KafkaSource:
         self._assigned = self._assigned or None  # what is given instead is not known yet
 
     def _trouble(self, error: KafkaError) -> None:
-        """Told once, until a message comes again: the library tries again by itself."""
-        if error.code() == KafkaError._AUTHENTICATION:
+        """Told once, until a message comes again: the library tries again by itself. A refusal at first ends it all."""
+        if error.code() == KafkaError._AUTHENTICATION and not self._let_in:
             self._refusal = error
-        if not self._troubled:
+        if not self._troubled and self._refusal is None:
             self._troubled = True
             self._say(f"The brokers: {error.str()}. It is tried again.")
 
@@ -244,19 +245,22 @@ class LetterTopic:
 
     def __init__(self, topic: Topic, settings: Mapping[str, str]) -> None:
         """Raises ConfigError."""
-        self._topic = topic.name
+        self._topic = topic
         self._failed: KafkaError | None = None
+        self._refusal: KafkaError | None = None
         ours = {"bootstrap.servers": topic.brokers, "enable.idempotence": True, "acks": "all"}
         try:
-            self._producer = Producer({**settings, **ours}, logger=_silent())
+            self._producer = Producer({**settings, **ours, "error_cb": self._trouble}, logger=_silent())
         except KafkaException as error:
             raise ConfigError(f"--kafka-config: {_property(error)}. Correct it.") from None
 
     def put(self, refused: Sequence[Refused]) -> None:
+        """Raises IngestError when the topic does not have them all in the end."""
+        self._refusal = None
         for message, code in refused:
             try:
                 self._producer.produce(
-                    self._topic,
+                    self._topic.name,
                     message.value,
                     headers=[("code", code.encode()), ("place", message.place.encode())],
                     timestamp=0 if message.at is None else round(message.at * 1000),
@@ -265,12 +269,21 @@ class LetterTopic:
             except (KafkaException, BufferError) as error:  # too large, or more than its queue holds
                 why = _words(error) if isinstance(error, KafkaException) else str(error)
                 raise IngestError(
-                    f"The topic of dead letters {self._topic!r} does not take {message.place}: {why}."
+                    f"The topic of dead letters {self._topic.name!r} does not take {message.place}: {why}."
                 ) from None
-        left = self._producer.flush(LETTERS_SECONDS)
+        due = time.monotonic() + LETTERS_SECONDS
+        while (left := self._producer.flush(ASK_SECONDS)) and self._refusal is None and time.monotonic() < due:
+            pass
+        if left and self._refusal is not None:
+            raise _not_let_in(self._topic, self._refusal)
         if left or self._failed is not None:
             why = "nobody answers" if self._failed is None else self._failed.str()
-            raise IngestError(f"The topic of dead letters {self._topic!r} does not take them: {why}.")
+            raise IngestError(f"The topic of dead letters {self._topic.name!r} does not take them: {why}.")
+
+    def _trouble(self, error: KafkaError) -> None:
+        """Anything else passes, or is nobody's answer in the end."""
+        if error.code() == KafkaError._AUTHENTICATION:
+            self._refusal = error
 
     def _delivered(self, error: KafkaError | None, _: KafkaMessage) -> None:
         self._failed = error or self._failed
@@ -290,6 +303,10 @@ def _silent() -> logging.Logger:
 def _named(topic: str) -> str:
     """The topic as ids have it."""
     return topic if len(topic) <= TOPIC_CHARACTERS_MAX else hashlib.blake2b(topic.encode(), digest_size=12).hexdigest()
+
+
+def _not_let_in(topic: Topic, refusal: KafkaError) -> IngestError:
+    return IngestError(f"The brokers {topic.brokers} do not let this client in: {refusal.str()}.")
 
 
 def _words(error: KafkaException) -> str:

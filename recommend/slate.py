@@ -29,8 +29,12 @@ MAX_FOLLOWERS_SCORED = 4096
 
 
 def slate_from_lists(plan: Plan, version: str, head_of: HeadOf) -> Slate | None:
-    """Merge the stored lists of the plan's modes; None when exclusions leave them too short to fill the slate."""
+    """Merge the stored lists of the plan's modes; None when exclusions leave them too short to fill the slate, or
+    the cluster of a mode has no list."""
     if plan.lists is None:
+        return None
+    first, clusters = plan.lists.first, plan.modes.clusters
+    if clusters.min() < first or clusters.max() >= first + len(plan.lists.rows):
         return None
     for stored in _stored_lists(plan, plan.lists, head_of):
         lists = _with_followers(plan, stored)

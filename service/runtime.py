@@ -76,7 +76,6 @@ class Runtime:
         )
         self.experiments.look()
         await follow_once(self.versions)
-        await self.experiments.open()
         self._go(watch(self.versions, self.settings.watch_seconds))
         self._go(self.experiments.watch(self.settings.watch_seconds))
         self._go(self._measure_load())
@@ -86,7 +85,7 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         self.refusals.tell()
-        for task in self._tasks:
+        for task in list(self._tasks):  # some take themselves off it
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self.search.close()

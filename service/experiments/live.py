@@ -65,17 +65,22 @@ class Experiments:
 
     async def open(self, again: bool = False) -> None:
         """Have the versions open that arms name; with `again` also try those that were refused."""
-        wanted = {arm.version for one in self.current for arm in one.arms}
-        await self._versions.pin(frozenset(wanted - {None}), again)  # type: ignore[arg-type]
+        wanted = frozenset(arm.version for one in self.current for arm in one.arms if arm.version is not None)
+        await self._versions.pin(wanted, again)
 
     async def watch(self, seconds: float) -> None:
-        """Look again for ever."""
-        while True:
-            await asyncio.sleep(about(seconds))
-            changed = await asyncio.to_thread(_stamp, self.path) != self._seen
-            if changed:
-                self.look()
-            await self.open(again=changed)
+        """Have the versions open, and look again for ever. An edit counts at once, however long a version of the last
+        one takes to open.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            opening = tasks.create_task(self.open())
+            while True:
+                await asyncio.sleep(about(seconds))
+                changed = await asyncio.to_thread(_stamp, self.path) != self._seen
+                if changed:
+                    self.look()
+                if changed or opening.done():
+                    opening = tasks.create_task(self.open(again=changed))
 
     def choose(self, loaded: Loaded, space: Space, relation: str, user: str | None, asked: str) -> Entered | None:
         """The arm of a request to `loaded`, which serves; None where it takes no part: of nobody, or with a strategy of
@@ -94,7 +99,7 @@ class Experiments:
     def _find(self, key: tuple[str, str, str], loaded: Loaded, space: Space, relation: str) -> Experiment | None:
         """The first experiment that has the relation, if all of its arms can be answered."""
         found = next((one for one in self.current if one.relation in (None, relation)), None)
-        if found is not None and self.unfit(found, loaded, space, relation):
+        if found is not None and self._unfit(found, loaded, space, relation):
             found = None
         if len(self._under) >= KEPT:
             self._under.clear()
@@ -123,9 +128,9 @@ class Experiments:
         first = next(one for one in self.current if one.relation in (None, relation))
         if first is not experiment:
             return f"{first.name}, which stands before it, has the users of {relation}"
-        return self.unfit(experiment, loaded, space, relation)
+        return self._unfit(experiment, loaded, space, relation)
 
-    def unfit(self, experiment: Experiment, loaded: Loaded, space: Space, relation: str) -> str | None:
+    def _unfit(self, experiment: Experiment, loaded: Loaded, space: Space, relation: str) -> str | None:
         """Why not all arms can be answered beside `loaded`: users of one must not get what another one's do."""
         for arm in experiment.arms:
             answering = loaded if arm.version is None else self._versions.beside(arm.version, loaded)

@@ -353,7 +353,7 @@ class RedisStore:
         """Remove once more who has come to follow the user (all that was received `before`): an event that was found as
         a mention may have been told in between, and no later one of it is told. Not to be cancelled."""
         key = self._followers_key(owner)
-        await self._run_all([script(FORGET, (key,)) if before is None else _forget_told((key,), "", before)])
+        await self._run_all([script(FORGET, (key,)) if before is None else _forget_told((key,), None, before)])
 
     async def forget_told(self, owner: Owner, before: float) -> None:
         """Remove what others were told of the user and was received `before` (Unix seconds). Not to be cancelled."""
@@ -484,5 +484,6 @@ class RedisStore:
         return f"{{{name}}}" if self.address.clustered else name  # in braces: the part that decides on the slot
 
 
-def _forget_told(keys: tuple[str | bytes, ...], user: str, before: float) -> Command:
-    return script(FORGET_FOLLOWER, keys, (user, repr(before)))
+def _forget_told(keys: tuple[str | bytes, ...], user: str | None, before: float) -> Command:
+    """What the user did to the users of `keys`, None for all who did something to these."""
+    return script(FORGET_FOLLOWER, keys, ("all" if user is None else "one", user or "", repr(before)))

@@ -7,6 +7,7 @@ sends us elsewhere, and again and again while one does not answer, since a repli
 import asyncio
 import binascii
 import contextlib
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,11 +29,18 @@ ERASURES_MAX = 5
 # A telling ends with a look at whether its event is still there. Where a worker was killed before that look, what it
 # had sent may arrive after an erasure: this long after it, what was told is looked through once more.
 LOOK_AGAIN_SECONDS = 30.0
+# By so much the clocks of workers may differ. What a user does in that time after an erasure is stored, but goes from
+# what others were told.
+CLOCKS_APART_SECONDS = 5.0
+# At the end of the service what is still to be looked through is looked through at once, in less time than a worker
+# has to end.
+LAST_LOOKS_SECONDS = 1.5
 # A node that is gone is let go of when nobody can wait for it any more.
 CLOSED_AFTER_SECONDS = 10.0
 Owner = tuple[str, str]
 Place = tuple[str, int]
 Result = TypeVar("Result")
+log = logging.getLogger("twhin.state")
 
 
 def slot_of(key: bytes) -> int:
@@ -84,6 +92,12 @@ def _by_target(events: Sequence[Event]) -> dict[Owner, list[Event]]:
     return groups
 
 
+def _retrieve(task: "asyncio.Task[Any]") -> None:
+    """Look at the exception of a task nobody may wait for any more, so that it is not reported as forgotten."""
+    if not task.cancelled():
+        task.exception()
+
+
 class RedisCluster:
     """Events in a Redis Cluster of which `seeds` are some nodes; `node` makes the store of the users of one."""
 
@@ -105,6 +119,8 @@ class RedisCluster:
         self._watching: asyncio.Task[None] | None = None
         self._stale = asyncio.Event()
         self._running: set[asyncio.Task[Any]] = set()
+        self._looks: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
 
     async def edges_of(self, user_type: str, user: str) -> LiveEdges:
         return await self._of((user_type, user), lambda store: store.edges_of(user_type, user))
@@ -193,20 +209,30 @@ class RedisCluster:
                 pass
             await self._ask_for_map()
             if before == self._map:
-                self._start(self._look_again(owner, begun))
+                look = self._start(self._look_again(owner, begun + CLOCKS_APART_SECONDS))
+                self._looks.add(look)
+                look.add_done_callback(self._looks.discard)
                 return size
         raise StateError("the slots of the store of live engagements keep moving")
 
     async def _look_again(self, owner: Owner, before: float) -> None:
         """Remove what a worker that was killed had told of the user, or to the user, and could not take back; what
-        either has done since `before` (Unix seconds) stays."""
-        await asyncio.sleep(LOOK_AGAIN_SECONDS)
-        nodes = (await self._known_map()).nodes
-        await asyncio.gather(
-            *(self._stores[node].forget_told(owner, before) for node in nodes if node in self._stores),
-            self._of(owner, lambda store: store.forget_followers(owner, before)),
-            return_exceptions=True,  # the erasure is answered: a node that is away by now is looked through by the next
-        )
+        either has done since `before` (Unix seconds) stays. The erasure is answered: a node that is away by now is
+        looked through by the next one."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), LOOK_AGAIN_SECONDS)
+        try:
+            nodes = (await self._known_map()).nodes
+            answers = await asyncio.gather(
+                *(self._stores[node].forget_told(owner, before) for node in nodes if node in self._stores),
+                self._of(owner, lambda store: store.forget_followers(owner, before)),
+                return_exceptions=True,
+            )
+        except StateError as error:
+            answers = [error]
+        for answer in answers:
+            if isinstance(answer, Exception):
+                log.warning("the second look of an erasure failed at a node", extra={"reason": str(answer)})
 
     async def _of(self, owner: Owner, use: Callable[[RedisStore], Awaitable[Result]]) -> Result:
         """What the store of the user's node answers; of another node where the first one sends us away."""
@@ -278,9 +304,15 @@ class RedisCluster:
         task = asyncio.get_running_loop().create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        task.add_done_callback(_retrieve)
         return task
 
     async def close(self) -> None:
+        self._closing.set()
+        if self._looks:
+            _, left = await asyncio.wait(self._looks, timeout=LAST_LOOKS_SECONDS)
+            if left:
+                log.warning("the second looks of %d erasures are cut short", len(left))
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

@@ -97,16 +97,16 @@ READ_HASH = """
 return redis.call('HGETALL', KEYS[1])
 """
 
-# Keys: what others did to several users. Arguments: the one who is forgotten, which is what comes after the first NUL
-# of a field, or nothing for all; and before when it was received, or inf.
+# Keys: what others did to several users. Arguments: 'one' or 'all'; the one who is forgotten, which is what comes after
+# the first NUL of a field; and before when it was received, or inf.
 FORGET_FOLLOWER = """
 local removed = 0
 for _, key in ipairs(KEYS) do
     for _, field in ipairs(redis.call('HKEYS', key)) do
         local nul = string.find(field, '\\0', 1, true)
-        local wanted = ARGV[1] == '' or (nul and string.sub(field, nul + 1) == ARGV[1])
-        if wanted and ARGV[2] ~= 'inf' then
-            wanted = cjson.decode(redis.call('HGET', key, field))[2] < tonumber(ARGV[2])
+        local wanted = ARGV[1] == 'all' or (nul and string.sub(field, nul + 1) == ARGV[2])
+        if wanted and ARGV[3] ~= 'inf' then
+            wanted = cjson.decode(redis.call('HGET', key, field))[2] < tonumber(ARGV[3])
         end
         if wanted then removed = removed + redis.call('HDEL', key, field) end
     end

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import threading
 import time
@@ -38,6 +39,8 @@ from service.versions.loaded import Loaded, load
 
 Result = TypeVar("Result")
 log = logging.getLogger("twhin.versions")
+# What a version lacked to be opened, and not what the version lacks.
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ESTALE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +230,15 @@ class Versions:
     async def pin(self, wanted: frozenset[str], again: bool = False) -> None:
         """Have the versions open that arms name, checked as before a swap, and no others beside the serving one.
 
-        One that is not on disk is tried again at every call, one that is unfit only when that is asked for `again`.
-        One that was removed from the disk is let go of.
+        One that is not on disk is tried again at every call, and so is one that could not be opened for want of files
+        or memory; one that is unfit only when that is asked for `again`. One that was removed from the disk is let go
+        of. Whoever asks last counts, for those who wait too.
         """
         if not wanted and not self._wanted:
             return
+        self._wanted = wanted
         async with self._pinning:
-            self._wanted = wanted
+            wanted = self._wanted
             try:
                 kept = frozenset(await asyncio.to_thread(lambda: list(filter(self._is_here, wanted))))
                 self._missing = wanted - kept
@@ -251,15 +256,21 @@ class Versions:
         return False
 
     async def _open_pinned(self, version: str) -> None:
-        if version in self.pinned or (self._active is not None and version == self._active.version):
+        if version not in self._wanted or version in self.pinned:
+            return
+        if self._active is not None and version == self._active.version:
             return
         try:
             loaded = await self._in_thread(partial(self._load_in_turn, version, thorough=True))
         except (BundleError, OSError) as error:
-            self._unfit.add(version)
-            log.error("version of an experiment refused", extra={"version": version, "reason": str(error)})
+            told = {"version": version, "reason": str(error)}
+            if _passes(error):
+                log.warning("version of an experiment not opened yet: it is tried again", extra=told)
+            else:
+                self._unfit.add(version)
+                log.error("version of an experiment refused", extra=told)
             return
-        if self._active is None or version != self._active.version:
+        if version in self._wanted and (self._active is None or version != self._active.version):
             self.pinned = {**self.pinned, version: loaded}
             log.info("version opened for an experiment", extra={"version": version})
 
@@ -386,3 +397,12 @@ class Versions:
         """Let go of the loader thread, when it has read a few more megabytes at most."""
         self._closing.set()
         self._loader.shutdown(wait=True, cancel_futures=True)
+
+
+def _passes(error: BaseException | None) -> bool:
+    """Whether a version may open at another time as it is: the machine, or this process, had no more to give."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _PASSING):
+            return True
+        error = error.__cause__
+    return False

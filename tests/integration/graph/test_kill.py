@@ -23,6 +23,7 @@ print("ready", flush=True)
 while True:
     for graph in sys.argv[2:]:
         prepare(Path(graph), Path(sys.argv[1]))
+        print("whole", flush=True)
 """
 GRAPH = """
 [entities.user]
@@ -52,22 +53,25 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     digests = {prepare(graph, tmp_path / f"whole-{i}").digest for i, graph in enumerate(graphs)}
     out = tmp_path / "run" / "graph"
     chance = random.Random(0)
-    found = [killed_while_preparing(out, graphs, chance.uniform(0, 1.0)) for _ in range(KILLS)]
+    found = [killed_while_preparing(out, graphs, kill % 3, chance.uniform(0, 1.0)) for kill in range(KILLS)]
     assert set(found) - {None} <= digests
-    assert any(found), "no kill came after a whole graph"
+    assert any(found), "no kill left a whole graph, though some came after one"
     # The next graph takes the place of the last one and of what the killed processes left.
     prepare(make(tmp_path / "c", 3), out)
     assert [path.name for path in out.parent.iterdir()] == ["graph"]
 
 
-def killed_while_preparing(out: Path, graphs: list[Path], after: float) -> str | None:
-    """Kill a process that prepares one graph after another; returns the digest of what it leaves, if anything."""
+def killed_while_preparing(out: Path, graphs: list[Path], whole: int, after: float) -> str | None:
+    """Kill a process that prepares one graph after another, some time `after` so many are `whole`; returns the digest
+    of what it leaves, if anything.
+    """
     command = [sys.executable, "-c", FOR_EVER, str(out), *map(str, graphs)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     with process.stdout:
         assert process.stdout.readline() == b"ready\n"
-        time.sleep(after)
+        assert [process.stdout.readline() for _ in range(whole)] == [b"whole\n"] * whole
+        time.sleep(after)  # any moment: none is wrong
         os.kill(process.pid, signal.SIGKILL)
     process.wait()
     try:

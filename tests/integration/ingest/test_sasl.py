@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import ConfigError, IngestError, UsageError
+from ingest.kafka import LetterTopic, topic_of
+from ingest.kafka import properties as kafka_properties
+from ingest.message import Message, Refused
 from tests.integration.ingest.conftest import event, stored
 from tests.integration.ingest.test_refusals import ingest
 from tests.support.kafka_broker import CLIENT, KafkaBroker
@@ -78,6 +81,24 @@ def test_a_wrong_password_ends_it_at_once_and_is_not_repeated(guarded: Guard, me
     assert isinstance(error, IngestError)
     assert "do not let this client in" in str(error)
     assert "not-the-password" not in f"{error}{said}"
+    assert "tried again" not in said
+
+
+def test_an_empty_variable_is_no_password(guarded: Guard, tmp_path: Path) -> None:
+    broker = guarded("PLAIN")
+    config = properties(tmp_path / "client.properties", "PLAIN", "sasl.password=not-the-password")
+    words = [broker.url("t"), "--to", "http://127.0.0.1:9", "--kafka-config", config]
+    error, _ = ingest(*words, status=6, TWHIN_KAFKA_PASSWORD="")
+    assert "do not let this client in" in str(error)
+
+
+def test_dead_letters_that_are_not_let_in_say_so(guarded: Guard, tmp_path: Path) -> None:
+    broker = guarded("PLAIN")
+    config = properties(tmp_path / "client.properties", "PLAIN")
+    letters = LetterTopic(topic_of(broker.url("letters")), kafka_properties(config, "not-the-password"))
+    with pytest.raises(IngestError, match="do not let this client in") as caught:
+        letters.put([Refused(Message(b"nonsense", "t/0/0", "t-0-0", None), "message_no_json")])
+    assert "not-the-password" not in str(caught.value)
 
 
 def test_a_broker_that_knows_nobody_lets_nobody_in(tmp_path: Path) -> None:

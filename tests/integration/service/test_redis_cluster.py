@@ -345,6 +345,40 @@ async def test_what_is_told_after_an_erasure_stays_when_it_looks_again(
         assert all([await traces_of(user, servers) for user in users])
 
 
+async def test_what_is_still_to_be_looked_through_is_looked_through_when_the_worker_ends(
+    servers: RedisClusterServers,
+) -> None:
+    """With a clock that is ahead of the eraser's by some seconds, too."""
+    store = store_of(servers)
+    users = await told_too_late(store, "follower", at=time.time() + 1)
+    assert all([await traces_of(user, servers) for user in users])
+    await store.close()
+    assert not any([await traces_of(user, servers) for user in users])
+
+
+async def test_a_second_look_that_fails_is_told_without_whose_it_was(
+    servers: RedisClusterServers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = store_of(servers)
+    await store.forget("user", "secret-user")
+
+    async def away() -> None:
+        raise StateError("no node of the store of live engagements answers")
+
+    monkeypatch.setattr(store, "_known_map", away)
+    await store.close()
+    [told] = [record for record in caplog.records if "second look" in record.message]
+    assert "no node" in told.__dict__["reason"]
+    assert "secret-user" not in str(told.__dict__)
+
+
+async def test_an_empty_user_is_one_and_not_all(store: RedisCluster, servers: RedisClusterServers) -> None:
+    await store.append([follow("fan", "star")])
+    for node in servers.nodes:
+        await store._stores["127.0.0.1", node.port].forget_told(("user", ""), time.time() + 60)
+    assert (await store.followers_of("user", "star", "follows")).added == ("fan",)
+
+
 async def told_too_late(store: RedisCluster, erased: str, at: float) -> list[str]:
     """Erases some users and then tells what they did, or what was done to them, received at `at`."""
     for number in range(5):

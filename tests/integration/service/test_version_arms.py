@@ -1,9 +1,12 @@
 """Experiments between versions: an arm that names one is answered from it, in every form, while others come and go."""
 
+import asyncio
+import contextlib
 import json
 import shutil
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -12,6 +15,8 @@ import pytest
 
 from bundle.versions import prune, publish
 from service.experiments.split import bucket_of
+from service.runtime import Runtime
+from service.settings import Settings
 from tests.support.servers import RedisServer
 from tests.support.service_bundle import ATTRIBUTES, user_ids, write_toy_bundle
 
@@ -73,8 +78,46 @@ def splits(experiment: dict[str, object]) -> bool:
     return experiment["relations"] == ["follows"]
 
 
+def refuses(experiment: dict[str, object]) -> bool:
+    return experiment["reason"] is not None and "is being opened" not in str(experiment["reason"])
+
+
+def splitting(client: httpx.Client) -> httpx.Client:
+    """The client, once the version that an arm names is open."""
+    until(client, splits)
+    return client
+
+
+async def test_a_worker_is_ready_before_the_versions_of_arms_are_open(two: Path) -> None:
+    """A probe that waits for it would end a worker that reads a large version."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    @contextlib.contextmanager
+    def turn() -> Iterator[None]:
+        if runtime.ready:
+            begun.set()
+            go_on.wait(60)
+        yield
+
+    runtime = Runtime(Settings(bundles=two, watch_seconds=0.1))  # type: ignore[call-arg]
+    runtime.versions._turn = turn
+    try:
+        async with asyncio.timeout(50):
+            await runtime.start()
+            assert await asyncio.to_thread(begun.wait, 40)
+            assert runtime.ready
+            assert runtime.alive
+            assert not runtime.versions.pinned
+            go_on.set()
+            while "v2" not in runtime.versions.pinned:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    finally:
+        go_on.set()
+        await runtime.stop()
+
+
 def test_an_arm_s_users_are_answered_from_its_version_in_every_form(start: Start, two: Path) -> None:
-    client = start()
+    client = splitting(start())
     beside = client.get("/v1/experiments").json()["experiments"][0]["arms"]
     assert [(arm["name"], arm["strategy"], arm["version"]) for arm in beside] == [
         ("control", "auto", None),
@@ -101,7 +144,7 @@ def test_an_arm_s_users_are_answered_from_its_version_in_every_form(start: Start
 
 
 def test_an_arm_answers_what_its_version_answers_when_it_serves(start: Start, two: Path) -> None:
-    client = start()
+    client = splitting(start())
     pinned = {user: recommended(client, user)["candidates"] for user in IN_OTHER[:20]}
     publish(two, "v2")
     until(client, lambda _: recommended(client, IN_CONTROL[0])["version"] == "v2")
@@ -109,7 +152,7 @@ def test_an_arm_answers_what_its_version_answers_when_it_serves(start: Start, tw
 
 
 def test_a_batch_that_mixes_arms_says_of_each_which_version(start: Start, two: Path) -> None:
-    client = start()
+    client = splitting(start())
     users = [*IN_OTHER[:5], *IN_CONTROL[:5], "nobody", "", *IN_OTHER[5:8]]
     answer = client.post("/recommend:batch", content=json.dumps({"users": users, "k": 4})).json()
     assert answer["version"] == "v1"
@@ -124,7 +167,7 @@ def test_a_batch_that_mixes_arms_says_of_each_which_version(start: Start, two: P
 
 
 def test_what_users_did_counts_in_every_arm(start: Start, two: Path) -> None:
-    client, user = start(), IN_OTHER[0]
+    client, user = splitting(start()), IN_OTHER[0]
     first = recommended(client, user)["candidates"][0]["id"]  # type: ignore[index]
     events = [{"id": "e-1", "user": user, "action": "add", "target": first, "relation": "follows"}]
     assert client.post("/v1/engagements", content=json.dumps({"events": events})).status_code == 200
@@ -134,7 +177,7 @@ def test_what_users_did_counts_in_every_arm(start: Start, two: Path) -> None:
 
 
 def test_answers_and_feedback_are_counted_by_arm(start: Start, two: Path, redis_server: RedisServer) -> None:
-    client = start(redis_url=redis_server.url, redis_timeout_ms=2000)
+    client = splitting(start(redis_url=redis_server.url, redis_timeout_ms=2000))
     batch = json.dumps({"users": [*IN_OTHER[:3], *IN_CONTROL[:2]], "k": 2})
     items = client.post("/recommend:batch", content=batch).json()["results"]
     events = [
@@ -153,8 +196,9 @@ def test_answers_and_feedback_are_counted_by_arm(start: Start, two: Path, redis_
 
 def test_the_vectors_of_an_arm_s_version_may_be_looked_up_by_whoever_may_read(start: Start, two: Path) -> None:
     write_toy_bundle(two, "v3", seed=3)
-    client = start(read_keys="r-key", admin_keys="a-key")
-    read = {"x-api-key": "r-key"}
+    client, read = start(read_keys="r-key", admin_keys="a-key"), {"x-api-key": "r-key"}
+    client.headers.update(read)
+    splitting(client)
     assert client.get(f"/v1/embeddings/user/{USERS[3]}?version=v2", headers=read).json()["version"] == "v2"
     assert client.get(f"/v1/embeddings/user/{USERS[3]}?version=v3", headers=read).status_code == 403
 
@@ -162,7 +206,7 @@ def test_the_vectors_of_an_arm_s_version_may_be_looked_up_by_whoever_may_read(st
 def test_a_version_that_is_not_there_splits_nobody_until_it_comes(start: Start, two: Path) -> None:
     name_arm(two, "v9")
     client = start()
-    refused = until(client, lambda _: True)
+    refused = until(client, refuses)
     assert refused["relations"] == []
     assert refused["reason"] == "the version v9, which the arm other needs, is not among the versions on disk"
     answer = recommended(client, IN_OTHER[0])
@@ -181,7 +225,7 @@ def test_a_damaged_version_splits_nobody_and_is_tried_again_when_the_file_change
     damaged.reshape(-1)[-1] += 1
     damaged.flush()
     client = start()
-    refused = until(client, lambda one: one["reason"] is not None)
+    refused = until(client, refuses)
     assert refused["reason"] == "the version v2, which the arm other needs, cannot be opened: the log says why"
     assert "experiment" not in recommended(client, IN_OTHER[0])
     shutil.copy(whole / vectors.relative_to(two / "v2"), vectors)
@@ -192,7 +236,7 @@ def test_a_damaged_version_splits_nobody_and_is_tried_again_when_the_file_change
 def test_a_version_that_is_removed_ends_the_experiment_for_all(start: Start, two: Path) -> None:
     for name in ("v3", "v4", "v5"):
         write_toy_bundle(two, name, seed=5)
-    client = start()
+    client = splitting(start())
     assert recommended(client, IN_OTHER[0])["version"] == "v2"
     assert "v2" in prune(two, keep=3)
     gone = until(client, lambda one: not splits(one))
@@ -224,7 +268,7 @@ def test_versions_that_answer_other_questions_are_not_compared(start: Start, two
         FILE.replace("VERSION", "v2").replace("share = 0.4},\n]", 'strategy = "nonsense", share = 0.4},\n]')
     )
     client = start()
-    refused = until(client, lambda one: one["reason"] is not None)
+    refused = until(client, refuses)
     assert refused["reason"] == "the version v2 has no strategy nonsense for follows, which the arm other needs"
 
 
@@ -234,7 +278,7 @@ def test_a_filter_that_an_arm_s_version_does_not_understand_keeps_its_users_out(
     monkeypatch.setitem(ATTRIBUTES, "user", {})
     write_toy_bundle(bundles, "v3", seed=3)
     name_arm(bundles, "v3")
-    client = start()
+    client = splitting(start())
     condition = {"attribute": "country", "is": "de"}
     users = [IN_OTHER[0], IN_CONTROL[0]]
     other, control = (recommended(client, user, filter=condition) for user in users)

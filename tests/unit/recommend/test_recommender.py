@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from bundle.csr import csr_from_pairs
 from bundle.errors import QueryError
@@ -83,6 +84,15 @@ def test_stored_lists_and_search_agree(recommender: Recommender) -> None:
     assert listed is not None
     assert listed.rows.tolist() == searched.rows.tolist()
     assert {pick.source for pick in listed.picks} == {"list"}
+
+
+@pytest.mark.parametrize("k", [20, HEAD_LENGTH + 50])
+def test_a_cluster_without_a_list_is_searched_and_given_no_other_one_s(recommender: Recommender, k: int) -> None:
+    plan = recommender.plan(RecommendRequest(user=USERS[5], strategy="centroids", k=k))
+    assert plan.lists is not None
+    assert recommender.at_once(plan) is not None
+    for first in (int(plan.modes.clusters.min()) + 1, int(plan.modes.clusters.max()) - len(plan.lists.rows)):
+        assert recommender.at_once(structs.replace(plan, lists=replace(plan.lists, first=first))) is None
 
 
 def test_stored_lists_show_what_their_candidates_are(recommender: Recommender) -> None:

@@ -1,6 +1,11 @@
 """Experiments: who is in which arm, as anybody can compute it; intervals; the file and what is wrong with it."""
 
+import asyncio
+import resource
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +25,7 @@ from service.settings import Settings
 from service.state.feedback import mark_of
 from service.versions.loaded import Loaded
 from service.versions.versions import Versions
+from tests.support.service_bundle import write_toy_bundle
 
 HALVES = [Arm("control", "auto", 5000), Arm("mixture", "mixture", 5000)]
 FILE = """
@@ -257,6 +263,64 @@ def test_the_first_experiment_that_a_relation_has_is_its_only_one(tmp_path: Path
         ["uses"],
         "interests, which stands before it, has the users of follows",
     )
+
+
+BETWEEN_VERSIONS = """
+[[experiments]]
+name = "nightly"
+arms = [{name = "control", share = 0.5}, {name = "tonight", version = "v1", share = 0.5}]
+"""
+
+
+async def test_an_edit_counts_while_a_version_is_being_opened(tmp_path: Path) -> None:
+    """Emptying the file ends an experiment at the next look, and what it named is not kept open after all."""
+    write_toy_bundle(tmp_path, "v1")
+    path, begun, go_on = tmp_path / "experiments.toml", threading.Event(), threading.Event()
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        begun.set()
+        go_on.wait(60)
+        yield
+
+    path.write_text(BETWEEN_VERSIONS)
+    metrics = Metrics()
+    versions = Versions(Settings(bundles=tmp_path), metrics.versions, turn)  # type: ignore[call-arg]
+    live = Experiments(path, metrics.experiments, versions)
+    live.look()
+    watching = asyncio.create_task(live.watch(0.01))
+    try:
+        assert await asyncio.to_thread(begun.wait, 60)
+        path.write_text("")
+        async with asyncio.timeout(30):
+            while live.current:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        go_on.set()
+        async with versions._pinning:  # whoever asked before has gone through
+            assert not versions.pinned
+    finally:
+        go_on.set()
+        watching.cancel()
+        versions.close()
+
+
+async def test_a_version_for_which_no_file_was_left_is_opened_at_the_next_look(tmp_path: Path) -> None:
+    write_toy_bundle(tmp_path, "v1")
+    versions = Versions(Settings(bundles=tmp_path), Metrics().versions)  # type: ignore[call-arg]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        await versions.pin(frozenset())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            await versions.pin(frozenset({"v1"}))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert not versions.pinned
+        assert versions.why("v1") == "is being opened"
+        await versions.pin(frozenset({"v1"}))
+        assert set(versions.pinned) == {"v1"}
+    finally:
+        versions.close()
 
 
 def test_series_of_names_that_others_choose_are_bounded() -> None:

@@ -136,9 +136,8 @@ class Call:
         """
         self._require_json()
         runtime, limits = self.runtime, self.runtime.settings.limits
-        if (
-            int(self.header(b"content-length") or 0) > limits.body_max_bytes
-        ):  # or a client that asks would be told to go on
+        declared = int(self.header(b"content-length") or 0)
+        if declared > limits.body_max_bytes:  # or a client that asks would be told to go on
             raise too_large(limits.body_max_bytes)
         parts, size = [], 0
         try:

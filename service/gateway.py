@@ -28,12 +28,13 @@ NO_STORE = (b"cache-control", b"no-store")
 WITHOUT_BODY = (204, 304)
 # For how many seconds what was just read had waited to be.
 Waited = Callable[[], float]
-NO_ROOM = "too many requests are in work"
-BUSY = overloaded(NO_ROOM)
-BUSY_BODY = BUSY.body("%b")
+# Why there is no room, by the reason that is counted.
+NO_ROOM = {"concurrency": "too many requests are in work", "search_queue": "the search queue is full"}
+BUSY_BODY = {reason: overloaded(detail).body("%b") for reason, detail in NO_ROOM.items()}
+RETRY_AFTER = overloaded("").headers["retry-after"]
 TURNED_AWAY = (
     f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: {CONTENT_TYPE}\r\nx-request-id: %b\r\n"
-    f"retry-after: {BUSY.headers['retry-after']}\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
+    f"retry-after: {RETRY_AFTER}\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
     "%bcontent-length: %d\r\n\r\n"
 ).encode()
 # The head of an answer of 200 that has no headers of its own, after what the server adds: see `_Sender`.
@@ -83,8 +84,8 @@ class Gateway:
         """The whole answer, head and body, to what was read from a connection that waits for a request: where it is one
         whole request, and there is no room for it. None for everything else.
         """
-        runtime = self._runtime
-        if not (runtime.admission.full or runtime.search.full) or runtime.draining:
+        reason = self._why_full(queued=True)
+        if reason is None or self._runtime.draining:
             return None
         found = self._glance.target(read)
         if found is None:
@@ -92,8 +93,9 @@ class Gateway:
         method, target = found
         path = target.partition(b"?")[0]
         route = None if b"%" in path else self._route(method, path.decode("latin-1"))
-        reason = None if route is None else self._why_full(route)
-        return None if route is None or reason is None else self._no_room(route, method, reason, waited)
+        if route is None or (reason == "search_queue" and not route.queued):
+            return None
+        return self._no_room(route, method, reason, waited)
 
     def turned_away(self, scope: Scope, last: bool, waited: Waited, *, refuse: bool = True) -> bytes | None:
         """The same to a request whose head has arrived, None when it is let in. `last`: the connection is closed after
@@ -103,20 +105,22 @@ class Gateway:
         route = self._route(scope["method"], scope["path"])
         if route is None:
             return None
-        reason = self._why_full(route)
+        reason = self._why_full(queued=route.queued)
         if reason is not None:
             if refuse:
                 return self._no_room(route, scope["method"], reason, waited, last)
-            scope["twhin.no_room"] = True
+            scope["twhin.no_room"] = reason
             return None
         scope["twhin.arrived"], scope["twhin.read"] = self._runtime.admission.arrival(waited), time.perf_counter()
         return None
 
-    def _why_full(self, route: Route) -> str | None:
-        """The reason for which there is no room for a request; None where there is."""
+    def _why_full(self, *, queued: bool) -> str | None:
+        """The reason for which there is no room for a request, `queued` for the search thread or not; None where
+        there is.
+        """
         if self._runtime.admission.full:
             return "concurrency"
-        return "search_queue" if route.queued and self._runtime.search.full else None
+        return "search_queue" if queued and self._runtime.search.full else None
 
     def _route(self, method: str, path: str) -> Route | None:
         """The route that answers, where it may be refused for want of room."""
@@ -129,13 +133,15 @@ class Gateway:
         self._runtime.refusals.count(self._metrics[route.label], reason, waited)
         request_id = new_request_id().encode()
         closing = b"connection: close\r\n" if last or self._runtime.draining else b""
-        body = BUSY_BODY % request_id
+        body = BUSY_BODY[reason] % request_id
         head = TURNED_AWAY % (request_id, closing, len(body))
         return head if method == "HEAD" else head + body
 
     def whole(self, scope: Scope) -> None:
-        """Count a request that is complete before it is begun: one of many that the event loop has read in one turn."""
-        if "twhin.arrived" in scope and "twhin.begun" not in scope:
+        """Count a request that is complete before it is begun: one of many that the event loop has read in one turn.
+        Once, however often it is told.
+        """
+        if "twhin.arrived" in scope and not ("twhin.whole" in scope or "twhin.begun" in scope):
             scope["twhin.whole"] = True
             self._runtime.admission.arrived += 1
 
@@ -217,9 +223,10 @@ class Gateway:
 
     def _refuse_when_full(self, call: Call) -> None:
         """Raises Problem 503. Asked before a body is read and again when it is there: a slot is a whole request's."""
-        if self._runtime.admission.full or "twhin.no_room" in call.scope:
-            self._runtime.metrics.shed("concurrency")
-            raise overloaded(NO_ROOM)
+        reason = call.scope.get("twhin.no_room") or self._why_full(queued=False)
+        if reason is not None:
+            self._runtime.metrics.shed(reason)
+            raise overloaded(NO_ROOM[reason])
 
     async def _handle(self, route: Route, call: Call) -> Reply:
         runtime = self._runtime

@@ -40,6 +40,11 @@ def _nothing(*_: Any) -> None:
     """What an application does that knows no admission."""
 
 
+def _no_seconds() -> float:
+    """How long a request waited in its socket that stood in the pipeline since: behind its own client's requests."""
+    return 0.0
+
+
 class Connection:
     """A transport whose writes of one turn of the event loop leave together: each is a system call and wakes the
     client. When it is closed while the client is still sending, what comes is thrown away for a moment first: to
@@ -330,12 +335,15 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _understand_target(self) -> None:
-        """Take what is asked for apart where it is more than a plain path. Raises ValueError where it is no UTF-8.
+        """Take what is asked for apart where it is more than a plain path. Raises ValueError where it is no UTF-8, or
+        an address of another scheme than HTTP's.
 
         A whole address, as proxies are asked: it may end with the host, and its host counts, not the header's.
         """
         before, scheme, rest = self.url.partition(b"://")
         if scheme and not before.startswith(b"/"):
+            if before.lower() not in (b"http", b"https"):
+                raise ValueError("another scheme")
             host, slash, path = rest.partition(b"/")
             host, mark, query = host.partition(b"?")
             self.url = b"/" + path if slash and not mark else b"/" + mark + query + slash + path
@@ -355,11 +363,14 @@ class HttpProtocol(HttpToolsProtocol):
         if self._ready is None:
             self._whole(self.cycle.scope)
         super().on_message_complete()
+        if not self._answers_are_due():  # it was answered before its body was over
+            self._rest_from_now()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         last = not cycle.keep_alive or self.expect_100_continue
-        answer = self._turned_away(cycle.scope, last, self.transport.waited)
+        waited = self.transport.waited if self._parsing else _no_seconds
+        answer = self._turned_away(cycle.scope, last, waited)
         if answer is None:
             if self._parsing:
                 self._ready = cycle, app

@@ -24,9 +24,11 @@ class Turns:
         if self._spent >= TURN_SECONDS:
             self._waiting.append(work)
             return False
-        self._do(work)
-        if self._spent >= TURN_SECONDS:
-            asyncio.get_running_loop().call_soon(self._next)
+        try:
+            self._do(work)
+        finally:
+            if self._spent >= TURN_SECONDS:
+                asyncio.get_running_loop().call_soon(self._next)
         return True
 
     def _do(self, work: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from faults.http import CONFLICTS, PLANTED, USERS, _exchange, _request
 from service.admission import FEWEST
-from service.gateway import Gateway
+from service.gateway import NO_ROOM, Gateway
 from service.main import create_app
 from service.refusals import SAMPLED
 from service.runtime import Runtime
@@ -193,6 +193,17 @@ def test_a_page_that_is_to_be_refused_takes_nobody_s_room(made_bundles: Path, tm
     assert admission.arrived == 0
 
 
+def test_a_page_hears_why_it_was_refused(full: Full) -> None:
+    counted = {reason: shed(full, reason) for reason in ("search_queue", "concurrency")}
+    full.runtime.search._waiting += full.runtime.settings.limits.search_queue_max
+    headers = {"origin": "https://page.example"}
+    answer = httpx.post(f"{full.url}/recommend:batch", json={"users": USERS[:4]}, headers=headers)
+    full.runtime.search._waiting -= full.runtime.settings.limits.search_queue_max
+    assert (answer.status_code, answer.json()["detail"]) == (503, NO_ROOM["search_queue"])
+    assert shed(full, "search_queue") == counted["search_queue"] + 1
+    assert shed(full, "concurrency") == counted["concurrency"]
+
+
 class Asked:
     """Counts what the recommender is asked, as it ever was."""
 
@@ -222,7 +233,7 @@ def test_a_batch_that_the_search_queue_has_no_room_for_is_refused_before_it_is_p
     waiting = runtime.settings.limits.search_queue_max - left
     runtime.search._waiting += waiting
     batch = httpx.post(f"{full.url}/recommend:batch", json={"users": USERS[:4]})
-    assert (batch.status_code, batch.json()["code"], asked.times) == (503, "overloaded", 0)
+    assert (batch.status_code, batch.json()["detail"], asked.times) == (503, NO_ROOM["search_queue"], 0)
     assert shed(full, "search_queue") == before + 1
     assert httpx.post(f"{full.url}/recommend", json={"user": USERS[5], "strategy": "popular"}).status_code == 200
     runtime.search._waiting -= waiting

@@ -202,6 +202,8 @@ NO_PATHS = {
     "half a surrogate": (b"GET /recommend/%ed%a0%80", 400),
     "a slash written long": (b"GET /recommend/%c0%af", 400),
     "no UTF-8 in a whole address": (b"GET http://localhost/recommend/%fe", 400),
+    "by another protocol": (b"GET ftp://localhost/v1/info", 400),
+    "by none": (b"GET localhost://v1/info", 400),
     "too long": (b"GET /" + b"1" * 65_536, 431),
 }
 

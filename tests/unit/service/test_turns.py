@@ -100,3 +100,16 @@ async def test_an_error_keeps_nobody_from_beginning(clock: Clock) -> None:
         await asyncio.sleep(0)
     assert begun == [number for number in range(3 * A_TURN) if number != 2 * A_TURN]
     assert [type(one) for one in raised] == [KeyError]
+
+
+async def test_an_error_that_fills_a_turn_keeps_nobody_from_beginning(clock: Clock) -> None:
+    def fail() -> None:
+        clock.time += TURN_SECONDS
+        raise KeyError("its own")
+
+    turns, begun = Turns(clock), list[int]()
+    with pytest.raises(KeyError):
+        turns.begin(fail)
+    turns.begin(partial(begun.append, 1))
+    await asyncio.sleep(0)
+    assert begun == [1]

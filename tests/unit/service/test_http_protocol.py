@@ -1,0 +1,164 @@
+"""What one connection is to the whole worker: each place is given back, and a request waits for nobody but the server.
+
+On both event loops: they differ in what comes first, a callback or what a socket has.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from fastapi import FastAPI
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from service.call import Call, Reply, Scope
+from service.gateway import Gateway, Waited
+from service.http_protocol import HttpProtocol
+from service.routes import Route
+from service.runtime import Runtime
+from service.settings import Settings
+from service.turns import TURN_SECONDS
+from service.wire.recommend import BatchBody
+
+FIRST = b"GET /first HTTP/1.1\r\nhost: localhost\r\n\r\n"
+HEAD = b"POST /second HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
+UNREAD = HEAD.replace(b"application/json", b"text/plain")
+KEEP_ALIVE = 1
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+class Transport:
+    """uvloop's transport as what it is used for: it is no subclass, and the checks of types under pytest ask."""
+
+    __class__ = asyncio.Transport  # type: ignore[assignment]
+
+    def __init__(self, of: asyncio.Transport) -> None:
+        self._of = of
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._of, name)
+
+
+class Checked(HttpProtocol):
+    """The protocol over such a transport."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(Transport(transport))  # type: ignore[arg-type]
+
+
+class Service(Gateway):
+    """A gateway of two routes, of which the first answers when it is let, and remembers how long each had waited."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime, self.asked = runtime, list[tuple[str, float]]()
+        self.begun, self.let = asyncio.Event(), asyncio.Event()
+        super().__init__(
+            FastAPI(),
+            runtime,
+            [
+                Route("GET", "/first", self._first, "", "", scope="open"),
+                Route("POST", "/second", self._second, "", "", scope="open", request=BatchBody),
+            ],
+        )
+
+    async def _first(self, _: Call) -> Reply:
+        self.begun.set()
+        await self.let.wait()
+        return Reply(b"{}")
+
+    async def _second(self, _: Call) -> Reply:
+        return Reply(b"{}")
+
+    def turned_away(self, scope: Scope, last: bool, waited: Waited, *, refuse: bool = True) -> bytes | None:
+        self.asked.append((scope["path"], waited()))
+        return super().turned_away(scope, last, waited, refuse=refuse)
+
+
+Ask = Callable[[Service, asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
+
+
+@asynccontextmanager
+async def serving(directory: Path) -> AsyncIterator[tuple[Service, int]]:
+    """A service with its port, over no version."""
+    runtime = Runtime(Settings(bundles=directory, state=directory / "events.db"))
+    await runtime.start()
+    service = Service(runtime)
+    config = Config(service, http=Checked, log_config=None, timeout_keep_alive=KEEP_ALIVE)
+    config.load()
+    config.loaded_app = service
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Checked(config, ServerState(), app_state={}), "127.0.0.1", 0
+    )
+    try:
+        yield service, server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await runtime.stop()
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Ask], None]:
+    """Run what one client of a service does."""
+
+    async def whole(ask: Ask) -> None:
+        async with serving(tmp_path) as (service, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            async with asyncio.timeout(30):
+                await ask(service, reader, writer)
+            writer.close()
+
+    def started(ask: Ask) -> None:
+        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
+            runner.run(whole(ask))
+
+    return started
+
+
+async def answers(reader: asyncio.StreamReader, n: int) -> bytes:
+    """What came until there are `n` answers of two bytes."""
+    return b"".join([await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(2) for _ in range(n)])
+
+
+def test_a_place_is_taken_once_and_given_back(run: Callable[[Ask], None]) -> None:
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        admission, turns = service.runtime.admission, service.turns
+        for _ in range(5):
+            service.let.clear()
+            service.begun.clear()
+            writer.write(FIRST + HEAD)
+            await service.begun.wait()
+            writer.write(b"{}")  # lies in the socket: behind an answer nothing is read
+            await asyncio.sleep(0.02)
+            service.let.set()
+            turns._spent = TURN_SECONDS  # by somebody else
+            asyncio.get_running_loop().call_later(0.05, turns._next)
+            assert (await answers(reader, 2)).count(b"200 OK") == 2
+            assert (admission.arrived, admission.inflight) == (0, 0)
+
+    run(ask)
+
+
+def test_a_request_in_the_pipeline_waits_for_its_own_client(run: Callable[[Ask], None]) -> None:
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(FIRST + HEAD + b"{}")
+        await asyncio.sleep(0.5)
+        service.let.set()
+        await answers(reader, 2)
+        assert service.asked[1] == ("/second", 0.0)
+
+    run(ask)
+
+
+def test_a_connection_is_idle_after_a_body_that_nobody_read(run: Callable[[Ask], None]) -> None:
+    async def ask(_: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(UNREAD)
+        assert b" 415 " in await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(1.5 * KEEP_ALIVE)
+        writer.write(b"{}")
+        await reader.read()  # to its end
+
+    run(ask)

@@ -96,11 +96,11 @@ def _prepared(graph: Path, out: str, engine: "Engine | None") -> "GraphRecord":
 
         return prepare_into_store(graph, open_store(out), progress(), engine=engine, told=tell)
     directory = Path(out)
-    of_run = directory.name == GRAPH_DIRECTORY
-    if of_run:
+    run = directory.resolve().parent if directory.resolve().name == GRAPH_DIRECTORY else None
+    if run is not None:
         found(graph)  # before anything is made there
-    with only_trainer(directory.parent) if of_run else nullcontext():  # a training would lose its graph
-        finished = of_run and (directory.parent / RUN_FILE).exists()
+    with nullcontext() if run is None else only_trainer(run):  # a training would lose its graph
+        finished = run is not None and (run / RUN_FILE).exists()
         tell(prepare_graph(graph, directory, progress(), may_replace=not finished, engine=engine))
         return read_record(directory)
 

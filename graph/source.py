@@ -62,6 +62,10 @@ class SourceRecord(StrictRecord):
     graph_file_sha256: str
     inputs: list[InputRecord]
 
+    def without_times(self) -> tuple[str, list[tuple[str, int]]]:
+        """What differs only between different files: a copy has another time of change."""
+        return self.graph_file_sha256, [(each.path, each.size) for each in self.inputs]
+
 
 def find_inputs(graph: GraphFile, graph_toml: Path) -> list[EdgeInput]:
     """All edge files of the graph, those of a split by files last. Raises GraphFileError, EdgeFileError."""
@@ -114,14 +118,14 @@ def write_source(directory: Path, source: SourceRecord) -> None:
 def is_made_from(directory: Path, source: SourceRecord) -> bool:
     """Whether `directory` holds a finished graph made from exactly these inputs."""
     try:
-        return (directory / COMMIT_FILE).exists() and tells_of(read_plain(directory / SOURCE_FILE), source)
+        return (directory / COMMIT_FILE).exists() and parse_source(read_plain(directory / SOURCE_FILE)) == source
     except OSError:
         return False
 
 
-def tells_of(text: bytes, source: SourceRecord) -> bool:
-    """Whether a `source.json` tells of exactly these inputs."""
+def parse_source(text: bytes) -> SourceRecord | None:
+    """What a `source.json` says, None where it cannot be read."""
     try:
-        return SourceRecord.model_validate_json(text) == source
+        return SourceRecord.model_validate_json(text)
     except ValidationError:
-        return False
+        return None

@@ -8,7 +8,7 @@ from bundle.graph_record import GraphRecord, read_record
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT, Progress
 from graph.prepare import Engine, found, prepare
-from graph.source import SOURCE_FILE, SourceRecord, tells_of
+from graph.source import SOURCE_FILE, SourceRecord, parse_source
 from storage.graphs import another_graph, read_stored, send_graph
 from storage.store import Store
 
@@ -22,16 +22,19 @@ def prepare_into_store(
     told: Callable[[PreparedGraph], None] = lambda _: None,
 ) -> GraphRecord:
     """Prepare the graph that `graph_toml` describes in the store's folder, or leave what is there when its input is
-    unchanged. `told` sees what was prepared, before it is sent.
+    unchanged. Where only times of change differ it is prepared, and its digest tells. `told` sees what was prepared,
+    before it is sent.
 
     Takes the disk space of `prepare` in the directory for temporary files ($TMPDIR). Raises as `prepare` and
     StorageError; RunError where the store has another graph.
     """
     there = read_stored(store)
     if there is not None:
-        if not _made_from(store, found(graph_toml)[-1]):
+        source, before = found(graph_toml)[-1], _source(store)
+        if before == source:
+            return there
+        if before is not None and before.without_times() != source.without_times():
             raise another_graph(store)
-        return there
     with tempfile.TemporaryDirectory(prefix="twhin-") as scratch:
         prepared = prepare(graph_toml, Path(scratch) / "graph", progress, engine=engine)
         told(prepared)
@@ -39,6 +42,6 @@ def prepare_into_store(
         return read_record(prepared.path)
 
 
-def _made_from(store: Store, source: SourceRecord) -> bool:
+def _source(store: Store) -> SourceRecord | None:
     content = store.read(SOURCE_FILE)
-    return content is not None and tells_of(content.data, source)
+    return None if content is None else parse_source(content.data)

@@ -1,4 +1,4 @@
-"""Prepared graphs in a store: arrays in parallel, `graph.json` last and create-only; fetched by their digests."""
+"""Prepared graphs in a store: claimed, arrays in parallel, `graph.json` last and create-only; fetched by digests."""
 
 import shutil
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from bundle.verify import digest_of
 from storage.at_once import Stopped, each_at_once
 from storage.store import Conflict, Store
 
+# What `graph.json` will be, created by the first who sends: whoever sends another graph would write over the arrays.
+CLAIM_FILE = "graph.json.claim"
 ANEW = "Prepare it again, with another URL."
 
 
@@ -28,9 +30,15 @@ def send_graph(store: Store, directory: Path, progress: Progress = SILENT) -> in
     """Copy the prepared graph in `directory` to the store, and give how many files were sent.
 
     What is there by an earlier attempt that was cut off is not sent again. Raises StorageError, and RunError when
-    another graph is there.
+    another graph is there or on its way.
     """
-    record = read_record(directory)
+    record, content = read_record(directory), read_plain(directory / COMMIT_FILE)
+    there_already = read_stored(store)
+    if there_already is not None:
+        if there_already.digest != record.digest:
+            raise another_graph(store)
+        return 0
+    _create(store, CLAIM_FILE, content, record, _claimed(store))
     names = [*(record.files or ()), *sorted(RECORDS - {COMMIT_FILE})]
     sizes = {name: (directory / name).stat().st_size for name in names}
     there = {each.name: each.size for each in store.listed()}
@@ -47,13 +55,25 @@ def send_graph(store: Store, directory: Path, progress: Progress = SILENT) -> in
             stage.advance(sizes[name])
 
         each_at_once(send, names)
-    try:
-        store.create(COMMIT_FILE, read_plain(directory / COMMIT_FILE))
-    except Conflict:
-        found = read_stored(store)
-        if found is None or found.digest != record.digest:
-            raise another_graph(store) from None
+    _create(store, COMMIT_FILE, content, record, another_graph(store))
     return len(sent)
+
+
+def _create(store: Store, name: str, content: bytes, record: GraphRecord, other: RunError) -> None:
+    """Write a record where there is none, or one of the same graph. Raises `other` where it is of another."""
+    try:
+        store.create(name, content)
+    except Conflict:
+        found = store.read(name)
+        if found is None or parse_record(found.data, f"{store.url}/{name}", ANEW).digest != record.digest:
+            raise other from None
+
+
+def _claimed(store: Store) -> RunError:
+    return RunError(
+        f"Another graph is on its way to {store.url}, or was when its sending was cut off: {CLAIM_FILE} is there and "
+        f"{COMMIT_FILE} is not. Name another URL, or delete that folder when nobody sends to it."
+    )
 
 
 def another_graph(store: Store) -> RunError:
@@ -80,21 +100,29 @@ def fetch_graph(store: Store, out_dir: Path, progress: Progress = SILENT, *, may
     record = parse_record(content.data, f"{store.url}/{COMMIT_FILE}", ANEW)
     if record.files is None:
         raise RunError(f"{store.url} holds a graph of an earlier release, without digests of its files. {ANEW}")
-    there = out_dir / COMMIT_FILE
-    if there.exists():
-        if read_plain(there) == content.data:
-            return
-        if not may_replace:
-            raise RunError(
-                f"{out_dir} is not the graph in {store.url}, and a finished run stands on it. Train in another "
-                "directory."
-            )
+    if _is_there(out_dir, content.data):
+        return
+    if not may_replace and (out_dir / COMMIT_FILE).exists():
+        raise RunError(
+            f"{out_dir} is not the graph in {store.url}, and a finished run stands on it. Train in another directory."
+        )
     require_replaceable(out_dir)
     busy = RunError(f"Another process makes {out_dir}. Wait for it, or name another directory.")
     full = full_disk_named(beside(out_dir, "partial"), "Free some space and run it again.")
-    with locked(beside(out_dir, "lock"), busy, remove=True), full, placed(out_dir) as partial:
-        _Fetching(store, partial, record.files).all_files(progress)
-        write_text(partial / COMMIT_FILE, content.data.decode())
+    with locked(beside(out_dir, "lock"), busy, remove=True), full:
+        if _is_there(out_dir, content.data):  # another process has just fetched it
+            return
+        with placed(out_dir) as partial:
+            _Fetching(store, partial, record.files).all_files(progress)
+            write_text(partial / COMMIT_FILE, content.data.decode())
+
+
+def _is_there(directory: Path, content: bytes) -> bool:
+    """Whether `directory` holds the graph of this `graph.json`."""
+    try:
+        return read_plain(directory / COMMIT_FILE) == content
+    except FileNotFoundError:
+        return False
 
 
 @dataclass(slots=True)

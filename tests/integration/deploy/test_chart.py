@@ -217,6 +217,8 @@ def test_spark_prepares_by_its_operator_what_the_machines_train_from() -> None:
         assert shared in one["volumeMounts"]
         assert {"name": "TMPDIR", "value": shared["mountPath"]} in one["env"]
         assert one["envFrom"] == [{"secretRef": {"name": "twhin-store"}}]
+        assert one["podSecurityContext"]["fsGroup"] == 10001  # whatever user the image has
+        assert one["securityContext"]["allowPrivilegeEscalation"] is False
     folder = Path(spec["mainApplicationFile"].removeprefix("local://")).parent
     assert {"graph.toml", "prepare.py"} == set(objects["ConfigMap"]["data"])
     assert spec["arguments"][:4] == ["prepare", f"{folder}/graph.toml", "--out", "s3://models/graphs/2026-11-29"]

@@ -1,7 +1,9 @@
 """A prepared graph goes by way of a store from where it is prepared to where it is trained, whole or not at all."""
 
 import json
+import os
 import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from bundle import graph_place
 from bundle.errors import RunError, RunIncomplete, StorageError
 from bundle.prepared import load_prepared
 from bundle.run import open_run
@@ -17,6 +20,7 @@ from cli.main import app
 from graph import stored
 from graph.prepare import prepare
 from graph.stored import prepare_into_store
+from storage import graphs
 from storage.graphs import fetch_graph, read_stored, send_graph
 from storage.store import Store
 from tests.integration.storage.conftest import URL
@@ -89,6 +93,65 @@ def test_a_graph_in_a_store_is_never_replaced(store: Store, graph: Path, tmp_pat
     found = read_stored(store)
     assert found is not None
     assert found.digest == first.digest != other.digest
+
+
+def test_two_graphs_that_are_sent_at_once_do_not_mix(
+    store: Store, graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other begins when all of ours is there but its record; it is told so, and ours stays whole."""
+    ours = prepare(graph, tmp_path / "ours")
+    (graph.parent / "follows" / "0.csv").write_text("src,dst,w\n5,7,1\n")
+    other = prepare(graph, tmp_path / "other")
+    create = Store.create
+
+    def create_after_the_other(self: Store, name: str, data: bytes) -> None:
+        if name == "graph.json":
+            monkeypatch.setattr(Store, "create", create)
+            with pytest.raises(RunError, match="on its way"):
+                send_graph(store, other.path)
+        create(self, name, data)
+
+    monkeypatch.setattr(Store, "create", create_after_the_other)
+    send_graph(store, ours.path)
+    fetch_graph(store, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(ours.path)
+    source = store.read("source.json")
+    assert source is not None
+    assert source.data == (ours.path / "source.json").read_bytes()
+
+
+def test_a_copy_of_the_same_files_is_the_same_graph(store: Store, graph: Path) -> None:
+    first = prepare_into_store(graph, store)
+    file = graph.parent / "follows" / "0.csv"
+    os.utime(file, ns=(1, 1))
+    assert prepare_into_store(graph, store).digest == first.digest
+    head, _, edges = file.read_text().partition("\n")
+    file.write_text(f"{head}\n{'1' if edges[0] != '1' else '2'}{edges[1:]}")  # another id, of the same length
+    with pytest.raises(RunError, match="never replaced"):
+        prepare_into_store(graph, store)
+
+
+def test_who_waited_for_another_fetch_fetches_nothing(
+    store: Store, graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other ends between our look and our lock."""
+    prepare_into_store(graph, store)
+    out = tmp_path / "out"
+
+    def after_the_other(directory: Path) -> None:
+        monkeypatch.setattr(graphs, "require_replaceable", graph_place.require_replaceable)
+        fetch_graph(store, directory)
+
+    monkeypatch.setattr(graphs, "require_replaceable", after_the_other)
+    placed, places = graph_place.placed, list[Path]()
+
+    def counted(directory: Path) -> AbstractContextManager[Path]:
+        places.append(directory)
+        return placed(directory)
+
+    monkeypatch.setattr(graphs, "placed", counted)
+    fetch_graph(store, out)
+    assert places == [out]
 
 
 def test_two_who_send_the_same_graph_are_both_right(store: Store, graph: Path, tmp_path: Path) -> None:

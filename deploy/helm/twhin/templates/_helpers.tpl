@@ -62,6 +62,13 @@ envFrom: [{secretRef: {name: {{ . }}}}]
 volumeMounts:
   - {name: graph, mountPath: /graph, readOnly: true}
   - {name: shared, mountPath: /shared}
+# The user is the image's: Spark's own has a name for it, which Hadoop asks for. The group may write to the claim.
+podSecurityContext:
+  fsGroup: 10001
+  seccompProfile: {type: RuntimeDefault}
+securityContext:
+  allowPrivilegeEscalation: false
+  capabilities: {drop: [ALL]}
 {{- end }}
 
 {{- define "twhin.container" -}}

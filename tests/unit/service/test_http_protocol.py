@@ -107,9 +107,12 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Ask], None]
     async def whole(ask: Ask) -> None:
         async with serving(tmp_path) as (service, port):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            async with asyncio.timeout(30):
-                await ask(service, reader, writer)
-            writer.close()
+            try:
+                async with asyncio.timeout(30):
+                    await ask(service, reader, writer)
+            finally:
+                writer.close()
+                await asyncio.sleep(0.1)  # uvloop does not end before its connections
 
     def started(ask: Ask) -> None:
         with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:

@@ -200,7 +200,7 @@ def test_two_trainers_do_not_write_one_run(circles: PreparedGraph, config: Train
             assert first.poll() is None
             time.sleep(0.01)
         for resume in (True, False):
-            with pytest.raises(UsageError, match=r"Another process trains in .*train\.lock"):
+            with pytest.raises(UsageError, match=r"Another process works in .*train\.lock"):
                 train(circles, run, config, resume=resume)
         assert first.poll() is None
     finally:

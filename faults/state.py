@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from bundle.versions import publish
 from faults.outcome import Outcome
 from tests.support.fault_proxy import FaultProxy
+from tests.support.files import contents
 from tests.support.servers import RedisServer, ServiceProcess
 from tests.support.service_bundle import user_ids, write_toy_bundle
 
@@ -201,8 +202,7 @@ def _erased(url: str, directory: Path, store: str, rng: random.Random) -> Outcom
         assert status == 200, status
     deadline = time.monotonic() + (20 if store == "redis" else 0)  # Redis writes its file anew in the background
     while True:
-        files = [file for file in directory.rglob("*") if file.is_file() and "spaces" not in file.parts]
-        everything = b"\n".join(file.read_bytes() for file in files if file.exists())
+        everything = b"\n".join(contents(directory))
         left = sum(marks[user].encode() in everything for user in gone)
         if not left or time.monotonic() > deadline:
             break

@@ -48,7 +48,8 @@ def test_other_clusters_give_the_mixtures_that_a_build_with_so_many_gives(
     recommender: Recommender, graph: PreparedGraph
 ) -> None:
     built = recommender.bundle.space()
-    again = recluster(built, built.relation("likes"), built.entry.clusters.count, 1, modes=built.entry.clusters.modes)
+    likes, of_items = built.relation("likes"), built.clusters.interests_in("item")
+    again = recluster(built, likes, of_items.entry.count, 1, modes=built.entry.clusters.modes)
     for user in range(len(built.table("user"))):
         ours, theirs = (np.sort(one.clusters.interests[0].mixtures.row_weights(user)) for one in (again, built))
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)

@@ -17,6 +17,7 @@ import pytest
 
 from service.settings import Limits
 from tests.support.fault_proxy import FaultProxy
+from tests.support.files import holds
 from tests.support.servers import RedisServer
 from tests.support.service_bundle import user_ids
 
@@ -166,15 +167,6 @@ def test_thirty_milliseconds_a_reply_are_enough(start: Start, redis_server: Redi
     proxy.close()
 
 
-def _has(file: Path, *needles: bytes) -> bool:
-    """Whether it has one of them; Redis renames and removes files at any time."""
-    try:
-        content = file.read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
-        return False
-    return any(needle in content for needle in needles)
-
-
 def test_an_erasure_leaves_no_byte_in_redis_files(start: Start, redis_server: RedisServer, tmp_path: Path) -> None:
     client = start(redis_url=redis_server.url, redis_timeout_ms=2000)
     gone, stays = USERS[301], USERS[302]
@@ -189,16 +181,11 @@ def test_an_erasure_leaves_no_byte_in_redis_files(start: Start, redis_server: Re
         assert client.post("/v1/engagements", content=json.dumps({"events": events})).json()["invalid"] == 0
     assert client.delete(f"/v1/users/{gone}/engagements").json()["removed"] == 50
     deadline = time.monotonic() + 15
-    while left := [
-        file.name
-        for file in (tmp_path / "redis").rglob("*")
-        if _has(file, f"mark-{gone}-".encode(), f'"{gone}"'.encode())
-    ]:
-        assert time.monotonic() < deadline, left
+    while holds(tmp_path / "redis", f"mark-{gone}-".encode(), f'"{gone}"'.encode()):
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     assert (
-        f'"{stays}"'.encode()
-        in b"".join(file.read_bytes() for file in (tmp_path / "redis").rglob("*") if file.is_file())
+        holds(tmp_path / "redis", f'"{stays}"'.encode())
         or int(redis_server.command("HLEN", f"twhin:events:user:{USERS[1]}")) == 1
     )
 

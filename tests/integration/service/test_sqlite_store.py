@@ -18,6 +18,7 @@ from service.state.events import FOLLOWERS_MAX, NO_FOLLOWERS, Event, live_edges
 from service.state.feedback import Count, Seen
 from service.state.sqlite import FEW_EVENTS, SqliteStore
 from service.state.write_queue import EVENTS_WAITING_MAX
+from tests.support.files import contents, holds
 
 MOST = 500
 ODD_TEXTS = ["a", "b\x00c", 'quote " and \\', "ligne\n", "名前", "\U0001f600", "%_?'"]
@@ -43,10 +44,6 @@ def _locked(path: Path) -> Iterator[None]:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
-
-
-def _bytes_in(directory: Path) -> bytes:
-    return b"\n".join(file.read_bytes() for file in directory.rglob("*") if file.is_file())
 
 
 async def test_sql_adds_up_to_the_same_as_python(tmp_path: Path) -> None:
@@ -216,7 +213,7 @@ async def test_an_erasure_leaves_no_byte(tmp_path: Path) -> None:
                 await other.edges_of("user", user)
                 await rng.choice([store, other]).forget("user", user)
                 alive.discard(user)
-            left = _bytes_in(tmp_path)
+            left = b"\n".join(contents(tmp_path))
             gone = {f"USER{number:04d}X" for number in range(200)} - alive
             assert not [user for user in gone if user.encode() in left]
 
@@ -229,7 +226,7 @@ async def test_an_erasure_that_was_cut_short_is_finished_by_the_next_process(tmp
         schema.erase(killed, [("user", "USER7X"), ("user", "TARGET9X")])
     async with _open(path) as store:
         await store.append([_event("1", 1)])
-        left = _bytes_in(tmp_path)
+        left = b"\n".join(contents(tmp_path))
     assert b"USER8X" in left
     assert b"USER7X" not in left
     assert b"USER9X" not in left
@@ -250,7 +247,7 @@ async def test_an_erasure_says_when_a_reader_holds_it_up(tmp_path: Path) -> None
         async with asyncio.timeout(10):
             while not store.describe()["healthy"]:  # noqa: ASYNC110 - whoever asks /readyz has no event either
                 await asyncio.sleep(0.05)
-        assert b"USER1X" not in _bytes_in(tmp_path)
+        assert not holds(tmp_path, b"USER1X")
 
 
 def test_the_work_of_a_batch_depends_on_its_size_alone(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The order of an epoch for trainers on several machines: each holds two blocks of partitions, swaps one a round."""
+"""The order of an epoch for trainers on several machines: machines swap blocks of partitions, and the trainers of a
+machine divide its two blocks among them."""
 
 from dataclasses import dataclass
 
@@ -10,42 +11,49 @@ from training.counter_rng import stream_seed
 from training.partition import BucketId
 
 Pair = tuple[int, int]
+# A block, by the trainers of its machine: the partitions that each of them holds.
+Block = list[list[int]]
+# Of one machine: what each of its trainers trains in each round.
+Game = list[list[tuple[BucketId, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
 class BlockRound:
-    """`buckets[rank]` is what a trainer trains, in this order; `holder[partition]` the trainer that holds it."""
+    """`buckets[rank]` is what a trainer trains, in this order; `holder[partition]` the trainer that trains a partition
+    in this round or, where none does, next."""
 
     buckets: Round
     holder: tuple[int, ...]
 
+    def trained(self) -> set[int]:
+        """The partitions that any trainer trains."""
+        return {partition for mine in self.buckets for bucket in mine for partition in bucket}
 
-def block_rounds(partitions: int, ranks: int, *stream: int) -> list[BlockRound]:
-    """An epoch for `ranks` trainers that hold two of 2·ranks equal blocks each: all P² buckets, each once.
 
-    The pairs of blocks are those of a round-robin tournament; from one round to the next a trainer keeps one of its two
-    blocks. In a round after the first a partition of the block that leaves is done with before the next one begins.
+def block_rounds(partitions: int, machines: int, devices: int, *stream: int) -> list[BlockRound]:
+    """An epoch for `machines` with `devices` trainers each, ranked machine by machine: all P² buckets, each once.
+
+    A machine holds two of 2·machines equal blocks. The pairs of blocks are those of a round-robin tournament of days;
+    from one day to the next a machine keeps one of its two. On a day its trainers divide the two: on the first they
+    play such a tournament of their own, later each partition of the block that leaves stays with one trainer, and those
+    of the other go round. Of what leaves each trainer is done with one partition, before it begins with the next.
     Raises ConfigError where partitions do not make equal blocks.
     """
-    check_blocks(partitions, ranks)
+    check_blocks(partitions, machines * devices)
     label = np.random.default_rng(stream_seed(*stream, ROUND_STREAM)).permutation(partitions)
-    blocks: list[list[int]] = label.reshape(2 * ranks, -1).tolist()
-    days = seated(tournament(2 * ranks))
-    epoch = []
-    for day, pairs in enumerate(days):
-        after = days[min(day + 1, len(days) - 1)]
-        holder, buckets = [0] * partitions, []
-        for rank, pair in enumerate(pairs):
-            leaving, staying = (blocks[block] for block in sorted(pair, key=lambda one: one in after[rank]))
-            for partition in leaving + staying:
-                holder[partition] = rank
-            buckets.append(tuple(bucket_pairs(leaving + staying) if day == 0 else _between(leaving, staying)))
-        epoch.append(BlockRound(tuple(buckets), tuple(holder)))
-    return epoch
+    blocks: list[Block] = label.reshape(2 * machines, devices, -1).tolist()
+    epoch: list[Round] = []
+    for day, seats in enumerate(_seats(2 * machines)):
+        games = []
+        for leaving, staying in seats:
+            game, blocks[staying] = (_later_day if day else _first_day)(blocks[leaving], blocks[staying])
+            games.append(game)
+        epoch += [tuple(mine for machine in turn for mine in machine) for turn in zip(*games, strict=True)]
+    return _with_holders(epoch, partitions)
 
 
 def check_blocks(partitions: int, ranks: int) -> None:
-    """Raise ConfigError where so many partitions are not two equal blocks for each trainer."""
+    """Raise ConfigError where so many partitions are not two equal shares for each trainer."""
     if partitions % (2 * ranks) or partitions < 2 * ranks:
         raise ConfigError(
             f"{ranks} trainers hold two equal blocks of partitions each: partitions is {partitions}, expected a "
@@ -54,10 +62,10 @@ def check_blocks(partitions: int, ranks: int) -> None:
 
 
 def seated(days: list[list[Pair]]) -> list[list[Pair]]:
-    """The pairs of each day, by the trainer that takes them: each keeps one block of the day before, and gets one.
+    """The pairs of each day, by the player that takes them: each keeps one block of the day before, and gets one.
 
     Two days' pairs together are cycles of even length. Walked along one, whoever keeps a block gets with it the one
-    that the next trainer gives away.
+    that the next player gives away.
     """
     seats = [days[0]]
     for pairs in days[1:]:
@@ -76,14 +84,66 @@ def seated(days: list[list[Pair]]) -> list[list[Pair]]:
     return seats
 
 
+def _seats(blocks: int) -> list[list[Pair]]:
+    """The days of a tournament of blocks, by the player: the one that leaves after the day, and the one that stays."""
+    days = seated(tournament(blocks))
+    seats = []
+    for pairs, after in zip(days, [*days[1:], days[-1]], strict=True):
+        stays = [set(pair) & set(then) for pair, then in zip(pairs, after, strict=True)]
+        seats.append([(a, b) if b in kept else (b, a) for (a, b), kept in zip(pairs, stays, strict=True)])
+    return seats
+
+
+def _first_day(leaving: Block, staying: Block) -> tuple[Game, Block]:
+    """All buckets among two blocks, and the one that stays as it lies then: where it lay."""
+    parts = leaving + staying
+    first, *later = _seats(len(parts))
+    game = [[tuple(bucket_pairs(parts[a] + parts[b])) for a, b in first]]
+    game += [[tuple(_between(parts[a], parts[b])) for a, b in pairs] for pairs in later]
+    return game, staying
+
+
+def _later_day(leaving: Block, staying: Block) -> tuple[Game, Block]:
+    """All buckets between two blocks, and the one that stays as it lies then.
+
+    Once round for each partition that a trainer gives away, and the next time from where the last one ended.
+    """
+    game = []
+    for partitions in zip(*leaving, strict=True):
+        for step in range(len(staying)):
+            if step:
+                staying = [*staying[1:], staying[0]]
+            game.append([tuple(_between([one], kept)) for one, kept in zip(partitions, staying, strict=True)])
+    return game, staying
+
+
 def _other(pair: Pair, block: int) -> int:
     return pair[1] if pair[0] == block else pair[0]
 
 
 def _between(leaving: list[int], staying: list[int]) -> list[BucketId]:
-    """All buckets between two blocks: one partition that leaves after another meets all that stay, to and fro."""
+    """All buckets between some partitions and others: one after another meets all the others, to and fro."""
     order = []
     for turn, a in enumerate(leaving):
         for b in staying if turn % 2 == 0 else reversed(staying):
             order += [BucketId(a, b), BucketId(b, a)]
     return order
+
+
+def _with_holders(epoch: list[Round], partitions: int) -> list[BlockRound]:
+    """Rounds that know who holds what: whoever trains it next, or after the last time whoever did."""
+    holder = [0] * partitions
+    for buckets in epoch:
+        _take(holder, buckets)
+    rounds = []
+    for buckets in reversed(epoch):
+        _take(holder, buckets)
+        rounds.append(BlockRound(buckets, tuple(holder)))
+    return rounds[::-1]
+
+
+def _take(holder: list[int], buckets: Round) -> None:
+    for rank, mine in enumerate(buckets):
+        for bucket in mine:
+            for partition in bucket:
+                holder[partition] = rank

@@ -61,8 +61,8 @@ class Checkpoint(Record):
     """`state.json`. `dealt` is the epoch whose groups the shards are in; `generations` are of every file.
 
     `files` are the digests of the files and `digest` that of all other fields; a checkpoint of an earlier release has
-    neither. Where `trainers` with directories of their own train together, each has written what it held, all of them
-    under one `mark`.
+    neither. Where `trainers` with directories of their own train together, on `machines` of as many each, each has
+    written what it held, all of them under one `mark`.
     """
 
     format_version: int = FORMAT_VERSION
@@ -76,6 +76,7 @@ class Checkpoint(Record):
     generations: dict[str, int]
     files: dict[str, str] | None = None
     trainers: int = 1
+    machines: int = 1
     mark: str | None = None
     digest: str | None = None
 
@@ -97,9 +98,10 @@ class RunKey:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """A checkpoint that `trainers` write at once: its mark, and how one waits for the others."""
+    """A checkpoint that `trainers` on `machines` write at once: its mark, and how one waits for the others."""
 
     trainers: int
+    machines: int
     mark: str
     wait: Callable[[], None]
 
@@ -185,6 +187,7 @@ class PartitionFiles:
             generations=self._generations,
             files=self._digests,
             trainers=1 if together is None else together.trainers,
+            machines=1 if together is None else together.machines,
             mark=None if together is None else together.mark,
         )
         fields = state.model_dump(mode="json")

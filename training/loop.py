@@ -236,12 +236,13 @@ class TrainingLoop:
         result.edges, result.loss = int(together[0]), float(together[1])
 
     def _sent(self) -> dict[str, int]:
-        """The bytes of tables that all processes have sent to one another since they were started."""
-        if not self.group.apart:
+        """The bytes of tables that all processes have sent since they were started, to other machines and within."""
+        mine = self.homes.sent()
+        if mine is None:
             return {}
-        sent = np.array([self.group.sent], dtype=np.float64)
+        sent = np.array(mine, dtype=np.float64)
         self.group.sum(sent)
-        return {"bytes_sent": int(sent[0])}
+        return {"bytes_sent": int(sent[1]), "bytes_within": int(sent[0])}
 
     def _regroup(self, position: Position) -> None:
         """Group the shards anew for the position's epoch."""

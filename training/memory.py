@@ -137,15 +137,16 @@ def _too_little(need: Footprint, config: TrainConfig, candidates: list[int], mem
     return f"{found}{where}, of which the process itself holds {need.process // MIB} MiB. {remedy}"
 
 
-def device_need(prepared: PreparedGraph, config: TrainConfig, partitions: int) -> int:
-    """Bytes on the device at the most: two partitions that train, one on its way, one bucket, one update."""
+def device_need(prepared: PreparedGraph, config: TrainConfig, partitions: int, travelling: int = 0) -> int:
+    """Bytes on the device at the most: two partitions that train, one on its way from or to the host and so many to and
+    from other trainers, one bucket, one update."""
     rows = sum(entity.count for entity in prepared.entities)
     edges = sum(training_edges(relation) for relation in prepared.relations)
     negatives = _n_negatives(config)
     gradients = 4 * (2 * config.chunk + negatives) * config.dim * 4
     update = config.chunks_per_update * (2 * gradients + config.chunk * negatives * PAIR_BYTES)
     uneven = UNEVEN if partitions > 1 else 1.0
-    held = _table_bytes(rows, config) * min(3, partitions) / partitions
+    held = _table_bytes(rows, config) * min(3 + travelling, partitions) / partitions
     return int(uneven * (held + edges * DEVICE_EDGE_BYTES / partitions**2) + update)
 
 
@@ -187,15 +188,20 @@ def choose_blocks(prepared: PreparedGraph, config: TrainConfig, room: int | None
         check_enough_shards(config.partitions, shards)
         check_blocks(config.partitions, trainers)
     need, held = footprint(prepared, config), min(1.0, 4 / blocks)
+
+    def there(partitions: int) -> int:
+        """Bytes on the device; what a trainer hands on and gets within its machine, and across, goes by way of it."""
+        return device_need(prepared, config, partitions, travelling=2 * (partitions // blocks + 1))
+
     candidates = [config.partitions] if config.partitions else list(range(min(2 * blocks, most), most + 1, blocks))
     for partitions in candidates:
         fits = config.memory is None or need.total(partitions, held) <= config.memory
-        if fits and (room is None or device_need(prepared, config, partitions) <= room):
+        if fits and (room is None or there(partitions) <= room):
             return partitions
     least = min(need.total(partitions, held) for partitions in candidates)
     raise ConfigError(
         f"One of {trainers} trainers needs {least // MIB + 1} MiB of memory for up to four of {blocks} blocks of the "
-        f"tables, and {min(device_need(prepared, config, p) for p in candidates) // MIB + 1} MiB on a device. Start "
+        f"tables, and {min(map(there, candidates)) // MIB + 1} MiB on a device. Start "
         "more trainers, allow more memory, or lower dim."
     )
 

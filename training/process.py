@@ -21,6 +21,7 @@ from training.distributed.group import Group
 from training.distributed.held import HeldPartitions
 from training.distributed.homes import Homes, SharedFiles
 from training.distributed.torchrun import TorchrunGroup
+from training.distributed.wire import Wire
 from training.export import export_run, export_tables
 from training.initial import InitialTables, initial_tables
 from training.loop import TrainingLoop
@@ -85,10 +86,12 @@ def _order_and_homes(
     if not isinstance(group, TorchrunGroup):
         return partial(epoch_rounds, partitions, group.size, config.seed), SharedFiles(group, files)
 
-    def blocks(epoch: int) -> list[BlockRound]:
-        return block_rounds(partitions, group.size, config.seed, epoch)
+    machines, devices = group.machines, group.size // group.machines
 
-    held = HeldPartitions(group, files, rows, initial, config.dim, blocks)
+    def blocks(epoch: int) -> list[BlockRound]:
+        return block_rounds(partitions, machines, devices, config.seed, epoch)
+
+    held = HeldPartitions(group, Wire(group, config.device), files, rows, initial, config.dim, blocks)
     return lambda epoch: [each.buckets for each in blocks(epoch)], held
 
 

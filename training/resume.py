@@ -59,9 +59,11 @@ def find_earlier_work(run_dir: Path, key: RunKey, resume: bool) -> Found:
     return found
 
 
-def check_earlier_work(run_dir: Path, found: Found, key: RunKey, resume: bool, trainers: int = 1) -> None:
-    """Raise as `find_earlier_work` where what was `found` cannot be gone on with by so many trainers, each with a
-    directory of its own."""
+def check_earlier_work(
+    run_dir: Path, found: Found, key: RunKey, resume: bool, trainers: int = 1, machines: int = 1
+) -> None:
+    """Raise as `find_earlier_work` where what was `found` cannot be gone on with by so many trainers on so many
+    machines, each with a directory of its own."""
     if (found.checkpoint or found.finished) and not resume:
         state = "an unfinished" if found.checkpoint else "a finished"
         raise UsageError(f"{run_dir} holds {state} run. Add --resume, name another directory, or delete it.")
@@ -76,10 +78,10 @@ def check_earlier_work(run_dir: Path, found: Found, key: RunKey, resume: bool, t
     elif found.checkpoint:
         then = found.checkpoint
         _agree("checkpoint", RunKey(then.graph_digest, then.config, then.parent), key)
-        if then.trainers != trainers:
-            how = "alone" if trainers == 1 else f"as {trainers} trainers started by torchrun"
+        if (then.trainers, then.machines) != (trainers, machines):
             raise UsageError(
-                f"The checkpoint in {run_dir} is one of {then.trainers} trainers'; this is {how}. Go on as it began."
+                f"The checkpoint in {run_dir} is of {then.trainers} trainers on {then.machines} machines, and this is "
+                f"{trainers} on {machines}. Go on as it began."
             )
         check_checkpoint(run_dir / "checkpoint" / "tables", then)
 

@@ -39,16 +39,18 @@ class Hosts:
         self.jobs.append(job)
         return job
 
-    def torchrun(self, directory: Path, command: list[str]) -> "list[subprocess.Popen[bytes]]":
-        """Start a command by an agent on each machine, its number for `{host}`; they log to `0.log`, `1.log`."""
+    def torchrun(self, directory: Path, command: list[str], processes: int = 1) -> "list[subprocess.Popen[bytes]]":
+        """Start a command by an agent on each machine, so often there, the machine's number for `{host}`.
+
+        They log to `0.log` and `1.log`.
+        """
         port = str(free_port())
         agents = []
         for host in range(2):
             where = ["--nnodes", "2", "--node-rank", str(host), "--master-addr", self.address, "--master-port", port]
+            where += ["--nproc-per-node", str(processes), "--no-python", "--"]
             words = [word.replace("{host}", str(host)) for word in command]
-            agents.append(
-                self.start(host, ["torchrun", *where, "--no-python", "--", *words], directory / f"{host}.log")
-            )
+            agents.append(self.start(host, ["torchrun", *where, *words], directory / f"{host}.log"))
         return agents
 
     def close(self) -> None:

@@ -37,8 +37,8 @@ def agree_on_earlier_work(group: TorchrunGroup, run_dir: Path, key: RunKey, resu
     tables = run_dir / "checkpoint" / "tables"
     there = {name: read_checkpoint(tables, name) for name in (STATE, NEXT_STATE)}
     before = there[STATE]
-    if before is not None and before.trainers != group.size:
-        check_earlier_work(run_dir, Found(before, None), key, resume, group.size)
+    if before is not None and (before.trainers, before.machines) != (group.size, group.machines):
+        check_earlier_work(run_dir, Found(before, None), key, resume, group.size, group.machines)
     marks = {each.mark: name for name, each in there.items() if each is not None and each.mark is not None}
     mine = Report(
         release=release(),
@@ -54,7 +54,7 @@ def agree_on_earlier_work(group: TorchrunGroup, run_dir: Path, key: RunKey, resu
     finished = next((report.finished for report in reports if report.finished), None)
     if finished is not None:
         if mine.finished is not None or not resume:
-            check_earlier_work(run_dir, Found(None, mine.finished or finished), key, resume, group.size)
+            check_earlier_work(run_dir, Found(None, mine.finished or finished), key, resume)
         check_left(run_dir, before, finished)
         return Found(None, finished)
     common = [mark for mark in marks if all(mark in report.marks for report in reports)]
@@ -66,7 +66,7 @@ def agree_on_earlier_work(group: TorchrunGroup, run_dir: Path, key: RunKey, resu
         return Found(None, None)
     found = Found(there[marks[common[-1]]], None)
     _promote(tables, marks[common[-1]])
-    check_earlier_work(run_dir, found, key, resume, group.size)
+    check_earlier_work(run_dir, found, key, resume, group.size, group.machines)
     return found
 
 

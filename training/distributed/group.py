@@ -20,7 +20,7 @@ class Group(Protocol):
     """One process's view of all, itself included: it is number `rank` of `size`, and `local_rank` of the `local_size`
     that share this machine's cores and devices.
 
-    `apart`: each process has a run directory of its own. `sent` counts the bytes of tables that it sent to others.
+    `apart`: each process has a run directory of its own.
     The methods raise RunError when one is gone. `sum` and `most` wait for all processes, which must call them alike.
     """
 
@@ -29,7 +29,6 @@ class Group(Protocol):
     local_rank: int
     local_size: int
     apart: bool
-    sent: int
 
     def sum(self, values: Float64[npt.NDArray[np.float64], "*s"]) -> None:
         """Add up all processes' values, in place."""
@@ -48,7 +47,7 @@ class SoloGroup:
     """A process by itself: whatever it has is the sum and the largest."""
 
     rank, size, local_rank, local_size = 0, 1, 0, 1
-    apart, sent = False, 0
+    apart = False
 
     def sum(self, values: Float64[npt.NDArray[np.float64], "*s"]) -> None:
         """See Group."""
@@ -67,7 +66,7 @@ class GlooGroup:
     directory, and relation vectors are small. Torch, 200 MB in memory, is loaded here alone.
     """
 
-    apart, sent = False, 0
+    apart = False
     _calls: Any = None  # the group of all, of torch's
 
     def __init__(self, meeting_point: Path, rank: int, size: int) -> None:

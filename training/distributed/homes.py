@@ -45,6 +45,10 @@ class Homes(Protocol):
         """At the end: files that in the first process hold every partition."""
         ...
 
+    def sent(self) -> tuple[int, int] | None:
+        """The bytes of tables that this process sent so far, within its machine and to others; None where none are."""
+        ...
+
 
 class SharedFiles:
     """Partitions change hands as files. A process alone has the same files to itself."""
@@ -88,3 +92,6 @@ class SharedFiles:
     def collect(self) -> PartitionFiles:
         """See Homes."""
         return self._files
+
+    def sent(self) -> None:
+        """See Homes."""

@@ -6,17 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from bundle.errors import RunError, TwhinError, UsageError
 from training.distributed.group import LONGEST_ROUND, GlooGroup, Group, SoloGroup
 from training.distributed.watch import Watch, interface_towards
 
 if TYPE_CHECKING:
-    import torch
     from torch.distributed.distributed_c10d import PrefixStore
 
 # How long trainers wait for one another at the beginning; torchrun itself has waited for the machines before.
@@ -48,7 +46,8 @@ class Place:
         local = environment.get("LOCAL_RANK", "0"), environment.get("LOCAL_WORLD_SIZE", "1")
         try:
             place = cls(*map(int, (environment["RANK"], environment["WORLD_SIZE"], *local)))
-            if int(environment["MASTER_PORT"]) in range(1 << 16) and place.rank in range(place.size):
+            known = place.rank in range(place.size) and place.local_rank in range(place.local_size)
+            if int(environment["MASTER_PORT"]) in range(1 << 16) and known:
                 return place
         except ValueError:
             pass
@@ -57,21 +56,9 @@ class Place:
             "but are not what torchrun sets. Start it by torchrun, or to train alone unset them."
         )
 
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """An array on its way, which must not be changed, or is not there yet, until it has been waited for."""
-
-    group: "TorchrunGroup"
-    work: Any
-    tensor: "torch.Tensor"
-
-    def wait(self) -> None:
-        """Return when it has arrived, or been sent. Raises what ended the other trainer."""
-        try:
-            self.work.wait()
-        except RuntimeError as error:
-            raise self.group.lost() from error
+    def in_order(self) -> bool:
+        """Whether it is where it would be if all machines had as many trainers, ranked machine by machine."""
+        return self.rank % self.local_size == self.local_rank and self.size % self.local_size == 0
 
 
 @contextmanager
@@ -94,7 +81,8 @@ def met(environment: Mapping[str, str]) -> Iterator[Group]:
 
 
 class TorchrunGroup(GlooGroup):
-    """See Group. Partitions travel by gloo too, from host memory to host memory, on GPUs as on CPUs."""
+    """See Group. It trains on `machines` of as many trainers each, ranked machine by machine; where they are not so,
+    each trainer counts as a machine."""
 
     apart = True
 
@@ -105,7 +93,6 @@ class TorchrunGroup(GlooGroup):
         self.rank, self.size, self.local_rank, self.local_size = (
             place.rank, place.size, place.local_rank, place.local_size,
         )  # fmt: skip
-        self.sent = 0
         self.hosts, store = _present(place, patience)
         self._watch = Watch(place.rank, place.size, self.hosts, store, os.environ["MASTER_ADDR"])
         try:
@@ -113,6 +100,10 @@ class TorchrunGroup(GlooGroup):
             self._calls = dist.new_group(backend="gloo", timeout=LONGEST_ROUND)
         except RuntimeError as error:
             raise self.lost() from error
+        alike = np.array([self.local_size, -self.local_size, int(not place.in_order())])
+        self.most(alike)
+        most, minus_least, disorder = alike.tolist()
+        self.machines = self.size if disorder or most != -minus_least else self.size // most
 
     def check(self) -> None:
         """See Group."""
@@ -133,19 +124,6 @@ class TorchrunGroup(GlooGroup):
         self.most(rows)
         return [row.astype(np.uint8).tobytes().rstrip(b"\0").decode() for row in rows]
 
-    def send(self, array: npt.NDArray[np.float32], rank: int, tag: int) -> Transfer:
-        """Begin to send a contiguous array, which is counted."""
-        import torch.distributed as dist
-
-        self.sent += array.nbytes
-        return self._transfer(dist.isend, array, rank, tag)
-
-    def receive(self, array: npt.NDArray[np.float32], rank: int, tag: int) -> Transfer:
-        """Begin to fill an array with what another trainer sends by this tag."""
-        import torch.distributed as dist
-
-        return self._transfer(dist.irecv, array, rank, tag)
-
     def lost(self) -> TwhinError:
         """Why another trainer is gone, in its own words where it had any."""
         return self._watch.error()
@@ -158,15 +136,6 @@ class TorchrunGroup(GlooGroup):
         """Say goodbye, and return when all the others have."""
         self._watch.leave()
         super().leave()
-
-    def _transfer(self, begin: Any, array: npt.NDArray[np.float32], rank: int, tag: int) -> Transfer:
-        import torch
-
-        tensor = torch.from_numpy(array)
-        try:
-            return Transfer(self, begin(tensor, rank, group=self._calls, tag=tag), tensor)
-        except RuntimeError as error:
-            raise self.lost() from error
 
 
 def _present(place: Place, patience: timedelta) -> tuple[list[str], "PrefixStore"]:

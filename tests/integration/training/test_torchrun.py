@@ -51,6 +51,31 @@ except TwhinError as error:
     print(f"{error.code}: {error}")
     sys.exit(error.exit_status)
 """
+TRAVEL = """
+import os, sys
+import numpy as np
+from training.distributed.torchrun import met
+from training.distributed.wire import Move, Wire
+
+def moves(rank, size, letter):
+    pairs = [(a, b) for a in range(size) for b in range(size) if a != b and rank in (a, b)]
+    for source, target in pairs:
+        for length in (3, 0, 100_000):
+            value = 100 * letter + 10 * source + target if source == rank else -1
+            yield Move(np.full((length, 2), value, dtype=np.float32), source, target)
+
+with met(os.environ) as group:
+    print(f"{group.machines} machines")
+    for copies in (False, True):
+        wire = Wire(group, "cpu", copies)
+        letters = [list(moves(group.rank, group.size, letter)) for letter in range(3)]
+        exchanges = [wire.exchange(letter) for letter in letters]
+        for letter in (2, 0, 1):
+            exchanges[letter].wait()
+            for move in letters[letter]:
+                assert (move.array == 100 * letter + 10 * move.source + move.target).all(), (copies, letter, move)
+        print("sent", *wire.sent)
+"""
 SETTINGS = {"dim": 16, "chunk": 32, "negatives_in_batch": 0, "negatives_uniform": 64, "threads": 1}
 
 
@@ -79,25 +104,25 @@ def ended(agents: "list[subprocess.Popen[bytes]]") -> list[int]:
     return [agent.wait(300) for agent in agents]
 
 
-def trainer_of(agent: "subprocess.Popen[bytes]") -> psutil.Process:
-    """The process that an agent started."""
+def trainer_of(agent: "subprocess.Popen[bytes]", rank: int) -> psutil.Process:
+    """A process that an agent started."""
     children = psutil.Process(agent.pid).children(recursive=True)
-    return next(each for each in children if "RANK" in each.environ() and "train" in each.cmdline())
+    return next(each for each in children if each.environ().get("RANK") == str(rank) and "train" in each.cmdline())
 
 
-def killed_in_an_epoch(hosts: Hosts, directory: Path, graph: Path, run: Path) -> int:
-    """Train, end the second machine's trainer when some epochs are done, and give the epoch of the checkpoint."""
-    agents = hosts.torchrun(directory, command(graph, run, 10_000))
+def killed_in_an_epoch(hosts: Hosts, directory: Path, graph: Path, run: Path, processes: int) -> int:
+    """Train, end the second machine's last trainer when some epochs are done, and give the epoch of the checkpoint."""
+    agents, last = hosts.torchrun(directory, command(graph, run, 10_000), processes), 2 * processes - 1
     while True:
         checkpoint = read_checkpoint(run.with_name(f"{run.name}-1") / TABLES)
         if checkpoint is not None and checkpoint.position.epoch >= 2 and checkpoint.position.step:
             break
-        assert all(agent.poll() is None for agent in agents), (directory / "0.log").read_text()
+        assert all(agent.poll() is None for agent in agents), said(directory)
         time.sleep(0.01)
-    trainer_of(agents[1]).kill()
+    trainer_of(agents[1], last).kill()
     assert 0 not in ended(agents)
-    log = (directory / "0.log").read_text()
-    assert "twhin: Trainer 1 of 2 (" in log
+    log = said(directory)
+    assert f"twhin: Trainer {last} of {last + 1} (" in log
     assert "is gone: its process was ended, or its machine. The last checkpoint is intact" in log
     found = read_checkpoint(run.with_name(f"{run.name}-0") / TABLES)
     assert found is not None
@@ -107,18 +132,19 @@ def killed_in_an_epoch(hosts: Hosts, directory: Path, graph: Path, run: Path) ->
 def expected_bytes(graph: PreparedGraph, dim: int, machines: int) -> tuple[float, float]:
     """What all machines together send in the first epoch, and in each further one, where shards change place before.
 
-    A trainer gets a block in each round but the first; before, of the two that it begins with, what others had.
+    A machine gets a block each day but the first; before, of the two that it begins with, what others had.
     """
     tables = sum(entity.count for entity in graph.entities) * (dim + 1) * 4
-    rounds = (2 * machines - 2) / (2 * machines) * tables * machines
-    return rounds, rounds + (machines - 1) / machines * tables
+    days = (2 * machines - 2) / (2 * machines) * tables * machines
+    return days, days + (machines - 1) / machines * tables
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("machines", [two_hosts if namespaces_allowed() else loopback], ids=lambda each: each.__name__)
 def test_two_machines_learn_as_one_and_go_on_where_one_of_them_died(
-    machines: Callable[[], AbstractContextManager[Hosts]], tmp_path: Path
+    machines: Callable[[], AbstractContextManager[Hosts]], processes: int, tmp_path: Path
 ) -> None:
     """Killed and resumed in two network namespaces (where the system has none for us, on loopback), then undisturbed on
     loopback: bit for bit the same, learnt as well as by one process, with as many bytes sent as the order gives."""
@@ -128,14 +154,14 @@ def test_two_machines_learn_as_one_and_go_on_where_one_of_them_died(
     for folder in ("killed", "resumed", "straight"):
         (tmp_path / folder).mkdir()
     with machines() as hosts:
-        epochs = killed_in_an_epoch(hosts, tmp_path / "killed", graph, tmp_path / "run") + 4
+        epochs = killed_in_an_epoch(hosts, tmp_path / "killed", graph, tmp_path / "run", processes) + 4
         for one, other in (("run-0", "aside"), ("run-1", "run-0"), ("aside", "run-1")):  # they have changed places
             (tmp_path / one).rename(tmp_path / other)
-        agents = hosts.torchrun(tmp_path / "resumed", command(graph, tmp_path / "run", epochs, "--resume"))
-        assert ended(agents) == [0, 0], (tmp_path / "resumed" / "0.log").read_text()
+        again = command(graph, tmp_path / "run", epochs, "--resume")
+        assert ended(hosts.torchrun(tmp_path / "resumed", again, processes)) == [0, 0], said(tmp_path / "resumed")
     with loopback() as hosts:  # prepared on each machine from the edge files
-        agents = hosts.torchrun(tmp_path / "straight", command(toml, tmp_path / "straight" / "run", epochs))
-        assert ended(agents) == [0, 0], (tmp_path / "straight" / "0.log").read_text()
+        alone = command(toml, tmp_path / "straight" / "run", epochs)
+        assert ended(hosts.torchrun(tmp_path / "straight", alone, processes)) == [0, 0], said(tmp_path / "straight")
     run = tmp_path / "straight" / "run-0"
     learnt = open_run(run)
     assert learnt.record.edges_seen == epochs * sum(len(relation.train) for relation in prepared.relations)
@@ -143,34 +169,70 @@ def test_two_machines_learn_as_one_and_go_on_where_one_of_them_died(
         np.testing.assert_array_equal(np.load(tmp_path / "run-0" / file.relative_to(run)), np.load(file))
     left = {path.name for path in (tmp_path / "run-1").iterdir()}
     assert left.isdisjoint({"run.json", "vectors", "checkpoint"}), "the run is on the first machine alone"
-    train(prepared, tmp_path / "one", TrainConfig(**SETTINGS, epochs=epochs, partitions=8))
-    assert evaluate_links(run).overall.mrr > 0.9 * evaluate_links(tmp_path / "one").overall.mrr
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    sent = np.diff([0, *(line["bytes_sent"] for line in lines if "bytes_sent" in line)])
-    first, further = expected_bytes(prepared, SETTINGS["dim"], 2)
-    assert len(sent) == epochs
+    train(prepared, tmp_path / "one", TrainConfig(**SETTINGS, epochs=epochs, partitions=8 * processes))
+    assert evaluate_links(run).overall.mean_rank < 1.1 * evaluate_links(tmp_path / "one").overall.mean_rank
+    check_bytes(prepared, run / "metrics.jsonl", processes)
+
+
+def said(directory: Path) -> str:
+    """What the trainers of the first machine said."""
+    return (directory / "0.log").read_text()
+
+
+def check_bytes(graph: PreparedGraph, metrics: Path, processes: int) -> None:
+    """Between machines as many as the order of machines gives, whatever they divide among their trainers."""
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    ends = [line for line in lines if "bytes_sent" in line]
+    sent = np.diff([0, *(line["bytes_sent"] for line in ends)])
+    first, further = expected_bytes(graph, SETTINGS["dim"], 2)
     assert abs(sent[0] / first - 1) < EVEN
     assert np.all(np.abs(sent[1:] / further - 1) < EVEN), sent
+    assert (ends[-1]["bytes_within"] > 0) == (processes > 1)
 
 
-def ends_of(graphs: list[Path], run: Path, config: TrainConfig) -> list[tuple[int, str]]:
-    """How trainers with these copies of a graph end, and what they say; nobody is their agent."""
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(len(graphs))}
+def ends_of(script: str, run: Path, given: list[list[str]], local: list[tuple[int, int]]) -> list[tuple[int, str]]:
+    """How trainers end that run a script, and what they say; nobody is their agent. `given`: what each is given,
+    `local`: its number among those of its machine."""
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(len(given))}
     with loopback() as hosts:
         jobs = []
-        for rank, graph in enumerate(graphs):
-            own = [str(graph), f"{run}-{rank}", config.model_dump_json()]
+        for rank, (own, (number, count)) in enumerate(zip(given, local, strict=True)):
+            mine = {"RANK": str(rank), "LOCAL_RANK": str(number), "LOCAL_WORLD_SIZE": str(count)}
             log = run.with_name(f"{run.name}-{rank}.log")
-            jobs.append(hosts.start(0, [sys.executable, "-c", CHILD, *own], log, RANK=str(rank), **place))
+            jobs.append(hosts.start(0, [sys.executable, "-c", script, *own], log, **mine, **place))
         ends = ended(jobs)
     return [(end, run.with_name(f"{run.name}-{rank}.log").read_text()) for rank, end in enumerate(ends)]
+
+
+def trained(graphs: list[Path], run: Path, config: TrainConfig) -> list[tuple[int, str]]:
+    """How trainers with these copies of a graph end, each on a machine of its own."""
+    given = [[str(graph), f"{run}-{rank}", config.model_dump_json()] for rank, graph in enumerate(graphs)]
+    return ends_of(CHILD, run, given, [(0, 1)] * len(graphs))
+
+
+@pytest.mark.parametrize(
+    ("local", "machines", "within", "across"),
+    [([(0, 2), (1, 2), (0, 2), (1, 2)], 2, 1, 2), ([(0, 2), (1, 2), (0, 1)], 3, 0, 2)],
+    ids=["two levels", "unequal machines"],
+)
+def test_arrays_arrive_in_their_order_also_as_copies(
+    local: list[tuple[int, int]], machines: int, within: int, across: int, tmp_path: Path
+) -> None:
+    """Several exchanges under way at once, to every other trainer, so many of them on the machine and elsewhere.
+
+    Where machines are unequal each trainer counts as one.
+    """
+    to_each = 3 * (3 + 100_000) * 2 * 4
+    sent = f"sent {within * to_each} {across * to_each}\n"
+    ends = ends_of(TRAVEL, tmp_path / "run", [[]] * len(local), local)
+    assert ends == [(0, f"{machines} machines\n{sent}{sent}")] * len(local)
 
 
 @pytest.mark.slow
 def test_three_machines_train_without_an_agent(circles: PreparedGraph, tmp_path: Path) -> None:
     """Whoever sets the variables may start them; three have rounds in which nobody gives back what it just got."""
     config = TrainConfig(**SETTINGS, epochs=5)
-    assert ends_of([circles.path] * 3, tmp_path / "run", config) == [(0, "")] * 3
+    assert trained([circles.path] * 3, tmp_path / "run", config) == [(0, "")] * 3
     record = open_run(tmp_path / "run-0").record
     assert record.edges_seen == 5 * sum(len(relation.train) for relation in circles.relations)
     train(circles, tmp_path / "one", config)
@@ -183,7 +245,7 @@ def test_what_ends_one_trainer_ends_the_others_with_its_words(circles: PreparedG
     rows = np.load(tmp_path / "damaged" / "edges" / "000.src.npy")
     rows[5] = 10**6
     np.save(tmp_path / "damaged" / "edges" / "000.src.npy", rows)
-    said = ends_of([circles.path, tmp_path / "damaged"], tmp_path / "run", TrainConfig(**SETTINGS))
+    said = trained([circles.path, tmp_path / "damaged"], tmp_path / "run", TrainConfig(**SETTINGS))
     assert [end for end, _ in said] == [RunError.exit_status] * 2, said
     fault = r"The prepared graph is damaged: .*000\.src\.npy"
     assert re.match(rf"run_invalid: Trainer 1 of 2 \(.+\) failed: {fault}", said[0][1])
@@ -246,7 +308,7 @@ def test_only_whom_somebody_started_with_others_is_one_of_several() -> None:
     assert Place.of({**given, "LOCAL_WORLD_SIZE": "4"}) == Place(5, 8, 1, 4)
     assert Place.of({**given, "WORLD_SIZE": "1"}) is None
     assert Place.of({name: value for name, value in given.items() if name != "MASTER_ADDR"}) is None
-    for wrong in ({"RANK": ""}, {"RANK": "8"}, {"WORLD_SIZE": "two"}, {"MASTER_PORT": "tcp"}, {"LOCAL_RANK": "x"}):
+    for wrong in ({"RANK": ""}, {"RANK": "8"}, {"WORLD_SIZE": "two"}, {"MASTER_PORT": "tcp"}, {"LOCAL_RANK": "2"}):
         with pytest.raises(UsageError, match="to train alone unset them"):
             Place.of({**given, **wrong})
 

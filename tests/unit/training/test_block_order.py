@@ -1,54 +1,73 @@
-"""The order of trainers on several machines: every bucket once an epoch, one block swapped a round."""
+"""The order of trainers on several machines: every bucket once an epoch, machines swap one block a day."""
+
+from itertools import pairwise
 
 import pytest
 
 from bundle.errors import ConfigError
-from training.block_order import block_rounds
+from training.block_order import BlockRound, block_rounds
 from training.partition import BucketId
 
-SIZES = [(2, 1), (3, 1), (5, 1), (2, 2), (3, 2), (4, 3), (16, 2)]
+# Machines, trainers of each, partitions that a trainer gets or gives away in a day.
+SIZES = [(2, 1, 1), (3, 1, 1), (5, 1, 2), (1, 3, 2), (2, 2, 1), (2, 2, 2), (3, 3, 2), (2, 4, 3), (16, 1, 2), (4, 8, 2)]
 
 
-@pytest.mark.parametrize(("ranks", "each"), SIZES)
-def test_every_bucket_is_trained_once_an_epoch_by_whoever_holds_it(ranks: int, each: int) -> None:
-    partitions = 2 * ranks * each
-    epoch = block_rounds(partitions, ranks, 1, 0)
-    trained = [bucket for day in epoch for mine in day.buckets for bucket in mine]
+def order(machines: int, devices: int, each: int) -> list[BlockRound]:
+    return block_rounds(2 * machines * devices * each, machines, devices, 1, 0)
+
+
+@pytest.mark.parametrize(("machines", "devices", "each"), SIZES)
+def test_every_bucket_is_trained_once_an_epoch_by_whoever_holds_it(machines: int, devices: int, each: int) -> None:
+    epoch, partitions = order(machines, devices, each), 2 * machines * devices * each
+    trained = [bucket for turn in epoch for mine in turn.buckets for bucket in mine]
     assert sorted(trained) == [BucketId(i, j) for i in range(partitions) for j in range(partitions)]
-    for day in epoch:
-        assert sorted(day.holder) == [rank for rank in range(ranks) for _ in range(2 * each)]
-        for rank, mine in enumerate(day.buckets):
-            assert {day.holder[partition] for bucket in mine for partition in bucket} == {rank}
+    for turn in epoch:
+        assert len({len(mine) for mine in turn.buckets}) == 1, "nobody waits for work"
+        assert turn.trained() == {partition for mine in turn.buckets for bucket in mine for partition in bucket}
+        for rank, mine in enumerate(turn.buckets):
+            assert {turn.holder[partition] for bucket in mine for partition in bucket} == {rank}
+        most = max(turn.holder.count(rank) for rank in range(machines * devices))
+        assert most <= 2 * each
 
 
-@pytest.mark.parametrize(("ranks", "each"), SIZES)
-def test_a_trainer_keeps_one_block_and_gets_one(ranks: int, each: int) -> None:
-    epoch = block_rounds(2 * ranks * each, ranks, 1, 0)
-    assert len(epoch) == 2 * ranks - 1
-    for before, after in zip(epoch[:-1], epoch[1:], strict=True):
-        moved = [(old, new) for old, new in zip(before.holder, after.holder, strict=True) if old != new]
-        assert sorted(old for old, _ in moved) == sorted(new for _, new in moved)
-        assert len(moved) == ranks * each
+@pytest.mark.parametrize(("machines", "devices", "each"), SIZES)
+def test_a_machine_keeps_one_block_and_gets_one(machines: int, devices: int, each: int) -> None:
+    """Between machines an order of trainers sends what one of machines does: half of the tables a day but the last."""
+    epoch, block = order(machines, devices, each), devices * each
+    crossed = 0
+    for before, after in pairwise(epoch):
+        moved = [(old // devices, new // devices) for old, new in zip(before.holder, after.holder, strict=True)]
+        across = [(old, new) for old, new in moved if old != new]
+        assert sorted(old for old, _ in across) == sorted(new for _, new in across)
+        crossed += len(across)
+    assert crossed == (2 * machines - 2) * machines * block
+    held = [[turn.holder.count(rank) for rank in range(machines * devices)] for turn in epoch]
+    assert [sum(one[:devices]) for one in held] == [2 * block] * len(epoch)
 
 
-@pytest.mark.parametrize(("ranks", "each"), SIZES)
-def test_what_leaves_is_done_with_one_after_the_other(ranks: int, each: int) -> None:
-    epoch = block_rounds(2 * ranks * each, ranks, 1, 0)
-    for before, after in zip(epoch[1:-1], epoch[2:], strict=True):
-        for rank, mine in enumerate(before.buckets):
-            leaving = [p for p in range(len(before.holder)) if before.holder[p] == rank != after.holder[p]]
-            turns = [next(p for p in bucket if p in leaving) for bucket in mine]
-            assert sum(one != other for one, other in zip(turns[:-1], turns[1:], strict=True)) == len(leaving) - 1
-            staying = [next(p for p in bucket if p not in leaving) for bucket in mine]
-            swaps = sum(one != other for one, other in zip(staying[:-1], staying[1:], strict=True))
-            assert swaps == len(leaving) * (len(leaving) - 1), "the next begins with the partition that is there"
+@pytest.mark.parametrize(("machines", "devices", "each"), [size for size in SIZES if size[0] > 1])
+def test_a_block_leaves_a_partition_at_a_time_while_the_rest_of_it_trains(
+    machines: int, devices: int, each: int
+) -> None:
+    """On days after the first each trainer's partitions go one by one: those of the other block go round for each."""
+    epoch = order(machines, devices, each)
+    first_day = 2 * devices - 1
+    assert len(epoch) == first_day + (2 * machines - 2) * each * devices
+    for at, (before, after) in enumerate(pairwise(epoch), start=1):
+        pairs = zip(before.holder, after.holder, strict=True)
+        leaves = [old for old, new in pairs if old // devices != new // devices]
+        last_day = at > len(epoch) - each * devices
+        if at < first_day or last_day or (at - first_day) % devices:
+            assert leaves == []
+        elif at > first_day:
+            assert sorted(leaves) == list(range(machines * devices))
 
 
 def test_the_order_changes_with_the_epoch_and_repeats_with_the_seed() -> None:
-    assert block_rounds(8, 2, 1, 2) == block_rounds(8, 2, 1, 2) != block_rounds(8, 2, 1, 3)
+    assert block_rounds(16, 2, 2, 1, 2) == block_rounds(16, 2, 2, 1, 2) != block_rounds(16, 2, 2, 1, 3)
 
 
-@pytest.mark.parametrize("partitions", [0, 2, 6])
+@pytest.mark.parametrize("partitions", [0, 4, 12])
 def test_unequal_blocks_are_refused(partitions: int) -> None:
-    with pytest.raises(ConfigError, match=f"partitions is {partitions}, expected a multiple of 4"):
-        block_rounds(partitions, 2, 1, 0)
+    with pytest.raises(ConfigError, match=f"partitions is {partitions}, expected a multiple of 8"):
+        block_rounds(partitions, 2, 2, 1, 0)

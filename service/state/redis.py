@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import msgspec
 
@@ -79,6 +80,8 @@ class RedisStore:
     As a node of a cluster it holds some of the users, in keys that are in one slot. While it is `replicated`
     nothing counts as stored or erased before a replica has it too.
     """
+
+    local: ClassVar[bool] = False
 
     def __init__(
         self,

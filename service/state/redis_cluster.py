@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from bundle.errors import StateError
 from recommend.types import LiveEdges
@@ -100,6 +100,8 @@ def _retrieve(task: "asyncio.Task[Any]") -> None:
 
 class RedisCluster:
     """Events in a Redis Cluster of which `seeds` are some nodes; `node` makes the store of the users of one."""
+
+    local: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 from bundle.errors import StateError
 from recommend.types import NO_LIVE_EDGES, LiveEdges
@@ -27,6 +28,8 @@ FEW_EVENTS = 64
 
 class SqliteStore:
     """Events in the SQLite file at `path`. Made inside a running event loop; `close` it there."""
+
+    local: ClassVar[bool] = True
 
     def __init__(self, path: Path, events_per_user_max: int, shed: Callable[[str], None] = lambda reason: None) -> None:
         """`shed` counts what is refused. Raises StateError when the file cannot be opened or is no database."""

@@ -1,7 +1,7 @@
 """What every store of live engagements promises."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from bundle.errors import StateError
 from recommend.types import LiveEdges
@@ -14,6 +14,9 @@ class StateStore(Protocol):
     """Events by user. All methods raise StateError when the store cannot keep its promise, and Problem 503 when more
     waits already than it takes on.
     """
+
+    # Whether reads are look-ups in a file of this machine, and wait for nothing: all but those of much that is new.
+    local: ClassVar[bool]
 
     async def edges_of(self, user_type: str, user: str) -> LiveEdges:
         """What the stored events of one user add up to: see `events.live_edges`."""

@@ -2,6 +2,7 @@
 ever. No refusal leaves anything that would be taken for the next request.
 """
 
+import asyncio
 import random
 import signal
 import socket
@@ -285,6 +286,20 @@ def test_users_of_a_batch_who_wait_at_the_same_time_wait_once(full: Full, monkey
     monkeypatch.setattr(full.runtime.admission, "waited_elsewhere", waited.append)
     assert httpx.post(f"{full.url}/recommend:batch", json={"users": USERS[:4]}).json()["ok"] == 4
     assert len(waited) == 1
+
+
+def test_nobody_comes_between_the_look_at_the_room_and_the_queue_while_users_are_looked_up(full: Full) -> None:
+    """Of two batches that both saw room, one would have been looked up and planned for nothing."""
+    relation = full.runtime.versions.serving().bundle.space().relation("follows").entry
+    others: list[str] = []
+
+    async def looked_up() -> int:
+        asyncio.get_running_loop().call_soon(others.append, "somebody else")
+        told = await full.runtime.since_each([(relation, user) for user in USERS[:64]], [])
+        assert not others
+        return len(told)
+
+    assert asyncio.run_coroutine_threadsafe(looked_up(), full.runtime.search._loop).result(10) == 64
 
 
 def test_a_request_that_waited_in_its_socket_past_its_deadline_is_not_worked_on(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from bundle.errors import UsageError
+from bundle.text import read_text
 from cli.output import JsonFlag, counted, emit, line
 from cli.progress import progress, say
 
@@ -115,7 +116,7 @@ def _fields(given: list[str]) -> dict[str, str]:
 
 def _key(file: Path | None) -> str | None:
     """Raises UsageError for what no header can hold, which it does not repeat."""
-    key = os.environ.get(KEY_VARIABLE) if file is None else file.read_text(encoding="utf-8").strip()
+    key = os.environ.get(KEY_VARIABLE) if file is None else read_text(file).strip()
     if key and not (key.isascii() and key.isprintable()):
         raise UsageError(f"{KEY_VARIABLE if file is None else file}: a key is one line of printable ASCII.")
     return key
@@ -125,7 +126,7 @@ def _password(file: Path | None) -> str | None:
     """Raises UsageError for a file that has no password, or more than one."""
     if file is None:
         return os.environ.get(KAFKA_PASSWORD_VARIABLE) or None
-    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = read_text(file).splitlines()
     if len(lines) != 1 or not lines[0]:
         raise UsageError(f"{file}: a password is one line.")
     return lines[0]

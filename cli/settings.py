@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bundle.errors import ConfigError
+from bundle.text import read_toml
 from training.presets import Preset
 
 ConfigOption = Annotated[
@@ -47,15 +48,11 @@ def merged(
 
 def _read(config: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(config.read_text(encoding="utf-8"))
+        return read_toml(config)
     except FileNotFoundError:
         raise ConfigError(f"{config} does not exist. Name a TOML file of settings, or leave --config out.") from None
     except OSError as error:
         raise ConfigError(f"{config} cannot be read: {error.strerror}. Name a TOML file of settings.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{config} is not TOML: {error}.") from error
-    except RecursionError as error:
-        raise ConfigError(f"{config} is nested too deeply. docs/training.md shows the settings.") from error
 
 
 def _parse(item: str) -> dict[str, object]:

@@ -3,6 +3,7 @@
 Files are streamed. What is imported is left as it stands: repeats and self-loops go when the graph is prepared.
 """
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bundle.disk import write_text
+from bundle.disk import filling, write_text
 from bundle.errors import EdgeFileError, UsageError
 from bundle.ids import IdKind, parse_int_id
 from bundle.progress import SILENT, Progress
@@ -22,7 +23,7 @@ from graph.files import open_edge_file
 from graph.rawtext import squashed_opener, zip_opener
 from graph.schema import RelationSpec
 from graph.text import CSV_DELIMITERS, TSV_DELIMITERS, TextEdgeFile
-from graph.textstream import file_opener
+from graph.textstream import TextBlocks, file_opener
 
 SourceName = Literal["twitter-follow", "twitter-fave", "snap", "triples"]
 ThirdColumn = Literal["time", "weight", "ignore"]
@@ -50,14 +51,14 @@ def import_graph(
             raise EdgeFileError(f"{file} does not exist. Give the path of the file you downloaded.")
     if third is not None and source != "snap":
         raise UsageError(f"A third column is for SNAP edge lists; {source} files have fixed columns. Leave it out.")
-    out.mkdir(parents=True, exist_ok=True)
     importers: dict[SourceName, Callable[[], str]] = {
         "twitter-follow": lambda: _twitter(files, out, progress, FOLLOW),
         "twitter-fave": lambda: _twitter(files, out, progress, FAVE),
         "snap": lambda: _snap(files, out, progress, third),
         "triples": lambda: _triples(files, out, progress),
     }
-    write_text(out / "graph.toml", importers[source]())
+    with filling(out):
+        write_text(out / "graph.toml", importers[source]())
     return out / "graph.toml"
 
 
@@ -170,10 +171,10 @@ def _snap_columns(file: TextEdgeFile, third: ThirdColumn | None) -> tuple[tuple[
 
 def _is_undirected(file: Path) -> bool:
     """SNAP says it in a comment at the head of the file."""
-    stream = file_opener(file)()
-    with stream.file:
-        for line in stream.file:
-            text = line.decode("utf-8", errors="replace").lower()
+    binary = io.BufferedReader(TextBlocks(file_opener(file)().file))
+    with io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace") as lines:
+        for line in lines:
+            text = line.lower()
             if not text.startswith("#"):
                 return False
             if text.startswith(_UNDIRECTED):

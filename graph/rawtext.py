@@ -1,5 +1,6 @@
 """Text that is not quite CSV or TSV: columns apart by any white space with comment lines, and files inside a zip."""
 
+import codecs
 import io
 import re
 import zipfile
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from bundle.errors import EdgeFileError
-from graph.textstream import TextStream, file_opener
+from graph.textstream import TextBlocks, TextStream, file_opener
 
 # Text that is squashed at a time.
 _BLOCK = 1 << 20
@@ -23,13 +24,16 @@ class SquashedLines(io.RawIOBase):
     def __init__(self, file: io.BufferedIOBase) -> None:
         self._file = file
         self._ready = b""
+        self._begins = True
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         if not self._ready:
-            self._ready = squash(self._file.read(_BLOCK) + self._file.readline())
+            lines = self._file.read(_BLOCK) + self._file.readline()
+            self._ready = squash(lines.removeprefix(codecs.BOM_UTF8) if self._begins else lines)
+            self._begins = False
         part, self._ready = self._ready[: len(buffer)], self._ready[len(buffer) :]
         buffer[: len(part)] = part
         return len(part)
@@ -52,7 +56,8 @@ def squashed_opener(path: Path) -> Callable[[], TextStream]:
 
     def opener() -> TextStream:
         stream = inner()
-        file = io.BufferedReader(SquashedLines(stream.file), buffer_size=_BLOCK)
+        text = io.BufferedReader(TextBlocks(stream.file), buffer_size=_BLOCK)  # of UTF-16 too
+        file = io.BufferedReader(SquashedLines(text), buffer_size=_BLOCK)
         return TextStream(file, stream.consumed)
 
     return opener

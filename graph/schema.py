@@ -1,14 +1,14 @@
 """`graph.toml`: which entity types and relations a graph has, and which files hold its edges."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
-from bundle.errors import GraphFileError
+from bundle.errors import ConfigError, GraphFileError
 from bundle.ids import IdKind
 from bundle.records import StrictRecord
+from bundle.text import read_toml
 
 # The name of an entry whose relations are named by a column.
 ANY_RELATION = "*"
@@ -126,16 +126,13 @@ class GraphFile(StrictRecord):
 def read_graph_file(path: Path) -> GraphFile:
     """Read and check the graph file at `path`. Raises GraphFileError naming the key, what was found and a remedy."""
     try:
-        with path.open("rb") as file:
-            document = tomllib.load(file)
+        document = read_toml(path)
     except FileNotFoundError as error:
         raise GraphFileError(f"{path} does not exist. Give the path of a graph.toml file.") from error
     except IsADirectoryError as error:
         raise GraphFileError(f"{path} is a directory. Give the path of the graph.toml file in it.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise GraphFileError(f"{path} is not valid TOML: {error}. Correct that line.") from error
-    except RecursionError as error:
-        raise GraphFileError(f"{path} is nested too deeply. docs/data-model.md shows what it holds.") from error
+    except ConfigError as error:
+        raise GraphFileError(f"{error} docs/data-model.md shows what it holds.") from error
     try:
         graph = GraphFile.model_validate(document)
     except ValidationError as error:

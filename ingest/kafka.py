@@ -13,6 +13,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Kafka
 from confluent_kafka import Message as KafkaMessage
 
 from bundle.errors import ConfigError, IngestError, UsageError
+from bundle.text import read_text
 from ingest.message import Message, Refused
 
 SCHEME = "kafka://"
@@ -57,7 +58,7 @@ def properties(path: Path | None, password: str | None = None) -> dict[str, str]
     Raises ConfigError, which repeats no value.
     """
     found: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path else [], start=1):
+    for number, line in enumerate(read_text(path).splitlines() if path else [], start=1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue

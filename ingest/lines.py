@@ -1,5 +1,6 @@
 """Messages from lines of JSON: a file, or standard input."""
 
+import codecs
 import os
 import select
 import time
@@ -48,6 +49,8 @@ class LineSource:
         while self._lines and len(messages) < most:
             line = self._lines.popleft()
             self._number += 1
+            if self._number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             if line.strip():
                 messages.append(Message(line, f"{self._name}, line {self._number}", None, None))
         return messages

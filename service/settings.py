@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, Secret
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bundle.errors import ConfigError
+from bundle.text import read_text
 from service.state.redis_address import redis_addresses
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -164,10 +165,9 @@ class Settings(BaseSettings):
         if self.redis_url is not None:
             raise ConfigError("TWHIN_REDIS_URL and TWHIN_REDIS_URL_FILE are both set: keep one of them")
         try:
-            return self.redis_url_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise ConfigError(f"TWHIN_REDIS_URL_FILE: {self.redis_url_file} cannot be read: {why}") from None
+            return read_text(self.redis_url_file).strip()
+        except OSError as error:
+            raise ConfigError(f"TWHIN_REDIS_URL_FILE: {self.redis_url_file} cannot be read: {error.strerror}") from None
 
     @field_validator("cors_origins")
     @classmethod

@@ -1,13 +1,13 @@
 """experiments.toml: read, checked, and made into experiments."""
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
 from bundle.errors import ConfigError
+from bundle.text import read_toml
 from recommend.types import AUTO
 from service.experiments.split import BUCKETS, Arm, Experiment
 
@@ -43,17 +43,14 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 def read_experiments(path: Path) -> tuple[Experiment, ...]:
     """The experiments of the file, in its order; none where there is no file. Raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        given = msgspec.convert(read_toml(path), _File)
     except FileNotFoundError:
         return ()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigError(f"{path} cannot be read: {why}.") from None
-    try:
-        given = msgspec.convert(tomllib.loads(text), _File)
-    except RecursionError:
-        raise ConfigError(f"{path}: nested too deeply. docs/experimenting.md shows the file.") from None
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    except ConfigError as error:
+        raise ConfigError(f"{error} docs/experimenting.md shows the file.") from None
+    except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {_plain(error)}. docs/experimenting.md shows the file.") from None
     return tuple(_checked(path, given.experiments))
 

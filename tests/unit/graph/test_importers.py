@@ -162,6 +162,7 @@ def test_what_cannot_be_imported(tmp_path: Path) -> None:
     csv.write_text("user_index,tweet_index,time_chunk\n")
     with pytest.raises(EdgeFileError, match="no edge in it"):
         import_graph("twitter-fave", [csv], tmp_path / "graph")
+    assert not (tmp_path / "graph").exists()
     csv.rename(tmp_path / "f.zip")
     with pytest.raises(EdgeFileError, match="not a readable zip file"):
         import_graph("twitter-fave", [tmp_path / "f.zip"], tmp_path / "graph")
@@ -193,3 +194,12 @@ def test_a_zip_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, damage
     with pytest.raises(EdgeFileError, match=r"f\.zip (is not a readable zip file|cannot be read)") as caught:
         import_graph("twitter-follow", [source], tmp_path / "graph")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_an_edge_list_may_begin_with_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    source = tmp_path / "list.txt"
+    source.write_bytes("# Undirected graph: é\n# Nodes: 3\n1\t2\n2\t3\n".encode(encoding))
+    graph = prepare(import_graph("snap", [source], tmp_path / "graph"), tmp_path / "out")
+    assert graph.relation("edges").symmetric
+    assert edges(graph, "edges") == [("1", "2"), ("2", "3")]

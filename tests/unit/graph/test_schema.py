@@ -96,6 +96,12 @@ def test_faults_are_told_in_one_line(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_graph_file_may_begin_with_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "graph.toml").write_bytes((USER + FOLLOWS).replace("\n", "\r\n").encode(encoding))
+    assert list(read_graph_file(tmp_path / "graph.toml").entities) == ["user"]
+
+
 def test_missing_graph_file(tmp_path: Path) -> None:
     with pytest.raises(GraphFileError, match="does not exist"):
         read_graph_file(tmp_path / "graph.toml")

@@ -1,10 +1,12 @@
 """What a message says, and what is said of one that says nothing."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from bundle.errors import UsageError
+from ingest.lines import LineSource
 from ingest.message import EMPTY, NO_EVENT, NO_JSON, UNNAMED, Message, Reader, Refused
 from twhin_client.types import EngagementEvent
 
@@ -74,3 +76,10 @@ def test_a_dead_letter_is_the_event_that_it_was() -> None:
     nested = {"place": "letters, line 1", "code": "query_invalid", "value": json.dumps(letter)}
     assert read(nested, None, None) == EngagementEvent(user=1, target=2, id="t-0-3", at=4.5)
     assert read({**letter, "value": "{"}, None, None) == NO_JSON
+
+
+def test_the_byte_order_mark_of_a_file_is_no_part_of_its_first_line(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_bytes("{}\n\ufeff{}\n".encode("utf-8-sig"))
+    lines = LineSource(tmp_path / "events.jsonl")
+    assert [message.value for message in lines.read(9, 1.0)] == [b"{}", "\ufeff{}".encode()]
+    lines.close()

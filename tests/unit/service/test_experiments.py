@@ -206,7 +206,7 @@ def test_a_file_that_could_not_be_read_is_read_when_it_may_be_or_when_asked_to(
 
     for mended in (lambda: (path.chmod(0o600), live.look()), lambda: live.look(again=True)):
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "read_text", no_file_is_left)
+            patch.setattr(Path, "read_bytes", no_file_is_left)
             path.touch()
             live.look()
         live.look()

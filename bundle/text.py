@@ -1,0 +1,34 @@
+"""Text that a person wrote, as editors save it: UTF-8 or UTF-16, with or without a byte order mark; TOML among it."""
+
+import codecs
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from bundle.errors import ConfigError
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def read_text(path: Path) -> str:
+    """The text of the file at `path`, without the mark that it may begin with; UTF-16 is known by its own.
+
+    Raises OSError, and ConfigError for what is no text, which repeats nothing of it: it may be a password.
+    """
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}, line {line}: this is not text in UTF-8. Save the file as UTF-8.") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The TOML in the file at `path`. Raises OSError, and ConfigError for what is none."""
+    text = read_text(path)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}. Correct that line.") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deeply.") from error

@@ -3,8 +3,9 @@
 import errno
 import fcntl
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -129,14 +130,78 @@ def lock_file(path: Path, *, wait: bool = False) -> IO[str] | None:
 
 @contextmanager
 def locked(path: Path, busy: TwhinError, *, remove: bool = False) -> Iterator[None]:
-    """Hold the lock of the file at `path`, in a directory made if missing. Raises `busy` when another has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = lock_file(path)
-    if file is None:
-        raise busy
-    with file:
+    """Hold the lock of the file at `path`, in a directory made if missing. Raises `busy` when another has it.
+
+    With `remove` the file goes at the end, and so does a directory that was made for it and has nothing else in it:
+    whatever failed left nothing.
+    """
+    made: list[Path] = []
+    try:
+        made += make_directory(path.parent)
+        file = lock_file(path)
+        if file is None:
+            raise busy
+        with file:
+            try:
+                yield
+            finally:
+                if remove:
+                    path.unlink(missing_ok=True)
+    finally:
+        if remove:
+            remove_empty(made)
+
+
+def beside(directory: Path, what: str) -> Path:
+    """A name of ours next to `directory`, which nobody else gives a file."""
+    place = directory.resolve()  # where a link leads there is room
+    return place.with_name(f"{place.name}.twhin-{what}")
+
+
+def make_directory(directory: Path) -> list[Path]:
+    """Make a directory and what is missing above it. Returns what was made, the innermost first: for `remove_empty`."""
+    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+@contextmanager
+def filling(directory: Path) -> Iterator[None]:
+    """Write into a directory, which is made if missing, and is gone again after an error if it was made here."""
+    made = make_directory(directory)
+    try:
+        yield
+    except BaseException:
+        if made:
+            shutil.rmtree(directory, ignore_errors=True)
+            remove_empty(made[1:])
+        raise
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove these directories, the innermost first, as far as nothing is in them."""
+    for folder in folders:
         try:
-            yield
-        finally:
-            if remove:
-                path.unlink(missing_ok=True)
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def hold_directory(directory: Path, *, alone: bool) -> int | None:
+    """Lock `directory` itself against those who want it `alone`, or against everybody; the lock lasts until the
+    descriptor is closed or the process ends. Raises BlockingIOError when another process has it.
+
+    None where there is no directory, and where the file system cannot lock one.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None
+    return descriptor

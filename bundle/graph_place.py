@@ -1,12 +1,13 @@
 """Putting a prepared graph into its directory: whole or not at all, and never over anything else."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bundle.disk import make_durable, read_plain
+from bundle.disk import beside, hold_directory, make_durable, read_plain
 from bundle.errors import RunError
 from bundle.graph_record import COMMIT_FILE
 
@@ -14,23 +15,41 @@ ARRAYS = {"attributes", "edges", "ids", "shards", "test", "valid"}
 RECORDS = {COMMIT_FILE, "source.json"}
 
 
-def beside(directory: Path, what: str) -> Path:
-    """A name of ours next to `directory`, which nobody else gives a file."""
-    place = directory.resolve()  # where a link leads there is room
-    return place.with_name(f"{place.name}.twhin-{what}")
+@contextmanager
+def placed(directory: Path) -> Iterator[Path]:
+    """A directory to work in, which replaces `directory` at the end and is removed after an error.
+
+    Raises RunError where another process reads what is there.
+    """
+    partial = beside(directory, "partial")
+    with _held(directory, f"A training reads {directory}. Wait until it ends, or name another directory.", alone=True):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            _replace(partial, directory)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
-def placed(directory: Path) -> Iterator[Path]:
-    """A directory to work in, which replaces `directory` at the end and is removed after an error."""
-    partial = beside(directory, "partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+def reading(directory: Path) -> Iterator[None]:
+    """Keep the prepared graph in `directory` from being replaced meanwhile. Raises RunError where it is just now."""
+    with _held(directory, f"Another process prepares {directory}. Wait for it, and run it again.", alone=False):
+        yield
+
+
+@contextmanager
+def _held(directory: Path, busy: str, *, alone: bool) -> Iterator[None]:
     try:
-        yield partial
-        _replace(partial, directory)
+        lock = hold_directory(directory, alone=alone)
+    except BlockingIOError:
+        raise RunError(busy) from None
+    try:
+        yield
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def require_replaceable(directory: Path) -> None:

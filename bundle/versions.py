@@ -50,6 +50,12 @@ def version_path(bundles: Path, version: str) -> Path:
     return path
 
 
+def require_directory(bundles: Path) -> None:
+    """Raise BundleNotFound where there is no directory of versions, whose name may be misspelt."""
+    if not bundles.is_dir():
+        raise BundleNotFound(f"{bundles} is no directory. Name one with versions: `twhin build` makes them.")
+
+
 def list_versions(bundles: Path) -> list[str]:
     """The finished versions, oldest first by the creation time in their manifests, then by name."""
     if not bundles.is_dir():
@@ -386,6 +392,7 @@ def _write_lines(path: Path, lines: list[str]) -> None:
 @contextmanager
 def _changing(bundles: Path) -> Iterator[None]:
     """Hold the lock of the directory of versions. Raises BundlesBusy, and DiskFull for what finds no room meanwhile."""
+    require_directory(bundles)
     busy = BundlesBusy(f"Another process is publishing or pruning in {bundles}. Try again.")
     advice = "The current version stays: make room and run it again."
     with full_disk_named(bundles, advice), locked(bundles / LOCK, busy):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.arrays import AnyArray, map_array, save_array
-from bundle.disk import lock_file, make_durable, write_text
+from bundle.disk import lock_file, make_directory, make_durable, remove_empty, write_text
 from bundle.errors import BundleInvalid, BundlesBusy
 from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, FileEntry, Manifest
@@ -45,7 +45,7 @@ class BundleWriter:
         if self._final.exists():
             raise self._taken()
         self.root = bundles / f"{STAGING_PREFIX}{version}"
-        bundles.mkdir(parents=True, exist_ok=True)
+        self._made = make_directory(bundles)
         self._lock = lock_staging(self.root)
         if self._lock is None:
             raise BundlesBusy(f"Another process is building {version!r} in {bundles}. Wait, or choose another name.")
@@ -132,6 +132,7 @@ class BundleWriter:
     ) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
         self._release()
+        remove_empty(self._made)
 
     def _release(self) -> None:
         if self._lock is not None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,7 +83,7 @@ def train(
         if group.local_rank == 0:
             _look(graph)  # before anything is made there
         shown = progress() if group.rank == 0 else SILENT
-        with only_trainer(mine):  # before minutes of preparing
+        with only_trainer(mine), _kept(graph):  # before minutes of preparing
             prepared = _prepare(graph, run, group)
             if plan:
                 _plan(prepared, chosen, as_json)
@@ -157,12 +158,26 @@ def _require_room(config: "TrainConfig") -> None:
 
 def _look(graph: str) -> None:
     """Raise GraphFileError or EdgeFileError where the graph file, or one that it names, is missing or no such file."""
-    from bundle.graph_record import COMMIT_FILE
     from graph.prepare import found
     from storage.address import is_url
 
-    if not is_url(graph) and not (Path(graph) / COMMIT_FILE).exists():
+    if not is_url(graph) and not _is_prepared(graph):
         found(Path(graph))
+
+
+def _kept(graph: str) -> AbstractContextManager[None]:
+    """Keep a prepared graph from being replaced while it is trained on."""
+    from bundle.graph_place import reading
+
+    return reading(Path(graph)) if _is_prepared(graph) else nullcontext()
+
+
+def _is_prepared(graph: str) -> bool:
+    """Whether a directory of this machine with a prepared graph is named."""
+    from bundle.graph_record import COMMIT_FILE
+    from storage.address import is_url
+
+    return not is_url(graph) and (Path(graph) / COMMIT_FILE).exists()
 
 
 def _prepare(graph: str, run: Path, group: "Group") -> "PreparedGraph":
@@ -170,14 +185,13 @@ def _prepare(graph: str, run: Path, group: "Group") -> "PreparedGraph":
     others."""
     import numpy as np
 
-    from bundle.graph_record import COMMIT_FILE
     from bundle.prepared import load_prepared
     from bundle.run import GRAPH_DIRECTORY, RUN_FILE
     from graph.prepare import prepare
     from storage.address import is_url
 
     given, may_replace = Path(graph), not (run / RUN_FILE).exists()
-    place = given if not is_url(graph) and (given / COMMIT_FILE).exists() else run / GRAPH_DIRECTORY
+    place = given if _is_prepared(graph) else run / GRAPH_DIRECTORY
     if place != given and group.local_rank == 0:
         if is_url(graph):
             from storage.graphs import fetch_graph

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -19,6 +20,8 @@ EVENTS = pa.schema(
     + [("at", pa.float64()), ("received", pa.float64())]
 )
 ROWS_AT_ONCE = 65_536
+# Of the name of a relation in the name of its file, which may have 255 bytes.
+NAME_MOST = 80
 
 
 @runtime_checkable
@@ -133,8 +136,8 @@ def _latest(events: Iterable[StoredEvent]) -> Iterator[StoredEvent]:
 
 def file_name(relation: str) -> str:
     """A file's name for a relation, whatever signs it has; never that of the file of all events."""
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", relation)
-    return name if name == relation and name != "events" else f"{name}-{relation.encode().hex()[:16]}"
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", relation)[:NAME_MOST]
+    return name if name == relation and name != "events" else f"{name}-{sha256(relation.encode()).hexdigest()[:16]}"
 
 
 def _edges(kinds: Mapping[str, IdKind], event: StoredEvent) -> pa.Schema:

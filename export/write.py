@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from bundle.disk import full_disk_named, make_durable
+from bundle.disk import beside, full_disk_named, locked, make_durable
 from bundle.errors import UsageError
 from bundle.progress import Progress, Stage
 from export.table import ExportedTable
@@ -30,21 +30,21 @@ def appearing(out: Path) -> Iterator[Path]:
     """A directory to write into, which becomes `out` at the end and is gone after an error. Raises as `export`."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already. Give --out a new directory.")
-    staging = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        with full_disk_named(out, "Make room and run it again."):
-            staging.mkdir(parents=True)
+    staging, busy = beside(out, "partial"), UsageError(f"Another process writes {out}. Give --out another directory.")
+    with full_disk_named(out, "Make room and run it again."), locked(beside(out, "lock"), busy, remove=True):
+        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            staging.mkdir()
             yield staging
             for path in staging.iterdir():
                 make_durable(path)
-            if out.is_dir():
-                out.rmdir()
-            staging.rename(out)
-            make_durable(out.parent)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+            final = out.resolve()
+            if final.is_dir():
+                final.rmdir()
+            staging.rename(final)
+            make_durable(final.parent)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _write_all(tables: Sequence[ExportedTable], write: Writer, staging: Path, progress: Progress) -> list[Path]:

@@ -14,9 +14,9 @@ from bundle.allocator import give_back_freed_memory
 from bundle.arrays import AnyArray
 from bundle.attributes import arrays_of
 from bundle.cells import TypeShards
-from bundle.disk import full_disk_named, locked, write_text
+from bundle.disk import beside, full_disk_named, locked, write_text
 from bundle.errors import GraphError, RunError
-from bundle.graph_place import beside, placed, require_replaceable
+from bundle.graph_place import placed, require_replaceable
 from bundle.graph_record import COMMIT_FILE, GraphRecord
 from bundle.growing import ArrayFiles
 from bundle.ids import IdTable, IntIds, StringIds

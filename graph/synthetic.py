@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Float64, Int64
 
 from bundle.arrays import save_array
-from bundle.disk import write_text
+from bundle.disk import filling, write_text
 from bundle.errors import UsageError
 from bundle.ids import IdKind
 from graph.invented import Columns, about_ads, about_items, about_users, earliest
@@ -157,8 +157,13 @@ def generate(out: Path, n_users: int = 20_000, seed: int = 1, ids: IdKind = "int
         raise UsageError(
             f"{n_users} users are too few to plant {COMMUNITIES} communities. Ask for {MIN_USERS} or more."
         )
+    with filling(out):
+        _write(out, n_users, seed, ids)
+    return out / "graph.toml"
+
+
+def _write(out: Path, n_users: int, seed: int, ids: IdKind) -> None:
     rng = np.random.default_rng(seed)
-    out.mkdir(parents=True, exist_ok=True)
     interests = plant_interests(rng, n_users)
     users = catalogue(rng, interests.communities[:, 0])
     items = catalogue(rng, _communities(rng, max(n_users // 2, COMMUNITIES)))
@@ -182,7 +187,6 @@ def generate(out: Path, n_users: int = 20_000, seed: int = 1, ids: IdKind = "int
     _write_about(out, "item", about, [likes[:, 1]], ids)
     _write_about(out, "ad", about_ads(apart, ads.community), [clicks[:, 1]], ids)
     write_text(out / "graph.toml", GRAPH_TOML.format(seed=seed, kind=ids, communities=COMMUNITIES))
-    return out / "graph.toml"
 
 
 def plant_interests(rng: np.random.Generator, n_users: int) -> Interests:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from bundle.disk import full_disk_named, locked, make_durable, read_plain, replacing, write_text
+from bundle.disk import beside, full_disk_named, locked, make_durable, read_plain, replacing, write_text
 from bundle.errors import BundleError, DiskFull, RunError, RunIncomplete
-from bundle.graph_place import RECORDS, beside, placed, require_replaceable
+from bundle.graph_place import RECORDS, placed, require_replaceable
 from bundle.graph_record import COMMIT_FILE, GraphRecord, parse_record, read_record
 from bundle.growing import array_digest
 from bundle.progress import SILENT, Progress, Stage

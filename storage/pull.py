@@ -53,7 +53,7 @@ class Pulled:
 def only_puller(bundles: Path) -> Iterator[None]:
     """Hold the lock of the directory's puller. Raises BundlesBusy."""
     busy = BundlesBusy(f"Another process pulls versions into {bundles}. One is enough: stop it, or leave it to it.")
-    with locked(bundles / PULL_LOCK, busy):
+    with locked(bundles / PULL_LOCK, busy, remove=True):
         yield
 
 

@@ -123,7 +123,8 @@ def test_a_store_that_is_not_there_or_is_none_is_told(bundles: Path, tmp_path: P
 
 
 def test_a_relation_s_name_is_a_file_s_whatever_signs_it_has() -> None:
-    names = ["follows", "events", "a/b", "a_b", "../x", "ü"]
+    long = ["r" * 200, "r" * 201, "listened to: é", "listened to: ü"]  # alike to where a name is cut, or but for a sign
+    names = ["follows", "events", "a/b", "a_b", "../x", "ü", *long]
     files = [file_name(name) for name in names]
     assert len({*files, "events"}) == len(names) + 1
-    assert all("/" not in name and not name.startswith(".") for name in files)
+    assert all("/" not in name and not name.startswith(".") and len(name) < 200 for name in files)

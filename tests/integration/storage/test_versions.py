@@ -369,8 +369,10 @@ def test_a_follower_survives_outages_and_says_so_once(
 
 
 def test_one_process_pulls_into_a_directory(tmp_path: Path) -> None:
-    with only_puller(tmp_path), pytest.raises(BundlesBusy, match="One is enough"), only_puller(tmp_path):
+    new = tmp_path / "new"
+    with only_puller(new), pytest.raises(BundlesBusy, match="One is enough"), only_puller(new):
         pass
+    assert not new.exists()
 
 
 def test_what_dead_pullers_left_is_pruned_and_what_a_living_one_has_is_not(built: Path) -> None:

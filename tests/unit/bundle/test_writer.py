@@ -40,7 +40,7 @@ def test_a_name_that_is_no_version_name_reaches_no_path(tmp_path: Path, write: W
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     with (
         pytest.raises(BundleInvalid, match=r"spaces/s/a\.npy: row 2 holds NaN"),
-        BundleWriter(tmp_path, "one") as writer,
+        BundleWriter(tmp_path / "new" / "bundles", "one") as writer,
     ):
         writer.array("spaces/s/a.npy", np.array([0, 1, np.nan], dtype=np.float32))
     assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ from bundle.space import Bundle
 from bundle.versions import publish, timeline
 from export import projector
 from export.table import COLUMNS, chosen
-from export.write import Format, export
+from export.write import Format, appearing, export
 from tests.support.full_disk import files_end_at
 from tests.support.service_bundle import N_TAGS, N_USERS, tag_ids, user_ids, write_toy_bundle
 
@@ -215,9 +215,28 @@ def test_what_is_not_there_is_refused_in_one_line(toy: Bundle, tmp_path: Path) -
 @pytest.mark.parametrize("to", ["parquet", "npy", "safetensors", "projector", "feast"])
 def test_an_export_that_finds_no_room_leaves_nothing(toy: Bundle, tmp_path: Path, to: Format) -> None:
     with files_end_at(3_000), pytest.raises(DiskFull, match="Make room"):
-        written(toy, to, tmp_path / "out")
+        written(toy, to, tmp_path / "new" / "out")
     assert list(tmp_path.iterdir()) == []
     written(toy, to, tmp_path / "out")
+
+
+def test_an_export_touches_nothing_beside_it_and_goes_where_a_link_leads(toy: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "mine").write_text("precious")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to("elsewhere")
+    written(toy, "npy", tmp_path / "out")
+    assert (tmp_path / "out.partial" / "mine").read_text() == "precious"
+    assert any((tmp_path / "elsewhere").iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "out.partial", "elsewhere"}
+
+
+def test_two_exports_into_one_directory_do_not_meet(toy: Bundle, tmp_path: Path) -> None:
+    with appearing(tmp_path / "out") as first:
+        (first / "file").write_text("first")
+        with pytest.raises(UsageError, match="Another process writes"):
+            written(toy, "npy", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["file"]
 
 
 def test_memory_stays_small(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ class Candidates:
 
 
 @runtime_checkable
-class InDegrees(Protocol):
-    """Edges into each entity of a type, of which parts are asked for: an array is one."""
+class Degrees(Protocol):
+    """How many edges each entity of a type has, of which parts are asked for: an array is one."""
 
     def __len__(self) -> int: ...
 
@@ -35,7 +35,7 @@ class InDegrees(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SummedDegrees:
-    """The in-degrees by several relations together, counted from their offsets by target part by part."""
+    """The degrees by several relations together, counted from their offsets part by part."""
 
     indptrs: Sequence[Int64[npt.NDArray[np.int64], " n_plus_1"]]
 
@@ -48,13 +48,13 @@ class SummedDegrees:
         return total
 
 
-def blocks_of(in_degrees: InDegrees) -> Iterator[slice]:
+def blocks_of(in_degrees: Degrees) -> Iterator[slice]:
     """Parts to look at together: each begins at a multiple of 8 rows."""
     for start in range(0, len(in_degrees), BLOCK_ROWS):
         yield slice(start, min(start + BLOCK_ROWS, len(in_degrees)))
 
 
-def most_popular(in_degrees: InDegrees, limit: int, candidates: Bitmap | None) -> Int32[npt.NDArray[np.int32], " top"]:
+def most_popular(in_degrees: Degrees, limit: int, candidates: Bitmap | None) -> Int32[npt.NDArray[np.int32], " top"]:
     """The rows with most edges into them, none without any, by falling in-degree, equal ones in order: `limit` at most
     and of `candidates` alone."""
     rows, most = np.empty(0, np.int64), np.empty(0, np.int64)
@@ -69,7 +69,7 @@ def most_popular(in_degrees: InDegrees, limit: int, candidates: Bitmap | None) -
     return rows.astype(np.int32)
 
 
-def choose_candidates(entity_type: str, in_degrees: InDegrees, config: CandidatesConfig) -> Candidates | None:
+def choose_candidates(entity_type: str, in_degrees: Degrees, config: CandidatesConfig) -> Candidates | None:
     """The rows with `config.min_in_degree` or more, at most `max_count` of them: those with most, of equal ones the
     first rows. None where these are all. Raises ConfigError where there is none.
     """
@@ -102,7 +102,7 @@ def choose_candidates(entity_type: str, in_degrees: InDegrees, config: Candidate
     return Candidates(np.concatenate(parts), entry)
 
 
-def _histogram(in_degrees: InDegrees) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _histogram(in_degrees: Degrees) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The degrees that there are, ascending, and how many entities have each: there are few, √(2·edges) at the most."""
     degrees, counts = np.empty(0, np.int64), np.empty(0, np.int64)
     for block in blocks_of(in_degrees):

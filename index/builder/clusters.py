@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int32, Int64, UInt8
 from bundle.errors import ConfigError
 from bundle.progress import QUIET, Stage
 from bundle.space import CandidateLists
+from index.builder.candidates import Degrees
 from index.builder.config import ClusterConfig
 from index.builder.devices import CPU, Device
 from index.builder.room import Room, blocks, in_memory
@@ -67,6 +68,7 @@ def default_count(n: int) -> int:
 
 def cluster(
     vectors: Mapping[str, Float32[npt.NDArray[np.float32], "_ d"]],
+    degrees: Mapping[str, Degrees],
     types: Sequence[str],
     config: ClusterConfig,
     seed: int,
@@ -76,7 +78,8 @@ def cluster(
 ) -> Clustering:
     """k-means over the pooled embeddings of `types`. Raises ConfigError for more clusters than entities.
 
-    The sample that it learns from, and the assignment, lie in `room`. `bar` advances by vectors.
+    `degrees` are the training edges of each entity, by type, which say whose vectors are trained well enough to be a
+    medoid. The sample that it learns from, and the assignment, lie in `room`. `bar` advances by vectors.
     """
     pooled = Pooled([vectors[name] for name in types])
     n_clusters = default_count(len(pooled)) if config.count is None else config.count
@@ -88,7 +91,7 @@ def cluster(
     bar.note("the nearest of each vector")
     assign_nearest(pooled, centroids, assignment, device, bar)
     fill_empty(pooled, centroids, assignment)
-    of_type, rows = medoids_of(pooled, centroids, assignment)
+    of_type, rows = medoids_of(pooled, [degrees[name] for name in types], centroids, assignment)
     return Clustering(
         centroids=centroids,
         medoid_types=of_type.astype(np.uint8),
@@ -195,14 +198,27 @@ def _farthest(
     return found
 
 
-def medoids_of(pooled: Pooled, centroids: Centroids, assignment: Assignment) -> tuple[Numbers, Numbers]:
-    """The member nearest each centroid, as type and row; of equally near ones the first."""
+def medoids_of(
+    pooled: Pooled, degrees: Sequence[Degrees], centroids: Centroids, assignment: Assignment
+) -> tuple[Numbers, Numbers]:
+    """Of the members with as many edges as the cluster's members have on average, or more, the one nearest the
+    centroid, as type and row; of equally near ones the first.
+
+    An entity that came with the last edges lies where its few neighbours point, often nearest of all: it does not
+    stand for a cluster that it hardly belongs to.
+    """
+    edges = np.zeros(len(centroids), np.float64)
+    for number, block in pooled.blocks():
+        edges += np.bincount(assignment[number][block], degrees[number][block], len(centroids))
+    average = edges / np.maximum(_sizes(assignment, len(centroids)), 1)
     types, rows = np.zeros(len(centroids), np.int64), np.zeros(len(centroids), np.int64)
     least = np.full(len(centroids), np.inf, dtype=np.float32)
     for number, block in pooled.blocks():
         mine = assignment[number][block]
         apart = pooled.parts[number][block] - centroids[mine]
-        squared = np.einsum("ij,ij->i", apart, apart)
+        squared = np.where(
+            degrees[number][block] >= average[mine], np.einsum("ij,ij->i", apart, apart), np.float32(np.inf)
+        )
         order = np.lexsort((squared, mine))
         clusters, first = np.unique(mine[order], return_index=True)
         nearest = order[first]

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import (
     ByteSize,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -16,7 +15,7 @@ from pydantic import (
 )
 
 from bundle.errors import ConfigError
-from bundle.records import Record, first_error
+from bundle.records import Settings, first_error
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 # A sum of weighted edges stays far from the end of float64 on either side.
@@ -24,13 +23,7 @@ Weight = Annotated[float, Field(ge=0.0, le=1e9)]
 IndexKind = Literal["exact", "hnsw", "ivf4", "ivf_sq8", "ivf_pq", "pq"]
 
 
-class Section(Record):
-    """One table of settings; `inf` and `nan`, which TOML has, are no settings."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-
-class IndexConfig(Section):
+class IndexConfig(Settings):
     """What the searchers must reach; the configuration that does it most cheaply is chosen.
 
     `kind` and the parameters below it fix what would otherwise be swept. `rows` is what scores are made of, `rows_loss`
@@ -54,7 +47,7 @@ class IndexConfig(Section):
     queries: PositiveInt = 500
 
 
-class CandidatesConfig(Section):
+class CandidatesConfig(Settings):
     """Which entities may be answered: those with so many training edges into them, over all relations to their type,
     and at most `max_count` of a type, those with most. They are all by default.
     """
@@ -63,7 +56,7 @@ class CandidatesConfig(Section):
     max_count: PositiveInt | None = None
 
 
-class ClusterConfig(Section):
+class ClusterConfig(Settings):
     """The k-means of each target type; those of `types` have one together. `count` is of each, at most as many as there
     are entities, and by a rule on size by default."""
 
@@ -74,14 +67,14 @@ class ClusterConfig(Section):
     list_length: NonNegativeInt = 1000
 
 
-class SmoothingConfig(Section):
+class SmoothingConfig(Settings):
     """kNN-Embed: a user's mixture is mixed with those of the nearest users, `share` being the neighbours' part."""
 
     neighbours: PositiveInt = 10
     share: Share = 0.2
 
 
-class MixtureConfig(Section):
+class MixtureConfig(Settings):
     """How engagements become modes: how many, and what an engagement counts.
 
     `half_life` is in the unit of the graph's time column: an engagement that old counts one half.
@@ -94,7 +87,7 @@ class MixtureConfig(Section):
     smoothing: SmoothingConfig | None = None
 
 
-class CompressionConfig(Section):
+class CompressionConfig(Settings):
     """Product quantisation of the embeddings: 4·d/`subquantizers` times smaller; `rotated` learns an OPQ rotation."""
 
     subquantizers: PositiveInt | None = None
@@ -102,13 +95,13 @@ class CompressionConfig(Section):
     training_vectors: PositiveInt = 32_768
 
 
-class MapConfig(Section):
+class MapConfig(Settings):
     """The map of all entities. `points` are laid out by what is near what, the others beside them; 0: no map."""
 
     points: NonNegativeInt = 10_000
 
 
-class BuildConfig(Section):
+class BuildConfig(Settings):
     """All settings of a build. `default_relation` is what `/recommend` ranks by when a request names none; `memory`
     the private memory that the process may use, no limit by default.
     """

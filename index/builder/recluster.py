@@ -1,6 +1,10 @@
 """A version's space with other clusters than its own: for experiments with their number, nothing is written."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
 
 from bundle.csr import concatenated
 from bundle.manifest import InterestsEntry
@@ -22,7 +26,8 @@ def recluster(space: Space, relation: Relation, count: int, seed: int, *, modes:
     """
     types, user_type = space.clusters.interests_in(relation.entry.target).entry.types, relation.entry.source
     vectors = {name: space.table(name).embeddings for name in types}
-    clustering = cluster(vectors, types, ClusterConfig(count=count, iterations=ITERATIONS), seed, find_device())
+    config = ClusterConfig(count=count, iterations=ITERATIONS)
+    clustering = cluster(vectors, _degrees(space, types), types, config, seed, find_device())
     engagements = [
         Engagements(one.targets, clustering.assignment[one.entry.target]) for one in space.counted_with(relation)
     ]
@@ -50,3 +55,14 @@ def recluster(space: Space, relation: Relation, count: int, seed: int, *, modes:
         }
     )
     return replace(space, clusters=clusters, entry=space.entry.model_copy(update={"clusters": counting}))
+
+
+def _degrees(space: Space, types: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:
+    """Edges at either end of each entity of some types."""
+    degrees = {name: np.zeros(len(space.table(name)), np.int64) for name in types}
+    for relation in space.relations.values():
+        if relation.entry.source in degrees:
+            degrees[relation.entry.source] += relation.targets.degrees()
+        if relation.entry.target in degrees and not relation.entry.symmetric:
+            degrees[relation.entry.target] += relation.sources.degrees()
+    return degrees

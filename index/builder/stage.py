@@ -191,6 +191,16 @@ class SpaceStage:
             ]
         )
 
+    def _degrees(self, entity_type: str) -> SummedDegrees:
+        """Edges at either end of each entity of a type, as they were staged."""
+        indptrs = []
+        for position, relation in enumerate(self.run.graph.relations):
+            if relation.source == entity_type:
+                indptrs.append(map_array(self.writer.path(self.layout.edges(position, "targets")[0])))
+            if relation.target == entity_type and not relation.symmetric:  # whose edges by source lead both ways
+                indptrs.append(map_array(self.writer.path(self.layout.edges(position, "sources")[0])))
+        return SummedDegrees(indptrs)
+
     def _times_file(self, position: int) -> Path:
         return self.work.directory / f"{position}.times.npy"
 
@@ -235,7 +245,9 @@ class SpaceStage:
             directory = self.work.directory / f"clusters-{number}"
             directory.mkdir()
             room = Scratch(directory)
-            parts.append(cluster(self.run.vectors, group.types, settings, self.config.seed, self.device, room, bar))
+            degrees = {name: self._degrees(name) for name in group.types}
+            vectors, seed = self.run.vectors, self.config.seed
+            parts.append(cluster(vectors, degrees, group.types, settings, seed, self.device, room, bar))
         clustering = joined(parts)
         self.writer.array(self.layout.clusters("centroids"), clustering.centroids)
         self.writer.array(self.layout.clusters("medoid_types"), clustering.medoid_types)

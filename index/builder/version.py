@@ -24,6 +24,7 @@ from bundle.manifest import (
     Evaluation,
     Lineage,
     Manifest,
+    Origin,
     RelationStrategies,
     SpaceEntry,
     SpaceWeights,
@@ -130,11 +131,9 @@ def build_version(
             version=writer.version,
             created=created,
             lineage=Lineage(
-                graph_digest=run.graph.digest,
-                training_config_digest=run.record.config_digest,
+                **_origin(run),
                 build_config_digest=config.digest(),
-                parent=run.record.parent,
-                code_revision=run.record.code_revision,
+                others={name: Origin(**_origin(one)) for name, one in runs.items() if name != space},
             ),
             spaces={name: entry for name, (entry, _) in staged.items()},
             files=writer.files,
@@ -162,6 +161,17 @@ def plan_build(run_dir: Path, config: BuildConfig, *, learns: bool, progress: Pr
     """What building a version from the run would take; writes nothing. Raises as `build_version`."""
     run = open_run(run_dir, progress)
     return estimate(run, config, _default_query(run, config), learns=learns, cagra=find_device().has_cagra)
+
+
+def _origin(run: Run) -> dict[str, Any]:
+    """The fields of `Origin`."""
+    return {
+        "graph_digest": run.graph.digest,
+        "training_config_digest": run.record.config_digest,
+        "parent": run.record.parent,
+        "ancestors": run.record.ancestors,
+        "code_revision": run.record.code_revision,
+    }
 
 
 def _left_out(need: BuildNeed) -> Iterator[str]:

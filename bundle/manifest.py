@@ -30,6 +30,8 @@ READ_VERSIONS = (1, 2)
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 # What every JSON reader takes as it stands, and more than any array can have.
 MAX_COUNT = 2**53
+# Of a warm start of a warm start, and so on.
+MOST_ANCESTORS = 100
 VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.ASCII)
 
 PartName = Annotated[str, Field(pattern=PART_NAME)]
@@ -356,14 +358,30 @@ class SpaceEntry(Model):
         return self.dim + len(self.columns) - 1
 
 
-class Lineage(Model):
-    """Where the version came from; digests are SHA-256 in hexadecimal."""
+class Origin(Model):
+    """The run that a space was made of; digests are SHA-256 in hexadecimal.
+
+    `parent` is what the run was warm started from, the first of its `ancestors`: what that was warm started from comes
+    next, and so on, MOST_ANCESTORS at the most. Versions of earlier releases have the parent alone.
+    """
 
     graph_digest: str
     training_config_digest: str
-    build_config_digest: str
     parent: str | None = None
+    ancestors: tuple[str, ...] = ()
     code_revision: str | None = None
+
+    @property
+    def line(self) -> tuple[str, ...]:
+        """The ancestors, the nearest first, as far as they are known."""
+        return self.ancestors or ((self.parent,) if self.parent is not None else ())
+
+
+class Lineage(Origin):
+    """Where the version came from: the run of its first space, and by name those of the `others`."""
+
+    build_config_digest: str
+    others: dict[PartName, Origin] = {}
 
 
 class Gate(Model):

@@ -35,6 +35,8 @@ from bundle.shards import ShardRows, place_type, row_type
 
 # Where more than this share of the held-out edges cannot be predicted, a warning says so.
 MOST_HELD_OUT = 0.5
+# Names that a warning lists.
+_NAMED = 10
 Part = Literal["edges", "valid", "test"]
 PARTS: tuple[Part, ...] = ("edges", "valid", "test")
 _COLUMN_TYPES: dict[str, type[np.generic]] = {"weight": np.float32, "time": np.int64}
@@ -146,6 +148,15 @@ class PreparedGraph:
             for entity in self.entities
             if entity.attributes_of_others
         ]
+        untrained = [relation.name for relation in self.relations if not len(relation.train)]
+        if untrained:
+            names = ", ".join(untrained[:_NAMED]) + (", …" if len(untrained) > _NAMED else "")
+            by_time = self.split is not None and self.split.by == "time"
+            advice = 'Lower fraction, or split by "random"' if by_time else "Train on some"
+            lines.append(
+                f"{len(untrained):,} of {len(self.relations):,} relations have no training edge, as all of theirs are "
+                f"held out: {names}. Nothing is learnt of them, and figures on their edges mean nothing. {advice}."
+            )
         if trained:
             lines.append(
                 f"{trained:,} of {held_out:,} held-out edges are training edges as well: figures measured on them "

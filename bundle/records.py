@@ -1,8 +1,9 @@
 """What is written as JSON or read from TOML, as pydantic models: the common bases, and a reader's fault in words."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 
 class Record(BaseModel):
@@ -15,6 +16,21 @@ class StrictRecord(Record):
     """A record whose values must have the very types of its fields: `"3"` is no number."""
 
     model_config = ConfigDict(strict=True)
+
+
+class Settings(Record):
+    """Settings that a person wrote. `inf` and `nan`, which TOML has, are none, and a truth value is no number."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: Any) -> object:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        values = value.values() if get_origin(annotation) is dict and isinstance(value, dict) else (value,)
+        if annotation is not bool and any(isinstance(one, bool) for one in values):
+            raise PydanticCustomError("truth", "Input should be no truth value")
+        return value
 
 
 class FieldError(NamedTuple):

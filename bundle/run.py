@@ -53,6 +53,7 @@ class RunRecord(Record, extra="ignore"):
     final_loss: float | None = None
     code_revision: str | None = None
     parent: str | None = None
+    ancestors: tuple[str, ...] = ()
     files: dict[str, FileEntry] | None = None
     digest: str | None = None
 

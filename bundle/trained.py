@@ -14,8 +14,9 @@ from bundle.arrays import map_array
 from bundle.errors import RunIncomplete
 from bundle.ids import IdTable
 from bundle.layout import MANIFEST, SpaceLayout
+from bundle.manifest import MOST_ANCESTORS
 from bundle.progress import SILENT, Progress
-from bundle.reader import open_bundle
+from bundle.reader import open_bundle, read_manifest
 from bundle.run import RUN_FILE, Run, open_run, read_run_record, run_name
 from bundle.space import Space
 
@@ -85,6 +86,17 @@ def name_of_trained(path: Path) -> str:
         return path.resolve().name
     record = read_run_record(path)
     return run_name(record.graph_digest, record.config_digest, record.parent)
+
+
+def ancestors_from(path: Path) -> tuple[str, ...]:
+    """The names of the version or the run in the directory `path` and of what it was warm started from, the nearest
+    first: the ancestors of what is warm started from it. Raises RunError, BundleError for a damaged record."""
+    if (path / RUN_FILE).exists():
+        record = read_run_record(path)
+        further = record.ancestors or ((record.parent,) if record.parent else ())
+    else:
+        further = read_manifest(path).lineage.line
+    return (name_of_trained(path), *further)[:MOST_ANCESTORS]
 
 
 def _of_run(run: Run) -> Trained:

@@ -144,12 +144,12 @@ def _show_relation(relation: "RelationComparison") -> None:
     rows = []
     for group in (*relation.strategies, *relation.groups):
         name = group.name if group.kind == "strategy" else f"{group.kind}: {group.name}"
-        cells: list[object] = [name]
+        cells: list[object] = [name, group.users]
         for metric in metrics:
             cells += _cells(group.metrics.get(metric))
         rows.append([*cells, group.outcome()])
     heads = [head for metric in metrics for head in (metric, "difference")]
-    table(title, ("by auto, if not named", *heads, "B is"), rows)
+    table(title, ("by auto, if not named", "users", *heads, "B is"), rows)
     for share, version in ((relation.trained_a, "A"), (relation.trained_b, "B")):
         if share > 0:
             line(f"{share:.1%} of the held-out edges are training edges of {version}: they are left out for both.")

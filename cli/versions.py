@@ -9,15 +9,16 @@ import typer
 from bundle.errors import BundleError
 from cli.compose import publish_in_store
 from cli.output import JsonFlag, emit, line, table
-from cli.progress import progress
+from cli.progress import progress, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from bundle.manifest import Manifest, SpaceEntry
+    from bundle.space import Bundle
 
-# What `show` has of many relations, and of the figures of a strategy; --all has the others.
-MOST_RELATIONS = 10
+# What `show` has of many relations and ancestors, and of the figures of a strategy; --all has the others.
+MOST_RELATIONS, MOST_ANCESTORS = 10, 5
 MEASURED = ("recall@10", "recall@50")
 # Keys of what matters most, in the order in which it is shown.
 FIRST = (
@@ -77,13 +78,33 @@ def publish(
     name = resolve(bundles, version)
     path = version_path(bundles, name)
     with refusing(path):
-        probe_bundle(open_bundle(path))
+        bundle = open_bundle(path)
+        probe_bundle(bundle)
+    gone = [] if to else _lost_since_current(bundles, bundle)
     judge = partial(compare, tolerance=TOLERANCE if tolerance is None else tolerance)
     if to is None:
         manifest = publish_version(bundles, name, force_reason=force, judge=judge)
     else:
         manifest = publish_in_store(to, bundles, name, force, judge, progress())
-    emit(_summary(manifest), as_json, lambda: line(f"Published {name}: it is what {to or bundles} serves now."))
+    for sentence in gone:
+        say(f"Warning: {sentence}")
+    answer = {**_summary(manifest), "lost": gone}
+    emit(answer, as_json, lambda: line(f"Published {name}: it is what {to or bundles} serves now."))
+
+
+def _lost_since_current(bundles: Path, bundle: "Bundle") -> list[str]:
+    """What requests can name in the version that is served and not in `bundle`, in sentences."""
+    from bundle.lost import lost
+    from bundle.reader import open_bundle
+    from bundle.versions import current_version
+
+    current = current_version(bundles)
+    if current in (None, bundle.version):
+        return []
+    try:
+        return list(lost(open_bundle(path_of(bundles, str(current))), bundle))
+    except BundleError:  # it is gone or damaged, which is no reason not to publish a better one
+        return []
 
 
 def rollback(bundles: BundlesOption, as_json: JsonFlag = False) -> None:
@@ -103,8 +124,9 @@ def show(
 ) -> None:
     """List the versions, or show what one holds and was measured to do."""
     from bundle.reader import read_manifest
-    from bundle.versions import current_version, list_versions
+    from bundle.versions import current_version, list_versions, require_directory
 
+    require_directory(bundles)
     if version is not None:
         manifest = read_manifest(path_of(bundles, version))
         facts = _facts(manifest)
@@ -158,8 +180,9 @@ def history(bundles: BundlesOption, as_json: JsonFlag = False) -> None:
     """Which version was published when, oldest first: what examples of a ranker are joined by."""
     from datetime import UTC, datetime
 
-    from bundle.versions import list_versions, timeline
+    from bundle.versions import list_versions, require_directory, timeline
 
+    require_directory(bundles)
     kept = set(list_versions(bundles))
     told = [
         {
@@ -233,8 +256,7 @@ def _in_short(manifest: "Manifest") -> "Iterator[tuple[str, object]]":
     megabytes = sum(entry.size_bytes for entry in manifest.files.values()) / 1e6
     yield "created", manifest.created.isoformat(timespec="seconds")
     yield "size", f"{megabytes:,.1f} MB in {len(manifest.files)} files"
-    if manifest.lineage.parent is not None:
-        yield "warm start from", manifest.lineage.parent
+    yield from _origins(manifest)
     for gate in manifest.evaluation.gates:
         forced = f"; published nevertheless: {gate.forced}" if gate.forced else ""
         yield f"gate {gate.metric}", f"{gate.measured:.3f}, floor {gate.floor:g}{forced}"
@@ -259,6 +281,20 @@ def _in_short(manifest: "Manifest") -> "Iterator[tuple[str, object]]":
         for name, measured in rows.items():
             figures = [f"{metric} {measured[metric]:.3f}" for metric in MEASURED if metric in measured]
             yield f"{kind} {name}", ", ".join(figures)
+
+
+def _origins(manifest: "Manifest") -> "Iterator[tuple[str, object]]":
+    """The run of each space, and what that was warm started from, the nearest first."""
+    from bundle.run import run_name
+
+    first = next(iter(manifest.spaces))
+    for name, origin in {first: manifest.lineage, **manifest.lineage.others}.items():
+        of = f" of {name}" if len(manifest.spaces) > 1 else ""
+        yield f"run{of}", run_name(origin.graph_digest, origin.training_config_digest, origin.parent)
+        if origin.line:
+            more = len(origin.line) - MOST_ANCESTORS
+            beyond = f", and {more:,} before" if more > 0 else ""
+            yield f"warm start from{of}", ", before that ".join(origin.line[:MOST_ANCESTORS]) + beyond
 
 
 def _default_of(space: "SpaceEntry", of: str) -> "Iterator[tuple[str, object]]":

@@ -95,9 +95,13 @@ def follow_task(
     answers = _adjacency(chosen, chosen.test if held_out == "test" else chosen.valid, n_sources)
     eligible = np.flatnonzero((train.degrees() >= min_known) & (answers.degrees() > 0))
     if len(eligible) == 0:
+        held = int(np.count_nonzero(answers.degrees()))
+        advice = (
+            f"Of {held:,} with a {held_out} edge each has fewer to train on: `twhin evaluate links` ranks edges alone."
+        )
         raise UsageError(
             f"{graph.path}: no source of {chosen.name!r} has {min_known} training edges and a {held_out} edge. "
-            "Hold out a larger fraction in [split]."
+            f"{advice if held else 'Hold out some of its edges in [split].'}"
         )
     users = eligible if n_users is None else np.sort(rng.permutation(eligible)[:n_users])
     nothing = Edges(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int32))

@@ -12,10 +12,10 @@ from pydantic import ByteSize, Field, ValidationError
 
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
-from bundle.records import Record
+from bundle.records import Settings
 
 
-class TrainConfig(Record):
+class TrainConfig(Settings):
     """Everything a run can be told; unknown keys are refused."""
 
     dim: int = Field(128, ge=1, le=4096, description="length of every vector (floats)")

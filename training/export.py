@@ -60,9 +60,14 @@ def places_in_order(groups: Partitioning, size: int) -> Iterator[tuple[int, I64,
 
 
 def export_run(
-    run_dir: Path, prepared: PreparedGraph, config: TrainConfig, relations: Relations, parent: str | None, end: Position
+    run_dir: Path,
+    prepared: PreparedGraph,
+    config: TrainConfig,
+    relations: Relations,
+    ancestors: tuple[str, ...],
+    end: Position,
 ) -> None:
-    """Write the relations and commit the run."""
+    """Write the relations and commit the run; the first of its `ancestors` is what it was warm started from."""
     save_array(run_dir / "relations.npy", relations.vectors)
     save_array(run_dir / "optimizer" / "relations.npy", relations.accumulator)
     fields = {
@@ -71,7 +76,8 @@ def export_run(
         "config": config.model_dump(mode="json"),
         "config_digest": config.digest(),
         "code_revision": code_revision(),
-        "parent": parent,
+        "parent": ancestors[0] if ancestors else None,
+        "ancestors": ancestors,
         "dim": config.dim,
         "epochs": config.epochs,
         "edges_seen": end.edges_seen,

@@ -10,6 +10,7 @@ import numpy as np
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress
 from bundle.sharded import ShardedGraph
+from bundle.trained import ancestors_from
 from training.backends.choose import make_backend
 from training.block_order import BlockRound, block_rounds
 from training.bucket_order import Round, epoch_rounds
@@ -47,6 +48,7 @@ def run_process(
     backend's name. Raises as `train`.
     """
     first, mine = group.rank == 0, config.share(group.local_rank, group.local_size, spoken_for)
+    ancestors = () if warm_start is None else ancestors_from(warm_start)  # now: a version may be pruned meanwhile
     backend = make_backend(mine)
     initial = initial_tables(prepared, config, warm_start, progress)  # before memory is measured: it stays
     choose = partial(choose_blocks, trainers=group.size) if group.apart else choose_partitions
@@ -73,7 +75,7 @@ def run_process(
     files = homes.collect()
     if first:
         export_tables(run_dir, [entity.name for entity in prepared.entities], partitioner.rows, files, config.dim)
-        export_run(run_dir, prepared, config, relations, key.parent, end)
+        export_run(run_dir, prepared, config, relations, ancestors, end)
     return end, backend.name
 
 

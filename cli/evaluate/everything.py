@@ -78,7 +78,7 @@ def everything(
         follow=measure_relations(run, path, users, seed, relation, with_ease=Measurement.ease in wanted)
         if Measurement.follow in wanted
         else (),
-        mixtures=measure_mixtures(run, path, users // 2, seed) if Measurement.mixtures in wanted else None,
+        mixtures=measure_mixtures(run, path, max(1, users // 2), seed) if Measurement.mixtures in wanted else None,
         ranking=(measure_ranking(path, run=run, seed=seed),) if Measurement.ranking in wanted else (),
         compression=(measure_compression(run, users, seed=seed),) if Measurement.compression in wanted else (),
         drift=None if old is None else evaluate_drift(old, path, progress=progress()),

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from bundle.errors import UsageError
+from bundle.lost import lost
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT, Progress
 from evaluation.comparison.asked import AskedVersion
@@ -57,7 +58,7 @@ def compare_versions(
         b=sides[1],
         relations=tuple(compared),
         drift=drift,
-        notes=(*notes, *said),
+        notes=(*notes, *lost(a.bundle, b.bundle), *said),
         verdict=verdict(sides[1].name, compared),
     )
 

@@ -105,11 +105,13 @@ def _table(caption: str, groups: Sequence[Group], labels: Sequence[str], *, by_b
     lines = []
     for group, name in zip(groups, labels, strict=True):
         cells = [cell for metric in metrics for cell in _cells(group.metrics.get(metric))]
-        lines.append(Line(name, [*cells, words(OUTCOMES[group.outcome()])], marked=group.name == "auto"))
+        lines.append(
+            Line(name, [count(group.users), *cells, words(OUTCOMES[group.outcome()])], marked=group.name == "auto")
+        )
     if by_b:
-        lines.sort(key=lambda line: -line.cells[0].value)
+        lines.sort(key=lambda line: -line.cells[1].value)
     heads = [head for metric in metrics for head in (metric, "difference")]
-    return table(caption, [Column(name) for name in ("", *heads, "B is")], lines) if lines else ""
+    return table(caption, [Column(name) for name in ("", "users", *heads, "B is")], lines) if lines else ""
 
 
 def _cells(found: Difference | None) -> tuple[Cell, Cell]:

@@ -42,6 +42,11 @@ class Group(Record):
     name: str
     metrics: dict[str, Difference]
 
+    @property
+    def users(self) -> int:
+        """How many users it was measured on: those of the metric that most have."""
+        return max((one.n for one in self.metrics.values()), default=0)
+
     def outcome(self, metric: str = "recall@10") -> Outcome:
         """What B is beside A by one metric."""
         return self.metrics[metric].outcome if metric in self.metrics else "unknown"

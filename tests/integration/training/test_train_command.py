@@ -9,8 +9,13 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from bundle.errors import ConfigError, GraphError, GraphFileError, RunIncomplete, UsageError
+from bundle.errors import ConfigError, GraphError, GraphFileError, RunError, RunIncomplete, UsageError
+from bundle.graph_place import placed, reading
+from bundle.run import read_run_record
+from bundle.trained import name_of_trained
+from cli.main import app
 from cli.train import train
+from graph.prepare import prepare
 from training.resume import only_trainer
 
 GRAPH = """
@@ -69,7 +74,7 @@ def test_a_second_command_is_told_so_before_it_prepares_anything(graph: Path, tm
     for more in ((), ("--plan",)):
         with only_trainer(run), pytest.raises(UsageError, match="Another process works in"):
             run_train(graph, "--run", run, *more)
-    assert not list(run.iterdir())
+    assert not run.exists()
 
 
 def test_where_the_input_is_missing_nothing_is_made(graph: Path, tmp_path: Path) -> None:
@@ -79,6 +84,42 @@ def test_where_the_input_is_missing_nothing_is_made(graph: Path, tmp_path: Path)
     with pytest.raises(GraphError):
         run_train(graph, "--run", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_fails_leaves_no_directory_of_a_run(graph: Path, tmp_path: Path) -> None:
+    (tmp_path / "follows.csv").write_text("src,dst\n1,2\n3,oops\n")
+    with pytest.raises(GraphError, match="oops"):
+        run_train(graph, "--run", tmp_path / "runs" / "today")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_nobody_replaces_a_prepared_graph_while_it_is_trained_on(graph: Path, tmp_path: Path) -> None:
+    prepared = tmp_path / "prepared"
+    command = ["prepare", str(graph), "--out", str(prepared)]
+    prepare(graph, prepared)
+    before = (prepared / "graph.json").read_bytes()
+    (tmp_path / "follows.csv").write_text("src,dst\n1,2\n2,3\n")
+    with reading(prepared):
+        run_train(prepared, "--run", tmp_path / "first", *SMALL)  # others may read it too
+        refused = CliRunner().invoke(app, command).exception
+        assert isinstance(refused, RunError)
+        assert "A training reads" in str(refused)
+        assert (prepared / "graph.json").read_bytes() == before
+    with placed(prepared), pytest.raises(RunError, match="Another process prepares"):
+        run_train(prepared, "--run", tmp_path / "second", *SMALL)
+    assert not (tmp_path / "second").exists()
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert (prepared / "graph.json").read_bytes() != before
+
+
+def test_a_run_names_what_it_was_warm_started_from_and_what_that_was(graph: Path, tmp_path: Path) -> None:
+    run_train(graph, "--run", tmp_path / "a", *SMALL)
+    run_train(graph, "--run", tmp_path / "b", *SMALL, "--warm-start", tmp_path / "a")
+    run_train(graph, "--run", tmp_path / "c", *SMALL, "--warm-start", tmp_path / "b")
+    a, b, c = (read_run_record(tmp_path / name) for name in "abc")
+    names = [name_of_trained(tmp_path / name) for name in "ab"]
+    assert (a.ancestors, b.ancestors, c.ancestors) == ((), (names[0],), (names[1], names[0]))
+    assert (a.parent, b.parent, c.parent) == (None, names[0], names[1])
 
 
 @pytest.mark.parametrize(("given", "run"), [("S3://bucket/g", "run"), ("s3:/bucket/g", "run"), ("", "s3://bucket/r")])

@@ -1,6 +1,7 @@
 """`--config` and `--set`: files, overrides, and what is refused."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,15 @@ def test_the_example_of_a_setting_in_the_help_is_one(command: str) -> None:
     assert example is not None, told
     parse = parse_build if command == "build" else parse_training
     parse(merged(None, [example[1].rstrip(".")]), "--set")
+
+
+@pytest.mark.parametrize("parse", [parse_training, parse_build])
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "true", "false"])
+def test_what_toml_has_besides_numbers_is_none(parse: Callable[[dict[str, object], str], object], value: str) -> None:
+    """`inf` trained a table of NaN, and `true` one epoch."""
+    keys = ("learning_rate", "epochs", "memory", "init_scale", "threads", "seed", "relation_weights.follows")
+    if parse is parse_build:
+        keys = ("memory", "threads", "seed", "index.refine", "mixtures.half_life", "mixtures.relation_weights.follows")
+    for key in keys:
+        with pytest.raises(ConfigError, match=re.escape(key.removesuffix(".follows"))):
+            parse(merged(None, [f"{key}={value}"]), "--set")

@@ -2,14 +2,18 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from bundle.errors import BundleNotFound
+from cli.main import app as whole
 from cli.serve import serve
 from cli.versions import _for_people, app
+from tests.support.service_bundle import write_toy_bundle
+from tests.support.signing import rewrite_manifest
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "format-1-hnsw"
 
@@ -47,6 +51,50 @@ def test_a_version_is_shown_on_a_page(tmp_path: Path) -> None:
     assert len(in_short.output.splitlines()) < 30 < len(everything.output.splitlines())
     for said in ("gate recall@100 of user", "likes: user to item, by blend", "40 entities, 8 dimensions", "160 edges"):
         assert said in in_short.output
+
+
+def test_every_run_of_a_version_is_named_with_what_it_was_warm_started_from(tmp_path: Path) -> None:
+    write_toy_bundle(tmp_path, "v9")
+
+    def of_two_runs(manifest: Any) -> None:
+        run = {"graph_digest": "3" * 64, "training_config_digest": "4" * 64}
+        ancestors = [f"v{number}" for number in range(8, 0, -1)]
+        manifest["spaces"]["other"] = manifest["spaces"]["main"]
+        manifest["lineage"] |= {"parent": "v8", "ancestors": ancestors, "others": {"other": {**run, "parent": "v0"}}}
+
+    rewrite_manifest(tmp_path / "v9", of_two_runs)
+    shown = CliRunner().invoke(app, ["show", "--bundles", str(tmp_path), "v9"], catch_exceptions=False).output
+    rows = {
+        " ".join(line.split("│")[1].split()): line.split("│")[2].strip() for line in shown.splitlines() if "│" in line
+    }
+    assert rows["run of main"] != rows["run of other"]
+    assert rows["warm start from of main"].startswith("v8, before that v7,")
+    assert rows["warm start from of main"].endswith("v4, and 3 before")
+    assert rows["warm start from of other"] == "v0"
+
+
+@pytest.mark.parametrize("command", ["show", "history", "prune"])
+def test_a_directory_that_is_not_there_is_no_directory_without_versions(tmp_path: Path, command: str) -> None:
+    with pytest.raises(BundleNotFound, match="is no directory"):
+        CliRunner().invoke(app, [command, "--bundles", str(tmp_path / "typo")], catch_exceptions=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_publishing_tells_what_requests_can_no_longer_name(tmp_path: Path) -> None:
+    for version in ("v1", "v2"):
+        write_toy_bundle(tmp_path, version)
+
+    def without_bots(manifest: Any) -> None:
+        users = manifest["spaces"]["main"]["entities"][0]
+        users["attributes"] = [{**one, "name": one["name"].replace("bot", "robot")} for one in users["attributes"]]
+
+    rewrite_manifest(tmp_path / "v2", without_bots)
+    said = [
+        CliRunner().invoke(whole, ["publish", version, "--bundles", str(tmp_path)], catch_exceptions=False).stderr
+        for version in ("v1", "v2", "v2")
+    ]
+    assert said[0] == said[2] == ""
+    assert "attribute 'bot' of user is gone" in said[1]
 
 
 def test_serve_takes_its_versions_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

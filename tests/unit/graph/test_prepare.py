@@ -336,3 +336,18 @@ def test_preparing_agrees_with_plain_python(
 def test_a_sum_of_weights_beyond_32_bits_stays_finite(tmp_path: Path, follows: MakeGraph) -> None:
     graph = prepare(follows("src,dst,w\n1,2,3e38\n1,2,3e38\n", extra='weight = "w"'), tmp_path / "out")
     assert graph.relations[0].train.weight == np.finfo(np.float32).max
+
+
+def test_relations_that_a_split_leaves_nothing_to_train_on_are_named(tmp_path: Path) -> None:
+    """A split of `"*"` by time is one for all relations: the newest of them may lie behind it as a whole."""
+    old = "".join(f"{i},{i + 1},old,{i}\n" for i in range(40))
+    (tmp_path / "edges.csv").write_text("src,dst,rel,at\n" + old + "1,2,new,90\n2,3,newest,91\n")
+    (tmp_path / "graph.toml").write_text(
+        '[entities.e]\nid = "int64"\n[[relations]]\nname = "*"\nrelation_column = "rel"\nsource = "e"\ntarget = "e"\n'
+        'files = "edges.csv"\ntime = "at"\n[split]\nby = "time"\n'
+    )
+    graph = prepare(tmp_path / "graph.toml", tmp_path / "out")
+    assert [len(relation.train) for relation in graph.relations] == [0, 0, 36]
+    warning = graph.warnings()[0]
+    assert warning.startswith("2 of 3 relations have no training edge, as all of theirs are held out: new, newest.")
+    assert 'split by "random"' in warning

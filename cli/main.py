@@ -1,13 +1,18 @@
 """The command `twhin`: what it offers, and how its errors and interrupts end.
 
 Exit status: 0 done · 1 a bug of ours · 2 usage · 3 the graph files · 4 the run directory · 5 the versions ·
-6 the system refused: no room, no permission · 130 interrupted by Ctrl-C. The tree behind the numbers is in
-`bundle/errors.py`.
+6 the system refused: no room, no permission · 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM · 141 nobody read on.
+The tree behind the numbers is in `bundle/errors.py`.
 """
 
+import io
+import os
 import resource
+import signal
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -32,7 +37,9 @@ from cli import (
 )
 from cli.output import fail, line
 
-SYSTEM, INTERRUPTED = 6, 130
+SYSTEM, UNREAD = 6, 141
+# By exit status, what ended the command from outside; the words are codes of errors too.
+ENDED = {129: "hung up", 130: "interrupted", 143: "terminated"}
 # What the extras of the package add, by the name it is imported by. A serving install goes without.
 TRAIN_EXTRA = ("openTSNE", "psutil", "pyarrow", "scipy", "torch")
 EXTRAS = {**dict.fromkeys(TRAIN_EXTRA, "train"), "obstore": "storage", "confluent_kafka": "kafka", "pyspark": "spark"}
@@ -93,31 +100,85 @@ app.add_typer(versions.app, name="bundle")
 def main() -> None:
     """Run the command; every error raised on purpose ends as one message and its exit status."""
     as_json = "--json" in sys.argv
+    _open_streams()
     _allow_open_files()
     try:
-        app()
+        with _ended_by_signals():
+            try:
+                app()
+            finally:
+                sys.stdout.flush()  # here, where it may fail in words
     except TwhinError as error:
         place = f"{error.pointer}: " if isinstance(error, FilterInvalid) else ""
-        fail(f"{place}{error}", error.code, as_json)
-        sys.exit(error.exit_status)
+        _end(f"{place}{error}", error.code, error.exit_status, as_json)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if library == CLIENT:
-            fail(f"This command needs {CLIENT}: in a checkout, pip install ./client.", UsageError.code, as_json)
-            sys.exit(UsageError.exit_status)
-        if library not in EXTRAS:
+            words = f"This command needs {CLIENT}: in a checkout, pip install ./client."
+        elif library in EXTRAS:
+            words = f"This command needs {library}, which an install for serving leaves out. Install it: "
+            words += install_with(EXTRAS[library])
+        else:
             raise
-        words = f"This command needs {library}, which an install for serving leaves out. Install it: "
-        words += install_with(EXTRAS[library])
-        fail(words, UsageError.code, as_json)
-        sys.exit(UsageError.exit_status)
+        _end(words, UsageError.code, UsageError.exit_status, as_json)
+    except BrokenPipeError:
+        _end_unread()
     except OSError as error:
-        fail(_trouble(error), "system", as_json)
-        sys.exit(SYSTEM)
+        _end(_trouble(error), "system", SYSTEM, as_json)
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # typer ends so, without a word, on Ctrl-C
-            fail("interrupted; nothing half-done is left behind", "interrupted", as_json)
+        if not isinstance(sys.stdout, io.TextIOBase):  # typer put something else there when nobody read on
+            _end_unread()
+        if isinstance(end.code, int) and end.code in ENDED:  # typer ends so, without a word, on Ctrl-C
+            _end(f"{ENDED[end.code]}; nothing half-done is left behind", ENDED[end.code], end.code, as_json)
         raise
+
+
+def _end(message: str, code: str, status: int, as_json: bool) -> NoReturn:
+    with suppress(OSError):  # nobody may read it
+        fail(message, code, as_json)
+    sys.exit(status)
+
+
+def _end_unread() -> NoReturn:
+    """Whoever read the answer has read enough, as in `twhin … | head`: end as other programs do, without a word."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)  # what is still to be written is written at the end, and would fail again
+    sys.exit(UNREAD)
+
+
+def _open_streams() -> None:
+    """Open the standard streams that the process was started without, on nothing. Else the next file would get their
+    place, and whatever a library prints."""
+    for stream, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(stream)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != stream:
+                os.dup2(nowhere, stream)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(stream, "w" if stream else "r"))
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the command as Ctrl-C does, so that it leaves nothing half-done; a second one ends it at
+    once. Not where they are ignored (nohup), nor under torchrun, which lets trainers wait for one that is gone."""
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        sys.exit(128 + number)
+
+    numbers = () if "TORCHELASTIC_RUN_ID" in os.environ else (signal.SIGTERM, signal.SIGHUP)
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _allow_open_files() -> None:

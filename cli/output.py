@@ -17,6 +17,14 @@ from rich.text import Text
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output.")]
 
 
+class Screen(Console):
+    """Rich's console, which leaves it to `cli.main` to end the command where nobody reads on."""
+
+    def on_broken_pipe(self) -> None:
+        """Called while the error is handled."""
+        raise
+
+
 def emit(answer: object, as_json: bool, show: Callable[[], None]) -> None:
     """Print `answer` as JSON, or call `show` to print it for a person."""
     if as_json:
@@ -60,7 +68,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         view.add_column(Text(printable(column)), justify="right" if right else "left")
     for row in rows:
         view.add_row(*(Text(cell(item)) for item in row))
-    Console(width=None if sys.stdout.isatty() else 160).print(view)
+    Screen(width=None if sys.stdout.isatty() else 160).print(view)
 
 
 def cell(item: object) -> str:
@@ -104,5 +112,5 @@ def fail(message: str, code: str, as_json: bool) -> None:
     if as_json:
         sys.stderr.write(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False) + "\n")
     else:
-        console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+        console = Screen(stderr=True, soft_wrap=True, highlight=False, emoji=False)
         console.print("twhin:", printable(message), style="red", markup=False)

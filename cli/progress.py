@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -19,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from cli.output import Screen
 
 LINE_EVERY_S = 10.0
 
@@ -85,7 +86,7 @@ class TerminalProgress:
     """Bars on a terminal, one for each stage."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = Screen(stderr=True)
 
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str) -> Iterator[_BarStage]:

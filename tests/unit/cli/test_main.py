@@ -2,8 +2,11 @@
 
 import errno
 import json
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +25,7 @@ def ends(monkeypatch: pytest.MonkeyPatch, fault: BaseException, *arguments: str)
         raise fault
 
     monkeypatch.setattr("bundle.versions.list_versions", fails)
-    monkeypatch.setattr("sys.argv", ["twhin", "bundle", "show", "--bundles", "b", *arguments])
+    monkeypatch.setattr("sys.argv", ["twhin", "bundle", "show", "--bundles", ".", *arguments])
     with pytest.raises(SystemExit) as end:
         command.main()
     return end.value.code
@@ -78,3 +81,57 @@ def test_without_room_for_open_files_that_is_said_and_not_that_the_version_is_da
     assert done.returncode == 5
     assert "Raise the limit of open files (ulimit -Hn) and run it again." in done.stderr
     assert "Traceback" not in done.stderr
+
+
+COMMAND = [sys.executable, "-c", "from cli.main import main; main()"]
+
+
+def shown(tmp_path: Path, redirected: str) -> "subprocess.CompletedProcess[str]":
+    """`twhin bundle show` with its streams as a shell redirects them; its status is the first of the pipe's."""
+    write_toy_bundle(tmp_path, "v1")
+    words = shlex.join([*COMMAND, "bundle", "show", "--bundles", str(tmp_path)])
+    script = f"{words} {redirected}; exit ${{PIPESTATUS[0]}}"
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_who_reads_no_further_is_no_fault(tmp_path: Path) -> None:
+    done = shown(tmp_path, "| true")
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(("closed", "heard"), [(">&-", False), ("2>&-", True), ("<&-", True), (">&- 2>&- <&-", False)])
+def test_a_process_without_standard_streams_works(tmp_path: Path, closed: str, heard: bool) -> None:
+    """Else the first file that is opened gets the stream's number, and whatever a library prints."""
+    done = shown(tmp_path, closed)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("v1" in done.stdout) == heard
+
+
+def test_an_answer_that_finds_no_room_is_told(tmp_path: Path) -> None:
+    done = shown(tmp_path, "> /dev/full")
+    assert (done.returncode, done.stderr.count("\n")) == (6, 1)
+    assert "No space left" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGTERM, "terminated"), (signal.SIGHUP, "hung up")])
+def test_a_command_that_is_told_to_end_leaves_nothing(tmp_path: Path, number: signal.Signals, word: str) -> None:
+    (tmp_path / "many").mkdir()
+    edges = "".join(f"{source},{target}\n" for source in range(1000) for target in range(1000, 1300))
+    (tmp_path / "many" / "edges.csv").write_text("src,dst\n" + edges)
+    (tmp_path / "many" / "graph.toml").write_text(
+        '[entities.e]\nid = "int64"\n[[relations]]\nname = "r"\nsource = "e"\ntarget = "e"\nfiles = "edges.csv"\n'
+    )
+    out = tmp_path / "new" / "out"
+    process = subprocess.Popen(
+        [*COMMAND, "prepare", str(tmp_path / "many" / "graph.toml"), "--out", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (out.parent / "out.twhin-partial").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number
+    assert said.splitlines()[-1] == f"twhin: {word}; nothing half-done is left behind"
+    assert not out.parent.exists()

@@ -2,6 +2,7 @@
 
 Every stage is timed where it runs, by the wall clock, and what it calls is taken off: medians over all requests, so
 that what others take of the machine for a moment does not count. The protocol's row has uvicorn's part and the loop's.
+Requests come one by one: what several of one turn of the loop spare each other is not seen here.
 """
 
 import argparse
@@ -87,7 +88,7 @@ class TimedApp:
     def __init__(self, stages: Stages, app: ASGIApp) -> None:
         self._app, self._stages = app, stages
         self.turned_away, self.whole = app.turned_away, app.whole  # type: ignore[attr-defined]
-        self.turns = app.turns  # type: ignore[attr-defined]
+        self.turns, self.heads = app.turns, app.heads  # type: ignore[attr-defined]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._stages.stage("the gateway, the question"):
@@ -121,7 +122,8 @@ def time_stages(stages: Stages, runtime: Runtime) -> None:
     compiled = recommender._compiled
     native = {name: stages.timed("engine", getattr(compiled._native, name)) for name in ("answer", "begin", "finish")}
     compiled._native = Timed(compiled._native, **native)
-    recommender.ask = stages.timed("around the engine's call", recommender.ask)
+    recommender.prepared = stages.timed("around the engine's call", recommender.prepared)
+    recommender.asked = stages.timed("around the engine's call", recommender.asked)
     route: Any = recommend
     route.answer_of = stages.timed("the answer's frame and JSON", route.answer_of)
     route._encode = stages.timed("the answer's frame and JSON", route._encode)

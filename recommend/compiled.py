@@ -5,7 +5,8 @@ covered here: requests to be explained or varied, or of users who have lost foll
 answers that need more popular candidates than are stored, everything where there is no engine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -105,6 +106,21 @@ class Question(Sought, frozen=True):
     known: bool
 
 
+class Prepared(NamedTuple):
+    """A request on its way to the engine: `run` is the call, and `finished` wants its reply."""
+
+    run: Callable[[], bytes]
+    searches: bool  # by the engine's own searcher, within the call; else it takes a few microseconds
+    request: RecommendRequest
+    live: LiveEdges
+    space: Space
+    candidate_type: str
+    strategy: Strategy
+    name: str
+    queries: npt.NDArray[np.float32]
+    arguments: Arguments
+
+
 class Chosen(NamedTuple):
     """A strategy and its handle."""
 
@@ -136,12 +152,13 @@ class Compiled:
         # The ids that were excluded last, of which type, and their rows.
         self._last_excluded: tuple[tuple[str, ...], tuple[str, str], Int64[npt.NDArray[np.int64], " n"]] | None = None
 
-    def ask(
+    def prepared(
         self, request: RecommendRequest, live: LiveEdges, filters: FilterCache, share: float | None
-    ) -> Served | Question | None:
-        """The answer, or what has to be searched for it; None where the engine does not cover it. Raises QueryError.
+    ) -> Prepared | None:
+        """The call that answers, or tells what has to be searched; None where the engine does not cover it. Raises
+        QueryError.
 
-        With a `share` the engine's own searcher is asked at once, to this share of its depth.
+        With a `share` the engine's own searcher is asked within it, to this share of its depth.
         """
         space = self._bundle.space(request.space)
         relation = choose_relation(space, request)
@@ -173,18 +190,26 @@ class Compiled:
         queries = NO_QUERIES
         # Few that a filter keeps are better scored one by one, as the searcher's own `search` does.
         at_once = arguments.eligible is None and _edges_of(relation, user) <= FEW_EDGES
-        if share is not None and at_once and isinstance(searcher, Ivf4Searcher):
+        searches = share is not None and at_once and isinstance(searcher, Ivf4Searcher)
+        if searches:
             effort = searcher.effort(request.depth, share)
-            reply = self._native.answer(*arguments, searcher.handle, *effort)
+            run = partial(self._native.answer, *arguments, searcher.handle, *effort)
         else:
             queries = np.empty((max(1, n_modes), space.entry.width), dtype=np.float32)
-            reply = self._native.begin(*arguments, queries)
+            run = partial(self._native.begin, *arguments, queries)
+        searches = searches and not (n_modes and strategy.precomputed)
+        return Prepared(run, searches, request, live, space, entry.target, strategy, name, queries, arguments)
+
+    def finished(self, prepared: Prepared, reply: bytes) -> Served | Question | None:
+        """The answer, or what has to be searched for it; None where the engine does not cover it."""
+        user = prepared.arguments.user
         if reply[0] == ANSWERED:
-            return self._served(reply, name, user)
+            return self._served(reply, prepared.name, user)
         if reply[0] != SEARCH:
             return None
+        _, _, request, live, space, target, strategy, name, queries, arguments = prepared
         return Question(
-            **_sought(space, entry.target, strategy, queries, arguments, reply),
+            **_sought(space, target, strategy, queries, arguments, reply),
             depth=request.depth,
             request=request,
             live=live,

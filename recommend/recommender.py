@@ -15,7 +15,7 @@ from bundle.manifest import Strategy
 from bundle.space import Bundle, Relation, Space
 from engine import available
 from index.search.protocol import Hits, Searcher
-from recommend.compiled import Compiled, Features, Person, Pieces, Question, Served, Sought
+from recommend.compiled import Compiled, Features, Person, Pieces, Prepared, Question, Served, Sought
 from recommend.filters import FilterCache
 from recommend.plan import Plan, make_plan, plan_newcomer, plan_user
 from recommend.profile import Profile
@@ -76,13 +76,24 @@ class Recommender:
         With a `share` the engine's own searcher, which takes no longer than the rest, is asked at once, to this share
         of its depth. Raises QueryError for a request that this version cannot answer.
         """
+        prepared = self.prepared(request, live, share=share)
+        return self.asked(request, live, prepared, b"" if prepared is None else prepared.run())
+
+    def prepared(
+        self, request: RecommendRequest, live: LiveEdges = NO_LIVE_EDGES, *, share: float | None = None
+    ) -> Prepared | None:
+        """The first half of `ask`: the engine's call, where the engine covers the request."""
+        if not self._pieces or self._compiled is None or request.explain or request.varied or request.unfollowers:
+            return None
+        return self._compiled.prepared(request, live, self.filters, share)
+
+    def asked(
+        self, request: RecommendRequest, live: LiveEdges, prepared: Prepared | None, reply: bytes
+    ) -> Slate | Served | Plan | Question:
+        """The second half of `ask`: what the engine's `reply` says, where there is one."""
         found = None
-        if (
-            self._pieces
-            and self._compiled is not None
-            and not (request.explain or request.varied or request.unfollowers)
-        ):
-            found = self._compiled.ask(request, live, self.filters, share)
+        if prepared is not None and self._compiled is not None:
+            found = self._compiled.finished(prepared, reply)
         if found is not None:
             return found
         plan = self.plan(request, live)

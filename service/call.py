@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from bundle.space import Bundle
+from service.heads import Head
 from service.problems import Problem, invalid, overloaded, problem_of_decoding, too_large
 from service.runtime import Runtime
 from service.wire.common import MAX_ID_CHARACTERS, is_id
@@ -64,7 +65,8 @@ class Call:
     )
 
     def __init__(self, scope: Scope, receive: Receive, runtime: Runtime) -> None:
-        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        head: Head | None = scope.get("twhin.head")
+        self._headers: dict[bytes, bytes] = dict(scope["headers"]) if head is None else head.by_name
         self.scope = scope
         self.receive = receive
         self.runtime = runtime
@@ -126,6 +128,17 @@ class Call:
             return parse_qs(raw.decode("ascii"), keep_blank_values=True, errors="strict")
         except ValueError as error:
             raise Problem("malformed", "the query string is not URL-encoded UTF-8") from error
+
+    def take_body(self) -> bool:
+        """Take the JSON body, where it was whole when the request began. Whether it was. Raises as `read_body` does."""
+        whole: bytes | None = self.scope.get("twhin.body")
+        if whole is None:
+            return False
+        self._require_json()
+        if len(whole) > self.runtime.settings.limits.body_max_bytes:
+            raise too_large(self.runtime.settings.limits.body_max_bytes)
+        self.body = whole
+        return True
 
     async def read_body(self) -> None:
         """Read the JSON body to its end, into `body`. Raises Problem: for another media type, or as soon as it is more

@@ -1,34 +1,82 @@
-"""Work that begins at once: most answers are made without waiting for anything, and need no task of the event loop."""
+"""Work that begins at once: most answers are made without waiting for anything but their turn, and need no task of the
+event loop.
+"""
 
 import asyncio
-from collections.abc import Coroutine, Generator
-from contextvars import copy_context
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, copy_context
+from functools import partial
 from types import coroutine
 from typing import Any, TypeVar
 
+from service.turns import Turns
+
 Result = TypeVar("Result")
+Task = asyncio.Task[Any]
 
 
-def begin(work: Coroutine[Any, Any, Result], loop: asyncio.AbstractEventLoop) -> "asyncio.Task[Result] | None":
-    """Run `work` until it first waits. Returns the task that goes on with it; None where it is done already.
+class PutOff:
+    """What work by hand waits for: something that is done with the like of others. See `put_off`."""
+
+    __slots__ = ("does",)
+
+    def __init__(self, does: Callable[[], Any]) -> None:
+        self.does = does
+
+
+def begin(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, turns: Turns, tasks: set[Task]) -> None:
+    """Run `work` until it first waits for something else than its turn; `tasks` has the task that goes on with it from
+    there, until that is done.
 
     Till then it is nobody's task: what needs one (a timer, the framework) waits for `in_a_task` first. What `work`
     raises before it waits is raised here.
     """
-    context = copy_context()
+    _go_on(work, copy_context(), loop, turns, tasks, None)
+
+
+def _go_on(
+    work: Coroutine[Any, Any, Any],
+    context: Context,
+    loop: asyncio.AbstractEventLoop,
+    turns: Turns,
+    tasks: set[Task],
+    told: Any,
+) -> None:
     try:
-        waits_for = context.run(work.send, None)
+        waits_for = context.run(work.send, told)
     except StopIteration:
-        return None
+        return
+    if type(waits_for) is PutOff:
+        turns.put_off(waits_for.does, partial(_go_on, work, context, loop, turns, tasks))
+        return
     going_on = _going_on(work, waits_for)
     going_on.send(None)  # so that what befalls its task, even before that begins, befalls the work
-    return loop.create_task(going_on, context=context)
+    task = loop.create_task(going_on, context=context)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
 
 
 async def in_a_task() -> None:
     """Wait, where there is no current task, until there is one."""
     if asyncio.current_task() is None:
         await asyncio.sleep(0)
+
+
+@coroutine
+def put_off(does: Callable[[], Result]) -> Generator[Any, Any, Result]:
+    """What `does` returns or raises. By hand it is done later, together with that of others who wait for theirs: see
+    `Turns.put_off`. In a task it is done at once.
+    """
+    if asyncio.current_task() is not None:
+        return does()
+    told: Callable[[], Result] = yield PutOff(does)
+    return told()
+
+
+@coroutine
+def pass_on(waits_for: Any) -> Generator[Any, Any, Any]:
+    """Wait for what somebody within waits for; returns what that is told."""
+    return (yield waits_for)
 
 
 async def _going_on(work: Coroutine[Any, Any, Result], waits_for: Any) -> Result:

@@ -15,6 +15,7 @@ from service.call import WHOLE_ANSWER, ASGIApp, Call, ClientGone, Message, Recei
 from service.deadline import by
 from service.first_step import in_a_task
 from service.glance import Glance
+from service.heads import Head, Heads
 from service.metrics import RouteMetrics
 from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, overloaded, problem_of
 from service.routes import Route, RouteTable
@@ -55,6 +56,7 @@ class Gateway:
         self._metrics = {route.label: runtime.metrics.route(route.label, route.method) for route in routes}
         self._glance = Glance()
         self.turns = Turns()
+        self.heads = Heads()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -148,18 +150,10 @@ class Gateway:
     async def _answer(self, call: Call) -> Reply | None:
         """The answer to `call`, None where the framework has it: whatever goes wrong, it is a problem document."""
         try:
-            found = self._table.find(self._within(call.scope["path"]))
-            if found is None:
-                self._runtime.origins.check_host(call.header(b"host"))
+            route = self._passed(call)
+            if route is None:
                 return None
-            by_method, call.ids = found
-            route = by_method.get(call.method)
-            if route is not None:
-                return await self._run(route, call)
-            allow = {"allow": ", ".join([*sorted(by_method), "OPTIONS"])}
-            if call.method == "OPTIONS":
-                return Reply(b"", "", 204, allow)
-            raise Problem("method_not_allowed", TITLES[405], headers=allow)
+            return await self._run(route, call) if isinstance(route, Route) else route
         except ClientGone:
             raise
         except Exception as error:
@@ -173,7 +167,32 @@ class Gateway:
         """The path within the service: a proxy may have left its own prefix there or taken it away."""
         return path[len(self._prefix) :] if self._prefix and path.startswith(f"{self._prefix}/") else path
 
-    async def _run(self, route: Route, call: Call) -> Reply:
+    def _passed(self, call: Call) -> Route | Reply | None:
+        """The route of `call`, whose head is fit for it; the answer where no route is needed; None where the framework
+        has it. It follows from the head alone, so that of one that was seen before it is known. Raises Problem.
+        """
+        head: Head | None = call.scope.get("twhin.head")
+        if head is not None and head.passed is not None:
+            route, call.ids = head.passed
+            call.route, call.parameters = route.label, route.query
+            return route
+        found = self._table.find(self._within(call.scope["path"]))
+        if found is None:
+            self._runtime.origins.check_host(call.header(b"host"))
+            return None
+        by_method, call.ids = found
+        route = by_method.get(call.method)
+        if route is not None:
+            self._check_head(route, call)
+            if head is not None:
+                head.passed = route, call.ids
+            return route
+        allow = {"allow": ", ".join([*sorted(by_method), "OPTIONS"])}
+        if call.method == "OPTIONS":
+            return Reply(b"", "", 204, allow)
+        raise Problem("method_not_allowed", TITLES[405], headers=allow)
+
+    def _check_head(self, route: Route, call: Call) -> None:
         runtime = self._runtime
         call.route, call.parameters = route.label, route.query
         if not route.for_anyone:
@@ -182,10 +201,13 @@ class Gateway:
             origin, site = call.header(b"origin"), call.header(b"sec-fetch-site")
             runtime.origins.check_writer(call.header(b"host"), origin, site)
         runtime.keys.check(call.key(), route.scope_needed(runtime.settings))
+        if call.scope["query_string"] and route.scope != "open" and not route.probe:
+            call.query()  # raises for what the route has no use for
+
+    async def _run(self, route: Route, call: Call) -> Reply:
+        runtime = self._runtime
         if route.probe:
             return await route.handler(call)
-        if call.scope["query_string"] and route.scope != "open":
-            call.query()  # raises for what the route has no use for
         self._refuse_when_full(call)
         since = call.scope.get("twhin.arrived", time.monotonic())
         call.deadline = since + self._seconds(call)
@@ -205,7 +227,7 @@ class Gateway:
 
     async def _work(self, route: Route, call: Call, since: float) -> Reply:
         """Read the body where there is one, and answer."""
-        if route.request is None:
+        if route.request is None or call.take_body():
             call.since = since
         else:
             call.since = await self._read_body(call, since)

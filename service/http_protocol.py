@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.call import WHOLE_ANSWER, Send, new_request_id
 from service.first_step import begin
+from service.heads import Head, Heads
 from service.problems import CONTENT_TYPE, Problem
 from service.turns import Turns
 
@@ -152,6 +153,7 @@ class HttpProtocol(HttpToolsProtocol):
         )
         self._whole: Callable[[Any], None] = getattr(self.app, "whole", _nothing)
         self._turns: Turns = getattr(self.app, "turns", None) or Turns()
+        self._heads: Heads = getattr(self.app, "heads", None) or Heads()
         self._refusal: Problem | None = None
         self._replaying = False
         self._in_body = False
@@ -159,7 +161,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._parsing = False
         self._ready: tuple[RequestResponseCycle, Any] | None = None  # let in, to begin when what was read is parsed
         self._idle_since = -math.inf
-        self._begun = False
+        self._every: tuple[list[tuple[bytes, bytes]], bytes] = [], b""  # headers that every answer has, and their lines
+        self._begun = 0  # requests, by the piece that was parsed last
         self._completed = 0
         self._overhead = self._body_bytes = 0
         self._stalled: tuple[float, int] | None = None  # since when, and how many bytes waited then
@@ -216,7 +219,7 @@ class HttpProtocol(HttpToolsProtocol):
         return True
 
     def data_received(self, data: bytes) -> None:
-        if self._between and self._refused_at_a_glance(data):
+        if self._between and self._nothing_is_due() and (self._refused_at_a_glance(data) or self._known(data)):
             return
         if self._due is None and not self._in_body:
             self._due = self.loop.time() + self.HEAD_SECONDS
@@ -231,13 +234,68 @@ class HttpProtocol(HttpToolsProtocol):
                 self._parse(data[start : start + PIECE_BYTES])
         self._parsing = False
         if self._ready is not None:
+            self._remember(data)
             self._begin(*self._ready)
+
+    def _nothing_is_due(self) -> bool:
+        return self._refusal is None and not self._answers_are_due() and not self.transport.is_closing()
+
+    def _known(self, data: bytes) -> bool:
+        """Begin the request that `data` is, where its head is known. Whether it was."""
+        found = self._heads.find(data)
+        if found is None:
+            return False
+        head, body = found
+        scope = self._scope_of(head)
+        self.scope, self.headers, self.expect_100_continue = scope, scope["headers"], False
+        self.cycle = cycle = RequestResponseCycle(
+            scope=scope,
+            transport=self.transport,  # type: ignore[arg-type]
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=True,
+            on_response=self.on_response_complete,
+        )
+        cycle.body, cycle.more_body = bytearray(body), False
+        cycle.message_event.set()
+        self._due, self._parsing = None, True
+        self._start_asgi_task(cycle, self.app)
+        self._parsing = False
+        if self._ready is not None:
+            self._begin(*self._ready)
+        return True
+
+    def _scope_of(self, head: Head) -> Any:
+        """As the parser's callbacks make it; and the head."""
+        return {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+            "state": self.app_state.copy(),
+            "extensions": self._extensions,
+            **head.scope,
+            "headers": list(head.scope["headers"]),
+            "twhin.head": head,
+        }
+
+    def _remember(self, data: bytes) -> None:
+        """Keep the head of `data`, where that was one whole request and nothing else."""
+        cycle = self.cycle
+        if self._begun == 1 and self._between and cycle.keep_alive and not self.pipeline and self._refusal is None:
+            self._heads.keep(data, self.scope, len(cycle.body))
 
     def _refused_at_a_glance(self, data: bytes) -> bool:
         """Answer `data` where it is a whole request for which there is no room. Whether it was."""
-        if len(data) > PIECE_BYTES or self.flow.write_paused or self._refusal is not None:
-            return False
-        if self._answers_are_due() or self.transport.is_closing():
+        if len(data) > PIECE_BYTES or self.flow.write_paused:
             return False
         answer = self._refused(data, self.transport.waited)
         if answer is None:
@@ -265,7 +323,7 @@ class HttpProtocol(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
 
     def _parse(self, data: bytes) -> None:
-        self._begun = False
+        self._begun = 0
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -299,7 +357,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self._replaying:
             return
         super().on_message_begin()
-        self._begun, self._between = True, False
+        self._begun += 1
+        self._between = False
         self.scope["extensions"] = self._extensions
         self._overhead = self._body_bytes = 0
         if self._due is None:
@@ -386,14 +445,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._ready = None
+        if not cycle.more_body:
+            cycle.scope["twhin.body"] = bytes(cycle.body)
         if not self._turns.begin(partial(self._run, cycle, app)) and not cycle.more_body:
             self._whole(cycle.scope)
 
     def _run(self, cycle: RequestResponseCycle, app: Any) -> None:
-        task = begin(cycle.run_asgi(app), self.loop)
-        if task is not None:
-            task.add_done_callback(self.tasks.discard)
-            self.tasks.add(task)
+        begin(cycle.run_asgi(app), self.loop, self._turns, self.tasks)
 
     def _answer_whole(self, send: Send, head: bytes, body: bytes) -> bool:
         """Answer with 200 the request whose answer `send` would send: `head` are the lines after those that every
@@ -405,8 +463,10 @@ class HttpProtocol(HttpToolsProtocol):
             return False
         if cycle.response_started or cycle.disconnected or self.flow.write_paused:
             return False
-        every = b"".join([b"%b: %b\r\n" % header for header in cycle.default_headers])
-        self.transport.write_now(b"HTTP/1.1 200 OK\r\n%b%b%b" % (every, head, body))
+        every = cycle.default_headers
+        if every is not self._every[0]:  # another list each second
+            self._every = every, b"".join([b"%b: %b\r\n" % header for header in every])
+        self.transport.write_now(b"HTTP/1.1 200 OK\r\n%b%b%b" % (self._every[1], head, body))
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         self.on_response_complete()

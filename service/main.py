@@ -66,7 +66,7 @@ class _Cors(CORSMiddleware):
     def __init__(self, gateway: Gateway, **options: Any) -> None:
         super().__init__(gateway, **options)
         self._gateway = gateway
-        self.turns, self.whole = gateway.turns, gateway.whole
+        self.turns, self.heads, self.whole = gateway.turns, gateway.heads, gateway.whole
 
     def refused(self, read: bytes, waited: Waited) -> bytes | None:
         return None if b"\norigin:" in read.lower() else self._gateway.refused(read, waited)

@@ -6,6 +6,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "kernels.h"
+
 namespace twhin {
 namespace {
 
@@ -17,17 +19,6 @@ bool better(float score, std::int32_t row, float other_score, std::int32_t other
 
 // What is no number comes last: an order with it in would be none.
 float sortable(float score) { return std::isnan(score) ? -std::numeric_limits<float>::infinity() : score; }
-
-float product(std::span<const float> a, std::span<const float> b) {
-  constexpr std::size_t kSums = 16;  // side by side, so that the compiler may take several at once
-  float sums[kSums] = {}, sum = 0;
-  std::size_t i = 0;
-  for (; i + kSums <= a.size(); i += kSums)
-    for (std::size_t j = 0; j < kSums; ++j) sums[j] += a[i + j] * b[i + j];
-  for (; i < a.size(); ++i) sum += a[i] * b[i];
-  for (const float part : sums) sum += part;
-  return sum;
-}
 
 }  // namespace
 
@@ -59,12 +50,14 @@ Outcome Answer::finish(Matrix<const float> queries, std::span<const std::int32_t
   const auto size = static_cast<std::uint32_t>(plan.relation->target->size());
   if (std::any_of(rows.begin(), rows.end(), [&](std::int32_t row) { return static_cast<std::uint32_t>(row) >= size; }))
     throw std::invalid_argument("the searcher found a row that is not there");
-  add_followers(queries);
-  if (plan.strategy->pool && !plan.targets.empty())
+  add_followers(queries, !rescores());
+  if (rescores())
     for (std::size_t list = 0; list < lists_.size(); ++list) rescore(list);
   merge();
   return fill_up() ? Outcome::answered : Outcome::not_covered;
 }
+
+bool Answer::rescores() const { return plan.strategy->pool && !plan.targets.empty(); }
 
 Matrix<float> Answer::room_for_queries() {
   const std::size_t width = plan.relation->target->vectors.columns();
@@ -82,7 +75,7 @@ Outcome Answer::search(const Ivf4& index, float depth, float refine) {
   if (k == 0) return Outcome::not_covered;
   hits_.resize(n * k), places_.resize(n), found_.resize(n), ends_.clear(), found_rows_.clear(), found_scores_.clear();
   for (std::size_t i = 0; i < n; ++i) places_[i] = hits_.data() + i * k;
-  asks_.assign(n, {k, depth, refine, plan.request.eligible.empty() ? nullptr : plan.request.eligible.data(), plan.excluded});
+  asks_.assign(n, {k, depth, refine, plan.request.eligible.empty() ? nullptr : plan.request.eligible.data(), plan.excluded, !rescores()});
   index.search({queries.data, n, queries.columns}, asks_, places_, found_);
   for (std::size_t i = 0; i < n; ++i) {
     for (const Hit* hit = places_[i]; hit != places_[i] + found_[i]; ++hit)
@@ -104,7 +97,7 @@ bool Answer::from_lists() {
   if (plan.weights.reciprocity > 0 && !plan.followers.empty()) {
     const Matrix<float> queries = room_for_queries();
     plan.build_queries(queries);
-    add_followers({queries.data, queries.rows, queries.columns});
+    add_followers({queries.data, queries.rows, queries.columns}, true);
   }
   merge();
   if (slate_.size() == plan.request.k) return true;
@@ -160,14 +153,17 @@ void Answer::eligible_followers() {
 }
 
 // Where following back counts, the followers join every list and the bonus reorders it.
-void Answer::add_followers(Matrix<const float> queries) {
+void Answer::add_followers(Matrix<const float> queries, bool ordered) {
   if (plan.weights.reciprocity <= 0 || plan.followers.empty()) return;
   eligible_followers();
   if (followers_.empty()) return;
-  for (std::size_t list = 0; list < lists_.size(); ++list) add_followers_to(list, queries.row(list));
+  followed_.reserve(plan.relation->target->size());
+  for (const std::int32_t row : followers_) followed_.set(static_cast<std::size_t>(row));
+  for (std::size_t list = 0; list < lists_.size(); ++list) add_followers_to(list, queries.row(list), ordered);
+  for (const std::int32_t row : followers_) followed_.clear(static_cast<std::size_t>(row));
 }
 
-void Answer::add_followers_to(std::size_t list, std::span<const float> query) {
+void Answer::add_followers_to(std::size_t list, std::span<const float> query, bool ordered) {
   const auto bonus = static_cast<float>(plan.weights.reciprocity);
   scored_.clear();
   const Rows& vectors = plan.relation->target->vectors;
@@ -176,27 +172,30 @@ void Answer::add_followers_to(std::size_t list, std::span<const float> query) {
     constexpr std::size_t kAhead = 8;
     if (i + kAhead < followers_.size()) vectors.fetch(static_cast<std::size_t>(followers_[i + kAhead]));
     const float* row = vectors.read(static_cast<std::size_t>(followers_[i]), row_.size(), row_.data());
-    scored_.push_back({followers_[i], sortable(product({row, row_.size()}, query) + bonus)});
+    scored_.push_back({followers_[i], sortable(kernels().dot(row, query.data(), row_.size()) + bonus)});
   }
-  std::sort(scored_.begin(), scored_.end(),
-            [](const Scored& a, const Scored& b) { return better(a.score, a.row, b.score, b.row); });
   const RankedList found = lists_[list];
-  Owned& merged = owned(list);
-  merged.rows.clear(), merged.scores.clear();
-  auto follower = scored_.begin();
-  std::size_t at = 0;
-  while (merged.rows.size() < plan.reach() && (at < found.rows.size() || follower != scored_.end())) {
-    if (at < found.rows.size() && std::binary_search(followers_.begin(), followers_.end(), found.rows[at])) {
-      ++at;
-      continue;
-    }
-    const bool from_list = at < found.rows.size() &&
-        (follower == scored_.end() || better(found.factor * found.scores[at], found.rows[at], follower->score, follower->row));
-    merged.rows.push_back(from_list ? found.rows[at] : follower->row);
-    merged.scores.push_back(from_list ? found.factor * found.scores[at] : follower->score);
-    from_list ? void(++at) : void(++follower);
+  std::size_t others = 0;
+  for (std::size_t at = 0; at < found.rows.size() && others < plan.reach(); ++at) {
+    const std::int32_t row = found.rows[at];
+    if (followed_.holds(row) && followed_.test(static_cast<std::size_t>(row))) continue;
+    scored_.push_back({row, sortable(found.factor * found.scores[at])});
+    ++others;
   }
-  lists_[list] = {merged.rows, merged.scores};
+  keep_best(list, plan.reach(), ordered);
+}
+
+// The list is the best `n` of what is scored; where their order is of use best first, equal scores by row.
+void Answer::keep_best(std::size_t list, std::size_t n, bool ordered) {
+  const auto before = [](const Scored& a, const Scored& b) { return better(a.score, a.row, b.score, b.row); };
+  n = std::min(n, scored_.size());
+  const auto end = scored_.begin() + static_cast<std::ptrdiff_t>(n);
+  if (n < scored_.size()) std::nth_element(scored_.begin(), end, scored_.end(), before);
+  if (ordered) std::sort(scored_.begin(), end, before);
+  Owned& kept = owned(list);
+  kept.rows.resize(n), kept.scores.resize(n);
+  for (std::size_t i = 0; i < n; ++i) kept.rows[i] = scored_[i].row, kept.scores[i] = scored_[i].score;
+  lists_[list] = {kept.rows, kept.scores};
 }
 
 // The candidates by the network's score, best first; equal scores by row.
@@ -208,14 +207,7 @@ void Answer::rescore(std::size_t list) {
   scored_.clear();
   for (std::size_t i = 0; i < found.rows.size(); ++i) scored_.push_back({found.rows[i], sortable(scores_[i])});
   // Of one list no more than k are drawn; of several, any may be another's already.
-  const std::size_t wanted = lists_.size() == 1 ? std::min(plan.request.k, scored_.size()) : scored_.size();
-  std::partial_sort(scored_.begin(), scored_.begin() + static_cast<std::ptrdiff_t>(wanted), scored_.end(),
-                    [](const Scored& a, const Scored& b) { return better(a.score, a.row, b.score, b.row); });
-  scored_.resize(wanted);
-  Owned& ordered = owned(list);
-  ordered.rows.resize(scored_.size()), ordered.scores.resize(scored_.size());
-  for (std::size_t i = 0; i < scored_.size(); ++i) ordered.rows[i] = scored_[i].row, ordered.scores[i] = scored_[i].score;
-  lists_[list] = {ordered.rows, ordered.scores};
+  keep_best(list, lists_.size() == 1 ? plan.request.k : scored_.size(), true);
 }
 
 }  // namespace twhin

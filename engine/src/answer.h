@@ -52,9 +52,11 @@ class Answer {  // one for each thread: its buffers outlast a request
   bool from_lists();
   Matrix<float> room_for_queries();
   bool fill_up();
-  void add_followers(Matrix<const float> queries);
+  void add_followers(Matrix<const float> queries, bool ordered);
   void eligible_followers();
-  void add_followers_to(std::size_t list, std::span<const float> query);
+  void add_followers_to(std::size_t list, std::span<const float> query, bool ordered);
+  void keep_best(std::size_t list, std::size_t n, bool ordered);
+  bool rescores() const;
   void rescore(std::size_t list);
   void merge();
   void put_back();
@@ -68,6 +70,7 @@ class Answer {  // one for each thread: its buffers outlast a request
   std::vector<Owned> owned_;
   std::vector<float> shares_, queries_, scores_, row_;
   std::vector<std::int32_t> followers_;
+  Bitmap followed_;  // the same
   std::vector<Scored> scored_;
   std::vector<Pick> slate_;
   std::vector<Hit> hits_;

@@ -26,6 +26,7 @@ struct Ask {  // what is wanted for one query
   float refine = 2.0F;
   const std::uint8_t* eligible = nullptr;   // bit i & 7 of byte i >> 3: row i may be answered; nullptr: all may
   std::span<const std::int32_t> excluded{};  // rows that may not; unknown and repeated ones do no harm
+  bool ordered = true;                       // whether the answers' order is of use
 };
 
 struct Work {  // what searches have read: lists and their blocks, and rows that were scored exactly
@@ -43,8 +44,8 @@ class Ivf4 {
   std::size_t size() const noexcept { return vectors_.size(); }
   std::size_t width() const noexcept { return vectors_.columns(); }
 
-  // The best rows for queries of `width` finite floats, best first, equal scores by ascending row; fewer than k only when no
-  // others are eligible. `hits[i]` has room for k; `found[i]`: how many. Equal to the answers one by one, but the queries
+  // The best rows for queries of `width` finite floats, best first where their order is of use, equal scores by ascending row;
+  // fewer than k only when no others are eligible. `hits[i]` has room for k; `found[i]`: how many. Equal to the answers one by one, but the queries
   // share the reading of the lists. What was read is counted for each query as if it were alone.
   Work search(Matrix<const float> queries, std::span<const Ask> asks, std::span<Hit* const> hits,
               std::span<std::size_t> found) const;

@@ -57,33 +57,27 @@ void PathCounter::two_steps(const Csr& second, std::span<const std::int32_t> mid
 
 // Two steps of the walk, u→i←v: what comes to each v, divided by the edges among which v's walkers choose the third.
 void PathCounter::walk_back(const Relation& relation, std::span<const std::int32_t> targets) {
-  const std::size_t size = relation.source->size();
-  masses_.reserve(size + 1);  // the last stands for what is no row: see sum_of_sample
-  touched_.clear();
+  masses_.begin(relation.source->size(), kMostRead);
   const auto some = shortest(relation.sources, targets);
   for (std::size_t i = 0; i < some.size(); ++i) {
     if (i + 2 < some.size()) fetch(relation.sources.row(static_cast<std::size_t>(some[i + 2])));
     const auto list = relation.sources.row(static_cast<std::size_t>(some[i]));
     const float share = 1.0f / static_cast<float>(std::max<std::size_t>(list.size(), 1));
-    const std::size_t before = touched_.size();
-    touched_.resize(before + list.size());
-    touched_.resize(before + add_share(size, list, {share, std::sqrt(share)}, masses_.data(), touched_.data() + before));
+    masses_.add(list, {share, std::sqrt(share)});
   }
-  for (const std::int32_t row : touched_) relation.targets.fetch_ends(static_cast<std::size_t>(row));
-  divide_by_degrees(relation.targets, touched_, masses_.data());
+  masses_.divide_by_degrees(relation.targets);
 }
 
 // The third step, v→t, of as many of t's sources as are read.
 void PathCounter::walk_on(const Relation& relation, std::span<const std::int32_t> candidates) {
-  const std::size_t size = relation.source->size();
   for (std::size_t c = 0; c < candidates.size(); ++c) {
     if (c + 12 < candidates.size()) relation.sources.fetch_ends(static_cast<std::size_t>(candidates[c + 12]));
     if (c + 5 < candidates.size()) fetch(relation.sources.row(static_cast<std::size_t>(candidates[c + 5])));
-    const Mass sum = sum_of_sample(size, relation.sources.row(static_cast<std::size_t>(candidates[c])), masses_.data());
+    const Mass sum = masses_.sum_of_sample(relation.sources.row(static_cast<std::size_t>(candidates[c])));
     values(8)[c] = sum.plain;
     values(9)[c] = sum.root;
   }
-  for (const std::int32_t row : touched_) masses_[static_cast<std::size_t>(row)] = {0, 0};
+  masses_.forget();
 }
 
 void PathCounter::count(const Relation& relation, std::int64_t user, std::span<const std::int32_t> targets,

@@ -2,9 +2,6 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <span>
 #include <vector>
 
@@ -17,33 +14,11 @@ namespace twhin {
 constexpr std::size_t kPaths = 11;
 constexpr std::size_t kPathCounts = 4;         // of the paths; the others are damped, or walks
 constexpr std::size_t kMostRead = 1 << 15;     // entries of lists that are read for each side of a user
+static_assert(kMostRead < kMostPlaces);
 constexpr std::size_t kMostWays = 16;          // over other relations
 
 // The ways from a user over other relations: a step, and another that is found from the candidate's end. Once the space has all.
 void find_ways(const Space& space, Relation& relation);
-
-// A number for each entity of a type, zeros at first. Pages are taken when they are touched: few of 10⁸ numbers ever are.
-template <class T>
-class Zeros {
- public:
-  // Room for n; what was there is lost where there was less.
-  void reserve(std::size_t n) {
-    if (n <= size_) return;
-    size_ = 0;
-    numbers_.reset(static_cast<T*>(std::calloc(n, sizeof(T))));
-    if (!numbers_) throw std::bad_alloc();
-    size_ = n;
-  }
-  T& operator[](std::size_t i) { return numbers_[i]; }
-  T* data() { return numbers_.get(); }
-
- private:
-  struct Free {
-    void operator()(T* numbers) const { std::free(numbers); }
-  };
-  std::unique_ptr<T[], Free> numbers_;
-  std::size_t size_ = 0;
-};
 
 class PathCounter {  // its buffers outlast a request: one for each thread
  public:
@@ -65,8 +40,8 @@ class PathCounter {  // its buffers outlast a request: one for each thread
   std::vector<float> values_;
   Bitmap wanted_;
   Zeros<std::int32_t> slots_;  // the place of a wanted row among the candidates
-  Zeros<Mass> masses_;         // zeros between requests
-  std::vector<std::int32_t> touched_, chosen_, order_, hits_;
+  Masses masses_;              // none between requests
+  std::vector<std::int32_t> chosen_, order_, hits_;
 };
 
 }  // namespace twhin

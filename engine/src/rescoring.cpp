@@ -8,6 +8,7 @@
 #include <memory>
 #include <stdexcept>
 
+#include "kernels.h"
 #include "level.h"
 #if TWHIN_X86
 #include <immintrin.h>
@@ -31,9 +32,7 @@ struct Kernel {
 #include "each_level.h"
 
 float length_of(std::span<const float> vector) {
-  float sum = 0;
-  for (const float value : vector) sum += value * value;
-  return std::max(std::sqrt(sum), kTiny);
+  return std::max(std::sqrt(kernels().dot(vector.data(), vector.data(), vector.size())), kTiny);
 }
 
 }  // namespace

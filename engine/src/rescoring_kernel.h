@@ -11,6 +11,7 @@
 
 constexpr std::size_t kBlock = 2 * kLanes;
 constexpr std::size_t kQueriesAtOnce = 6;  // with two vectors of candidates: twelve sums, which fit sixteen registers
+constexpr std::size_t kUnitsAtOnce = 4;
 
 // Rows become columns, four rows and four columns at a time.
 TWHIN_TARGET void transpose(const Block& block) {
@@ -148,18 +149,33 @@ TWHIN_TARGET void features(const Subject& subject, const Block& block) {
   }
 }
 
-// The network's score of every candidate of the block.
-TWHIN_TARGET void network(const Network& network, const Block& block, float* scores) {
-  for (std::size_t side = 0; side < kBlock; side += kLanes) {
-    Floats score{};
-    for (std::size_t h = 0; h < network.hidden; ++h) {
-      Floats unit = all(network.bias[h]);
-      for (std::size_t f = 0; f < kFeatures; ++f)
-        unit = fused(load(block.features + f * kBlock + side), all(network.weights.row(f)[h]), unit);
-      score = fused(larger(unit, Floats{}), all(network.out[h]), score);
+// What N hidden units add to the scores.
+template <std::size_t N>
+TWHIN_INLINE void add_units(const Network& network, const Block& block, std::size_t first, Floats* scores) {
+  Floats units[N][2];
+  for (std::size_t u = 0; u < N; ++u) units[u][0] = units[u][1] = all(network.bias[first + u]);
+  const float* weights = network.weights.data + first;
+  for (std::size_t f = 0; f < kFeatures; ++f, weights += network.hidden) {
+    const Floats left = load(block.features + f * kBlock), right = load(block.features + f * kBlock + kLanes);
+    for (std::size_t u = 0; u < N; ++u) {
+      const Floats weight = all(weights[u]);
+      units[u][0] = fused(left, weight, units[u][0]);
+      units[u][1] = fused(right, weight, units[u][1]);
     }
-    store(scores + side, score);
   }
+  for (std::size_t u = 0; u < N; ++u) {
+    const Floats out = all(network.out[first + u]);
+    for (std::size_t side = 0; side < 2; ++side) scores[side] = fused(larger(units[u][side], Floats{}), out, scores[side]);
+  }
+}
+
+// The network's score of every candidate of the block. Units several at once: each is a sum that waits for its last product.
+TWHIN_TARGET void network(const Network& network, const Block& block, float* scores) {
+  Floats sums[2] = {};
+  std::size_t h = 0;
+  for (; h + kUnitsAtOnce <= network.hidden; h += kUnitsAtOnce) add_units<kUnitsAtOnce>(network, block, h, sums);
+  for (; h < network.hidden; ++h) add_units<1>(network, block, h, sums);
+  store(scores, sums[0]), store(scores + kLanes, sums[1]);
 }
 
 constexpr Kernel kKernel = {kBlock, &features, &network};

@@ -21,6 +21,7 @@ from service.admission import TARGET_SECONDS
 from service.api.answers import answer_of, batch_item
 from service.call import Call, Reply
 from service.experiments.live import Entered
+from service.first_step import put_off
 from service.problems import invalid, problem_of_decoding
 from service.search_thread import Answer, Asked
 from service.settings import Limits
@@ -66,7 +67,7 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     # Last of what is waited for: a bitmap that was made earlier might have given way to others'.
     if body.filter is not None:
         await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
-    asked = _at_once(call, loaded, _followed(request, followers), live, degraded)
+    asked = await _at_once(call, loaded, _followed(request, followers), live, degraded)
     slate = asked if isinstance(asked, Slate | Served) else (await _search(call, loaded, [asked], degraded))[0]
     _count(call, slate, relation, entered)
     return Reply(_encode(answer_of(slate, degraded, call.request_id, entered, explain=body.explain)))
@@ -89,7 +90,7 @@ async def _together(call: Call, loaded: Loaded, request: RecommendRequest, body:
     live, followers = await call.runtime.since(relation.entry, request.user, degraded)
     requests = [_followed(one, followers) for one in requests]
     await _compiled_in_all(loaded, requests, body.filter)
-    asked = [_at_once(call, loaded, one, live, degraded) for one in requests]
+    asked = [await _at_once(call, loaded, one, live, degraded) for one in requests]
     answers = await _answered(call, loaded, asked, degraded)
     answer = joined(bundle, requests, answers, live, body.k)
     _count(call, answer, relation, None)
@@ -184,15 +185,28 @@ def _request_to(space: Space, body: RecommendBody) -> RecommendRequest:
     return request_of(body, None if body.user is None else text_of(body.user), space)
 
 
-def _at_once(
+async def _at_once(
     call: Call, loaded: Loaded, request: RecommendRequest, live: LiveEdges, degraded: list[str]
 ) -> Answer | Asked:
     """The answer, where it takes no longer than handing the question over would; else the question."""
-    began = time.monotonic()
-    share = call.runtime.search.share_of_depth((began - call.since) / TARGET_SECONDS)
-    asked = loaded.recommender.ask(request, live, share=share)
+    share = call.runtime.search.share_of_depth((time.monotonic() - call.since) / TARGET_SECONDS)
+    recommender = loaded.recommender
+    prepared = recommender.prepared(request, live, share=share)
+    if prepared is None:
+        return recommender.asked(request, live, None, b"")
+    seconds = 0.0
+
+    def run() -> bytes:
+        nonlocal seconds
+        began = time.monotonic()
+        reply = prepared.run()
+        seconds = time.monotonic() - began
+        return reply
+
+    reply = await put_off(run) if prepared.searches else run()
+    asked = recommender.asked(request, live, prepared, reply)
     if isinstance(asked, Served) and asked.searched:
-        call.runtime.metrics.searched.observe(time.monotonic() - began)
+        call.runtime.metrics.searched.observe(seconds)
         if share < 1.0:
             degraded.append("reduced_depth")
     return asked

@@ -133,10 +133,16 @@ std::uint64_t key_of(float score, std::uint32_t row) {
   return static_cast<std::uint64_t>(~bits) << 32 | row;
 }
 
-// The best k of exactly scored rows, in order: as integers, which sort faster than pairs.
-std::size_t best_of(const Kernels& run, Pool& pool, std::vector<std::uint64_t>& keys, std::size_t k, Hit* hits) {
+// The best k of exactly scored rows. Where they are to be in order, or equal ones are one too many: as integers, which sort faster
+// than pairs.
+std::size_t best_of(const Kernels& run, Pool& pool, std::vector<std::uint64_t>& keys, const Ask& ask, Hit* hits) {
   std::size_t count = pool.count;
+  const std::size_t k = ask.k;
   if (k < count) count = run.keep(pool.scores.data(), pool.rows.data(), count, pool.ranked(run, k));
+  if (!ask.ordered && count <= k) {
+    for (std::size_t i = 0; i < count; ++i) hits[i] = {pool.scores[i], static_cast<std::int32_t>(pool.rows[i])};
+    return count;
+  }
   keys.resize(count);
   for (std::size_t i = 0; i < count; ++i) keys[i] = key_of(pool.scores[i], pool.rows[i]);
   std::sort(keys.begin(), keys.end());
@@ -280,7 +286,7 @@ std::size_t Ivf4::Scratch::finish(const Ivf4& index, State& state, Hit* hits) {
     pool.scores[i] = run.dot(state.query, vectors.read(pool.rows[i], row.size(), row.data()), row.size());
   }
   state.barred.clear();
-  return best_of(run, pool, keys, state.ask->k, hits);
+  return best_of(run, pool, keys, *state.ask, hits);
 }
 
 Work Ivf4::search(Matrix<const float> queries, std::span<const Ask> asks, std::span<Hit* const> hits,

@@ -1,14 +1,27 @@
-"""Work that begins at once: what waits for nothing, what waits, in whose context and as whose task it goes on."""
+"""Work that begins at once: what waits for nothing, for its turn, or for more; in whose context, and as whose task."""
 
 import asyncio
+from collections.abc import Coroutine
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 
+from service import first_step
 from service.deadline import by
-from service.first_step import begin, in_a_task
+from service.first_step import in_a_task, put_off
+from service.turns import Turns
 
 NUMBER: ContextVar[int] = ContextVar("NUMBER", default=0)
+
+
+def begin(
+    work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, turns: Turns | None = None
+) -> "asyncio.Task[Any] | None":
+    """Begin, and give the task that goes on, where there is one."""
+    tasks: set[asyncio.Task[Any]] = set()
+    first_step.begin(work, loop, turns or Turns(), tasks)
+    return next(iter(tasks), None)
 
 
 async def test_work_that_waits_for_nothing_is_done_without_a_task() -> None:
@@ -105,3 +118,78 @@ async def test_what_is_cancelled_even_before_its_task_begins_puts_its_things_awa
         await task
     assert seen == [asyncio.CancelledError, "put away"]
     assert waited_for.cancelled()
+
+
+async def _out_of_tasks(*works: Coroutine[Any, Any, Any]) -> None:
+    """Begin them as callbacks of the loop do, which are no tasks, with the same turns; wait until they are over."""
+    loop, turns = asyncio.get_running_loop(), Turns()
+    over = [loop.create_future() for _ in works]
+
+    async def to_its_end(work: Coroutine[Any, Any, Any], ended: "asyncio.Future[Any]") -> None:
+        ended.set_result(await work)
+
+    for work, ended in zip(works, over, strict=True):
+        loop.call_soon(begin, to_its_end(work, ended), loop, turns)
+    await asyncio.gather(*over)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+async def test_what_is_put_off_is_done_together_before_anybody_goes_on(timed: bool) -> None:
+    seen: list[str] = []
+
+    async def work(name: str) -> None:
+        token = NUMBER.set(len(name))
+        seen.append(f"{name} begins")
+        assert await put_off(lambda: seen.append(f"{name} searches") or name) == name
+        seen.append(f"{name} goes on")
+        assert asyncio.current_task() is None
+        NUMBER.reset(token)  # raises ValueError in another context
+
+    loop = asyncio.get_running_loop()
+    await _out_of_tasks(*(by(loop.time() + 60, work(name)) if timed else work(name) for name in ("one", "three")))
+    assert seen == [
+        "one begins",
+        "three begins",
+        "one searches",
+        "three searches",
+        "one goes on",
+        "three goes on",
+    ]
+
+
+async def test_what_was_put_off_raises_where_it_is_waited_for_and_hurts_nobody_else() -> None:
+    seen: list[object] = []
+
+    def fail() -> None:
+        raise KeyError("its own")
+
+    async def fails() -> None:
+        try:
+            await put_off(fail)
+        except KeyError as error:
+            seen.append(error.args)
+        seen.append(await put_off(lambda: "again"))
+
+    async def works() -> None:
+        seen.append(await put_off(lambda: "done"))
+
+    await _out_of_tasks(by(None, fails()), works())
+    assert seen == [("its own",), "done", "again"]
+
+
+async def test_a_task_puts_nothing_off() -> None:
+    assert await put_off(lambda: 5) == 5
+
+
+async def test_what_waits_after_what_it_has_put_off_goes_on_as_a_task() -> None:
+    seen: list[object] = []
+
+    async def work() -> None:
+        await put_off(lambda: None)
+        seen.append(asyncio.current_task())
+        await asyncio.sleep(0)
+        seen.append(asyncio.current_task())
+
+    await _out_of_tasks(by(asyncio.get_running_loop().time() + 60, work()))
+    assert seen[0] is None
+    assert isinstance(seen[1], asyncio.Task)

@@ -190,14 +190,13 @@ class Compiled:
         queries = NO_QUERIES
         # Few that a filter keeps are better scored one by one, as the searcher's own `search` does.
         at_once = arguments.eligible is None and _edges_of(relation, user) <= FEW_EDGES
-        searches = share is not None and at_once and isinstance(searcher, Ivf4Searcher)
-        if searches:
+        if share is not None and at_once and isinstance(searcher, Ivf4Searcher):
             effort = searcher.effort(request.depth, share)
             run = partial(self._native.answer, *arguments, searcher.handle, *effort)
+            searches = not (n_modes and strategy.precomputed)
         else:
             queries = np.empty((max(1, n_modes), space.entry.width), dtype=np.float32)
-            run = partial(self._native.begin, *arguments, queries)
-        searches = searches and not (n_modes and strategy.precomputed)
+            run, searches = partial(self._native.begin, *arguments, queries), False
         return Prepared(run, searches, request, live, space, entry.target, strategy, name, queries, arguments)
 
     def finished(self, prepared: Prepared, reply: bytes) -> Served | Question | None:

@@ -173,9 +173,9 @@ class Gateway:
         """
         head: Head | None = call.scope.get("twhin.head")
         if head is not None and head.passed is not None:
-            route, call.ids = head.passed
-            call.route, call.parameters = route.label, route.query
-            return route
+            passed: Route = head.passed[0]
+            call.ids, call.route, call.parameters = head.passed[1], passed.label, passed.query
+            return passed
         found = self._table.find(self._within(call.scope["path"]))
         if found is None:
             self._runtime.origins.check_host(call.header(b"host"))

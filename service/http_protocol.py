@@ -446,7 +446,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._ready = None
         if not cycle.more_body:
-            cycle.scope["twhin.body"] = bytes(cycle.body)
+            cycle.scope["twhin.body"] = bytes(cycle.body)  # type: ignore[typeddict-unknown-key]
         if not self._turns.begin(partial(self._run, cycle, app)) and not cycle.more_body:
             self._whole(cycle.scope)
 

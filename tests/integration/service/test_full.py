@@ -211,13 +211,13 @@ class Asked:
     def __init__(self, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
         self.times = 0
         recommender = runtime.versions.serving().recommender
-        ask = recommender.ask
+        prepared = recommender.prepared
 
         def counted(*arguments: Any, **named: Any) -> Any:
             self.times += 1
-            return ask(*arguments, **named)
+            return prepared(*arguments, **named)
 
-        monkeypatch.setattr(recommender, "ask", counted)
+        monkeypatch.setattr(recommender, "prepared", counted)
 
 
 def shed(full: Full, reason: str) -> float:

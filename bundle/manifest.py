@@ -38,6 +38,7 @@ PartName = Annotated[str, Field(pattern=PART_NAME)]
 FileName = Annotated[str, Field(pattern=FILE_NAME, max_length=255)]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+Share = Annotated[float, Field(ge=0, le=1)]
 ModeVector = Literal["centroid", "medoid", "personal"]
 Feature = Literal[  # what each is: recommend/rescoring.py
     "user",
@@ -66,6 +67,7 @@ Feature = Literal[  # what each is: recommend/rescoring.py
     "walk",
     "root_walk",
     "other_relations",
+    "elsewhere",
 ]
 
 
@@ -92,7 +94,11 @@ class EntityEntry(Model):
 
 
 class RelationEntry(Model):
-    """One relation; its position in the list is its row in `relations.npy` and its number in `edges/`."""
+    """One relation; its position in the list is its row in `relations.npy` and its number in `edges/`.
+
+    `elsewhere` are other relations between the same types whose edges tell of this one's: by name, the share of their
+    edges that is an edge of this one too, less what chance would make.
+    """
 
     name: str
     source: PartName
@@ -100,6 +106,7 @@ class RelationEntry(Model):
     symmetric: bool = False
     coverage: Literal["high", "low"] = "high"
     edges: Count = 0
+    elsewhere: dict[str, Share] = {}
 
 
 class QueryWeights(Model):
@@ -108,7 +115,8 @@ class QueryWeights(Model):
     For a user u, a mode c and a relation r the query is
     `user·θu + fold_in·mean(θ of u's targets) + mode·v_c + relation·θr`, with one more coordinate
     `popularity` that meets the index's popularity column; `reciprocity` is added to a candidate that
-    already has an edge of r to u.
+    already has an edge of r to u, and `elsewhere · ln(1 + 1000 s)` to one that u has by other relations, where s sums
+    what `RelationEntry.elsewhere` says of these.
     """
 
     user: float = 0.0
@@ -117,6 +125,7 @@ class QueryWeights(Model):
     relation: float = 0.0
     popularity: float = 0.0
     reciprocity: float = 0.0
+    elsewhere: float = 0.0
 
 
 class Rescoring(Model):
@@ -550,8 +559,17 @@ def _contradictions(space: SpaceEntry) -> Iterator[str]:
         yield "columns does not begin with the embedding, or has one twice"
     if any(space.dim % entry.subquantizers for entry in space.compression.values()):
         yield f"subquantizers do not divide dim, which is {space.dim}"
+    yield from _elsewhere_faults(relations)
     yield from _interest_faults(space.clusters)
     yield from _strategy_faults(space)
+
+
+def _elsewhere_faults(relations: Mapping[str, RelationEntry]) -> Iterator[str]:
+    for relation in relations.values():
+        for name in relation.elsewhere:
+            other = relations.get(name, relation)
+            if other is relation or (other.source, other.target) != (relation.source, relation.target):
+                yield f"elsewhere of {relation.name!a:.80} has {name!a:.80}, no other relation between the same types"
 
 
 def _interest_faults(clusters: ClustersEntry) -> Iterator[str]:
@@ -579,7 +597,9 @@ def _choice_faults(where: str, chosen: SpaceEntry | RelationStrategies, of: str)
         if name is not None and name not in chosen.strategies:
             yield f"{where}{key} is {name!r}, which is no strategy of {of}"
     for name, strategy in chosen.strategies.items():
-        if strategy.merge != "popular" and not any(strategy.weights.model_dump(exclude={"reciprocity"}).values()):
+        if strategy.merge != "popular" and not any(
+            strategy.weights.model_dump(exclude={"reciprocity", "elsewhere"}).values()
+        ):
             yield f"{where}strategies.{name} has no weight but 0, so that every candidate would be as good"
 
 

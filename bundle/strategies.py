@@ -16,11 +16,14 @@ BLEND = QueryWeights(user=0.3, fold_in=0.7, relation=1.0, popularity=0.3)
 # What following back adds where nothing was learnt and a good part of the edges is returned.
 FOLLOWERS_BONUS = 1.5
 RECIPROCAL_SHARE = 0.1
+# What `elsewhere` weighs where nothing was learnt: of a relation whose edges lead here one time in ten, as much as 1.4.
+ELSEWHERE = 0.3
 # What `walk` adds up, and of how many candidates.
 WALK: dict[Feature, float] = {"walk": 1.0, "user": 0.05, "fold_in": 0.05}
 WALK_POOL = 300
-# What learning starts from: its first candidates have to hold those who follow the user.
-FIRST_GUESS = BLEND.model_copy(update={"reciprocity": FOLLOWERS_BONUS})
+# What learning starts from: its first candidates have to hold those who follow the user, and what the user has by
+# other relations.
+FIRST_GUESS = BLEND.model_copy(update={"reciprocity": FOLLOWERS_BONUS, "elsewhere": ELSEWHERE})
 # The paper searches by a mode's vector alone, which is a target already: no θr. A personal mode is a mean of the
 # user's own targets inside the cluster and is translated like a fold-in.
 STORED_MODE = QueryWeights(mode=1.0)
@@ -46,10 +49,12 @@ def default_strategies(modes: int = MODES) -> dict[str, Strategy]:
 
 def unlearnt_blend(returned_share: float) -> Strategy:
     """What answers by default where nothing was learnt: the blend, with a bonus for those who follow the user where so
-    many of the relation's edges are returned that following back is likely.
+    many of the relation's edges are returned that following back is likely, and one for what the user has by other
+    relations.
     """
     bonus = FOLLOWERS_BONUS if returned_share >= RECIPROCAL_SHARE else 0.0
-    return Strategy(merge="single", weights=BLEND.model_copy(update={"reciprocity": bonus}))
+    weights = BLEND.model_copy(update={"reciprocity": bonus, "elsewhere": ELSEWHERE})
+    return Strategy(merge="single", weights=weights)
 
 
 def walk(weights: QueryWeights) -> Strategy:

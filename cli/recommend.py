@@ -115,6 +115,7 @@ def _because(slate: "Slate", at: int) -> str:
             "near": f"near {names}",
             "followed_by": f"{reason.count} by {reason.via}: {names}" if reason.via else "those whom the user follows",
             "follows_you": "has an edge to the user",
+            "elsewhere": f"the user has it by {reason.via}",
             "near_followers": "near who follows the user",
             "taste": "near the user's own vector",
             "popular": "popular",

@@ -114,6 +114,10 @@ class Native(Protocol):
         """Find a relation's paths of two edges over others; called when the space has all of them."""
         ...
 
+    def add_elsewhere(self, relation: Relation, other: Relation, share: float, /) -> None:
+        """Say that edges of `other`, between the same types, tell of the relation; whoever holds it holds `other`."""
+        ...
+
     def strategy(
         self,
         merge: int,
@@ -209,11 +213,15 @@ class Native(Protocol):
         vector: Floats | None,
         targets: Ints,
         followers: Ints,
+        elsewhere: Ints,
+        shares: Floats,
         candidates: Ints,
         out: Floats,
         /,
     ) -> None:
         """The rescoring's features, a row for each candidate; `row` is the user's, -1 for one unknown to training.
+
+        `elsewhere` is what the user has by other relations, with the share of each.
 
         Raises ValueError for rows that are not there.
         """

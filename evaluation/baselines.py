@@ -74,6 +74,8 @@ def quick_baselines(task: FollowTask, rng: np.random.Generator) -> list[Baseline
     methods.append(Baseline("rp3b", walk))
     if task.same_type:
         methods.append(Baseline("rp3b_followers", with_followers(follows, walk)))
+    if task.elsewhere is not None:
+        methods.append(Baseline("elsewhere_first", elsewhere_first(task.elsewhere, task.n_targets, walk)))
     return methods
 
 
@@ -184,6 +186,21 @@ def with_followers(follows: sparse.csr_array, score: Score, *, share: float = FO
         best: Scores = scores.max(axis=1, keepdims=True)
         bonus: Scores = np.float32(share) * best * _dense(followers[users])
         return scores + bonus
+
+    return scores_of
+
+
+def elsewhere_first(elsewhere: Csr, n_targets: int, score: Score) -> Score:
+    """What the user has by other relations before all else, by most of them first and newer first; among equals by
+    `score`.
+    """
+    engaged = sparse.csr_array((elsewhere.weights, elsewhere.indices, elsewhere.indptr), (len(elsewhere), n_targets))
+
+    def scores_of(users: Users) -> Scores:
+        scores = score(users)
+        above = np.maximum(np.float32(2.0) * scores.max(axis=1, keepdims=True), np.float32(1e-6))
+        first: Scores = scores + above * _dense(engaged[users])
+        return first
 
     return scores_of
 

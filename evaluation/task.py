@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64
 
 from bundle.csr import Csr, csr_from_pairs
 from bundle.errors import UsageError
@@ -23,7 +23,9 @@ class FollowTask:
     """Users to recommend to under one relation. Rows of `train`, `hidden` and `held_out` are all source rows.
 
     `train` is what every method knows. `hidden` are further known positives that are in nobody's answer:
-    the validation edges while the test edges are held out. `train_by_target` is `train` turned round.
+    the validation edges while the test edges are held out. `train_by_target` is `train` turned round. `elsewhere` has
+    the training edges of other relations between the same types, an edge as often as there are such relations; what
+    each weighs is 1, and up to 1 more the newer it is among those of its relation, where these have times.
     """
 
     relation: str
@@ -33,6 +35,7 @@ class FollowTask:
     hidden: Csr
     held_out: Csr
     same_type: bool
+    elsewhere: Csr | None = None
 
     @property
     def n_targets(self) -> int:
@@ -113,6 +116,7 @@ def follow_task(
         hidden=_adjacency(chosen, chosen.valid if held_out == "test" else nothing, n_sources),
         held_out=answers,
         same_type=chosen.source == chosen.target,
+        elsewhere=_elsewhere(graph, chosen, n_sources),
     )
 
 
@@ -128,6 +132,29 @@ def relations_held_out(graph: PreparedGraph, held_out: Literal["test", "valid"],
         )
     ordered = sorted(some, key=lambda one: (one.name != first, -len(one.part(held_out))))
     return [one.name for one in ordered[:MOST_RELATIONS]]
+
+
+def _elsewhere(graph: PreparedGraph, asked: PreparedRelation, n_sources: int) -> Csr | None:
+    """The edges of other relations between the same types; None where there are none."""
+    ends = asked.source, asked.target
+    others = [one for one in graph.relations if one.name != asked.name and (one.source, one.target) == ends]
+    parts = [
+        (sources, targets, _newness(one.train))
+        for one in others
+        for sources, targets in one.train.directed(one.symmetric)
+    ]
+    if not parts:
+        return None
+    sources, targets, newness = map(np.concatenate, zip(*parts, strict=True))
+    return csr_from_pairs(sources, targets, n_sources, newness)
+
+
+def _newness(edges: Edges) -> Float32[npt.NDArray[np.float32], " e"]:
+    """1 for each edge, and its place by time among all, from 0 to below 1, besides; 1 where they have none."""
+    if edges.time is None:
+        return np.ones(len(edges), dtype=np.float32)
+    _, places = np.unique(edges.time, return_inverse=True)
+    return (1.0 + places / max(len(edges), 1)).astype(np.float32)
 
 
 def _adjacency(relation: PreparedRelation, edges: Edges, n_sources: int) -> Csr:

@@ -49,6 +49,7 @@ Ranked = Int32[npt.NDArray[np.int32], " _"]
 Rows = Integer[npt.NDArray[np.integer], " _"]
 Features = Float32[npt.NDArray[np.float32], "n features"]
 NO_PIECES: Pieces = (b"", b"", b"", b"")
+NO_OTHERS: Mapping[str, Rows] = {}
 
 
 class Arguments(NamedTuple):
@@ -129,11 +130,14 @@ class Chosen(NamedTuple):
 
 
 class Person(NamedTuple):
-    """Who is recommended to: a row, or -1 and all that is known of somebody new, engagements and followers."""
+    """Who is recommended to: a row, or -1 and all that is known of somebody new: engagements, followers, and by name
+    engagements of other relations.
+    """
 
     row: int
     engagements: Int32[npt.NDArray[np.int32], " n"] | None = None
     followers: Int32[npt.NDArray[np.int32], " m"] | None = None
+    others: Mapping[str, Rows] = NO_OTHERS
 
 
 class Compiled:
@@ -230,8 +234,8 @@ class Compiled:
         """The rows of the candidates of `recommend`, or what has to be searched; None where that is not covered."""
         entry, opened = relation.entry, self._spaces[space.name]
         new, n_modes = person.engagements is not None, modes_wanted(space, by.strategy)
-        if new and n_modes and space.entry.clusters.relation_weights.get(entry.name, 1.0) <= 0:
-            return None  # the one relation by which the person is known counts for no interest
+        if new and n_modes and (person.others or space.entry.clusters.relation_weights.get(entry.name, 1.0) <= 0):
+            return None  # interests are those of the relation asked for, whether it counts for them or not
         arguments = Arguments(
             opened.handle,
             opened.relations[entry.name],
@@ -241,7 +245,7 @@ class Compiled:
             k,
             n_modes,
             EXCLUDE_SEEN | AS_ROWS | new * CHANGED,
-            None if person.engagements is None else _added(relation, person.engagements),
+            None if person.engagements is None else _added(space, relation, person.engagements, person.others),
             None,
             None if person.followers is None else person.followers.astype(np.int64),
             space.entities[entry.target].candidates,
@@ -333,10 +337,14 @@ def _rows(reply: bytes) -> Ranked | None:
     return np.frombuffer(reply, dtype=np.int32, offset=HEAD) if reply[0] == ANSWERED else None
 
 
-def _added(relation: Relation, targets: Rows) -> Int64[npt.NDArray[np.int64], "n 4"]:
-    """Edges to `targets` as the engine is told of live ones, all as new as can be."""
-    edges = np.ones((len(targets), 4), dtype=np.int64)
-    edges[:, 0], edges[:, 2], edges[:, 3] = relation.position, targets, NO_TIME
+def _added(
+    space: Space, relation: Relation, targets: Rows, others: Mapping[str, Rows]
+) -> Int64[npt.NDArray[np.int64], "n 4"]:
+    """Edges to `targets`, and to `others`, as the engine is told of live ones, all as new as can be."""
+    parts = [(relation, targets), *((space.relations[name], rows) for name, rows in others.items())]
+    edges = np.ones((sum(len(rows) for _, rows in parts), 4), dtype=np.int64)
+    edges[:, 0] = np.repeat([one.position for one, _ in parts], [len(rows) for _, rows in parts])
+    edges[:, 2], edges[:, 3] = np.concatenate([rows for _, rows in parts]), NO_TIME
     return edges
 
 

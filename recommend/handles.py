@@ -23,7 +23,7 @@ from recommend.types import Modes
 # What the engine numbers, in its order: Merge, ModeVector (strategy.h).
 MERGES = ("single", "proportional", "popular")
 MODE_VECTORS = ("personal", "centroid", "medoid")
-TERMS = ("user", "fold_in", "mode", "relation", "popularity", "reciprocity")
+TERMS = ("user", "fold_in", "mode", "relation", "popularity", "reciprocity", "elsewhere")
 
 
 class SpaceHandles:
@@ -52,8 +52,10 @@ class SpaceHandles:
         self.handle = self._open()
         for handle in self.relations.values():
             native.add_relation(self.handle, handle)
-        for handle in self.relations.values():
+        for name, handle in self.relations.items():
             native.find_ways(self.handle, handle)
+            for other, share in space.relations[name].entry.elsewhere.items():
+                native.add_elsewhere(handle, self.relations[other], share)
         self._strategies: dict[tuple[str, str], StrategyHandle] = {}
 
     def _entities(self, table: EntityTable) -> Entities:
@@ -126,6 +128,8 @@ class SpaceHandles:
             None if profile.vector is None else np.ascontiguousarray(profile.vector),
             profile.targets.astype(np.int32),
             profile.followers(relation).astype(np.int32),
+            profile.elsewhere.rows.astype(np.int32),
+            profile.elsewhere.shares,
             candidates.astype(np.int32),
             found,
         )

@@ -12,7 +12,7 @@ the relation's ends differ in type. The `walk` is the share of three random step
 `Σ_i Σ_v 1 / (sources of i · targets of v)`, RP3β before its damping (Paudel et al., 2017), here not divided by u's own
 edges; `root_walk` is the same with the roots of both numbers. `other_relations` are damped paths of two edges
 u·x·t, each in either direction, of which at least one is of another relation: a friend who listens to t, a hashtag of
-both.
+both. `elsewhere` is no path but an edge: the share of `recommend/elsewhere.py`.
 
 Lists are cut: of the w (or i) of one side, those with the shortest lists come first, until their lists together have
 more than MOST_READ entries; hubs, which say least, are left out first. Of a candidate's sources the walk reads an even
@@ -34,7 +34,7 @@ from recommend.profile import Profile
 # Entries of lists that are read for each side of a user.
 MOST_READ = 1 << 15
 MOST_SOURCES = 256
-N_PATHS = 11
+N_PATHS = 12
 # Ways over other relations that are counted, in the version's order of relations.
 MOST_WAYS = 16
 NO_LENGTHS = np.empty(0, dtype=np.int64)
@@ -76,7 +76,8 @@ class _Lists(NamedTuple):
 
 
 def path_features(space: Space, relation: Relation, profile: Profile, candidates: Rows) -> Features:
-    """The eight counts, in the order above, plain and then damped, and the walks, a column for each candidate.
+    """The eight counts, in the order above, plain and then damped, the walks, and what there is over other relations,
+    a column for each candidate.
 
     Candidates are distinct. Over other relations a user goes by trained edges alone.
     """
@@ -88,6 +89,7 @@ def path_features(space: Space, relation: Relation, profile: Profile, candidates
     counts, damped = _two_steps(read, candidates, len(relation.sources))
     out[0:4], out[4:8], out[10] = counts[:4], damped[:4], damped[4]
     out[8:10] = _walks(relation, first, candidates)
+    out[11] = profile.elsewhere.shares_of(candidates)
     return out
 
 

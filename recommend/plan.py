@@ -1,5 +1,6 @@
 """From a request to a plan: which version of the question is answered, with which queries, without whom."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +16,16 @@ from bundle.strategies import default_strategies
 from index.search.eligible import Bitmap
 from recommend.diversity import pool_of
 from recommend.filters import FilterCache
-from recommend.profile import Profile, current_targets, known_rows, profile_of_newcomer, profile_of_row, row_of
+from recommend.profile import (
+    NO_OTHERS,
+    OtherRows,
+    Profile,
+    current_targets,
+    known_rows,
+    profile_of_newcomer,
+    profile_of_row,
+    row_of,
+)
 from recommend.queries import Queries, build_queries, effective_weights
 from recommend.types import (
     AUTO,
@@ -173,11 +183,15 @@ def plan_newcomer(
     followers: Int32[npt.NDArray[np.int32], " followers"],
     strategy: Strategy | str,
     k: int,
+    others: Mapping[str, OtherRows] = NO_OTHERS,
 ) -> Plan:
-    """Plan for somebody of whom there are only these rows, ascending. Raises QueryError for an unknown strategy."""
+    """Plan for somebody of whom there are only these rows, ascending; `others` are those of other relations.
+
+    Raises QueryError for an unknown strategy.
+    """
     name, chosen = choose_strategy(space, relation, strategy, None)
     profile = profile_of_newcomer(
-        space, relation, engagements.astype(np.int64), followers.astype(np.int64), modes_wanted(space, chosen)
+        space, relation, engagements.astype(np.int64), followers.astype(np.int64), modes_wanted(space, chosen), others
     )
     exclusions = _exclusions(space, relation, profile, NO_LIVE_EDGES)
     return _plan(space, relation, profile, exclusions, name, chosen, k)

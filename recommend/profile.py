@@ -1,5 +1,6 @@
 """What is known about one user at the time of a request: the trained vector, the edges, the interests."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -10,11 +11,14 @@ from jaxtyping import Float32, Int32, Int64
 from bundle.ids import ABSENT
 from bundle.space import Relation, Space, interests_among
 from recommend.ages import fades, times_of
+from recommend.elsewhere import NOTHING_ELSEWHERE, Elsewhere, elsewhere_of
 from recommend.mixtures import mixture_of
 from recommend.types import NO_MODES, LiveEdges, Modes, Rows, in_sorted
 
 NO_ROWS: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
 NOBODY: npt.NDArray[np.int32] = np.empty(0, dtype=np.int32)
+OtherRows = Int64[npt.NDArray[np.int64], " _"]
+NO_OTHERS: Mapping[str, OtherRows] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Profile(msgspec.Struct, frozen=True):
 
     `represented_by` are the relations whose targets stand for the user: the one asked for, or, when the user has
     no edge of it, the others. `more_followers` have an edge to the user besides the ones in training, `fewer_followers`
-    have it no more.
+    have it no more. `elsewhere` is what the user has by other relations that tell of this one.
     """
 
     space: Space
@@ -44,6 +48,7 @@ class Profile(msgspec.Struct, frozen=True):
     modes: Modes
     more_followers: Rows = NO_ROWS
     fewer_followers: Rows = NO_ROWS
+    elsewhere: Elsewhere = NOTHING_ELSEWHERE
 
     @property
     def engaged(self) -> bool:
@@ -94,20 +99,30 @@ def profile_of_row(
     modes = _modes(space, relation, row, live, n_modes) if n_modes else NO_MODES
     more = np.sort(known_rows(table.ids.rows(followers))) if followers else NO_ROWS
     fewer = np.sort(known_rows(table.ids.rows(unfollowers))) if unfollowers else NO_ROWS
-    return Profile(space, row, vector, targets, represented_by, modes, more, fewer)
+    elsewhere = elsewhere_of(space, relation, lambda other: current_targets(space, other, row, live))
+    return Profile(space, row, vector, targets, represented_by, modes, more, fewer, elsewhere)
 
 
 def profile_of_newcomer(
-    space: Space, relation: Relation, targets: Rows, followers: Int64[npt.NDArray[np.int64], " m"], n_modes: int
+    space: Space,
+    relation: Relation,
+    targets: Rows,
+    followers: Int64[npt.NDArray[np.int64], " m"],
+    n_modes: int,
+    others: Mapping[str, OtherRows] = NO_OTHERS,
 ) -> Profile:
-    """Somebody whom this version does not know, by rows: what they engaged with and who follows them, ascending."""
+    """Somebody whom this version does not know, by rows: what they engaged with and who follows them, ascending.
+
+    `others` is what they engaged with by other relations, where these tell of this one.
+    """
     assignment = space.clusters.assignment.get(relation.entry.target)
     modes = NO_MODES
     if n_modes and assignment is not None:
         clusters = assignment[targets]
         alike = np.ones(len(clusters), dtype=np.float32)
         modes = Modes(*mixture_of(clusters, alike, min(n_modes, space.entry.clusters.modes)))
-    return Profile(space, None, None, targets, ((relation, targets),), modes, followers)
+    elsewhere = elsewhere_of(space, relation, lambda other: others.get(other.entry.name, NO_ROWS))
+    return Profile(space, None, None, targets, ((relation, targets),), modes, followers, elsewhere=elsewhere)
 
 
 def _others(space: Space, asked: Relation, row: int | None, live: LiveEdges) -> tuple[tuple[Relation, Rows], ...]:

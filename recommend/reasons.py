@@ -3,6 +3,7 @@
 near            near what the user engaged with, the most telling of it by name
 followed_by     so many of those whom the user follows (`via` which relation) engage with it, some of them by name
 follows_you     it has an edge of the relation to the user
+elsewhere       the user has it already, by another relation (`via` which)
 near_followers  near those who follow the user
 taste           near the user's trained vector, which is more than can be named
 popular         liked by everybody: in-degree, length, the relation's own vector
@@ -30,7 +31,15 @@ NAMED = 3
 # Of more engagements than this an even sample is looked at, as in rescoring.
 MOST_LOOKED_AT = 512
 LEAST_SHARE = 0.005
-KINDS: tuple[ReasonKind, ...] = ("near", "followed_by", "follows_you", "near_followers", "taste", "popular")
+KINDS: tuple[ReasonKind, ...] = (
+    "near",
+    "followed_by",
+    "follows_you",
+    "elsewhere",
+    "near_followers",
+    "taste",
+    "popular",
+)
 # The inputs of a network by the kind of reason that they are; those that say only who the user is are of none.
 INPUTS: dict[ReasonKind, tuple[Feature, ...]] = {
     "near": (
@@ -46,6 +55,7 @@ INPUTS: dict[ReasonKind, tuple[Feature, ...]] = {
     ),
     "followed_by": ("followed_by_targets", "damped_followed_by_targets", "other_relations"),
     "follows_you": ("reciprocity",),
+    "elsewhere": ("elsewhere",),
     "near_followers": (
         "followers",
         "nearest_follower",
@@ -112,6 +122,8 @@ def _query_parts(plan: Plan, picks: Picks, rows: Rows, follower: Bool[npt.NDArra
     parts[KINDS.index("taste")] = taste
     parts[KINDS.index("popular")] = popular
     parts[KINDS.index("follows_you")] = weights.reciprocity * follower
+    if weights.elsewhere > 0:
+        parts[KINDS.index("elsewhere")] = weights.elsewhere * plan.profile.elsewhere.terms_of(rows)
     return parts
 
 
@@ -200,7 +212,7 @@ def _reasons(
     plan: Plan, row: int, follower: bool, share: dict[ReasonKind, float], near: tuple[Engaged, ...]
 ) -> tuple[Reason, ...]:
     """The reasons of one candidate."""
-    found = list(_followed_by(plan, row, share["followed_by"]))
+    found = [*_followed_by(plan, row, share["followed_by"]), *_elsewhere(plan, row, share["elsewhere"])]
     if near and (share["near"] >= LEAST_SHARE or share["popular"] < 1.0):
         because = tuple(one._replace(share=one.share * share["near"]) for one in near)
         found.append(Reason("near", share["near"], because))
@@ -224,6 +236,19 @@ def _followed_by(plan: Plan, row: int, share: float) -> Iterator[Reason]:
         if len(both):
             of_all = share * len(both) / total
             yield Reason("followed_by", of_all, _rarest(plan.relation, both, of_all), len(both), relation.entry.name)
+
+
+def _elsewhere(plan: Plan, row: int, share: float) -> Iterator[Reason]:
+    """By which other relations the user has the candidate: `share` divided as these tell of the relation asked for."""
+    asked = plan.relation.entry
+    having = [
+        other.entry.name
+        for other, targets in plan.own
+        if other is not plan.relation and other.entry.target == asked.target and in_sorted(np.array([row]), targets)[0]
+    ]
+    told = [asked.elsewhere.get(name, 0.0) for name in having]
+    for name, part in zip(having, told, strict=True):
+        yield Reason("elsewhere", share * part / max(sum(told), np.finfo(np.float64).tiny), via=name)
 
 
 def _rarest(relation: Relation, rows: Rows, share: float) -> tuple[Engaged, ...]:

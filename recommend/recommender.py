@@ -34,6 +34,7 @@ Rows = Integer[npt.NDArray[np.integer], " _"]
 PLANS_AT_ONCE = 256
 # Plans with fewer exclusions than this are searched together, whatever the number: see `_together`.
 EXCLUDED_STEP = 64
+NO_OTHERS: Mapping[str, Csr] = {}
 
 
 class Recommender:
@@ -118,15 +119,27 @@ class Recommender:
         )
 
     def for_newcomers(
-        self, engagements: Csr, followers: Csr, strategy: Strategy | str, k: int, *, relation: str
+        self,
+        engagements: Csr,
+        followers: Csr,
+        strategy: Strategy | str,
+        k: int,
+        *,
+        relation: str,
+        others: Mapping[str, Csr] = NO_OTHERS,
     ) -> Lists:
-        """See `RowRecommender`: rows of the version's first space."""
+        """See `RowRecommender`: rows of the version's first space.
+
+        Row i of `others` is what person i engaged with by other relations, each by its name.
+        """
         space = self.bundle.space()
         chosen = space.relation(relation)
-        people = [Person(-1, engagements.row(i), followers.row(i)) for i in range(len(engagements))]
+        also = [{name: rows.row(i) for name, rows in others.items()} for i in range(len(engagements))]
+        people = [Person(-1, engagements.row(i), followers.row(i), also[i]) for i in range(len(engagements))]
 
         def plan(i: int) -> Plan:
-            return plan_newcomer(space, chosen, engagements.row(i), followers.row(i), strategy, k)
+            named = {name: rows.astype(np.int64) for name, rows in also[i].items()}
+            return plan_newcomer(space, chosen, engagements.row(i), followers.row(i), strategy, k, named)
 
         return self._lists(chosen, people, strategy, k, plan)
 

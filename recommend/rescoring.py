@@ -22,7 +22,8 @@ out_degree             ln(1 + edges from t), 0 when t is of another type than u
 user_out_degree        ln(1 + edges from u)
 user_in_degree         ln(1 + edges to u)
 the numbers of paths   ln(1 + n)
-damped paths, walks    ln(1 + 1000 x)
+damped paths, walks,
+elsewhere              ln(1 + 1000 x)
 """
 
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from jaxtyping import Bool, Float32, Integer
 
 from bundle.manifest import Feature, Rescoring
 from bundle.space import Relation, Space
+from recommend.elsewhere import FINEST
 from recommend.merge import RankedList
 from recommend.paths import path_features
 from recommend.plan import Plan
@@ -46,8 +48,6 @@ FEATURES: tuple[Feature, ...] = get_args(Feature)
 # Where the inputs begin that count paths; a network of an earlier release has none of them.
 FIRST_PATH = FEATURES.index("followed_by_targets")
 N_COUNTS = 4
-# Damped paths and walks end where a thousandth is little.
-FINEST = np.float32(1000.0)
 MOST_NEIGHBOURS = 512
 TINY = np.float32(1e-6)
 Vectors = Float32[npt.NDArray[np.float32], "n d"]

@@ -1,10 +1,10 @@
-"""From a plan and its candidates to a slate: filter, add those who follow the user, merge, fill up."""
+"""From a plan and its candidates to a slate: filter, add what has a bonus, merge, fill up."""
 
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, Integer
 
 from bundle.layout import ListQuery
 from bundle.space import CandidateLists
@@ -24,8 +24,9 @@ HeadOf = Callable[[str, str, ListQuery, int, float], ListHead]
 
 # Candidates of a stored list that are read beyond a mode's share: about as many as a user follows of one cluster.
 LIST_MARGIN = 24
-# Of users with more followers than this only the most popular ones get the bonus of following back.
-MAX_FOLLOWERS_SCORED = 4096
+# Of more followers of a user only the most popular ones get the bonus of following back, and of more that the user has
+# by other relations.
+MOST_WITH_BONUS = 4096
 
 
 def slate_from_lists(plan: Plan, version: str, head_of: HeadOf) -> Slate | None:
@@ -37,7 +38,7 @@ def slate_from_lists(plan: Plan, version: str, head_of: HeadOf) -> Slate | None:
     if clusters.min() < first or clusters.max() >= first + len(plan.lists.rows):
         return None
     for stored in _stored_lists(plan, plan.lists, head_of):
-        lists = _with_followers(plan, stored)
+        lists = _with_bonuses(plan, stored)
         unwanted = plan.exclusions.among([ranked.rows for ranked in lists])
         draws = draw(lists, plan.modes.shares.tolist(), plan.k, unwanted)
         # While no list was read past where it was cut, reading on down the lists would change nothing.
@@ -49,7 +50,7 @@ def slate_from_lists(plan: Plan, version: str, head_of: HeadOf) -> Slate | None:
 
 def slate_from_hits(plan: Plan, version: str, hits: Sequence[Hits], by_engine: FeaturesByEngine | None = None) -> Slate:
     """Merge the answers of the searcher, one for each of the plan's queries; for `by_engine` see `rescored`."""
-    lists = _with_followers(plan, [RankedList(one.rows.tolist(), one.scores.tolist(), SEARCH) for one in hits])
+    lists = _with_bonuses(plan, [RankedList(one.rows.tolist(), one.scores.tolist(), SEARCH) for one in hits])
     if plan.strategy.rescoring is not None:
         lists = [rescored(plan, plan.strategy.rescoring, ranked, by_engine) for ranked in lists]
     fallback: Fallback | None = "deeper_search" if plan.lists is not None and plan.fallback is None else plan.fallback
@@ -137,39 +138,59 @@ def _cut_lists(plan: Plan, lists: CandidateLists, reach: int) -> list[RankedList
     return [RankedList(one, by_mode, LIST, whole=whole) for one, by_mode in zip(rows.tolist(), weighted, strict=True)]
 
 
-def _with_followers(plan: Plan, lists: Sequence[RankedList]) -> Sequence[RankedList]:
-    """Where following back counts, add the user's followers to every list and let the bonus reorder it."""
-    followers = _followers(plan)
-    if not len(followers):
+def _with_bonuses(plan: Plan, lists: Sequence[RankedList]) -> Sequence[RankedList]:
+    """Where following back counts, or what the user has by other relations, add these to every list and let the bonus
+    reorder it."""
+    followers, elsewhere = _followers(plan), _elsewhere(plan)
+    if not len(followers) and not len(elsewhere):
         return lists
-    scores = plan.space.entities[plan.candidate_type].scored[followers] @ plan.queries().T
-    bonus = np.float32(plan.weights.reciprocity)
-    return [_with_bonus(ranked, followers, scores[:, mode] + bonus, plan.reach) for mode, ranked in enumerate(lists)]
+    rows = np.union1d(followers, elsewhere)
+    bonus = np.zeros(len(rows), dtype=np.float32)
+    bonus[in_sorted(rows, followers)] = plan.weights.reciprocity
+    if len(elsewhere):
+        bonus += np.float32(plan.weights.elsewhere) * plan.profile.elsewhere.terms_of(rows)
+    scores = plan.space.entities[plan.candidate_type].scored[rows] @ plan.queries().T
+    following = frozenset(followers.tolist())
+    return [
+        _with_bonus(ranked, rows, scores[:, mode] + bonus, plan.reach)._replace(followers=following)
+        for mode, ranked in enumerate(lists)
+    ]
 
 
 def _followers(plan: Plan) -> Int32[npt.NDArray[np.int32], " n"]:
     """Eligible candidates that have an edge of the relation to the user, ascending; of very many the most popular."""
     if plan.weights.reciprocity <= 0:
         return NOBODY
-    followers = plan.profile.followers(plan.relation)
-    followers = followers[plan.exclusions.keeps(followers)]
-    if len(followers) <= MAX_FOLLOWERS_SCORED:
-        return followers
-    degrees = np.diff(plan.relation.sources.indptr)[followers]
-    return np.sort(followers[np.argsort(-degrees, kind="stable")[:MAX_FOLLOWERS_SCORED]])
+    return _most_popular(plan, plan.profile.followers(plan.relation))
+
+
+def _elsewhere(plan: Plan) -> Integer[npt.NDArray[np.integer], " n"]:
+    """Eligible candidates that the user has by other relations, ascending; of very many the most popular."""
+    if plan.weights.elsewhere <= 0:
+        return NOBODY
+    return _most_popular(plan, plan.profile.elsewhere.rows)
+
+
+def _most_popular(
+    plan: Plan, rows: Integer[npt.NDArray[np.integer], " n"]
+) -> Integer[npt.NDArray[np.integer], " kept"]:
+    rows = rows[plan.exclusions.keeps(rows)]
+    if len(rows) <= MOST_WITH_BONUS:
+        return rows
+    degrees = plan.relation.sources.indptr[rows + 1] - plan.relation.sources.indptr[rows]
+    return np.sort(rows[np.argsort(-degrees, kind="stable")[:MOST_WITH_BONUS]])
 
 
 def _with_bonus(
     ranked: RankedList,
-    followers: Int32[npt.NDArray[np.int32], " followers"],
-    scores: Float32[npt.NDArray[np.float32], " followers"],
+    added: Integer[npt.NDArray[np.integer], " added"],
+    scores: Float32[npt.NDArray[np.float32], " added"],
     n: int,
 ) -> RankedList:
-    """The best `n` of the list and the followers together."""
+    """The best `n` of the list and of those `added`, ascending, together."""
     own = np.array(ranked.rows, dtype=np.int64)
-    others = np.flatnonzero(~in_sorted(own, followers))
-    rows = np.concatenate([own[others], followers])
+    others = np.flatnonzero(~in_sorted(own, added))
+    rows = np.concatenate([own[others], added])
     merged = np.concatenate([np.array(ranked.scores, dtype=np.float32)[others], scores])
     order = np.lexsort((rows, -merged))[:n]
-    best, scores_of_best = rows[order].tolist(), merged[order].tolist()
-    return RankedList(best, scores_of_best, ranked.source, frozenset(followers.tolist()), ranked.whole)
+    return ranked._replace(rows=rows[order].tolist(), scores=merged[order].tolist(), encoded=())

@@ -31,7 +31,7 @@ FEW, MANY = 8, 256
 # How far down the ladder an answer had to go: the deepest rung that was used.
 Fallback = Literal["deeper_search", "fold_in", "user_vector", "popular"]
 # What speaks for a candidate: recommend/reasons.py.
-ReasonKind = Literal["near", "followed_by", "follows_you", "near_followers", "taste", "popular"]
+ReasonKind = Literal["near", "followed_by", "follows_you", "elsewhere", "near_followers", "taste", "popular"]
 # Where a candidate comes from; a slate holds positions in this tuple.
 SOURCES = ("list", "search", "reciprocal", "popular")
 LIST, SEARCH, RECIPROCAL, POPULAR = range(4)

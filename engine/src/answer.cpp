@@ -11,7 +11,8 @@
 namespace twhin {
 namespace {
 
-constexpr std::size_t kMostFollowers = 4096;  // of more only the most popular get the bonus of following back
+constexpr std::size_t kMostWithBonus = 4096;  // of more only the most popular get the bonus of following back, or of having it elsewhere
+constexpr float kFinest = 1000.0f;  // see recommend/elsewhere.py
 
 bool better(float score, std::int32_t row, float other_score, std::int32_t other_row) {
   return score != other_score ? score > other_score : row < other_row;
@@ -50,7 +51,7 @@ Outcome Answer::finish(Matrix<const float> queries, std::span<const std::int32_t
   const auto size = static_cast<std::uint32_t>(plan.relation->target->size());
   if (std::any_of(rows.begin(), rows.end(), [&](std::int32_t row) { return static_cast<std::uint32_t>(row) >= size; }))
     throw std::invalid_argument("the searcher found a row that is not there");
-  add_followers(queries, !rescores());
+  add_bonuses(queries, !rescores());
   if (rescores())
     for (std::size_t list = 0; list < lists_.size(); ++list) rescore(list);
   merge();
@@ -94,10 +95,10 @@ bool Answer::from_lists() {
     if (at >= strategy.list_rows.rows) return false;
     lists_.push_back({strategy.list_rows.row(at), strategy.list_scores.row(at), static_cast<float>(plan.weights.mode)});
   }
-  if (plan.weights.reciprocity > 0 && !plan.followers.empty()) {
+  if ((plan.weights.reciprocity > 0 && !plan.followers.empty()) || (plan.weights.elsewhere > 0 && !plan.elsewhere.empty())) {
     const Matrix<float> queries = room_for_queries();
     plan.build_queries(queries);
-    add_followers({queries.data, queries.rows, queries.columns}, true);
+    add_bonuses({queries.data, queries.rows, queries.columns}, true);
   }
   merge();
   if (slate_.size() == plan.request.k) return true;
@@ -139,46 +140,70 @@ Answer::Owned& Answer::owned(std::size_t list) {
   return owned_[list];
 }
 
-// Eligible candidates that have an edge of the relation to the user, ascending; of very many the most popular.
-void Answer::eligible_followers() {
-  followers_.clear();
-  for (const std::int32_t row : plan.followers)
-    if (plan.keeps(row)) followers_.push_back(row);
-  if (followers_.size() <= kMostFollowers) return;
-  std::stable_sort(followers_.begin(), followers_.end(), [&](std::int32_t a, std::int32_t b) {
+// Those of `rows`, ascending, that may be in the answer, ascending; of very many the most popular.
+void Answer::eligible(std::span<const std::int32_t> rows, std::vector<std::int32_t>& out) {
+  out.clear();
+  for (const std::int32_t row : rows)
+    if (plan.keeps(row)) out.push_back(row);
+  if (out.size() <= kMostWithBonus) return;
+  std::stable_sort(out.begin(), out.end(), [&](std::int32_t a, std::int32_t b) {
     return plan.relation->sources.degree(static_cast<std::size_t>(a)) > plan.relation->sources.degree(static_cast<std::size_t>(b));
   });
-  followers_.resize(kMostFollowers);
-  std::sort(followers_.begin(), followers_.end());
+  out.resize(kMostWithBonus);
+  std::sort(out.begin(), out.end());
 }
 
-// Where following back counts, the followers join every list and the bonus reorders it.
-void Answer::add_followers(Matrix<const float> queries, bool ordered) {
-  if (plan.weights.reciprocity <= 0 || plan.followers.empty()) return;
-  eligible_followers();
-  if (followers_.empty()) return;
-  followed_.reserve(plan.relation->target->size());
-  for (const std::int32_t row : followers_) followed_.set(static_cast<std::size_t>(row));
-  for (std::size_t list = 0; list < lists_.size(); ++list) add_followers_to(list, queries.row(list), ordered);
-  for (const std::int32_t row : followers_) followed_.clear(static_cast<std::size_t>(row));
+// Candidates that have an edge of the relation to the user, and what the user has by other relations: ascending, each once.
+void Answer::find_bonuses() {
+  const Weights& weights = plan.weights;
+  const std::span<const std::int32_t> nobody;
+  eligible(weights.reciprocity > 0 ? plan.followers : nobody, followers_);
+  eligible(weights.elsewhere > 0 ? plan.elsewhere : nobody, elsewhere_);
+  bonuses_.clear();
+  const auto add = [&](std::int32_t row, float bonus) {
+    if (!elsewhere_.empty()) {
+      const auto at = std::lower_bound(plan.elsewhere.begin(), plan.elsewhere.end(), row);
+      if (at != plan.elsewhere.end() && *at == row)
+        bonus += static_cast<float>(weights.elsewhere) *
+            std::log1p(kFinest * plan.shares[static_cast<std::size_t>(at - plan.elsewhere.begin())]);
+    }
+    bonuses_.push_back({row, bonus});
+  };
+  auto other = elsewhere_.begin();
+  for (const std::int32_t row : followers_) {
+    for (; other != elsewhere_.end() && *other < row; ++other) add(*other, 0);
+    if (other != elsewhere_.end() && *other == row) ++other;
+    add(row, static_cast<float>(weights.reciprocity));
+  }
+  for (; other != elsewhere_.end(); ++other) add(*other, 0);
 }
 
-void Answer::add_followers_to(std::size_t list, std::span<const float> query, bool ordered) {
-  const auto bonus = static_cast<float>(plan.weights.reciprocity);
+// Where following back counts, or what the user has by other relations, these join every list and the bonus reorders it.
+void Answer::add_bonuses(Matrix<const float> queries, bool ordered) {
+  if (plan.followers.empty() && plan.elsewhere.empty()) return;
+  find_bonuses();
+  if (bonuses_.empty()) return;
+  with_bonus_.reserve(plan.relation->target->size());
+  for (const Bonus& one : bonuses_) with_bonus_.set(static_cast<std::size_t>(one.row));
+  for (std::size_t list = 0; list < lists_.size(); ++list) add_bonuses_to(list, queries.row(list), ordered);
+  for (const Bonus& one : bonuses_) with_bonus_.clear(static_cast<std::size_t>(one.row));
+}
+
+void Answer::add_bonuses_to(std::size_t list, std::span<const float> query, bool ordered) {
   scored_.clear();
   const Rows& vectors = plan.relation->target->vectors;
   row_.resize(vectors.columns());
-  for (std::size_t i = 0; i < followers_.size(); ++i) {
+  for (std::size_t i = 0; i < bonuses_.size(); ++i) {
     constexpr std::size_t kAhead = 8;
-    if (i + kAhead < followers_.size()) vectors.fetch(static_cast<std::size_t>(followers_[i + kAhead]));
-    const float* row = vectors.read(static_cast<std::size_t>(followers_[i]), row_.size(), row_.data());
-    scored_.push_back({followers_[i], sortable(kernels().dot(row, query.data(), row_.size()) + bonus)});
+    if (i + kAhead < bonuses_.size()) vectors.fetch(static_cast<std::size_t>(bonuses_[i + kAhead].row));
+    const float* row = vectors.read(static_cast<std::size_t>(bonuses_[i].row), row_.size(), row_.data());
+    scored_.push_back({bonuses_[i].row, sortable(kernels().dot(row, query.data(), row_.size()) + bonuses_[i].bonus)});
   }
   const RankedList found = lists_[list];
   std::size_t others = 0;
   for (std::size_t at = 0; at < found.rows.size() && others < plan.reach(); ++at) {
     const std::int32_t row = found.rows[at];
-    if (followed_.holds(row) && followed_.test(static_cast<std::size_t>(row))) continue;
+    if (with_bonus_.holds(row) && with_bonus_.test(static_cast<std::size_t>(row))) continue;
     scored_.push_back({row, sortable(found.factor * found.scores[at])});
     ++others;
   }
@@ -202,7 +227,7 @@ void Answer::keep_best(std::size_t list, std::size_t n, bool ordered) {
 void Answer::rescore(std::size_t list) {
   const RankedList found = lists_[list];
   scores_.resize(found.rows.size());
-  const User user{plan.request.user, plan.vector(), plan.targets, plan.followers};
+  const User user{plan.request.user, plan.vector(), plan.targets, plan.followers, {plan.elsewhere, plan.shares}};
   rescorer_.score(*plan.relation, plan.strategy->network, user, found.rows, scores_);
   scored_.clear();
   for (std::size_t i = 0; i < found.rows.size(); ++i) scored_.push_back({found.rows[i], sortable(scores_[i])});

@@ -1,4 +1,4 @@
-// From candidates to an answer: who follows the user, rescoring, merging, filling up with the popular, JSON.
+// From candidates to an answer: what has a bonus, rescoring, merging, filling up with the popular, JSON.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -52,9 +52,14 @@ class Answer {  // one for each thread: its buffers outlast a request
   bool from_lists();
   Matrix<float> room_for_queries();
   bool fill_up();
-  void add_followers(Matrix<const float> queries, bool ordered);
-  void eligible_followers();
-  void add_followers_to(std::size_t list, std::span<const float> query, bool ordered);
+  struct Bonus {
+    std::int32_t row;
+    float bonus;
+  };
+  void add_bonuses(Matrix<const float> queries, bool ordered);
+  void eligible(std::span<const std::int32_t> rows, std::vector<std::int32_t>& out);
+  void find_bonuses();
+  void add_bonuses_to(std::size_t list, std::span<const float> query, bool ordered);
   void keep_best(std::size_t list, std::size_t n, bool ordered);
   bool rescores() const;
   void rescore(std::size_t list);
@@ -69,8 +74,9 @@ class Answer {  // one for each thread: its buffers outlast a request
   std::vector<RankedList> lists_;
   std::vector<Owned> owned_;
   std::vector<float> shares_, queries_, scores_, row_;
-  std::vector<std::int32_t> followers_;
-  Bitmap followed_;  // the same
+  std::vector<std::int32_t> followers_, elsewhere_;
+  std::vector<Bonus> bonuses_;
+  Bitmap with_bonus_;  // the rows of these
   std::vector<Scored> scored_;
   std::vector<Pick> slate_;
   std::vector<Hit> hits_;

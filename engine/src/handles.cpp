@@ -55,7 +55,7 @@ std::unique_ptr<Relation> relation(const Entities& source, const Entities& targe
   require(weights.empty() || weights.size() == targets.size(), "there are not as many weights as edges");
   require(times.empty() || times.size() == targets.size(), "there are not as many times as edges");
   return std::make_unique<Relation>(Relation{&source, &target, forward, {targets_indptr, targets}, {sources_indptr, sources},
-                                             weights, popular, counts, counts_weights != 0, symmetric != 0, times, clock, &mixtures, {}});
+                                             weights, popular, counts, counts_weights != 0, symmetric != 0, times, clock, &mixtures, {}, {}});
 }
 
 std::unique_ptr<Space> space(Matrix<const float> centroids, Matrix<const float> medoids, std::int64_t modes, double half_life) {
@@ -73,12 +73,17 @@ void add_relation(Space& space, const Relation& relation) {
   space.relations.push_back(&relation);
 }
 
+void add_elsewhere(Relation& relation, const Relation& other, double share) {
+  require(relation.source == other.source && relation.target == other.target, "the other relation is between other types");
+  relation.elsewhere.push_back({&other, static_cast<float>(share)});
+}
+
 std::unique_ptr<Strategy> strategy(std::int64_t merge, std::int64_t mode_vector, std::span<const double> weights,
                                    Matrix<const std::int32_t> list_rows, Matrix<const float> list_scores,
                                    std::int64_t list_first, std::int64_t pool, Matrix<const float> network, std::span<const float> bias,
                                    std::span<const float> out) {
   require(merge >= 0 && merge <= 2 && mode_vector >= 0 && mode_vector <= 2, "there is no such way of merging, or of modes");
-  require(weights.size() == 6, "a query has six weights");
+  require(weights.size() == 7, "a query has seven weights");
   require(list_rows.rows == list_scores.rows && list_rows.columns == list_scores.columns, "a score for each row is wanted");
   require(list_first >= 0, "the first cluster has a number");
   require(pool >= 0 && (pool == 0) == (network.rows == 0), "a pool and a network belong together");
@@ -86,7 +91,7 @@ std::unique_ptr<Strategy> strategy(std::int64_t merge, std::int64_t mode_vector,
   require(bias.size() == network.columns && out.size() == network.columns, "the network's arrays do not fit");
   auto made = std::make_unique<Strategy>();
   made->merge = static_cast<Merge>(merge), made->mode_vector = static_cast<ModeVector>(mode_vector);
-  made->weights = {weights[0], weights[1], weights[2], weights[3], weights[4], weights[5]};
+  made->weights = {weights[0], weights[1], weights[2], weights[3], weights[4], weights[5], weights[6]};
   made->list_rows = list_rows, made->list_scores = list_scores, made->list_first = static_cast<std::size_t>(list_first);
   made->pool = static_cast<std::size_t>(pool), made->network = {network.columns, network, bias, out};
   for (std::size_t f = kFirstPath; f < network.rows; ++f)
@@ -108,6 +113,7 @@ TWHIN_EXPORT(mixtures, mixtures, "The mixtures of one type's entities over the c
 TWHIN_EXPORT(space, space, "The clusters of a space.");
 TWHIN_EXPORT(add_relation, add_relation, "Give a space its next relation, which has to outlive it.");
 TWHIN_EXPORT(find_ways, find_ways, "Find the paths of two edges of a relation over others, when a space has them all.");
+TWHIN_EXPORT(add_elsewhere, add_elsewhere, "Say that edges of another relation tell of this one.");
 TWHIN_EXPORT(strategy, strategy, "Weights, stored lists and network of a strategy.");
 
 }  // namespace twhin

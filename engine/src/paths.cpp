@@ -81,7 +81,8 @@ void PathCounter::walk_on(const Relation& relation, std::span<const std::int32_t
 }
 
 void PathCounter::count(const Relation& relation, std::int64_t user, std::span<const std::int32_t> targets,
-                        std::span<const std::int32_t> followers, std::span<const std::int32_t> candidates) {
+                        std::span<const std::int32_t> followers, const Elsewhere& elsewhere,
+                        std::span<const std::int32_t> candidates) {
   const std::size_t size = relation.target->size();
   candidates_ = candidates.size();
   values_.assign(kPaths * candidates_, 0.0f);
@@ -104,6 +105,10 @@ void PathCounter::count(const Relation& relation, std::int64_t user, std::span<c
   if (user >= 0)
     for (const Way& way : relation.ways)
       two_steps(*way.second, way.first->row(static_cast<std::size_t>(user)), nullptr, values(10).data());
+  for (std::size_t i = 0; i < elsewhere.rows.size(); ++i) {
+    const auto row = static_cast<std::size_t>(elsewhere.rows[i]);
+    if (wanted_.test(row)) values(11)[static_cast<std::size_t>(slots_[row])] = elsewhere.shares[i];
+  }
   for (const std::int32_t row : candidates) wanted_.clear(static_cast<std::size_t>(row));
   walk_back(relation, targets);
   walk_on(relation, candidates);

@@ -11,7 +11,13 @@
 
 namespace twhin {
 
-constexpr std::size_t kPaths = 11;
+// What the user has by other relations: rows, ascending, and in step the share that each is worth (recommend/elsewhere.py).
+struct Elsewhere {
+  std::span<const std::int32_t> rows;
+  std::span<const float> shares;
+};
+
+constexpr std::size_t kPaths = 12;
 constexpr std::size_t kPathCounts = 4;         // of the paths; the others are damped, or walks
 constexpr std::size_t kMostRead = 1 << 15;     // entries of lists that are read for each side of a user
 static_assert(kMostRead < kMostPlaces);
@@ -22,9 +28,10 @@ void find_ways(const Space& space, Relation& relation);
 
 class PathCounter {  // its buffers outlast a request: one for each thread
  public:
-  // Counts for distinct candidates that are inside the target's table; `targets` and `followers` ascend and are inside theirs.
+  // Counts for distinct candidates that are inside the target's table; `targets` and `followers` ascend and are inside theirs,
+  // as is what the user has elsewhere.
   void count(const Relation& relation, std::int64_t user, std::span<const std::int32_t> targets,
-             std::span<const std::int32_t> followers, std::span<const std::int32_t> candidates);
+             std::span<const std::int32_t> followers, const Elsewhere& elsewhere, std::span<const std::int32_t> candidates);
 
   float value(std::size_t path, std::size_t candidate) const { return values_[path * candidates_ + candidate]; }
 

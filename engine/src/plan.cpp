@@ -27,6 +27,7 @@ void Plan::make(const Space& of, const Relation& by, const Strategy& with, const
   current_targets(*relation, targets);
   find_evidence();
   find_followers();
+  find_elsewhere();
   modes.clear();
   if (request.modes) find_modes();
   exclude();
@@ -87,6 +88,23 @@ void Plan::find_followers() {
   for (const std::int64_t row : request.followers)
     if (inside(row, size)) followers.push_back(static_cast<std::int32_t>(row));
   sort_distinct(followers);
+}
+
+// What the user has by other relations: each once, with the sum of what these say, added in their order.
+void Plan::find_elsewhere() {
+  elsewhere.clear(), shares.clear();
+  if (relation->elsewhere.empty() || (strategy->weights.elsewhere <= 0 && !strategy->network.counts_paths)) return;
+  telling_.clear();
+  for (const Telling& other : relation->elsewhere) {
+    current_targets(*other.by, others_);
+    for (const std::int32_t row : others_) telling_.emplace_back(row, other.share);
+  }
+  if (relation->elsewhere.size() > 1)
+    std::stable_sort(telling_.begin(), telling_.end(), [](auto& a, auto& b) { return a.first < b.first; });
+  for (const auto& [row, share] : telling_) {
+    if (elsewhere.empty() || elsewhere.back() != row) elsewhere.push_back(row), shares.push_back(share);
+    else shares.back() += share;
+  }
 }
 
 // The heaviest interests among the relation's targets: the stored mixture, or eq. 3 of the paper again where live edges have changed the counts.

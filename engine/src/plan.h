@@ -35,6 +35,8 @@ class Plan {
   bool stored = false;     // the modes' stored lists may answer
   Fallback fallback = Fallback::none;
   std::vector<std::int32_t> targets, followers;  // ascending
+  std::vector<std::int32_t> elsewhere;           // what the user has by other relations that tell of this one, ascending
+  std::vector<float> shares;                     // of each of it
   std::vector<Mode> modes;                       // heaviest first
   std::vector<std::int32_t> excluded;            // distinct rows; `unwanted` has the same
 
@@ -61,6 +63,7 @@ class Plan {
   void fade();
   void heaviest_clusters(std::size_t wanted);
   void find_followers();
+  void find_elsewhere();
   void exclude();
   void move_weights();
   void add_mean(std::span<float> to, double weight) const;
@@ -82,6 +85,7 @@ class Plan {
   };
   std::vector<Evidence> evidence_;
   std::vector<std::int32_t> others_, live_;
+  std::vector<std::pair<std::int32_t, float>> telling_;
   std::vector<Counted> counted_;
   std::vector<Dated> dated_;
   std::vector<Newest> newest_;

@@ -118,7 +118,7 @@ void Rescorer::for_each_block(const Relation& relation, const User& user, std::s
   const Kernel& with = kernel();
   prepare(relation, user);
   with_paths_ = with_paths;
-  if (with_paths) paths_.count(relation, user.row, user.targets, user.followers, candidates);
+  if (with_paths) paths_.count(relation, user.row, user.targets, user.followers, user.elsewhere, candidates);
   columns_.resize(subject_.dim * with.block);
   products_.resize(subject_.queries() * with.block);
   features_.resize(kFeatures * with.block);

@@ -34,6 +34,7 @@ struct User {  // of whom the candidates are
   std::int64_t row = -1;          // -1: unknown to training
   std::span<const float> vector;  // empty for one who is unknown
   std::span<const std::int32_t> targets, followers;  // ascending; inside the tables
+  Elsewhere elsewhere = {};
 };
 
 // The user as the features see them. Vectors lie row after row: the user's, the relation's, the targets', the followers'.

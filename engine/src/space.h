@@ -34,6 +34,13 @@ struct Way {  // the adjacencies of two steps, from a user on to candidates
   const Csr* second;
 };
 
+struct Relation;
+
+struct Telling {  // a relation between the same types, and the share of its edges that says that this one follows
+  const Relation* by;
+  float share;
+};
+
 struct Mixtures {  // of users, over the clusters of the targets of some relations
   static constexpr const char* kName = "twhin.Mixtures";
   const Entities* of = nullptr;
@@ -56,6 +63,7 @@ struct Relation {
   std::int64_t clock = 0;                // ages are counted among relations of one clock
   const Mixtures* mixtures = nullptr;    // relations of the same ones count together
   std::vector<Way> ways = {};            // over other relations, from its source to its target
+  std::vector<Telling> elsewhere = {};   // by which a user may have a candidate already
 
   bool within_one_type() const { return source == target; }
 };

@@ -21,6 +21,7 @@ from evaluation.learning.evidence import (
     as_newcomers,
     engagements_of,
     followers_of,
+    others_of,
     profiles_of_newcomers,
     profiles_of_users,
 )
@@ -50,7 +51,15 @@ FEWEST_USERS = 10
 MOST_RELATIONS = 8
 # Of the others so many users at most judge what needs no learning.
 UNLEARNT_JUDGES = 300
-BASELINES = ("popularity", "followees_of_followees", "reciprocate_first", "item_knn", "rp3b", "rp3b_followers")
+BASELINES = (
+    "popularity",
+    "followees_of_followees",
+    "reciprocate_first",
+    "item_knn",
+    "rp3b",
+    "rp3b_followers",
+    "elsewhere_first",
+)
 KEPT = (*JUDGED_BY, "recall@20", "ndcg@10", "mrr", "diversity@10", "coverage@10", "gini@10")
 
 
@@ -193,13 +202,15 @@ def _learn_for_newcomers(
         return None
     engagements = engagements_of(teachers)
     followers = followers_of(teachers, rng.random(len(teachers.users)) < 0.5)
-    profiles = profiles_of_newcomers(space, task.relation, engagements, followers)
+    others = others_of(space, teachers, rng)
+    profiles = profiles_of_newcomers(space, task.relation, engagements, followers, others)
 
     def pools(weights: QueryWeights, some: Users) -> Lists:
         """The candidates of a query with these weights, less those that are hidden: neither right nor wrong."""
         strategy = Strategy(merge="single", weights=weights)
         told = engagements.take(some), followers.take(some)
-        lists = recommender.for_newcomers(*told, strategy, POOL, relation=task.relation)
+        also = {name: rows.take(some) for name, rows in others.items()}
+        lists = recommender.for_newcomers(*told, strategy, POOL, relation=task.relation, others=also)
         pairs = zip(teachers.users[some].tolist(), lists, strict=True)
         return [rows[~in_sorted(rows, np.sort(teachers.known(user)))] for user, rows in pairs]
 

@@ -4,7 +4,7 @@ Newcomers are played by users whom training does know: their vector is left out,
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +27,22 @@ def profiles_of_users(space: Space, task: FollowTask) -> list[Profile]:
     return [profile_of_row(space, relation, user, NO_LIVE_EDGES, n_modes=0) for user in task.users.tolist()]
 
 
-def profiles_of_newcomers(space: Space, relation: str, engagements: Csr, followers: Csr) -> list[Profile]:
-    """People of whom there are only engagements and followers, row by row."""
+def profiles_of_newcomers(
+    space: Space, relation: str, engagements: Csr, followers: Csr, others: Mapping[str, Csr]
+) -> list[Profile]:
+    """People of whom there are only engagements, followers and engagements of other relations, row by row."""
     chosen = space.relation(relation)
-    pairs = ((engagements.row(i).astype(np.int64), followers.row(i).astype(np.int64)) for i in range(len(engagements)))
-    return [profile_of_newcomer(space, chosen, targets, known, n_modes=0) for targets, known in pairs]
+    return [
+        profile_of_newcomer(
+            space,
+            chosen,
+            engagements.row(i).astype(np.int64),
+            followers.row(i).astype(np.int64),
+            n_modes=0,
+            others={name: rows.row(i).astype(np.int64) for name, rows in others.items()},
+        )
+        for i in range(len(engagements))
+    ]
 
 
 def as_newcomers(task: FollowTask, few: Sequence[int], rng: np.random.Generator) -> FollowTask:
@@ -71,3 +82,18 @@ def followers_of(task: FollowTask, known: Bool[npt.NDArray[np.bool_], " users"])
     followers = task.train_by_target.take(task.users)
     owner = np.repeat(np.arange(len(task.users), dtype=np.int32), followers.degrees())
     return csr_from_pairs(owner[known[owner]], followers.indices[known[owner]], len(task.users))
+
+
+def others_of(space: Space, task: FollowTask, rng: np.random.Generator) -> dict[str, Csr]:
+    """By each relation that tells of the task's, row i: some of what `task.users[i]` engages with by it; of every
+    other user nothing.
+    """
+    found = {}
+    for name in space.relation(task.relation).entry.elsewhere:
+        engaged, known = space.relation(name).targets, rng.random(len(task.users)) < 0.5
+        rows = [
+            np.sort(rng.permutation(engaged.row(user))[: rng.choice(FEW)]) if told else NOBODY
+            for user, told in zip(task.users.tolist(), known.tolist(), strict=True)
+        ]
+        found[name] = _grouped(np.arange(len(rows), dtype=np.int32), rows, len(rows))
+    return found

@@ -1,6 +1,6 @@
 """Putting the parts of one space into a version under construction: ids, vectors, edges, clusters, lists, codes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,6 +37,7 @@ from index.builder.config import BuildConfig, require_known
 from index.builder.coordinates import STEPS, lay_out
 from index.builder.devices import Device
 from index.builder.edges import Work, stage_edges
+from index.builder.elsewhere import Staged, telling
 from index.builder.interests import MOST_TYPES, Group, groups_of, not_clustered
 from index.builder.losses import LossMeter
 from index.builder.mixtures import Counting, Engagements, build_mixtures, write_mixtures
@@ -161,7 +162,20 @@ class SpaceStage:
                     edges=len(relation.train),
                 )
             )
-        return tuple(entries)
+        return self._with_elsewhere(entries, bar)
+
+    def _with_elsewhere(self, entries: Sequence[RelationEntry], bar: Stage) -> tuple[RelationEntry, ...]:
+        """The relations with what others between the same types tell of them; needs the edges staged."""
+        by_types: dict[tuple[str, str], list[int]] = {}
+        for position, entry in enumerate(entries):
+            by_types.setdefault((entry.source, entry.target), []).append(position)
+        found: dict[str, dict[str, float]] = {}
+        for positions in by_types.values():
+            if len(positions) > 1:
+                bar.note(f"edges that relations from {entries[positions[0]].source} share")
+                staged = {entries[one].name: Staged(self._targets(one), self._sources(one)) for one in positions}
+                found |= telling(staged, self.config.seed)
+        return tuple(entry.model_copy(update={"elsewhere": found.get(entry.name, {})}) for entry in entries)
 
     def candidates(self) -> dict[str, Candidates]:
         """By type who may be answered, of the types where these are not all, and the most popular of them by every
@@ -208,6 +222,11 @@ class SpaceStage:
         """A relation's edges by source, as they were staged."""
         indptr, indices, weights = (self.writer.path(name) for name in self.layout.edges(position, "targets"))
         return Csr(map_array(indptr), map_array(indices), map_array(weights) if weights.exists() else None)
+
+    def _sources(self, position: int) -> Csr:
+        """A relation's edges by target, as they were staged."""
+        indptr, indices, *_ = (self.writer.path(name) for name in self.layout.edges(position, "sources"))
+        return Csr(map_array(indptr), map_array(indices))
 
     def popular_by(self, entity_type: str) -> str | None:
         """The relation by which popularity among a type is counted; None where none points to it.

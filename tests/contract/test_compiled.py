@@ -22,6 +22,7 @@ from index.builder.spec import IndexSpec
 from index.search.open import exact_searchers, read_searcher
 from recommend import compiled
 from recommend.compiled import Question, Served
+from recommend.elsewhere import Elsewhere
 from recommend.filters import Filter
 from recommend.plan import Plan, plan_newcomer, plan_user, strategies_of
 from recommend.profile import NOBODY, Profile
@@ -29,7 +30,15 @@ from recommend.recommender import Recommender
 from recommend.rescoring import FEATURES, features_of
 from recommend.types import NO_LIVE_EDGES, NO_MODE, NO_MODES, LiveEdges, RecommendRequest, Slate
 from service.encoded_lists import encode_candidate, pieces_of_candidate
-from tests.support.service_bundle import N_TAGS, N_USERS, user_ids, with_interests_in_tags, with_tags, write_toy_bundle
+from tests.support.service_bundle import (
+    N_TAGS,
+    N_USERS,
+    user_ids,
+    with_interests_in_tags,
+    with_tags,
+    with_views,
+    write_toy_bundle,
+)
 
 USERS = user_ids()
 HOSTILE = ['"', "\\", '\\"', "\x00", "\x1f\n\r\t\b\f", "</script>", "\u2028", "😀", "a" * 256, "'", "{}", ",", "/"]
@@ -51,8 +60,8 @@ def _network(seed: int, hidden: int = 16) -> Rescoring:
     )
 
 
-BLEND = QueryWeights(user=0.3, fold_in=0.7, relation=1.0, popularity=0.2, reciprocity=0.5)
-MODES = QueryWeights(mode=1.0, reciprocity=0.4)
+BLEND = QueryWeights(user=0.3, fold_in=0.7, relation=1.0, popularity=0.2, reciprocity=0.5, elsewhere=0.3)
+MODES = QueryWeights(mode=1.0, reciprocity=0.4, elsewhere=0.1)
 STRATEGIES = {
     "rescored": Strategy(merge="single", weights=BLEND, rescoring=_network(1)),
     "user_alone": Strategy(merge="single", weights=QueryWeights(user=1.0)),
@@ -102,9 +111,10 @@ def _compacted(bundle: Bundle, **kinds: CompactKind) -> Bundle:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The services' toy version with hostile ids, users of every kind, and more strategies."""
+    """The services' toy version with hostile ids, users of every kind, more strategies, and two relations that tell of
+    whom a user follows."""
     bundle = open_bundle(write_toy_bundle(tmp_path_factory.mktemp("bundles"), "v1"))
-    space = bundle.space()
+    space = with_views(bundle.space(), "views", "visits")
     sizes = {"user": N_USERS, "hashtag": N_TAGS}
     relations = {
         name: _with_edges(one, sizes[one.entry.source], sizes[one.entry.target])
@@ -207,6 +217,7 @@ def test_every_strategy_answers_alike(recommender: Recommender, space: Space, us
     {"k": 30, "filter": Filter(not_=Filter(ids=tuple(USERS[::2])))},
     {"k": 30, "user": None, "engagements": LiveEdges(added={"follows": (USERS[30], USERS[31], "nobody")})},
     {"k": 30, "user": None, "engagements": LiveEdges(added={"uses": (TAGS[3],)}), "followers": (USERS[40],)},
+    {"k": 30, "user": None, "engagements": LiveEdges(added={"views": (USERS[30],), "follows": (USERS[31],)})},
     {"k": 30, "user": "\ud800"},
     {"k": 30, "user": "0050"},
     {"k": 30, "user": str(2**63)},
@@ -224,6 +235,8 @@ def test_edge_cases_are_answered_alike(recommender: Recommender, space: Space, f
     LiveEdges(removed={"follows": tuple(USERS)}),
     LiveEdges(added={"follows": (USERS[3],)}, removed={"follows": (USERS[3],), "uses": tuple(TAGS)}),
     LiveEdges(added={"uses": tuple(TAGS[:9])}, blocked={"user": tuple(USERS[60:90]), "hashtag": (TAGS[0],)}),
+    LiveEdges(added={"views": tuple(USERS[100:140]), "visits": tuple(USERS[120:150])}),
+    LiveEdges(added={"visits": (USERS[3],)}, removed={"views": tuple(USERS)}, blocked={"user": (USERS[3],)}),
     LiveEdges(added={"of another version": ("1",)}),
     LiveEdges(blocked={"user": ("nobody", USERS[1])}),
 ])  # fmt: skip
@@ -323,7 +336,9 @@ def test_random_requests_are_answered_alike(recommender: Recommender, space: Spa
             followers=some(USERS, 30) if relation == "follows" and rng.random() < 0.3 else (),
         )
         live = LiveEdges(
-            added={"follows": some(USERS, 20), "uses": some(TAGS, 6)} if rng.random() < 0.4 else {},
+            added={"follows": some(USERS, 20), "uses": some(TAGS, 6), "views": some(USERS, 9)}
+            if rng.random() < 0.4
+            else {},
             removed={"follows": some(USERS, 200)} if rng.random() < 0.3 else {},
             blocked={"user": some(USERS, 40)} if rng.random() < 0.3 else {},
         )
@@ -367,6 +382,18 @@ def test_lists_for_many_newcomers_are_those_of_each_alone(recommender: Recommend
     for name, strategy in strategies_of(space, relation).items():
         lists = recommender.for_newcomers(told, followers, name, 30, relation=relation)
         plans = [plan_newcomer(space, one, told.row(i), followers.row(i), strategy, 30) for i in range(n)]
+        _require_lists(recommender, lists, plans)
+
+
+def test_newcomers_who_are_known_by_other_relations_too_are_answered_alike(recommender: Recommender) -> None:
+    space, rng, n = recommender.bundle.space(), np.random.default_rng(5), 16
+    follows = space.relation("follows")
+    told, views = (_rows_of([rng.choice(N_USERS, 4, replace=False) for _ in range(n)]) for _ in range(2))
+    nobody = _rows_of([NOBODY] * n)
+    for name, strategy in strategies_of(space, "follows").items():
+        lists = recommender.for_newcomers(told, nobody, name, 30, relation="follows", others={"views": views})
+        also = [{"views": views.row(i).astype(np.int64)} for i in range(n)]
+        plans = [plan_newcomer(space, follows, told.row(i), NOBODY, strategy, 30, also[i]) for i in range(n)]
         _require_lists(recommender, lists, plans)
 
 
@@ -487,11 +514,13 @@ def test_features_are_those_of_the_definition(level: str, space: Space, n_target
     targets = np.sort(rng.choice(n, n_targets, replace=False))
     followers = np.sort(rng.choice(n, n_followers, replace=False))
     candidates = rng.permutation(n)[:333].astype(np.int32)
+    had = np.sort(rng.choice(n, 10 * n_targets % 700, replace=False))
+    elsewhere = Elsewhere(had, rng.random(len(had), dtype=np.float32))
     for vector in (vectors[3, :dim].copy(), None):
-        profile = Profile(small, None, vector, targets, ((relation, targets),), NO_MODES, followers)
+        profile = Profile(small, None, vector, targets, ((relation, targets),), NO_MODES, followers, elsewhere=elsewhere)
         wanted = features_of(small, relation, profile, candidates)
         found = np.full((len(candidates), len(FEATURES)), np.nan, dtype=np.float32)
-        known = targets.astype(np.int32), followers.astype(np.int32)
+        known = targets.astype(np.int32), followers.astype(np.int32), had.astype(np.int32), elsewhere.shares
         engine.native().features(handle, -1, vector, *known, candidates, found)
         np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
 

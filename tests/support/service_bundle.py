@@ -306,3 +306,24 @@ def _manifest(writer: BundleWriter, version: str, recall: float) -> Manifest:
         files=writer.files,
         evaluation=Evaluation(gates=(Gate(metric="recall_at_50", floor=0.95, measured=recall),)),
     )
+
+
+def with_views(space: Space, *names: str) -> Space:
+    """With further relations between users, of some whom a user follows and of others, that tell of `follows`."""
+    follows, rng = space.relation("follows"), np.random.default_rng(7)
+    relations, shares = dict(space.relations), {}
+    for share, name in zip((0.3, 0.05), names, strict=False):
+        src, dst = rng.integers(0, N_USERS, (2, 8 * N_USERS)).astype(np.int32)
+        seen = rng.random(len(follows.targets.indices)) < 0.2
+        sources = np.repeat(np.arange(N_USERS, dtype=np.int32), follows.targets.degrees())[seen]
+        ends = np.unique(np.stack([np.append(src, sources), np.append(dst, follows.targets.indices[seen])]), axis=1)
+        forth = csr_from_pairs(*ends, N_USERS)
+        entry = follows.entry.model_copy(update={"name": name, "edges": ends.shape[1]})
+        relations[name] = replace(
+            follows, entry=entry, position=len(relations), targets=forth, sources=forth.transposed(N_USERS)
+        )
+        shares[name] = share
+    entry = follows.entry.model_copy(update={"elsewhere": shares})
+    relations["follows"] = replace(follows, entry=entry)
+    entries = tuple(one.entry for one in relations.values())
+    return replace(space, entry=space.entry.model_copy(update={"relations": entries}), relations=relations)

@@ -26,6 +26,7 @@ function Told({ reason, relation, names, userType }: { reason: Reason; relation:
     case "near": return <>near the user's own {because}</>;
     case "followed_by": return reason.count ? <>{reason.count} that the user {reason.via} {reason.count === 1 ? "has" : "have"} it ({because}{more})</> : <>engaged with by those followed</>;
     case "follows_you": return <>{words(relation)} the user</>;
+    case "elsewhere": return <>the user {words(reason.via ?? "engages with")} it</>;
     case "near_followers": return <>near those who follow the user</>;
     case "taste": return <>near the user's own vector</>;
     case "popular": return <>popular</>;

@@ -164,6 +164,8 @@ std::unique_ptr<Version> drawn_version() {
   space.half_life = below(2) ? 0.0 : 1.0 + static_cast<double>(below(1000));
   for (auto& relation : made->relations) space.relations.push_back(relation.get());
   for (auto& relation : made->relations) find_ways(space, *relation);
+  for (std::size_t i = below(3); i > 0; --i)  // the first and the last are between the same types
+    made->relations[0]->elsewhere.push_back({made->relations[below(2) ? 2 : 0].get(), number()});
   const std::size_t length = 1 + below(80), hidden = 1 + below(5);
   made->list_rows = rows<std::int32_t>(clusters * length, made->types[0]->n), made->list_scores = numbers(clusters * length);
   made->network = numbers(kFeatures * hidden), made->bias = numbers(hidden), made->out = numbers(hidden);
@@ -173,7 +175,7 @@ std::unique_ptr<Version> drawn_version() {
 Strategy drawn_strategy(const Version& version) {
   Strategy strategy;
   strategy.merge = static_cast<Merge>(below(3)), strategy.mode_vector = static_cast<ModeVector>(below(3));
-  strategy.weights = {number(), number(), number(), number(), number(), number()};
+  strategy.weights = {number(), number(), number(), number(), number(), number(), number()};
   if (below(2)) {
     const std::size_t clusters = version.space.centroids.rows, length = version.list_rows.size() / clusters;
     strategy.list_rows = {version.list_rows.data(), clusters, length};

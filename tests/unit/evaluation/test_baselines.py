@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bundle.csr import empty_csr
+from bundle.csr import csr_from_pairs, empty_csr
 from bundle.progress import SilentStage
 from evaluation import baselines as module
 from evaluation.baselines import (
@@ -18,6 +18,7 @@ from evaluation.baselines import (
     chosen_beta,
     ease,
     ease_chosen,
+    elsewhere_first,
     item_knn,
     matrix,
     paths,
@@ -81,6 +82,20 @@ def test_rp3b_is_a_walk_of_three_steps_damped_by_in_degree(town: FollowTask) -> 
     assert with_followers(matrix(town.train, 8), rp3b(matrix(town.train, 8)), share=0.2)(everyone) == pytest.approx(
         with_bonus, abs=1e-5
     )
+
+
+def test_what_the_user_has_by_other_relations_comes_first_the_newest_and_most_of_it_before_the_rest(
+    town: FollowTask,
+) -> None:
+    walk, others = rp3b(matrix(town.train, 8)), [(0, 5), (0, 6), (0, 6), (1, 7)]
+    newness = np.array([1.5, 1.0, 1.0, 1.0], dtype=np.float32)
+    rows, indices = np.array(others, dtype=np.int32).T
+    found = elsewhere_first(csr_from_pairs(rows, indices, 8, newness), 8, walk)(np.array([0, 1, 2]))
+    assert np.argsort(-found[0], kind="stable")[:2].tolist() == [6, 5]  # by two relations, then by one
+    assert found[1].argmax() == 7
+    assert found[2] == pytest.approx(walk(np.array([2]))[0])
+    rest = np.setdiff1d(np.arange(8), [5, 6])
+    assert found[0, rest] == pytest.approx(walk(np.array([0]))[0, rest])
 
 
 def fans(hidden: int, held_out: int) -> FollowTask:

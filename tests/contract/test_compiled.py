@@ -517,7 +517,9 @@ def test_features_are_those_of_the_definition(level: str, space: Space, n_target
     had = np.sort(rng.choice(n, 10 * n_targets % 700, replace=False))
     elsewhere = Elsewhere(had, rng.random(len(had), dtype=np.float32))
     for vector in (vectors[3, :dim].copy(), None):
-        profile = Profile(small, None, vector, targets, ((relation, targets),), NO_MODES, followers, elsewhere=elsewhere)
+        profile = Profile(
+            small, None, vector, targets, ((relation, targets),), NO_MODES, followers, elsewhere=elsewhere
+        )
         wanted = features_of(small, relation, profile, candidates)
         found = np.full((len(candidates), len(FEATURES)), np.nan, dtype=np.float32)
         known = targets.astype(np.int32), followers.astype(np.int32), had.astype(np.int32), elsewhere.shares

@@ -1,0 +1,108 @@
+"""A shop whose users view items and buy some of those: what a user has by one relation speaks for it by the other."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundle.run import open_graph, open_run
+from bundle.space import Space
+from bundle.strategies import ELSEWHERE
+from cli.compose import assessor, open_recommender
+from evaluation.follow import FollowReport, evaluate_follow, offer_of
+from evaluation.learning.assess import assess
+from index.builder.config import parse_config as build_config
+from index.builder.version import build_version
+from recommend.recommender import Recommender
+from recommend.types import LiveEdges, RecommendRequest
+from tests.support.shop import trained_shop
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained_shop(tmp_path_factory.mktemp("shop"), strict=0.9)
+
+
+def built(run: Path, version: str, *, quick: bool) -> Recommender:
+    settings = {"index": {"kind": "exact", "queries": 50}, "default_relation": "bought", "threads": 1}
+    assess = None if quick else assessor(run, 1)
+    config = build_config(settings, "the test")
+    return open_recommender(build_version(run, run.parent / "bundles", config, version=version, assess=assess).path)
+
+
+@pytest.fixture(scope="module")
+def learnt(run: Path) -> Recommender:
+    return built(run, "learnt", quick=False)
+
+
+@pytest.fixture(scope="module")
+def quick(run: Path) -> Recommender:
+    return built(run, "quick", quick=True)
+
+
+def report_of(run: Path, recommender: Recommender, relation: str) -> FollowReport:
+    return evaluate_follow(open_run(run), recommender, offer_of(recommender), relation=relation, users=400)
+
+
+@pytest.mark.parametrize("relation", ["bought", "viewed"])
+def test_the_default_is_not_below_what_the_user_has_by_the_other_relation(
+    run: Path, learnt: Recommender, relation: str
+) -> None:
+    report = report_of(run, learnt, relation)
+    for metric in ("recall@10", "recall@50"):
+        best = max(row.mean(metric) for row in report.rows if row.kind == "baseline" and row.metrics)
+        assert report.row("elsewhere_first").mean(metric) == best
+        assert report.row(report.auto).mean(metric) >= 0.98 * best
+
+
+def test_a_version_says_how_much_one_relation_tells_of_the_other(learnt: Recommender) -> None:
+    space = learnt.bundle.space()
+    assert 0.2 < space.relation("bought").entry.elsewhere["viewed"] < 0.3  # 8 · .9 of 25, less what is held out
+    assert space.relation("viewed").entry.elsewhere["bought"] > 0.6
+
+
+def test_without_learning_there_is_a_bonus_too(run: Path, quick: Recommender) -> None:
+    answers = quick.bundle.space().entry.answers("bought")
+    assert answers is not None
+    assert answers.strategies[answers.auto].weights.elsewhere == ELSEWHERE
+    report = report_of(run, quick, "bought")
+    assert report.row(report.auto).mean("recall@10") > 1.3 * report.row("unimodal").mean("recall@10")
+
+
+def test_a_build_measures_it_as_a_baseline(run: Path, quick: Recommender) -> None:
+    found = assess(quick, open_graph(run), seed=1)["bought"]
+    assert found[0].baselines["elsewhere_first"]["recall@10"] > found[0].baselines["rp3b"]["recall@10"]  # type: ignore[union-attr]
+
+
+def place_of(recommender: Recommender, item: str, live: LiveEdges, user: str | None) -> int:
+    request = RecommendRequest(user=user, k=300, relation="bought")
+    return recommender.recommend(request, live).ids().index(item)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_item_that_is_viewed_now_rises_among_what_may_be_bought(learnt: Recommender, known: bool) -> None:
+    space, rises = learnt.bundle.space(), []
+    for user in range(0, 400, 20):
+        bought = space.relation("bought").targets.row(user).tolist()
+        name = space.entities["user"].ids.external(user) if known else None
+        before = LiveEdges() if known else LiveEdges(added={"bought": ids_of(space, bought[:3])})
+        shown = learnt.recommend(RecommendRequest(user=name, k=300, relation="bought"), before).ids()
+        item = shown[100]  # nowhere near the first ones
+        viewing = before.merged(LiveEdges(added={"viewed": (item,)}))
+        rises.append(100 - place_of(learnt, item, viewing, name))
+    assert np.median(rises) > 80
+
+
+def ids_of(space: Space, rows: list[int]) -> tuple[str, ...]:
+    return tuple(space.entities["item"].ids.external(row) for row in rows)
+
+
+def test_an_answer_says_by_which_relation_the_user_has_it(learnt: Recommender) -> None:
+    space = learnt.bundle.space()
+    viewed = set(space.relation("viewed").targets.row(3).tolist())
+    user = space.entities["user"].ids.external(3)
+    slate = learnt.recommend(RecommendRequest(user=user, k=10, relation="bought", explain=True))
+    for row, reasons in zip(slate.picks.rows, slate.reasons, strict=True):
+        told = [reason.via for reason in reasons if reason.kind == "elsewhere" and reason.share > 0.1]
+        assert told == (["viewed"] if row in viewed else [])
+    assert viewed & set(slate.picks.rows)

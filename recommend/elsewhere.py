@@ -33,7 +33,8 @@ class Elsewhere(NamedTuple):
 
     def terms_of(self, rows: Integer[npt.NDArray[np.integer], " m"]) -> Float32[npt.NDArray[np.float32], " m"]:
         """`ln(1 + 1000 share)` of each of `rows`: what `QueryWeights.elsewhere` multiplies."""
-        return np.log1p(FINEST * self.shares_of(rows))
+        terms: npt.NDArray[np.float32] = np.log1p(FINEST * self.shares_of(rows))
+        return terms
 
 
 NOTHING_ELSEWHERE = Elsewhere(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))

@@ -194,7 +194,9 @@ def elsewhere_first(elsewhere: Csr, n_targets: int, score: Score) -> Score:
     """What the user has by other relations before all else, by most of them first and newer first; among equals by
     `score`.
     """
-    engaged = sparse.csr_array((elsewhere.weights, elsewhere.indices, elsewhere.indptr), (len(elsewhere), n_targets))
+    engaged = matrix(elsewhere, n_targets)
+    if elsewhere.weights is not None:
+        engaged.data = elsewhere.weights
 
     def scores_of(users: Users) -> Scores:
         scores = score(users)

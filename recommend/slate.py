@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int32, Integer
+from jaxtyping import Float32, Integer
 
 from bundle.layout import ListQuery
 from bundle.space import CandidateLists
@@ -157,7 +157,7 @@ def _with_bonuses(plan: Plan, lists: Sequence[RankedList]) -> Sequence[RankedLis
     ]
 
 
-def _followers(plan: Plan) -> Int32[npt.NDArray[np.int32], " n"]:
+def _followers(plan: Plan) -> Integer[npt.NDArray[np.integer], " n"]:
     """Eligible candidates that have an edge of the relation to the user, ascending; of very many the most popular."""
     if plan.weights.reciprocity <= 0:
         return NOBODY

@@ -5,6 +5,7 @@ All of it on validation edges, so that the test edges stay unseen until somebody
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ from evaluation.learning.evidence import (
 )
 from evaluation.learning.rescoring import POOL, learn_rescoring
 from evaluation.learning.weights import learn_weights
-from evaluation.rows import PerUser, Row, baseline_rows, newcomer_row, recalls, strategy_row, vectors_under
+from evaluation.rows import Estimate, PerUser, Row, baseline_rows, newcomer_row, recalls, strategy_row, vectors_under
 from evaluation.task import FollowTask, follow_task
 from recommend.plan import strategies_of
 from recommend.profile import Profile
@@ -47,6 +48,8 @@ NEW_KNOWN = (1, 3, 5, 10)
 FEW_USERS = 4000
 # With fewer users half of them would judge by chance.
 FEWEST_USERS = 10
+# Up to so many users each half teaches what the other one judges, so that all of them judge.
+TWO_FOLD_USERS = 1000
 # Of graphs with hundreds of relations those with the most validation edges are learnt.
 MOST_RELATIONS = 8
 # Of the others so many users at most judge what needs no learning.
@@ -125,16 +128,17 @@ def assess_relation(
 ) -> Assessment | Unlearnt:
     """Learn weights, measure strategies and baselines, choose `auto`; or say why that cannot be.
 
-    One half of the users with validation edges teaches the weights, the other half judges the strategies. Then both
-    halves again, as newcomers: known by a few engagements alone, every other one by their followers too. Of FEW_USERS
-    no half may be lost to judging: what is shipped is learnt again from all of them, as it was judged.
+    One half of the users with validation edges teaches the weights, the other half judges the strategies; of
+    TWO_FOLD_USERS each half judges what the other one taught. Then again as newcomers: known by a few engagements
+    alone, every other one by their followers too. Of FEW_USERS no half may be lost to judging: what is shipped is
+    learnt again from all of them, as it was judged.
     """
     space = recommender.bundle.space()
     if not len(graph.relation(relation).valid):
         return Unlearnt("it has no validation edges")
     # A stream for each purpose: learning draws more or less by the candidates it is given, and must move no other draw.
     who = np.random.default_rng(seed)
-    teaching, known, references, again = who.spawn(4)
+    teaching, known, references, again, turned = who.spawn(5)
     try:
         everyone = follow_task(graph, "valid", who, relation=relation, n_users=LEARN_USERS + JUDGE_USERS, min_known=1)
     except UsageError:
@@ -146,12 +150,19 @@ def assess_relation(
     default = relation == space.entry.default.relation
     of = "" if default else f" of {relation}"
     teachers, judges = _halves(everyone, who)
-    bench = _Bench(recommender, judges, known, references)
-    with progress.stage(f"Learning strategies{of}", 2 * LEARNING_STEPS, "steps") as bar:
-        strategies = _learnt(recommender, teachers, teaching, bar)
-    with progress.stage(f"Measuring strategies{of}", 2 * len(strategies), "measurements") as bar:
-        rows, newcomer_rows = bench.users(strategies, bar), bench.newcomers(strategies, bar)
-    baselines = bench.baselines(progress, of)
+    folds = [_Fold(teachers, teaching, _Bench(recommender, judges, known))]
+    if len(everyone.users) <= TWO_FOLD_USERS:
+        also_teaching, also_known = turned.spawn(2)
+        folds.append(_Fold(judges, also_teaching, _Bench(recommender, teachers, also_known)))
+        judges = everyone
+    with progress.stage(f"Learning strategies{of}", 2 * LEARNING_STEPS * len(folds), "steps") as bar:
+        learnt = [_learnt(recommender, fold.teachers, fold.teaching, bar) for fold in folds]
+    strategies = learnt[0]
+    with progress.stage(f"Measuring strategies{of}", 2 * sum(map(len, learnt)), "measurements") as bar:
+        judged_by = list(zip(folds, learnt, strict=True))
+        rows = joined([fold.bench.users(some, bar) for fold, some in judged_by])
+        newcomer_rows = joined([fold.bench.newcomers(some, bar) for fold, some in judged_by])
+    baselines = _baselines(recommender, judges, references, progress, of)
     gate_floor = popularity_floor(rows, baselines)
     auto = max((row for row in rows if row.mean("recall@10") >= gate_floor), key=judged)
     measured = Measured(
@@ -264,15 +275,14 @@ def with_learnt(
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """The users who judge, whom to ask, and the streams that say what is known of newcomers and what baselines draw.
+    """The users who judge, whom to ask, and the stream that says what is known of newcomers.
 
-    No stream is shared with the learning: whoever answers, the same users judge, known by the same edges.
+    It is not shared with the learning: whoever answers, the same users judge, known by the same edges.
     """
 
     recommender: Recommender
     judges: FollowTask
     known: np.random.Generator
-    references: np.random.Generator
 
     def users(self, strategies: Mapping[str, Strategy], bar: Stage) -> list[Row]:
         """Every strategy on the judges as training knows them."""
@@ -295,15 +305,49 @@ class _Bench:
             bar.advance()
         return rows
 
-    def baselines(self, progress: Progress, of: str) -> list[Row]:
-        """The baselines that take no training, on the judges."""
-        chosen = [baseline for baseline in quick_baselines(self.judges, self.references) if baseline.name in BASELINES]
-        with progress.stage(f"Measuring baselines{of}", len(self.judges.users), "users") as bar:
-            return baseline_rows(self.judges, chosen, self._vectors, bar)
-
     @property
     def _vectors(self) -> npt.NDArray[np.float32]:
         return vectors_under(self.recommender.bundle.space(), self.judges.relation)
+
+
+class _Fold(NamedTuple):
+    """Some users who teach, what they draw, and others who judge."""
+
+    teachers: FollowTask
+    teaching: np.random.Generator
+    bench: _Bench
+
+
+def _baselines(
+    recommender: Recommender, judges: FollowTask, rng: np.random.Generator, progress: Progress, of: str
+) -> list[Row]:
+    """The baselines that take no training, on those who judge."""
+    vectors = vectors_under(recommender.bundle.space(), judges.relation)
+    chosen = [baseline for baseline in quick_baselines(judges, rng) if baseline.name in BASELINES]
+    with progress.stage(f"Measuring baselines{of}", len(judges.users), "users") as bar:
+        return baseline_rows(judges, chosen, vectors, bar)
+
+
+def joined(parts: Sequence[Sequence[Row]]) -> list[Row]:
+    """The rows of several groups of users as one, by the names that all have: means over all of the users.
+
+    What is measured of all lists of a group together, such as coverage, is the mean over the groups.
+    """
+    measured = [{row.name: row for row in rows} for rows in parts if rows]
+    if not measured:
+        return []
+    names = [name for name in measured[0] if all(name in rows for rows in measured)]
+    return [_joined([rows[name] for rows in measured]) for name in names]
+
+
+def _joined(rows: Sequence[Row]) -> Row:
+    metrics = {}
+    for metric in rows[0].metrics:
+        some = [row.metrics[metric] for row in rows]
+        n = sum(one.n for one in some)
+        total = sum(one.n * one.mean for one in some if one.mean is not None)
+        metrics[metric] = Estimate(mean=total / n if n else None, low=None, high=None, n=n)
+    return rows[0].model_copy(update={"metrics": metrics})
 
 
 def judged(row: Row) -> float:

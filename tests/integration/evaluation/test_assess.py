@@ -1,6 +1,5 @@
 """A build's measurement from end to end on the toy: real bundle, real recommender, real validation edges."""
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from bundle.progress import SILENT, Progress
 from bundle.run import open_graph
 from bundle.strategies import BLEND, walk
 from cli.progress import LineProgress
-from evaluation.learning.assess import NEW_KNOWN, assess, beyond_chance
+from evaluation.learning.assess import NEW_KNOWN, assess, beyond_chance, joined
 from evaluation.learning.evidence import as_newcomers
-from evaluation.rows import PerUser, recalls
+from evaluation.rows import Estimate, PerUser, Row, recalls
 from evaluation.task import FollowTask, follow_task
 from index.builder.version import _with_answers
 from index.search.exact import ExactSearcher
@@ -52,7 +51,8 @@ def test_every_strategy_is_measured_and_the_best_one_is_the_default(
 def test_a_watcher_sees_each_measurement(
     recommender: Recommender, graph: PreparedGraph, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    n = 2 * len(assessed(recommender, graph, progress=LineProgress()).strategies)  # by name, and as newcomers
+    # By name and as newcomers, of each half.
+    n = 4 * len(assessed(recommender, graph, progress=LineProgress()).strategies)
     assert f"Measuring strategies: {n} of {n} measurements" in capsys.readouterr().err
 
 
@@ -63,6 +63,30 @@ def test_newcomers_have_a_strategy_of_their_own_and_a_default(recommender: Recom
     assert set(evaluation.newcomers) == set(strategies)
     best = max(values["recall@10"] for values in evaluation.newcomers.values())
     assert evaluation.newcomers[auto_newcomer]["recall@10"] == best
+
+
+def test_of_few_users_each_half_judges_what_the_other_one_taught(
+    recommender: Recommender, graph: PreparedGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = follow_task(graph, "valid", np.random.default_rng(1), relation="likes", n_users=None, min_known=1)
+    found = assessed(recommender, graph).measured
+    measured = [*found.strategies.values(), *found.baselines.values()]
+    assert {values["users"] for values in measured} == {len(whole.users)}
+    monkeypatch.setattr("evaluation.learning.assess.TWO_FOLD_USERS", len(whole.users) - 1)
+    found = assessed(recommender, graph).measured
+    assert {values["users"] for values in found.strategies.values()} == {len(whole.users) // 2}
+
+
+def test_groups_are_joined_by_how_many_users_count_in_each() -> None:
+    def row(name: str, mean: float | None, n: int) -> Row:
+        return Row(name=name, kind="strategy", metrics={"mrr": Estimate(mean=mean, low=None, high=None, n=n)})
+
+    rows = joined([[row("a", 0.5, 10), row("b", 0.1, 10)], [row("c", 0.2, 30), row("a", 0.1, 30)]])
+    assert [row.name for row in rows] == ["a"]
+    assert (rows[0].mean("mrr"), rows[0].metrics["mrr"].n) == (pytest.approx(0.2), 40)
+    assert joined([[], [row("a", 0.5, 3)]])[0].mean("mrr") == 0.5
+    assert np.isnan(joined([[row("a", None, 0)], [row("a", None, 0)]])[0].mean("mrr"))
+    assert joined([[], []]) == []
 
 
 def test_the_gate_compares_with_popularity(recommender: Recommender, graph: PreparedGraph) -> None:
@@ -96,10 +120,10 @@ def test_the_same_users_judge_as_the_same_newcomers_whatever_the_searcher_finds(
     )
     first, second = assessed(recommender, graph), assessed(other, graph)
     assert first.strategies != second.strategies  # the candidates differ, and what they teach
-    for one, another in itertools.pairwise(judging):
+    assert len(judging) == 4  # two halves, twice
+    for one, another in zip(judging[:2], judging[2:], strict=True):
         assert one.users.tolist() == another.users.tolist()
         assert one.train.indices.tolist() == another.train.indices.tolist()
-    assert len(judging) == 2
     assert first.measured.baselines == second.measured.baselines
 
 

@@ -163,23 +163,31 @@ class PreparedGraph:
                 "mislead. Take these edges out of the files to train on."
             )
         if unseen > MOST_HELD_OUT * held_out:
-            advice = 'Split by "random", or evaluate' if self.split and self.split.by == "time" else "Evaluate"
+            by_time = self.split is not None and self.split.by == "time"
+            advice = ' Split by "random", or judge by newcomers.' if by_time else ""
             lines.append(
                 f"{unseen:,} of {held_out:,} held-out edges have an end that no training edge has, so no model can "
-                f"predict them. {advice} newcomers."
+                f"predict them: figures measured on all of them are low for that alone.{advice}"
             )
         return tuple(lines)
 
     def split_relation(self) -> PreparedRelation:
-        """The first relation with test edges. Raises UsageError when the graph was prepared without a split."""
+        """The first relation with test edges. Raises UsageError where there is none."""
         held_out = [relation for relation in self.relations if len(relation.test)]
         if self.split is None or not held_out:
-            raise UsageError(
-                f"{self.path} holds no test edges, so there is nothing to measure against. "
-                "Add a [split] to graph.toml and train again."
-            )
+            raise UsageError(f"{self.path} {self.nothing_held_out('test')}")
         first = {name: place for place, name in enumerate(self.split.relations)}
         return min(held_out, key=lambda relation: first.get(relation.name, 0))
+
+    def nothing_held_out(self, part: Part) -> str:
+        """What to say, after the graph's name, where no relation has edges of the part, and what to do about it."""
+        said = f"holds out no {part} edges, so there is nothing to measure against."
+        if self.split is None:
+            return f"{said} Add a [split] to graph.toml and train again."
+        if self.split.by == "files":
+            return f"{said} Name files of them in [split] ({part} = …) and train again."
+        edges = sum(len(relation.train) for relation in self.relations)
+        return f"{said} Of {edges:,} edges [split] held out none: raise its fraction, or give it more edges."
 
 
 def load_prepared(path: Path) -> PreparedGraph:

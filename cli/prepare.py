@@ -109,8 +109,8 @@ def tell(prepared: "PreparedGraph") -> None:
     """Say what was held out and left out, relation by relation, and what to be warned of."""
     for relation in prepared.relations[:MOST_SHOWN]:
         say(
-            f"  {relation.name}: {len(relation.train):,} edges to train{_held_out(relation)}"
-            f" ({relation.duplicates:,} duplicates and {relation.self_loops:,} self-loops left out)"
+            f"  {relation.name}: {counted(len(relation.train), 'edge')} to train{_held_out(relation)}"
+            f" ({counted(relation.duplicates, 'duplicate')} and {counted(relation.self_loops, 'self-loop')} left out)"
         )
     if len(prepared.relations) > MOST_SHOWN:
         say(f"  … and {len(prepared.relations) - MOST_SHOWN} more relations")

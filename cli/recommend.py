@@ -112,7 +112,7 @@ def _because(slate: "Slate", at: int) -> str:
     for reason in slate.reasons[at]:
         names = ", ".join(_name_of(slate, one.entity_type, one.row) for one in reason.because)
         words = {
-            "near": f"near {names}",
+            "near": f"near {names or 'what the user has'}",
             "followed_by": f"{reason.count} by {reason.via}: {names}" if reason.via else "those whom the user follows",
             "follows_you": "has an edge to the user",
             "elsewhere": f"the user has it by {reason.via}",

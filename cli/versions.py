@@ -276,7 +276,11 @@ def _in_short(manifest: "Manifest") -> "Iterator[tuple[str, object]]":
         yield f"clusters{of}", ", ".join(each)
     evaluation = manifest.evaluation
     if not evaluation.strategies:
-        yield "recall of the answers", "not measured: built with --quick, or nothing was held out"
+        space = next(iter(manifest.spaces.values()))
+        yield (
+            "recall of the answers",
+            f"not measured: {space.fallback or 'built with --quick, or nothing was held out'}",
+        )
     for kind, rows in (("strategy", evaluation.strategies), ("baseline", evaluation.baselines)):
         for name, measured in rows.items():
             figures = [f"{metric} {measured[metric]:.3f}" for metric in MEASURED if metric in measured]

@@ -110,7 +110,7 @@ def evaluate_links(
     run = open_run(run_dir, progress)
     relations = [relation for relation in run.graph.relations if len(_held_out(relation, part)[0])]
     if not relations:
-        raise UsageError(f"{run_dir} has no {part} edges. Add a [split] to graph.toml and train again.")
+        raise UsageError(f"{run_dir} {run.graph.nothing_held_out(part)}")
     rng = np.random.default_rng(seed)
     counts = _sample_sizes([len(_held_out(relation, part)[0]) for relation in relations], max_edges_in_all, rng)
     by_relation: dict[str, dict[Direction, Ranks]] = {}

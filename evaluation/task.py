@@ -127,9 +127,7 @@ def relations_held_out(graph: PreparedGraph, held_out: Literal["test", "valid"],
     """
     some = [one for one in graph.relations if len(one.part(held_out))]
     if not some:
-        raise UsageError(
-            f"{graph.path} holds out no {held_out} edges. Prepare the graph with a [split], and train again."
-        )
+        raise UsageError(f"{graph.path} {graph.nothing_held_out(held_out)}")
     ordered = sorted(some, key=lambda one: (one.name != first, -len(one.part(held_out))))
     return [one.name for one in ordered[:MOST_RELATIONS]]
 

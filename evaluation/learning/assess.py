@@ -145,7 +145,8 @@ def assess_relation(
         return Unlearnt("nobody has both a validation edge and a training edge")
     if len(everyone.users) < FEWEST_USERS:
         return Unlearnt(
-            f"{len(everyone.users)} users have both a validation edge and a training edge, {FEWEST_USERS} are needed"
+            f"of users with both a validation edge and a training edge there are {len(everyone.users)}, and "
+            f"{FEWEST_USERS} are needed"
         )
     default = relation == space.entry.default.relation
     of = "" if default else f" of {relation}"

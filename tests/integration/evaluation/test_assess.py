@@ -136,7 +136,7 @@ def test_a_relation_with_too_few_users_says_so(
 ) -> None:
     monkeypatch.setattr("evaluation.learning.assess.FEWEST_USERS", 21)
     said = assess(recommender, graph, seed=1)["likes"]
-    assert said == Unlearnt("20 users have both a validation edge and a training edge, 21 are needed")
+    assert said == Unlearnt("of users with both a validation edge and a training edge there are 20, and 21 are needed")
 
 
 @pytest.mark.parametrize("best", ["walk", "popular", "unimodal", "blend"])

@@ -125,8 +125,8 @@ def test_a_time_split_whose_held_out_edges_cannot_be_predicted_is_warned_about(f
     extra = 'time = "t"\n[split]\nby = "{by}"\nfraction = 0.1'
     graph = describe(follows("src,dst,t\n" + old + new, extra=extra.format(by="time")))
     assert graph.warnings == (
-        "15 of 16 held-out edges have an end that no training edge has, so no model can predict them. "
-        'Split by "random", or evaluate newcomers.',
+        "15 of 16 held-out edges have an end that no training edge has, so no model can predict them: "
+        'figures measured on all of them are low for that alone. Split by "random", or judge by newcomers.',
     )
     assert not describe(follows("src,dst,t\n" + old + new, extra=extra.format(by="random"))).warnings
 

@@ -1,5 +1,6 @@
 """Preparing: rows, repeats, self-loops, splits, relations from a column."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bundle.errors import GraphFileError
+from bundle.errors import GraphFileError, UsageError
 from bundle.hashing import xxh64_of_numbers
 from bundle.prepared import Edges, PreparedGraph
+from evaluation.task import relations_held_out
 from graph import dedupe, entries, idspace, spool, text
 from graph.prepare import prepare
 from graph.split import DRAW_BITS, Draw
@@ -351,3 +353,27 @@ def test_relations_that_a_split_leaves_nothing_to_train_on_are_named(tmp_path: P
     warning = graph.warnings()[0]
     assert warning.startswith("2 of 3 relations have no training edge, as all of theirs are held out: new, newest.")
     assert 'split by "random"' in warning
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("", "Add a [split] to graph.toml"),
+        ('[split]\nby = "random"\nfraction = 0.001\n', "raise its fraction, or give it more edges"),
+        ('[split]\nby = "files"\ntest = "edges.csv"\n', "Name files of them in [split] (valid = …)"),
+    ],
+)
+def test_where_nothing_is_held_out_the_advice_is_not_what_was_done_already(
+    tmp_path: Path, split: str, said: str
+) -> None:
+    (tmp_path / "edges.csv").write_text("src,dst\n1,2\n2,3\n")
+    (tmp_path / "graph.toml").write_text(
+        '[entities.e]\nid = "int64"\n[[relations]]\nname = "r"\nsource = "e"\ntarget = "e"\nfiles = "edges.csv"\n'
+        + split
+    )
+    graph = prepare(tmp_path / "graph.toml", tmp_path / "out")
+    with pytest.raises(UsageError, match=re.escape(said)):
+        relations_held_out(graph, "valid", "r")
+    if "files" not in split:
+        with pytest.raises(UsageError, match=re.escape(said)):
+            graph.split_relation()

@@ -76,6 +76,7 @@ def train(
         mine = _own_directory(run, group)
         chosen = _settings(mine if resume else None, preset, config, settings, memory, devices)
         _require_room(chosen)
+        _require_usable(chosen, warm_start, group)
         if group.apart:
             _require_one_process(chosen, plan)
         if warm_start is not None:
@@ -154,6 +155,18 @@ def _require_room(config: "TrainConfig") -> None:
         raise ConfigError(
             f"memory is {config.memory / MIB:.0f} MiB, but the process alone takes {taken // MIB + 1} MiB. Allow more."
         )
+
+
+def _require_usable(config: "TrainConfig", warm_start: Path | None, group: "Group") -> None:
+    """Raise ConfigError for what cannot work on this machine, whatever the graph: before minutes of reading."""
+    from training.backends.choose import make_backend
+    from training.config import require_warm_start
+    from training.metrics import require_sinks
+
+    require_warm_start(config, warm_start)
+    require_sinks(config)
+    if config.device != "cpu":
+        make_backend(config.share(group.local_rank, group.local_size))
 
 
 def _look(graph: str) -> None:

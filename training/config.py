@@ -4,11 +4,13 @@ import difflib
 import hashlib
 import json
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ByteSize, Field, ValidationError
+from pydantic import ByteSize, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
@@ -51,7 +53,7 @@ class TrainConfig(Settings):
     init_scale: float = Field(
         0.1, gt=0, description="standard deviation of a new entity's length: each coordinate has init_scale/sqrt(dim)"
     )
-    relation_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+    relation_weights: dict[str, Annotated[float, Field(ge=0, le=1e9)]] = Field(
         default_factory=dict, description="factor on the loss of each named relation's edges; default 1"
     )
     edge_weights: bool = Field(
@@ -89,6 +91,16 @@ class TrainConfig(Settings):
         1, ge=1, le=64, description="processes that train together, each on a GPU or on its share of the cores"
     )
 
+    @model_validator(mode="after")
+    def _require_negatives(self) -> "TrainConfig":
+        """Of a chunk's own edges each has the others' ends; of one edge alone there are none."""
+        own = min(self.negatives_in_batch, self.chunk - 1)
+        if not own and not self.negatives_uniform and not self.negatives_prevalence:
+            raise PydanticCustomError(
+                "negatives", "no edge has a negative: nothing would be learnt. Raise negatives_uniform"
+            )
+        return self
+
     @property
     def thread_count(self) -> int:
         """Threads that train."""
@@ -121,9 +133,19 @@ def parse_config(data: dict[str, object], where: str) -> TrainConfig:
         raise ConfigError(f"{where}: {faults}{end} See docs/training.md.") from error
 
 
+def require_warm_start(config: TrainConfig, warm_start: Path | None) -> None:
+    """Raise ConfigError for settings of a warm start without one."""
+    if warm_start is None and (config.l2_previous or config.warm_shrink < 1):
+        raise ConfigError(
+            "l2_previous and warm_shrink are of warm starts: name a version with --warm-start, or leave them out."
+        )
+
+
 def _fault(kind: str, place: tuple[int | str, ...], found: object, message: str) -> str:
-    """One bad key in words; the nearest setting where there is none of its name."""
+    """One bad key in words, or what is wrong with all of them; the nearest setting where there is none of its name."""
     key = ".".join(str(part) for part in place)
+    if not key:
+        return message
     if kind != "extra_forbidden":
         return f"{key} is {found!r:.40}, but {message.replace('Input', 'it', 1)}"
     near = difflib.get_close_matches(key, TrainConfig.model_fields, 1)
@@ -135,4 +157,7 @@ def relation_weights(prepared: PreparedGraph, config: TrainConfig) -> npt.NDArra
     unknown = set(config.relation_weights) - {relation.name for relation in prepared.relations}
     if unknown:
         raise ConfigError(f"relation_weights names {sorted(unknown)}, which the graph does not have.")
-    return np.array([config.relation_weights.get(r.name, 1.0) for r in prepared.relations], dtype=np.float32)
+    weights = np.array([config.relation_weights.get(r.name, 1.0) for r in prepared.relations], dtype=np.float32)
+    if not any(weight for weight, relation in zip(weights, prepared.relations, strict=True) if len(relation.train)):
+        raise ConfigError("relation_weights makes every relation with training edges weigh 0: nothing would be learnt.")
+    return weights

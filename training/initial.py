@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32
 
-from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress
 from bundle.trained import open_trained
-from training.config import TrainConfig
+from training.config import TrainConfig, require_warm_start
 from training.counter_rng import stream_seed
 from training.model import EmbeddingTable, Relations, random_table, zero_relations
 from training.partition import Partitioning
@@ -73,10 +72,7 @@ def initial_tables(
     prepared: PreparedGraph, config: TrainConfig, warm_start: Path | None, progress: Progress
 ) -> InitialTables:
     """What a run starts with. Raises ConfigError for settings of a warm start without one, and as `warm_tables`."""
+    require_warm_start(config, warm_start)
     if warm_start is not None:
         return warm_tables(prepared, open_trained(warm_start, progress), config, progress)
-    if config.l2_previous or config.warm_shrink < 1:
-        raise ConfigError(
-            "l2_previous and warm_shrink are of warm starts: name a version with --warm-start, or leave them out."
-        )
     return RandomTables(len(prepared.relations), config.dim, config.init_scale, config.seed)

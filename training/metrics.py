@@ -1,5 +1,6 @@
 """What a run reports while it goes: `metrics.jsonl`, one object a line, and TensorBoard where it is asked for."""
 
+import importlib.util
 import json
 import time
 from collections.abc import Mapping
@@ -39,12 +40,8 @@ class TensorBoard:
     """Writes scalars for TensorBoard, which must be installed beside torch."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ConfigError(
-                "tensorboard = true needs the packages torch and tensorboard. Install them or leave it out."
-            ) from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(path))
 
     def write(self, values: Values) -> None:
@@ -67,8 +64,15 @@ class Sinks:
             sink.write(values)
 
 
+def require_sinks(config: TrainConfig) -> None:
+    """Raise ConfigError where a package is missing that the settings need to report."""
+    if config.tensorboard and not all(importlib.util.find_spec(name) for name in ("torch", "tensorboard")):
+        raise ConfigError("tensorboard = true needs the packages torch and tensorboard. Install them or leave it out.")
+
+
 def open_sink(run_dir: Path, config: TrainConfig, *, fresh: bool) -> Sink:
     """Where a run's metrics go: always `metrics.jsonl`; `fresh` begins it anew."""
+    require_sinks(config)
     sinks: list[Sink] = [JsonLines(run_dir / "metrics.jsonl", fresh)]
     if config.tensorboard:
         sinks.append(TensorBoard(run_dir / "tensorboard"))

@@ -83,6 +83,7 @@ def train_locked(
         shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)  # left by a kill just before the end
         done = found.finished
         return RunSummary(run_dir, done.epochs, done.edges_seen, done.final_loss or 0.0, 0.0, 0.0, "")
+    shutil.rmtree(run_dir / "diverged", ignore_errors=True)  # of an attempt with other settings
     check_rows(prepared)  # the kernel reads and writes wherever a row leads
     started, checkpoint = time.perf_counter(), found.checkpoint
     if group.rank == 0:

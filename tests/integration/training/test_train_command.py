@@ -86,6 +86,11 @@ def test_where_the_input_is_missing_nothing_is_made(graph: Path, tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
+def test_weights_by_which_nothing_is_learnt_are_refused(graph: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="weigh 0: nothing would be learnt"):
+        run_train(graph, "--run", tmp_path / "run", *SMALL, "--set", "relation_weights.follows=0")
+
+
 def test_what_fails_leaves_no_directory_of_a_run(graph: Path, tmp_path: Path) -> None:
     (tmp_path / "follows.csv").write_text("src,dst\n1,2\n3,oops\n")
     with pytest.raises(GraphError, match="oops"):
@@ -139,6 +144,10 @@ def test_a_misspelt_url_makes_no_directory(
         (("--set", "epochs=many"), ConfigError, "^--set: epochs is 'many', but it should be a valid integer"),
         (("--memory", "lots"), ConfigError, "^--memory: memory is 'lots', but"),
         (("--memory", "1MB"), ConfigError, "memory is 1 MiB, but the process alone takes"),
+        (("--set", "l2_previous=1"), ConfigError, "are of warm starts: name a version with --warm-start"),
+        (("--set", "device=nope"), ConfigError, "device = 'nope' cannot be used here"),
+        (("--set", "negatives_uniform=0", "--set", "chunk=1"), ConfigError, "^--set: no edge has a negative: nothing"),
+        (("--set", "relation_weights.follows=1e38"), ConfigError, "it should be less than or equal to 1000000000"),
         (("--warm-start", "typo"), RunIncomplete, "typo holds neither a finished run"),
     ],
 )

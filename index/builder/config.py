@@ -20,6 +20,8 @@ from bundle.records import Settings, first_error
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 # A sum of weighted edges stays far from the end of float64 on either side.
 Weight = Annotated[float, Field(ge=0.0, le=1e9)]
+# What k-means, HNSW and t-SNE take as a seed.
+SEEDS = 2**31
 IndexKind = Literal["exact", "hnsw", "ivf4", "ivf_sq8", "ivf_pq", "pq"]
 
 
@@ -107,7 +109,7 @@ class BuildConfig(Settings):
     """
 
     default_relation: str | None = None
-    seed: NonNegativeInt = 1
+    seed: Annotated[int, Field(ge=0, lt=SEEDS)] = 1
     threads: NonNegativeInt = 0
     memory: ByteSize | None = None
     index: IndexConfig = IndexConfig()

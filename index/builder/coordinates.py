@@ -135,10 +135,10 @@ class _Beside:
     """Puts entities at the mean of their nearest sampled ones, weighted by 1 / squared distance."""
 
     def __init__(self, sampled: Vectors, placed: Places) -> None:
-        # One list for every 39 rows at most, or the library warns of too few to learn it from.
         lists = max(1, min(LISTS, len(sampled) // 39))
         self._index = faiss.IndexIVFFlat(faiss.IndexFlatL2(sampled.shape[1]), sampled.shape[1], lists)
         self._index.nprobe = PROBES
+        self._index.cp.min_points_per_centroid = 1  # or the library prints that there are few points
         self._index.train(sampled)
         self._index.add(sampled)
         self._placed = placed

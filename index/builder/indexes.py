@@ -103,6 +103,9 @@ def _faiss_index(spec: IndexSpec, vectors: Vectors, projection: FittedProjection
         ivf.cp.seed = seed
         ivf.cp.min_points_per_centroid = 1
         ivf.clustering_index = device.to_gpu(faiss.IndexFlatIP(projection.held))
+    for part in filter(None, (ivf, faiss.downcast_index(index))):
+        if hasattr(part, "pq"):  # or the library prints that there are few points for so many codewords
+            part.pq.cp.min_points_per_centroid = 1
     index.train(projection.of_vectors(sample(vectors, limit, np.random.default_rng(seed))))
     if ivf is not None:
         ivf.clustering_index = None

@@ -10,7 +10,7 @@ from bundle.csr import concatenated
 from bundle.manifest import InterestsEntry
 from bundle.space import Clusters, Interests, Relation, Space
 from index.builder.clusters import cluster
-from index.builder.config import ClusterConfig
+from index.builder.config import SEEDS, ClusterConfig
 from index.builder.devices import find_device
 from index.builder.mixtures import Counting, Engagements, build_mixtures
 
@@ -27,7 +27,7 @@ def recluster(space: Space, relation: Relation, count: int, seed: int, *, modes:
     types, user_type = space.clusters.interests_in(relation.entry.target).entry.types, relation.entry.source
     vectors = {name: space.table(name).embeddings for name in types}
     config = ClusterConfig(count=count, iterations=ITERATIONS)
-    clustering = cluster(vectors, _degrees(space, types), types, config, seed, find_device())
+    clustering = cluster(vectors, _degrees(space, types), types, config, seed % SEEDS, find_device())
     engagements = [
         Engagements(one.targets, clustering.assignment[one.entry.target]) for one in space.counted_with(relation)
     ]

@@ -54,6 +54,12 @@ def test_the_example_of_a_setting_in_the_help_is_one(command: str) -> None:
     parse(merged(None, [example[1].rstrip(".")]), "--set")
 
 
+def test_a_seed_that_libraries_do_not_take_is_refused() -> None:
+    assert parse_build({"seed": 2**31 - 1}, "--set").seed == 2**31 - 1
+    with pytest.raises(ConfigError, match="seed: Input should be less than 2147483648"):
+        parse_build({"seed": 2**31}, "--set")
+
+
 @pytest.mark.parametrize("parse", [parse_training, parse_build])
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "true", "false"])
 def test_what_toml_has_besides_numbers_is_none(parse: Callable[[dict[str, object], str], object], value: str) -> None:

@@ -80,7 +80,7 @@ def sweep(
     quantize: Quantize,
     task_recall: Callable[[Embeddings], float],
     *,
-    task: str = "who to follow, recall@50",
+    task: str,
     loss_budget: float = 0.02,
     ratios: Sequence[int] = RATIOS,
     progress: Progress = SILENT,
@@ -107,7 +107,7 @@ def sweep(
         uncompressed=uncompressed,
         loss_budget=loss_budget,
         rows=tuple(rows),
-        advised=advise(rows, loss_budget),
+        advised=advise(rows, loss_budget) if uncompressed > 0.0 else None,
     )
 
 
@@ -153,9 +153,10 @@ def _mean_cosine(vectors: Embeddings, decoded: Embeddings) -> float:
 
 
 def follow_recall(
-    task: FollowTask, forward: Float32[npt.NDArray[np.float32], " d"], k: int = 50
+    task: FollowTask, sources: Embeddings, forward: Float32[npt.NDArray[np.float32], " d"], k: int = 50
 ) -> Callable[[Embeddings], float]:
-    """Recall@k of a relation within one type, as a function of the embeddings, which stand for users and targets both.
+    """Recall@k of a relation as a function of the embeddings of its targets, which stand for the users too where these
+    are of the same type; else users have the vectors of `sources`.
 
     A user's query is that of the strategy `blend` before anything is learnt.
     """
@@ -164,10 +165,11 @@ def follow_recall(
     def measured(embeddings: Embeddings) -> float:
         columns = np.column_stack([embeddings, popularity])
         searcher = ExactSearcher(columns)
+        own = embeddings if task.same_type else sources
         recalls = []
         for start in range(0, len(task.users), BATCH):
             users = task.users[start : start + BATCH]
-            queries = np.stack([_query(task, embeddings, forward, int(user)) for user in users])
+            queries = np.stack([_query(task, own, embeddings, forward, int(user)) for user in users])
             hits = searcher.search(queries, k, exclude=[task.known(int(user)) for user in users])
             for user, hit in zip(users.tolist(), hits, strict=True):
                 relevant = task.relevant(user)
@@ -178,8 +180,12 @@ def follow_recall(
 
 
 def _query(
-    task: FollowTask, embeddings: Embeddings, forward: Float32[npt.NDArray[np.float32], " d"], user: int
+    task: FollowTask,
+    own: Embeddings,
+    embeddings: Embeddings,
+    forward: Float32[npt.NDArray[np.float32], " d"],
+    user: int,
 ) -> Float32[npt.NDArray[np.float32], " width"]:
     followed = embeddings[task.train.row(user)].mean(axis=0)
-    query = BLEND.user * embeddings[user] + BLEND.fold_in * followed + BLEND.relation * forward
+    query = BLEND.user * own[user] + BLEND.fold_in * followed + BLEND.relation * forward
     return np.append(query, np.float32(BLEND.popularity)).astype(np.float32)

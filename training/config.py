@@ -158,6 +158,7 @@ def relation_weights(prepared: PreparedGraph, config: TrainConfig) -> npt.NDArra
     if unknown:
         raise ConfigError(f"relation_weights names {sorted(unknown)}, which the graph does not have.")
     weights = np.array([config.relation_weights.get(r.name, 1.0) for r in prepared.relations], dtype=np.float32)
-    if not any(weight for weight, relation in zip(weights, prepared.relations, strict=True) if len(relation.train)):
+    trained = [weight for weight, relation in zip(weights, prepared.relations, strict=True) if len(relation.train)]
+    if trained and not any(trained):
         raise ConfigError("relation_weights makes every relation with training edges weigh 0: nothing would be learnt.")
     return weights

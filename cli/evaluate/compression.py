@@ -52,7 +52,8 @@ def measure_compression(run: Path, users: int, loss_budget: float = LOSS_BUDGET,
         vectors,
         opened.vectors[relation.source][task.users] + forward,
         Learner(training_vectors=32_768, seed=seed),
-        follow_recall(task, forward),
+        follow_recall(task, opened.vectors[relation.source], forward),
+        task=f"{task.relation}, recall@50",
         loss_budget=loss_budget,
         progress=progress(),
     )
@@ -78,7 +79,9 @@ def _show(report: "CompressionReport") -> None:
         columns,
         rows,
     )
-    if report.advised is None:
+    if not report.uncompressed:
+        line("Nothing is found with whole vectors either, so that no code can be told from another by it.")
+    elif report.advised is None:
         line(f"No code keeps the loss within {report.loss_budget:.1%}.")
     else:
         kind = "OPQ" if report.advised.rotated else "PQ"

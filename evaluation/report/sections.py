@@ -260,10 +260,14 @@ def compression_section(report: CompressionReport, charts: Charts) -> str:
     )
     budget = f"{report.loss_budget:.1%}"
     advice = f"The highlighted code is the smallest that keeps the loss within {budget}."
+    if not report.uncompressed:
+        advice = "So no code can be told from another by it."
+    elif report.advised is None:
+        advice = f"No code keeps the loss within {budget}."
     about = (
         f"<p>{report.vectors:,} vectors of dimension {report.dim}; uncompressed, the task ({html.escape(report.task)}) "
         f"measures {number(report.uncompressed)}. "
-        f"{f'No code keeps the loss within {budget}.' if report.advised is None else advice}</p>"
+        f"{advice}</p>"
     )
     return picture + about + table("Product quantisation: plain (PQ) and after a rotation (OPQ)", CODES, lines)
 

@@ -5,8 +5,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from bundle.csr import csr_from_pairs
 from bundle.pq import ProductQuantizer
-from evaluation.compression import CompressionReport, CompressionRow, advise, sizes_of, sweep
+from evaluation.compression import CompressionReport, CompressionRow, advise, follow_recall, sizes_of, sweep
+from evaluation.task import FollowTask
 from index.builder.compression import Learner, decode_by_faiss
 from twhin_client.features import FeatureDecoder
 from twhin_client.torch import TorchDecoder
@@ -64,6 +66,25 @@ def test_the_advice_is_the_smallest_code_within_the_budget() -> None:
 @pytest.mark.parametrize(("dim", "expected"), [(128, [64, 32, 16, 8]), (100, [50, 25, 10, 5]), (7, [7, 1])])
 def test_sizes_divide_the_dimension(dim: int, expected: list[int]) -> None:
     assert sizes_of(dim, (8, 16, 32, 64)) == expected
+
+
+def test_users_of_another_type_keep_their_own_vectors() -> None:
+    """Users 0 to 5 like items 0 and 1 of three, and are as many more than there are items: rows of one type are none of
+    the other."""
+    likes = csr_from_pairs(np.arange(6, dtype=np.int32), np.zeros(6, np.int32), 6)
+    held_out = csr_from_pairs(np.arange(6, dtype=np.int32), np.ones(6, np.int32), 6)
+    nothing = csr_from_pairs(np.empty(0, np.int32), np.empty(0, np.int32), 6)
+    task = FollowTask("likes", np.arange(6), likes, likes.transposed(3), nothing, held_out, same_type=False)
+    items = np.array([[1, 0], [0.5, 1], [-1, -1]], dtype=np.float32)
+    users = np.repeat(np.array([[0, 9]], np.float32), 6, axis=0)
+    measured = follow_recall(task, users, np.zeros(2, np.float32), k=1)
+    assert measured(items) == 1.0
+    assert measured(-items) == 0.0
+
+
+def test_where_whole_vectors_find_nothing_no_code_is_advised(vectors: npt.NDArray[np.float32]) -> None:
+    found = sweep("item", vectors, vectors[:20], Learner(N, 1), lambda _: 0.0, task="nothing", ratios=(8,))
+    assert (found.uncompressed, found.advised) == (0.0, None)
 
 
 def torch_decoder(quantizer: ProductQuantizer) -> TorchDecoder:

@@ -97,7 +97,8 @@ def open_plain(path: Path) -> BinaryIO:
 def read_plain(path: Path, most_bytes: int = 64 << 20) -> bytes:
     """The content of a small file, of which no more than `most_bytes` is read. Raises OSError as `open_plain`."""
     with open_plain(path) as file:
-        return file.read(most_bytes)
+        # Whoever asks for more than there is has the room for it made first.
+        return file.read(min(most_bytes, os.fstat(file.fileno()).st_size))
 
 
 def make_durable(path: Path) -> None:

@@ -13,7 +13,7 @@ BUNDLES/.pulling-…     a version on its way in from an object store; .pulling.
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -248,14 +248,15 @@ def rollback(bundles: Path, expected: str | None = None) -> str:
         return previous.version
 
 
-def prune(bundles: Path, keep: int = 3) -> list[str]:
+def prune(bundles: Path, keep: int = 3, in_use: Collection[str] = ()) -> list[str]:
     """Remove all but the newest `keep` versions and the leftovers of dead builders. Returns the names removed.
 
-    The current version and the one a rollback would go to are always kept.
+    The current version and the one a rollback would go to are always kept, as are those `in_use`.
     """
     with _changing(bundles):
         versions = list_versions(bundles)
-        kept = {*(versions[-keep:] if keep else []), *_history_before_current(bundles)[-1:], current_version(bundles)}
+        kept = {*in_use, current_version(bundles), *_history_before_current(bundles)[-1:]}
+        kept.update(versions[-keep:] if keep else [])
         doomed = [name for name in versions if name not in kept]
         leftovers = _remove_leftovers(bundles)
         for name in doomed:

@@ -32,6 +32,13 @@ def open_recommender(path: Path) -> "Recommender":
     return Recommender(bundle, open_searchers(bundle))
 
 
+def named_by_experiments(bundles: Path, experiments: Path | None) -> frozenset[str]:
+    """The versions that arms name in the service's file of experiments. Raises ConfigError for one that is unfit."""
+    from service.experiments.file import file_of, read_experiments, versions_in
+
+    return versions_in(read_experiments(file_of(bundles, experiments)))
+
+
 def assessor(run: Path, seed: int, progress: "Progress | None" = None, space: str | None = None) -> "Assess":
     """What a build calls on its staged version: learn on the run's validation edges, relation by relation, about the
     space that was made of the run, by default the first.

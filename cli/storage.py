@@ -1,14 +1,15 @@
 """`twhin bundle push|pull`: versions in object storage."""
 
+from functools import partial
 from threading import Event
 from typing import Annotated
 
 import typer
 
-from cli.compose import open_checked
+from cli.compose import named_by_experiments, open_checked
 from cli.output import JsonFlag, counted, emit, line
 from cli.progress import progress, say
-from cli.versions import BundlesOption, resolve
+from cli.versions import BundlesOption, ExperimentsOption, resolve
 
 UrlArgument = Annotated[
     str, typer.Argument(help="Folder of versions in a store: s3://bucket/path, gs:// or az://.", metavar="URL")
@@ -44,8 +45,12 @@ def pull(
     ] = False,
     every: Annotated[float, typer.Option(help="With --follow: seconds between looks, on average.", min=0.1)] = 10.0,
     keep: Annotated[
-        int, typer.Option(help="Versions to keep there; the current one and the one before it always stay.", min=1)
+        int,
+        typer.Option(
+            help="Versions to keep there; the current one, the one before it and those of experiments stay.", min=1
+        ),
     ] = 2,
+    experiments: ExperimentsOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring the version that is published in an object store, and make it the current one of a directory.
@@ -58,11 +63,12 @@ def pull(
     from storage.pull import pull as pull_version
     from storage.store import open_store
 
-    store = open_store(url)
+    store, in_use = open_store(url), partial(named_by_experiments, bundles, experiments)
+    in_use()  # raises: now, and not when something is to be removed
     with only_puller(bundles):
         if follow:
-            follow_store(store, bundles, keep, every, say, Event(), progress())
+            follow_store(store, bundles, keep, every, say, Event(), progress(), in_use)
             return
-        pulled = pull_version(store, bundles, keep, progress())
+        pulled = pull_version(store, bundles, keep, progress(), in_use)
     fetched = f"{pulled.fetched_files} of {counted(pulled.files, 'file')} fetched, {pulled.fetched_bytes:,} bytes"
     emit(pulled, as_json, lambda: line(f"{pulled.version} is current in {bundles}: {fetched}."))

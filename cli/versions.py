@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bundle.errors import BundleError
-from cli.compose import publish_in_store
+from cli.compose import named_by_experiments, publish_in_store
 from cli.output import JsonFlag, emit, line, table
 from cli.progress import progress, say
 
@@ -37,6 +37,15 @@ app = typer.Typer(
 )
 
 BundlesOption = Annotated[Path, typer.Option("--bundles", help="Directory of versions.", metavar="DIR")]
+ExperimentsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--experiments",
+        envvar="TWHIN_EXPERIMENTS",
+        help="The service's file of experiments, whose versions stay; DIR/experiments.toml by default.",
+        metavar="FILE",
+    ),
+]
 VersionArgument = Annotated[str, typer.Argument(help="A version's name, as `twhin build` printed it.")]
 
 
@@ -202,12 +211,14 @@ def history(bundles: BundlesOption, as_json: JsonFlag = False) -> None:
 def prune(
     bundles: BundlesOption,
     keep: Annotated[int, typer.Option(help="How many of the newest versions to keep.", min=1)] = 3,
+    experiments: ExperimentsOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Remove old versions and what dead builders left; the current one and the one before it always stay."""
+    """Remove old versions and what dead builders left; the current one, the one before it and those that arms of
+    experiments name always stay."""
     from bundle.versions import prune as prune_versions
 
-    removed = prune_versions(bundles, keep)
+    removed = prune_versions(bundles, keep, named_by_experiments(bundles, experiments))
     emit(
         {"removed": removed}, as_json, lambda: line(f"Removed {len(removed)}: {', '.join(removed) or 'nothing to do'}.")
     )

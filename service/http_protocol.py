@@ -8,6 +8,7 @@ begins when what was read is parsed, without a task of its own until it first wa
 import asyncio
 import contextlib
 import math
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from service.problems import CONTENT_TYPE, Problem
 from service.turns import Turns
 
 FRAMING = (b"content-length", b"transfer-encoding")
+# A name or an address, and a port or none: what a request may be addressed to. It names no user.
+AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?")
 # A read is parsed in pieces of this size, so that what belongs to a head is known to within one of them.
 PIECE_BYTES = 16 << 10
 # In Linux's `struct tcp_info`: `tcpi_last_data_recv`.
@@ -395,7 +398,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _understand_target(self) -> None:
         """Take what is asked for apart where it is more than a plain path. Raises ValueError where it is no UTF-8, or
-        an address of another scheme than HTTP's.
+        an address of another scheme than HTTP's, or of no host.
 
         A whole address, as proxies are asked: it may end with the host, and its host counts, not the header's.
         """
@@ -405,6 +408,8 @@ class HttpProtocol(HttpToolsProtocol):
                 raise ValueError("another scheme")
             host, slash, path = rest.partition(b"/")
             host, mark, query = host.partition(b"?")
+            if AUTHORITY.fullmatch(host) is None:
+                raise ValueError("no host")
             self.url = b"/" + path if slash and not mark else b"/" + mark + query + slash + path
             self.headers[:] = [(b"host", host), *(one for one in self.headers if one[0] != b"host")]
         unquote_to_bytes(self.url.partition(b"?")[0]).decode()

@@ -5,9 +5,8 @@ import logging
 import os
 import signal
 
-from bundle.errors import ConfigError
 from bundle.versions import current_path, current_version, earlier_versions
-from service.experiments.file import read_experiments
+from service.experiments.file import file_of, read_experiments
 from service.listener import bind
 from service.logs import configure_logs
 from service.origins import LOOPBACK
@@ -23,7 +22,7 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers
     experiments, somebody else listens on the port, the store of live engagements cannot be opened. OSError when the
     system refuses.
     """
-    _require_experiments(settings)
+    read_experiments(file_of(settings.bundles, settings.experiments))  # raises
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # while starting: it means to look at CURRENT
     if current_version(settings.bundles) is None and not earlier_versions(settings.bundles):
         current_path(settings.bundles)  # raises
@@ -48,13 +47,6 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers
         from service.supervisor import Supervisor
 
         Supervisor(settings, listeners, workers, started).run()
-
-
-def _require_experiments(settings: Settings) -> None:
-    """Raises ConfigError for a file of experiments that is unfit, or that is named and not there."""
-    if settings.experiments is not None and not settings.experiments.exists():
-        raise ConfigError(f"TWHIN_EXPERIMENTS: there is no {settings.experiments}")
-    read_experiments(settings.experiments_path)
 
 
 def _warn_if_open(settings: Settings, host: str) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from bundle.errors import (
     BundleInvalid,
     BundleNotFound,
     BundlesBusy,
+    ConfigError,
     DiskFull,
     StorageError,
     TwhinError,
@@ -36,6 +37,10 @@ from storage.layout import Published, read_current, read_manifest
 from storage.store import Conflict, Store
 
 LONGEST_WAIT_SECONDS = 300.0
+
+
+# The versions that are in use besides: asked whenever some are to be removed, it may raise ConfigError.
+InUse = Callable[[], Collection[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ def only_puller(bundles: Path) -> Iterator[None]:
         yield
 
 
-def pull(store: Store, bundles: Path, keep: int, progress: Progress = SILENT) -> Pulled:
+def pull(store: Store, bundles: Path, keep: int, progress: Progress = SILENT, in_use: InUse = frozenset[str]) -> Pulled:
     """Bring the published version of the store into `bundles`, make it the current one there, and prune to `keep`.
 
     Raises BundleNotFound when nothing is published, StorageError, DiskFull, BundleError for what is damaged: the
@@ -66,10 +71,12 @@ def pull(store: Store, bundles: Path, keep: int, progress: Progress = SILENT) ->
     published = read_current(store)
     if published is None:
         raise BundleNotFound(f"Nothing is published in {store.url}. Publish a version with `twhin publish --to`.")
-    return bring(store, bundles, published, keep, progress)
+    return bring(store, bundles, published, keep, progress, in_use)
 
 
-def bring(store: Store, bundles: Path, published: Published, keep: int, progress: Progress) -> Pulled:
+def bring(
+    store: Store, bundles: Path, published: Published, keep: int, progress: Progress, in_use: InUse = frozenset[str]
+) -> Pulled:
     """Make what is published in the store the current version of `bundles`. Raises as `pull`."""
     final = bundles / published.version
     counts, forced = (0, 0, 0), None
@@ -80,7 +87,8 @@ def bring(store: Store, bundles: Path, published: Published, keep: int, progress
             forced = _forced_manifest(store, final, published)
         changed = adopt(bundles, published.version, published.digest, forced)
         if changed:
-            prune(bundles, keep)
+            with suppress(ConfigError):  # it cannot be told which are in use: none is removed this time
+                prune(bundles, keep, in_use())
     return Pulled(published.version, changed, *counts)
 
 
@@ -207,6 +215,7 @@ def follow(
     told: Callable[[str], None],
     stop: Event,
     progress: Progress = SILENT,
+    in_use: InUse = frozenset[str],
 ) -> None:
     """Pull whatever is published, until `stop` is set: look about every so many seconds, less often while that fails.
 
@@ -219,7 +228,7 @@ def follow(
             found = read_current(store, seen)
             if found is None:
                 raise BundleNotFound(f"Nothing is published in {store.url} yet.")
-            pulled = bring(store, bundles, found, keep, progress)
+            pulled = bring(store, bundles, found, keep, progress, in_use)
             seen = found.tag
             if pulled.changed:
                 fetched = f"{pulled.fetched_files} of {pulled.files} files fetched, {pulled.fetched_bytes:,} bytes"

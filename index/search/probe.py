@@ -6,6 +6,7 @@ signed as it is and still cannot be read: a full disk, a library of another rele
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -57,11 +58,14 @@ def probe_bundle(bundle: Bundle) -> None:
 
 
 def probe(files: Sequence[IndexFile]) -> None:
-    """Open and search `files` in a child process. Raises BundleInvalid naming the first that fails or crashes it."""
+    """Open and search `files` in a child process. Raises BundleInvalid naming the first that fails or crashes it, from
+    a MemoryError or TimeoutError where that may be the machine's fault.
+    """
     if not files:
         return
     size_bytes = sum(file.path.stat().st_size for file in files)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    lack: OSError | MemoryError | None = None
     try:
         child = subprocess.run(
             [sys.executable, "-m", "index.search.probe"],
@@ -73,11 +77,15 @@ def probe(files: Sequence[IndexFile]) -> None:
             check=False,
         )
         output, trouble = child.stdout, _trouble(child.returncode, child.stderr)
+        # Killed by the system, or not even come to reading: for want of memory.
+        if child.returncode == -signal.SIGKILL or not output:
+            lack = MemoryError()
     except subprocess.TimeoutExpired as error:
         output, trouble = (error.stdout or b"").decode(), "took too long to open"
-    done = output.split()
+        lack = TimeoutError()
+    done = output.split()[1:]
     if len(done) < len(files):
-        raise BundleInvalid(f"{files[len(done)].path} {trouble}. Build the version again.")
+        raise BundleInvalid(f"{files[len(done)].path} {trouble}. Build the version again.") from lack
 
 
 def _trouble(status: int, errors: str) -> str:
@@ -88,7 +96,10 @@ def _trouble(status: int, errors: str) -> str:
 
 
 def main() -> None:
-    """The child: read the list from standard input, open and search each file, print a line for each that works."""
+    """The child: read the list from standard input, open and search each file, print a line when it begins and one for
+    each that works."""
+    sys.stdout.write("begun\n")
+    sys.stdout.flush()
     files = _FILES.validate_json(sys.stdin.read())
     limit = SPARE_BYTES + sum(4 * file.path.stat().st_size + 4 * file.rows * file.width for file in files)
     # A corrupt header may ask for any amount of memory: better refused here than granted.

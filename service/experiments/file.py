@@ -1,6 +1,7 @@
 """experiments.toml: read, checked, and made into experiments."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,21 @@ class _Experiment(msgspec.Struct, forbid_unknown_fields=True):
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     experiments: Annotated[list[_Experiment], msgspec.Meta(max_length=EXPERIMENTS_MAX)] = []
+
+
+def file_of(bundles: Path, named: Path | None) -> Path:
+    """The file of experiments: the `named` one, or that beside the versions, which need not be there.
+
+    Raises ConfigError where one is named and not there.
+    """
+    if named is not None and not named.exists():
+        raise ConfigError(f"TWHIN_EXPERIMENTS: there is no {named}")
+    return named or bundles / "experiments.toml"
+
+
+def versions_in(experiments: Iterable[Experiment]) -> frozenset[str]:
+    """The versions that their arms name."""
+    return frozenset(arm.version for one in experiments for arm in one.arms if arm.version is not None)
 
 
 def read_experiments(path: Path) -> tuple[Experiment, ...]:

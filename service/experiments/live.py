@@ -10,7 +10,7 @@ from bundle.space import Space
 from recommend.plan import strategies_of
 from recommend.types import AUTO
 from service.answer_metrics import ExperimentMetrics
-from service.experiments.file import read_experiments
+from service.experiments.file import read_experiments, versions_in
 from service.experiments.split import Arm, Experiment
 from service.versions.loaded import Loaded
 from service.versions.versions import Versions
@@ -65,8 +65,7 @@ class Experiments:
 
     async def open(self, again: bool = False) -> None:
         """Have the versions open that arms name; with `again` also try those that were refused."""
-        wanted = frozenset(arm.version for one in self.current for arm in one.arms if arm.version is not None)
-        await self._versions.pin(wanted, again)
+        await self._versions.pin(versions_in(self.current), again)
 
     async def watch(self, seconds: float) -> None:
         """Have the versions open, and look again for ever. An edit counts at once, however long a version of the last

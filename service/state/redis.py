@@ -24,7 +24,7 @@ from service.state.edge_cache import EdgeCache, Owner
 from service.state.events import FOLLOWERS_MAX, Event, Followers, NetEffect, Outcome, followers, live_edges
 from service.state.feedback import KINDS, MARKS_KEPT, Count, Seen, counts_of
 from service.state.redis_address import RedisAddress
-from service.state.redis_link import SOME_USERS_SECONDS, WRONG_TYPE, Lane, RedisLink, Refused
+from service.state.redis_link import WRONG_TYPE, Lane, RedisLink, Refused
 from service.state.redis_scripts import (
     APPEND,
     COUNT,
@@ -41,6 +41,7 @@ from service.state.redis_scripts import (
     script,
 )
 from service.state.store import one_after_the_other
+from service.state.trouble import SOME_USERS_SECONDS
 from service.state.write_queue import Append, QueueFull, WriteQueue
 
 # Up to so many events come with the first reply and are added up on the event loop; of more, so many at a time.

@@ -20,15 +20,13 @@ from service.metrics import RedisMetrics
 from service.state.breaker import Breaker
 from service.state.redis_address import RedisAddress
 from service.state.redis_scripts import Command
-from service.state.trouble import Trouble
+from service.state.trouble import SOME_USERS_SECONDS, Trouble
 
 Result = TypeVar("Result")
 Operation = Literal["read", "write", "upkeep"]
 
 # A new connection has up to two replies of its own (AUTH, SELECT) before the one that is asked for.
 REPLIES_MAX = 3
-# How long trouble with some users' keys is told after it was last met: others are asked with success all the time.
-SOME_USERS_SECONDS = 60.0
 # What Redis says by its first word, in our words. The first are met with some users' keys and not with others'.
 CLUSTER = "it is one node of a Redis Cluster, and other nodes have some of the users"
 WRONG_TYPE = "it holds something else under a user's key"

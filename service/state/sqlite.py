@@ -5,7 +5,6 @@ many events have done is added up in a thread and kept until it changes. Writes 
 """
 
 import asyncio
-import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from service.state import sqlite_schema as schema
 from service.state.edge_cache import EdgeCache, Owner
 from service.state.events import Event, Followers, Outcome, live_edges
 from service.state.feedback import Count, Seen
+from service.state.open_files import OpenFiles
 from service.state.sqlite_writer import Erasure, Feedback, SqliteWriter
 from service.state.trouble import Trouble
 from service.state.write_queue import Append, QueueFull
@@ -36,7 +36,12 @@ class SqliteStore:
         self._shed = shed
         self._reader = schema.connect(path)
         self._trouble = Trouble()
-        self._writer = SqliteWriter(path, events_per_user_max, self._trouble)
+        files = OpenFiles(path)
+        if files.fault() is not None:  # it is no file: SQLite keeps `:memory:` in memory, for each connection its own
+            raise StateError(
+                f"{path} cannot be opened as the store of live engagements: it makes no file of that name."
+            )
+        self._writer = SqliteWriter(path, files, events_per_user_max, self._trouble)
         self._cache = EdgeCache()
         self._adder_connection = schema.connect(path)
         self._adder = ThreadPoolExecutor(1, thread_name_prefix="twhin-state-reader")
@@ -44,23 +49,29 @@ class SqliteStore:
     async def edges_of(self, user_type: str, user: str) -> LiveEdges:
         owner = user_type, user
         try:
-            return await self._edges_of(owner, *schema.size_and_stamp(self._reader, owner))
-        except sqlite3.Error as error:
-            raise _failed(error) from error
+            live = await self._edges_of(owner, *schema.size_and_stamp(self._reader, owner))
+        except Exception as error:
+            raise self._failed(error) from error
+        self._trouble.end("read")
+        return live
 
     async def followers_of(self, user_type: str, user: str, relation: str) -> Followers:
         try:
-            return schema.since(self._reader, (user_type, user), relation)[2]
-        except sqlite3.Error as error:
-            raise _failed(error) from error
+            found = schema.since(self._reader, (user_type, user), relation)[2]
+        except Exception as error:
+            raise self._failed(error) from error
+        self._trouble.end("read")
+        return found
 
     async def since(self, user_type: str, user: str, relation: str) -> tuple[LiveEdges, Followers | None]:
         owner = user_type, user
         try:
             size, stamp, found = schema.since(self._reader, owner, relation)
-            return (await self._edges_of(owner, size, stamp) if size else NO_LIVE_EDGES), found
-        except sqlite3.Error as error:
-            raise _failed(error) from error
+            live = await self._edges_of(owner, size, stamp) if size else NO_LIVE_EDGES
+        except Exception as error:
+            raise self._failed(error) from error
+        self._trouble.end("read")
+        return live, found
 
     async def _edges_of(self, owner: Owner, size: int, stamp: int) -> LiveEdges:
         if size <= FEW_EVENTS:
@@ -104,8 +115,12 @@ class SqliteStore:
     async def counted(self, experiment: str) -> dict[str, Count]:
         try:
             return schema.counted(self._reader, experiment)
-        except sqlite3.Error as error:
-            raise _failed(error) from error
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> StateError:
+        """What a read that failed is told: a damaged file may hold anything, and so raise anything."""
+        return error if isinstance(error, StateError) else schema.failed(self._trouble, "read", error)
 
     def _put(self, write: Append | Erasure | Feedback) -> None:
         try:
@@ -124,7 +139,3 @@ class SqliteStore:
         reason = self._trouble.reason if self._writer.alive else "the thread that writes has ended"
         known: dict[str, str | bool] = {"kind": "sqlite", "healthy": reason is None, "shared": False}
         return known if reason is None else {**known, "reason": reason}
-
-
-def _failed(error: sqlite3.Error) -> StateError:
-    return StateError(f"the store of live engagements failed: {type(error).__name__}")

@@ -14,6 +14,7 @@ from bundle.errors import StateError
 from recommend.types import LiveEdges
 from service.state.events import FOLLOWERS_MAX, NO_FOLLOWERS, Event, Followers, Outcome, edges_of_groups, followers
 from service.state.feedback import MARKS_KEPT, Count, Seen, counts_of
+from service.state.trouble import SOME_USERS_SECONDS, Trouble
 
 # `users` is kept by triggers, whoever writes: how many events a user has, and a stamp that no two states of a user
 # share, by which a cache knows whether it is still right.
@@ -119,6 +120,9 @@ BUSY_SECONDS = 5.0
 READER_SECONDS = 0.25
 ROWS_AT_ONCE = 256
 
+# Trouble with some pages of the file, and so with some users: others are read and written with success all the time.
+SOME_PAGES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR)
+
 Item = TypeVar("Item")
 
 
@@ -148,6 +152,22 @@ def connect(path: Path) -> sqlite3.Connection:
 def version_of(connection: sqlite3.Connection) -> int:
     """The file's user_version."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def failed(trouble: Trouble, operation: str, error: Exception) -> StateError:
+    """Say in `trouble` that the `operation` failed. Returns what the request is told."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # Python's own words may repeat what is stored: it met something that no event is
+        trouble.begin(operation, "the file is damaged", type(error).__name__, lasts=SOME_USERS_SECONDS)
+    else:  # SQLite's, such as "database or disk is full", name no user and no value
+        trouble.begin(operation, str(error), lasts=SOME_USERS_SECONDS if code & 0xFF in SOME_PAGES else 0.0)
+    return StateError(f"the store of live engagements failed: {type(error).__name__}")
+
+
+def touch(connection: sqlite3.Connection) -> None:
+    """Write to the file without changing anything. Raises sqlite3.Error where that does not go."""
+    with transaction(connection, "BEGIN IMMEDIATE"):
+        connection.execute(f"PRAGMA user_version = {version_of(connection)}")
 
 
 def events_of(connection: sqlite3.Connection, owner: tuple[str, str]) -> list[Event]:

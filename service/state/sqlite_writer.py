@@ -1,21 +1,24 @@
 """The one thread that writes to the SQLite file: it commits in one transaction whatever waits, so that many requests
-share an fsync, and erases so that no byte of what was erased is left in the file or its log.
+share an fsync, and erases so that no byte of what was erased is left in the file or its log. Nothing counts as written
+unless the file still has its name then.
 """
 
 import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bundle.errors import StateError
 from service.state import sqlite_schema as schema
 from service.state.events import Event, Outcome
 from service.state.feedback import Seen
+from service.state.open_files import OpenFiles
 from service.state.trouble import Trouble
 from service.state.write_queue import Append, WriteQueue
 
@@ -23,6 +26,10 @@ from service.state.write_queue import Append, WriteQueue
 EVENTS_AT_ONCE = 256
 # How long until an erasure that could not be finished is tried again.
 ERASE_AGAIN_SECONDS = 2.0
+# How often it is looked after the files, and tried whether writing works again, while nobody writes.
+LOOK_SECONDS = 1.0
+
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -62,12 +69,13 @@ Write = Append | Erasure | Feedback
 class SqliteWriter:
     """Made inside the event loop that hands it writes; `close` it there."""
 
-    def __init__(self, path: Path, events_per_user_max: int, trouble: Trouble) -> None:
-        """Raises StateError when the file cannot be opened."""
+    def __init__(self, path: Path, files: OpenFiles, events_per_user_max: int, trouble: Trouble) -> None:
+        """`files` are those that another connection to `path` has opened. Raises StateError when that cannot be."""
         self._queue: WriteQueue[Write] = WriteQueue(EVENTS_AT_ONCE)
         self._queue_changed = threading.Condition()
         self._closing = False
         self._connection = schema.connect(path)
+        self._files = files
         self._events_per_user_max = events_per_user_max
         self._trouble = trouble
         self._loop = asyncio.get_running_loop()
@@ -91,7 +99,7 @@ class SqliteWriter:
             self._queue_changed.notify()
         await asyncio.to_thread(self._thread.join)
 
-    def _take(self, seconds: float | None) -> list[Write] | None:
+    def _take(self, seconds: float) -> list[Write] | None:
         """The next writes; [] when none came for `seconds`, None when none will come any more."""
         with self._queue_changed:
             if not self._queue and not self._closing:
@@ -104,9 +112,11 @@ class SqliteWriter:
         while True:
             if erase_again_at is not None and time.monotonic() >= erase_again_at:
                 erase_again_at = None if self._rewritten() else time.monotonic() + ERASE_AGAIN_SECONDS
-            writes = self._take(None if erase_again_at is None else ERASE_AGAIN_SECONDS)
+            writes = self._take(LOOK_SECONDS)
             if writes is None:
                 break
+            if not writes:
+                self._look()
             # In the order in which they came: what is stored after an erasure stays.
             for kind, group in groupby(writes, type):
                 if kind is Append:
@@ -121,7 +131,7 @@ class SqliteWriter:
         """Store the events of all `appends` in one transaction; answer after the commit, or say that it failed."""
         events = [event for append in appends for event in append.events]
         try:
-            outcomes = iter(self._stored(events))
+            outcomes = iter(self._kept(lambda: self._stored(events)))
         except Exception as error:
             self._settle([(append.future, self._failed(error)) for append in appends])
             return
@@ -146,9 +156,13 @@ class SqliteWriter:
 
     def _count(self, feedback: Sequence[Feedback]) -> None:
         """Count the feedback of several requests in one transaction; answer after the commit, or say that it failed."""
-        try:
+
+        def counted() -> list[list[bool]]:
             with schema.transaction(self._connection, "BEGIN IMMEDIATE"):
-                new = [schema.count(self._connection, one.experiment, one.seen) for one in feedback]
+                return [schema.count(self._connection, one.experiment, one.seen) for one in feedback]
+
+        try:
+            new = self._kept(counted)
         except Exception as error:
             self._settle([(one.future, self._failed(error)) for one in feedback])
             return
@@ -157,8 +171,9 @@ class SqliteWriter:
 
     def _erase(self, erasures: Sequence[Erasure]) -> bool:
         """Remove all that is stored by and about the users. Returns whether that is finished."""
+        owners = [erasure.owner for erasure in erasures]
         try:
-            removed = schema.erase(self._connection, [erasure.owner for erasure in erasures])
+            removed = self._kept(lambda: schema.erase(self._connection, owners))
         except Exception as error:
             self._settle([(erasure.future, self._failed(error)) for erasure in erasures])
             return True
@@ -173,7 +188,7 @@ class SqliteWriter:
         try:
             done = schema.rewrite(self._connection)
         except sqlite3.Error as error:
-            self._trouble.begin("erase", str(error))
+            schema.failed(self._trouble, "erase", error)
             return False
         if done:
             self._trouble.end("erase")
@@ -181,11 +196,50 @@ class SqliteWriter:
             self._trouble.begin("erase", "another process reads the file, which holds bytes of erased events")
         return done
 
+    def _kept(self, write: Callable[[], Result]) -> Result:
+        """What `write` does, which commits. Raises StateError where that may be in a file that has lost its name: it is
+        looked afterwards, as the file may go while it is written to, and before, so that no more goes into it.
+        """
+        self._require_files()
+        done = write()
+        self._require_files()
+        return done
+
+    def _require_files(self) -> None:
+        fault = self._files.fault()
+        if fault is None:
+            self._trouble.end("file")
+            return
+        self._trouble.begin("file", fault)
+        self._empty_log()
+        raise StateError("the store of live engagements has lost its files")
+
+    def _empty_log(self) -> None:
+        """Bring what is in the log into the file that is open: the log may be the one that has lost its name, and where
+        that is the file, a log that is full would be laid over what has come in its place.
+        """
+        with suppress(sqlite3.Error):  # another process reads, or writes: it is tried again
+            self._connection.execute(f"PRAGMA busy_timeout = {schema.READER_SECONDS * 1000:.0f}")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute(f"PRAGMA busy_timeout = {schema.BUSY_SECONDS * 1000:.0f}")
+
+    def _look(self) -> None:
+        """See after the files, and whether writing works again: nobody may write for long."""
+        with suppress(StateError):
+            self._require_files()
+            if self._trouble.has("write"):
+                self._try_out()
+
+    def _try_out(self) -> None:
+        try:
+            schema.touch(self._connection)
+        except sqlite3.Error as error:
+            self._failed(error)
+        else:
+            self._trouble.end("write")
+
     def _failed(self, error: Exception) -> StateError:
-        # In SQLite's own words, such as "database or disk is full": they name no user and no value.
-        words = str(error) if isinstance(error, sqlite3.Error) else type(error).__name__
-        self._trouble.begin("write", words)
-        return StateError(f"the store of live engagements failed: {type(error).__name__}")
+        return error if isinstance(error, StateError) else schema.failed(self._trouble, "write", error)
 
     def _settle(self, answers: Sequence[tuple["asyncio.Future[Any]", object]]) -> None:
         """Hand all the answers to the event loop in one wake-up."""

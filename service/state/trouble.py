@@ -4,6 +4,8 @@ import logging
 import time
 
 log = logging.getLogger("twhin.state")
+# How long trouble with some users is told after it was last met: others are asked with success all the time.
+SOME_USERS_SECONDS = 60.0
 
 
 class Trouble:
@@ -16,7 +18,11 @@ class Trouble:
     @property
     def reason(self) -> str | None:
         """Why the store does not do all that it should, in our words: no address, no id, no secret."""
-        return next(iter(self._reasons.values()), None)
+        return next(iter([*self._reasons.values()]), None)  # a copy: another thread may add one meanwhile
+
+    def has(self, operation: str) -> bool:
+        """Whether the `operation` failed when it was last tried."""
+        return operation in self._reasons
 
     def begin(self, operation: str, reason: str, words: str | None = None, *, lasts: float = 0.0) -> None:
         """The `operation` failed for `reason`; `words` are the store's own, for the log.

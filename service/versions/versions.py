@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import logging
 import threading
 import time
@@ -36,11 +35,10 @@ from service.metrics import VersionMetrics
 from service.problems import Problem, not_ready
 from service.settings import Settings
 from service.versions.loaded import Loaded, load
+from service.versions.tries import Tries, passes
 
 Result = TypeVar("Result")
 log = logging.getLogger("twhin.versions")
-# What a version lacked to be opened, and not what the version lacks.
-_PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ESTALE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,8 @@ class Versions:
         self.pinned: Mapping[str, Loaded] = {}
         self._pinning = asyncio.Lock()
         self._missing: frozenset[str] = frozenset()
-        self._unfit: set[str] = set()
+        self._unfit: dict[str, str] = {}
+        self._tries = Tries(settings.bundles)
         self.change: Change | None = None
         self.refused: dict[str, str] = {}
 
@@ -188,24 +187,30 @@ class Versions:
         """Serve what CURRENT names, unless it serves already or was refused; with `again` also what was refused.
 
         Raises BundleError when it is unfit: the old version serves on, at start the latest earlier one that is fit.
+        Where its files change, or the machine had no more to give, it is tried again; the same end is not raised again.
         """
         async with self._changing:
             before = self._seen
             await self._look()
-            version = self.published
+            version, known = self.published, None
             if version is not None and self._active is not None and version == self._active.version:
                 return
-            # A version that was refused is tried again only when that is asked for, when CURRENT was written anew, or
-            # when nothing serves.
-            tried = version is None or (version in self.refused and before == self._seen and not again)
-            if self._active is not None and tried:
+            if version in self.refused and before == self._seen and not again:
+                known = self.refused[version]  # to be tried again where it may end otherwise
+            if self._active is not None and (version is None or (known and not await self._worth_another(version))):
                 return
             try:
                 if version is not None:
-                    self._swap(await self._load(version))
+                    self._swap(await self._load(version, known))
+            except BundleError as error:
+                if str(error) != known:
+                    raise
             finally:
                 if self._active is None:
                     await self._fall_back()
+
+    async def _worth_another(self, version: str) -> bool:
+        return await self._in_thread(partial(self._tries.worth_another, version))
 
     async def _look(self) -> None:
         self._seen = await self._in_thread(partial(published, self._bundles))
@@ -230,9 +235,9 @@ class Versions:
     async def pin(self, wanted: frozenset[str], again: bool = False) -> None:
         """Have the versions open that arms name, checked as before a swap, and no others beside the serving one.
 
-        One that is not on disk is tried again at every call, and so is one that could not be opened for want of files
-        or memory; one that is unfit only when that is asked for `again`. One that was removed from the disk is let go
-        of. Whoever asks last counts, for those who wait too.
+        One that is not on disk is looked for at every call; one that could not be opened is tried again when that may
+        end otherwise, or is asked for `again`. One that was removed from the disk is let go of. Whoever asks last
+        counts, for those who wait too.
         """
         if not wanted and not self._wanted:
             return
@@ -242,11 +247,12 @@ class Versions:
             try:
                 kept = frozenset(await asyncio.to_thread(lambda: list(filter(self._is_here, wanted))))
                 self._missing = wanted - kept
-                self._unfit = set() if again else self._unfit & wanted
+                self._unfit = {name: why for name, why in self._unfit.items() if name in kept and not again}
                 if not kept >= self.pinned.keys():
                     self.pinned = {name: loaded for name, loaded in self.pinned.items() if name in kept}
-                for version in sorted(kept - self._unfit):
-                    await self._open_pinned(version)
+                for version in sorted(kept):
+                    if version not in self._unfit or await self._worth_another(version):
+                        await self._open_pinned(version)
             except Exception:  # a fault of ours: the next look may go well
                 log.exception("the versions of the experiments could not be looked at")
 
@@ -263,13 +269,14 @@ class Versions:
         try:
             loaded = await self._in_thread(partial(self._load_in_turn, version, thorough=True))
         except (BundleError, OSError) as error:
-            told = {"version": version, "reason": str(error)}
-            if _passes(error):
-                log.warning("version of an experiment not opened yet: it is tried again", extra=told)
-            else:
-                self._unfit.add(version)
+            reason = str(error)
+            if self._unfit.get(version) != reason:  # told once
+                again = "it is tried again" if passes(error) else "it is tried again when its files change"
+                told = {"version": version, "reason": reason, "then": again}
                 log.error("version of an experiment refused", extra=told)
+            self._unfit[version] = reason
             return
+        self._unfit.pop(version, None)
         if version in self._wanted and (self._active is None or version != self._active.version):
             self.pinned = {**self.pinned, version: loaded}
             log.info("version opened for an experiment", extra={"version": version})
@@ -332,21 +339,24 @@ class Versions:
             self._swap(loaded)
             return version
 
-    async def _load(self, version: str) -> Loaded:
+    async def _load(self, version: str, known: str | None = None) -> Loaded:
+        """Raises BundleError or OSError. That it was refused for the `known` reason has been counted."""
         thorough = self._active is not None or self._settings.verify
         try:
             await self._in_thread(partial(version_path, self._bundles, version))
             loaded = await self._in_thread(partial(self._load_in_turn, version, thorough=thorough))
         except (BundleError, OSError) as error:
             self.refused[version] = str(error)
-            self._metrics.refused()
+            if str(error) != known:
+                self._metrics.refused()
             self._metrics.behind(self.behind)
             raise
         self.refused.pop(version, None)
         return loaded
 
     def _load_in_turn(self, version: str, *, thorough: bool) -> Loaded:
-        with self._turn():  # a swap does not double the memory of all workers at once
+        # In turn: a swap does not double the memory of all workers at once.
+        with self._turn(), self._tries.of(version):
             return load(self._bundles, version, self._settings, thorough=thorough, advance=self._advance)
 
     def _swap(self, loaded: Loaded) -> None:
@@ -397,12 +407,3 @@ class Versions:
         """Let go of the loader thread, when it has read a few more megabytes at most."""
         self._closing.set()
         self._loader.shutdown(wait=True, cancel_futures=True)
-
-
-def _passes(error: BaseException | None) -> bool:
-    """Whether a version may open at another time as it is: the machine, or this process, had no more to give."""
-    while error is not None:
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _PASSING):
-            return True
-        error = error.__cause__
-    return False

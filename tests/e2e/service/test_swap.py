@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,61 @@ def test_a_bad_version_is_refused_and_the_old_one_serves_on(begin: Begin, bundle
     _wait_for_version(service.url, "v2")
     assert rollback(bundles) == "v1"
     _wait_for_version(service.url, "v1")
+
+
+def _loads_refused(url: str) -> str:
+    return next(line for line in httpx.get(f"{url}/metrics").text.splitlines() if 'outcome="refused"' in line)
+
+
+def test_a_refused_version_is_tried_again_when_its_files_are_written_anew(begin: Begin, bundles: Path) -> None:
+    service = begin()
+    copy = _copy(bundles, "v2", "v3")
+    vectors = copy / "spaces" / "main" / "vectors" / "user.npy"
+    whole = vectors.read_bytes()
+    _flip(vectors, -3)
+    (bundles / "CURRENT").write_text("v3\n")
+    assert "user.npy" in _wait_for_refusal(service.url, "v3")
+    time.sleep(0.5)
+    assert _loads_refused(service.url) == 'twhin_index_load_total{outcome="refused"} 1.0', "read again and again"
+    vectors.write_bytes(whole)
+    _wait_for_version(service.url, "v3")
+
+
+def test_a_version_that_arrives_after_current_is_served_when_it_is_whole(begin: Begin, bundles: Path) -> None:
+    """As `rsync` copies a directory of versions: CURRENT comes first, then file after file."""
+    service = begin()
+    away = shutil.move(_copy(bundles, "v2", "v3"), bundles.parent / "v3")
+    (bundles / "CURRENT").write_text("v3\n")
+    _wait_for_refusal(service.url, "v3")
+    for file in sorted((path for path in Path(away).rglob("*") if path.is_file()), key=lambda path: path.name):
+        target = bundles / "v3" / file.relative_to(away)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+        time.sleep(0.02)
+    _wait_for_version(service.url, "v3")
+    assert httpx.get(f"{service.url}/v1/info").json()["versions"]["refused"] == {}
+
+
+def test_a_version_is_tried_again_when_there_are_files_left_to_open_it(begin: Begin, bundles: Path) -> None:
+    service = begin()
+    process = psutil.Process(service.process.pid)
+    before = process.rlimit(psutil.RLIMIT_NOFILE)
+    with httpx.Client(base_url=service.url, timeout=20) as client:  # a connection that is open already
+        client.get("/livez")
+        process.rlimit(psutil.RLIMIT_NOFILE, (process.num_fds() + 1, before[1]))
+        publish(bundles, "v2")
+        deadline = time.monotonic() + 30
+        while "v2" not in client.get("/v1/info").json()["versions"]["refused"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert client.get("/readyz").json()["degraded"] == ["published_version_refused"]
+        time.sleep(1)
+        process.rlimit(psutil.RLIMIT_NOFILE, before)
+    _wait_for_version(service.url, "v2")
+    lines = map(json.loads, service.log.read_text().splitlines())
+    told = [line["reason"] for line in lines if line["message"] == "version refused"]
+    assert all("Too many open files" in reason for reason in told)
+    assert all(one != two for one, two in pairwise(told)), "the same is said once"
 
 
 def _self_link(file: Path) -> None:

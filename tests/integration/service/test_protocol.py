@@ -227,8 +227,19 @@ ADDRESSES = {
     "http://localhost/recommend/http://x": 200,
     "http://evil.example/v1/info": 421,
     "http://evil.example": 421,
-    "http://user@localhost/v1/info": 421,
 }
+NO_ADDRESSES = [
+    "http:///v1/info",
+    "http://:8000/v1/info",
+    "http://?x=1",
+    "http://",
+    "https:////v1/info",
+    "http://user@localhost/v1/info",
+    "http://localhost:x@evil.example/v1/info",
+    "http://[::1/v1/info",
+    "http://local\\host/v1/info",
+    "http://localhost:port/v1/info",
+]
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -238,6 +249,12 @@ def test_of_a_whole_address_the_host_counts_and_not_the_headers(
 ) -> None:
     connection.send(NEXT + b"GET %b HTTP/1.1\r\n%b\r\n" % (address.encode(), header) + NEXT)
     assert [connection.answer()[0] for _ in range(3)] == [200, ADDRESSES[address], 200]
+
+
+@pytest.mark.parametrize("address", NO_ADDRESSES)
+def test_an_address_of_no_host_is_refused(connection: _Connection, address: str) -> None:
+    connection.send(NEXT + b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % address.encode())
+    assert [connection.answer()[0] for _ in range(3)] == [200, 400, 0]
 
 
 def test_a_body_that_is_declared_too_large_is_not_asked_for(connection: _Connection) -> None:

@@ -12,8 +12,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from bundle.versions import prune, publish
+from bundle.errors import ConfigError
+from bundle.versions import list_versions, prune, publish
+from cli.main import app
 from service.experiments.split import bucket_of
 from service.runtime import Runtime
 from service.settings import Settings
@@ -231,6 +234,25 @@ def test_a_damaged_version_splits_nobody_and_is_tried_again_when_the_file_change
     shutil.copy(whole / vectors.relative_to(two / "v2"), vectors)
     name_arm(two, "v2")
     until(client, splits)
+
+
+def test_pruning_keeps_what_arms_name(two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("v3", "v4", "v5", "v6"):
+        write_toy_bundle(two, name, seed=5)
+    prune_command = ["bundle", "prune", "--bundles", str(two), "--keep", "2"]
+    (two / "experiments.toml").write_text("experiments = 1")
+    refused = CliRunner().invoke(app, prune_command)
+    assert isinstance(refused.exception, ConfigError), "nothing is removed while it cannot be told what is in use"
+    monkeypatch.setenv("TWHIN_EXPERIMENTS", str(tmp_path / "elsewhere.toml"))
+    assert isinstance(CliRunner().invoke(app, prune_command).exception, ConfigError)
+    assert len(list_versions(two)) == 6
+    (tmp_path / "elsewhere.toml").write_text(FILE.replace("VERSION", "v3"))
+    assert CliRunner().invoke(app, prune_command).exit_code == 0
+    assert list_versions(two) == ["v1", "v3", "v5", "v6"]
+    monkeypatch.delenv("TWHIN_EXPERIMENTS")
+    name_arm(two, "v5")
+    assert CliRunner().invoke(app, [*prune_command[:-1], "1"]).exit_code == 0
+    assert list_versions(two) == ["v1", "v5", "v6"]
 
 
 def test_a_version_that_is_removed_ends_the_experiment_for_all(start: Start, two: Path) -> None:

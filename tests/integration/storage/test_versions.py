@@ -1,6 +1,7 @@
 """Versions go to a real S3 server and come back, whole or not at all, whatever happens on the way."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from bundle.errors import (
     BundleInvalid,
     BundleNotFound,
     BundlesBusy,
+    ConfigError,
     DiskFull,
     StorageError,
     UsageError,
@@ -43,6 +45,7 @@ from tests.integration.storage.conftest import URL
 from tests.support.fault_proxy import FaultProxy
 from tests.support.full_disk import files_end_at
 from tests.support.object_store import S3Server
+from tests.support.signing import rewrite_manifest
 
 
 def send(store: Store, built: Path, version: str) -> None:
@@ -182,6 +185,23 @@ def test_no_more_versions_stay_than_asked(store: Store, built: Path, tmp_path: P
         send(store, built, name)
         pull(store, tmp_path / "far", keep=1)
     assert list_versions(tmp_path / "far") == ["one", "two"]  # the one before it stays for a rollback
+
+
+def test_versions_in_use_stay_and_all_where_it_cannot_be_told(store: Store, built: Path, tmp_path: Path) -> None:
+    names, far = ("one", "two", "v3", "v4"), tmp_path / "far"
+    for name in names[2:]:
+        copy = shutil.copytree(built / "two", built / name)
+        rewrite_manifest(copy, lambda manifest, name=name: manifest.update(version=name))
+
+    def unknown() -> list[str]:
+        raise ConfigError("experiments.toml is no TOML")
+
+    for name, in_use in zip(names, (frozenset[str], frozenset[str], unknown, lambda: ["one"]), strict=True):
+        send(store, built, name)
+        assert pull(store, far, keep=1, in_use=in_use).changed
+        if in_use is unknown:
+            assert sorted(list_versions(far)) == ["one", "two", "v3"]
+    assert sorted(list_versions(far)) == ["one", "v3", "v4"]
 
 
 @pytest.mark.parametrize("mode", ["reset", "garbage", "refuse"])

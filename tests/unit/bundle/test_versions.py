@@ -115,6 +115,13 @@ def test_prune_keeps_the_newest_the_current_and_the_one_before(tmp_path: Path, w
     assert list_versions(tmp_path) == ["v1", "v2", "v5", "v6", "v7"]
 
 
+def test_prune_keeps_what_is_in_use(tmp_path: Path, write: Write) -> None:
+    for name in ("v0", "v1", "v2", "v3"):
+        write(name)
+    publish(tmp_path, "v3")
+    assert prune(tmp_path, keep=1, in_use={"v1", "not-here"}) == ["v0", "v2"]
+
+
 def test_prune_collects_what_dead_builders_left_and_spares_the_living(tmp_path: Path, write: Write) -> None:
     write("one")
     dead = tmp_path / f"{STAGING_PREFIX}x"

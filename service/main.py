@@ -2,19 +2,21 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from service.call import ASGIApp, Scope
+from service.call import ASGIApp, Call, Reply, Scope
 from service.gateway import Gateway, Waited
 from service.openapi import SUMMARY, describe
 from service.problems import CONTENT_TYPE, problem_of_status
-from service.routes import PAGES, ROUTES
+from service.routes import PAGES, ROUTES, Route
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -44,11 +46,21 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> ASGIApp:
         exception_handlers={HTTPException: _framework_problem},
     )
 
-    def document() -> dict[str, Any]:
-        return describe(settings.limits) | ({"servers": [{"url": settings.root_path}]} if settings.root_path else {})
+    return _with_cors(Gateway(framework, runtime, (*ROUTES, *PAGES, _document(settings))), settings)
 
-    framework.openapi = document  # type: ignore[method-assign]
-    return _with_cors(Gateway(framework, runtime, ROUTES + PAGES), settings)
+
+def _document(settings: Settings) -> Route:
+    """The route of the document, which is made once: it takes as long as many answers."""
+
+    @cache
+    def written() -> bytes:
+        prefix = {"servers": [{"url": settings.root_path}]} if settings.root_path else {}
+        return orjson.dumps(describe(settings.limits) | prefix)
+
+    async def document(_: Call) -> Reply:
+        return Reply(written())
+
+    return Route("GET", "/openapi.json", document, "The document itself", "pages", scope="open")
 
 
 async def _framework_problem(request: Request, error: Exception) -> Response:

@@ -23,6 +23,7 @@ from service.refusals import Refusals
 from service.search_thread import SearchThread
 from service.settings import Settings
 from service.shared_metrics import SharedMetrics
+from service.shared_turn import SharedTurn
 from service.state.events import NO_FOLLOWERS, Followers
 from service.state.sqlite import SqliteStore
 from service.state.store import StateStore
@@ -60,6 +61,7 @@ class Runtime:
         self.admission = Admission(settings.limits.concurrency_max)
         self.refusals = Refusals(self.metrics, logged=settings.access_log != "none")
         self.packed = PackedDocuments()
+        self.exposition = SharedTurn[bytes]()
         self.arriving_bytes = 0
         self.large_batch = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []

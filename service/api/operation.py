@@ -58,8 +58,12 @@ def _status(text: str) -> Reply:
 
 async def exposition(call: Call) -> Reply:
     """Prometheus metrics of all workers."""
-    call.runtime.measure()
-    return Reply(call.runtime.metrics.exposition() + await acceptance(call), metrics.CONTENT_TYPE)
+
+    async def written() -> bytes:
+        call.runtime.measure()
+        return call.runtime.metrics.exposition() + await acceptance(call)
+
+    return Reply(await call.runtime.exposition.result(written), metrics.CONTENT_TYPE)
 
 
 async def info(call: Call) -> Reply:

@@ -28,6 +28,8 @@ from service.turns import Turns
 FRAMING = (b"content-length", b"transfer-encoding")
 # A name or an address, and a port or none: what a request may be addressed to. It names no user.
 AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?")
+# Of a header besides: an address of IPv6 without its brackets, as some clients write it.
+HOST = re.compile(rb"%b|[0-9A-Fa-f:.]+" % AUTHORITY.pattern)
 # A read is parsed in pieces of this size, so that what belongs to a head is known to within one of them.
 PIECE_BYTES = 16 << 10
 # In Linux's `struct tcp_info`: `tcpi_last_data_recv`.
@@ -158,6 +160,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._turns: Turns = getattr(self.app, "turns", None) or Turns()
         self._heads: Heads = getattr(self.app, "heads", None) or Heads()
         self._refusal: Problem | None = None
+        self._hosts: list[bytes] | None = None
         self._replaying = False
         self._in_body = False
         self._between = True  # the parser has nothing of a request that it has not seen the end of
@@ -379,8 +382,9 @@ class HttpProtocol(HttpToolsProtocol):
         if self._replaying:
             self._replaying = False
             return
-        if [name for name, _ in self.headers].count(b"host") > 1:
-            raise ValueError("addressed to two")  # to the parser, which takes it for a fault of the head
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if hosts != self._hosts:
+            self._check_hosts(hosts)
         if self.expect_100_continue and self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # such a client would take "100 Continue" for the answer
         if not self.url.startswith(b"/") or b"%" in self.url:
@@ -395,6 +399,15 @@ class HttpProtocol(HttpToolsProtocol):
         if self.expect_100_continue:
             # Who gets an answer instead of "100 Continue" may send the body or not: its next bytes could be anything.
             self.cycle.keep_alive = False
+
+    def _check_hosts(self, hosts: list[bytes]) -> None:
+        """Raises ValueError for a head that is addressed to two, to what is no host, or since HTTP/1.1 to nobody."""
+        current = self.parser.get_http_version() != "1.0"
+        if len(hosts) != 1 and (hosts or current):
+            raise ValueError("addressed to two, or to nobody")
+        if any(host and HOST.fullmatch(host) is None for host in hosts):
+            raise ValueError("addressed to what is no host")
+        self._hosts = hosts  # most requests of a connection have the same
 
     def _understand_target(self) -> None:
         """Take what is asked for apart where it is more than a plain path. Raises ValueError where it is no UTF-8, or

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SecretStr, field_validator, model_validator
+from pydantic import Field, PositiveInt, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bundle.errors import ConfigError
@@ -11,6 +11,11 @@ from bundle.text import read_text
 from service.state.redis_address import redis_addresses
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
+# Timers of the system take no more than some billions of seconds, and nobody means more than a day.
+DAY = 86_400
+Seconds = Annotated[float, Field(gt=0, le=DAY)]
+WholeSeconds = Annotated[int, Field(gt=0, le=DAY)]
+Milliseconds = Annotated[int, Field(gt=0, le=1000 * DAY)]
 
 
 class Limits(BaseSettings):
@@ -31,8 +36,8 @@ class Limits(BaseSettings):
         default=10_000, description="stored events of one user beyond which none adds"
     )
     body_max_bytes: PositiveInt = Field(default=2 << 20, description="largest request body, counted as it arrives")
-    timeout_ms: PositiveInt = Field(default=2000, description="time a request may take when it names no deadline")
-    timeout_max_ms: PositiveInt = Field(
+    timeout_ms: Milliseconds = Field(default=2000, description="time a request may take when it names no deadline")
+    timeout_max_ms: Milliseconds = Field(
         default=10_000, description="longest deadline that X-Request-Timeout-Ms may ask for"
     )
     concurrency_max: PositiveInt = Field(
@@ -61,18 +66,16 @@ class Settings(BaseSettings):
         default=None, description="file with that URL, so that its password stands in no environment"
     )
     redis_prefix: str = Field(default="twhin", description="first part of every Redis key")
-    redis_timeout_ms: PositiveInt = Field(
+    redis_timeout_ms: Milliseconds = Field(
         default=50, description="time each reply of Redis to a read may take; a read has at most three"
     )
-    redis_write_timeout_ms: PositiveInt = Field(
+    redis_write_timeout_ms: Milliseconds = Field(
         default=500, description="the same for a write, which is not waited for by anybody who looks at candidates"
     )
     redis_connections: PositiveInt = Field(
         default=16, description="connections to Redis in one worker for reads, and as many for writes"
     )
-    redis_retry_seconds: PositiveFloat = Field(
-        default=1.0, description="mean wait before a failed Redis is probed again"
-    )
+    redis_retry_seconds: Seconds = Field(default=1.0, description="mean wait before a failed Redis is probed again")
 
     experiments: Path | None = Field(
         default=None, description="TOML file of experiments; default: BUNDLES/experiments.toml, if there is one"
@@ -101,7 +104,7 @@ class Settings(BaseSettings):
         default="", description="path under which a proxy publishes the service, as `/twhin`; `/docs` needs it"
     )
 
-    watch_seconds: PositiveFloat = Field(default=5.0, description="mean time between looks at CURRENT")
+    watch_seconds: Seconds = Field(default=5.0, description="mean time between looks at CURRENT")
     verify: bool = Field(
         default=True,
         description="whether versions are checked byte by byte at start and for look-ups, as always before a swap",
@@ -115,11 +118,11 @@ class Settings(BaseSettings):
 
     search_batch: PositiveInt = Field(default=16, description="searches done in one call, if they wait already")
     depth_floor: Share = Field(default=0.5, description="share of the search depth that is kept under overload")
-    drain_seconds: NonNegativeFloat = Field(
+    drain_seconds: Annotated[float, Field(ge=0, le=DAY)] = Field(
         default=2.0, description="time between /readyz turning 503 and no more connections"
     )
-    shutdown_seconds: PositiveInt = Field(default=15, description="time that requests have to finish after that")
-    keep_alive_seconds: PositiveInt = Field(
+    shutdown_seconds: WholeSeconds = Field(default=15, description="time that requests have to finish after that")
+    keep_alive_seconds: WholeSeconds = Field(
         default=75, description="time an idle connection stays open: longer than the 60 of the usual load balancers"
     )
 

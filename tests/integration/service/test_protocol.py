@@ -243,7 +243,7 @@ NO_ADDRESSES = [
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-@pytest.mark.parametrize("header", [b"Host: localhost\r\n", b"", b"Host: evil.example\r\n"])
+@pytest.mark.parametrize("header", [b"Host: localhost\r\n", b"Host:\r\n", b"Host: evil.example\r\n"])
 def test_of_a_whole_address_the_host_counts_and_not_the_headers(
     connection: _Connection, address: str, header: bytes
 ) -> None:
@@ -255,6 +255,26 @@ def test_of_a_whole_address_the_host_counts_and_not_the_headers(
 def test_an_address_of_no_host_is_refused(connection: _Connection, address: str) -> None:
     connection.send(NEXT + b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % address.encode())
     assert [connection.answer()[0] for _ in range(3)] == [200, 400, 0]
+
+
+HEADS = {
+    b"GET /livez HTTP/1.1\r\n": 400,
+    b"GET /livez HTTP/1.0\r\n": 200,
+    b"GET /livez HTTP/1.1\r\nHost:\r\n": 200,
+    b"GET /livez HTTP/1.1\r\nHost: ::1\r\n": 200,
+    b"GET /livez HTTP/1.1\r\nHost: localhost:x@evil.example\r\n": 400,
+    b"GET /livez HTTP/1.1\r\nHost: localhost, evil.example\r\n": 400,
+    b"GET /livez HTTP/1.1\r\nHost: localhost/evil\r\n": 400,
+    b"GET /livez HTTP/1.1\r\nHost: [::1\r\n": 400,
+    b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: a\r\n": 400,
+    b"GET /livez HTTP/1.0\r\nHost: a\r\nHost: a\r\n": 400,
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_request_is_addressed_to_one_host(connection: _Connection, head: bytes) -> None:
+    connection.send(NEXT + head + b"\r\n")
+    assert [connection.answer()[0] for _ in range(2)] == [200, HEADS[head]]
 
 
 def test_a_body_that_is_declared_too_large_is_not_asked_for(connection: _Connection) -> None:

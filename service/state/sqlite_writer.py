@@ -26,6 +26,9 @@ from service.state.write_queue import Append, WriteQueue
 EVENTS_AT_ONCE = 256
 # How long until an erasure that could not be finished is tried again.
 ERASE_AGAIN_SECONDS = 2.0
+# An erasure goes through the whole file, and others' writes wait meanwhile: so many times as long as it took no other
+# is begun, however many are asked for. Those that wait then are done in one go.
+ERASURE_RESTS = 3.0
 # How often it is looked after the files, and tried whether writing works again, while nobody writes.
 LOOK_SECONDS = 1.0
 
@@ -74,6 +77,7 @@ class SqliteWriter:
         self._queue: WriteQueue[Write] = WriteQueue(EVENTS_AT_ONCE)
         self._queue_changed = threading.Condition()
         self._closing = False
+        self._erasures_rest_until = 0.0
         self._connection = schema.connect(path)
         self._files = files
         self._events_per_user_max = events_per_user_max
@@ -102,9 +106,15 @@ class SqliteWriter:
     def _take(self, seconds: float) -> list[Write] | None:
         """The next writes; [] when none came for `seconds`, None when none will come any more."""
         with self._queue_changed:
-            if not self._queue and not self._closing:
-                self._queue_changed.wait(seconds)
-            return self._queue.take() if self._queue or not self._closing else None
+            writes = self._queue.take(self._what_rests())
+            if not writes and not self._closing:
+                rest = self._erasures_rest_until - time.monotonic()
+                self._queue_changed.wait(min(seconds, rest) if self._queue and rest > 0 else seconds)
+                writes = self._queue.take(self._what_rests())
+            return writes if writes or self._queue or not self._closing else None
+
+    def _what_rests(self) -> type | None:
+        return Erasure if time.monotonic() < self._erasures_rest_until and not self._closing else None
 
     def _run(self) -> None:
         # An erasure that another process did not live to finish is finished here.
@@ -117,8 +127,7 @@ class SqliteWriter:
                 break
             if not writes:
                 self._look()
-            # In the order in which they came: what is stored after an erasure stays.
-            for kind, group in groupby(writes, type):
+            for kind, group in groupby(_erasures_together(writes), type):
                 if kind is Append:
                     self._append([write for write in group if isinstance(write, Append)])
                 elif kind is Feedback:
@@ -171,13 +180,15 @@ class SqliteWriter:
 
     def _erase(self, erasures: Sequence[Erasure]) -> bool:
         """Remove all that is stored by and about the users. Returns whether that is finished."""
-        owners = [erasure.owner for erasure in erasures]
+        owners, began = [erasure.owner for erasure in erasures], time.monotonic()
         try:
             removed = self._kept(lambda: schema.erase(self._connection, owners))
         except Exception as error:
             self._settle([(erasure.future, self._failed(error)) for erasure in erasures])
             return True
-        if not self._rewritten():
+        done, ended = self._rewritten(), time.monotonic()
+        self._erasures_rest_until = ended + ERASURE_RESTS * (ended - began)
+        if not done:
             unfinished = StateError("the events are removed, and their last bytes will be when the file allows it")
             self._settle([(erasure.future, unfinished) for erasure in erasures])
             return False
@@ -255,3 +266,14 @@ class SqliteWriter:
 
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(settle)
+
+
+def _erasures_together(writes: Sequence[Write]) -> list[Write]:
+    """All erasures after one another, so that the file is gone through once. Each user's writes stay in their order:
+    what is stored after an erasure stays.
+    """
+    last = {write.owner: place for place, write in enumerate(writes) if isinstance(write, Erasure)}
+    before = [one for place, one in enumerate(writes) if place < last.get(one.owner, 0) and type(one) is not Erasure]
+    erasures = [one for one in writes if isinstance(one, Erasure)]
+    after = [one for place, one in enumerate(writes) if place >= last.get(one.owner, 0) and type(one) is not Erasure]
+    return [*before, *erasures, *after]

@@ -63,12 +63,14 @@ class WriteQueue(Generic[Write]):
         self._events_at_once = events_at_once
         # A dict keeps the order in which its keys came: the first key is the owner whose turn is next.
         self._by_owner: dict[Hashable, deque[Write]] = {}
+        # Those whose next write rests, which hold up nobody.
+        self._resting: dict[Hashable, deque[Write]] = {}
         self._size_of: dict[Hashable, int] = {}
         self._size = 0
 
     def __len__(self) -> int:
         """How many owners have a write that waits."""
-        return len(self._by_owner)
+        return len(self._by_owner) + len(self._resting)
 
     def put(self, write: Write) -> None:
         """Let `write` wait for its turn. Raises QueueFull."""
@@ -76,17 +78,24 @@ class WriteQueue(Generic[Write]):
         # A write that is larger than its part goes in when none of the owner's waits: it never could otherwise.
         if self._size >= EVENTS_WAITING_MAX or (own and own + write.size > EVENTS_OF_ONE_OWNER_MAX):
             raise QueueFull
-        self._by_owner.setdefault(write.owner, deque()).append(write)
+        line = self._resting if write.owner in self._resting else self._by_owner
+        line.setdefault(write.owner, deque()).append(write)
         self._size_of[write.owner] = own + write.size
         self._size += write.size
 
-    def take(self) -> list[Write]:
+    def take(self, rests: type | None = None) -> list[Write]:
         """The next writes that are still wanted, the oldest of each owner in turn. A large one is taken alone, so that
-        small ones do not wait for it.
+        small ones do not wait for it. One of the type that `rests` is left, and what its owner has put after it.
         """
+        if rests is None and self._resting:
+            self._by_owner, self._resting = self._resting | self._by_owner, {}
         writes: list[Write] = []
         room = self._events_at_once
         while self._by_owner and (not writes or self._first().size <= room):
+            if rests is not None and isinstance(self._first(), rests):
+                owner = next(iter(self._by_owner))
+                self._resting[owner] = self._by_owner.pop(owner)
+                continue
             write = self._next()
             if write.wanted:
                 writes.append(write)

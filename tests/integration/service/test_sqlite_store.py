@@ -3,6 +3,7 @@
 import asyncio
 import random
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -230,6 +231,47 @@ async def test_an_erasure_that_was_cut_short_is_finished_by_the_next_process(tmp
     assert b"USER8X" in left
     assert b"USER7X" not in left
     assert b"USER9X" not in left
+
+
+async def test_erasures_go_through_the_file_together_and_rest(tmp_path: Path) -> None:
+    async with _open(tmp_path / "events.db", most=10**6) as store:
+        others = [_event("many", number, str(number)) for number in range(20_000)]
+        await store.append(others)
+        passes = 0
+
+        def look(statement: str) -> None:
+            nonlocal passes
+            passes += statement == "VACUUM"
+
+        store._writer._connection.set_trace_callback(look)
+        with _locked(tmp_path / "events.db"):
+            waiting = []
+            for user in map(str, range(20)):
+                stored = [store.append([_event(user, number)]) for number in range(2)]
+                writes = (stored[0], store.forget("user", user), stored[1])
+                waiting += [asyncio.create_task(write) for write in writes]
+            await asyncio.sleep(0.1)
+        answers = await asyncio.gather(*waiting)
+        assert answers == [["stored"], 1, ["stored"]] * 20, "each user's in the order in which they came"
+        assert passes <= 2
+        assert all([(await store.edges_of("user", user)).added == {"follows": ("t",)} for user in map(str, range(20))])
+
+        async def erase_without_pause(user: str) -> None:
+            while True:
+                await store.append([_event(user, 1)])
+                await store.forget("user", user)
+
+        hammers = [asyncio.create_task(erase_without_pause(f"u{number}")) for number in range(4)]
+        passes, began = 0, time.perf_counter()
+        written = 0
+        while time.perf_counter() - began < 2:
+            await store.append([_event("quick", written)])
+            written += 1
+        for hammer in hammers:
+            hammer.cancel()
+        await asyncio.gather(*hammers, return_exceptions=True)
+        assert passes > 1
+        assert written > 4 * passes, "others have most of the time"
 
 
 async def test_an_erasure_says_when_a_reader_holds_it_up(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ BUNDLES/.removing-…    a version on its way out
 BUNDLES/.pulling-…     a version on its way in from an object store; .pulling.lock beside it is held by the puller
 """
 
+import errno
+import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -19,7 +21,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-from bundle.disk import NotPlain, full_disk_named, lock_file, locked, make_durable, read_plain, write_text
+from bundle.disk import NotPlain, full_disk_named, lock_file, locked, make_durable, open_plain, write_text
 from bundle.errors import BundleAltered, BundleError, BundleInvalid, BundleNotFound, BundlesBusy, GateRefused
 from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, Gate, Manifest
@@ -96,8 +98,8 @@ def current_version(bundles: Path) -> str | None:
 
 def published(bundles: Path) -> tuple[str, int] | None:
     """The published version and a number that is another one when CURRENT was written again, be it with that name."""
-    version = current_version(bundles)
-    return None if version is None else (version, (bundles / CURRENT).stat().st_mtime_ns)
+    text, written = _read_with_time(bundles / CURRENT)
+    return (text.strip(), written) if text.strip() else None
 
 
 def current_path(bundles: Path) -> Path:
@@ -380,10 +382,19 @@ def _write_sums(bundles: Path, sums: Mapping[str, str]) -> None:
 
 def _read_text(path: Path) -> str:
     """The content of the file at `path`; nothing where there is none, or no plain one."""
+    return _read_with_time(path)[0]
+
+
+def _read_with_time(path: Path) -> tuple[str, int]:
+    """The same, and when it was written, in nanoseconds: of one file, as another may take its place at any moment."""
     try:
-        return read_plain(path).decode("ascii", errors="backslashreplace")
-    except (FileNotFoundError, NotPlain):
-        return ""
+        with open_plain(path) as file:
+            about = os.fstat(file.fileno())
+            return file.read(about.st_size).decode("ascii", errors="backslashreplace"), about.st_mtime_ns
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotPlain) or error.errno in (errno.ELOOP, errno.ENOTDIR):
+            return "", 0
+        raise
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:

@@ -27,6 +27,7 @@ from bundle.versions import (
     list_versions,
     prune,
     publish,
+    published,
     rollback,
     timeline,
 )
@@ -113,6 +114,22 @@ def test_prune_keeps_the_newest_the_current_and_the_one_before(tmp_path: Path, w
     publish(tmp_path, "v2")
     assert prune(tmp_path, keep=3) == ["v0", "v3", "v4"]
     assert list_versions(tmp_path) == ["v1", "v2", "v5", "v6", "v7"]
+
+
+@pytest.mark.parametrize("kind", ["link to itself", "directory", "pipe", "nothing"])
+def test_what_is_no_file_names_no_version(tmp_path: Path, write: Write, kind: str) -> None:
+    write("one")
+    publish(tmp_path, "one")
+    current = tmp_path / CURRENT
+    current.unlink()
+    if kind == "link to itself":
+        current.symlink_to(CURRENT)
+    elif kind == "directory":
+        current.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(current)
+    assert (current_version(tmp_path), published(tmp_path)) == (None, None)
+    assert [one.version for one in timeline(tmp_path)] == ["one"]
 
 
 def test_prune_keeps_what_is_in_use(tmp_path: Path, write: Write) -> None:

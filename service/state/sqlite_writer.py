@@ -7,7 +7,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -272,7 +272,7 @@ def _erasures_together(writes: Sequence[Write]) -> list[Write]:
     """All erasures after one another, so that the file is gone through once. Each user's writes stay in their order:
     what is stored after an erasure stays.
     """
-    last = {write.owner: place for place, write in enumerate(writes) if isinstance(write, Erasure)}
+    last: dict[Hashable, int] = {one.owner: place for place, one in enumerate(writes) if isinstance(one, Erasure)}
     before = [one for place, one in enumerate(writes) if place < last.get(one.owner, 0) and type(one) is not Erasure]
     erasures = [one for one in writes if isinstance(one, Erasure)]
     after = [one for place, one in enumerate(writes) if place >= last.get(one.owner, 0) and type(one) is not Erasure]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32
 
 from bundle.progress import Progress, Stage
 from training.backends.base import Backend, BucketWork, SpanResult
@@ -16,10 +16,9 @@ from training.buckets import Partitioner
 from training.checkpoint import Position, RunKey
 from training.chunks import make_schedule
 from training.config import TrainConfig
-from training.distributed.group import Group, accumulate, average
+from training.distributed.group import Group, put_together
 from training.distributed.homes import Homes
 from training.diverged import save_batch
-from training.edges import BucketEdges
 from training.metrics import Sink
 from training.model import Relations
 from training.partition import BucketId
@@ -30,8 +29,6 @@ SPAN_SECONDS = 0.25
 LONGEST_SPAN = 2**24
 # Between two lines of metrics.
 REPORT_SECONDS = 5.0
-# Edges.
-COUNTED_AT_ONCE = 2**18
 
 
 @dataclass(slots=True)
@@ -169,11 +166,11 @@ class TrainingLoop:
         """
         result = RoundResult()
         for turn in range(turns):
-            state, trained = self.relations.accumulator.copy(), np.zeros(len(self.relation_weights))
+            before = self.relations.vectors.copy(), self.relations.accumulator.copy()
             if turn < len(buckets):
-                trained = self._bucket(buckets[turn], self._open(buckets, turn, following), start, result, stage)
+                self._bucket(buckets[turn], self._open(buckets, turn, following), start, result, stage)
             if self.group.size > 1:
-                self._share_relations(trained, state)
+                put_together(self.group, self.relations.vectors, self.relations.accumulator, before)
         return result
 
     def _open(self, buckets: tuple[BucketId, ...], turn: int, following: BucketId | None) -> Loaded:
@@ -183,21 +180,8 @@ class TrainingLoop:
         alone = self.group.size == 1
         return self.buffer.open(buckets[turn], following) if alone else self.buffer.open(buckets[turn], None, following)
 
-    def _share_relations(
-        self, trained: Float64[npt.NDArray[np.float64], " r"], state: Float32[npt.NDArray[np.float32], "r 2 d"]
-    ) -> None:
-        """Make known to all what each process learnt of relations in a bucket.
-
-        `trained` counts the edges of each relation, `state` is the relations' optimiser state before. Vectors become
-        the mean, weighted by those edges; optimiser state adds up: steps shrink with all edges that were seen.
-        """
-        average(self.group, self.relations.vectors, trained)
-        accumulate(self.group, self.relations.accumulator, state)
-
-    def _bucket(
-        self, bucket: BucketId, loaded: Loaded, start: Position, result: RoundResult, stage: Stage
-    ) -> Float64[npt.NDArray[np.float64], " r"]:
-        """Train one bucket; returns how many edges it has of each relation."""
+    def _bucket(self, bucket: BucketId, loaded: Loaded, start: Position, result: RoundResult, stage: Stage) -> None:
+        """Train one bucket."""
         config, timer = self.config, self.timer
         schedule = make_schedule(loaded.groups, config.chunk, config.seed, start.epoch, *bucket)
         session = self.backend.open(
@@ -221,7 +205,6 @@ class TrainingLoop:
                     session.sync()
                     self._checkpoint(position)
         session.sync()
-        return _edges_by_relation(loaded.groups, len(self.relation_weights))
 
     def _synchronise(self, result: RoundResult, stage: Stage) -> None:
         """Make what all processes did in a round known, and let partitions change hands."""
@@ -272,15 +255,6 @@ class TrainingLoop:
         if rate is not None:
             line = {"edges": position.edges_seen, "epoch": position.epoch + 1, "loss": loss}
             self.sink.write({**line, "edges_per_second": round(rate)})
-
-
-def _edges_by_relation(groups: tuple[BucketEdges, ...], relations: int) -> Float64[npt.NDArray[np.float64], " r"]:
-    """Count a bucket's edges, some at a time: `bincount` copies what it counts."""
-    counts = np.zeros(relations)
-    for edges in groups:
-        for start in range(0, len(edges), COUNTED_AT_ONCE):
-            counts += np.bincount(edges.rel[start : start + COUNTED_AT_ONCE], minlength=relations)
-    return counts
 
 
 def _mean_loss(position: Position) -> float:

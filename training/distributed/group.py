@@ -34,7 +34,7 @@ class Group(Protocol):
         """Add up all processes' values, in place."""
         ...
 
-    def most(self, values: Int64[npt.NDArray[np.int64], "*s"]) -> None:
+    def most(self, values: Int64[npt.NDArray[np.int64], "*s"] | Float64[npt.NDArray[np.float64], "*s"]) -> None:
         """The largest of all processes' values, in place."""
         ...
 
@@ -52,7 +52,7 @@ class SoloGroup:
     def sum(self, values: Float64[npt.NDArray[np.float64], "*s"]) -> None:
         """See Group."""
 
-    def most(self, values: Int64[npt.NDArray[np.int64], "*s"]) -> None:
+    def most(self, values: Int64[npt.NDArray[np.int64], "*s"] | Float64[npt.NDArray[np.float64], "*s"]) -> None:
         """See Group."""
 
     def check(self) -> None:
@@ -84,7 +84,7 @@ class GlooGroup:
         """See Group."""
         self._reduce(values, "SUM")
 
-    def most(self, values: Int64[npt.NDArray[np.int64], "*s"]) -> None:
+    def most(self, values: Int64[npt.NDArray[np.int64], "*s"] | Float64[npt.NDArray[np.float64], "*s"]) -> None:
         """See Group."""
         self._reduce(values, "MAX")
 
@@ -111,27 +111,23 @@ class GlooGroup:
         return RunError(f"Trainer {self.rank} {LOST}.")
 
 
-def average(
+def put_together(
     group: Group,
-    array: Float32[npt.NDArray[np.float32], "r 2 d"],
-    counts: Float64[npt.NDArray[np.float64], " r"],
+    vectors: Float32[npt.NDArray[np.float32], "*s d"],
+    state: Float32[npt.NDArray[np.float32], "*s d"],
+    before: tuple[Float32[npt.NDArray[np.float32], "*s d"], Float32[npt.NDArray[np.float32], "*s d"]],
 ) -> None:
-    """The mean over processes, row by row weighted by each one's `counts`; rows that nobody counted stay. In place."""
-    total = counts.copy()
-    group.sum(total)
-    trained = total > 0
-    share = np.divide(counts, total, out=np.zeros_like(counts), where=trained)
-    mine = array.astype(np.float64) * share[:, None, None]
-    group.sum(mine)
-    array[trained] = mine[trained]
+    """Make of what each process did to vectors and their optimiser state, which were `before` for all, one. In place.
 
-
-def accumulate(
-    group: Group,
-    array: Float32[npt.NDArray[np.float32], "*s"],
-    before: Float32[npt.NDArray[np.float32], "*s"],
-) -> None:
-    """What every process added to `before`, which was the same for all, together. In place."""
-    gained = array.astype(np.float64) - before
+    The moves of a vector add up, but to no more than the longest of them: where processes learnt different things all
+    count, and where they learnt the same it is not learnt as often as there are processes. State adds up.
+    """
+    moved, gained = (now.astype(np.float64) - then for now, then in zip((vectors, state), before, strict=True))
+    longest = np.linalg.norm(moved, axis=-1)
+    group.most(longest)
+    group.sum(moved)
     group.sum(gained)
-    array[...] = before + gained
+    together = np.linalg.norm(moved, axis=-1)
+    share = np.divide(longest, together, out=np.ones_like(longest), where=together > longest)
+    vectors[...] = before[0] + moved * share[..., None]
+    state[...] = before[1] + gained

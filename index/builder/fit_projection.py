@@ -3,7 +3,7 @@
 With X the vectors' covariance and Q the queries' second moment, the vectors are stretched by Q^(α/2) and turned to the
 principal directions of what comes out, the least of which are dropped. A query is stretched by Q^(-α/2) and turned
 alike, so that the inner product stays. α = 1 makes an error in any column cost a query the same, α = 0 leaves the
-vectors' own geometry, in which graphs and inverted lists find neighbours; docs/benchmarks.md has what lies between.
+vectors' own geometry, in which graphs and inverted lists find neighbours; docs/benchmarks-log.md has what lies between.
 """
 
 import math

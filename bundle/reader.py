@@ -18,7 +18,8 @@ from bundle.disk import read_plain, remedy
 from bundle.errors import BundleAltered, BundleIncomplete, BundleInvalid, BundleNotFound
 from bundle.ids import IdTable, IntIds, StringIds
 from bundle.layout import MANIFEST, ListQuery, SpaceLayout
-from bundle.manifest import Manifest, SpaceEntry, parse_manifest
+from bundle.manifest import Manifest, SpaceEntry
+from bundle.manifest_file import parse_manifest
 from bundle.pq import CODEWORDS, ProductQuantizer
 from bundle.rows import CompactRows, stored_columns
 from bundle.space import Bundle, CandidateLists, Clusters, EntityTable, Interests, Relation, Space, interests_among

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from bundle.errors import EdgeFileError, UsageError
 
 if TYPE_CHECKING:
-    from bundle.manifest import Assessments, Manifest
+    from bundle.assessment import Assessments
+    from bundle.manifest import Manifest
     from bundle.prepared import PreparedGraph
     from bundle.progress import Progress
     from bundle.space import Bundle

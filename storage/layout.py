@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from bundle.errors import BundleInvalid, BundleNotFound
 from bundle.layout import MANIFEST
-from bundle.manifest import Manifest, parse_manifest
+from bundle.manifest import Manifest
+from bundle.manifest_file import parse_manifest
 from bundle.writer import may_be_named
 from storage.store import Store
 

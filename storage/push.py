@@ -5,7 +5,7 @@ from threading import Event
 from bundle.disk import read_plain
 from bundle.errors import BundleInvalid, BundlesBusy
 from bundle.layout import MANIFEST
-from bundle.manifest import parse_manifest
+from bundle.manifest_file import parse_manifest
 from bundle.progress import SILENT, Progress
 from bundle.space import Bundle
 from storage.at_once import each_at_once

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from bundle.assessment import Assessment, Assessments, Unlearnt
 from bundle.errors import UsageError
-from bundle.manifest import Assessment, Assessments, Gate, Measured, QueryWeights, Rescoring, Strategy, Unlearnt
+from bundle.manifest import Gate, Measured, QueryWeights, Rescoring, Strategy
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT, Progress, Stage
 from bundle.strategies import DEFAULT_AUTO, FIRST_GUESS, default_strategies, mixture_blend, walk

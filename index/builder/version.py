@@ -13,12 +13,11 @@ import faiss
 import numpy as np
 
 from bundle.allocator import give_back_freed_memory
+from bundle.assessment import Assessment, Assessments, Unlearnt
 from bundle.disk import full_disk_named
 from bundle.errors import ConfigError, RunError
 from bundle.layout import SpaceLayout
 from bundle.manifest import (
-    Assessment,
-    Assessments,
     DefaultQuery,
     Drift,
     Evaluation,
@@ -28,7 +27,6 @@ from bundle.manifest import (
     RelationStrategies,
     SpaceEntry,
     SpaceWeights,
-    Unlearnt,
 )
 from bundle.progress import SILENT, Progress, Stage
 from bundle.run import Run, open_run

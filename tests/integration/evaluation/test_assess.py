@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bundle.manifest import Assessment, Unlearnt, parse_manifest
+from bundle.assessment import Assessment, Unlearnt
+from bundle.manifest_file import parse_manifest
 from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT, Progress
 from bundle.run import open_graph

@@ -1,15 +1,27 @@
-"""What every test shares. The shape checks come first: array signatures are enforced under pytest alone."""
+"""What every test shares. First of all threads that do not spin, and shape checks: array signatures are enforced under
+pytest alone."""
 
 import os
 from pathlib import Path
 
 import pytest
-from jaxtyping import install_import_hook
+
+# Before anything loads these libraries: tests run beside one another on all cores, where the threads of a library only
+# wait for one another. Who asks for threads by a setting gets them all the same.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from tests.support import shapes
 
 PACKAGES = ["bundle", "storage", "graph", "training", "index", "recommend", "evaluation", "export", "ingest", "service"]
-install_import_hook(PACKAGES, "beartype.beartype")
+shapes.install(PACKAGES)
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_runtest_setup() -> None:
+    shapes.begin_test()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """The command as a user calls it, and one small published pipeline for every test that only reads."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -10,27 +12,44 @@ from typing import Any
 
 import pytest
 
+from bundle.versions import current_version
+from cli.main import main
+from tests.support.once import made_once
+
 TRAINING = ["--set", "dim=16", "--set", "epochs=2", "--set", "threads=1", "--set", "negatives_uniform=64"]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def twhin_argv(*arguments: object) -> list[str]:
-    return [str(Path(sys.executable).with_name("twhin")), *map(str, arguments)]
-
-
 @pytest.fixture(scope="session")
 def twhin() -> Command:
-    """Runs the installed command to its end; `status` is the exit status it must have."""
+    """Runs the command to its end in this process, which has the libraries loaded; `status` is the exit status it must
+    have."""
 
     def run(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            twhin_argv(*arguments), capture_output=True, text=True, timeout=240, env=environment, check=False
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done
+        words, end = ["twhin", *map(str, arguments)], 0
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as out,
+            contextlib.redirect_stderr(io.StringIO()) as errors,
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setattr(sys, "argv", words)
+            try:
+                main()
+            except SystemExit as ended:
+                end = ended.code or 0
+        assert end == status, out.getvalue() + errors.getvalue()
+        return subprocess.CompletedProcess(words, end, out.getvalue(), errors.getvalue())
 
     return run
+
+
+def installed(*arguments: object) -> str:
+    """What the installed command prints, in a process of its own; it must succeed."""
+    command = [str(Path(sys.executable).with_name("twhin")), *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 class Pipeline:
@@ -40,7 +59,7 @@ class Pipeline:
         self.graph = root / "graph" / "graph.toml"
         self.run = root / "run"
         self.bundles = root / "bundles"
-        self.version = ""
+        self.version = current_version(self.bundles) or ""
 
     @property
     def path(self) -> Path:
@@ -48,15 +67,17 @@ class Pipeline:
 
 
 @pytest.fixture(scope="session")
-def pipeline(twhin: Command, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """generate → train → build → publish, once."""
-    made = Pipeline(tmp_path_factory.mktemp("pipeline"))
-    twhin("data", "generate", made.graph.parent, "--users", 1500)
-    twhin("train", made.graph, "--run", made.run, *TRAINING)
-    built = json_of(twhin("build", made.run, "--bundles", made.bundles, "--json"))
-    made.version = built["version"]
-    twhin("publish", made.version, "--bundles", made.bundles)
-    return made
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """generate → train → build → publish, once, by the installed command."""
+
+    def make(root: Path) -> None:
+        graph, run, bundles = root / "graph", root / "run", root / "bundles"
+        installed("data", "generate", graph, "--users", 1500)
+        installed("train", graph / "graph.toml", "--run", run, *TRAINING)
+        built = json.loads(installed("build", run, "--bundles", bundles, "--json"))
+        installed("publish", built["version"], "--bundles", bundles)
+
+    return Pipeline(made_once(tmp_path_factory, "pipeline", make))
 
 
 def json_of(done: subprocess.CompletedProcess[str]) -> Any:

@@ -143,10 +143,11 @@ def _edges(
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Random edges, mostly into the source's own community and the next; the last user has none at all."""
     pairs = set()
-    for source in range(len(sources) - 1):
+    members = [np.flatnonzero(targets == community).tolist() for community in range(CLUSTERS)]
+    for source, home in enumerate(sources[:-1].tolist()):
         for _ in range(per_user):
-            community = (sources[source] + int(rng.random() < 0.3)) % CLUSTERS
-            target = int(rng.choice(np.flatnonzero(targets == community)))
+            of_community = members[(home + int(rng.random() < 0.3)) % CLUSTERS]
+            target = of_community[int(rng.integers(len(of_community)))]
             if not (drop_self and target == source):
                 pairs.add((source, target))
     array = np.array(sorted(pairs), dtype=np.int32)

@@ -1,6 +1,7 @@
 """What every test shares. First of all threads that do not spin, and shape checks: array signatures are enforced under
 pytest alone."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -12,7 +13,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import httpx
+
 from tests.support import shapes
+
+# Each client reads the web's authorities anew, 24 ms of CPU, and there are thousands: no test asks the web.
+httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
 
 PACKAGES = ["bundle", "storage", "graph", "training", "index", "recommend", "evaluation", "export", "ingest", "service"]
 shapes.install(PACKAGES)

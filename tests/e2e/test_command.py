@@ -86,7 +86,7 @@ def test_link_prediction_beats_chance(twhin: Command, pipeline) -> None:  # type
 
 
 def test_the_follow_report_has_strategies_and_baselines(twhin: Command, pipeline) -> None:  # type: ignore[no-untyped-def]
-    done = twhin("evaluate", "follow", "--run", pipeline.run, "--bundles", pipeline.bundles, "--users", 200, "--json")
+    done = twhin("evaluate", "follow", "--run", pipeline.run, "--bundles", pipeline.bundles, "--users", 100, "--json")
     rows = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
     assert rows["popularity"]["kind"] == "baseline"
     assert rows["blend"]["metrics"]["recall@50"]["mean"] > rows["random"]["metrics"]["recall@50"]["mean"]
@@ -125,4 +125,4 @@ def test_a_finished_run_keeps_its_graph_when_the_files_change(twhin: Command, pi
     for option in ("--plan", "--resume"):
         refused = twhin("train", graph / "graph.toml", "--run", run, option, status=4)
         assert "Train in another directory" in refused.stderr.replace("\n", " ")
-    twhin("build", run, "--bundles", tmp_path / "bundles", "--set", "index.kind=exact")
+    twhin("build", run, "--bundles", tmp_path / "bundles", "--quick", "--no-map")

@@ -105,7 +105,7 @@ def test_thresholds_decide() -> None:
 @pytest.mark.slow
 def test_locust_users_find_no_fault(client: httpx.Client, made_bundles: Path) -> None:
     environment = {**os.environ, "TWHIN_LOAD_BUNDLES": str(made_bundles), "TWHIN_LOAD_P99_MS": "10000"}
-    command = ["-m", "locust", "-f", "loadtests/locustfile.py", "--headless", "-u", "6", "-r", "6", "-t", "20s"]
+    command = ["-m", "locust", "-f", "loadtests/locustfile.py", "--headless", "-u", "6", "-r", "6", "-t", "6s"]
     done = subprocess.run(
         [sys.executable, *command, "--host", str(client.base_url).rstrip("/")],
         cwd=ROOT,

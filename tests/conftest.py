@@ -24,6 +24,38 @@ PACKAGES = ["bundle", "storage", "graph", "training", "index", "recommend", "eva
 shapes.install(PACKAGES)
 
 ROOT = Path(__file__).resolve().parent.parent
+# The files that take longest, which begin first: one that began last would leave the other cores idle.
+LONGEST = (
+    "contract/test_prepare_engines.py",
+    "integration/training/test_torchrun.py",
+    "browser/test_studio.py",
+    "docs/test_tutorials.py",
+    "docs/test_walks.py",
+    "integration/index/test_build_memory.py",
+    "e2e/test_nightly.py",
+    "e2e/test_report.py",
+    "e2e/test_image.py",
+    "e2e/test_command.py",
+    "e2e/test_kill.py",
+    "e2e/service/test_swap.py",
+    "e2e/service/test_operation.py",
+    "integration/training/test_partitions.py",
+    "integration/training/test_gpu_check.py",
+    "integration/training/test_devices.py",
+    "integration/service/test_redis_cluster.py",
+    "integration/service/test_redis_faults.py",
+    "integration/service/test_watching.py",
+    "integration/evaluation/test_planted.py",
+    "integration/evaluation/test_ranking_command.py",
+    "integration/evaluation/test_relations.py",
+    "contract/test_compiled.py",
+    "unit/engine/test_fuzz.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def pytest_runtest_setup() -> None:

@@ -99,7 +99,7 @@ def test_the_follow_report_has_strategies_and_baselines(twhin: Command, pipeline
         (("build", "no-run", "--bundles", "b"), 4, "no-run"),
         (("publish", "v1", "--bundles", "empty"), 5, "is no version"),
         (("recommend", "1", "--bundles", "empty"), 5, "Nothing is published"),
-        (("rollback", "--bundles", "empty"), 5, "No version was published before"),
+        (("rollback", "--bundles", "empty"), 5, "is no directory"),
         (("evaluate", "links", "no-run"), 4, "no-run"),
     ],
 )

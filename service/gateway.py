@@ -18,7 +18,7 @@ from service.glance import Glance
 from service.heads import Head, Heads
 from service.metrics import RouteMetrics
 from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, overloaded, problem_of
-from service.routes import Route, RouteTable
+from service.route import Route, RouteTable
 from service.runtime import Runtime
 from service.tracing import trace_of
 from service.turns import Turns

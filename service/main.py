@@ -16,7 +16,8 @@ from service.call import ASGIApp, Call, Reply, Scope
 from service.gateway import Gateway, Waited
 from service.openapi import SUMMARY, describe
 from service.problems import CONTENT_TYPE, problem_of_status
-from service.routes import PAGES, ROUTES, Route
+from service.route import Route
+from service.routes import PAGES, ROUTES
 from service.runtime import Runtime
 from service.settings import Settings
 

@@ -12,7 +12,8 @@ import msgspec
 
 from service.call import JSON, REPEATED
 from service.problems import CONTENT_TYPE, STATUS, TITLES, ProblemDocument
-from service.routes import ROUTES, Route
+from service.route import Route
+from service.routes import ROUTES
 from service.settings import Limits
 
 Document = dict[str, Any]

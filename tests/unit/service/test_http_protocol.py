@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 from service.call import Call, Reply, Scope
 from service.gateway import Gateway, Waited
 from service.http_protocol import HttpProtocol
-from service.routes import Route
+from service.route import Route
 from service.runtime import Runtime
 from service.settings import Settings
 from service.turns import TURN_SECONDS

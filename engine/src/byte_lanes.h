@@ -57,6 +57,16 @@ TWHIN_INLINE Ints products(Ints sums, Bytes codes, Ints word) {
 #endif
 }
 
+// To each lane the sum of the squares of its four codes, of −127 to 127.
+TWHIN_INLINE Ints squares(Ints sums, SignedBytes codes) {
+  const SignedBytes sizes = codes < 0 ? -codes : codes;
+#if TWHIN_ARM && TWHIN_DOT
+  return (Ints)vdotq_s32((int32x4_t)sums, (int8x16_t)sizes, (int8x16_t)sizes);
+#else
+  return products(sums, (Bytes)sizes, (Ints)sizes);
+#endif
+}
+
 struct Halves {  // sums over the low and over the high halves of bytes
   Ints low, high;
 };
@@ -115,15 +125,5 @@ TWHIN_INLINE std::size_t pack(unsigned lanes, Vector values, T* to) {
   std::size_t n = 0;
   for (; lanes != 0; lanes &= lanes - 1) to[n++] = all[__builtin_ctz(lanes)];
   return n;
-#endif
-}
-
-TWHIN_INLINE Floats widened(const std::uint16_t* halves) {  // IEEE 754 half precision
-#if TWHIN_LANES == 16
-  return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(halves)));
-#elif TWHIN_LANES == 8
-  return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(halves)));
-#else
-  return Floats{half(halves[0]), half(halves[1]), half(halves[2]), half(halves[3])};
 #endif
 }

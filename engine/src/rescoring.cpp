@@ -28,8 +28,28 @@ struct Kernel {
   void (*network)(const Network&, const Block&, float* scores);
 };
 
+#define TWHIN_BYTES
 #define TWHIN_KERNEL "rescoring_kernel.h"
 #include "each_level.h"
+
+// A vector by digits: value ≈ scale · (65536 · third + 256 · second + first), each of −128 to 127 and in a row of its own. What is no
+// number counts as zero.
+void to_digits(std::span<const float> vector, std::int8_t* const rows[Subject::kPlanes], float scales[Subject::kPlanes]) {
+  constexpr float kMost = 127.0f * 65536.0f;
+  float largest = 0;
+  for (const float value : vector) largest = std::max(largest, std::isfinite(value) ? std::fabs(value) : 0.0f);
+  const float inverse = largest > 1e-30f ? kMost / largest : 0.0f;
+  for (std::size_t d = 0; d < vector.size(); ++d) {
+    const float exact = std::isfinite(vector[d]) ? vector[d] * inverse : 0.0f;
+    const auto number = static_cast<std::int32_t>(exact + (exact < 0 ? -0.5f : 0.5f));
+    const auto first = static_cast<std::int8_t>(number);
+    const std::int32_t rest = (number - first) / 256;
+    const auto second = static_cast<std::int8_t>(rest);
+    rows[0][d] = first, rows[1][d] = second, rows[2][d] = static_cast<std::int8_t>((rest - second) / 256);
+  }
+  const float scale = largest / kMost;
+  scales[0] = scale, scales[1] = 256.0f * scale, scales[2] = 65536.0f * scale;
+}
 
 float length_of(std::span<const float> vector) {
   return std::max(std::sqrt(kernels().dot(vector.data(), vector.data(), vector.size())), kTiny);
@@ -78,7 +98,7 @@ void Rescorer::prepare(const Relation& relation, const User& of) {
   std::copy(relation.forward.begin(), relation.forward.end(), user.vectors.begin() + static_cast<std::ptrdiff_t>(user.dim));
   if (!of.vector.empty()) {
     std::copy(of.vector.begin(), of.vector.end(), user.vectors.begin());
-    return;
+    return use_bytes(relation, some, others);
   }
   // Without a vector the fold-in stands for the user: zeros of nothing.
   std::fill_n(user.vectors.begin(), user.dim, 0.0f);
@@ -86,16 +106,45 @@ void Rescorer::prepare(const Relation& relation, const User& of) {
   for (std::size_t i = 0; i < some.size(); ++i)
     for (std::size_t d = 0; d < user.dim; ++d) user.vectors[d] += user.vectors[(2 + i) * user.dim + d];
   for (std::size_t d = 0; d < user.dim; ++d) user.vectors[d] *= share;
+  use_bytes(relation, some, others);
+}
+
+// The user's side as bytes.
+void Rescorer::use_bytes(const Relation& relation, std::span<const std::int32_t> targets, std::span<const std::int32_t> followers) {
+  Subject& user = subject_;
+  const Rows& vectors = relation.target->vectors;
+  user.n_words = vectors.coded() == user.dim && user.dim % 4 == 0 ? user.dim / 4 : 0;
+  if (!user.n_words) return;
+  user.words.assign(user.byte_rows() * user.n_words, 0);
+  user.scales.resize(user.byte_rows()), user.biases.resize(user.byte_rows());
+  const auto row = [&](std::size_t i) { return reinterpret_cast<std::int8_t*>(user.words.data() + i * user.n_words); };
+  for (std::size_t i = 0, at = 0; i < 2; ++i, at += Subject::kPlanes) {
+    std::int8_t* const digits[] = {row(at), row(at + 1), row(at + 2)};
+    to_digits({user.vectors.data() + i * user.dim, user.dim}, digits, user.scales.data() + at);
+  }
+  std::size_t at = 2 * Subject::kPlanes;
+  for (const auto side : {targets, followers})
+    for (const std::int32_t one : side) {
+      std::memcpy(row(at), vectors.codes(static_cast<std::size_t>(one)), user.dim);
+      user.scales[at++] = vectors.scale(static_cast<std::size_t>(one));
+    }
+  for (std::size_t i = 0; i < user.byte_rows(); ++i) {
+    std::int32_t sum = 0;
+    for (std::size_t d = 0; d < user.dim; ++d) sum += row(i)[d];
+    user.biases[i] = 128 * sum;
+  }
 }
 
 // The candidates from `first` on; the last block is filled up with its last candidate.
 void Rescorer::fill(const Relation& relation, std::span<const std::int32_t> candidates, std::size_t first,
                     std::size_t size) {
   const std::size_t dim = subject_.dim;
+  const Rows& vectors = relation.target->vectors;
   rows_.resize(size * dim);
   for (std::size_t i = 0; i < size; ++i) {
     const auto row = static_cast<std::size_t>(candidates[std::min(first + i, candidates.size() - 1)]);
-    block_.rows[i] = relation.target->vectors.read(row, dim, rows_.data() + i * dim);
+    if (subject_.n_words) block_.rows[i] = vectors.codes(row), block_.scales[i] = vectors.scale(row);
+    else block_.rows[i] = vectors.read(row, dim, rows_.data() + i * dim);
     block_.reciprocal[i] = reciprocal_.test(row) ? 1.0f : 0.0f;
     block_.in_degree[i] = static_cast<float>(relation.sources.degree(row));
     block_.out_degree[i] = relation.within_one_type() ? static_cast<float>(relation.targets.degree(row)) : 0.0f;
@@ -120,10 +169,10 @@ void Rescorer::for_each_block(const Relation& relation, const User& user, std::s
   with_paths_ = with_paths;
   if (with_paths) paths_.count(relation, user.row, user.targets, user.followers, user.elsewhere, candidates);
   columns_.resize(subject_.dim * with.block);
-  products_.resize(subject_.queries() * with.block);
+  products_.resize((subject_.queries() + 2 * Subject::kPlanes) * with.block);
   features_.resize(kFeatures * with.block);
   block_.dim = subject_.dim;
-  block_.columns = columns_.data(), block_.products = products_.data(), block_.features = features_.data();
+  block_.columns = columns_.data(), block_.products = products_.data() + 2 * Subject::kPlanes * with.block, block_.features = features_.data();
   reciprocal_.reserve(relation.target->size());
   for (const std::int32_t row : user.followers) reciprocal_.set(static_cast<std::size_t>(row));
   for (std::size_t first = 0; first < candidates.size(); first += with.block) {

@@ -45,16 +45,26 @@ struct Subject {
   std::vector<float> inverse_lengths;  // of the targets, then of the followers
   float log_out_degree = 0, log_in_degree = 0;
 
+  // Where rows are kept as bytes they are multiplied as they are: of the user's and the relation's vector kPlanes rows of bytes each, which
+  // stand for them as digits, and the codes of the others; four bytes a word, `n_words` a row (0: rows are floats).
+  static constexpr std::size_t kPlanes = 3;
+  std::size_t n_words = 0;
+  std::vector<std::int32_t> words;
+  std::vector<float> scales;         // of each row of bytes
+  std::vector<std::int32_t> biases;  // 128 times the sum of its bytes
+
+  std::size_t byte_rows() const { return 2 * kPlanes + targets + followers; }
   std::size_t queries() const { return 2 + targets + followers; }
 };
 
 struct Block {  // candidates side by side: what a kernel reads of each, and the features it makes
   std::size_t dim = 0;
-  const float* rows[kMostBlock];
+  const void* rows[kMostBlock];  // floats, or codes
+  float scales[kMostBlock];      // of the codes
   float reciprocal[kMostBlock], in_degree[kMostBlock], out_degree[kMostBlock];
   float paths[kPaths][kMostBlock];
-  float* columns;   // dim × block
-  float* products;  // queries × block
+  float* columns;   // dim × block; of codes n_words × block
+  float* products;  // queries × block, and room for the digits before them
   float* features;  // kFeatures × block
 };
 
@@ -70,6 +80,7 @@ class Rescorer {  // its buffers outlast a call: one for each thread
  private:
   void prepare(const Relation& relation, const User& user);
   void gather(const Relation& relation, std::span<const std::int32_t> rows, std::size_t first);
+  void use_bytes(const Relation& relation, std::span<const std::int32_t> targets, std::span<const std::int32_t> followers);
   void fill(const Relation& relation, std::span<const std::int32_t> candidates, std::size_t first, std::size_t size);
   template <class Each>
   void for_each_block(const Relation& relation, const User& user, std::span<const std::int32_t> candidates,

@@ -1,6 +1,8 @@
 // The features of a block of candidates and the network's scores, for one instruction set. Lanes are candidates, two vectors of
 // them a block: what follows from one candidate's many products is then arithmetic between vectors, never within one.
 
+#include "byte_lanes.h"
+
 #ifndef TWHIN_SHUFFLE
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 12  // Ubuntu 22.04 has 11, which has the older name alone
 #define TWHIN_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (std::int32_t __attribute__((vector_size(16)))){__VA_ARGS__})
@@ -13,24 +15,25 @@ constexpr std::size_t kBlock = 2 * kLanes;
 constexpr std::size_t kQueriesAtOnce = 6;  // with two vectors of candidates: twelve sums, which fit sixteen registers
 constexpr std::size_t kUnitsAtOnce = 4;
 
-// Rows become columns, four rows and four columns at a time.
-TWHIN_TARGET void transpose(const Block& block) {
+// Rows of `width` words become columns, four rows and four columns at a time. The words are floats, or four bytes each.
+TWHIN_TARGET void transpose(const Block& block, std::size_t width) {
   for (std::size_t c = 0; c < kBlock; c += 4) {
-    const float* const rows[4] = {block.rows[c], block.rows[c + 1], block.rows[c + 2], block.rows[c + 3]};
+    const char* rows[4];
+    for (std::size_t i = 0; i < 4; ++i) rows[i] = static_cast<const char*>(block.rows[c + i]);
     float* const columns = block.columns + c;
     std::size_t d = 0;
-    for (; d + 4 <= block.dim; d += 4) {
+    for (; d + 4 <= width; d += 4) {
       Quad a, b, x, y;
-      std::memcpy(&a, rows[0] + d, 16), std::memcpy(&b, rows[1] + d, 16);
-      std::memcpy(&x, rows[2] + d, 16), std::memcpy(&y, rows[3] + d, 16);
+      std::memcpy(&a, rows[0] + 4 * d, 16), std::memcpy(&b, rows[1] + 4 * d, 16);
+      std::memcpy(&x, rows[2] + 4 * d, 16), std::memcpy(&y, rows[3] + 4 * d, 16);
       const Quad ab = TWHIN_SHUFFLE(a, b, 0, 4, 1, 5), xy = TWHIN_SHUFFLE(x, y, 0, 4, 1, 5);
       const Quad ba = TWHIN_SHUFFLE(a, b, 2, 6, 3, 7), yx = TWHIN_SHUFFLE(x, y, 2, 6, 3, 7);
       const Quad out[4] = {TWHIN_SHUFFLE(ab, xy, 0, 1, 4, 5), TWHIN_SHUFFLE(ab, xy, 2, 3, 6, 7),
                            TWHIN_SHUFFLE(ba, yx, 0, 1, 4, 5), TWHIN_SHUFFLE(ba, yx, 2, 3, 6, 7)};
       for (std::size_t i = 0; i < 4; ++i) std::memcpy(columns + (d + i) * kBlock, &out[i], 16);
     }
-    for (; d < block.dim; ++d)
-      for (std::size_t i = 0; i < 4; ++i) columns[d * kBlock + i] = rows[i][d];
+    for (; d < width; ++d)
+      for (std::size_t i = 0; i < 4; ++i) std::memcpy(columns + d * kBlock + i, rows[i] + 4 * d, 4);
   }
 }
 
@@ -70,6 +73,61 @@ TWHIN_TARGET void multiply(const Subject& subject, const Block& block) {
     case 2: return multiply_some<2>(vectors, block, products);
     case 1: return multiply_some<1>(vectors, block, products);
   }
+}
+
+// The codes of the block's candidates in the columns of a word, as signed bytes and as bytes from 0 on.
+TWHIN_INLINE SignedBytes codes(const Block& block, std::size_t word, std::size_t side) {
+  SignedBytes codes;
+  std::memcpy(&codes, block.columns + word * kBlock + side, sizeof codes);
+  return codes;
+}
+TWHIN_INLINE Bytes shifted(SignedBytes codes) { return (Bytes)codes ^ 128; }
+
+// The same of N rows of the user's bytes. Sums of products of bytes are exact.
+template <std::size_t N>
+TWHIN_INLINE void multiply_bytes(const Subject& subject, const Block& block, std::size_t first, float* to) {
+  const std::size_t n_words = subject.n_words;
+  const std::int32_t* words = subject.words.data() + first * n_words;
+  Ints sums[N][2];
+  for (std::size_t q = 0; q < N; ++q) sums[q][0] = sums[q][1] = start(words + q * n_words, n_words);
+  for (std::size_t w = 0; w < n_words; ++w) {
+    const Bytes left = shifted(codes(block, w, 0)), right = shifted(codes(block, w, kLanes));
+    for (std::size_t q = 0; q < N; ++q) {
+      const Ints word = all(words[q * n_words + w]);
+      sums[q][0] = products(sums[q][0], left, word);
+      sums[q][1] = products(sums[q][1], right, word);
+    }
+  }
+  for (std::size_t q = 0; q < N; ++q) {
+    const Ints bias = all(subject.biases[first + q]);
+    const Floats scale = all(subject.scales[first + q]);
+    store(to + q * kBlock, real(sums[q][0] - bias) * (scale * load(block.scales)));
+    store(to + q * kBlock + kLanes, real(sums[q][1] - bias) * (scale * load(block.scales + kLanes)));
+  }
+}
+
+// All products, of which those of digits end before the first, and are added up.
+TWHIN_TARGET void multiply_all_bytes(const Subject& subject, const Block& block) {
+  constexpr std::size_t kDigits = 2 * Subject::kPlanes;
+  const std::size_t n = subject.byte_rows();
+  float* const digits = block.products - kDigits * kBlock;  // two products stand between them and the targets'
+  multiply_bytes<kDigits>(subject, block, 0, digits);
+  std::size_t q = kDigits;
+  float* to = block.products + 2 * kBlock;
+  for (; q + kQueriesAtOnce <= n; q += kQueriesAtOnce, to += kQueriesAtOnce * kBlock)
+    multiply_bytes<kQueriesAtOnce>(subject, block, q, to);
+  for (; q < n; ++q, to += kBlock) multiply_bytes<1>(subject, block, q, to);
+  for (std::size_t i = 0; i < 2; ++i)
+    for (std::size_t side = 0; side < kBlock; side += kLanes) {
+      const float* from = digits + i * Subject::kPlanes * kBlock + side;
+      store(block.products + i * kBlock + side, load(from) + load(from + kBlock) + load(from + 2 * kBlock));
+    }
+}
+
+TWHIN_INLINE Floats length_of_bytes(const Subject& subject, const Block& block, std::size_t side) {
+  Ints sum{};
+  for (std::size_t w = 0; w < subject.n_words; ++w) sum = squares(sum, codes(block, w, side));
+  return larger(root(real(sum)) * load(block.scales + side), all(kTiny));
 }
 
 TWHIN_INLINE Floats length_of(const Block& block, std::size_t side) {
@@ -124,11 +182,11 @@ TWHIN_TARGET void to_followers(const Subject& subject, const Block& block, std::
 
 // Every feature of the block: kFeatures rows of it.
 TWHIN_TARGET void features(const Subject& subject, const Block& block) {
-  transpose(block);
-  multiply(subject, block);
+  transpose(block, subject.n_words ? subject.n_words : block.dim);
+  subject.n_words ? multiply_all_bytes(subject, block) : multiply(subject, block);
   for (std::size_t side = 0; side < kBlock; side += kLanes) {
     float* out = block.features + side;
-    const Floats length = length_of(block, side);
+    const Floats length = subject.n_words ? length_of_bytes(subject, block, side) : length_of(block, side);
     store(out + kUser * kBlock, product(block, 0, side));
     store(out + kRelation * kBlock, product(block, 1, side));
     store(out + kLength * kBlock, length);

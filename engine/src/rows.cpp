@@ -34,10 +34,8 @@ const float* Rows::decoded(std::size_t row, std::size_t n, float* room) const {
     run.from_halves(reinterpret_cast<const std::uint16_t*>(at(row)), n, room);
     return room;
   }
-  float scale;
-  std::memcpy(&scale, at(row) + stride_ - sizeof scale, sizeof scale);
   const std::size_t coded = std::min(n, codes_);
-  run.from_codes(reinterpret_cast<const std::int8_t*>(at(row)), scale, coded, room);
+  run.from_codes(reinterpret_cast<const std::int8_t*>(at(row)), scale(row), coded, room);
   std::memcpy(room + coded, at(row) + codes_, (n - coded) * sizeof(float));
   return room;
 }

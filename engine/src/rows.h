@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "arrays.h"
 
@@ -24,6 +25,14 @@ class Rows {  // borrowed from a mapped file, never changed
   // The first n columns of a row: where they lie, or decoded into `room`, which holds n.
   const float* read(std::size_t row, std::size_t n, float* room) const {
     return form_ == Form::float32 ? reinterpret_cast<const float*>(at(row)) : decoded(row, n, room);
+  }
+  // Of rows that are kept as bytes how many columns are codes, and those of a row; of others 0.
+  std::size_t coded() const { return codes_; }
+  const std::uint8_t* codes(std::size_t row) const { return at(row); }  // int8
+  float scale(std::size_t row) const {
+    float scale;
+    std::memcpy(&scale, at(row) + stride_ - sizeof scale, sizeof scale);
+    return scale;
   }
   void fetch(std::size_t row) const {
     const std::uint8_t* from = at(row);

@@ -159,6 +159,16 @@ TWHIN_TARGET float dot(const float* a, const float* b, std::size_t n) {
   return folded(lanes);
 }
 
+TWHIN_INLINE Floats widened(const std::uint16_t* halves) {  // IEEE 754 half precision
+#if TWHIN_LANES == 16
+  return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(halves)));
+#elif TWHIN_LANES == 8
+  return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(halves)));
+#else
+  return Floats{half(halves[0]), half(halves[1]), half(halves[2]), half(halves[3])};
+#endif
+}
+
 TWHIN_TARGET void from_halves(const std::uint16_t* halves, std::size_t n, float* out) {
   std::size_t i = 0;
   for (; i + kLanes <= n; i += kLanes) store(out + i, widened(halves + i));

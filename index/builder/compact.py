@@ -24,8 +24,9 @@ from index.search.protocol import Searcher
 Vectors = Float32[npt.NDArray[np.float32], "_ width"]
 # The smallest first.
 FORMS: tuple[CompactKind, ...] = ("int8", "float16")
-# From so many rows on, fewer bytes are looked for unasked: below, the vectors take half a gigabyte at most.
-MANY_ROWS = 1_000_000
+# From so many rows on, fewer bytes are looked for unasked: as float32 they are more than a processor's caches hold, so
+# that reading them is most of what an exact score costs.
+MANY_ROWS = 50_000
 
 
 @dataclass(frozen=True, slots=True)

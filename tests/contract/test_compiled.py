@@ -501,16 +501,28 @@ def test_candidates_are_written_as_the_service_writes_them(recommender: Recommen
 @pytest.mark.parametrize("n_followers", [0, 1, 2, 17, 600])
 @pytest.mark.parametrize("n_targets", [0, 1, 2, 3, 21, 600])
 def test_features_are_those_of_the_definition(level: str, space: Space, n_targets: int, n_followers: int) -> None:
+    _require_features(space, n_targets, n_followers, 19, None)  # no multiple of any register
+
+
+@pytest.mark.parametrize("dim", [19, 20, 128])
+@pytest.mark.parametrize(("n_targets", "n_followers"), [(0, 0), (1, 17), (5, 0), (21, 600)])
+def test_rows_that_are_kept_as_bytes_have_the_features_of_what_they_stand_for(
+    level: str, space: Space, n_targets: int, n_followers: int, dim: int
+) -> None:
+    _require_features(space, n_targets, n_followers, dim, "int8")
+
+
+def _require_features(space: Space, n_targets: int, n_followers: int, dim: int, kind: CompactKind | None) -> None:
     rng = np.random.default_rng(n_targets + n_followers)
-    dim, n = 19, 900  # no multiple of any register
-    vectors = rng.normal(size=(n, dim + 1)).astype(np.float32)
+    n = 900
+    vectors = rng.normal(size=(n, dim + 1)).astype(np.float32) * np.float32((19 / dim) ** 0.5)
     vectors[5] = 0.0  # a length of nothing
     # Some have hundreds of edges: of their lists and their candidates' only a part is read.
     edges = (n * rng.random((2, 60_000)) ** ((2,), (3,))).astype(np.int32)
-    relation, handle = _relation(vectors, edges, dim)
-    small = replace(
-        space, entities={"node": EntityTable("node", string_ids(["x"]), vectors, dim)}, relations={"r": relation}
-    )
+    compact = None if kind is None else CompactRows(encoded(vectors, kind, dim), kind, dim, dim + 1)
+    relation, handle = _relation(vectors, edges, dim, compact)
+    table = EntityTable("node", string_ids(["x"]), vectors, dim, compact=compact)
+    small = replace(space, entities={"node": table}, relations={"r": relation})
     targets = np.sort(rng.choice(n, n_targets, replace=False))
     followers = np.sort(rng.choice(n, n_followers, replace=False))
     candidates = rng.permutation(n)[:333].astype(np.int32)
@@ -527,14 +539,15 @@ def test_features_are_those_of_the_definition(level: str, space: Space, n_target
         np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
 
 
-def _relation(vectors: Any, edges: Any, dim: int) -> tuple[Relation, Any]:
+def _relation(vectors: Any, edges: Any, dim: int, compact: CompactRows | None = None) -> tuple[Relation, Any]:
     """A relation among the rows of `vectors`, by the pairs of `edges`: for Python, and the engine's handle."""
     n, native = len(vectors), engine.native()
     forth = csr_from_pairs(edges[0], edges[1], n, distinct=True)
     back = forth.transposed(n)
     forward, popular = np.ones(dim, dtype=np.float32), np.arange(0, dtype=np.int32)
     entry = RelationEntry(name="r", source="node", target="node")
-    table = native.entities(native.number_ids(np.arange(n)), native.rows(vectors), dim, None)
+    rows = native.rows(vectors) if compact is None else native.coded_rows(compact.stored, dim)
+    table = native.entities(native.number_ids(np.arange(n)), rows, dim, None)
     none = native.mixtures(table, np.zeros(n + 1, np.int64), popular, forward[:0])
     edges = forth.indptr, forth.indices, None, back.indptr, back.indices
     handle = native.relation(table, table, forward, *edges, popular, 1.0, 0, 0, None, 0, none)

@@ -52,6 +52,7 @@ class Call:
         "_headers",
         "body",
         "deadline",
+        "head",
         "ids",
         "method",
         "parameters",
@@ -65,12 +66,13 @@ class Call:
     )
 
     def __init__(self, scope: Scope, receive: Receive, runtime: Runtime) -> None:
-        head: Head | None = scope.get("twhin.head")
+        head: Head | None
+        self.head = head = scope.get("twhin.head")
         self._headers: dict[bytes, bytes] = dict(scope["headers"]) if head is None else head.by_name
         self.scope = scope
         self.receive = receive
         self.runtime = runtime
-        asked = self.header(b"x-request-id")
+        asked = self.header(b"x-request-id") if head is None else None  # no head of that kind is remembered
         self.request_id = asked if asked is not None and REQUEST_ID.match(asked) else new_request_id()
         self.body = b""
         self.deadline = 0.0
@@ -134,7 +136,10 @@ class Call:
         whole: bytes | None = self.scope.get("twhin.body")
         if whole is None:
             return False
-        self._require_json()
+        if self.head is None or not self.head.json:
+            self._require_json()
+            if self.head is not None:
+                self.head.json = True
         if len(whole) > self.runtime.settings.limits.body_max_bytes:
             raise too_large(self.runtime.settings.limits.body_max_bytes)
         self.body = whole

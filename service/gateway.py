@@ -104,8 +104,10 @@ class Gateway:
         it, and the answer says so. Without `refuse` it is let in to be refused, and takes nobody's room till then.
         `waited` tells for how many seconds it had not been read.
         """
-        route = self._route(scope["method"], scope["path"])
-        if route is None:
+        head: Head | None = scope.get("twhin.head")
+        known = None if head is None else head.passed
+        route = self._route(scope["method"], scope["path"]) if known is None else known[0]
+        if route is None or route.probe:
             return None
         reason = self._why_full(queued=route.queued)
         if reason is not None:
@@ -171,10 +173,11 @@ class Gateway:
         """The route of `call`, whose head is fit for it; the answer where no route is needed; None where the framework
         has it. It follows from the head alone, so that of one that was seen before it is known. Raises Problem.
         """
-        head: Head | None = call.scope.get("twhin.head")
+        head = call.head
         if head is not None and head.passed is not None:
-            passed: Route = head.passed[0]
-            call.ids, call.route, call.parameters = head.passed[1], passed.label, passed.query
+            passed: Route
+            passed, call.ids, call.route = head.passed
+            call.parameters = passed.query
             return passed
         found = self._table.find(self._within(call.scope["path"]))
         if found is None:
@@ -185,7 +188,7 @@ class Gateway:
         if route is not None:
             self._check_head(route, call)
             if head is not None:
-                head.passed = route, call.ids
+                head.passed = route, call.ids, call.route
             return route
         allow = {"allow": ", ".join([*sorted(by_method), "OPTIONS"])}
         if call.method == "OPTIONS":

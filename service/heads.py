@@ -17,13 +17,14 @@ KEPT = 256
 class Head:
     """A head, the same for many requests, and what has been made of it. Nothing of one request is kept here."""
 
-    __slots__ = ("by_name", "length", "passed", "scope")
+    __slots__ = ("by_name", "json", "length", "passed", "scope")
 
     def __init__(self, scope: Mapping[str, Any], length: int) -> None:
         self.scope = {key: scope[key] for key in ("method", "path", "raw_path", "query_string", "headers")}
         self.by_name: dict[bytes, bytes] = dict(scope["headers"])
         self.length = length  # of the body, in bytes
         self.passed: Any = None  # what the application has found the head to be fit for
+        self.json = False  # whether it has found that the body may be JSON
 
 
 class Heads:

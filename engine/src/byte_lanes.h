@@ -59,7 +59,8 @@ TWHIN_INLINE Ints products(Ints sums, Bytes codes, Ints word) {
 
 // To each lane the sum of the squares of its four codes, of −127 to 127.
 TWHIN_INLINE Ints squares(Ints sums, SignedBytes codes) {
-  const SignedBytes sizes = codes < 0 ? -codes : codes;
+  const Bytes sign = (Bytes)(codes >> 7);
+  const SignedBytes sizes = (SignedBytes)(((Bytes)codes ^ sign) - sign);  // unsigned: of -128, in a damaged file, there is no negative
 #if TWHIN_ARM && TWHIN_DOT
   return (Ints)vdotq_s32((int32x4_t)sums, (int8x16_t)sizes, (int8x16_t)sizes);
 #else

@@ -193,7 +193,7 @@ class Compiled:
         )
         queries = NO_QUERIES
         # Few that a filter keeps are better scored one by one, as the searcher's own `search` does.
-        at_once = arguments.eligible is None and _edges_of(relation, user) <= FEW_EDGES
+        at_once = arguments.eligible is None and _edges_of(space, relation, user) <= FEW_EDGES
         if share is not None and at_once and isinstance(searcher, Ivf4Searcher):
             effort = searcher.effort(request.depth, share)
             run = partial(self._native.answer, *arguments, searcher.handle, *effort)
@@ -369,16 +369,20 @@ def _edge_rows(space: Space, live: LiveEdges) -> Int64[npt.NDArray[np.int64], "n
     return np.concatenate(parts)
 
 
-def _edges_of(relation: Relation, row: int) -> int:
+def _edges_of(space: Space, relation: Relation, row: int) -> int:
     """The trained edges that an answer to the user of `row` reads."""
     if row < 0:
         return 0
-    both = relation.entry.source == relation.entry.target
-    # `item` gives Python's own integers at once: this is asked at every request.
-    return _degree(relation.targets, row) + (_degree(relation.sources, row) if both else 0)
+    entry, n_edges = relation.entry, _degree(relation.targets, row)
+    if entry.source == entry.target:
+        n_edges += _degree(relation.sources, row)
+    for name in entry.elsewhere:
+        n_edges += _degree(space.relations[name].targets, row)
+    return n_edges
 
 
 def _degree(lists: Csr, row: int) -> int:
+    # `item` gives Python's own integers at once: this is asked at every request.
     return lists.indptr.item(row + 1) - lists.indptr.item(row)
 
 

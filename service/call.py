@@ -132,8 +132,10 @@ class Call:
             raise Problem("malformed", "the query string is not URL-encoded UTF-8") from error
 
     def take_body(self) -> bool:
-        """Take the JSON body, where it was whole when the request began. Whether it was. Raises as `read_body` does."""
-        whole: bytes | None = self.scope.get("twhin.body")
+        """Take the JSON body, where it was whole when the request began and its client is still there. Whether it was.
+        Raises as `read_body` does.
+        """
+        whole: bytearray | None = self.scope.get("twhin.body")
         if whole is None:
             return False
         if self.head is None or not self.head.json:
@@ -142,7 +144,8 @@ class Call:
                 self.head.json = True
         if len(whole) > self.runtime.settings.limits.body_max_bytes:
             raise too_large(self.runtime.settings.limits.body_max_bytes)
-        self.body = whole
+        self.body = bytes(whole)
+        whole.clear()
         return True
 
     async def read_body(self) -> None:

@@ -231,7 +231,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self._due is None and not self._in_body:
             self._due = self.loop.time() + self.HEAD_SECONDS
-        self._parsing = True
+        between, self._parsing = self._between, True
         if len(data) <= PIECE_BYTES:
             if self._refusal is None and not self.transport.is_closing():
                 self._parse(data)
@@ -242,7 +242,8 @@ class HttpProtocol(HttpToolsProtocol):
                 self._parse(data[start : start + PIECE_BYTES])
         self._parsing = False
         if self._ready is not None:
-            self._remember(data)
+            if between:  # or it begins with what is another request's
+                self._remember(data)
             self._begin(*self._ready)
 
     def _nothing_is_due(self) -> bool:
@@ -465,12 +466,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._ready = None
-        if not cycle.more_body:
-            cycle.scope["twhin.body"] = bytes(cycle.body)  # type: ignore[typeddict-unknown-key]
         if not self._turns.begin(partial(self._run, cycle, app)) and not cycle.more_body:
             self._whole(cycle.scope)
 
     def _run(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if not (cycle.more_body or cycle.disconnected):
+            # The very object: who takes the body empties it, so that no connection at rest keeps what it sent last.
+            cycle.scope["twhin.body"] = cycle.body  # type: ignore[typeddict-unknown-key]
         begin(cycle.run_asgi(app), self.loop, self._turns, self.tasks)
 
     def _answer_whole(self, send: Send, head: bytes, body: bytes) -> bool:

@@ -19,6 +19,7 @@ from bundle.space import Bundle, EntityTable, Relation, Space
 from index.builder.devices import find_device
 from index.builder.indexes import write_index
 from index.builder.spec import IndexSpec
+from index.search.ivf4 import Ivf4Searcher
 from index.search.open import exact_searchers, read_searcher
 from recommend import compiled
 from recommend.compiled import Question, Served
@@ -456,6 +457,19 @@ def test_who_has_very_many_edges_is_left_to_the_search_thread(
     asked = recommender.ask(request, share=1.0)
     assert isinstance(asked, Question)
     _require_same(recommender, recommender.answers([asked])[0], _judge(recommender).recommend(request))
+
+
+def test_edges_of_other_relations_are_read_too(
+    recommender: Recommender, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher = recommender._searchers[space.name, "user"]
+    request, asked_for = RecommendRequest(user=USERS[50], strategy="unimodal", k=20), space.relation("follows")
+    alone = len(asked_for.targets.row(50)) + len(asked_for.sources.row(50))
+    others = sum(len(space.relation(name).targets.row(50)) for name in asked_for.entry.elsewhere)
+    assert others
+    for few, at_once in ((alone, False), (alone + others, isinstance(searcher, Ivf4Searcher))):
+        monkeypatch.setattr(compiled, "FEW_EDGES", few)
+        assert isinstance(recommender.ask(request, share=1.0), Served if at_once else Question)
 
 
 def test_what_a_batch_excludes_is_looked_up_once(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:

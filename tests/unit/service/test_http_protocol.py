@@ -4,6 +4,8 @@ On both event loops: they differ in what comes first, a callback or what a socke
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -55,7 +57,8 @@ class Service(Gateway):
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime, self.asked = runtime, list[tuple[str, float]]()
-        self.begun, self.let = asyncio.Event(), asyncio.Event()
+        self.bodies, self.scopes = list[bytes](), list[Scope]()
+        self.came, self.begun, self.let = asyncio.Event(), asyncio.Event(), asyncio.Event()
         super().__init__(
             FastAPI(),
             runtime,
@@ -70,11 +73,14 @@ class Service(Gateway):
         await self.let.wait()
         return Reply(b"{}")
 
-    async def _second(self, _: Call) -> Reply:
+    async def _second(self, call: Call) -> Reply:
+        self.bodies.append(call.body)
         return Reply(b"{}")
 
     def turned_away(self, scope: Scope, last: bool, waited: Waited, *, refuse: bool = True) -> bytes | None:
         self.asked.append((scope["path"], waited()))
+        self.scopes.append(scope)
+        self.came.set()
         return super().turned_away(scope, last, waited, refuse=refuse)
 
 
@@ -163,5 +169,41 @@ def test_a_connection_is_idle_after_a_body_that_nobody_read(run: Callable[[Ask],
         await asyncio.sleep(1.5 * KEEP_ALIVE)
         writer.write(b"{}")
         await reader.read()  # to its end
+
+    run(ask)
+
+
+def test_a_connection_at_rest_keeps_nothing_of_a_body(run: Callable[[Ask], None]) -> None:
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for body in (b"{}", b"[]"):  # by a new head, and by one that was seen before
+            writer.write(HEAD + body)
+            await answers(reader, 1)
+        assert service.bodies == [b"{}", b"[]"]
+        assert [("twhin.head" in scope, bytes(scope["twhin.body"])) for scope in service.scopes] == [
+            (False, b""),
+            (True, b""),
+        ]
+
+    run(ask)
+
+
+def test_nobody_is_answered_who_has_gone_before_it_began(run: Callable[[Ask], None]) -> None:
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        admission, turns = service.runtime.admission, service.turns
+        writer.write(HEAD + b"{}")
+        await answers(reader, 1)
+        turns._spent = TURN_SECONDS  # by somebody else
+        service.came.clear()
+        writer.write(HEAD + b"{}")
+        await service.came.wait()
+        reset = struct.pack("ii", 1, 0)  # who merely ends its side may still wait for the answer
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        writer.transport.abort()
+        await asyncio.sleep(0.1)
+        assert (admission.arrived, admission.inflight) == (1, 0)
+        turns._next()
+        await asyncio.sleep(0.1)
+        assert (admission.arrived, admission.inflight) == (0, 0)
+        assert service.bodies == [b"{}"]
 
     run(ask)

@@ -144,6 +144,22 @@ async def test_a_known_head_with_another_body_is_parsed(connected: Connected, re
         assert [body for _, body in connected.app.asked] == [b"true", b"true"]
 
 
+async def test_what_begins_with_the_rest_of_another_request_is_no_head(connected: Connected) -> None:
+    app, rest = connected.app, b"GET /b HTTP/1.1\r\nhost: localhost\r\nreferer: "
+
+    async def early(scope: Any, _: Any, send: Any) -> None:  # does not wait for the body
+        app.asked.append((dict(scope), b""))
+        scope["extensions"][WHOLE_ANSWER](send, b"content-length: 0\r\n\r\n", b"")
+
+    connected.protocol.app = early
+    await connected.send(POST.replace(b"length: 4", b"length: %d" % len(rest)))
+    await connected.send(rest + GET)
+    assert [scope["path"] for scope, _ in app.asked] == ["/a b", "/a"]
+    assert app.heads.find(rest + GET) is None
+    await connected.send(GET)
+    assert app.heads.find(GET) is not None
+
+
 async def test_while_an_answer_is_due_it_is_parsed(connected: Connected) -> None:
     held = asyncio.Event()
     answers = connected.app.__class__.__call__

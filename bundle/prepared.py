@@ -15,6 +15,7 @@ Rows are int32, or int64 where a type has more than 2^31 entities. Format 1, whi
 training edges in file order.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -150,12 +151,12 @@ class PreparedGraph:
         ]
         untrained = [relation.name for relation in self.relations if not len(relation.train)]
         if untrained:
-            names = ", ".join(untrained[:_NAMED]) + (", …" if len(untrained) > _NAMED else "")
             by_time = self.split is not None and self.split.by == "time"
             advice = 'Lower fraction, or split by "random"' if by_time else "Train on some"
             lines.append(
                 f"{len(untrained):,} of {len(self.relations):,} relations have no training edge, as all of theirs are "
-                f"held out: {names}. Nothing is learnt of them, and figures on their edges mean nothing. {advice}."
+                f"held out: {_listed(untrained)}. Nothing is learnt of them, and figures on their edges mean nothing. "
+                f"{advice}."
             )
         if trained:
             lines.append(
@@ -169,7 +170,23 @@ class PreparedGraph:
                 f"{unseen:,} of {held_out:,} held-out edges have an end that no training edge has, so no model can "
                 f"predict them: figures measured on all of them are low for that alone.{advice}"
             )
-        return tuple(lines)
+        return (*lines, *self._told_beforehand())
+
+    def _told_beforehand(self) -> Iterator[str]:
+        """Of a split by time, that relations between the same types as a split one are trained on to the end."""
+        split = () if self.split is None or self.split.by != "time" else self.split.relations
+        if "*" in split:  # whose relations are split together
+            return
+        ends = {(one.source, one.target): one.name for one in self.relations if one.name in split}
+        whole = [one for one in self.relations if one.name not in split and one.train.time is not None]
+        telling = [one for one in whole if (one.source, one.target) in ends]
+        if telling:
+            asked = ends[telling[0].source, telling[0].target]
+            yield (
+                f"{_listed([one.name for one in telling])}: trained on to the end, while the latest edges of {asked}, "
+                "between the same types, are held out. What somebody did at that time tells of them, so that figures "
+                "may be better than in use. Name all of these relations in [split]."
+            )
 
     def split_relation(self) -> PreparedRelation:
         """The first relation with test edges. Raises UsageError where there is none."""
@@ -188,6 +205,10 @@ class PreparedGraph:
             return f"{said} Name files of them in [split] ({part} = …) and train again."
         edges = sum(len(relation.train) for relation in self.relations)
         return f"{said} Of {edges:,} edges [split] held out none: raise its fraction, or give it more edges."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
 
 
 def load_prepared(path: Path) -> PreparedGraph:

@@ -158,6 +158,7 @@ def _open_streams() -> None:
             if nowhere != stream:
                 os.dup2(nowhere, stream)
                 os.close(nowhere)
+            os.set_inheritable(stream, True)  # what is started from here has the same need of them
             setattr(sys, name, os.fdopen(stream, "w" if stream else "r"))
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from jaxtyping import Int64
 
 from bundle.csr import Csr
+from bundle.shards import ranges
 
 # Edges that are compared, about, and users of whom they are at most.
 SAMPLE = 1 << 20
@@ -21,7 +22,6 @@ MOST_USERS = 1 << 15
 BEYOND_CHANCE = 4.0
 # Other relations that are read for a user, those that tell most.
 MOST_TELLING = 16
-NONE = np.empty(0, dtype=np.int32)
 Rows = Int64[npt.NDArray[np.int64], " n"]
 Counts = Int64[npt.NDArray[np.int64], "relations relations"]
 
@@ -34,11 +34,17 @@ class Staged(NamedTuple):
 
 
 class _Sample(NamedTuple):
-    """All edges of some users, relation after relation: whose they are, where they lead, and of which relation."""
+    """All edges of some users, relation after relation: whose they are, where they lead, and of which relation; those
+    of relation i are the ones from `starts[i]` to `starts[i + 1]`."""
 
     users: Int64[npt.NDArray[np.int64], " n"]
     targets: Int64[npt.NDArray[np.int64], " n"]
     relations: Int64[npt.NDArray[np.int64], " n"]
+    starts: Int64[npt.NDArray[np.int64], " relations_plus_1"]
+
+    def of(self, relation: int) -> slice:
+        """Where the edges of a relation are: with hundreds of relations nothing may look at all edges for each two."""
+        return slice(int(self.starts[relation]), int(self.starts[relation + 1]))
 
 
 def telling(relations: Mapping[str, Staged], seed: int) -> dict[str, dict[str, float]]:
@@ -47,11 +53,11 @@ def telling(relations: Mapping[str, Staged], seed: int) -> dict[str, dict[str, f
     """
     names, staged = list(relations), list(relations.values())
     sample = _sampled(staged, np.random.default_rng(seed))
-    shared, sizes = _shared(sample, len(names)), np.bincount(sample.relations, minlength=len(names))
+    shared, sizes = _shared(sample, len(names)), np.diff(sample.starts)
     found = {}
     for position, name in enumerate(names):
         shares = {}
-        for other in np.flatnonzero(shared[:, position]).tolist():
+        for other in np.flatnonzero(shared[:, position] > BEYOND_CHANCE).tolist():  # fewer never are beyond it
             if other != position:
                 by_chance = _expected(sample, other, staged[position])
                 beyond = shared[other, position] - by_chance
@@ -70,11 +76,14 @@ def _sampled(staged: list[Staged], rng: np.random.Generator) -> _Sample:
     kept = (degrees > 0) & (degrees <= SAMPLE // 16)
     users, degrees = users[kept], degrees[kept]
     users = np.sort(users[: max(1, int(np.searchsorted(np.cumsum(degrees), SAMPLE)))])
-    rows = [np.concatenate([NONE, *(one.targets.row(user) for user in users.tolist())]) for one in staged]
+    counts = [_degrees(one.targets, users) for one in staged]
+    targets = [one.targets.indices[ranges(one.targets.indptr[users], n)] for one, n in zip(staged, counts, strict=True)]
+    sizes = [len(some) for some in targets]
     return _Sample(
-        np.concatenate([np.repeat(users, _degrees(one.targets, users)) for one in staged]).astype(np.int64),
-        np.concatenate(rows).astype(np.int64),
-        np.repeat(np.arange(len(rows)), [len(one) for one in rows]),
+        np.concatenate([np.repeat(users, n) for n in counts]).astype(np.int64),
+        np.concatenate(targets).astype(np.int64),
+        np.repeat(np.arange(len(sizes)), sizes),
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
     )
 
 
@@ -100,7 +109,7 @@ def _shared(sample: _Sample, n: int) -> Counts:
 
 def _expected(sample: _Sample, other: int, relation: Staged) -> float:
     """How many of the sampled edges of `other` would be edges of `relation` by chance."""
-    edges = sample.relations == other
+    edges = sample.of(other)
     users, targets = sample.users[edges], sample.targets[edges]
     out, into = _degrees(relation.targets, users), _degrees(relation.sources, targets)
     return float(np.minimum(out.astype(np.float64) * into / max(len(relation.targets.indices), 1), 1.0).sum())

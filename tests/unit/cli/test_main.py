@@ -107,6 +107,15 @@ def test_a_process_without_standard_streams_works(tmp_path: Path, closed: str, h
     assert ("v1" in done.stdout) == heard
 
 
+def test_what_a_process_without_standard_streams_starts_has_them_too(tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    child = f"import os\nwith open({str(seen)!r}, 'w') as file: print(file.fileno(), file=file)"
+    parent = "import subprocess, sys\nfrom cli.main import _open_streams\n_open_streams()\n"
+    parent += f"subprocess.run([sys.executable, '-c', {child!r}], check=True)"
+    subprocess.run(["bash", "-c", f"{shlex.join([sys.executable, '-c', parent])} <&- >&- 2>&-"], check=True)
+    assert int(seen.read_text()) > 2
+
+
 def test_an_answer_that_finds_no_room_is_told(tmp_path: Path) -> None:
     done = shown(tmp_path, "> /dev/full")
     assert (done.returncode, done.stderr.count("\n")) == (6, 1)

@@ -356,6 +356,32 @@ def test_relations_that_a_split_leaves_nothing_to_train_on_are_named(tmp_path: P
 
 
 @pytest.mark.parametrize(
+    ("split", "warns"),
+    [
+        ('by = "time"\nrelation = "bought"', True),
+        ('by = "time"\nrelation = ["bought", "viewed"]', False),
+        ('by = "time"\nrelation = "liked"', False),
+        ('by = "random"\nrelation = "bought"', False),
+    ],
+)
+def test_a_relation_that_is_trained_on_beyond_the_time_of_a_split_is_named(
+    tmp_path: Path, split: str, warns: bool
+) -> None:
+    """What was viewed on the days of the held-out purchases tells of them: nobody has that when answering."""
+    (tmp_path / "edges.csv").write_text("src,dst,at\n" + "".join(f"{i % 7},{i % 11},{i}\n" for i in range(60)))
+    entry = '[[relations]]\nname = "{}"\nsource = "{}"\ntarget = "item"\nfiles = "edges.csv"\ntime = "at"\n'
+    relations = [("viewed", "user"), ("bought", "user"), ("liked", "guest")]
+    (tmp_path / "graph.toml").write_text(
+        "".join(f'[entities.{name}]\nid = "int64"\n' for name in ("user", "guest", "item"))
+        + "".join(entry.format(*relation) for relation in relations)
+        + f"[split]\n{split}\n"
+    )
+    said = [line for line in prepare(tmp_path / "graph.toml", tmp_path / "out").warnings() if "to the end" in line]
+    assert bool(said) == warns
+    assert all(line.startswith("viewed: ") and "edges of bought" in line for line in said)
+
+
+@pytest.mark.parametrize(
     ("split", "said"),
     [
         ("", "Add a [split] to graph.toml"),

@@ -53,7 +53,7 @@ def as_newcomers(task: FollowTask, few: Sequence[int], rng: np.random.Generator)
     users = task.users[task.train.degrees()[task.users] <= MOST_EDGES]
     rows, kept, lost = [], [NOBODY], [NOBODY]
     for user in users.tolist():
-        edges = rng.permutation(task.train.row(user))
+        edges = _shuffled(task.train.row(user), rng)
         cut = int(rng.choice(few))
         kept.append(edges[:cut])
         lost.append(np.concatenate([edges[cut:], task.hidden.row(user)]))
@@ -68,6 +68,12 @@ def _grouped(rows: Int32[npt.NDArray[np.int32], " n"], parts: Sequence[npt.NDArr
     sizes = [len(part) for part in parts]
     indices = np.concatenate([NOBODY, *parts]).astype(np.int32)
     return csr_from_pairs(np.repeat(rows, sizes), indices, n_rows)
+
+
+def _shuffled(row: Int32[npt.NDArray[np.int32], " n"], rng: np.random.Generator) -> Int32[npt.NDArray[np.int32], " n"]:
+    """A copy in random order. `permutation` of the row itself fails where it is empty and cannot be written, as of a
+    mapped file: numpy takes it for a copy already, since no two empty arrays share memory."""
+    return row[rng.permutation(len(row))]
 
 
 def engagements_of(task: FollowTask) -> Csr:
@@ -92,7 +98,7 @@ def others_of(space: Space, task: FollowTask, rng: np.random.Generator) -> dict[
     for name in space.relation(task.relation).entry.elsewhere:
         engaged, known = space.relation(name).targets, rng.random(len(task.users)) < 0.5
         rows = [
-            np.sort(rng.permutation(engaged.row(user))[: rng.choice(FEW)]) if told else NOBODY
+            np.sort(_shuffled(engaged.row(user), rng)[: rng.choice(FEW)]) if told else NOBODY
             for user, told in zip(task.users.tolist(), known.tolist(), strict=True)
         ]
         found[name] = _grouped(np.arange(len(rows), dtype=np.int32), rows, len(rows))

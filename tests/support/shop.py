@@ -34,9 +34,18 @@ relation = ["bought", "viewed"]
 
 
 def write_shop(
-    directory: Path, *, users: int = 400, items: int = 400, views: int = 25, buys: int = 8, strict: float = 0.9
+    directory: Path,
+    *,
+    users: int = 400,
+    items: int = 400,
+    views: int = 25,
+    buys: int = 8,
+    strict: float = 0.9,
+    lookers: int = 0,
 ) -> Path:
-    """Of what a user buys the share `strict` is of what that user views; the rest is drawn as views are."""
+    """Of what a user buys the share `strict` is of what that user views; the rest is drawn as views are. The last
+    `lookers` users buy nothing.
+    """
     directory.mkdir(parents=True)
     rng = np.random.default_rng(1)
     of_user, of_item = rng.integers(0, INTERESTS, (users, 2)), rng.integers(0, INTERESTS, items)
@@ -52,7 +61,7 @@ def write_shop(
         from_views = rng.random(buys) < strict
         chosen = np.where(from_views, rng.choice(seen, buys, replace=False), elsewhere)
         viewed += [(user, item) for item in seen.tolist()]
-        bought += [(user, item) for item in chosen.tolist()]
+        bought += [(user, item) for item in chosen.tolist() if user < users - lookers]
     write_edges(directory / "viewed.csv", np.array(viewed))
     write_edges(directory / "bought.csv", np.array(bought))
     (directory / "graph.toml").write_text(GRAPH)

@@ -11,6 +11,8 @@ from bundle.strategies import ELSEWHERE
 from cli.compose import assessor, open_recommender
 from evaluation.follow import FollowReport, evaluate_follow, offer_of
 from evaluation.learning.assess import assess
+from evaluation.learning.evidence import others_of
+from evaluation.task import follow_task
 from index.builder.config import parse_config as build_config
 from index.builder.version import build_version
 from recommend.recommender import Recommender
@@ -72,6 +74,16 @@ def test_without_learning_there_is_a_bonus_too(run: Path, quick: Recommender) ->
 def test_a_build_measures_it_as_a_baseline(run: Path, quick: Recommender) -> None:
     found = assess(quick, open_graph(run), seed=1)["bought"]
     assert found[0].baselines["elsewhere_first"]["recall@10"] > found[0].baselines["rp3b"]["recall@10"]  # type: ignore[union-attr]
+
+
+def test_a_newcomer_may_have_nothing_by_the_other_relation(tmp_path: Path) -> None:
+    small = trained_shop(tmp_path, users=80, items=80, lookers=20)
+    space = built(small, "small", quick=True).bundle.space()
+    viewed = follow_task(open_graph(small), "valid", np.random.default_rng(1), relation="viewed", n_users=None)
+    others = others_of(space, viewed.of_users(np.arange(50, 80)), np.random.default_rng(1))
+    degrees = others["bought"].degrees()
+    assert degrees[:10].any()
+    assert not degrees[10:].any()
 
 
 def place_of(recommender: Recommender, item: str, live: LiveEdges, user: str | None) -> int:

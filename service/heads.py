@@ -44,7 +44,9 @@ class Heads:
         `length`.
         """
         end = data.find(b"\r\n\r\n") + 4
-        if end > LONGEST or len(data) - end != length or not NOT_KEPT.isdisjoint(name for name, _ in scope["headers"]):
+        if end > LONGEST or len(data) - end != length or scope["http_version"] != "1.1":
+            return
+        if not NOT_KEPT.isdisjoint(name for name, _ in scope["headers"]):
             return
         if len(self._known) >= KEPT:
             self._known.clear()

@@ -159,8 +159,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._whole: Callable[[Any], None] = getattr(self.app, "whole", _nothing)
         self._turns: Turns = getattr(self.app, "turns", None) or Turns()
         self._heads: Heads = getattr(self.app, "heads", None) or Heads()
-        # Of requests of known heads, of which a connection has one at a time: nobody waits for one that is answered.
-        self._whole_body = asyncio.Event()
         self._refusal: Problem | None = None
         self._hosts: list[bytes] | None = None
         self._replaying = False
@@ -265,13 +263,13 @@ class HttpProtocol(HttpToolsProtocol):
             access_logger=self.access_logger,
             access_log=self.access_log,
             default_headers=self.server_state.default_headers,
-            message_event=self._whole_body,
+            message_event=asyncio.Event(),
             expect_100_continue=False,
             keep_alive=True,
             on_response=self.on_response_complete,
         )
         cycle.body, cycle.more_body = bytearray(body), False
-        self._whole_body.set()
+        cycle.message_event.set()
         self._due, self._parsing = None, True
         self._start_asgi_task(cycle, self.app)
         self._parsing = False

@@ -22,6 +22,7 @@ OTHERS = {
     "a body in chunks": POST.replace(b"content-length: 4", b"transfer-encoding: chunked") + b"4\r\ntrue\r\n0\r\n\r\n",
     "the last of its connection": GET.replace(b"keep-alive", b"close"),
     "an old client": GET.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "a client of the future": GET.replace(b"HTTP/1.1", b"HTTP/2.0"),
     "an offer": GET.replace(b"keep-alive", b"upgrade\r\nupgrade: h2c"),
     "a question before the body": POST.replace(b"\r\n\r\n", b"\r\nexpect: 100-continue\r\n\r\n") + b"true",
     "a name": GET.replace(b"keep-alive", b"keep-alive\r\nx-request-id: one"),
@@ -179,6 +180,33 @@ async def test_while_an_answer_is_due_it_is_parsed(connected: Connected) -> None
     assert connected.client.answered.count(b"200 OK") == 3
 
 
+async def test_who_listens_whether_the_client_goes_takes_nothing_from_the_next_request(connected: Connected) -> None:
+    app, let, listeners = connected.app, asyncio.Event(), list[asyncio.Task[Any]]()
+
+    async def listening(scope: Any, receive: Any, send: Any) -> None:
+        message = await receive()
+        listeners.append(asyncio.get_running_loop().create_task(receive()))
+        await let.wait()
+        app.asked.append((dict(scope), message["body"]))
+        scope["extensions"][WHOLE_ANSWER](send, b"content-length: 0\r\n\r\n", b"")
+        if len(app.asked) == 2:  # the next one waits for its turn
+            app.turns._spent = 1.0
+            connected.protocol.data_received(GET)
+
+    await connected.send(GET)
+    connected.protocol.app = listening
+    await connected.send(GET)
+    let.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    app.turns._next()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(app.asked) == 3
+    for listener in listeners:
+        listener.cancel()
+
+
 async def test_no_more_than_so_many_are_kept(connected: Connected) -> None:
     for number in range(KEPT + 5):
         await connected.send(GET.replace(b"/a", b"/%d" % number))
@@ -188,5 +216,5 @@ async def test_no_more_than_so_many_are_kept(connected: Connected) -> None:
 
 def test_the_parser_is_asked_what_ends_a_head() -> None:
     heads = Heads()
-    heads.keep(b"\r\n\r\nGET / HTTP/1.1\r\n\r\n", {"headers": []}, 0)
+    heads.keep(b"\r\n\r\nGET / HTTP/1.1\r\n\r\n", {"http_version": "1.1", "headers": []}, 0)
     assert heads._known == {}

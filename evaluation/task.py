@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64, Integer
 
 from bundle.csr import Csr, csr_from_pairs
 from bundle.errors import UsageError
@@ -16,6 +16,8 @@ from recommend.types import in_sorted
 
 # Of graphs with hundreds of relations, so many with the most held-out edges are measured unless others are named.
 MOST_RELATIONS = 8
+# Edges that are looked through at a time.
+BLOCK_EDGES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,9 @@ class FollowTask:
 
     `train` is what every method knows. `hidden` are further known positives that are in nobody's answer:
     the validation edges while the test edges are held out. `train_by_target` is `train` turned round. `elsewhere` has
-    the training edges of other relations between the same types, an edge as often as there are such relations; what
-    each weighs is 1, and up to 1 more the newer it is among those of its relation, where these have times.
+    the training edges of `users` by other relations between the same types, an edge as often as there are such
+    relations; what each weighs is 1, and up to 1 more the newer it is among those of its relation, where these have
+    times.
     """
 
     relation: str
@@ -116,7 +119,7 @@ def follow_task(
         hidden=_adjacency(chosen, chosen.valid if held_out == "test" else nothing, n_sources),
         held_out=answers,
         same_type=chosen.source == chosen.target,
-        elsewhere=_elsewhere(graph, chosen, n_sources),
+        elsewhere=_elsewhere(graph, chosen, users),
     )
 
 
@@ -132,27 +135,48 @@ def relations_held_out(graph: PreparedGraph, held_out: Literal["test", "valid"],
     return [one.name for one in ordered[:MOST_RELATIONS]]
 
 
-def _elsewhere(graph: PreparedGraph, asked: PreparedRelation, n_sources: int) -> Csr | None:
-    """The edges of other relations between the same types; None where there are none."""
+def _elsewhere(
+    graph: PreparedGraph, asked: PreparedRelation, users: Int64[npt.NDArray[np.int64], " users"]
+) -> Csr | None:
+    """The edges that `users` have by other relations between the same types; None where there are none.
+
+    Of nobody else: a relation that is asked for may be small beside others, which memory is not counted for.
+    """
     ends = asked.source, asked.target
     others = [one for one in graph.relations if one.name != asked.name and (one.source, one.target) == ends]
-    parts = [
-        (sources, targets, _newness(one.train))
-        for one in others
-        for sources, targets in one.train.directed(one.symmetric)
-    ]
-    if not parts:
+    if not others:
         return None
+    wanted = np.zeros(graph.count(asked.source), dtype=np.bool_)
+    wanted[users] = True
+    parts = []
+    for one in others:
+        for sources, targets in one.train.directed(one.symmetric):
+            kept = _places_of(sources, wanted)
+            ends_kept = sources[kept].astype(np.int32), targets[kept].astype(np.int32)
+            parts.append((*ends_kept, _newness(one.train.time, kept)))
     sources, targets, newness = map(np.concatenate, zip(*parts, strict=True))
-    return csr_from_pairs(sources, targets, n_sources, newness)
+    return csr_from_pairs(sources, targets, len(wanted), newness)
 
 
-def _newness(edges: Edges) -> Float32[npt.NDArray[np.float32], " e"]:
-    """1 for each edge, and its place by time among all, from 0 to below 1, besides; 1 where they have none."""
-    if edges.time is None:
-        return np.ones(len(edges), dtype=np.float32)
-    _, places = np.unique(edges.time, return_inverse=True)
-    return (1.0 + places / max(len(edges), 1)).astype(np.float32)
+def _places_of(
+    rows: Integer[npt.NDArray[np.integer], " e"], wanted: Bool[npt.NDArray[np.bool_], " n"]
+) -> Int64[npt.NDArray[np.int64], " kept"]:
+    """Where the wanted ones are among the rows, of which a block is in memory at a time."""
+    starts = range(0, len(rows), BLOCK_EDGES)
+    none = np.empty(0, dtype=np.int64)
+    return np.concatenate(
+        [none, *(start + np.flatnonzero(wanted[rows[start : start + BLOCK_EDGES]]) for start in starts)]
+    )
+
+
+def _newness(
+    time: Int64[npt.NDArray[np.int64], " e"] | None, kept: Int64[npt.NDArray[np.int64], " kept"]
+) -> Float32[npt.NDArray[np.float32], " kept"]:
+    """1 for each edge that is kept, and its place by time among these, from 0 to 1, besides; 1 without times."""
+    if time is None:
+        return np.ones(len(kept), dtype=np.float32)
+    _, places = np.unique(time[kept], return_inverse=True)
+    return (1.0 + places / max(len(kept), 1)).astype(np.float32)
 
 
 def _adjacency(relation: PreparedRelation, edges: Edges, n_sources: int) -> Csr:

@@ -150,10 +150,9 @@ def _elsewhere(
     wanted[users] = True
     parts = []
     for one in others:
-        for sources, targets in one.train.directed(one.symmetric):
-            kept = _places_of(sources, wanted)
-            ends_kept = sources[kept].astype(np.int32), targets[kept].astype(np.int32)
-            parts.append((*ends_kept, _newness(one.train.time, kept)))
+        for near, far in one.train.directed(one.symmetric):
+            kept = _places_of(near, wanted)
+            parts.append((near[kept], far[kept], _newness(one.train.time, kept)))
     sources, targets, newness = map(np.concatenate, zip(*parts, strict=True))
     return csr_from_pairs(sources, targets, len(wanted), newness)
 

@@ -3,7 +3,7 @@ event loop.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context, copy_context
 from functools import partial
 from types import coroutine
@@ -49,11 +49,28 @@ def _go_on(
     if type(waits_for) is PutOff:
         turns.put_off(waits_for.does, partial(_go_on, work, context, loop, turns, tasks))
         return
-    going_on = _going_on(work, waits_for)
-    going_on.send(None)  # so that what befalls its task, even before that begins, befalls the work
-    task = loop.create_task(going_on, context=context)
+    task = loop.create_task(_begun(work, waits_for), context=context)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
+
+
+async def all_of(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """The results of `works`, in order. What waits for nothing is done here and now, one after the other, without a
+    task; all that wait do so at the same time. None puts anything off.
+    """
+    loop = asyncio.get_running_loop()
+    done: list[Result | asyncio.Task[Result]] = []
+    for work in works:
+        try:
+            waits_for = work.send(None)
+        except StopIteration as ended:
+            done.append(ended.value)
+        else:
+            done.append(loop.create_task(_begun(work, waits_for)))
+    waiting = [one for one in done if isinstance(one, asyncio.Task)]
+    if waiting:
+        await asyncio.gather(*waiting)
+    return [one.result() if isinstance(one, asyncio.Task) else one for one in done]
 
 
 async def in_a_task() -> None:
@@ -77,6 +94,13 @@ def put_off(does: Callable[[], Result]) -> Generator[Any, Any, Result]:
 def pass_on(waits_for: Any) -> Generator[Any, Any, Any]:
     """Wait for what somebody within waits for; returns what that is told."""
     return (yield waits_for)
+
+
+def _begun(work: Coroutine[Any, Any, Result], waits_for: Any) -> Coroutine[Any, Any, Result]:
+    """What a task goes on with `work` by: what befalls that, even before it begins, befalls the work."""
+    going_on = _going_on(work, waits_for)
+    going_on.send(None)
+    return going_on
 
 
 async def _going_on(work: Coroutine[Any, Any, Result], waits_for: Any) -> Result:

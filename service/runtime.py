@@ -15,6 +15,7 @@ from recommend.types import NO_LIVE_EDGES, LiveEdges
 from service.admission import Admission
 from service.auth import Keys
 from service.experiments.live import Experiments
+from service.first_step import all_of
 from service.metrics import Metrics
 from service.origins import Origins
 from service.otlp_metrics import open_metrics_export
@@ -154,10 +155,11 @@ class Runtime:
         self, asked: Iterable[tuple[RelationEntry, str | None]], degraded: list[str]
     ) -> list[tuple[LiveEdges, Followers]]:
         """The same of several users. At once where the store is at a distance: one after the other would be as many
-        round trips. A local store answers each without a task, and nobody else comes in between.
+        round trips. A local store answers most without a task, and nobody else comes in between; those whose many
+        events have to be added up wait together.
         """
         each = (self._since(*one, degraded) for one in asked)
-        return await self._elsewhere(_one_by_one(each) if self.state.local else asyncio.gather(*each))
+        return await self._elsewhere(all_of(each) if self.state.local else asyncio.gather(*each))
 
     async def _elsewhere(self, work: Awaitable[Result]) -> Result:
         """What others tell: the time that it takes is none that answers are in the making here."""
@@ -189,10 +191,6 @@ class Runtime:
             _once(degraded, "engagements_unavailable")
             return live, NO_FOLLOWERS
         return live, followers
-
-
-async def _one_by_one(works: Iterable[Awaitable[Result]]) -> list[Result]:
-    return [await work for work in works]
 
 
 def _once(flags: list[str], flag: str) -> None:

@@ -16,12 +16,15 @@ import httpx
 import pytest
 
 from faults.http import CONFLICTS, PLANTED, USERS, _exchange, _request
+from recommend.types import LiveEdges
 from service.admission import FEWEST
 from service.gateway import NO_ROOM, Gateway
 from service.main import create_app
 from service.refusals import SAMPLED
 from service.runtime import Runtime
 from service.settings import Limits, Settings
+from service.state.events import Event
+from service.state.sqlite import FEW_EVENTS, SqliteStore
 from tests.support.servers import RedisServer, running
 
 ASKED = b"GET /recommend/%b HTTP/1.1\r\nhost: localhost\r\n\r\n" % USERS[5].encode()
@@ -300,6 +303,38 @@ def test_nobody_comes_between_the_look_at_the_room_and_the_queue_while_users_are
         return len(told)
 
     assert asyncio.run_coroutine_threadsafe(looked_up(), full.runtime.search._loop).result(10) == 64
+
+
+def test_users_with_many_events_are_added_up_at_the_same_time(full: Full, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, each would take some turns of a busy loop, and a batch of them longer than it may."""
+    relation, state = full.runtime.versions.serving().bundle.space().relation("follows").entry, full.runtime.state
+    assert isinstance(state, SqliteStore)
+    busy, asked, degraded = [f"busy{n}" for n in range(8)], list[object](), list[str]()
+    add_up = state._add_up
+
+    async def looked_up() -> list[int]:
+        for user in busy:
+            targets = enumerate(USERS[: FEW_EVENTS + 1])
+            await state.append(
+                [Event(f"{user}-{n}", "user", user, "add", "follows", "user", one, 0.0, 0.0) for n, one in targets]
+            )
+        all_asked = asyncio.Event()
+
+        async def together(owner: tuple[str, str]) -> tuple[int, LiveEdges]:
+            asked.append(owner)
+            if len(asked) == len(busy):
+                all_asked.set()
+            await asyncio.wait_for(all_asked.wait(), 5)
+            return await add_up(owner)
+
+        monkeypatch.setattr(state, "_add_up", together)
+        users = [USERS[0], *busy, USERS[1]]
+        told = await full.runtime.since_each([(relation, user) for user in users], degraded)
+        return [len(live.added.get("follows", ())) for live, _ in told]
+
+    found = asyncio.run_coroutine_threadsafe(looked_up(), full.runtime.search._loop).result(60)
+    assert found == [0, *[FEW_EVENTS + 1] * len(busy), 0]
+    assert degraded == []
 
 
 def test_a_request_that_waited_in_its_socket_past_its_deadline_is_not_worked_on(

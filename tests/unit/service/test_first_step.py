@@ -9,7 +9,7 @@ import pytest
 
 from service import first_step
 from service.deadline import by
-from service.first_step import in_a_task, put_off
+from service.first_step import all_of, in_a_task, put_off
 from service.turns import Turns
 
 NUMBER: ContextVar[int] = ContextVar("NUMBER", default=0)
@@ -193,3 +193,47 @@ async def test_what_waits_after_what_it_has_put_off_goes_on_as_a_task() -> None:
     await _out_of_tasks(by(asyncio.get_running_loop().time() + 60, work()))
     assert seen[0] is None
     assert isinstance(seen[1], asyncio.Task)
+
+
+async def test_of_several_works_those_that_wait_do_so_at_the_same_time_and_the_others_not_at_all() -> None:
+    seen: list[object] = []
+    let = asyncio.Event()
+
+    async def at_once(name: str) -> str:
+        seen.append(name)
+        return name
+
+    async def waits(name: str) -> str:
+        seen.append(name)
+        if name == "e":
+            let.set()
+        await let.wait()
+        await asyncio.sleep(0)
+        return name
+
+    asyncio.get_running_loop().call_soon(seen.append, "somebody else")
+    assert await all_of([at_once("a"), at_once("b")]) == ["a", "b"]
+    assert seen == ["a", "b"]
+    assert await all_of([waits("c"), at_once("d"), waits("e")]) == ["c", "d", "e"]
+    assert seen == ["a", "b", "c", "d", "e", "somebody else"]
+
+
+async def test_a_work_that_fails_is_told_and_so_is_the_end_of_who_waits_for_all() -> None:
+    ended: list[str] = []
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise KeyError("its own")
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    with pytest.raises(KeyError):
+        await all_of([fails()])
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(all_of([waits(), waits()]), 0.05)
+    assert ended == ["cancelled"] * 2

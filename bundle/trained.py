@@ -19,6 +19,7 @@ from bundle.progress import SILENT, Progress
 from bundle.reader import open_bundle, read_manifest
 from bundle.run import RUN_FILE, Run, open_run, read_run_record, run_name
 from bundle.space import Space
+from bundle.versions import list_versions
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -75,8 +76,12 @@ def open_trained(path: Path, progress: Progress = SILENT) -> Trained:
         return _of_run(open_run(path, progress))
     if (path / MANIFEST).exists():
         return _of_version(path, open_bundle(path).space())
+    bundles = path if path.is_dir() else path.parent
+    versions = list_versions(bundles)
+    newest = f"; the newest version there is {bundles / versions[-1]}" if versions else ""
     raise RunIncomplete(
-        f"{path} holds neither a finished run ({RUN_FILE}) nor a version ({MANIFEST}). Name a directory of either kind."
+        f"{path} holds neither a finished run ({RUN_FILE}) nor a version ({MANIFEST}). Name a directory of either "
+        f"kind{newest}."
     )
 
 

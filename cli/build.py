@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from index.builder.searchers import ChosenSearcher
     from index.builder.version import BuiltVersion
 
+# A simple method that leads the default by more than this is told of.
+WORTH_A_WORD = 1.02
+
 
 def build(
     run: Annotated[Path, typer.Argument(help="The run directory that `twhin train` wrote.", metavar="RUN_DIR")],
@@ -220,6 +223,11 @@ def _default_in_words(relation: str, answers: "RelationStrategies", measured: "M
         if strategy is not None:
             known = "not measured" if recall is None else f"recall@10 on validation edges is {recall:.4f}"
             yield f"{relation}: {strategy} by default for {whom}; {known}."
+    found = measured.strategies.get(answers.auto, {}).get("recall@10")
+    simple = {name: row["recall@10"] for name, row in measured.baselines.items() if "recall@10" in row}
+    best = max(simple, key=lambda name: simple[name], default=None)
+    if best is not None and found is not None and simple[best] > WORTH_A_WORD * found:
+        yield f"{relation}: the simple method {best} finds more of these edges than {answers.auto}: {simple[best]:.4f}."
 
 
 def build_assessed(

@@ -220,8 +220,9 @@ def _check_split(path: Path, graph: GraphFile) -> None:
         return
     for name in split.relation or ():
         if name not in names:
+            one = "" if ANY_RELATION not in names else " Those of a relation_column are split together, as '*'."
             raise GraphFileError(
-                f"{path}: split.relation: {name!r} is no relation of this file. Name one of {_listed(names)}."
+                f"{path}: split.relation: {name!r} is no relation of this file. Name one of {_listed(names)}.{one}"
             )
         if split.relation is not None and split.relation.count(name) > 1:
             raise GraphFileError(f"{path}: split.relation: {name!r} is listed twice. Remove one of them.")

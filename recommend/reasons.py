@@ -119,7 +119,8 @@ def _query_parts(plan: Plan, picks: Picks, rows: Rows, follower: Bool[npt.NDArra
     if plan.lists is not None:  # stored lists answer the mode's vector alone
         taste, popular = taste * 0, popular * 0
     parts[KINDS.index("near")] = total - taste - popular
-    parts[KINDS.index("taste")] = taste
+    # With a weight below 0 what is far from the user's vector gains by it: that is in the score, and is no reason.
+    parts[KINDS.index("taste")] = taste if weights.user > 0 else 0.0
     parts[KINDS.index("popular")] = popular
     parts[KINDS.index("follows_you")] = weights.reciprocity * follower
     if weights.elsewhere > 0:

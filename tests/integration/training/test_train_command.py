@@ -1,6 +1,7 @@
 """`twhin train`: which settings count, on `--resume` too, and what is refused before the graph is read."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from bundle.trained import name_of_trained
 from cli.main import app
 from cli.train import train
 from graph.prepare import prepare
+from tests.support.toy import build_toy
 from training.resume import only_trainer
 
 GRAPH = """
@@ -135,6 +137,13 @@ def test_a_misspelt_url_makes_no_directory(
     with pytest.raises(UsageError, match="URL"):
         run_train(given or graph, "--run", run)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["follows.csv", "graph.toml"]
+
+
+def test_a_warm_start_from_a_folder_of_versions_names_the_newest(tmp_path: Path) -> None:
+    version = build_toy(tmp_path).path
+    for named in (tmp_path / "bundles", tmp_path / "bundles" / "latest"):
+        with pytest.raises(RunIncomplete, match=f"the newest version there is {re.escape(str(version))}\\.$"):
+            run_train("no-such-graph.toml", "--run", tmp_path / "run", "--warm-start", named)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from cli.build import defaults_in_words
 from tests.support.toy import build_toy
 
@@ -16,3 +18,20 @@ def test_a_build_says_which_strategy_answers_whom_in_which_relation(tmp_path: Pa
         "likes: fold_in by default for newcomers; recall@10 on validation edges is 0.2500.",
         "follows: blend by default, not learnt: it was built without learning.",
     ]
+
+
+@pytest.mark.parametrize(("recall", "told"), [(0.45, True), (0.405, False), (0.3, False)])
+def test_a_build_says_where_a_simple_method_finds_clearly_more(tmp_path: Path, recall: float, told: bool) -> None:
+    manifest = build_toy(tmp_path).manifest
+    space = manifest.spaces["default"].model_copy(update={"fallback": None})
+    measured = {
+        "strategies": {"blend": {"recall@10": 0.4}},
+        "baselines": {"popularity": {"recall@10": 0.1}, "rp3b": {"recall@10": recall}, "item_knn": {}},
+    }
+    evaluation = manifest.evaluation.model_copy(update=measured)
+    lines = list(
+        defaults_in_words(manifest.model_copy(update={"spaces": {"default": space}, "evaluation": evaluation}))
+    )
+    assert lines[0] == "likes: blend by default for users in training; recall@10 on validation edges is 0.4000."
+    assert ("likes: the simple method rp3b finds more of these edges than blend: 0.4500." in lines) == told
+    assert sum("simple method" in line for line in lines) == told

@@ -60,6 +60,10 @@ FAULTS = {
     "duplicate relation": (FOLLOWS + FOLLOWS, "a second relation has this name"),
     "wrong type": (FOLLOWS + 'symmetric = "yes"', r"symmetric: found 'yes'"),
     "split of no relation": (FOLLOWS + '[split]\nby = "random"\nrelation = "likes"', "'likes' is no relation"),
+    "split of one relation of many": (
+        FOLLOWS.replace('"follows"', '"*"') + 'relation_column = "rel"\n[split]\nby = "random"\nrelation = "likes"',
+        "'likes' is no relation of this file. Name one of '\\*'. Those of a relation_column are split together",
+    ),
     "split of a relation twice": (
         FOLLOWS + '[split]\nby = "random"\nrelation = ["follows", "follows"]',
         "'follows' is listed twice",

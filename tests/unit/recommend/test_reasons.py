@@ -88,6 +88,16 @@ def test_the_parts_of_a_query_are_its_terms(explained: Recommender, space: Space
             assert told == pytest.approx(max(part, 0.0) / total, abs=0.006), kind
 
 
+def test_what_is_far_from_the_user_s_vector_is_not_told_to_be_near_it(explained: Recommender) -> None:
+    space = explained.bundle.space()
+    away = Strategy(merge="single", weights=QueryWeights(user=-1, fold_in=0.2, relation=1, popularity=1))
+    entry = space.entry.model_copy(update={"strategies": {**space.entry.strategies, "away": away}})
+    bundle = replace(explained.bundle, spaces={"main": replace(space, entry=entry)})
+    slate = _ask(Recommender(bundle, exact_searchers(bundle)), strategy="away")
+    assert any(reasons for reasons in slate.reasons)
+    assert not [reason for reasons in slate.reasons for reason in of_kind(reasons, "taste")]
+
+
 def test_followers_and_those_whom_the_user_follows_are_told_as_they_are(explained: Recommender, space: Space) -> None:
     follows = space.relations["follows"]
     own = set(follows.targets.row(5).tolist())

@@ -61,6 +61,15 @@ def check_blocks(partitions: int, ranks: int) -> None:
         )
 
 
+def most_blocks(each: int, devices: int) -> float:
+    """Blocks that a trainer has in memory at the most, of `each` partitions; what it sent counts until it is trained.
+
+    Alone on its machine it has its two, one that comes, and a fourth while shards move between epochs. Of several a
+    block that goes round the machine is there twice for a moment, beside one that has partly left for another one.
+    """
+    return 4.0 if devices == 1 else max(4.0, 5.0 - 2.0 / each)
+
+
 def seated(days: list[list[Pair]]) -> list[list[Pair]]:
     """The pairs of each day, by the player that takes them: each keeps one block of the day before, and gets one.
 

@@ -7,7 +7,7 @@ import psutil
 
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
-from training.block_order import check_blocks
+from training.block_order import check_blocks, most_blocks
 from training.bucket_order import partitions_for
 from training.buckets import put_together, training_edges
 from training.config import TrainConfig
@@ -170,12 +170,14 @@ def choose_partitions(prepared: PreparedGraph, config: TrainConfig, room: int | 
     )
 
 
-def choose_blocks(prepared: PreparedGraph, config: TrainConfig, room: int | None, trainers: int) -> int:
-    """P for `trainers` on several machines: as configured, else the smallest that suffices, two partitions a block at
-    least where there are shards enough, so that one can travel while another trains.
+def choose_blocks(
+    prepared: PreparedGraph, config: TrainConfig, room: int | None, trainers: int, devices: int = 1
+) -> int:
+    """P for `trainers`, `devices` of them on each machine: as configured, else the smallest that suffices, two
+    partitions a block at least where there are shards enough, so that one can travel while another trains.
 
-    `config` and `room` are one trainer's. It holds two blocks, of two for each trainer, a third while that comes, and a
-    fourth while shards move. Raises ConfigError where there are too few shards or too little memory.
+    `config` and `room` are one trainer's. It holds two blocks, of two for each trainer, and up to `most_blocks` for a
+    while. Raises ConfigError where there are too few shards or too little memory.
     """
     shards, blocks = shards_of(prepared), 2 * trainers
     most = most_partitions(shards)
@@ -187,7 +189,11 @@ def choose_blocks(prepared: PreparedGraph, config: TrainConfig, room: int | None
     if config.partitions:
         check_enough_shards(config.partitions, shards)
         check_blocks(config.partitions, trainers)
-    need, held = footprint(prepared, config), min(1.0, 4 / blocks)
+    need = footprint(prepared, config)
+
+    def here(partitions: int) -> int:
+        """Bytes in memory."""
+        return need.total(partitions, min(1.0, most_blocks(partitions // blocks, devices) / blocks))
 
     def there(partitions: int) -> int:
         """Bytes on the device; what a trainer hands on and gets within its machine, and across, goes by way of it."""
@@ -195,12 +201,12 @@ def choose_blocks(prepared: PreparedGraph, config: TrainConfig, room: int | None
 
     candidates = [config.partitions] if config.partitions else list(range(min(2 * blocks, most), most + 1, blocks))
     for partitions in candidates:
-        fits = config.memory is None or need.total(partitions, held) <= config.memory
+        fits = config.memory is None or here(partitions) <= config.memory
         if fits and (room is None or there(partitions) <= room):
             return partitions
-    least = min(need.total(partitions, held) for partitions in candidates)
+    least = min(map(here, candidates))
     raise ConfigError(
-        f"One of {trainers} trainers needs {least // MIB + 1} MiB of memory for up to four of {blocks} blocks of the "
+        f"One of {trainers} trainers needs {least // MIB + 1} MiB of memory for its part of {blocks} blocks of the "
         f"tables, and {min(map(there, candidates)) // MIB + 1} MiB on a device. Start "
         "more trainers, allow more memory, or lower dim."
     )

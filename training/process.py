@@ -51,7 +51,9 @@ def run_process(
     ancestors = () if warm_start is None else ancestors_from(warm_start)  # now: a version may be pruned meanwhile
     backend = make_backend(mine)
     initial = initial_tables(prepared, config, warm_start, progress)  # before memory is measured: it stays
-    choose = partial(choose_blocks, trainers=group.size) if group.apart else choose_partitions
+    choose = choose_partitions
+    if isinstance(group, TorchrunGroup):
+        choose = partial(choose_blocks, trainers=group.size, devices=group.size // group.machines)
     partitions = checkpoint.partitions if checkpoint else _agreed(group, choose(prepared, mine, backend.room()))
     check_enough_shards(partitions, shards_of(prepared))
     graph = prepared.sharded or _dealt(prepared, run_dir / "checkpoint" / "shards", group, progress)

@@ -23,8 +23,8 @@ class HeldPartitions:
     """See Homes. `rounds` gives an epoch's order; `files` are this trainer's own, for its checkpoints alone.
 
     What another trainer trains next leaves when a round ends, and is waited for where the round begins that trains it,
-    so a block travels to another machine while this one trains. With the order of `block_rounds` a trainer holds four
-    times the partitions at most that it gets in a day.
+    so a block travels to another machine while this one trains. How much a trainer then
+    has in memory with the order of `block_rounds` is `most_blocks`.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from bundle.errors import ConfigError
-from training.block_order import BlockRound, block_rounds
+from training.block_order import BlockRound, block_rounds, most_blocks
 from training.partition import BucketId
 
 # Machines, trainers of each, partitions that a trainer gets or gives away in a day.
@@ -28,6 +28,21 @@ def test_every_bucket_is_trained_once_an_epoch_by_whoever_holds_it(machines: int
             assert {turn.holder[partition] for bucket in mine for partition in bucket} == {rank}
         most = max(turn.holder.count(rank) for rank in range(machines * devices))
         assert most <= 2 * each
+
+
+@pytest.mark.parametrize(("machines", "devices", "each"), [*SIZES, (2, 2, 8), (3, 2, 4), (4, 1, 8)])
+def test_no_trainer_has_more_in_memory_than_is_counted(machines: int, devices: int, each: int) -> None:
+    """What was sent is there until it is waited for, which is when whoever got it trains it."""
+    trainers = machines * devices
+    leaving: list[set[int]] = [set() for _ in range(trainers)]
+    most = 0
+    for before, after in pairwise(order(machines, devices, each)):
+        leaving = [gone - before.trained() for gone in leaving]
+        for partition, (old, new) in enumerate(zip(before.holder, after.holder, strict=True)):
+            if old != new:
+                leaving[old].add(partition)
+        most = max(most, *(after.holder.count(rank) + len(leaving[rank]) for rank in range(trainers)))
+    assert most <= most_blocks(each, devices) * each
 
 
 @pytest.mark.parametrize(("machines", "devices", "each"), SIZES)

@@ -92,7 +92,7 @@ def train(
             summary = run_training(
                 prepared, mine, chosen, warm_start=warm_start, resume=resume, progress=shown, group=group
             )
-    if mine != run:
+    if mine != run and mine.exists():  # an empty one that this command made is gone with its lock
         shutil.rmtree(mine)
     if group.rank > 0:
         say(f"Trainer {group.rank} of {group.size} is done; the first has written the run.")

@@ -66,7 +66,8 @@ def impressions(graph: Path, n: int, rng: np.random.Generator) -> Log:
 
 class Ranker(nn.Module):
     """A network of one hidden layer over the other features and, of each side that it sees, the frozen vector and
-    whether there is one; of both sides also their product by coordinate.
+    whether there is one; of both sides also their product by coordinate. Each input is scaled by itself: a norm over
+    all inputs of an impression would keep little of a few features but which of them is the largest.
     """
 
     def __init__(self, users: FrozenEmbedding | None, items: FrozenEmbedding | None, others: int) -> None:
@@ -74,7 +75,7 @@ class Ranker(nn.Module):
         self.users, self.items = users, items
         width = others + sum(side.dim + 1 for side in (users, items) if side is not None)
         width += users.dim if users is not None and items is not None else 0
-        self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1))
+        self.layers = nn.Sequential(nn.BatchNorm1d(width), nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 1))
 
     def forward(self, user_rows: torch.Tensor, item_rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
         """The logit of a click."""
@@ -94,12 +95,13 @@ def trained(ranker: Ranker, examples: RankingDataset, epochs: int, seed: int) ->
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(ranker.parameters(), lr=2e-3, weight_decay=0.05)
     for _ in range(epochs):
-        for user_rows, item_rows, others, labels in DataLoader(examples, 512, shuffle=True, generator=generator):
+        batches = DataLoader(examples, 512, shuffle=True, generator=generator, drop_last=len(examples) > 512)
+        for user_rows, item_rows, others, labels in batches:
             loss = nn.functional.binary_cross_entropy_with_logits(ranker(user_rows, item_rows, others), labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    return ranker
+    return ranker.eval()
 
 
 def auc(clicked: npt.NDArray[np.bool_], scores: Floats) -> float:

@@ -1,5 +1,6 @@
 """`twhin evaluate follow`: whom to follow, every strategy beside the simple baselines."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,24 +74,26 @@ def measure_follow(
 
     opened = open_run(run, progress())
     recommender: RowRecommender
-    if version is not None:
-        here = open_recommender(version)
-        recommender, offer, what = here, offer_of(here), str(version)
-    else:
-        service = HttpRecommender(str(url), opened.graph)
-        recommender, offer, what = service, service.offer(), f"What {url} serves"
-    require_same_graph(opened.graph, offer.graph_digest, what)
-    return evaluate_follow(
-        opened,
-        recommender,
-        offer,
-        relation=relation,
-        held_out=part.value,
-        users=users,
-        seed=seed,
-        with_ease=with_ease,
-        progress=progress(),
-    )
+    with ExitStack() as stack:
+        if version is not None:
+            here = open_recommender(version)
+            recommender, offer, what = here, offer_of(here), str(version)
+        else:
+            service = HttpRecommender(str(url), opened.graph)
+            stack.callback(service.close)
+            recommender, offer, what = service, service.offer(), f"What {url} serves"
+        require_same_graph(opened.graph, offer.graph_digest, what)
+        return evaluate_follow(
+            opened,
+            recommender,
+            offer,
+            relation=relation,
+            held_out=part.value,
+            users=users,
+            seed=seed,
+            with_ease=with_ease,
+            progress=progress(),
+        )
 
 
 def measure_relations(

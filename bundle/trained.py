@@ -76,13 +76,7 @@ def open_trained(path: Path, progress: Progress = SILENT) -> Trained:
         return _of_run(open_run(path, progress))
     if (path / MANIFEST).exists():
         return _of_version(path, open_bundle(path).space())
-    bundles = path if path.is_dir() else path.parent
-    versions = list_versions(bundles)
-    newest = f"; the newest version there is {bundles / versions[-1]}" if versions else ""
-    raise RunIncomplete(
-        f"{path} holds neither a finished run ({RUN_FILE}) nor a version ({MANIFEST}). Name a directory of either "
-        f"kind{newest}."
-    )
+    raise _neither(path)
 
 
 def name_of_trained(path: Path) -> str:
@@ -95,13 +89,28 @@ def name_of_trained(path: Path) -> str:
 
 def ancestors_from(path: Path) -> tuple[str, ...]:
     """The names of the version or the run in the directory `path` and of what it was warm started from, the nearest
-    first: the ancestors of what is warm started from it. Raises RunError, BundleError for a damaged record."""
+    first: the ancestors of what is warm started from it.
+
+    Raises RunIncomplete when the directory holds neither, BundleError or RunError for a damaged record.
+    """
     if (path / RUN_FILE).exists():
         record = read_run_record(path)
         further = record.ancestors or ((record.parent,) if record.parent else ())
-    else:
+    elif (path / MANIFEST).exists():
         further = read_manifest(path).lineage.line
+    else:
+        raise _neither(path)
     return (name_of_trained(path), *further)[:MOST_ANCESTORS]
+
+
+def _neither(path: Path) -> RunIncomplete:
+    bundles = path if path.is_dir() else path.parent
+    versions = list_versions(bundles)
+    newest = f"; the newest version there is {bundles / versions[-1]}" if versions else ""
+    return RunIncomplete(
+        f"{path} holds neither a finished run ({RUN_FILE}) nor a version ({MANIFEST}). Name a directory of either "
+        f"kind{newest}."
+    )
 
 
 def _of_run(run: Run) -> Trained:

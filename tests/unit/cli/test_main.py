@@ -135,6 +135,7 @@ def test_a_command_that_is_told_to_end_leaves_nothing(tmp_path: Path, number: si
         [*COMMAND, "prepare", str(tmp_path / "many" / "graph.toml"), "--out", str(out)],
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # where the tests themselves run under nohup
     )
     deadline = time.monotonic() + 60
     while not (out.parent / "out.twhin-partial").exists() and time.monotonic() < deadline:

@@ -22,7 +22,7 @@ from bundle.space import Relation, Space
 from recommend.handles import SpaceHandles
 from recommend.paths import path_features
 from recommend.profile import profile_of_row
-from recommend.rescoring import Subject, candidate_features, features_of, make_subject, network_scores
+from recommend.rescoring import FEATURES, features_of, fill_products, network_scores
 from recommend.types import NO_LIVE_EDGES
 
 REPEATS = 5
@@ -34,7 +34,6 @@ class Request(NamedTuple):
 
     user: int
     candidates: Rows
-    reciprocal: npt.NDArray[np.bool_]
 
 
 def requests(space: Space, relation: Relation, n_users: int, n_candidates: int, seed: int) -> list[Request]:
@@ -47,7 +46,7 @@ def requests(space: Space, relation: Relation, n_users: int, n_candidates: int, 
     for user in users.tolist():
         scores = vectors @ (own[user] + relation.forward)
         candidates = np.argpartition(-scores, n_candidates)[:n_candidates].astype(np.int64)
-        asked.append(Request(user, candidates, np.isin(candidates, relation.sources.row(user))))
+        asked.append(Request(user, candidates))
     return asked
 
 
@@ -71,20 +70,16 @@ def measure(
     """CPU µs of each step for each request in NumPy, together, and of all but the network by the engine."""
     profiles = [profile_of_row(space, relation, one.user, NO_LIVE_EDGES, n_modes=0) for one in asked]
 
-    def subject(i: int) -> Subject:
-        return make_subject(space, relation, profiles[i].vector, profiles[i].targets, profiles[i].followers(relation))
-
-    subjects = [subject(i) for i in range(len(asked))]
-
     def inputs(i: int) -> npt.NDArray[np.float32]:
         return features_of(space, relation, profiles[i], asked[i].candidates)
 
+    def products(i: int) -> None:
+        one, out = profiles[i], np.zeros((len(FEATURES), len(asked[i].candidates)), dtype=np.float32)
+        fill_products(out, space, relation, one.vector, one.targets, one.followers(relation), asked[i].candidates)
+
     made = [inputs(i) for i in range(len(asked))]
     steps: dict[str, Callable[[int], object]] = {
-        "the user's side": subject,
-        "products": lambda i: candidate_features(
-            space, relation, subjects[i], asked[i].candidates, asked[i].reciprocal
-        ),
+        "products": products,
         "paths": lambda i: path_features(space, relation, profiles[i], asked[i].candidates),
         "network": lambda i: network_scores(rescoring, made[i]),
         "together": lambda i: network_scores(rescoring, inputs(i)),

@@ -104,3 +104,16 @@ def furthest_apart(compact: CompactRows, vectors: Floats, first: int, stop: int)
         step = np.broadcast_to(np.abs(kept[:, : compact.dim]).max(axis=1, keepdims=True) / MOST, kept.shape).copy()
         step[:, compact.dim :] = np.abs(kept[:, compact.dim :]) * np.float32(1e-6)
     return float((apart / np.maximum(step, NOTHING)).max(initial=0.0))
+
+
+def in_units(
+    scored: ScoredRows, rows: npt.NDArray[np.integer], dim: int
+) -> tuple[Float32[npt.NDArray[np.float32], "n dim"], Float32[npt.NDArray[np.float32], " n"] | None]:
+    """The embeddings of some rows, each in units of its own: row i is `factors[i] · numbers[i]`, without factors the
+    numbers as they are. Whoever multiplies many rows with few vectors multiplies by the factors last, and fewer."""
+    if isinstance(scored, CompactRows) and scored.kind == "int8":
+        part = scored.stored.take(rows, axis=0)
+        factors = np.ascontiguousarray(part[:, -FLOAT_BYTES:]).view("<f4")[:, 0]
+        return part[:, :dim].view(np.int8).astype(np.float32), factors
+    taken = scored.take(rows, axis=0)
+    return taken[:, :dim], None

@@ -144,7 +144,7 @@ class Clusters:
         return own
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Space:
     """A space of a version, ready to answer: look-ups never fail half-way because all of it is one version."""
 

@@ -27,6 +27,8 @@ class Elsewhere(NamedTuple):
     def shares_of(self, rows: Integer[npt.NDArray[np.integer], " m"]) -> Float32[npt.NDArray[np.float32], " m"]:
         """The share of each of `rows`, 0 for what the user does not have."""
         out = np.zeros(len(rows), dtype=np.float32)
+        if not len(self.rows):
+            return out
         present = in_sorted(rows, self.rows)
         out[present] = self.shares[np.searchsorted(self.rows, rows[present])]
         return out

@@ -21,58 +21,66 @@ sample of at most MOST_SOURCES, which stands for all.
 
 import threading
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from contextlib import contextmanager
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Complex64, Float32, Int32, Int64, Integer
 
-from bundle.csr import Csr
 from bundle.space import Relation, Space
 from recommend.profile import Profile
+from recommend.tables import BLOCK, Sample, Tables, tables_of
 
 # Entries of lists that are read for each side of a user.
 MOST_READ = 1 << 15
-MOST_SOURCES = 256
 N_PATHS = 12
-# Ways over other relations that are counted, in the version's order of relations.
-MOST_WAYS = 16
-NO_LENGTHS = np.empty(0, dtype=np.int64)
-NO_ENTRIES = np.empty(0, dtype=np.int32)
+# Numbers that are cleared in the time of one that has to be looked up.
+LINE = 64
 Rows = Integer[npt.NDArray[np.integer], " _"]
 Features = Float32[npt.NDArray[np.float32], "paths candidates"]
 # What comes to an entity by the walk, as the real part, and by the root walk, as the imaginary one: summed in one pass.
 Masses = Complex64[npt.NDArray[np.complex64], " _"]
+Places = npt.NDArray[np.unsignedinteger]
 # Of the paths of two edges: the four directions, and those over other relations.
 N_SIDES = 5
 
 
 class _Scratch(threading.local):
-    """Arrays of zeros as long as a type has entities, lent to one call at a time and given back as zeros."""
+    """Arrays of zeros as long as a type has entities, lent to one call at a time and given back as zeros. Their numbers
+    are small, so that they stay in the processor's caches."""
 
     def __init__(self) -> None:
-        self._slots: dict[int, npt.NDArray[np.int32]] = {}
-        self._masses: dict[int, Masses] = {}
+        self._places: dict[tuple[int, np.dtype[Any]], Places] = {}
 
-    def slots(self, n: int) -> npt.NDArray[np.int32]:
-        if n not in self._slots:
-            self._slots[n] = np.zeros(n, dtype=np.int32)
-        return self._slots[n]
+    @contextmanager
+    def places(self, rows: Rows, n: int) -> Iterator[Places]:
+        """For each of `n` entities its place among `rows`, from 1 on, and 0 for others; of a row that is there twice
+        the last."""
+        key = n, np.min_scalar_type(len(rows))
+        places = self._places.get(key)
+        if places is None:
+            places = self._places[key] = np.zeros(n, dtype=key[1])
+        places[rows] = np.arange(1, len(rows) + 1, dtype=key[1])
+        try:
+            yield places
+        finally:
+            # Whole, where that is less than to look its numbers up.
+            places[rows if len(rows) * LINE < n else slice(None)] = 0
 
-    def masses(self, n: int) -> Masses:
-        if n not in self._masses:
-            self._masses[n] = np.zeros(n, dtype=np.complex64)
-        return self._masses[n]
+
+places_among = _Scratch().places
 
 
-_scratch = _Scratch()
-
-
-class _Lists(NamedTuple):
-    """Rows of an adjacency laid end to end: the entries, and how many come from each row."""
+class _Read(NamedTuple):
+    """The lists of middles laid end to end, part after part: the entries, how many come from each list, where the
+    parts begin among the lists, and among the entries."""
 
     entries: Int32[npt.NDArray[np.int32], " _"]
-    lengths: Int64[npt.NDArray[np.int64], " rows"]
+    lengths: Int64[npt.NDArray[np.int64], " lists"]
+    first_lists: list[int]
+    first_entries: list[int]
 
 
 def path_features(space: Space, relation: Relation, profile: Profile, candidates: Rows) -> Features:
@@ -81,130 +89,119 @@ def path_features(space: Space, relation: Relation, profile: Profile, candidates
 
     Candidates are distinct. Over other relations a user goes by trained edges alone.
     """
-    out = np.zeros((N_PATHS, len(candidates)), dtype=np.float32)
-    first = _read(relation.sources, profile.targets)
-    read = [(side, _read(second, middles)) for side, second, middles in _other_sides(space, relation, profile)]
-    if relation.entry.source == relation.entry.target:
-        read.append((2, first))
-    counts, damped = _two_steps(read, candidates, len(relation.sources))
+    tables = tables_of(space, relation)
+    within = relation.entry.source == relation.entry.target
+    read, sides = _read_all(tables, relation, profile, within)
+    out = np.empty((N_PATHS, len(candidates)), dtype=np.float32)
+    # The first part is of the relation's sources, which the walk needs; they are candidates where the types are one.
+    counts, damped = _two_steps(read, sides, candidates, len(relation.sources), 0 if within else 1)
     out[0:4], out[4:8], out[10] = counts[:4], damped[:4], damped[4]
-    out[8:10] = _walks(relation, first, candidates)
+    first = read.first_entries[1], read.first_lists[1]
+    out[8:10] = _walks(tables, read.entries[: first[0]], read.lengths[: first[1]], candidates)
     out[11] = profile.elsewhere.shares_of(candidates)
     return out
 
 
-def _other_sides(space: Space, relation: Relation, profile: Profile) -> Iterator[tuple[int, Csr, Rows]]:
-    """The sides of which paths are counted, the third left out: its place, the second step, the middles."""
-    if relation.entry.source == relation.entry.target:
+def _read_all(tables: Tables, relation: Relation, profile: Profile, within: bool) -> tuple[_Read, list[int]]:
+    """The lists of every side's middles, and the side that each part of them is of: first those of the sources of the
+    user's targets."""
+    targets = profile.targets
+    parts: list[tuple[int, int, Rows]] = [(2, 0, targets)]
+    if within:
         followers = profile.followers(relation)
-        yield 0, relation.targets, profile.targets
-        yield 1, relation.targets, followers
-        yield 3, relation.sources, followers
+        parts += [(0, 1, targets), (1, 1, followers), (3, 0, followers)]
     if profile.row is not None:
-        for first, second in ways(space, relation):
-            yield 4, second, first.row(profile.row)
+        parts += [(4, 2 + i, way.first.row(profile.row)) for i, way in enumerate(tables.ways)]
+    return _read(tables, [(adjacency, rows) for _, adjacency, rows in parts]), [side for side, _, _ in parts]
 
 
-def ways(space: Space, relation: Relation) -> list[tuple[Csr, Csr]]:
-    """The adjacencies of the two steps of each way over other relations: from u, and on to candidates."""
-    source, target = relation.entry.source, relation.entry.target
-    found = []
-    for middle, first, one in _steps_from(space, source):
-        for also, second, other in _steps_from(space, target):
-            if middle == also and not (one is relation and other is relation):
-                # The second step leads from the middle to t: the turned adjacency of t's step to the middle.
-                found.append((_adjacency(one, first), _adjacency(other, not second)))
-                if len(found) == MOST_WAYS:
-                    return found
-    return found
+def _read(tables: Tables, parts: Sequence[tuple[int, Rows]]) -> _Read:
+    """For each part the lists that the adjacency of that number has of its rows: all of them, or the shortest ones,
+    MOST_READ entries together."""
+    sizes = [len(rows) for _, rows in parts]
+    places = np.concatenate([rows for _, rows in parts]) + np.repeat([tables.offsets[i] for i, _ in parts], sizes)
+    starts = tables.ends.take(places)
+    lengths = tables.ends.take(places + 1) - starts
+    first_lists = [0, *accumulate(sizes)]
+    ends = np.cumsum(lengths)
+    first_entries = _before(ends, first_lists)
+    if max(b - a for a, b in pairwise(first_entries)) > MOST_READ:
+        kept = np.concatenate([a + _shortest(lengths[a:b]) for a, b in pairwise(first_lists)])
+        first_lists = np.searchsorted(kept, first_lists).tolist()
+        starts, lengths = starts[kept], lengths[kept]
+        ends = np.cumsum(lengths)
+        first_entries = _before(ends, first_lists)
+    at = np.repeat(starts - ends + lengths, lengths)
+    at += np.arange(len(at))
+    entries = np.empty(len(at), dtype=np.int32)
+    for (adjacency, _), (a, b) in zip(parts, pairwise(first_entries), strict=True):
+        # Every place is inside; so told, NumPy writes where it is to be and not beside it first.
+        tables.lists[adjacency].indices.take(at[a:b], out=entries[a:b], mode="clip")
+    return _Read(entries, lengths, first_lists, first_entries)
 
 
-def _steps_from(space: Space, entity_type: str) -> Iterator[tuple[str, bool, Relation]]:
-    """The steps that an edge leads from a type: the type it leads to, whether along the edge, the relation."""
-    for relation in space.relations.values():
-        entry = relation.entry
-        if entry.source == entity_type:
-            yield entry.target, True, relation
-        if entry.target == entity_type and not entry.symmetric:
-            yield entry.source, False, relation
+def _before(ends: Int64[npt.NDArray[np.int64], " lists"], lists: Sequence[int]) -> list[int]:
+    """How many entries there are before each of these lists."""
+    return [int(ends[one - 1]) if one else 0 for one in lists]
 
 
-def _adjacency(relation: Relation, along: bool) -> Csr:
-    return relation.targets if along else relation.sources
+def _shortest(lengths: Int64[npt.NDArray[np.int64], " n"]) -> Int64[npt.NDArray[np.int64], " kept"]:
+    """Which of the lists are read, ascending."""
+    order = np.argsort(lengths, kind="stable")
+    return np.sort(order[np.cumsum(lengths[order]) <= MOST_READ])
 
 
 def _two_steps(
-    read: Sequence[tuple[int, _Lists]], candidates: Rows, n: int
+    read: _Read, sides: Sequence[int], candidates: Rows, n: int, first_part: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """For each side and candidate, of `n` entities: how many of the side's lists hold it, and the sum of one over the
-    lengths of these lists.
+    """For each side and candidate, of `n` entities: how many of the lists of the side's parts hold it, and the sum of
+    one over the lengths of these lists. Parts before `first_part` are passed over.
     """
     size = len(candidates) + 1
-    slots = _scratch.slots(n)
-    slots[candidates] = np.arange(1, size, dtype=np.int32)
-    lengths = np.concatenate([NO_LENGTHS, *(lists.lengths for _, lists in read)])
-    sides = np.concatenate([NO_LENGTHS, *(np.full(len(lists.lengths), side * size) for side, lists in read)])
-    found = slots.take(np.concatenate([NO_ENTRIES, *(lists.entries for _, lists in read)]))
-    slots[candidates] = 0
+    begin = read.first_entries[first_part]
+    lengths = read.lengths[read.first_lists[first_part] :]
+    with places_among(candidates, n) as among:
+        found = among.take(read.entries[begin:])
     places = np.flatnonzero(found != 0)
-    owners = np.searchsorted(np.cumsum(lengths), places, side="right")
-    keys = found.take(places) + sides.take(owners)
+    of_part = np.diff(places.searchsorted([one - begin for one in read.first_entries[first_part:]]))
+    keys = np.repeat(np.array(sides[first_part:], dtype=np.int64) * size, of_part)
+    keys += found.take(places)
+    shares = np.repeat(np.float32(1.0) / np.maximum(lengths, 1, dtype=np.float32), lengths).take(places)
     # Cast, because NumPy counts nothing as integers even where there would be weights.
     counts = np.bincount(keys, minlength=N_SIDES * size).astype(np.float64)
-    damped = np.bincount(keys, weights=1.0 / lengths.take(owners), minlength=N_SIDES * size).astype(np.float64)
+    damped = np.bincount(keys, weights=shares, minlength=N_SIDES * size).astype(np.float64)
     return counts.reshape(N_SIDES, size)[:, 1:], damped.reshape(N_SIDES, size)[:, 1:]
 
 
-def _walks(relation: Relation, first: _Lists, candidates: Rows) -> Float32[npt.NDArray[np.float32], "2 candidates"]:
+def _walks(
+    tables: Tables,
+    first: Rows,
+    lengths: Int64[npt.NDArray[np.int64], " lists"],
+    candidates: Rows,
+) -> Float32[npt.NDArray[np.float32], "2 candidates"]:
     """The walks that begin with the lists `first`: the sources of the user's targets."""
-    masses = _scratch.masses(len(relation.targets))
-    indptr = relation.targets.indptr
-    # Each of them is divided by the edges among which its walkers choose the third step.
-    degrees = indptr[1:].take(first.entries) - indptr.take(first.entries)
-    steps = np.empty(len(degrees), dtype=np.complex64)
-    steps.real = 1.0 / (np.repeat(first.lengths, first.lengths) * degrees)
-    steps.imag = np.sqrt(steps.real)
-    np.add.at(masses, first.entries, steps)
-    sums = _from_sources(relation.sources, candidates, masses)
-    masses[first.entries] = 0.0
+    steps = np.empty(len(first), dtype=np.complex64)
+    first = first.astype(np.int64)  # what it would be made on each look-up
+    plain = tables.shares.take(first)
+    plain *= np.repeat(np.float32(1.0) / np.maximum(lengths, 1, dtype=np.float32), lengths)
+    steps.real, steps.imag = plain, np.sqrt(plain)
+    with places_among(first, len(tables.shares) + 1) as among:
+        # Few have masses, and those side by side; what fills up the blocks has none, as most others.
+        masses = np.zeros(len(first) + 1, dtype=np.complex64)
+        np.add.at(masses, among.take(first), steps)
+        sums = _over_sources(tables.sample, candidates, among, masses)
     return np.stack([sums.real, sums.imag])
 
 
-def _from_sources(lists: Csr, rows: Rows, masses: Masses) -> Masses:
-    """What the entries of each row's list have together; of more than MOST_SOURCES an even sample stands for all."""
-    starts = lists.indptr.take(rows)
-    lengths = lists.indptr.take(rows + 1) - starts
-    sums = np.zeros(len(rows), dtype=np.complex64)
-    whole = np.flatnonzero((lengths > 0) & (lengths <= MOST_SOURCES))
-    if len(whole):
-        found = masses.take(lists.indices.take(_places(starts[whole], lengths[whole])))
-        sums[whole] = np.add.reduceat(found, np.cumsum(lengths[whole]) - lengths[whole])
-    long = np.flatnonzero(lengths > MOST_SOURCES)
-    if len(long):
-        share = lengths[long, None] / MOST_SOURCES
-        places = (np.arange(MOST_SOURCES) * share).astype(np.int64)
-        places += starts[long, None]
-        sums[long] = masses.take(lists.indices.take(places)).sum(axis=1) * share[:, 0]
+def _over_sources(sample: Sample, rows: Rows, among: Places, masses: Masses) -> Masses:
+    """What the sources of each row have together; `among` has each source's place among the `masses`."""
+    counts = sample.counts.take(rows)
+    ends = np.cumsum(counts)
+    firsts = ends - counts
+    places = np.repeat(sample.starts.take(rows) - firsts, counts)
+    places += np.arange(len(places))
+    entries = sample.blocks.take(places, axis=0, mode="clip")
+    found = masses.take(among.take(entries.reshape(-1), mode="clip"), mode="clip")
+    sums: Masses = np.add.reduceat(found, firsts * BLOCK)
+    sums *= sample.stands_for.take(rows)
     return sums
-
-
-def _read(lists: Csr, rows: Rows) -> _Lists:
-    """The lists of `rows`: of all of them, or the shortest ones, MOST_READ entries together."""
-    starts = lists.indptr.take(rows)
-    lengths = lists.indptr.take(rows + 1) - starts
-    if lengths.sum() > MOST_READ:
-        order = np.argsort(lengths, kind="stable")
-        kept = np.sort(order[np.cumsum(lengths[order]) <= MOST_READ])
-        starts, lengths = starts[kept], lengths[kept]
-    return _Lists(lists.indices.take(_places(starts, lengths)), lengths)
-
-
-def _places(
-    starts: Int64[npt.NDArray[np.int64], " n"], lengths: Int64[npt.NDArray[np.int64], " n"]
-) -> Int64[npt.NDArray[np.int64], " _"]:
-    """From each of the `starts` on as many places as its length says, end to end."""
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    places = np.repeat(starts - ends + lengths, lengths)
-    places += np.arange(total)
-    return places

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from bundle.manifest import Feature, Rescoring
 from bundle.space import Relation
 from recommend.plan import Plan
-from recommend.rescoring import FEATURES, FIRST_PATH, counts_paths, features_of, network_scores
+from recommend.rescoring import FEATURES, FIRST_PATH, Features, FeaturesByEngine, inputs_of, network_scores
 from recommend.types import NO_MODE, POPULAR, Engaged, Picks, Reason, ReasonKind, Rows, in_sorted
 
 # Names in one reason.
@@ -81,14 +81,20 @@ class _Engagements(NamedTuple):
     vectors: Float32[npt.NDArray[np.float32], "n d"]
 
 
-def reasons_of(plan: Plan, picks: Picks) -> tuple[tuple[Reason, ...], ...]:
-    """For each candidate its reasons, the weightiest first; `plan.own` is what the user engages with."""
+def reasons_of(plan: Plan, picks: Picks, by_engine: FeaturesByEngine | None = None) -> tuple[tuple[Reason, ...], ...]:
+    """For each candidate its reasons, the weightiest first; `plan.own` is what the user engages with.
+
+    For `by_engine` see `recommend.rescoring.inputs_of`.
+    """
     if not len(picks):
         return ()
     rows = np.array(picks.rows, dtype=np.int64)
     rescoring = plan.strategy.rescoring if len(plan.profile.targets) else None
     follower = in_sorted(rows, plan.profile.followers(plan.relation))
-    parts = _query_parts(plan, picks, rows, follower) if rescoring is None else _network_parts(plan, rescoring, rows)
+    if rescoring is None:
+        parts = _query_parts(plan, picks, rows, follower)
+    else:
+        parts = _network_parts(rescoring, inputs_of(plan, rescoring, rows, by_engine))
     fallen_back = np.array(picks.sources) == POPULAR
     parts[:, fallen_back] = np.array([kind == "popular" for kind in KINDS], dtype=np.float64)[:, None]
     positive = np.maximum(parts, 0.0)
@@ -128,15 +134,14 @@ def _query_parts(plan: Plan, picks: Picks, rows: Rows, follower: Bool[npt.NDArra
     return parts
 
 
-def _network_parts(plan: Plan, rescoring: Rescoring, rows: Rows) -> Parts:
+def _network_parts(rescoring: Rescoring, features: Features) -> Parts:
     """What the network's score loses by the inputs of each kind."""
-    features = features_of(plan.space, plan.relation, plan.profile, rows, with_paths=counts_paths(rescoring))
     scores = network_scores(rescoring, features).astype(np.float64)
     means = np.zeros(len(FEATURES), dtype=np.float32)
     for name, mean in zip(rescoring.features, rescoring.mean, strict=True):
         position = FEATURES.index(name)
         means[position] = 0.0 if name == "reciprocity" or position >= FIRST_PATH else mean
-    parts = np.zeros((len(KINDS), len(rows)))
+    parts = np.zeros((len(KINDS), len(features)))
     for i, kind in enumerate(KINDS):
         silent = features.copy()
         positions = [FEATURES.index(name) for name in INPUTS[kind]]

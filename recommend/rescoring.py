@@ -26,22 +26,24 @@ damped paths, walks,
 elsewhere              ln(1 + 1000 x)
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float32, Integer
+from jaxtyping import Float32, Integer
 
 from bundle.manifest import Feature, Rescoring
+from bundle.rows import in_units
 from bundle.space import Relation, Space
 from recommend.elsewhere import FINEST
 from recommend.merge import RankedList
 from recommend.paths import path_features
 from recommend.plan import Plan
 from recommend.profile import Profile
+from recommend.tables import tables_of
 from recommend.types import in_sorted
 
 FEATURES: tuple[Feature, ...] = get_args(Feature)
@@ -50,22 +52,9 @@ FIRST_PATH = FEATURES.index("followed_by_targets")
 N_COUNTS = 4
 MOST_NEIGHBOURS = 512
 TINY = np.float32(1e-6)
-Vectors = Float32[npt.NDArray[np.float32], "n d"]
 Rows = Integer[npt.NDArray[np.integer], " _"]
 Features = Float32[npt.NDArray[np.float32], "n features"]
 FeaturesByEngine = Callable[[Space, Relation, Profile, Rows], Features]
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """The user as the features see them. `vector` is θu, or the fold-in of one whom training does not know."""
-
-    vector: Float32[npt.NDArray[np.float32], " d"]
-    targets: Vectors
-    target_weights: Float32[npt.NDArray[np.float32], " n"]
-    followers: Float32[npt.NDArray[np.float32], "m d"]
-    out_degree: int
-    in_degree: int
 
 
 def rescored(
@@ -73,19 +62,22 @@ def rescored(
 ) -> RankedList:
     """The candidates by the network's score, best first; equal scores by row.
 
-    As they were for a user without edges of this relation: the network has nothing to compare them with. Its inputs are
-    made by `by_engine`, where there is one and they count paths: in an eighth of the time.
+    As they were for a user without edges of this relation: the network has nothing to compare them with.
     """
     if not ranked.rows or not len(plan.profile.targets):
         return ranked
     rows = np.array(ranked.rows, dtype=np.int64)
-    if by_engine is not None and counts_paths(rescoring):
-        inputs = by_engine(plan.space, plan.relation, plan.profile, rows)
-    else:
-        inputs = features_of(plan.space, plan.relation, plan.profile, rows, with_paths=counts_paths(rescoring))
-    scores = network_scores(rescoring, inputs)
+    scores = network_scores(rescoring, inputs_of(plan, rescoring, rows, by_engine))
     order = np.lexsort((rows, -scores))
     return ranked._replace(rows=rows[order].tolist(), scores=scores[order].tolist())
+
+
+def inputs_of(plan: Plan, rescoring: Rescoring, rows: Rows, by_engine: FeaturesByEngine | None) -> Features:
+    """Every feature of `FEATURES` of some candidates of the plan's user: by `by_engine`, where there is one and the
+    network counts paths, in a fifth of the time."""
+    if by_engine is not None and counts_paths(rescoring):
+        return by_engine(plan.space, plan.relation, plan.profile, rows)
+    return features_of(plan.space, plan.relation, plan.profile, rows, with_paths=counts_paths(rescoring))
 
 
 @lru_cache(maxsize=64)
@@ -96,87 +88,98 @@ def counts_paths(rescoring: Rescoring) -> bool:
 
 def features_of(
     space: Space, relation: Relation, profile: Profile, candidates: Rows, *, with_paths: bool = True
-) -> Float32[npt.NDArray[np.float32], "n features"]:
+) -> Features:
     """Every feature of `FEATURES`, a row for each candidate of the user of `profile`; 0 for paths without them."""
     followers = profile.followers(relation)
-    subject = make_subject(space, relation, profile.vector, profile.targets, followers)
-    features = candidate_features(space, relation, subject, candidates, in_sorted(candidates, followers))
+    # Features are rows while they are made: what is done for all candidates runs along them.
+    out = np.zeros((len(FEATURES), len(candidates)), dtype=np.float32)
+    fill_products(out, space, relation, profile.vector, profile.targets, followers, candidates)
     if with_paths:
         paths = path_features(space, relation, profile, candidates)
         paths[N_COUNTS:] *= FINEST
-        features[:, FIRST_PATH:] = np.log1p(paths).T
-    return features
+        paths += np.float32(1.0)
+        np.log(paths, out=out[FIRST_PATH:])
+    return out.T
 
 
-def make_subject(
+def fill_products(
+    out: Float32[npt.NDArray[np.float32], "features n"],
     space: Space,
     relation: Relation,
     vector: Float32[npt.NDArray[np.float32], " d"] | None,
     targets: Rows,
     followers: Rows,
-) -> Subject:
-    """Gather a user's side of the features; `followers` are rows of the candidate type with an edge to the user.
-
-    Of more than MOST_NEIGHBOURS on either side an even sample stands for all.
-    """
-    table = space.entities[relation.entry.target]
-    some_targets, some_followers = _sample(targets), _sample(followers)
-    vectors = table.scored_embeddings(some_targets)
-    degrees = _degrees(relation.sources.indptr, some_targets)
-    weights = (1.0 / np.sqrt(1.0 + degrees)).astype(np.float32)
-    # Without a vector the fold-in stands for the user: zeros of nothing.
-    own = vector if vector is not None else vectors.sum(axis=0) / np.float32(max(1, len(vectors)))
-    return Subject(own, vectors, weights, table.scored_embeddings(some_followers), len(targets), len(followers))
-
-
-def candidate_features(
-    space: Space,
-    relation: Relation,
-    subject: Subject,
     candidates: Rows,
-    reciprocal: Bool[npt.NDArray[np.bool_], " n"],
-) -> Float32[npt.NDArray[np.float32], "n features"]:
-    """Every feature of `FEATURES` but those of paths, which are 0; `reciprocal` marks those with an edge to u."""
-    vectors = space.entities[relation.entry.target].scored_embeddings(candidates)
-    lengths = _lengths(vectors)
-    queries = np.concatenate([[subject.vector, relation.forward], subject.targets, subject.followers])
-    # One product for everything, a row for each query: what follows runs along the candidates, which are many.
-    products = queries @ vectors.T
-    n_targets = len(subject.targets)
-    to_targets, to_followers = products[2 : 2 + n_targets], products[2 + n_targets :]
-    out = np.zeros((len(FEATURES), len(candidates)), dtype=np.float32)
-    out[0], out[4] = products[:2]
-    out[5] = lengths
+) -> None:
+    """Write the features of `candidates` that are no paths; `out` has zeros. `vector` is θu, or None for one whom
+    training does not know.
+
+    `followers` are rows of the candidate type with an edge to the user. Of more than MOST_NEIGHBOURS on either side an
+    even sample stands for all.
+    """
+    tables, table = tables_of(space, relation), space.entities[relation.entry.target]
+    some_targets, some_followers = _sample(targets), _sample(followers)
+    n_targets, n_own = len(some_targets), len(some_targets) + len(some_followers)
+    numbers, factors = in_units(table.scored, np.concatenate([some_targets, some_followers, candidates]), table.dim)
+    lengths = np.sqrt(np.vecdot(numbers, numbers))
+    own, others = numbers[:n_own], numbers[n_own:]
+    if factors is not None:
+        lengths *= factors
+        own = own * factors[:n_own, None]
+    np.maximum(lengths, TINY, out=lengths)
+    means = _weights_of_means(tables.rarity.take(some_targets), len(some_followers)) @ own
+    # Without a vector the fold-in stands for the user: zeros of nothing.
+    queries = np.concatenate([[means[0] if vector is None else vector], means, [relation.forward], own])
+    # One product for everything, a row for each query: the five that are features by themselves, and all neighbours.
+    products = queries @ others.T
+    if factors is not None:
+        products *= factors[n_own:]
+    of_candidates = lengths[n_own:]
+    out[0:5], out[5] = products[:5], of_candidates
     if n_targets:
-        weights = subject.target_weights
-        out[1], out[2] = to_targets.mean(axis=0), weights @ to_targets / weights.sum()
-        out[6:9] = _to_targets(to_targets, lengths, _lengths(subject.targets))
-    if len(to_followers):
-        out[3] = to_followers.mean(axis=0)
-        out[9] = (to_followers / _lengths(subject.followers)[:, None]).max(axis=0) / lengths
-    out[10] = reciprocal
-    out[11] = np.log1p(_degrees(relation.sources.indptr, candidates))
-    if relation.entry.source == relation.entry.target:
-        out[12] = np.log1p(_degrees(relation.targets.indptr, candidates))
-    out[13] = np.log1p(subject.out_degree)
-    out[14] = np.log1p(subject.in_degree)
-    return out.T
+        _compare_with_targets(out[6:9], products[5 : 5 + n_targets], lengths[:n_targets])
+    if n_own > n_targets:
+        cosines = products[5 + n_targets :] / lengths[n_targets:n_own, None]
+        cosines.max(axis=0, out=out[9])
+    out[6:8] /= of_candidates
+    out[9] /= of_candidates
+    out[10] = in_sorted(candidates, followers)
+    tables.log_in.take(candidates, out=out[11], mode="clip")
+    tables.log_out.take(candidates, out=out[12], mode="clip")
+    out[13], out[14] = math.log1p(len(targets)), math.log1p(len(followers))
 
 
-def _to_targets(
+def _weights_of_means(rarity: Float32[npt.NDArray[np.float32], " targets"], n_followers: int) -> Features:
+    """What each of the targets and followers counts in three means: of targets alike, of targets by rarity, of
+    followers. Zeros of nobody."""
+    n_targets = len(rarity)
+    weights = np.zeros((3, n_targets + n_followers), dtype=np.float32)
+    if n_targets:
+        weights[0, :n_targets], weights[1, :n_targets] = 1.0 / n_targets, rarity / rarity.sum()
+    if n_followers:
+        weights[2, n_targets:] = 1.0 / n_followers
+    return weights
+
+
+def _compare_with_targets(
+    out: Float32[npt.NDArray[np.float32], "3 n"],
     products: Float32[npt.NDArray[np.float32], "m n"],
-    lengths: Float32[npt.NDArray[np.float32], " n"],
-    target_lengths: Float32[npt.NDArray[np.float32], " m"],
-) -> Float32[npt.NDArray[np.float32], "3 n"]:
-    """The largest cosine, the mean of the three largest, the log mean exp of the products."""
-    cosines = products / target_lengths[:, None]
+    lengths: Float32[npt.NDArray[np.float32], " m"],
+) -> None:
+    """Write the largest of the products over the targets' `lengths`, the mean of the three largest, and the log mean
+    exp of the products, which are lost."""
+    cosines = products / lengths[:, None]
     few = min(3, len(cosines))
-    nearest = cosines.max(axis=0)
-    largest = np.partition(cosines, len(cosines) - few, axis=0)[-few:]
+    cosines.partition(len(cosines) - few, axis=0)
+    largest = cosines[len(cosines) - few :]
+    largest.max(axis=0, out=out[0])
+    np.add.reduce(largest, axis=0, out=out[1])
+    out[1] /= few
     peak = products.max(axis=0)
-    above = products - peak
-    soft = peak + np.log(np.exp(above, out=above).mean(axis=0))
-    return np.stack([nearest / lengths, largest.mean(axis=0) / lengths, soft])
+    products -= peak
+    np.exp(products, out=products)
+    np.log(np.full(len(products), 1.0 / len(products), dtype=np.float32) @ products, out=out[2])
+    out[2] += peak
 
 
 def network_scores(
@@ -206,16 +209,6 @@ def network_arrays(
     matrix[[FEATURES.index(name) for name in rescoring.features]] = scaled.T
     bias = np.array(rescoring.bias) - scaled @ np.array(rescoring.mean)
     return matrix.astype(np.float32), bias.astype(np.float32), np.array(rescoring.out, dtype=np.float32)
-
-
-def _lengths(vectors: Vectors) -> Float32[npt.NDArray[np.float32], " n"]:
-    lengths: npt.NDArray[np.float32] = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    return np.maximum(lengths, TINY)
-
-
-def _degrees(indptr: npt.NDArray[np.int64], rows: Rows) -> Float32[npt.NDArray[np.float32], " n"]:
-    degrees: npt.NDArray[np.int64] = indptr[rows.astype(np.int64) + 1] - indptr[rows]
-    return degrees.astype(np.float32)
 
 
 def _sample(rows: Rows) -> Rows:

@@ -49,13 +49,14 @@ def slate_from_lists(plan: Plan, version: str, head_of: HeadOf) -> Slate | None:
 
 
 def slate_from_hits(plan: Plan, version: str, hits: Sequence[Hits], by_engine: FeaturesByEngine | None = None) -> Slate:
-    """Merge the answers of the searcher, one for each of the plan's queries; for `by_engine` see `rescored`."""
+    """Merge the answers of the searcher, one for each of the plan's queries; for `by_engine` see
+    `recommend.rescoring.inputs_of`."""
     lists = _with_bonuses(plan, [RankedList(one.rows.tolist(), one.scores.tolist(), SEARCH) for one in hits])
     if plan.strategy.rescoring is not None:
         lists = [rescored(plan, plan.strategy.rescoring, ranked, by_engine) for ranked in lists]
     fallback: Fallback | None = "deeper_search" if plan.lists is not None and plan.fallback is None else plan.fallback
     draws = draw(lists, plan.modes.shares.tolist() if len(plan.modes) else [1.0], plan.k)
-    return _slate(plan, version, lists, draws, fallback)
+    return _slate(plan, version, lists, draws, fallback, by_engine)
 
 
 def popular_slate(plan: Plan, version: str) -> Slate:
@@ -64,7 +65,12 @@ def popular_slate(plan: Plan, version: str) -> Slate:
 
 
 def _slate(
-    plan: Plan, version: str, lists: Sequence[RankedList], draws: Sequence[Draw], fallback: Fallback | None
+    plan: Plan,
+    version: str,
+    lists: Sequence[RankedList],
+    draws: Sequence[Draw],
+    fallback: Fallback | None,
+    by_engine: FeaturesByEngine | None = None,
 ) -> Slate:
     picks = interleaved(lists, draws, range(len(draws)) if len(plan.modes) else [NO_MODE] * len(draws))
     popular = _popular(plan, picks) if len(picks) < plan.k else NO_PICKS
@@ -90,7 +96,7 @@ def _slate(
         known=plan.profile.row is not None,
         fallback=fallback,
         short=len(picks) < k,
-        reasons=reasons_of(plan, picks) if plan.explain else (),
+        reasons=reasons_of(plan, picks, by_engine) if plan.explain else (),
     )
 
 

@@ -1,13 +1,15 @@
 """The features of rescoring against their definitions, on the toy; the network; the service that uses it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from bundle.manifest import Feature, QueryWeights, Rescoring, Strategy
-from bundle.space import Space
+from bundle.space import Relation, Space
 from recommend.profile import profile_of_row
 from recommend.recommender import Recommender
-from recommend.rescoring import FEATURES, FIRST_PATH, candidate_features, features_of, make_subject, network_scores
+from recommend.rescoring import FEATURES, FIRST_PATH, features_of, fill_products, network_scores
 from recommend.types import NO_LIVE_EDGES
 from tests.support.toy import item_row, user_row
 
@@ -23,14 +25,18 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
+def products(space: Space, relation: Relation, vector: Any, targets: Any, followers: Any, rows: Any) -> np.ndarray:
+    out = np.zeros((len(FEATURES), len(rows)), dtype=np.float32)
+    fill_products(out, space, relation, vector, targets, followers, rows)
+    return out.T
+
+
 @pytest.fixture
 def features(space: Space) -> np.ndarray:
     """User 105 of the jazz ring follows 106 and is followed by 104; 205 is a stranger of the chess ring."""
     relation = space.relation("follows")
-    subject = make_subject(
-        space, relation, space.table("user").embeddings[USER], relation.targets.row(USER), relation.sources.row(USER)
-    )
-    return candidate_features(space, relation, subject, CANDIDATES, np.array([True, False]))
+    own = space.table("user").embeddings[USER], relation.targets.row(USER), relation.sources.row(USER)
+    return products(space, relation, *own, CANDIDATES)
 
 
 def test_products_of_embeddings(space: Space, features: np.ndarray) -> None:
@@ -66,9 +72,8 @@ def test_an_unknown_user_is_the_mean_of_what_they_engaged_with(space: Space) -> 
     relation = space.relation("likes")
     liked = np.array([item_row("jazz-00"), item_row("jazz-02")], dtype=np.int64)
     nobody = np.empty(0, dtype=np.int64)
-    subject = make_subject(space, relation, None, liked, nobody)
     items = np.array([item_row("jazz-07")], dtype=np.int64)
-    features = candidate_features(space, relation, subject, items, np.array([False]))
+    features = products(space, relation, None, liked, nobody, items)
     assert column(features, "user") == pytest.approx(column(features, "fold_in"))
     assert column(features, "nearest_follower").tolist() == [0.0]
     assert column(features, "out_degree").tolist() == [0.0]  # an item follows nobody

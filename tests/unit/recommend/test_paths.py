@@ -1,5 +1,6 @@
 """Paths between a user and the candidates: counted as dense matrices count them, cut where lists are too long."""
 
+import gc
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from bundle.csr import csr_from_pairs
 from bundle.manifest import RelationEntry
 from bundle.space import Relation, Space
-from recommend import paths
+from recommend import paths, tables
 from recommend.paths import N_PATHS, path_features
 from recommend.profile import Profile
 from recommend.types import NO_MODES
@@ -152,7 +153,7 @@ def test_a_candidate_of_many_sources_is_judged_by_an_even_sample(
 ) -> None:
     relation = relation_of(likes, "item")
     exact = of_user(relation, 7, np.arange(ITEMS))[8]
-    monkeypatch.setattr(paths, "MOST_SOURCES", 6)
+    monkeypatch.setattr(tables, "MOST_SOURCES", 6)
     sampled = of_user(relation, 7, np.arange(ITEMS))[8]
     assert sampled.sum() == pytest.approx(exact.sum(), rel=0.15)
     few = relation.sources.degrees() <= 6
@@ -167,3 +168,13 @@ def test_candidates_whom_nobody_has_are_reached_by_no_walk_and_change_no_other_s
     found = of_user(relation_of(among, "item"), 7, np.arange(ITEMS + 3))[8:10]
     assert not found[:, [0, 21, ITEMS + 2]].any()
     assert np.delete(found, [0, 21, ITEMS + 2], axis=1) == pytest.approx(whole, rel=1e-6)
+
+
+def test_what_is_laid_out_goes_with_its_space(space: Space, follows: Dense) -> None:
+    relation = relation_of(follows, "user")
+    world = replace(space, relations={"r": relation})
+    known, laid_out = id(world), tables.tables_of(world, relation)
+    assert tables.tables_of(world, relation) is laid_out
+    del world
+    gc.collect()
+    assert known not in tables._known

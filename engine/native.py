@@ -33,10 +33,6 @@ class Native(Protocol):
         """The instruction set in use: `avx512`, `avxvnni`, `avx2`, `neon` or `plain`."""
         ...
 
-    def best_level(self) -> bytes:
-        """The best instruction set that this processor has and the library is written for."""
-        ...
-
     def set_level(self, name: bytes, /) -> None:
         """Use another one from now on. Raises ValueError for one that is unknown or that this processor lacks."""
         ...

@@ -15,10 +15,9 @@ import numpy.typing as npt
 from jaxtyping import Float32, Int32, Int64, Integer
 
 import engine
-from bundle.csr import Csr
 from bundle.errors import QueryError
 from bundle.manifest import Strategy
-from bundle.space import Bundle, Relation, Space
+from bundle.space import Bundle, EntityTable, Relation, Space
 from engine.native import Ids, Shape
 from engine.native import Relation as RelationHandle
 from engine.native import Space as SpaceHandle
@@ -41,6 +40,8 @@ EXCLUDE_SEEN, CHANGED, AS_ROWS = 1, 2, 4
 HEAD = 12
 # The user of more edges than this is answered on the search thread: counting the paths takes longer than handing over.
 FEW_EDGES = 20_000
+# Forms of requests that are remembered: more than clients have. What one is made of is theirs to say, so it is bounded.
+FORMS_KEPT = 256
 
 NO_QUERIES = np.empty((0, 0), dtype=np.float32)
 
@@ -107,7 +108,7 @@ class Question(Sought, frozen=True):
     known: bool
 
 
-class Prepared(NamedTuple):
+class Prepared(msgspec.Struct, frozen=True):
     """A request on its way to the engine: `run` is the call, and `finished` wants its reply."""
 
     run: Callable[[], bytes]
@@ -120,6 +121,39 @@ class Prepared(NamedTuple):
     name: str
     queries: npt.NDArray[np.float32]
     arguments: Arguments
+
+
+class Way(NamedTuple):
+    """How a request is answered: a strategy by its name, its handle, and how many interests it draws from."""
+
+    name: str
+    strategy: Strategy
+    handle: StrategyHandle
+    n_modes: int
+
+
+class Form(NamedTuple):
+    """What many requests ask for alike: everything but of whom, how many, and what is ruled out."""
+
+    space: Space
+    relation: Relation
+    table: EntityTable  # of the candidates
+    searcher: Ivf4Searcher | None  # the engine's own
+    opened: SpaceHandles
+    handle: RelationHandle
+    ids: Ids
+    known: Way  # for users whom training knows
+    new: Way  # for all others
+    lists: tuple[memoryview, ...]  # where the lists end that an answer reads
+
+    @property
+    def within_one_type(self) -> bool:
+        """Whether the relation is between entities of one type."""
+        return self.relation.entry.source == self.relation.entry.target
+
+    def edges_of(self, row: int) -> int:
+        """The trained edges that an answer to the user of `row` reads; none for -1."""
+        return sum([ends[row + 1] - ends[row] for ends in self.lists]) if row >= 0 else 0
 
 
 class Chosen(NamedTuple):
@@ -141,7 +175,8 @@ class Person(NamedTuple):
 
 
 class Compiled:
-    """A version as the engine sees it. Keeps nothing of a request but the ids excluded last; safe between threads.
+    """A version as the engine sees it. Keeps nothing of a request but its form and the ids excluded last; safe between
+    threads.
 
     `pieces` are what stands before a candidate's id, score and mode, and after it: without them `ask` is not for use.
     `searchers` are by space and type of the candidates.
@@ -153,6 +188,7 @@ class Compiled:
         self._version, self._searchers, self._bundle = bundle.version, searchers, bundle
         self._spaces = {name: SpaceHandles(self._native, space) for name, space in bundle.spaces.items()}
         self._shape: Shape = self._native.shape(*(pieces or NO_PIECES))
+        self._forms: dict[tuple[object, ...], Form] = {}
         # The ids that were excluded last, of which type, and their rows.
         self._last_excluded: tuple[tuple[str, ...], tuple[str, str], Int64[npt.NDArray[np.int64], " n"]] | None = None
 
@@ -164,44 +200,84 @@ class Compiled:
 
         With a `share` the engine's own searcher is asked within it, to this share of its depth.
         """
-        space = self._bundle.space(request.space)
-        relation = choose_relation(space, request)
-        entry = relation.entry
-        searcher = self._searchers.get((space.name, entry.target))
-        if searcher is None or request.k < 1:
+        form = self._form(request)
+        if form is None or request.k < 1:
             return None
-        if request.followers and entry.source != entry.target:
+        if request.followers and not form.within_one_type:
             raise QueryError("followers fits a relation between entities of one type; this one has two")
-        opened = self._spaces[space.name]
-        user = self._row(opened.ids[entry.source], request.user)
-        name, strategy = choose_strategy(space, relation, request.strategy, None if user < 0 else user)
-        n_modes = modes_wanted(space, strategy, request.modes)
-        edges, kept, table = live.merged(request.engagements), request.filter, space.entities[entry.target]
+        space, relation, table = form.space, form.relation, form.table
+        user = self._row(form.ids, request.user)
+        name, strategy, handle, n_modes = form.known if user >= 0 else form.new
+        edges, kept = live.merged(request.engagements), request.filter
+        eligible = table.candidates if kept is None else filters.bitmap(space, relation, table, kept)
+        flags = request.exclude_seen * EXCLUDE_SEEN
+        if edges:
+            flags += changed(space, relation, edges) * CHANGED
         arguments = Arguments(
-            opened.handle,
-            opened.relations[entry.name],
-            opened.strategy(name, strategy, entry),
+            form.opened.handle,
+            form.handle,
+            handle,
             self._shape,
             user,
             request.k,
             n_modes,
-            request.exclude_seen * EXCLUDE_SEEN + changed(space, relation, edges) * CHANGED,
+            flags,
             _edge_rows(space, edges) if edges else None,
-            self._unwanted(space, relation, edges, request.exclude),
-            _known(space, entry.source, request.followers) if request.followers else None,
-            table.candidates if kept is None else filters.bitmap(space, relation, table, kept),
+            self._unwanted(space, relation, edges, request.exclude) if edges or request.exclude else None,
+            _known(space, relation.entry.source, request.followers) if request.followers else None,
+            eligible,
         )
-        queries = NO_QUERIES
+        queries, ours = NO_QUERIES, form.searcher
         # Few that a filter keeps are better scored one by one, as the searcher's own `search` does.
-        at_once = arguments.eligible is None and _edges_of(space, relation, user) <= FEW_EDGES
-        if share is not None and at_once and isinstance(searcher, Ivf4Searcher):
-            effort = searcher.effort(request.depth, share)
-            run = partial(self._native.answer, *arguments, searcher.handle, *effort)
+        if share is not None and eligible is None and ours is not None and form.edges_of(user) <= FEW_EDGES:
+            run = partial(self._native.answer, *arguments, ours.handle, *ours.effort(request.depth, share))
             searches = not (n_modes and strategy.precomputed)
         else:
             queries = np.empty((max(1, n_modes), space.entry.width), dtype=np.float32)
             run, searches = partial(self._native.begin, *arguments, queries), False
-        return Prepared(run, searches, request, live, space, entry.target, strategy, name, queries, arguments)
+        return Prepared(run, searches, request, live, space, table.name, strategy, name, queries, arguments)
+
+    def _form(self, request: RecommendRequest) -> Form | None:
+        """What the request asks for; None where there is no searcher for it. Raises QueryError."""
+        asked = (
+            *(request.space, request.relation, request.user_type, request.candidate_type),
+            *(request.strategy, request.modes),
+        )
+        form = self._forms.get(asked)
+        if form is None:
+            form = self._new_form(request)
+            if form is not None:
+                if len(self._forms) >= FORMS_KEPT:
+                    self._forms.clear()
+                self._forms[asked] = form
+        return form
+
+    def _new_form(self, request: RecommendRequest) -> Form | None:
+        space = self._bundle.space(request.space)
+        relation = choose_relation(space, request)
+        entry = relation.entry
+        searcher = self._searchers.get((space.name, entry.target))
+        if searcher is None:
+            return None
+        opened = self._spaces[space.name]
+
+        def way(row: int | None) -> Way:
+            name, strategy = choose_strategy(space, relation, request.strategy, row)
+            n_modes = modes_wanted(space, strategy, request.modes)
+            return Way(name, strategy, opened.strategy(name, strategy, entry), n_modes)
+
+        return Form(
+            space,
+            relation,
+            space.entities[entry.target],
+            searcher if isinstance(searcher, Ivf4Searcher) else None,
+            opened,
+            opened.relations[entry.name],
+            opened.ids[entry.source],
+            way(0),
+            way(None),
+            _lists_read(space, relation),
+        )
 
     def finished(self, prepared: Prepared, reply: bytes) -> Served | Question | None:
         """The answer, or what has to be searched for it; None where the engine does not cover it."""
@@ -210,13 +286,15 @@ class Compiled:
             return self._served(reply, prepared.name, user)
         if reply[0] != SEARCH:
             return None
-        _, _, request, live, space, target, strategy, name, queries, arguments = prepared
+        sought = _sought(
+            *(prepared.space, prepared.candidate_type, prepared.strategy, prepared.queries, prepared.arguments), reply
+        )
         return Question(
-            **_sought(space, target, strategy, queries, arguments, reply),
-            depth=request.depth,
-            request=request,
-            live=live,
-            strategy=name,
+            **sought,
+            depth=prepared.request.depth,
+            request=prepared.request,
+            live=prepared.live,
+            strategy=prepared.name,
             known=user >= 0,
         )
 
@@ -369,21 +447,16 @@ def _edge_rows(space: Space, live: LiveEdges) -> Int64[npt.NDArray[np.int64], "n
     return np.concatenate(parts)
 
 
-def _edges_of(space: Space, relation: Relation, row: int) -> int:
-    """The trained edges that an answer to the user of `row` reads."""
-    if row < 0:
-        return 0
-    entry, n_edges = relation.entry, _degree(relation.targets, row)
+def _lists_read(space: Space, relation: Relation) -> tuple[memoryview, ...]:
+    """Of the edges by user that an answer reads the ends of their lists. Read so, they are Python's own integers at
+    once: they are asked for at every request.
+    """
+    entry = relation.entry
+    lists = [relation.targets]
     if entry.source == entry.target:
-        n_edges += _degree(relation.sources, row)
-    for name in entry.elsewhere:
-        n_edges += _degree(space.relations[name].targets, row)
-    return n_edges
-
-
-def _degree(lists: Csr, row: int) -> int:
-    # `item` gives Python's own integers at once: this is asked at every request.
-    return lists.indptr.item(row + 1) - lists.indptr.item(row)
+        lists.append(relation.sources)
+    lists += [space.relations[name].targets for name in entry.elsewhere]
+    return tuple([memoryview(one.indptr) for one in lists])
 
 
 def _known(space: Space, entity_type: str, ids: tuple[str, ...]) -> Int64[npt.NDArray[np.int64], " n"]:

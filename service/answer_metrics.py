@@ -24,18 +24,25 @@ class AnswerMetrics:
             registry=registry,
         )
         self._children: dict[tuple[str, str, str, str], Counter] = {}
+        self._untold: dict[tuple[str, str, str, str], int] = {}
 
     def count(self, relation: str, strategy: str, source: str, by: str) -> None:
         """Count one user's candidates."""
         labels = relation, strategy, source, by
-        child = self._children.get(labels)
-        if child is None:
-            # Names come from versions, and a process may see many: what is beyond the room counts together.
-            kept = labels if len(self._children) < ANSWER_SERIES_MAX else (OTHER,) * 4
-            child = self._answers.labels(*kept)
-            if kept == labels:
-                self._children[labels] = child
-        child.inc()
+        self._untold[labels] = self._untold.get(labels, 0) + 1
+
+    def tell(self) -> None:
+        """Tell the metrics what has been counted since the last time."""
+        untold, self._untold = self._untold, {}
+        for labels, number in untold.items():
+            child = self._children.get(labels)
+            if child is None:
+                # Names come from versions, and a process may see many: what is beyond the room counts together.
+                kept = labels if len(self._children) < ANSWER_SERIES_MAX else (OTHER,) * 4
+                child = self._answers.labels(*kept)
+                if kept == labels:
+                    self._children[labels] = child
+            child.inc(number)
 
 
 class ExperimentMetrics:
@@ -63,6 +70,7 @@ class ExperimentMetrics:
         )
         self._versions.set(0)
         self._arms: dict[tuple[str, str], tuple[Counter, Counter, Counter]] = {}
+        self._untold: dict[tuple[str, str], int] = {}
 
     def begin(self, experiment: str, arms: Sequence[str]) -> None:
         """Have the series of these arms, from 0 on."""
@@ -71,7 +79,13 @@ class ExperimentMetrics:
 
     def answered(self, experiment: str, arm: str) -> None:
         """Count an answer to a user in the arm."""
-        self._of(experiment, arm)[0].inc()
+        self._untold[experiment, arm] = self._untold.get((experiment, arm), 0) + 1
+
+    def tell(self) -> None:
+        """Tell the metrics what has been answered since the last time."""
+        untold, self._untold = self._untold, {}
+        for arm, number in untold.items():
+            self._of(*arm)[0].inc(number)
 
     def fed_back(self, experiment: str, arm: str, impressions: int, clicks: int) -> None:
         """Count what was new of a user's feedback."""

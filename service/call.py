@@ -61,6 +61,7 @@ class Call:
         "route",
         "runtime",
         "scope",
+        "seconds",
         "since",
         "trace",
     )
@@ -76,6 +77,7 @@ class Call:
         self.request_id = asked if asked is not None and REQUEST_ID.match(asked) else new_request_id()
         self.body = b""
         self.deadline = 0.0
+        self.seconds = 0.0  # that the answer may take
         self.since = 0.0  # when it was whole, by the monotonic clock
         self.method: str = scope["method"]
         self.ids: Mapping[str, str] = {}

@@ -8,8 +8,7 @@ merge.
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from service.call import WHOLE_ANSWER, ASGIApp, Call, ClientGone, Message, Receive, Reply, Scope, Send, new_request_id
 from service.deadline import by
@@ -20,7 +19,7 @@ from service.metrics import RouteMetrics
 from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, overloaded, problem_of
 from service.route import Route, RouteTable
 from service.runtime import Runtime
-from service.tracing import trace_of
+from service.tracing import Tracing, trace_of
 from service.turns import Turns
 
 log = logging.getLogger("twhin.access")
@@ -29,6 +28,8 @@ NO_STORE = (b"cache-control", b"no-store")
 WITHOUT_BODY = (204, 304)
 # For how many seconds what was just read had waited to be.
 Waited = Callable[[], float]
+# The least status that is logged. None is below 0 nor above 999.
+LOGGED_FROM = {"all": 0, "errors": 500, "none": 1000}
 # Why there is no room, by the reason that is counted.
 NO_ROOM = {"concurrency": "too many requests are in work", "search_queue": "the search queue is full"}
 BUSY_BODY = {reason: overloaded(detail).body("%b") for reason, detail in NO_ROOM.items()}
@@ -38,7 +39,7 @@ TURNED_AWAY = (
     f"retry-after: {RETRY_AFTER}\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n"
     "%bcontent-length: %d\r\n\r\n"
 ).encode()
-# The head of an answer of 200 that has no headers of its own, after what the server adds: see `_Sender`.
+# The head of an answer of 200 that has no headers of its own, after what the server adds.
 PLAIN_HEAD = (
     b"x-request-id: %b\r\nx-content-type-options: nosniff\r\ncontent-type: %b\r\ncontent-length: %d\r\n"
     b"cache-control: no-store\r\n\r\n"
@@ -54,6 +55,7 @@ class Gateway:
         self._prefix = runtime.settings.root_path
         self._table = RouteTable(routes)
         self._metrics = {route.label: runtime.metrics.route(route.label, route.method) for route in routes}
+        self._logged_from = LOGGED_FROM[runtime.settings.access_log]
         self._glance = Glance()
         self.turns = Turns()
         self.heads = Heads()
@@ -66,21 +68,49 @@ class Gateway:
         admission = self._runtime.admission
         scope["twhin.begun"] = True
         admission.arrived -= scope.get("twhin.whole", False)
-        call = Call(scope, receive, self._runtime)
-        sender = _Sender(send, call.request_id, closing=self._runtime.draining)
+        call, status = Call(scope, receive, self._runtime), 0
         try:
-            reply = await self._answer(call)
-            if reply is None:
-                await in_a_task()
-                scope["twhin.request_id"] = call.request_id
-                scope["root_path"], scope["path"] = self._prefix, self._prefix + self._within(call.scope["path"])
-                await self._framework(scope, receive, sender)
-            elif not sender.reply_whole(reply, scope.get("extensions")):
-                await sender.reply(reply)
+            try:
+                route = self._passed(call)
+                reply = await self._run(route, call) if isinstance(route, Route) else route
+            except ClientGone:
+                raise
+            except Exception as error:
+                reply = _problem_document(call, error)
+            if reply is not None and self._reply_whole(call, reply, send):
+                status = 200
+                return
+            sender = _Sender(send, call.request_id, closing=self._runtime.draining)
+            try:
+                if reply is None:
+                    await in_a_task()
+                    scope["twhin.request_id"] = call.request_id
+                    scope["root_path"], scope["path"] = self._prefix, self._prefix + self._within(scope["path"])
+                    await self._framework(scope, receive, sender)
+                else:
+                    await sender.reply(reply)
+            finally:
+                status = sender.status
         except ClientGone:
-            sender.status = 499
+            status = 499
         finally:
-            self._observe(call, sender.status, time.perf_counter() - started)
+            self._observe(call, status, time.perf_counter() - started)
+
+    def _reply_whole(self, call: Call, reply: Reply, send: Send) -> bool:
+        """Hand a whole answer over to a server that takes it; False where it does not, or where `reply` is for more
+        than that.
+
+        The head has what `_Sender.reply` sends, in that order: nobody need look at each header again.
+        """
+        extensions = call.scope.get("extensions")
+        if not extensions or reply.status != 200 or reply.headers or not reply.content_type or self._runtime.draining:
+            return False
+        answer_whole = extensions.get(WHOLE_ANSWER)
+        if answer_whole is None:
+            return False
+        head = PLAIN_HEAD % (call.request_id.encode(), reply.content_type.encode(), len(reply.body))
+        whole: bool = answer_whole(send, head, reply.body)
+        return whole
 
     def refused(self, read: bytes, waited: Waited) -> bytes | None:
         """The whole answer, head and body, to what was read from a connection that waits for a request: where it is one
@@ -149,22 +179,6 @@ class Gateway:
             scope["twhin.whole"] = True
             self._runtime.admission.arrived += 1
 
-    async def _answer(self, call: Call) -> Reply | None:
-        """The answer to `call`, None where the framework has it: whatever goes wrong, it is a problem document."""
-        try:
-            route = self._passed(call)
-            if route is None:
-                return None
-            return await self._run(route, call) if isinstance(route, Route) else route
-        except ClientGone:
-            raise
-        except Exception as error:
-            problem = problem_of(error)
-            if problem.code == "internal":  # for the log and not for the client
-                log.error("internal error", exc_info=error, extra={**_named(call), "route": call.route})
-                problem = Problem("internal", "the error is in the log under this request_id")
-            return Reply(problem.body(call.request_id), CONTENT_TYPE, problem.status, problem.headers)
-
     def _within(self, path: str) -> str:
         """The path within the service: a proxy may have left its own prefix there or taken it away."""
         return path[len(self._prefix) :] if self._prefix and path.startswith(f"{self._prefix}/") else path
@@ -176,7 +190,7 @@ class Gateway:
         head = call.head
         if head is not None and head.passed is not None:
             passed: Route
-            passed, call.ids, call.route = head.passed
+            passed, call.ids, call.route, call.seconds = head.passed
             call.parameters = passed.query
             return passed
         found = self._table.find(self._within(call.scope["path"]))
@@ -187,8 +201,10 @@ class Gateway:
         route = by_method.get(call.method)
         if route is not None:
             self._check_head(route, call)
+            if not route.probe:
+                call.seconds = self._seconds(call)
             if head is not None:
-                head.passed = route, call.ids, call.route
+                head.passed = route, call.ids, call.route, call.seconds
             return route
         allow = {"allow": ", ".join([*sorted(by_method), "OPTIONS"])}
         if call.method == "OPTIONS":
@@ -213,7 +229,7 @@ class Gateway:
             return await route.handler(call)
         self._refuse_when_full(call)
         since = call.scope.get("twhin.arrived", time.monotonic())
-        call.deadline = since + self._seconds(call)
+        call.deadline = since + call.seconds
         try:
             reply = await by(None if route.patient else call.deadline, self._work(route, call, since))
             now = time.monotonic()
@@ -230,6 +246,7 @@ class Gateway:
 
     async def _work(self, route: Route, call: Call, since: float) -> Reply:
         """Read the body where there is one, and answer."""
+        runtime = self._runtime
         if route.request is None or call.take_body():
             call.since = since
         else:
@@ -237,7 +254,13 @@ class Gateway:
             self._refuse_when_full(call)
         if time.monotonic() > call.deadline and not route.patient:
             raise TimeoutError  # while it waited to be read, or begun
-        return await self._handle(route, call)
+        runtime.admission.inflight += 1
+        try:
+            if runtime.tracing is None:
+                return await route.handler(call)
+            return await self._traced(runtime.tracing, route, call)
+        finally:
+            runtime.admission.inflight -= 1
 
     async def _read_body(self, call: Call, since: float) -> float:
         """Read the body. Returns when the request was whole: `since`, unless its client was slower than its head."""
@@ -253,22 +276,15 @@ class Gateway:
             self._runtime.metrics.shed(reason)
             raise overloaded(NO_ROOM[reason])
 
-    async def _handle(self, route: Route, call: Call) -> Reply:
-        runtime = self._runtime
-        runtime.admission.inflight += 1
-        try:
-            if runtime.tracing is None:
-                return await route.handler(call)
-            parent, state = call.header(b"traceparent"), call.header(b"tracestate")
-            with runtime.tracing.span(call.route, call.method, call.request_id, parent, state) as span:
-                context = span.get_span_context()
-                if context.trace_flags.sampled:
-                    call.trace = f"{context.trace_id:032x}"
-                reply = await route.handler(call)
-                span.set_attribute("http.response.status_code", reply.status)
-                return reply
-        finally:
-            runtime.admission.inflight -= 1
+    async def _traced(self, tracing: Tracing, route: Route, call: Call) -> Reply:
+        parent, state = call.header(b"traceparent"), call.header(b"tracestate")
+        with tracing.span(call.route, call.method, call.request_id, parent, state) as span:
+            context = span.get_span_context()
+            if context.trace_flags.sampled:
+                call.trace = f"{context.trace_id:032x}"
+            reply = await route.handler(call)
+            span.set_attribute("http.response.status_code", reply.status)
+            return reply
 
     def _seconds(self, call: Call) -> float:
         """The time that the answer may take: what the client asks for, within the limits."""
@@ -283,8 +299,7 @@ class Gateway:
     def _observe(self, call: Call, status: int, seconds: float) -> None:
         metrics = self._metrics.get(call.route) or self._unmatched(call.route)
         metrics.answered(status, seconds)
-        wanted = self._runtime.settings.access_log
-        if wanted == "all" or (wanted == "errors" and status >= 500):
+        if status >= self._logged_from:
             line = {"route": call.route, "status": status, "ms": round(seconds * 1000, 3)}
             log.info("request", extra={**_named(call), **line})
 
@@ -292,6 +307,15 @@ class Gateway:
         """The metrics of what has no route, made at its first request: most services never count any."""
         self._metrics[route] = self._runtime.metrics.route("unmatched", "any")
         return self._metrics[route]
+
+
+def _problem_document(call: Call, error: Exception) -> Reply:
+    """The answer to a request that failed: whatever goes wrong, it is a problem document."""
+    problem = problem_of(error)
+    if problem.code == "internal":  # for the log and not for the client
+        log.error("internal error", exc_info=error, extra={**_named(call), "route": call.route})
+        problem = Problem("internal", "the error is in the log under this request_id")
+    return Reply(problem.body(call.request_id), CONTENT_TYPE, problem.status, problem.headers)
 
 
 def _named(call: Call) -> dict[str, str]:
@@ -307,7 +331,7 @@ class _Sender:
 
     def __init__(self, send: Send, request_id: str, *, closing: bool) -> None:
         self._send = send
-        self._own = [(b"x-request-id", request_id.encode())]
+        self._own = [(b"x-request-id", request_id.encode()), NOSNIFF]
         if closing:
             self._own.append((b"connection", b"close"))
         self.status = 0
@@ -316,29 +340,13 @@ class _Sender:
         """As ASGI's send, for the framework."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._own, NOSNIFF]
+            message["headers"] = [*message.get("headers", ()), *self._own]
         await self._send(message)
-
-    def reply_whole(self, reply: Reply, extensions: Mapping[str, Any] | None) -> bool:
-        """Hand a whole answer over to a server that takes it; False where it does not, or where `reply` is for.
-
-        The head has what `reply` sends, in that order: nobody need look at each header again.
-        """
-        if not extensions or reply.status != 200 or reply.headers or not reply.content_type or len(self._own) > 1:
-            return False
-        answer_whole = extensions.get(WHOLE_ANSWER)
-        if answer_whole is None:
-            return False
-        head = PLAIN_HEAD % (self._own[0][1], reply.content_type.encode(), len(reply.body))
-        if not answer_whole(self._send, head, reply.body):
-            return False
-        self.status = 200
-        return True
 
     async def reply(self, reply: Reply) -> None:
         """Send a whole answer."""
         self.status = reply.status
-        headers = [*self._own, NOSNIFF]
+        headers = [*self._own]
         if reply.content_type:
             headers.append((b"content-type", reply.content_type.encode()))
         if reply.status not in WITHOUT_BODY:  # a length would be that of the whole document

@@ -3,15 +3,21 @@ again.
 
 What a parser makes of a head follows from its bytes alone. Where one was followed by just the body that it announces,
 the same bytes with as long a body are such a request too.
+
+Whatever in a head is another with each request, a trace's number or a user in the path, it does not come again: a head
+is kept when it comes for the second time, and of those that came once there is no more than a number.
 """
 
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
-# Of every request another, so that they would be kept for nothing; or more than a head: not for the like of this.
-NOT_KEPT = frozenset((b"x-request-id", b"traceparent", b"transfer-encoding", b"upgrade", b"expect"))
+# The request's own name, which is not looked for where a head is known; or more than a head: not for the like of this.
+NOT_KEPT = frozenset((b"x-request-id", b"transfer-encoding", b"upgrade", b"expect"))
 LONGEST = 2048
 KEPT = 256
+# Places for the numbers of heads that came once; a number gives way to the next one of its place.
+SEEN_ONCE = 1024
 
 
 class Head:
@@ -31,23 +37,40 @@ class Heads:
     """The heads of requests that keep their connection and have their body's length, if any, in the head."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Head] = {}
+        # When the newer ones are many, the older ones go: those that were not found meanwhile.
+        self._newer: dict[bytes, Head] = {}
+        self._older: dict[bytes, Head] = {}
+        self._once = array("q", bytes(8 * SEEN_ONCE))
 
     def find(self, data: bytes) -> tuple[Head, bytes] | None:
         """The head and the body of the one request that `data` is, where the head is known; else None."""
         end = data.find(b"\r\n\r\n") + 4
-        head = self._known.get(data[:end])
+        text = data[:end]
+        head = self._newer.get(text) or self._found_among_older(text)
         return None if head is None or len(data) - end != head.length else (head, data[end:])
 
     def keep(self, data: bytes, scope: Mapping[str, Any], length: int) -> None:
         """Remember the head of `data`, which the parser took for a whole request and nothing else, of a body of
-        `length`.
+        `length`, where it has come before.
         """
         end = data.find(b"\r\n\r\n") + 4
         if end > LONGEST or len(data) - end != length or scope["http_version"] != "1.1":
             return
         if not NOT_KEPT.isdisjoint(name for name, _ in scope["headers"]):
             return
-        if len(self._known) >= KEPT:
-            self._known.clear()
-        self._known[data[:end]] = Head(scope, length)
+        text = data[:end]
+        number = hash(text)
+        if self._once[number % SEEN_ONCE] == number:
+            self._add(text, Head(scope, length))
+        self._once[number % SEEN_ONCE] = number
+
+    def _found_among_older(self, text: bytes) -> Head | None:
+        head = self._older.pop(text, None)
+        if head is not None:
+            self._add(text, head)
+        return head
+
+    def _add(self, text: bytes, head: Head) -> None:
+        if len(self._newer) >= KEPT // 2:
+            self._older, self._newer = self._newer, {}
+        self._newer[text] = head

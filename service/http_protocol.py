@@ -131,6 +131,30 @@ class Connection:
         return self._transport.get_extra_info(name, default)
 
 
+class _WholeCycle(RequestResponseCycle):
+    """uvicorn's, of a request that is whole when it begins: what these start with is nearly always the same."""
+
+    disconnected = False
+    keep_alive = True
+    waiting_for_100_continue = False
+    more_body = False
+    response_started = False
+    response_complete = False
+    chunked_encoding: bool | None = None
+    expected_content_length = 0
+
+    def __init__(self, protocol: "HttpProtocol", scope: Any, body: bytes) -> None:
+        self.scope = scope
+        self.body = bytearray(body)
+        self.transport = protocol.transport  # type: ignore[assignment]
+        self.flow = protocol.flow
+        self.logger, self.access_logger, self.access_log = protocol.logger, protocol.access_logger, protocol.access_log
+        self.default_headers = protocol.server_state.default_headers
+        self.message_event = asyncio.Event()
+        self.message_event.set()
+        self.on_response = protocol.on_response_complete
+
+
 class HttpProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol over a `Connection`.
 
@@ -153,6 +177,15 @@ class HttpProtocol(HttpToolsProtocol):
         self._refused: Callable[[bytes, Callable[[], float]], bytes | None] = getattr(self.app, "refused", _nothing)
         # Of every request of the connection the same. It leads back to this object, until the connection is lost.
         self._extensions: dict[str, Any] = {WHOLE_ANSWER: self._answer_whole}
+        self._shared_scope: dict[str, Any] = {
+            "type": "http",
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+            "extensions": self._extensions,
+        }
         self._turned_away: Callable[[Any, bool, Callable[[], float]], bytes | None] = getattr(
             self.app, "turned_away", _nothing
         )
@@ -255,21 +288,7 @@ class HttpProtocol(HttpToolsProtocol):
         head, body = found
         scope = self._scope_of(head)
         self.scope, self.headers, self.expect_100_continue = scope, scope["headers"], False
-        self.cycle = cycle = RequestResponseCycle(
-            scope=scope,
-            transport=self.transport,  # type: ignore[arg-type]
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=self.access_log,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=True,
-            on_response=self.on_response_complete,
-        )
-        cycle.body, cycle.more_body = bytearray(body), False
-        cycle.message_event.set()
+        self.cycle = cycle = _WholeCycle(self, scope, body)
         self._due, self._parsing = None, True
         self._start_asgi_task(cycle, self.app)
         self._parsing = False
@@ -280,16 +299,10 @@ class HttpProtocol(HttpToolsProtocol):
     def _scope_of(self, head: Head) -> Any:
         """As the parser's callbacks make it; and the head."""
         return {
-            "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
-            "http_version": "1.1",
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme,
-            "root_path": self.root_path,
-            "state": self.app_state.copy(),
-            "extensions": self._extensions,
+            **self._shared_scope,
             **head.scope,
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "state": self.app_state.copy(),
             "headers": list(head.scope["headers"]),
             "twhin.head": head,
         }

@@ -88,6 +88,7 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         self.refusals.tell()
+        self.metrics.tell()
         for task in list(self._tasks):  # some take themselves off it
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -117,6 +118,7 @@ class Runtime:
             self.admission.lag = max(0.0, time.monotonic() - due)
             self.metrics.lag.set(self.admission.lag)
             self.metrics.inflight.set(self.admission.inflight)
+            self.metrics.tell()
             self.metrics.beat()
             if turn % TURNS_A_SECOND == 0:
                 self.measure()
@@ -143,13 +145,13 @@ class Runtime:
         """What the user did since the version was built. Without the store the answer goes on, and says so."""
         return await self._elsewhere(self._live(user_type, user, degraded))
 
-    async def since(
+    def since(
         self, relation: RelationEntry, user: str | None, degraded: list[str]
-    ) -> tuple[LiveEdges, Followers]:
+    ) -> Awaitable[tuple[LiveEdges, Followers]]:
         """What the user did since the version was built, and who has come to have an edge of `relation` to the user, or
         has ended to, where users have such edges. What the store does not tell is none, and `degraded` says so.
         """
-        return await self._elsewhere(self._since(relation, user, degraded))
+        return self._elsewhere(self._since(relation, user, degraded))
 
     async def since_each(
         self, asked: Iterable[tuple[RelationEntry, str | None]], degraded: list[str]

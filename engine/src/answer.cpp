@@ -184,9 +184,8 @@ void Answer::add_bonuses(Matrix<const float> queries, bool ordered) {
   find_bonuses();
   if (bonuses_.empty()) return;
   with_bonus_.reserve(plan.relation->target->size());
-  for (const Bonus& one : bonuses_) with_bonus_.set(static_cast<std::size_t>(one.row));
+  const Marked marked(with_bonus_, std::span<const Bonus>(bonuses_), &Bonus::row);
   for (std::size_t list = 0; list < lists_.size(); ++list) add_bonuses_to(list, queries.row(list), ordered);
-  for (const Bonus& one : bonuses_) with_bonus_.clear(static_cast<std::size_t>(one.row));
 }
 
 void Answer::add_bonuses_to(std::size_t list, std::span<const float> query, bool ordered) {

@@ -1,8 +1,9 @@
-// One bit for each row, all clear between calls: whoever sets bits clears the same ones.
+// One bit for each row, all clear between calls: whoever sets bits clears the same ones, also where memory runs out in between.
 #pragma once
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -23,15 +24,29 @@ class Bitmap {
   // Copies those of `rows` whose bit is set, in order; `out` has room for all and kSlack more. Returns how many they are.
   std::size_t marked(std::span<const std::int32_t> rows, std::int32_t* out) const;
   static constexpr std::size_t kSlack = 16;
-  bool test_and_set(std::size_t row) {
-    const bool before = test(row);
-    set(row);
-    return before;
-  }
 
  private:
   std::vector<std::uint64_t> words_;
   std::size_t rows_ = 0;
+};
+
+// Bits that are set for as long as this lives: of each of `items` that of the row which it is, or has.
+template <class T, class RowOf = std::identity>
+class Marked {
+ public:
+  Marked(Bitmap& bits, std::span<const T> items, RowOf row_of = {}) : bits_(bits), items_(items), row_of_(row_of) {
+    for (const T& item : items_) bits_.set(static_cast<std::size_t>(std::invoke(row_of_, item)));
+  }
+  ~Marked() {
+    for (const T& item : items_) bits_.clear(static_cast<std::size_t>(std::invoke(row_of_, item)));
+  }
+  Marked(const Marked&) = delete;
+  Marked& operator=(const Marked&) = delete;
+
+ private:
+  Bitmap& bits_;
+  std::span<const T> items_;
+  RowOf row_of_;
 };
 
 // Rows that an answer must not have: those that were added, and all that a filter's bitmap does not keep.
@@ -46,13 +61,24 @@ class Unwanted {
   bool eligible(std::size_t row) const { return eligible_.empty() || (eligible_[row >> 3] >> (row & 7) & 1); }
   bool has(std::size_t row) const { return added_.test(row) || !eligible(row); }
   // Adds a row; whether it was there.
-  bool add(std::size_t row) { return added_.test_and_set(row); }
+  bool add(std::size_t row) {
+    if (added_.test(row)) return true;
+    rows_.push_back(row);  // first: what is not written down is not forgotten
+    added_.set(row);
+    return false;
+  }
   // Adds a row unless it is unwanted; whether it was wanted.
-  bool take(std::size_t row) { return eligible(row) && !added_.test_and_set(row); }
+  bool take(std::size_t row) { return eligible(row) && !add(row); }
   void remove(std::size_t row) { added_.clear(row); }
+  // Removes all that were added: after every request.
+  void forget() {
+    for (const std::size_t row : rows_) added_.clear(row);
+    rows_.clear();
+  }
 
  private:
   Bitmap added_;
+  std::vector<std::size_t> rows_;  // that were added, whether they have been removed or not
   std::span<const std::uint8_t> eligible_;
 };
 

@@ -63,8 +63,6 @@ std::atomic<Level> current{best()};
 
 bool has(Level level) noexcept { return level == Level::plain || detected(level); }
 
-Level best_level() noexcept { return best(); }
-
 Level level() noexcept { return current.load(std::memory_order_relaxed); }
 
 void set_level(Level wanted) {

@@ -11,7 +11,6 @@ enum class Level { plain, neon, avx2, avxvnni, avx512 };
 constexpr Level kLevels[] = {Level::plain, Level::neon, Level::avx2, Level::avxvnni, Level::avx512};
 
 bool has(Level level) noexcept;
-Level best_level() noexcept;
 Level level() noexcept;
 void set_level(Level wanted);
 std::string_view name_of(Level level) noexcept;

@@ -56,9 +56,11 @@ TWHIN_AVX512 void divide_avx512(const Csr& lists, std::span<const std::int32_t> 
 }  // namespace
 
 void Masses::begin(std::size_t entities, std::size_t most) {
-  entities_ = entities, count_ = 0;
+  forget();  // there is something where the request before ran out of memory
+  entities_ = entities;
   places_.reserve(entities + 1);
-  if (rows_.size() < most + 1) rows_.resize(most + 1), masses_.resize(most + 1);
+  if (rows_.size() < most + 1) rows_.resize(most + 1);
+  if (masses_.size() < most + 1) masses_.resize(most + 1);
 }
 
 void Masses::add(std::span<const std::int32_t> rows, Mass share) {
@@ -114,6 +116,7 @@ Mass Masses::sum_of_sample(std::span<const std::int32_t> rows) const {
 }
 
 void Masses::forget() {
+  if (count_ == 0) return;
   for (const std::int32_t row : rows()) places_[static_cast<std::size_t>(row)] = 0;
   std::fill_n(masses_.begin() + 1, count_, Mass{});
   count_ = 0;

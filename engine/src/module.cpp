@@ -34,12 +34,10 @@ void set_level_by_name(std::span<const std::uint8_t> name) {
 }
 
 std::string current_name() { return std::string(name_of(level())); }
-std::string best_name() { return std::string(name_of(best_level())); }
 
 }  // namespace
 
 TWHIN_EXPORT(level, current_name, "The instruction set in use.");
-TWHIN_EXPORT(best_level, best_name, "The best instruction set of this processor.");
 TWHIN_EXPORT(set_level, set_level_by_name, "Use another instruction set.");
 
 }  // namespace twhin

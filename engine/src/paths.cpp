@@ -92,10 +92,9 @@ void PathCounter::count(const Relation& relation, std::int64_t user, std::span<c
     relation.sources.fetch_ends(static_cast<std::size_t>(row));
     __builtin_prefetch(&slots_[static_cast<std::size_t>(row)], 1);
   }
-  for (std::size_t c = 0; c < candidates.size(); ++c) {
-    wanted_.set(static_cast<std::size_t>(candidates[c]));
+  for (std::size_t c = 0; c < candidates.size(); ++c)
     slots_[static_cast<std::size_t>(candidates[c])] = static_cast<std::int32_t>(c);
-  }
+  const Marked wanted(wanted_, candidates);
   if (relation.within_one_type()) {
     two_steps(relation.targets, targets, values(0).data(), values(4).data());
     two_steps(relation.targets, followers, values(1).data(), values(5).data());
@@ -109,7 +108,6 @@ void PathCounter::count(const Relation& relation, std::int64_t user, std::span<c
     const auto row = static_cast<std::size_t>(elsewhere.rows[i]);
     if (wanted_.test(row)) values(11)[static_cast<std::size_t>(slots_[row])] = elsewhere.shares[i];
   }
-  for (const std::int32_t row : candidates) wanted_.clear(static_cast<std::size_t>(row));
   walk_back(relation, targets);
   walk_on(relation, candidates);
 }

@@ -38,7 +38,7 @@ void Plan::make(const Space& of, const Relation& by, const Strategy& with, const
 }
 
 void Plan::forget() {
-  for (const std::int32_t row : excluded) unwanted_.remove(static_cast<std::size_t>(row));
+  unwanted_.forget();
   excluded.clear();
 }
 

@@ -95,4 +95,19 @@ class Plan {
   Unwanted unwanted_;
 };
 
+// A plan that is made, and forgotten however the request ends: also when it could not be made to the end.
+class Planned {
+ public:
+  Planned(Plan& plan, const Space& space, const Relation& relation, const Strategy& strategy, const Request& request) : Planned(plan) {
+    plan.make(space, relation, strategy, request);
+  }
+  ~Planned() { plan_.forget(); }
+  Planned(const Planned&) = delete;
+  Planned& operator=(const Planned&) = delete;
+
+ private:
+  explicit Planned(Plan& plan) : plan_(plan) {}  // once this is through, there is something to destroy
+  Plan& plan_;
+};
+
 }  // namespace twhin

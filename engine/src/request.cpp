@@ -46,21 +46,6 @@ std::string reply(const Answer& answer, Outcome outcome, const Shape& shape, std
   return text;
 }
 
-// Forgets the request's bits however it ends.
-class Planned {
- public:
-  Planned(Answer& answer, const Space& space, const Relation& relation, const Strategy& strategy, const Request& request)
-      : answer_(answer) {
-    answer.plan.make(space, relation, strategy, request);
-  }
-  ~Planned() { answer_.plan.forget(); }
-  Planned(const Planned&) = delete;
-  Planned& operator=(const Planned&) = delete;
-
- private:
-  Answer& answer_;
-};
-
 std::unique_ptr<Shape> shape(std::span<const std::uint8_t> before_id, std::span<const std::uint8_t> before_score,
                              std::span<const std::uint8_t> before_mode, std::span<const std::uint8_t> after) {
   const auto text = [](std::span<const std::uint8_t> bytes) {
@@ -74,7 +59,7 @@ std::string begin(const Space& space, const Relation& relation, const Strategy& 
                   Matrix<const std::int64_t> edges, std::span<const std::int64_t> unwanted,
                   std::span<const std::int64_t> followers, std::span<const std::uint8_t> eligible, Matrix<float> queries) {
   Answer& answer = of_this_thread();
-  const Planned planned(answer, space, relation, strategy,
+  const Planned planned(answer.plan, space, relation, strategy,
                         request_of(user, k, modes, flags, edges, unwanted, followers, eligible, relation));
   return reply(answer, answer.begin(queries), shape, flags);
 }
@@ -86,7 +71,7 @@ std::string finish(const Space& space, const Relation& relation, const Strategy&
                    Matrix<const float> queries, std::span<const std::int32_t> rows, std::span<const float> scores,
                    std::span<const std::int64_t> ends) {
   Answer& answer = of_this_thread();
-  const Planned planned(answer, space, relation, strategy,
+  const Planned planned(answer.plan, space, relation, strategy,
                         request_of(user, k, modes, flags, edges, unwanted, followers, eligible, relation));
   return reply(answer, answer.finish(queries, rows, scores, ends), shape, flags);
 }
@@ -99,7 +84,7 @@ std::string answer(const Space& space, const Relation& relation, const Strategy&
   Answer& answer = of_this_thread();
   if (searcher.size() != relation.target->size() || searcher.width() != relation.target->vectors.columns())
     throw std::invalid_argument("the searcher is over other vectors");
-  const Planned planned(answer, space, relation, strategy,
+  const Planned planned(answer.plan, space, relation, strategy,
                         request_of(user, k, modes, flags, edges, unwanted, followers, eligible, relation));
   return reply(answer, answer.search(searcher, static_cast<float>(depth), static_cast<float>(refine)), shape, flags);
 }

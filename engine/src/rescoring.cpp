@@ -174,13 +174,12 @@ void Rescorer::for_each_block(const Relation& relation, const User& user, std::s
   block_.dim = subject_.dim;
   block_.columns = columns_.data(), block_.products = products_.data() + 2 * Subject::kPlanes * with.block, block_.features = features_.data();
   reciprocal_.reserve(relation.target->size());
-  for (const std::int32_t row : user.followers) reciprocal_.set(static_cast<std::size_t>(row));
+  const Marked reciprocal(reciprocal_, user.followers);
   for (std::size_t first = 0; first < candidates.size(); first += with.block) {
     fill(relation, candidates, first, with.block);
     with.features(subject_, block_);
     each(with, first, std::min(with.block, candidates.size() - first));
   }
-  for (const std::int32_t row : user.followers) reciprocal_.clear(static_cast<std::size_t>(row));
 }
 
 void Rescorer::features(const Relation& relation, const User& user, std::span<const std::int32_t> candidates,

@@ -30,6 +30,17 @@ def answer_of(
     slate: Slate | Served | Joint, degraded: Sequence[str], request_id: str, entered: Entered | None, *, explain: bool
 ) -> RecommendAnswer:
     """The answer to one request."""
+    if isinstance(slate, Served):  # most are: nothing is looked at that these cannot have
+        return RecommendAnswer(
+            version=slate.version,
+            request_id=request_id,
+            candidates=msgspec.Raw(slate.candidates),  # type: ignore[arg-type]
+            strategy=slate.strategy,
+            known=slate.known,
+            fallback=slate.fallback,
+            degraded=_flags(slate, degraded),
+            experiment=_participation(entered),
+        )
     extra = {"explain": _explanation(slate)} if explain and isinstance(slate, Slate) else {}
     return RecommendAnswer(
         version=slate.version,
@@ -85,10 +96,10 @@ def _flags(slate: Slate | Served | Joint, degraded: Sequence[str]) -> list[str]:
 
 def _candidates(slate: Slate | Served | Joint, *, explain: bool) -> Any:
     """A list of `Candidate`, or the JSON of one where that is at hand: the encoder copies it as it is."""
-    if isinstance(slate, Joint):
-        return [Candidate(external, score, None) for external, score in zip(slate.ids, slate.scores, strict=True)]
     if isinstance(slate, Served):
         return msgspec.Raw(slate.candidates)
+    if isinstance(slate, Joint):
+        return [Candidate(external, score, None) for external, score in zip(slate.ids, slate.scores, strict=True)]
     if slate.picks.encoded and not explain:
         return msgspec.Raw(b"[%b]" % b",".join(slate.picks.encoded))
     clusters = [*slate.modes.clusters.tolist(), None]  # the last is NO_MODE's

@@ -17,6 +17,8 @@ from service.wire.common import FUTURE_SECONDS, WRONG_TIME, text_of, texts_of
 from service.wire.recommend import BatchBody, Engagement, RecommendBody
 
 _filter = msgspec.json.Decoder(Filter)
+# What a batch has of these: engagements, followers, whether reasons are asked for.
+NO_INLINE: tuple[Sequence[Engagement], Sequence[str | int], bool] = ((), (), False)
 
 
 def check_limits(body: RecommendBody | BatchBody, limits: Limits) -> None:
@@ -25,18 +27,23 @@ def check_limits(body: RecommendBody | BatchBody, limits: Limits) -> None:
         raise invalid("/k", f"at most {limits.k_max}")
     if len(body.exclude) > limits.exclude_max:
         raise invalid("/exclude", f"at most {limits.exclude_max} ids")
-    if isinstance(body, RecommendBody) and len(body.engagements) > limits.engagements_max:
-        raise invalid("/engagements", f"at most {limits.engagements_max} engagements")
-    if isinstance(body, RecommendBody) and len(body.followers) > limits.engagements_max:
-        raise invalid("/followers", f"at most {limits.engagements_max} ids")
+    if isinstance(body, RecommendBody):
+        if len(body.engagements) > limits.engagements_max:
+            raise invalid("/engagements", f"at most {limits.engagements_max} engagements")
+        if len(body.followers) > limits.engagements_max:
+            raise invalid("/followers", f"at most {limits.engagements_max} ids")
 
 
 def request_of(body: RecommendBody | BatchBody, user: str | None, space: Space) -> RecommendRequest:
     """The question of `body` for one user, in the recommender's terms."""
-    inline = body.engagements if isinstance(body, RecommendBody) else []
+    inline, followers, explain = NO_INLINE
+    if isinstance(body, RecommendBody):
+        inline, followers, explain = body.engagements, body.followers, body.explain
     return RecommendRequest(
         user=user,
-        engagements=_edges_of(inline, body.relation or space.entry.default.relation, time.time()),
+        engagements=_edges_of(inline, body.relation or space.entry.default.relation, time.time())
+        if inline
+        else NO_LIVE_EDGES,
         k=body.k,
         space=body.space,
         user_type=body.user_type,
@@ -44,13 +51,13 @@ def request_of(body: RecommendBody | BatchBody, user: str | None, space: Space) 
         relation=body.relation,
         strategy=body.strategy,
         modes=body.modes,
-        exclude=tuple(texts_of(body.exclude)),
+        exclude=tuple(texts_of(body.exclude)) if body.exclude else (),
         exclude_seen=body.exclude_seen,
-        followers=tuple(texts_of(body.followers)) if isinstance(body, RecommendBody) else (),
+        followers=tuple(texts_of(followers)) if followers else (),
         filter=body.filter,
         diversity=body.diversity,
         max_per_cluster=body.max_per_cluster,
-        explain=isinstance(body, RecommendBody) and body.explain,
+        explain=explain,
     )
 
 
@@ -58,8 +65,6 @@ def _edges_of(engagements: Sequence[Engagement], default: str, now: float) -> Li
     """The engagements of one request as edges to add; `default` is the relation of those that name none. Raises Problem
     422 for a time that none can have.
     """
-    if not engagements:
-        return NO_LIVE_EDGES
     added: dict[str, list[tuple[str, float]]] = {}
     for position, engagement in enumerate(engagements):
         at = now if engagement.at is None else engagement.at

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -33,16 +34,17 @@ _body = msgspec.json.Decoder(RecommendBody)
 _batch = msgspec.json.Decoder(BatchBody)
 _encode = msgspec.json.Encoder().encode
 Result = TypeVar("Result")
+ANSWERS = (Served, Slate)  # the likelier one first: the other would be looked up among its subclasses
 
 
-async def recommend(call: Call) -> Reply:
+def recommend(call: Call) -> Awaitable[Reply]:
     """Candidates for one user."""
-    return await _recommend(call, call.json(_body))
+    return _recommend(call, call.json(_body))
 
 
-async def recommend_user(call: Call) -> Reply:
+def recommend_user(call: Call) -> Awaitable[Reply]:
     """The same, asked with the user in the path and the fields in the query."""
-    return await _recommend(call, body_of_query(call))
+    return _recommend(call, body_of_query(call))
 
 
 async def _recommend(call: Call, body: RecommendBody) -> Reply:
@@ -66,7 +68,7 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     if body.filter is not None:
         await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
     asked = await _at_once(call, loaded, _followed(request, followers), live, degraded)
-    slate = asked if isinstance(asked, Slate | Served) else (await _search(call, loaded, [asked], degraded))[0]
+    slate = asked if isinstance(asked, ANSWERS) else (await _search(call, loaded, [asked], degraded))[0]
     _count(call, slate, relation, entered)
     return Reply(_encode(answer_of(slate, degraded, call.request_id, entered, explain=body.explain)))
 
@@ -192,22 +194,19 @@ async def _at_once(
     prepared = recommender.prepared(request, live, share=share)
     if prepared is None:
         return recommender.asked(request, live, None, b"")
-    seconds = 0.0
-
-    def run() -> bytes:
-        nonlocal seconds
-        began = time.monotonic()
-        reply = prepared.run()
-        seconds = time.monotonic() - began
-        return reply
-
-    reply = await put_off(run) if prepared.searches else run()
+    run = partial(_timed, prepared.run)
+    reply, seconds = await put_off(run) if prepared.searches else run()
     asked = recommender.asked(request, live, prepared, reply)
     if isinstance(asked, Served) and asked.searched:
-        call.runtime.metrics.searched.observe(seconds)
+        call.runtime.metrics.searched_at_once.observe(seconds)
         if share < 1.0:
             degraded.append("reduced_depth")
     return asked
+
+
+def _timed(run: Callable[[], bytes]) -> tuple[bytes, float]:
+    began = time.monotonic()
+    return run(), time.monotonic() - began
 
 
 async def compiled(
@@ -260,10 +259,10 @@ async def _search(call: Call, loaded: Loaded, plans: list[Asked], degraded: list
 
 def _count(call: Call, slate: Answer | Joint, relation: Relation, entered: Entered | None) -> None:
     metrics = call.runtime.metrics
-    if isinstance(slate, Joint):
-        by, searched = "python", True
-    elif isinstance(slate, Served):
+    if isinstance(slate, Served):
         by, searched = "engine", slate.searched
+    elif isinstance(slate, Joint):
+        by, searched = "python", True
     else:
         by, searched = "python", SEARCH in slate.picks.sources
     source = slate.fallback or ("search" if searched else "stored")

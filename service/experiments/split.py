@@ -12,6 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 BUCKETS = 10_000
 # The normal quantile of 95% on both sides.
@@ -20,8 +24,22 @@ Z = 1.959963984540054
 
 def bucket_of(salt: str, user: str) -> int:
     """The bucket of a user, 0 … 9,999."""
-    digest = sha256(f"{salt}:{user}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:4], "big") % BUCKETS
+    return _bucket(_begun(salt), user)
+
+
+def _begun(salt: str) -> "_Hash":
+    """The part that all users' digests have in common: to go on from a copy takes half the time."""
+    return sha256(_bytes_of(f"{salt}:"))
+
+
+def _bucket(begun: "_Hash", user: str) -> int:
+    digest = begun.copy()
+    digest.update(_bytes_of(user))
+    return int.from_bytes(digest.digest()[:4], "big") % BUCKETS
+
+
+def _bytes_of(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +57,7 @@ class Arm:
 class Experiment:
     """Arms that share the users of one relation, or of all where `relation` is None."""
 
-    __slots__ = ("_ends", "arms", "name", "relation", "salt")
+    __slots__ = ("_begun", "_ends", "arms", "name", "relation", "salt")
 
     def __init__(self, name: str, arms: Sequence[Arm], *, salt: str | None = None, relation: str | None = None) -> None:
         """The salt is the name unless it is given; the arms have 10,000 buckets together at most."""
@@ -47,11 +65,12 @@ class Experiment:
         self.salt = name if salt is None else salt
         self.relation = relation
         self.arms = tuple(arms)
+        self._begun = _begun(self.salt)
         self._ends = list(accumulate(arm.buckets for arm in arms))
 
     def arm_of(self, user: str) -> Arm | None:
         """The arm that the user is in, None for whoever takes no part."""
-        position = bisect_right(self._ends, bucket_of(self.salt, user))
+        position = bisect_right(self._ends, _bucket(self._begun, user))
         return self.arms[position] if position < len(self.arms) else None
 
     def starts(self) -> list[int]:

@@ -1,5 +1,6 @@
 """What every request and answer shares: ids are strings, requests are closed."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -45,6 +46,6 @@ def is_id(external: str) -> bool:
     return 1 <= len(external) <= MAX_ID_CHARACTERS
 
 
-def texts_of(externals: list[str | int]) -> list[str]:
+def texts_of(externals: Sequence[str | int]) -> list[str]:
     """Ids as strings."""
     return [text_of(external) for external in externals]

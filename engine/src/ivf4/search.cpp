@@ -50,7 +50,9 @@ struct Pool {  // the rows found so far, by the scores of their codes
     room = 4 * k + 2048;
     kth = threshold = kLowest;
     const std::size_t size = room + 2 * kGroup * kScanned;
-    if (scores.size() < size) scores.resize(size), rows.resize(size), values.resize(size), spare.resize(size);
+    for (auto* room_for : {&scores, &values, &spare})
+      if (room_for->size() < size) room_for->resize(size);
+    if (rows.size() < size) rows.resize(size);
   }
 
   float ranked(const Kernels& run, std::size_t place) {
@@ -154,6 +156,13 @@ std::size_t best_of(const Kernels& run, Pool& pool, std::vector<std::uint64_t>& 
   }
   return found;
 }
+
+struct Open {  // what the queries exclude is forgotten however the search ends
+  std::span<State> states;
+  ~Open() {
+    for (State& state : states) state.barred.clear();
+  }
+};
 
 }  // namespace
 
@@ -285,7 +294,6 @@ std::size_t Ivf4::Scratch::finish(const Ivf4& index, State& state, Hit* hits) {
     if (i + kAhead < pool.count) vectors.fetch(pool.rows[i + kAhead]);
     pool.scores[i] = run.dot(state.query, vectors.read(pool.rows[i], row.size(), row.data()), row.size());
   }
-  state.barred.clear();
   return best_of(run, pool, keys, *state.ask, hits);
 }
 
@@ -297,6 +305,7 @@ Work Ivf4::search(Matrix<const float> queries, std::span<const Ask> asks, std::s
   for (std::size_t first = 0; first < queries.rows; first += kTogether) {
     const std::size_t n = std::min(kTogether, queries.rows - first);
     const std::span<State> states(scratch.states.data(), n);
+    const Open open{states};
     for (std::size_t i = 0; i < n; ++i) Scratch::begin(*this, queries.row(first + i).data(), asks[first + i], states[i]);
     for (bool more = true; more;) {
       more = false;

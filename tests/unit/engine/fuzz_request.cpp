@@ -5,6 +5,7 @@
 #include <iterator>
 #include <limits>
 #include <memory>
+#include <new>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -15,6 +16,23 @@
 #include "paths.h"
 
 using namespace twhin;
+
+namespace {
+
+long memory_for = -1;  // allocations until there is no more; −1: there is always more
+
+void* allocated(std::size_t size) {
+  if (memory_for == 0) throw std::bad_alloc();
+  if (memory_for > 0) --memory_for;
+  if (void* made = std::malloc(size ? size : 1)) return made;
+  throw std::bad_alloc();
+}
+
+}  // namespace
+
+void* operator new(std::size_t size) { return allocated(size); }
+void operator delete(void* gone) noexcept { std::free(gone); }
+void operator delete(void* gone, std::size_t) noexcept { std::free(gone); }
 
 namespace {
 
@@ -217,7 +235,7 @@ std::string answered(Answer& answer, const Version& version, const Relation& rel
                      const Request& request, std::uint64_t seed) {
   const Shape shape{"{\"id\":", ",\"score\":", ",\"mode\":", "}"};
   std::string text = "refused";
-  answer.plan.make(version.space, relation, strategy, request);
+  const Planned planned(answer.plan, version.space, relation, strategy, request);
   const std::size_t width = relation.target->vectors.columns(), n = answer.plan.query_count();
   std::vector<float> queries(n * width);
   Outcome outcome = answer.begin({queries.data(), n, width});
@@ -242,8 +260,26 @@ std::string answered(Answer& answer, const Version& version, const Relation& rel
     }
   }
   if (outcome == Outcome::answered) text = answer.json(shape);
-  answer.plan.forget();
   return text;
+}
+
+// Whether a request for which the memory does not do leaves nothing to the next one.
+bool leaves_nothing(const Version& version, const Relation& relation, const Strategy& strategy, const Request& request,
+                    std::uint64_t seed, const std::string& expected) {
+  const auto before = random_bits;
+  Answer answer;
+  for (int i = 0; i < 3; ++i) {
+    memory_for = static_cast<long>(below(80));
+    try {
+      answered(answer, version, relation, strategy, request, seed);
+    } catch (const std::bad_alloc&) {
+    }
+    memory_for = -1;
+  }
+  const std::string after = answered(answer, version, relation, strategy, request, seed);
+  random_bits = before;
+  if (after != expected) std::fprintf(stderr, "another answer when memory had run out:\n%s\n%s\n", expected.c_str(), after.c_str());
+  return after == expected;
 }
 
 }  // namespace
@@ -269,6 +305,7 @@ int main(int count, char** given) {
         std::fprintf(stderr, "two answers to one request:\n%s\n%s\n", first.c_str(), again.c_str());
         return 1;
       }
+      if (rarely() && !leaves_nothing(*version, relation, strategy, asked->request, seed, first)) return 1;
       ++(first == "refused" ? others : answers);
     }
   }

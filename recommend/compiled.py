@@ -456,7 +456,7 @@ def _lists_read(space: Space, relation: Relation) -> tuple[memoryview, ...]:
     if entry.source == entry.target:
         lists.append(relation.sources)
     lists += [space.relations[name].targets for name in entry.elsewhere]
-    return tuple([memoryview(one.indptr) for one in lists])
+    return tuple([one.indptr.data for one in lists])
 
 
 def _known(space: Space, entity_type: str, ids: tuple[str, ...]) -> Int64[npt.NDArray[np.int64], " n"]:

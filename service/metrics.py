@@ -42,8 +42,9 @@ class RouteMetrics:
 
     def tell(self) -> None:
         """Tell the metrics what they have not been told."""
-        for one in (*self._by_class, self._times):
+        for one in self._by_class:
             one.tell()
+        self._times.tell()
 
 
 class RedisMetrics:
@@ -231,8 +232,11 @@ class Metrics:
 
     def tell(self) -> None:
         """Bring in what is counted on the event loop at every request. To be called there."""
-        for one in (*self._routes, self.searched_at_once, self.answers, self.experiments):
+        for one in self._routes:
             one.tell()
+        self.searched_at_once.tell()
+        self.answers.tell()
+        self.experiments.tell()
 
     def shed(self, reason: str, number: int = 1) -> None:
         """Count requests that were refused to protect the others."""

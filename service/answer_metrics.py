@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from service.bound import Add, adding_to
+
 # How many series one worker makes.
 ANSWER_SERIES_MAX, ARM_SERIES_MAX = 256, 128
 OTHER = "other"
@@ -23,26 +25,19 @@ class AnswerMetrics:
             ["relation", "strategy", "source", "by"],
             registry=registry,
         )
-        self._children: dict[tuple[str, str, str, str], Counter] = {}
-        self._untold: dict[tuple[str, str, str, str], int] = {}
+        self._children: dict[tuple[str, str, str, str], Add] = {}
 
     def count(self, relation: str, strategy: str, source: str, by: str) -> None:
         """Count one user's candidates."""
         labels = relation, strategy, source, by
-        self._untold[labels] = self._untold.get(labels, 0) + 1
-
-    def tell(self) -> None:
-        """Tell the metrics what has been counted since the last time."""
-        untold, self._untold = self._untold, {}
-        for labels, number in untold.items():
-            child = self._children.get(labels)
-            if child is None:
-                # Names come from versions, and a process may see many: what is beyond the room counts together.
-                kept = labels if len(self._children) < ANSWER_SERIES_MAX else (OTHER,) * 4
-                child = self._answers.labels(*kept)
-                if kept == labels:
-                    self._children[labels] = child
-            child.inc(number)
+        child = self._children.get(labels)
+        if child is None:
+            # Names come from versions, and a process may see many: what is beyond the room counts together.
+            kept = labels if len(self._children) < ANSWER_SERIES_MAX else (OTHER,) * 4
+            child = adding_to(self._answers.labels(*kept))
+            if kept == labels:
+                self._children[labels] = child
+        child(1)
 
 
 class ExperimentMetrics:
@@ -69,8 +64,7 @@ class ExperimentMetrics:
             multiprocess_mode="livemax",
         )
         self._versions.set(0)
-        self._arms: dict[tuple[str, str], tuple[Counter, Counter, Counter]] = {}
-        self._untold: dict[tuple[str, str], int] = {}
+        self._arms: dict[tuple[str, str], tuple[Add, Counter, Counter]] = {}
 
     def begin(self, experiment: str, arms: Sequence[str]) -> None:
         """Have the series of these arms, from 0 on."""
@@ -79,13 +73,7 @@ class ExperimentMetrics:
 
     def answered(self, experiment: str, arm: str) -> None:
         """Count an answer to a user in the arm."""
-        self._untold[experiment, arm] = self._untold.get((experiment, arm), 0) + 1
-
-    def tell(self) -> None:
-        """Tell the metrics what has been answered since the last time."""
-        untold, self._untold = self._untold, {}
-        for arm, number in untold.items():
-            self._of(*arm)[0].inc(number)
+        self._of(experiment, arm)[0](1)
 
     def fed_back(self, experiment: str, arm: str, impressions: int, clicks: int) -> None:
         """Count what was new of a user's feedback."""
@@ -101,13 +89,13 @@ class ExperimentMetrics:
         """Say how many versions are open beside the serving one."""
         self._versions.set(versions)
 
-    def _of(self, experiment: str, arm: str) -> tuple[Counter, Counter, Counter]:
+    def _of(self, experiment: str, arm: str) -> tuple[Add, Counter, Counter]:
         known = self._arms.get((experiment, arm))
         if known is None:
             # Experiments come and go while a process lives; those of before it was full stay apart.
             kept = (experiment, arm) if len(self._arms) < ARM_SERIES_MAX else (OTHER, OTHER)
             shown, clicked = (self._feedback.labels(*kept, kind) for kind in ("impression", "click"))
-            known = self._answers.labels(*kept), shown, clicked
+            known = adding_to(self._answers.labels(*kept)), shown, clicked
             if kept == (experiment, arm):
                 self._arms[kept] = known
         return known

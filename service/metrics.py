@@ -10,9 +10,9 @@ from prometheus_client.metrics_core import Metric
 
 from recommend.types import Fallback
 from service.answer_metrics import AnswerMetrics, ExperimentMetrics
+from service.bound import Times, adding_to
 from service.process_metrics import ProcessMetrics
 from service.shared_metrics import SharedMetrics, value_class
-from service.tallies import Count, Times
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 1.0)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -28,23 +28,17 @@ class RouteMetrics:
     def __init__(self, requests: Counter, duration: Histogram, route: str, method: str) -> None:
         self.label = route
         by_class = [requests.labels(route=route, method=method, status_class=f"{number}xx") for number in (2, 3, 4, 5)]
-        self._by_class = [Count(one) for one in by_class]
+        self._by_class = [adding_to(one) for one in by_class]
         self._times = Times(duration.labels(route=route), SECONDS)
 
     def answered(self, status: int, seconds: float) -> None:
         """Count one answer."""
-        self._by_class[0 if status == 200 else min(5, max(2, status // 100)) - 2].untold += 1
+        self._by_class[min(5, max(2, status // 100)) - 2](1)
         self._times.observe(seconds)
 
     def refused(self, number: int) -> None:
         """Count answers of 503 that took no time: among the times of answers they would hide how long those took."""
-        self._by_class[3].untold += number
-
-    def tell(self) -> None:
-        """Tell the metrics what they have not been told."""
-        for one in self._by_class:
-            one.tell()
-        self._times.tell()
+        self._by_class[3](number)
 
 
 class RedisMetrics:
@@ -171,7 +165,6 @@ class Metrics:
         values.ValueClass = values.MutexValue if shared is None else value_class(shared.regions[worker])
         self._shared = shared
         self._worker = worker
-        self._routes: list[RouteMetrics] = []
         self._registry = CollectorRegistry()
         registry = self._registry
         self._requests = Counter(
@@ -193,10 +186,10 @@ class Metrics:
         )
         self._fallback = Counter("twhin_fallback", "Answers below the strategy's own", ["kind"], registry=registry)
         self.short = Counter("twhin_ann_short_results", "Answers with fewer than k", registry=registry)
-        self.searched = Histogram(
+        stages = Histogram(
             "twhin_stage_duration_seconds", "Time in one stage", ["stage"], registry=registry, buckets=SECONDS
-        ).labels(stage="ann")
-        self.searched_at_once = Times(self.searched, SECONDS)  # on the event loop
+        )
+        self.searched = Times(stages.labels(stage="ann"), SECONDS)
         self.together = Histogram(
             "twhin_search_batch", "Requests searched in one call", registry=registry, buckets=(1, 2, 4, 8, 16, 32)
         )
@@ -227,16 +220,7 @@ class Metrics:
 
     def route(self, route: str, method: str) -> RouteMetrics:
         """The metrics of one route."""
-        self._routes.append(RouteMetrics(self._requests, self._duration, route, method))
-        return self._routes[-1]
-
-    def tell(self) -> None:
-        """Bring in what is counted on the event loop at every request. To be called there."""
-        for one in self._routes:
-            one.tell()
-        self.searched_at_once.tell()
-        self.answers.tell()
-        self.experiments.tell()
+        return RouteMetrics(self._requests, self._duration, route, method)
 
     def shed(self, reason: str, number: int = 1) -> None:
         """Count requests that were refused to protect the others."""
@@ -256,8 +240,7 @@ class Metrics:
             self._shared.regions[self._worker].beat()
 
     def exposition(self) -> bytes:
-        """Everything in the text format; of all workers, where there are several. To be called on the event loop."""
-        self.tell()
+        """Everything in the text format; of all workers, where there are several."""
         return generate_latest(self._of_all)
 
     def collect(self) -> Iterable[Metric]:

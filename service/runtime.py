@@ -88,7 +88,6 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         self.refusals.tell()
-        self.metrics.tell()
         for task in list(self._tasks):  # some take themselves off it
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -118,7 +117,6 @@ class Runtime:
             self.admission.lag = max(0.0, time.monotonic() - due)
             self.metrics.lag.set(self.admission.lag)
             self.metrics.inflight.set(self.admission.inflight)
-            self.metrics.tell()
             self.metrics.beat()
             if turn % TURNS_A_SECOND == 0:
                 self.measure()

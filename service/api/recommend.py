@@ -198,7 +198,7 @@ async def _at_once(
     reply, seconds = await put_off(run) if prepared.searches else run()
     asked = recommender.asked(request, live, prepared, reply)
     if isinstance(asked, Served) and asked.searched:
-        call.runtime.metrics.searched_at_once.observe(seconds)
+        call.runtime.metrics.searched.observe(seconds)
         if share < 1.0:
             degraded.append("reduced_depth")
     return asked

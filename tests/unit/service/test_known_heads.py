@@ -31,6 +31,10 @@ OTHERS = {
 }
 
 
+# What is kept of a scope.
+EMPTY = {"http_version": "1.1", "method": "GET", "path": "/", "raw_path": b"/", "query_string": b""}
+
+
 class App:
     """Notes what it is asked, and answers."""
 
@@ -214,30 +218,35 @@ async def test_who_listens_whether_the_client_goes_takes_nothing_from_the_next_r
         listener.cancel()
 
 
-async def test_no_more_than_so_many_are_kept_and_those_in_use_stay(connected: Connected) -> None:
-    heads = connected.app.heads
+def keep(heads: Heads, head: bytes) -> None:
+    """As the protocol does when the parser has seen a request."""
+    if heads.find(head) is None:
+        heads.keep(head, {**EMPTY, "headers": []}, 0)
+
+
+def test_no_more_than_so_many_are_kept_and_those_in_use_stay() -> None:
+    heads = Heads()
     for number in range(4 * KEPT):
-        for _ in range(2):
-            await connected.send(GET.replace(b"/a", b"/%d" % number))
+        other = GET.replace(b"/a", b"/%d" % number)
+        keep(heads, other)
+        keep(heads, other)
         if number % 8 == 0:
-            connected.app.known.clear()
-            await connected.send(GET)
-            assert number < 16 or connected.app.known == [True]
+            keep(heads, GET)
+            assert number < 8 or heads.find(GET) is not None
     assert len(heads._newer) + len(heads._older) <= KEPT
     assert heads.find(GET.replace(b"/a", b"/%d" % (4 * KEPT - 1))) is not None
     assert heads.find(GET.replace(b"/a", b"/%d" % KEPT)) is None
 
 
 @pytest.mark.parametrize("header", ["traceparent", "x-amzn-trace-id", "x-b3-spanid", "sentry-trace", "anything"])
-async def test_a_head_with_something_new_in_each_takes_no_room_from_others(connected: Connected, header: str) -> None:
-    heads = connected.app.heads
-    await connected.send(GET)
-    await connected.send(GET)
+def test_a_head_with_something_new_in_each_takes_no_room_from_others(header: str) -> None:
+    heads = Heads()
+    keep(heads, GET)
+    keep(heads, GET)
     for number in range(3 * KEPT):
-        await connected.send(GET.replace(b"keep-alive", b"keep-alive\r\n%b: %d" % (header.encode(), number)))
+        keep(heads, GET.replace(b"keep-alive", b"keep-alive\r\n%b: %d" % (header.encode(), number)))
     assert len(heads._newer) + len(heads._older) == 1
-    await connected.send(GET)
-    assert connected.app.known[-1]
+    assert heads.find(GET) is not None
 
 
 def test_the_parser_is_asked_what_ends_a_head() -> None:

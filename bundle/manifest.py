@@ -60,6 +60,7 @@ Feature = Literal[  # what each is: recommend/rescoring.py
     "root_walk",
     "other_relations",
     "elsewhere",
+    "recency",
 ]
 
 
@@ -107,8 +108,9 @@ class QueryWeights(Model):
     For a user u, a mode c and a relation r the query is
     `user·θu + fold_in·mean(θ of u's targets) + mode·v_c + relation·θr`, with one more coordinate
     `popularity` that meets the index's popularity column; `reciprocity` is added to a candidate that
-    already has an edge of r to u, and `elsewhere · ln(1 + 1000 s)` to one that u has by other relations, where s sums
-    what `RelationEntry.elsewhere` says of these.
+    already has an edge of r to u, and to one that u has by other relations
+    `max(0, elsewhere · ln(1 + 1000 s) + recency · ln(1 + 1000 f))`, where s sums what `RelationEntry.elsewhere` says of
+    these, and f the same over the places of u's engagements from the newest on; see `recommend/elsewhere.py`.
     """
 
     user: float = 0.0
@@ -118,6 +120,7 @@ class QueryWeights(Model):
     popularity: float = 0.0
     reciprocity: float = 0.0
     elsewhere: float = 0.0
+    recency: float = 0.0
 
 
 class Rescoring(Model):

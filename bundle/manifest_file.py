@@ -107,7 +107,7 @@ def _choice_faults(where: str, chosen: SpaceEntry | RelationStrategies, of: str)
             yield f"{where}{key} is {name!r}, which is no strategy of {of}"
     for name, strategy in chosen.strategies.items():
         if strategy.merge != "popular" and not any(
-            strategy.weights.model_dump(exclude={"reciprocity", "elsewhere"}).values()
+            strategy.weights.model_dump(exclude={"reciprocity", "elsewhere", "recency"}).values()
         ):
             yield f"{where}strategies.{name} has no weight but 0, so that every candidate would be as good"
 

@@ -18,12 +18,14 @@ FOLLOWERS_BONUS = 1.5
 RECIPROCAL_SHARE = 0.1
 # What `elsewhere` weighs where nothing was learnt: of a relation whose edges lead here one time in ten, as much as 1.4.
 ELSEWHERE = 0.3
+# What `recency` weighs there: the newest of ten gains 1.4 or so more than the oldest.
+RECENCY = 0.6
 # What `walk` adds up, and of how many candidates.
 WALK: dict[Feature, float] = {"walk": 1.0, "user": 0.05, "fold_in": 0.05}
 WALK_POOL = 300
 # What learning starts from: its first candidates have to hold those who follow the user, and what the user has by
 # other relations.
-FIRST_GUESS = BLEND.model_copy(update={"reciprocity": FOLLOWERS_BONUS, "elsewhere": ELSEWHERE})
+FIRST_GUESS = BLEND.model_copy(update={"reciprocity": FOLLOWERS_BONUS, "elsewhere": ELSEWHERE, "recency": RECENCY})
 # The paper searches by a mode's vector alone, which is a target already: no θr. A personal mode is a mean of the
 # user's own targets inside the cluster and is translated like a fold-in.
 STORED_MODE = QueryWeights(mode=1.0)
@@ -53,18 +55,23 @@ def unlearnt_blend(returned_share: float) -> Strategy:
     relations.
     """
     bonus = FOLLOWERS_BONUS if returned_share >= RECIPROCAL_SHARE else 0.0
-    weights = BLEND.model_copy(update={"reciprocity": bonus, "elsewhere": ELSEWHERE})
+    weights = BLEND.model_copy(update={"reciprocity": bonus, "elsewhere": ELSEWHERE, "recency": RECENCY})
     return Strategy(merge="single", weights=weights)
 
 
 def walk(weights: QueryWeights) -> Strategy:
     """The candidates of a query with these weights in the order of a walk over three edges: RP3β with β = 0.
 
-    A network that nothing taught, `ln(1 + 1000 walk) + .05 θu·θt + .05 mean(θ)·θt`: vectors order those whom the walk
-    does not reach. `max(0, x) - max(0, -x)` lets the sum through.
+    A network that nothing taught, `ln(1 + 1000 walk) + .05 θu·θt + .05 mean(θ)·θt`, and the bonuses of the weights:
+    vectors order those whom the walk does not reach. `max(0, x) - max(0, -x)` lets the sum through.
     """
-    features: tuple[Feature, ...] = tuple(WALK)
-    terms = tuple(WALK.values())
+    bonuses: dict[Feature, float] = {
+        "reciprocity": weights.reciprocity,
+        "elsewhere": weights.elsewhere,
+        "recency": weights.recency,
+    }
+    summed = WALK | {name: weight for name, weight in bonuses.items() if weight}
+    features, terms = tuple(summed), tuple(summed.values())
     nothing, one = (0.0,) * len(terms), (1.0,) * len(terms)
     hidden = (terms, tuple(-term for term in terms))
     network = Rescoring(

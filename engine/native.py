@@ -211,13 +211,14 @@ class Native(Protocol):
         followers: Ints,
         elsewhere: Ints,
         shares: Floats,
+        recencies: Floats,
         candidates: Ints,
         out: Floats,
         /,
     ) -> None:
         """The rescoring's features, a row for each candidate; `row` is the user's, -1 for one unknown to training.
 
-        `elsewhere` is what the user has by other relations, with the share of each.
+        `elsewhere` is what the user has by other relations, with the share and the recency of each.
 
         Raises ValueError for rows that are not there.
         """

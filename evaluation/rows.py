@@ -109,13 +109,16 @@ def newcomer_row(
     name: str,
     vectors: Vectors,
     seed: int | None,
-    *,
-    strategy: Strategy | None = None,
 ) -> Row:
     """`strategy_row` with each user of the task asked for as a newcomer, by row i of `engagements` and `followers`."""
-    n = max(CUTS) + slack(task, task.users) + 1  # one of them may be the user, whom nobody is told of
-    lists = recommender.for_newcomers(engagements, followers, strategy or name, n, relation=task.relation)
+    n = newcomers_ask(task)
+    lists = recommender.for_newcomers(engagements, followers, name, n, relation=task.relation)
     return _row(task, name, "strategy", without_known(task, task.users, lists, max(CUTS)), vectors, seed)
+
+
+def newcomers_ask(task: FollowTask) -> int:
+    """How many candidates to ask for as newcomers: one of them may be the user, whom nobody is told of."""
+    return max(CUTS) + slack(task, task.users) + 1
 
 
 def lists_row(task: FollowTask, name: str, lists: Lists, vectors: Vectors) -> Row:

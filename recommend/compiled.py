@@ -26,6 +26,7 @@ from index.search.eligible import Bitmap
 from index.search.ivf4 import Ivf4Searcher
 from index.search.protocol import Hits, Searcher
 from recommend.ages import NO_TIME, live_times
+from recommend.elsewhere import DatedRows
 from recommend.filters import FilterCache
 from recommend.handles import SpaceHandles
 from recommend.plan import choose_relation, choose_strategy, modes_wanted
@@ -50,7 +51,7 @@ Ranked = Int32[npt.NDArray[np.int32], " _"]
 Rows = Integer[npt.NDArray[np.integer], " _"]
 Features = Float32[npt.NDArray[np.float32], "n features"]
 NO_PIECES: Pieces = (b"", b"", b"", b"")
-NO_OTHERS: Mapping[str, Rows] = {}
+NO_OTHERS: Mapping[str, DatedRows] = {}
 
 
 class Arguments(NamedTuple):
@@ -171,7 +172,7 @@ class Person(NamedTuple):
     row: int
     engagements: Int32[npt.NDArray[np.int32], " n"] | None = None
     followers: Int32[npt.NDArray[np.int32], " m"] | None = None
-    others: Mapping[str, Rows] = NO_OTHERS
+    others: Mapping[str, DatedRows] = NO_OTHERS
 
 
 class Compiled:
@@ -416,14 +417,16 @@ def _rows(reply: bytes) -> Ranked | None:
 
 
 def _added(
-    space: Space, relation: Relation, targets: Rows, others: Mapping[str, Rows]
+    space: Space, relation: Relation, targets: Rows, others: Mapping[str, DatedRows]
 ) -> Int64[npt.NDArray[np.int64], "n 4"]:
-    """Edges to `targets`, and to `others`, as the engine is told of live ones, all as new as can be."""
-    parts = [(relation, targets), *((space.relations[name], rows) for name, rows in others.items())]
-    edges = np.ones((sum(len(rows) for _, rows in parts), 4), dtype=np.int64)
-    edges[:, 0] = np.repeat([one.position for one, _ in parts], [len(rows) for _, rows in parts])
-    edges[:, 2], edges[:, 3] = np.concatenate([rows for _, rows in parts]), NO_TIME
-    return edges
+    """Edges to `targets`, and to `others`, as the engine is told of live ones; without a time as new as can be."""
+    told = [(relation, targets, None), *((space.relations[name], *one) for name, one in others.items())]
+    parts = []
+    for one, rows, times in told:
+        edges = np.ones((len(rows), 4), dtype=np.int64)
+        edges[:, 0], edges[:, 2], edges[:, 3] = one.position, rows, NO_TIME if times is None else times
+        parts.append(edges)
+    return np.concatenate(parts)
 
 
 def _edge_rows(space: Space, live: LiveEdges) -> Int64[npt.NDArray[np.int64], "n 4"]:

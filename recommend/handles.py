@@ -23,7 +23,7 @@ from recommend.types import Modes
 # What the engine numbers, in its order: Merge, ModeVector (strategy.h).
 MERGES = ("single", "proportional", "popular")
 MODE_VECTORS = ("personal", "centroid", "medoid")
-TERMS = ("user", "fold_in", "mode", "relation", "popularity", "reciprocity", "elsewhere")
+TERMS = ("user", "fold_in", "mode", "relation", "popularity", "reciprocity", "elsewhere", "recency")
 
 
 class SpaceHandles:
@@ -130,6 +130,7 @@ class SpaceHandles:
             profile.followers(relation).astype(np.int32),
             profile.elsewhere.rows.astype(np.int32),
             profile.elsewhere.shares,
+            profile.elsewhere.recencies,
             candidates.astype(np.int32),
             found,
         )

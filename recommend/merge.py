@@ -3,27 +3,29 @@
 A slate has tens of candidates from a handful of modes: plain lists are several times as fast here as arrays.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain, filterfalse, islice
 from operator import itemgetter, length_hint
 from typing import Any, NamedTuple
 
 from recommend.mixtures import split
-from recommend.types import RECIPROCAL, Picks
+from recommend.types import Picks
 
 Order = Callable[[Sequence[Any]], tuple[Any, ...]]
+NO_SOURCES: Mapping[int, int] = {}
 
 
 class RankedList(NamedTuple):
-    """The candidates of one mode, best first, and their scores. `followers` are the candidates that have an edge to the
-    user; `whole` is false when the mode has more than these; `encoded` is each as an answer shows it, or nothing.
+    """The candidates of one mode, best first, and their scores. `sources` says of some where they come from, the others
+    are of `source`; `whole` is false when the mode has more than these; `encoded` is each as an answer shows it, or
+    nothing.
     """
 
     rows: list[int]
     scores: list[float]
     source: int
-    followers: frozenset[int] = frozenset()
+    sources: Mapping[int, int] = NO_SOURCES
     whole: bool = True
     encoded: Sequence[bytes] = ()
 
@@ -99,12 +101,12 @@ def _joined(parts: Sequence[list[Any]]) -> list[Any]:
 
 
 def _sources(lists: Sequence[RankedList], rows: tuple[int, ...]) -> tuple[int, ...]:
-    """Where each candidate comes from: all lists are of one source, and have the same followers."""
+    """Where each candidate comes from: all lists are of one source, and name the same others."""
     if not lists:
         return ()
-    source, followers = lists[0].source, lists[0].followers
-    if followers:
-        return tuple([RECIPROCAL if row in followers else source for row in rows])
+    source, others = lists[0].source, lists[0].sources
+    if others:
+        return tuple([others.get(row, source) for row in rows])
     return (source,) * len(rows)
 
 

@@ -12,7 +12,7 @@ the relation's ends differ in type. The `walk` is the share of three random step
 `Σ_i Σ_v 1 / (sources of i · targets of v)`, RP3β before its damping (Paudel et al., 2017), here not divided by u's own
 edges; `root_walk` is the same with the roots of both numbers. `other_relations` are damped paths of two edges
 u·x·t, each in either direction, of which at least one is of another relation: a friend who listens to t, a hashtag of
-both. `elsewhere` is no path but an edge: the share of `recommend/elsewhere.py`.
+both. `elsewhere` and `recency` are no paths but an edge: the shares of `recommend/elsewhere.py`.
 
 Lists are cut: of the w (or i) of one side, those with the shortest lists come first, until their lists together have
 more than MOST_READ entries; hubs, which say least, are left out first. Of a candidate's sources the walk reads an even
@@ -35,7 +35,7 @@ from recommend.tables import BLOCK, Sample, Tables, tables_of
 
 # Entries of lists that are read for each side of a user.
 MOST_READ = 1 << 15
-N_PATHS = 12
+N_PATHS = 13
 # Numbers that are cleared in the time of one that has to be looked up.
 LINE = 64
 Rows = Integer[npt.NDArray[np.integer], " _"]
@@ -99,6 +99,7 @@ def path_features(space: Space, relation: Relation, profile: Profile, candidates
     first = read.first_entries[1], read.first_lists[1]
     out[8:10] = _walks(tables, read.entries[: first[0]], read.lengths[: first[1]], candidates)
     out[11] = profile.elsewhere.shares_of(candidates)
+    out[12] = profile.elsewhere.recencies_of(candidates)
     return out
 
 

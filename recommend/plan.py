@@ -15,10 +15,10 @@ from bundle.space import CandidateLists, Relation, Space
 from bundle.strategies import default_strategies
 from index.search.eligible import Bitmap
 from recommend.diversity import pool_of
+from recommend.elsewhere import DatedRows
 from recommend.filters import FilterCache
 from recommend.profile import (
     NO_OTHERS,
-    OtherRows,
     Profile,
     current_targets,
     known_rows,
@@ -183,7 +183,7 @@ def plan_newcomer(
     followers: Int32[npt.NDArray[np.int32], " followers"],
     strategy: Strategy | str,
     k: int,
-    others: Mapping[str, OtherRows] = NO_OTHERS,
+    others: Mapping[str, DatedRows] = NO_OTHERS,
 ) -> Plan:
     """Plan for somebody of whom there are only these rows, ascending; `others` are those of other relations.
 

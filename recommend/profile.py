@@ -11,14 +11,14 @@ from jaxtyping import Float32, Int32, Int64
 from bundle.ids import ABSENT
 from bundle.space import Relation, Space, interests_among
 from recommend.ages import fades, times_of
-from recommend.elsewhere import NOTHING_ELSEWHERE, Elsewhere, elsewhere_of
+from recommend.elsewhere import NOTHING_ELSEWHERE, DatedRows, Elsewhere, elsewhere_of
 from recommend.mixtures import mixture_of
 from recommend.types import NO_MODES, LiveEdges, Modes, Rows, in_sorted
 
 NO_ROWS: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
 NOBODY: npt.NDArray[np.int32] = np.empty(0, dtype=np.int32)
-OtherRows = Int64[npt.NDArray[np.int64], " _"]
-NO_OTHERS: Mapping[str, OtherRows] = {}
+NO_OTHERS: Mapping[str, DatedRows] = {}
+NOT_ENGAGED = DatedRows(NO_ROWS, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def profile_of_row(
     modes = _modes(space, relation, row, live, n_modes) if n_modes else NO_MODES
     more = np.sort(known_rows(table.ids.rows(followers))) if followers else NO_ROWS
     fewer = np.sort(known_rows(table.ids.rows(unfollowers))) if unfollowers else NO_ROWS
-    elsewhere = elsewhere_of(space, relation, lambda other: current_targets(space, other, row, live))
+    elsewhere = elsewhere_of(space, relation, lambda other: _dated(space, other, row, live))
     return Profile(space, row, vector, targets, represented_by, modes, more, fewer, elsewhere)
 
 
@@ -109,7 +109,7 @@ def profile_of_newcomer(
     targets: Rows,
     followers: Int64[npt.NDArray[np.int64], " m"],
     n_modes: int,
-    others: Mapping[str, OtherRows] = NO_OTHERS,
+    others: Mapping[str, DatedRows] = NO_OTHERS,
 ) -> Profile:
     """Somebody whom this version does not know, by rows: what they engaged with and who follows them, ascending.
 
@@ -121,7 +121,7 @@ def profile_of_newcomer(
         clusters = assignment[targets]
         alike = np.ones(len(clusters), dtype=np.float32)
         modes = Modes(*mixture_of(clusters, alike, min(n_modes, space.entry.clusters.modes)))
-    elsewhere = elsewhere_of(space, relation, lambda other: others.get(other.entry.name, NO_ROWS))
+    elsewhere = elsewhere_of(space, relation, lambda other: others.get(other.entry.name, NOT_ENGAGED))
     return Profile(space, None, None, targets, ((relation, targets),), modes, followers, elsewhere=elsewhere)
 
 
@@ -142,6 +142,13 @@ def current_targets(space: Space, relation: Relation, row: int | None, live: Liv
     ids = space.entities[relation.entry.target].ids
     added, removed = live.rows("added", name, ids), live.rows("removed", name, ids)
     return np.setdiff1d(np.union1d(trained, added), removed, assume_unique=False)
+
+
+def _dated(space: Space, relation: Relation, row: int | None, live: LiveEdges) -> DatedRows:
+    """The current targets, and when the user engaged with each."""
+    targets = current_targets(space, relation, row, live)
+    times = None if relation.times is None else times_of(space, relation, row, targets, live)
+    return DatedRows(targets, times)
 
 
 def known_rows(rows: Rows) -> Int64[npt.NDArray[np.int64], " known"]:

@@ -55,7 +55,7 @@ INPUTS: dict[ReasonKind, tuple[Feature, ...]] = {
     ),
     "followed_by": ("followed_by_targets", "damped_followed_by_targets", "other_relations"),
     "follows_you": ("reciprocity",),
-    "elsewhere": ("elsewhere",),
+    "elsewhere": ("elsewhere", "recency"),
     "near_followers": (
         "followers",
         "nearest_follower",
@@ -129,8 +129,7 @@ def _query_parts(plan: Plan, picks: Picks, rows: Rows, follower: Bool[npt.NDArra
     parts[KINDS.index("taste")] = taste if weights.user > 0 else 0.0
     parts[KINDS.index("popular")] = popular
     parts[KINDS.index("follows_you")] = weights.reciprocity * follower
-    if weights.elsewhere > 0:
-        parts[KINDS.index("elsewhere")] = weights.elsewhere * plan.profile.elsewhere.terms_of(rows)
+    parts[KINDS.index("elsewhere")] = plan.profile.elsewhere.bonus_of(rows, weights)
     return parts
 
 

@@ -16,6 +16,7 @@ from bundle.space import Bundle, Relation, Space
 from engine import available
 from index.search.protocol import Hits, Searcher
 from recommend.compiled import Compiled, Features, Person, Pieces, Prepared, Question, Served, Sought
+from recommend.elsewhere import DatedLists
 from recommend.filters import FilterCache
 from recommend.plan import Plan, make_plan, plan_newcomer, plan_user
 from recommend.profile import Profile
@@ -34,7 +35,7 @@ Rows = Integer[npt.NDArray[np.integer], " _"]
 PLANS_AT_ONCE = 256
 # Plans with fewer exclusions than this are searched together, whatever the number: see `_together`.
 EXCLUDED_STEP = 64
-NO_OTHERS: Mapping[str, Csr] = {}
+NO_OTHERS: Mapping[str, DatedLists] = {}
 
 
 class Recommender:
@@ -126,7 +127,7 @@ class Recommender:
         k: int,
         *,
         relation: str,
-        others: Mapping[str, Csr] = NO_OTHERS,
+        others: Mapping[str, DatedLists] = NO_OTHERS,
     ) -> Lists:
         """See `RowRecommender`: rows of the version's first space.
 
@@ -138,8 +139,7 @@ class Recommender:
         people = [Person(-1, engagements.row(i), followers.row(i), also[i]) for i in range(len(engagements))]
 
         def plan(i: int) -> Plan:
-            named = {name: rows.astype(np.int64) for name, rows in also[i].items()}
-            return plan_newcomer(space, chosen, engagements.row(i), followers.row(i), strategy, k, named)
+            return plan_newcomer(space, chosen, engagements.row(i), followers.row(i), strategy, k, also[i])
 
         return self._lists(chosen, people, strategy, k, plan)
 

@@ -23,7 +23,7 @@ user_out_degree        ln(1 + edges from u)
 user_in_degree         ln(1 + edges to u)
 the numbers of paths   ln(1 + n)
 damped paths, walks,
-elsewhere              ln(1 + 1000 x)
+elsewhere, recency     ln(1 + 1000 x)
 """
 
 import math

@@ -17,15 +17,28 @@ from recommend.profile import NOBODY
 from recommend.reasons import reasons_of
 from recommend.rescoring import FeaturesByEngine, rescored
 from recommend.stored_lists import HEAD_LENGTH, ListHead
-from recommend.types import LIST, NO_MODE, NO_MODES, NO_PICKS, SEARCH, Fallback, Modes, Picks, Slate, in_sorted
+from recommend.types import (
+    ELSEWHERE,
+    LIST,
+    NO_MODE,
+    NO_MODES,
+    NO_PICKS,
+    RECIPROCAL,
+    SEARCH,
+    Fallback,
+    Modes,
+    Picks,
+    Slate,
+    in_sorted,
+)
 
 # The head of a list, by space, candidate type, which of the lists, cluster, and the weight of its scores.
 HeadOf = Callable[[str, str, ListQuery, int, float], ListHead]
 
 # Candidates of a stored list that are read beyond a mode's share: about as many as a user follows of one cluster.
 LIST_MARGIN = 24
-# Of more followers of a user only the most popular ones get the bonus of following back, and of more that the user has
-# by other relations.
+# Of more followers of a user only the most popular ones get the bonus of following back; of more that the user has by
+# other relations, those that gain most.
 MOST_WITH_BONUS = 4096
 
 
@@ -151,14 +164,12 @@ def _with_bonuses(plan: Plan, lists: Sequence[RankedList]) -> Sequence[RankedLis
     if not len(followers) and not len(elsewhere):
         return lists
     rows = np.union1d(followers, elsewhere)
-    bonus = np.zeros(len(rows), dtype=np.float32)
-    bonus[in_sorted(rows, followers)] = plan.weights.reciprocity
-    if len(elsewhere):
-        bonus += np.float32(plan.weights.elsewhere) * plan.profile.elsewhere.terms_of(rows)
+    bonus = plan.profile.elsewhere.bonus_of(rows, plan.weights)
+    bonus[in_sorted(rows, followers)] += np.float32(plan.weights.reciprocity)
     scores = plan.space.entities[plan.candidate_type].scored[rows] @ plan.queries().T
-    following = frozenset(followers.tolist())
+    sources = dict.fromkeys(elsewhere.tolist(), ELSEWHERE) | dict.fromkeys(followers.tolist(), RECIPROCAL)
     return [
-        _with_bonus(ranked, rows, scores[:, mode] + bonus, plan.reach)._replace(followers=following)
+        _with_bonus(ranked, rows, scores[:, mode] + bonus, plan.reach)._replace(sources=sources)
         for mode, ranked in enumerate(lists)
     ]
 
@@ -167,24 +178,27 @@ def _followers(plan: Plan) -> Integer[npt.NDArray[np.integer], " n"]:
     """Eligible candidates that have an edge of the relation to the user, ascending; of very many the most popular."""
     if plan.weights.reciprocity <= 0:
         return NOBODY
-    return _most_popular(plan, plan.profile.followers(plan.relation))
+    followers = plan.profile.followers(plan.relation)
+    return _worth_most(plan, followers, np.zeros(len(followers), dtype=np.float32))
 
 
 def _elsewhere(plan: Plan) -> Integer[npt.NDArray[np.integer], " n"]:
-    """Eligible candidates that the user has by other relations, ascending; of very many the most popular."""
-    if plan.weights.elsewhere <= 0:
-        return NOBODY
-    return _most_popular(plan, plan.profile.elsewhere.rows)
+    """Eligible candidates that the user has by other relations and that gain by it, ascending; of very many those that
+    gain most, among equals the most popular."""
+    rows = plan.profile.elsewhere.rows
+    bonus = plan.profile.elsewhere.bonus_of(rows, plan.weights)
+    return _worth_most(plan, rows[bonus > 0], bonus[bonus > 0])
 
 
-def _most_popular(
-    plan: Plan, rows: Integer[npt.NDArray[np.integer], " n"]
+def _worth_most(
+    plan: Plan, rows: Integer[npt.NDArray[np.integer], " n"], bonus: Float32[npt.NDArray[np.float32], " n"]
 ) -> Integer[npt.NDArray[np.integer], " kept"]:
-    rows = rows[plan.exclusions.keeps(rows)]
+    kept = plan.exclusions.keeps(rows)
+    rows, bonus = rows[kept], bonus[kept]
     if len(rows) <= MOST_WITH_BONUS:
         return rows
     degrees = plan.relation.sources.indptr[rows + 1] - plan.relation.sources.indptr[rows]
-    return np.sort(rows[np.argsort(-degrees, kind="stable")[:MOST_WITH_BONUS]])
+    return np.sort(rows[np.lexsort((rows, -degrees, -bonus))[:MOST_WITH_BONUS]])
 
 
 def _with_bonus(

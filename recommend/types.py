@@ -33,8 +33,8 @@ Fallback = Literal["deeper_search", "fold_in", "user_vector", "popular"]
 # What speaks for a candidate: recommend/reasons.py.
 ReasonKind = Literal["near", "followed_by", "follows_you", "elsewhere", "near_followers", "taste", "popular"]
 # Where a candidate comes from; a slate holds positions in this tuple.
-SOURCES = ("list", "search", "reciprocal", "popular")
-LIST, SEARCH, RECIPROCAL, POPULAR = range(4)
+SOURCES = ("list", "search", "reciprocal", "elsewhere", "popular")
+LIST, SEARCH, RECIPROCAL, ELSEWHERE, POPULAR = range(5)
 
 
 @dataclass(frozen=True, slots=True)

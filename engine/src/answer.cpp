@@ -11,7 +11,7 @@
 namespace twhin {
 namespace {
 
-constexpr std::size_t kMostWithBonus = 4096;  // of more only the most popular get the bonus of following back, or of having it elsewhere
+constexpr std::size_t kMostWithBonus = 4096;  // of more followers only the most popular get their bonus, of more that the user has elsewhere those that gain most
 constexpr float kFinest = 1000.0f;  // see recommend/elsewhere.py
 
 bool better(float score, std::int32_t row, float other_score, std::int32_t other_row) {
@@ -95,7 +95,7 @@ bool Answer::from_lists() {
     if (at >= strategy.list_rows.rows) return false;
     lists_.push_back({strategy.list_rows.row(at), strategy.list_scores.row(at), static_cast<float>(plan.weights.mode)});
   }
-  if ((plan.weights.reciprocity > 0 && !plan.followers.empty()) || (plan.weights.elsewhere > 0 && !plan.elsewhere.empty())) {
+  if ((plan.weights.reciprocity > 0 && !plan.followers.empty()) || !plan.elsewhere.empty()) {
     const Matrix<float> queries = room_for_queries();
     plan.build_queries(queries);
     add_bonuses({queries.data, queries.rows, queries.columns}, true);
@@ -140,42 +140,45 @@ Answer::Owned& Answer::owned(std::size_t list) {
   return owned_[list];
 }
 
-// Those of `rows`, ascending, that may be in the answer, ascending; of very many the most popular.
-void Answer::eligible(std::span<const std::int32_t> rows, std::vector<std::int32_t>& out) {
-  out.clear();
-  for (const std::int32_t row : rows)
-    if (plan.keeps(row)) out.push_back(row);
-  if (out.size() <= kMostWithBonus) return;
-  std::stable_sort(out.begin(), out.end(), [&](std::int32_t a, std::int32_t b) {
-    return plan.relation->sources.degree(static_cast<std::size_t>(a)) > plan.relation->sources.degree(static_cast<std::size_t>(b));
+// Of very many of `some`, ascending, those that gain most, among equals the most popular; ascending.
+void Answer::keep_worthiest(std::vector<Bonus>& some) {
+  if (some.size() <= kMostWithBonus) return;
+  const auto degree = [&](const Bonus& one) { return plan.relation->sources.degree(static_cast<std::size_t>(one.row)); };
+  std::stable_sort(some.begin(), some.end(), [&](const Bonus& a, const Bonus& b) {
+    return a.bonus != b.bonus ? a.bonus > b.bonus : degree(a) > degree(b);
   });
-  out.resize(kMostWithBonus);
-  std::sort(out.begin(), out.end());
+  some.resize(kMostWithBonus);
+  std::sort(some.begin(), some.end(), [](const Bonus& a, const Bonus& b) { return a.row < b.row; });
+}
+
+// What the user gains by having the i-th of `plan.elsewhere`: see recommend/elsewhere.py.
+float Answer::gain(std::size_t i) const {
+  const float share = std::log1p(kFinest * plan.shares[i]), recency = std::log1p(kFinest * plan.recencies[i]);
+  const float bonus = static_cast<float>(plan.weights.elsewhere) * share + static_cast<float>(plan.weights.recency) * recency;
+  return bonus > 0 ? bonus : 0;
 }
 
 // Candidates that have an edge of the relation to the user, and what the user has by other relations: ascending, each once.
 void Answer::find_bonuses() {
-  const Weights& weights = plan.weights;
-  const std::span<const std::int32_t> nobody;
-  eligible(weights.reciprocity > 0 ? plan.followers : nobody, followers_);
-  eligible(weights.elsewhere > 0 ? plan.elsewhere : nobody, elsewhere_);
-  bonuses_.clear();
-  const auto add = [&](std::int32_t row, float bonus) {
-    if (!elsewhere_.empty()) {
-      const auto at = std::lower_bound(plan.elsewhere.begin(), plan.elsewhere.end(), row);
-      if (at != plan.elsewhere.end() && *at == row)
-        bonus += static_cast<float>(weights.elsewhere) *
-            std::log1p(kFinest * plan.shares[static_cast<std::size_t>(at - plan.elsewhere.begin())]);
-    }
-    bonuses_.push_back({row, bonus});
-  };
-  auto other = elsewhere_.begin();
-  for (const std::int32_t row : followers_) {
-    for (; other != elsewhere_.end() && *other < row; ++other) add(*other, 0);
-    if (other != elsewhere_.end() && *other == row) ++other;
-    add(row, static_cast<float>(weights.reciprocity));
+  followers_.clear(), elsewhere_.clear(), bonuses_.clear();
+  if (plan.weights.reciprocity > 0)
+    for (const std::int32_t row : plan.followers)
+      if (plan.keeps(row)) followers_.push_back({row, 0});
+  for (std::size_t i = 0; i < plan.elsewhere.size(); ++i) {
+    const float bonus = gain(i);
+    if (bonus > 0 && plan.keeps(plan.elsewhere[i])) elsewhere_.push_back({plan.elsewhere[i], bonus});
   }
-  for (; other != elsewhere_.end(); ++other) add(*other, 0);
+  keep_worthiest(followers_), keep_worthiest(elsewhere_);
+  auto other = elsewhere_.begin();
+  for (Bonus one : followers_) {
+    for (; other != elsewhere_.end() && other->row < one.row; ++other) bonuses_.push_back(*other);
+    if (other != elsewhere_.end() && other->row == one.row) ++other;
+    const auto at = std::lower_bound(plan.elsewhere.begin(), plan.elsewhere.end(), one.row);
+    if (at != plan.elsewhere.end() && *at == one.row) one.bonus = gain(static_cast<std::size_t>(at - plan.elsewhere.begin()));
+    one.bonus += static_cast<float>(plan.weights.reciprocity);
+    bonuses_.push_back(one);
+  }
+  for (; other != elsewhere_.end(); ++other) bonuses_.push_back(*other);
 }
 
 // Where following back counts, or what the user has by other relations, these join every list and the bonus reorders it.
@@ -226,7 +229,7 @@ void Answer::keep_best(std::size_t list, std::size_t n, bool ordered) {
 void Answer::rescore(std::size_t list) {
   const RankedList found = lists_[list];
   scores_.resize(found.rows.size());
-  const User user{plan.request.user, plan.vector(), plan.targets, plan.followers, {plan.elsewhere, plan.shares}};
+  const User user{plan.request.user, plan.vector(), plan.targets, plan.followers, {plan.elsewhere, plan.shares, plan.recencies}};
   rescorer_.score(*plan.relation, plan.strategy->network, user, found.rows, scores_);
   scored_.clear();
   for (std::size_t i = 0; i < found.rows.size(); ++i) scored_.push_back({found.rows[i], sortable(scores_[i])});

@@ -57,7 +57,8 @@ class Answer {  // one for each thread: its buffers outlast a request
     float bonus;
   };
   void add_bonuses(Matrix<const float> queries, bool ordered);
-  void eligible(std::span<const std::int32_t> rows, std::vector<std::int32_t>& out);
+  void keep_worthiest(std::vector<Bonus>& some);
+  float gain(std::size_t i) const;
   void find_bonuses();
   void add_bonuses_to(std::size_t list, std::span<const float> query, bool ordered);
   void keep_best(std::size_t list, std::size_t n, bool ordered);
@@ -74,7 +75,7 @@ class Answer {  // one for each thread: its buffers outlast a request
   std::vector<RankedList> lists_;
   std::vector<Owned> owned_;
   std::vector<float> shares_, queries_, scores_, row_;
-  std::vector<std::int32_t> followers_, elsewhere_;
+  std::vector<Bonus> followers_, elsewhere_;
   std::vector<Bonus> bonuses_;
   Bitmap with_bonus_;  // the rows of these
   std::vector<Scored> scored_;

@@ -83,7 +83,7 @@ std::unique_ptr<Strategy> strategy(std::int64_t merge, std::int64_t mode_vector,
                                    std::int64_t list_first, std::int64_t pool, Matrix<const float> network, std::span<const float> bias,
                                    std::span<const float> out) {
   require(merge >= 0 && merge <= 2 && mode_vector >= 0 && mode_vector <= 2, "there is no such way of merging, or of modes");
-  require(weights.size() == 7, "a query has seven weights");
+  require(weights.size() == 8, "a query has eight weights");
   require(list_rows.rows == list_scores.rows && list_rows.columns == list_scores.columns, "a score for each row is wanted");
   require(list_first >= 0, "the first cluster has a number");
   require(pool >= 0 && (pool == 0) == (network.rows == 0), "a pool and a network belong together");
@@ -91,7 +91,7 @@ std::unique_ptr<Strategy> strategy(std::int64_t merge, std::int64_t mode_vector,
   require(bias.size() == network.columns && out.size() == network.columns, "the network's arrays do not fit");
   auto made = std::make_unique<Strategy>();
   made->merge = static_cast<Merge>(merge), made->mode_vector = static_cast<ModeVector>(mode_vector);
-  made->weights = {weights[0], weights[1], weights[2], weights[3], weights[4], weights[5], weights[6]};
+  made->weights = {weights[0], weights[1], weights[2], weights[3], weights[4], weights[5], weights[6], weights[7]};
   made->list_rows = list_rows, made->list_scores = list_scores, made->list_first = static_cast<std::size_t>(list_first);
   made->pool = static_cast<std::size_t>(pool), made->network = {network.columns, network, bias, out};
   for (std::size_t f = kFirstPath; f < network.rows; ++f)

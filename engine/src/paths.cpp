@@ -106,7 +106,10 @@ void PathCounter::count(const Relation& relation, std::int64_t user, std::span<c
       two_steps(*way.second, way.first->row(static_cast<std::size_t>(user)), nullptr, values(10).data());
   for (std::size_t i = 0; i < elsewhere.rows.size(); ++i) {
     const auto row = static_cast<std::size_t>(elsewhere.rows[i]);
-    if (wanted_.test(row)) values(11)[static_cast<std::size_t>(slots_[row])] = elsewhere.shares[i];
+    if (!wanted_.test(row)) continue;
+    const auto place = static_cast<std::size_t>(slots_[row]);
+    values(11)[place] = elsewhere.shares[i];
+    values(12)[place] = elsewhere.recencies[i];
   }
   walk_back(relation, targets);
   walk_on(relation, candidates);

@@ -11,13 +11,13 @@
 
 namespace twhin {
 
-// What the user has by other relations: rows, ascending, and in step the share that each is worth (recommend/elsewhere.py).
+// What the user has by other relations: rows, ascending, and in step the share that each is worth and its recency (recommend/elsewhere.py).
 struct Elsewhere {
   std::span<const std::int32_t> rows;
-  std::span<const float> shares;
+  std::span<const float> shares, recencies;
 };
 
-constexpr std::size_t kPaths = 12;
+constexpr std::size_t kPaths = 13;
 constexpr std::size_t kPathCounts = 4;         // of the paths; the others are damped, or walks
 constexpr std::size_t kMostRead = 1 << 15;     // entries of lists that are read for each side of a user
 static_assert(kMostRead < kMostPlaces);

@@ -92,18 +92,43 @@ void Plan::find_followers() {
 
 // What the user has by other relations: each once, with the sum of what these say, added in their order.
 void Plan::find_elsewhere() {
-  elsewhere.clear(), shares.clear();
-  if (relation->elsewhere.empty() || (strategy->weights.elsewhere <= 0 && !strategy->network.counts_paths)) return;
+  elsewhere.clear(), shares.clear(), recencies.clear();
+  const Weights& asked = strategy->weights;
+  if (relation->elsewhere.empty() || (asked.elsewhere <= 0 && asked.recency <= 0 && !strategy->network.counts_paths)) return;
   telling_.clear();
   for (const Telling& other : relation->elsewhere) {
     current_targets(*other.by, others_);
-    for (const std::int32_t row : others_) telling_.emplace_back(row, other.share);
+    const bool dated = !other.by->times.empty();
+    if (dated) find_dated(*other.by);
+    for (const std::int32_t row : others_)
+      telling_.push_back({row, other.share, dated ? time_of(*other.by, row) : 0, other.by->clock, dated, 0});
   }
+  find_newer();
   if (relation->elsewhere.size() > 1)
-    std::stable_sort(telling_.begin(), telling_.end(), [](auto& a, auto& b) { return a.first < b.first; });
-  for (const auto& [row, share] : telling_) {
-    if (elsewhere.empty() || elsewhere.back() != row) elsewhere.push_back(row), shares.push_back(share);
-    else shares.back() += share;
+    std::stable_sort(telling_.begin(), telling_.end(), [](auto& a, auto& b) { return a.row < b.row; });
+  for (const Told& one : telling_) {
+    if (elsewhere.empty() || elsewhere.back() != one.row)
+      elsewhere.push_back(one.row), shares.push_back(one.share), recencies.push_back(one.recency);
+    else shares.back() += one.share, recencies.back() += one.recency;
+  }
+}
+
+// The recency of each of these engagements: its share over one and the number of newer ones on its clock.
+void Plan::find_newer() {
+  by_time_.clear();
+  for (std::size_t i = 0; i < telling_.size(); ++i)
+    if (telling_[i].dated) by_time_.push_back(i);
+  std::sort(by_time_.begin(), by_time_.end(), [&](std::size_t a, std::size_t b) {
+    const Told &one = telling_[a], &other = telling_[b];
+    return one.clock != other.clock ? one.clock < other.clock : one.time > other.time;
+  });
+  std::size_t first = 0, newer = 0;
+  for (std::size_t i = 0; i < by_time_.size(); ++i) {
+    const Told& before = telling_[by_time_[i ? i - 1 : 0]];
+    Told& one = telling_[by_time_[i]];
+    if (one.clock != before.clock) first = newer = i;
+    else if (one.time != before.time) newer = i;
+    one.recency = one.share * (1.0f / static_cast<float>(1 + newer - first));
   }
 }
 
@@ -142,22 +167,28 @@ void Plan::count_clusters(const Relation& of) {
   if (ageing) find_dated(of);
   for (const std::int32_t row : others_) {
     float count = factor;
-    std::int64_t time = ageing ? INT64_MIN : kNoTime;
-    if (weighted || ageing) {  // an edge that is newer than the version has no weight of its own
+    if (weighted) {  // an edge that is newer than the version has no weight of its own
       const auto at = std::lower_bound(trained.begin(), trained.end(), row);
-      if (at != trained.end() && *at == row) {
-        const std::size_t edge = first + static_cast<std::size_t>(at - trained.begin());
-        if (weighted) count *= of.weights[edge];
-        if (ageing) time = of.times[edge];
-      }
+      if (at != trained.end() && *at == row) count *= of.weights[first + static_cast<std::size_t>(at - trained.begin())];
     }
-    if (ageing) {
-      auto live = std::lower_bound(dated_.begin(), dated_.end(), row, [](const Dated& one, std::int32_t wanted) { return one.row < wanted; });
-      for (; live != dated_.end() && live->row == row; ++live) time = std::max(time, live->time);
-    }
+    const std::int64_t time = ageing ? time_of(of, row) : kNoTime;
     const std::int32_t cluster = of.target->cluster_of(static_cast<std::size_t>(row));
     if (inside(cluster, space->centroids.rows)) counted_.push_back({cluster, count, time, of.clock});
   }
+}
+
+// When the user engaged with a target last, of a relation that has times; `dated_` has what was added live by it.
+std::int64_t Plan::time_of(const Relation& of, std::int32_t row) const {
+  std::int64_t time = INT64_MIN;
+  if (known()) {
+    const auto user = static_cast<std::size_t>(request.user);
+    const auto trained = of.targets.row(user);
+    const auto at = std::lower_bound(trained.begin(), trained.end(), row);
+    if (at != trained.end() && *at == row) time = of.times[of.targets.begin_of(user) + static_cast<std::size_t>(at - trained.begin())];
+  }
+  auto live = std::lower_bound(dated_.begin(), dated_.end(), row, [](const Dated& one, std::int32_t wanted) { return one.row < wanted; });
+  for (; live != dated_.end() && live->row == row; ++live) time = std::max(time, live->time);
+  return time;
 }
 
 // When what was added live by a relation was, by row.

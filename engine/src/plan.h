@@ -36,7 +36,7 @@ class Plan {
   Fallback fallback = Fallback::none;
   std::vector<std::int32_t> targets, followers;  // ascending
   std::vector<std::int32_t> elsewhere;           // what the user has by other relations that tell of this one, ascending
-  std::vector<float> shares;                     // of each of it
+  std::vector<float> shares, recencies;          // of each of it: recommend/elsewhere.py
   std::vector<Mode> modes;                       // heaviest first
   std::vector<std::int32_t> excluded;            // distinct rows; `unwanted` has the same
 
@@ -60,10 +60,12 @@ class Plan {
   void find_modes();
   void count_clusters(const Relation& of);
   void find_dated(const Relation& of);
+  std::int64_t time_of(const Relation& of, std::int32_t row) const;
   void fade();
   void heaviest_clusters(std::size_t wanted);
   void find_followers();
   void find_elsewhere();
+  void find_newer();
   void exclude();
   void move_weights();
   void add_mean(std::span<float> to, double weight) const;
@@ -85,7 +87,15 @@ class Plan {
   };
   std::vector<Evidence> evidence_;
   std::vector<std::int32_t> others_, live_;
-  std::vector<std::pair<std::int32_t, float>> telling_;
+  struct Told {  // an engagement by a relation that tells of the one asked for
+    std::int32_t row;
+    float share;
+    std::int64_t time, clock;
+    bool dated;
+    float recency;
+  };
+  std::vector<Told> telling_;
+  std::vector<std::size_t> by_time_;
   std::vector<Counted> counted_;
   std::vector<Dated> dated_;
   std::vector<Newest> newest_;

@@ -92,7 +92,7 @@ std::string answer(const Space& space, const Relation& relation, const Strategy&
 void features(const Relation& relation, std::int64_t row, std::span<const float> vector,
               std::span<const std::int32_t> targets, std::span<const std::int32_t> followers,
               std::span<const std::int32_t> elsewhere, std::span<const float> shares,
-              std::span<const std::int32_t> candidates, Matrix<float> out) {
+              std::span<const float> recencies, std::span<const std::int32_t> candidates, Matrix<float> out) {
   const auto inside = [&](std::span<const std::int32_t> rows) {
     for (const std::int32_t row : rows)
       if (row < 0 || static_cast<std::size_t>(row) >= relation.target->size()) return false;
@@ -100,11 +100,12 @@ void features(const Relation& relation, std::int64_t row, std::span<const float>
   };
   if (!inside(targets) || !inside(followers) || !inside(elsewhere) || !inside(candidates))
     throw std::invalid_argument("a row is not there");
-  if (shares.size() != elsewhere.size()) throw std::invalid_argument("there are not as many shares as rows");
+  if (shares.size() != elsewhere.size() || recencies.size() != elsewhere.size())
+    throw std::invalid_argument("there are not as many shares as rows");
   if (!vector.empty() && vector.size() != relation.target->dim) throw std::invalid_argument("the vector is of another length");
   if (out.rows != candidates.size() || out.columns != kFeatures) throw std::invalid_argument("the features do not fit");
   static thread_local Rescorer rescorer;
-  rescorer.features(relation, {row, vector, targets, followers, {elsewhere, shares}}, candidates, out);
+  rescorer.features(relation, {row, vector, targets, followers, {elsewhere, shares, recencies}}, candidates, out);
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ enum class Merge : std::int64_t { single, proportional, popular };
 enum class ModeVector : std::int64_t { personal, centroid, medoid };
 
 struct Weights {  // of the terms of a query and of its score
-  double user = 0, fold_in = 0, mode = 0, relation = 0, popularity = 0, reciprocity = 0, elsewhere = 0;
+  double user = 0, fold_in = 0, mode = 0, relation = 0, popularity = 0, reciprocity = 0, elsewhere = 0, recency = 0;
 };
 
 struct Strategy {

@@ -29,8 +29,19 @@ from evaluation.learning.evidence import (
 )
 from evaluation.learning.rescoring import POOL, learn_rescoring
 from evaluation.learning.weights import learn_weights
-from evaluation.rows import Estimate, PerUser, Row, baseline_rows, newcomer_row, recalls, strategy_row, vectors_under
-from evaluation.task import FollowTask, follow_task
+from evaluation.rows import (
+    CUTS,
+    Estimate,
+    PerUser,
+    Row,
+    baseline_rows,
+    lists_row,
+    newcomers_ask,
+    recalls,
+    strategy_row,
+    vectors_under,
+)
+from evaluation.task import FollowTask, follow_task, without_known
 from recommend.plan import strategies_of
 from recommend.profile import Profile
 from recommend.protocol import Lists, Users
@@ -295,15 +306,20 @@ class _Bench:
         return rows
 
     def newcomers(self, strategies: Mapping[str, Strategy], bar: Stage) -> list[Row]:
-        """Every strategy on some judges as newcomers, every other one with followers; none when nobody is fit."""
+        """Every strategy on some judges as newcomers, every other one with followers, half of them with some of what
+        they engage with by each other relation that tells of this one; none when nobody is fit."""
         some = self.judges.of_users(self.known.permutation(self.judges.users)[:NEW_JUDGE_USERS])
         task = as_newcomers(some, NEW_KNOWN, self.known)
         if not len(task.users):
             return []
         told = engagements_of(task), followers_of(task, np.arange(len(task.users)) % 2 == 0)
+        others = others_of(self.recommender.bundle.space(), task, self.known)
         rows = []
         for name, strategy in strategies.items():
-            rows.append(newcomer_row(task, self.recommender, *told, name, self._vectors, None, strategy=strategy))
+            lists = self.recommender.for_newcomers(
+                *told, strategy, newcomers_ask(task), relation=task.relation, others=others
+            )
+            rows.append(lists_row(task, name, without_known(task, task.users, lists, max(CUTS)), self._vectors))
             bar.advance()
         return rows
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Int32, Int64
 
 from bundle.csr import Csr, csr_from_pairs, empty_csr
 from bundle.space import Space
 from evaluation.task import FollowTask
+from recommend.elsewhere import DatedLists
 from recommend.profile import NOBODY, Profile, profile_of_newcomer, profile_of_row
 from recommend.types import NO_LIVE_EDGES
 
@@ -28,7 +29,7 @@ def profiles_of_users(space: Space, task: FollowTask) -> list[Profile]:
 
 
 def profiles_of_newcomers(
-    space: Space, relation: str, engagements: Csr, followers: Csr, others: Mapping[str, Csr]
+    space: Space, relation: str, engagements: Csr, followers: Csr, others: Mapping[str, DatedLists]
 ) -> list[Profile]:
     """People of whom there are only engagements, followers and engagements of other relations, row by row."""
     chosen = space.relation(relation)
@@ -39,7 +40,7 @@ def profiles_of_newcomers(
             engagements.row(i).astype(np.int64),
             followers.row(i).astype(np.int64),
             n_modes=0,
-            others={name: rows.row(i).astype(np.int64) for name, rows in others.items()},
+            others={name: rows.row(i) for name, rows in others.items()},
         )
         for i in range(len(engagements))
     ]
@@ -90,16 +91,25 @@ def followers_of(task: FollowTask, known: Bool[npt.NDArray[np.bool_], " users"])
     return csr_from_pairs(owner[known[owner]], followers.indices[known[owner]], len(task.users))
 
 
-def others_of(space: Space, task: FollowTask, rng: np.random.Generator) -> dict[str, Csr]:
+def others_of(space: Space, task: FollowTask, rng: np.random.Generator) -> dict[str, DatedLists]:
     """By each relation that tells of the task's, row i: some of what `task.users[i]` engages with by it; of every
     other user nothing.
     """
     found = {}
     for name in space.relation(task.relation).entry.elsewhere:
-        engaged, known = space.relation(name).targets, rng.random(len(task.users)) < 0.5
-        rows = [
-            np.sort(_shuffled(engaged.row(user), rng)[: rng.choice(FEW)]) if told else NOBODY
+        other, known = space.relation(name), rng.random(len(task.users)) < 0.5
+        places = [
+            _some_edges(other.targets, user, rng) if told else NOBODY
             for user, told in zip(task.users.tolist(), known.tolist(), strict=True)
         ]
-        found[name] = _grouped(np.arange(len(rows), dtype=np.int32), rows, len(rows))
+        every = np.concatenate([NOBODY, *places]).astype(np.int64)
+        indptr = np.cumsum([0, *map(len, places)], dtype=np.int64)
+        lists = Csr(indptr, other.targets.indices[every])
+        found[name] = DatedLists(lists, None if other.times is None else other.times[every])
     return found
+
+
+def _some_edges(lists: Csr, user: int, rng: np.random.Generator) -> Int64[npt.NDArray[np.int64], " n"]:
+    """The places of some of a user's edges, ascending."""
+    first, n = int(lists.indptr[user]), int(lists.indptr[user + 1] - lists.indptr[user])
+    return first + np.sort(rng.permutation(n)[: rng.choice(FEW)])

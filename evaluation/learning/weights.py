@@ -19,7 +19,7 @@ from evaluation.task import FollowTask
 from recommend.profile import Profile
 from recommend.protocol import Lists
 
-TERMS = ("user", "fold_in", "relation", "popularity", "reciprocity", "elsewhere")
+TERMS = ("user", "fold_in", "relation", "popularity", "reciprocity", "elsewhere", "recency")
 L2 = 1e-3
 Rows = Integer[npt.NDArray[np.integer], " n"]
 
@@ -58,7 +58,7 @@ def terms(
 ) -> Float32[npt.NDArray[np.float32], "n terms"]:
     """What each weight multiplies for one user, in the order of `TERMS`; reciprocity is 1 where t has an edge to u.
 
-    For `elsewhere` see `recommend/elsewhere.py`.
+    For `elsewhere` and `recency` see `recommend/elsewhere.py`.
     """
     targets = space.table(relation.entry.target)
     vectors, nothing = targets.scored[pool], np.zeros(targets.dim, dtype=np.float32)
@@ -66,5 +66,5 @@ def terms(
     fold_in = targets.scored_embeddings(profile.targets).mean(axis=0) if len(profile.targets) else nothing
     parts = np.stack([own, fold_in, relation.forward]) @ vectors[:, : targets.dim].T
     popularity = vectors[:, targets.dim] if vectors.shape[1] > targets.dim else np.zeros(len(pool), dtype=np.float32)
-    reciprocity, elsewhere = np.isin(pool, profile.followers(relation)), profile.elsewhere.terms_of(pool)
-    return np.column_stack([parts.T, popularity, reciprocity, elsewhere]).astype(np.float32)
+    reciprocity = np.isin(pool, profile.followers(relation))
+    return np.column_stack([parts.T, popularity, reciprocity, *profile.elsewhere.terms_of(pool)]).astype(np.float32)

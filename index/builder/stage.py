@@ -147,7 +147,7 @@ class SpaceStage:
         for position, relation in enumerate(self.run.graph.relations):
             counts = (self.counts[relation.source], self.counts[relation.target])
             bar.note(f"edges of {relation.name}")
-            times = self._times_file(position) if self.config.mixtures.half_life is not None else None
+            times = self._times_file(position) if self._may_need_times(relation) else None
             stage_edges(
                 self.writer, self.layout, position, relation.train, counts, relation.symmetric, self.work, times
             )
@@ -163,6 +163,12 @@ class SpaceStage:
                 )
             )
         return self._with_elsewhere(entries, bar)
+
+    def _may_need_times(self, relation: PreparedRelation) -> bool:
+        """Whether the version may count by age: in mixtures, or what users have by one relation for another."""
+        ends = relation.source, relation.target
+        alike = sum((one.source, one.target) == ends for one in self.run.graph.relations)
+        return self.config.mixtures.half_life is not None or alike > 1
 
     def _with_elsewhere(self, entries: Sequence[RelationEntry], bar: Stage) -> tuple[RelationEntry, ...]:
         """The relations with what others between the same types tell of them; needs the edges staged."""
@@ -282,13 +288,12 @@ class SpaceStage:
         require_known("clusters.types", together or (), self.run.vectors)
         return groups_of(self.run, self.default, together)
 
-    def mixtures(self, clustering: Clustering, bar: Stage) -> ClustersEntry:
-        """The modes of every user over each group of types."""
-        settings, interests, known = self.config.mixtures, list[InterestsEntry](), dict[str, Clock]()
+    def mixtures(self, clustering: Clustering, relations: Sequence[RelationEntry], bar: Stage) -> ClustersEntry:
+        """The modes of every user over each group of types; needs the `relations` staged."""
+        settings, interests = self.config.mixtures, list[InterestsEntry]()
         for number, group in enumerate(self.groups()):
             bar.note(f"of {group.user_type} among {', '.join(group.types)}")
             with_modes, without = self._mixtures_of(number, group, clustering, bar)
-            known |= self._clocks(group)
             interests.append(
                 InterestsEntry(
                     types=group.types,
@@ -307,7 +312,7 @@ class SpaceStage:
             relation_weights=settings.relation_weights,
             edge_weights=settings.edge_weights,
             half_life=settings.half_life,
-            clocks=known,
+            clocks=self._clocks(relations),
             users_with_modes=interests[0].users_with_modes,
             users_without_modes=interests[0].users_without_modes,
             interests=tuple(interests),
@@ -398,14 +403,18 @@ class SpaceStage:
         files = [self._times_file(position) for position in self._counted(group)]
         return [map_array(file) if file.exists() else None for file in files]
 
-    def _clocks(self, group: Group) -> dict[str, Clock]:
-        """The clock of each relation that counts by age, whose times go into the version for the mixtures of later."""
-        mapped = self._mapped_times(group)
+    def _clocks(self, relations: Sequence[RelationEntry]) -> dict[str, Clock]:
+        """The clock of each relation that counts by age, whose times go into the version: in mixtures, and where what a
+        user has by it tells of another relation."""
+        needed = {name for one in relations for name in one.elsewhere}
+        if self.config.mixtures.half_life is not None:
+            needed |= {one.name for group in self.groups() for one in self._counted(group).values()}
+        files = {position: self._times_file(position) for position, one in enumerate(relations) if one.name in needed}
+        mapped = {position: map_array(file) for position, file in files.items() if file.exists()}
         found = {}
-        for (position, one), times, number in zip(self._counted(group).items(), mapped, clocks(mapped), strict=True):
-            if times is not None:
-                self.writer.array(self.layout.times(position), times)
-                found[one.name] = Clock(number=number, per_second=per_second(times))
+        for (position, times), number in zip(mapped.items(), clocks(list(mapped.values())), strict=True):
+            self.writer.array(self.layout.times(position), times)
+            found[relations[position].name] = Clock(number=number, per_second=per_second(times))
         return found
 
     def lists(self, clustering: Clustering, entity_type: str, candidates: Bitmap | None) -> None:

@@ -213,7 +213,7 @@ def _stage_space(
     with progress.stage("Clustering", None, "vectors") as bar:
         clustering = stage.clusters(bar)
     with progress.stage("Mixtures", sum(stage.counts[one.user_type] for one in stage.groups()), "users") as bar:
-        clusters = stage.mixtures(clustering, bar)
+        clusters = stage.mixtures(clustering, relations, bar)
     types = [entity.name for entity in entities if entity.count]
     with progress.stage("Candidate lists and codes", sum(stage.counts.values()), "vectors") as bar:
         compression = {}

@@ -23,7 +23,7 @@ from index.search.ivf4 import Ivf4Searcher
 from index.search.open import exact_searchers, read_searcher
 from recommend import compiled
 from recommend.compiled import Question, Served
-from recommend.elsewhere import Elsewhere
+from recommend.elsewhere import DatedLists, Elsewhere
 from recommend.filters import Filter
 from recommend.plan import Plan, plan_newcomer, plan_user, strategies_of
 from recommend.profile import NOBODY, Profile
@@ -61,8 +61,8 @@ def _network(seed: int, hidden: int = 16) -> Rescoring:
     )
 
 
-BLEND = QueryWeights(user=0.3, fold_in=0.7, relation=1.0, popularity=0.2, reciprocity=0.5, elsewhere=0.3)
-MODES = QueryWeights(mode=1.0, reciprocity=0.4, elsewhere=0.1)
+BLEND = QueryWeights(user=0.3, fold_in=0.7, relation=1.0, popularity=0.2, reciprocity=0.5, elsewhere=0.3, recency=0.2)
+MODES = QueryWeights(mode=1.0, reciprocity=0.4, elsewhere=-0.1, recency=0.4)
 STRATEGIES = {
     "rescored": Strategy(merge="single", weights=BLEND, rescoring=_network(1)),
     "user_alone": Strategy(merge="single", weights=QueryWeights(user=1.0)),
@@ -93,7 +93,8 @@ def _with_edges(relation: Relation, n_sources: int, n_targets: int) -> Relation:
     back = csr_from_pairs(targets, sources, n_targets)
     popular = np.argsort(-back.degrees(), kind="stable")[: len(relation.popular)].astype(np.int32)
     forth = csr_from_pairs(sources, targets, n_sources, weights)
-    return replace(relation, targets=forth, sources=back, popular=popular)
+    times = None if relation.times is None else np.resize(relation.times, len(sources))
+    return replace(relation, targets=forth, sources=back, popular=popular, times=times)
 
 
 def _compacted(bundle: Bundle, **kinds: CompactKind) -> Bundle:
@@ -343,6 +344,9 @@ def test_random_requests_are_answered_alike(recommender: Recommender, space: Spa
             removed={"follows": some(USERS, 200)} if rng.random() < 0.3 else {},
             blocked={"user": some(USERS, 40)} if rng.random() < 0.3 else {},
         )
+        if rng.random() < 0.5:
+            dates = 1.7e9 + 86_400 * rng.integers(0, 15, len(live.added.get("views", ())))
+            live = replace(live, times={"views": tuple(dates.tolist())})
         _check(recommender, request, live)
 
 
@@ -390,10 +394,11 @@ def test_newcomers_who_are_known_by_other_relations_too_are_answered_alike(recom
     space, rng, n = recommender.bundle.space(), np.random.default_rng(5), 16
     follows = space.relation("follows")
     told, views = (_rows_of([rng.choice(N_USERS, 4, replace=False) for _ in range(n)]) for _ in range(2))
-    nobody = _rows_of([NOBODY] * n)
+    nobody, days = _rows_of([NOBODY] * n), rng.integers(1, 9, 4 * n)
+    others = {"views": DatedLists(views, days), "visits": DatedLists(told)}
     for name, strategy in strategies_of(space, "follows").items():
-        lists = recommender.for_newcomers(told, nobody, name, 30, relation="follows", others={"views": views})
-        also = [{"views": views.row(i).astype(np.int64)} for i in range(n)]
+        lists = recommender.for_newcomers(told, nobody, name, 30, relation="follows", others=others)
+        also = [{name: one.row(i) for name, one in others.items()} for i in range(n)]
         plans = [plan_newcomer(space, follows, told.row(i), NOBODY, strategy, 30, also[i]) for i in range(n)]
         _require_lists(recommender, lists, plans)
 
@@ -541,14 +546,14 @@ def _require_features(space: Space, n_targets: int, n_followers: int, dim: int, 
     followers = np.sort(rng.choice(n, n_followers, replace=False))
     candidates = rng.permutation(n)[:333].astype(np.int32)
     had = np.sort(rng.choice(n, 10 * n_targets % 700, replace=False))
-    elsewhere = Elsewhere(had, rng.random(len(had), dtype=np.float32))
+    elsewhere = Elsewhere(had, *rng.random((2, len(had)), dtype=np.float32))
     for vector in (vectors[3, :dim].copy(), None):
         profile = Profile(
             small, None, vector, targets, ((relation, targets),), NO_MODES, followers, elsewhere=elsewhere
         )
         wanted = features_of(small, relation, profile, candidates)
         found = np.full((len(candidates), len(FEATURES)), np.nan, dtype=np.float32)
-        known = targets.astype(np.int32), followers.astype(np.int32), had.astype(np.int32), elsewhere.shares
+        known = targets.astype(np.int32), followers.astype(np.int32), had.astype(np.int32), *elsewhere[1:]
         engine.native().features(handle, -1, vector, *known, candidates, found)
         np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
 

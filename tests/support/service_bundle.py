@@ -17,6 +17,7 @@ from bundle.csr import Csr, csr_from_pairs
 from bundle.ids import MAX_INT_ID, string_ids
 from bundle.layout import SpaceLayout
 from bundle.manifest import (
+    Clock,
     ClustersEntry,
     CompressionEntry,
     DefaultQuery,
@@ -310,7 +311,9 @@ def _manifest(writer: BundleWriter, version: str, recall: float) -> Manifest:
 
 
 def with_views(space: Space, *names: str) -> Space:
-    """With further relations between users, of some whom a user follows and of others, that tell of `follows`."""
+    """With further relations between users, of some whom a user follows and of others, that tell of `follows`; the
+    first of them with times, days after 14 November 2023, many of them the same.
+    """
     follows, rng = space.relation("follows"), np.random.default_rng(7)
     relations, shares = dict(space.relations), {}
     for share, name in zip((0.3, 0.05), names, strict=False):
@@ -320,11 +323,14 @@ def with_views(space: Space, *names: str) -> Space:
         ends = np.unique(np.stack([np.append(src, sources), np.append(dst, follows.targets.indices[seen])]), axis=1)
         forth = csr_from_pairs(*ends, N_USERS)
         entry = follows.entry.model_copy(update={"name": name, "edges": ends.shape[1]})
+        times = None if shares else 1_700_000_000 + 86_400 * rng.integers(0, 12, ends.shape[1])
         relations[name] = replace(
-            follows, entry=entry, position=len(relations), targets=forth, sources=forth.transposed(N_USERS)
+            follows, entry=entry, position=len(relations), targets=forth, sources=forth.transposed(N_USERS), times=times
         )
         shares[name] = share
     entry = follows.entry.model_copy(update={"elsewhere": shares})
     relations["follows"] = replace(follows, entry=entry)
     entries = tuple(one.entry for one in relations.values())
-    return replace(space, entry=space.entry.model_copy(update={"relations": entries}), relations=relations)
+    clocks = space.entry.clusters.model_copy(update={"clocks": {names[0]: Clock(number=1, per_second=1)}})
+    changed = space.entry.model_copy(update={"relations": entries, "clusters": clocks})
+    return replace(space, entry=changed, relations=relations)

@@ -11,6 +11,7 @@ from training.config import parse_config
 from training.train import train
 
 INTERESTS = 12
+FIRST, DAY = 1_700_000_000, 86_400
 TRAINING = {"dim": 16, "epochs": 6, "threads": 1}
 GRAPH = """
 [entities.user]
@@ -42,9 +43,10 @@ def write_shop(
     buys: int = 8,
     strict: float = 0.9,
     lookers: int = 0,
+    lately: int | None = None,
 ) -> Path:
-    """Of what a user buys the share `strict` is of what that user views; the rest is drawn as views are. The last
-    `lookers` users buy nothing.
+    """Of what a user buys the share `strict` is of what that user views, of the last `lately` views where these are
+    said, which then have times; the rest is drawn as views are. The last `lookers` users buy nothing.
     """
     directory.mkdir(parents=True)
     rng = np.random.default_rng(1)
@@ -59,12 +61,14 @@ def write_shop(
     for user in range(users):
         seen, elsewhere = drawn(user, views), drawn(user, buys)
         from_views = rng.random(buys) < strict
-        chosen = np.where(from_views, rng.choice(seen, buys, replace=False), elsewhere)
-        viewed += [(user, item) for item in seen.tolist()]
+        chosen = np.where(from_views, rng.choice(seen[-(lately or views) :], buys, replace=False), elsewhere)
+        viewed += [(user, item, FIRST + DAY * day) for day, item in enumerate(seen.tolist())]
         bought += [(user, item) for item in chosen.tolist() if user < users - lookers]
-    write_edges(directory / "viewed.csv", np.array(viewed))
+    columns = 2 if lately is None else 3
+    write_edges(directory / "viewed.csv", np.array(viewed)[:, :columns])
     write_edges(directory / "bought.csv", np.array(bought))
-    (directory / "graph.toml").write_text(GRAPH)
+    timed = GRAPH if lately is None else GRAPH.replace('"viewed.csv"', '"viewed.csv"\ntime = "time"')
+    (directory / "graph.toml").write_text(timed)
     return directory / "graph.toml"
 
 

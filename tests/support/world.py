@@ -31,8 +31,10 @@ BOTH = '[split]\nby = "random"\n'
 
 
 def write_edges(path: Path, ends: npt.NDArray[np.int64]) -> None:
-    rows = np.unique(ends, axis=0)
-    path.write_text("src,dst\n" + "".join(f"{src},{dst}\n" for src, dst in np.random.default_rng(0).permutation(rows)))
+    """Both ends of each edge, and a time where there is a third column."""
+    rows = np.random.default_rng(0).permutation(np.unique(ends, axis=0))
+    names = ["src", "dst", "time"][: rows.shape[1]]
+    path.write_text("\n".join(",".join(map(str, line)) for line in [names, *rows.tolist()]) + "\n")
 
 
 def write_world(directory: Path, extra: str, listeners: int = 0) -> Path:

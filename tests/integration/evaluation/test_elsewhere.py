@@ -42,6 +42,48 @@ def quick(run: Path) -> Recommender:
     return built(run, "quick", quick=True)
 
 
+@pytest.fixture(scope="module")
+def timely(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recommender]:
+    """A shop where one of the last ten views is bought, and a version of it."""
+    run = trained_shop(tmp_path_factory.mktemp("timely"), strict=0.9, lately=10)
+    return run, built(run, "timely", quick=False)
+
+
+def test_what_was_viewed_last_comes_first(timely: tuple[Path, Recommender]) -> None:
+    run, recommender = timely
+    space = recommender.bundle.space()
+    assert space.relation("viewed").times is not None
+    assert space.relation("bought").times is None
+    assert space.entry.clusters.clocks["viewed"].per_second == 1
+    report = report_of(run, recommender, "bought")
+    for metric in ("recall@10", "recall@50"):
+        best = max(row.mean(metric) for row in report.rows if row.kind == "baseline" and row.metrics)
+        assert report.row("elsewhere_first").mean(metric) == best
+        assert report.row(report.auto).mean(metric) >= 0.98 * best
+    answers = space.entry.answers("bought")
+    assert answers is not None
+    assert answers.strategies["blend"].weights.recency > 0.3
+
+
+def test_what_is_viewed_again_is_new(timely: tuple[Path, Recommender]) -> None:
+    recommender, gains = timely[1], []
+    space = recommender.bundle.space()
+    for user in range(0, 400, 20):
+        viewed = space.relation("viewed")
+        rows = viewed.targets.row(user)
+        assert viewed.times is not None
+        dates = viewed.times[viewed.targets.indptr[user] : viewed.targets.indptr[user + 1]]
+        fresh = ~np.isin(rows, space.relation("bought").targets.row(user))
+        oldest = ids_of(space, rows[fresh][np.argsort(dates[fresh])][:1].tolist())[0]
+        name = space.entities["user"].ids.external(user)
+        places = []
+        for at in (float(dates.min()), float(dates.max() + 60)):
+            live = LiveEdges(added={"viewed": (oldest,)}, times={"viewed": (at,)})
+            places.append(place_of(recommender, oldest, live, name))
+        gains.append(places[0] - places[1])
+    assert np.median(gains) >= 3
+
+
 def report_of(run: Path, recommender: Recommender, relation: str) -> FollowReport:
     return evaluate_follow(open_run(run), recommender, offer_of(recommender), relation=relation, users=400)
 
@@ -81,7 +123,7 @@ def test_a_newcomer_may_have_nothing_by_the_other_relation(tmp_path: Path) -> No
     space = built(small, "small", quick=True).bundle.space()
     viewed = follow_task(open_graph(small), "valid", np.random.default_rng(1), relation="viewed", n_users=None)
     others = others_of(space, viewed.of_users(np.arange(50, 80)), np.random.default_rng(1))
-    degrees = others["bought"].degrees()
+    degrees = others["bought"].lists.degrees()
     assert degrees[:10].any()
     assert not degrees[10:].any()
 

@@ -193,7 +193,7 @@ std::unique_ptr<Version> drawn_version() {
 Strategy drawn_strategy(const Version& version) {
   Strategy strategy;
   strategy.merge = static_cast<Merge>(below(3)), strategy.mode_vector = static_cast<ModeVector>(below(3));
-  strategy.weights = {number(), number(), number(), number(), number(), number(), number()};
+  strategy.weights = {number(), number(), number(), number(), number(), number(), number(), number()};
   if (below(2)) {
     const std::size_t clusters = version.space.centroids.rows, length = version.list_rows.size() / clusters;
     strategy.list_rows = {version.list_rows.data(), clusters, length};

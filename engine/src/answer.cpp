@@ -198,8 +198,8 @@ void Answer::add_bonuses_to(std::size_t list, std::span<const float> query, bool
   for (std::size_t i = 0; i < bonuses_.size(); ++i) {
     constexpr std::size_t kAhead = 8;
     if (i + kAhead < bonuses_.size()) vectors.fetch(static_cast<std::size_t>(bonuses_[i + kAhead].row));
-    const float* row = vectors.read(static_cast<std::size_t>(bonuses_[i].row), row_.size(), row_.data());
-    scored_.push_back({bonuses_[i].row, sortable(kernels().dot(row, query.data(), row_.size()) + bonuses_[i].bonus)});
+    const float score = vectors.dot(static_cast<std::size_t>(bonuses_[i].row), query.data(), row_.size(), row_.data());
+    scored_.push_back({bonuses_[i].row, sortable(score + bonuses_[i].bonus)});
   }
   const RankedList found = lists_[list];
   std::size_t others = 0;

@@ -40,4 +40,10 @@ const float* Rows::decoded(std::size_t row, std::size_t n, float* room) const {
   return room;
 }
 
+float Rows::dot(std::size_t row, const float* with, std::size_t n, float* room) const {
+  if (form_ == Form::int8 && n >= codes_ && codes_ % kGroup == 0)  // as they are: nothing is written to be read again
+    return kernels().dot_codes(reinterpret_cast<const std::int8_t*>(at(row)), scale(row), codes_, with, n - codes_);
+  return kernels().dot(with, read(row, n, room), n);
+}
+
 }  // namespace twhin

@@ -26,6 +26,8 @@ class Rows {  // borrowed from a mapped file, never changed
   const float* read(std::size_t row, std::size_t n, float* room) const {
     return form_ == Form::float32 ? reinterpret_cast<const float*>(at(row)) : decoded(row, n, room);
   }
+  // The product of a row's first n columns with n numbers: what `dot` makes of `read`, to the bit.
+  float dot(std::size_t row, const float* with, std::size_t n, float* room) const;
   // Of rows that are kept as bytes how many columns are codes, and those of a row; of others 0.
   std::size_t coded() const { return codes_; }
   const std::uint8_t* codes(std::size_t row) const { return at(row); }  // int8

@@ -159,6 +159,35 @@ TWHIN_TARGET float dot(const float* a, const float* b, std::size_t n) {
   return folded(lanes);
 }
 
+TWHIN_INLINE Floats widened(const std::int8_t* codes) {
+#if TWHIN_LANES == 16
+  return real((Ints)_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes))));
+#elif TWHIN_LANES == 8
+  return real((Ints)_mm256_cvtepi8_epi32(_mm_loadu_si64(codes)));
+#else
+  Ints lanes;
+  for (std::size_t i = 0; i < kLanes; ++i) lanes[i] = codes[i];
+  return real(lanes);
+#endif
+}
+
+TWHIN_TARGET float dot_codes(const std::int8_t* codes, float scale, std::size_t n, const float* with, std::size_t more) {
+  Floats sums[kParts] = {};
+  for (std::size_t i = 0; i < n; i += kGroup) {
+    for (std::size_t v = 0; v < kParts; ++v) {
+      sums[v] += load(with + i + kLanes * v) * (widened(codes + i + kLanes * v) * all(scale));
+    }
+  }
+  float lanes[kGroup];
+  std::memcpy(lanes, sums, sizeof lanes);
+  for (std::size_t j = 0; j < more; ++j) {
+    float value;
+    std::memcpy(&value, codes + n + sizeof value * j, sizeof value);
+    lanes[j % kGroup] += with[n + j] * value;
+  }
+  return folded(lanes);
+}
+
 TWHIN_INLINE Floats widened(const std::uint16_t* halves) {  // IEEE 754 half precision
 #if TWHIN_LANES == 16
   return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(halves)));
@@ -234,4 +263,4 @@ TWHIN_TARGET std::size_t places(const float* values, std::size_t n, float thresh
   return found;
 }
 
-constexpr Kernel kKernel = {map, coarse, nearest, scan, dot, from_halves, from_codes, kth_largest, keep, places};
+constexpr Kernel kKernel = {map, coarse, nearest, scan, dot, dot_codes, from_halves, from_codes, kth_largest, keep, places};

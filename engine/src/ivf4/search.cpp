@@ -292,7 +292,7 @@ std::size_t Ivf4::Scratch::finish(const Ivf4& index, State& state, Hit* hits) {
   for (std::size_t i = 0; i < std::min(kAhead, pool.count); ++i) vectors.fetch(pool.rows[i]);
   for (std::size_t i = 0; i < pool.count; ++i) {
     if (i + kAhead < pool.count) vectors.fetch(pool.rows[i + kAhead]);
-    pool.scores[i] = run.dot(state.query, vectors.read(pool.rows[i], row.size(), row.data()), row.size());
+    pool.scores[i] = vectors.dot(pool.rows[i], state.query, row.size(), row.data());
   }
   return best_of(run, pool, keys, *state.ask, hits);
 }

@@ -5,14 +5,16 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from bundle.errors import DiskFull, TwhinError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TAIL_BYTES = 4096
 
 
 def remedy(error: OSError, otherwise: str) -> str:
@@ -78,6 +80,52 @@ def write_text(path: Path, text: str, partial: Path | None = None) -> None:
     with replacing(path, partial) as file:
         file.write(text.encode())
     make_durable(path.parent)
+
+
+def write_together(texts: Mapping[Path, str]) -> None:
+    """Replace several files of one directory by texts, all of them or none, and make them durable.
+
+    The directory is made if missing, and is gone again after an error if it was made here. Raises DiskFull.
+    """
+    directory = next(iter(texts)).parent
+    with filling(directory), ExitStack() as stack:
+        for path, text in texts.items():
+            file = stack.enter_context(replacing(path))
+            file.write(text.encode())
+            file.flush()  # here, before any has taken its place
+    make_durable(directory)
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add a line to the file at `path`, made if missing, and make it durable; an error adds nothing.
+
+    What a kill or a full disk has left of a line without an end goes first: with the new one it would be neither.
+    """
+    left = text.encode() + b"\n"
+    with path.open("ab+", buffering=0) as file:  # a buffer would write once more when it is closed
+        end = _end_of_lines(file)
+        try:
+            file.truncate(end)
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except OSError as error:
+            file.truncate(end)
+            error.filename = error.filename or str(path)
+            raise
+    make_durable(path.parent)
+
+
+def _end_of_lines(file: FileIO) -> int:
+    """Where the last whole line of `file` ends."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - _TAIL_BYTES)
+        newline = os.pread(file.fileno(), end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
 
 
 class NotPlain(OSError):
@@ -168,15 +216,19 @@ def make_directory(directory: Path) -> list[Path]:
 
 @contextmanager
 def filling(directory: Path) -> Iterator[None]:
-    """Write into a directory, which is made if missing, and is gone again after an error if it was made here."""
-    made = make_directory(directory)
-    try:
-        yield
-    except BaseException:
-        if made:
-            shutil.rmtree(directory, ignore_errors=True)
-            remove_empty(made[1:])
-        raise
+    """Write into a directory, which is made if missing, and is gone again after an error if it was made here.
+
+    Raises DiskFull where there is no room.
+    """
+    with full_disk_named(directory, "Make room and run it again."):
+        made = make_directory(directory)
+        try:
+            yield
+        except BaseException:
+            if made:
+                shutil.rmtree(directory, ignore_errors=True)
+                remove_empty(made[1:])
+            raise
 
 
 def remove_empty(folders: Iterable[Path]) -> None:

@@ -1,15 +1,33 @@
 """What requests can name in one version and no longer in the next: relations, entity types, attributes, categories."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from bundle.attributes import Attribute, Categories
+from bundle.attributes import AttributeKind, Categories
 from bundle.ids import ABSENT, matching_rows
+from bundle.manifest import Manifest
 from bundle.space import Bundle, EntityTable
 
 # Names that a sentence lists.
 NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What requests can name in the first space of a version: relations, and of each entity type the attributes."""
+
+    version: str
+    relations: Sequence[str]
+    attributes: Mapping[str, Mapping[str, AttributeKind]]
+
+
+def names_of(manifest: Manifest) -> Names:
+    """As a manifest says, without the version's files."""
+    space = next(iter(manifest.spaces.values()))
+    attributes = {entity.name: {one.name: one.kind for one in entity.attributes} for entity in space.entities}
+    return Names(manifest.version, [relation.name for relation in space.relations], attributes)
 
 
 def lost(before: Bundle, after: Bundle) -> Iterator[str]:
@@ -17,38 +35,51 @@ def lost(before: Bundle, after: Bundle) -> Iterator[str]:
 
     Reads the categories of both, and nothing of the entities.
     """
-    old, new = before.space(), after.space()
-    gone = [name for name in old.relations if name not in new.relations]
+    yield from lost_names(_names_in(before), _names_in(after))
+    old, new = before.space().entities, after.space().entities
+    for name in old:
+        if name in new:
+            yield from _lost_categories(old[name], new[name])
+
+
+def _names_in(bundle: Bundle) -> Names:
+    space = bundle.space()
+    attributes = {
+        name: {key: one.kind for key, one in table.attributes.items()} for name, table in space.entities.items()
+    }
+    return Names(bundle.version, list(space.relations), attributes)
+
+
+def lost_names(before: Names, after: Names) -> Iterator[str]:
+    """The same of names alone: not of categories, which stand in files."""
+    gone = [name for name in before.relations if name not in after.relations]
     if gone:
         yield f"Relations that {after.version} has not: {_listed(gone)}. Requests by them are refused."
-    for name, table in old.entities.items():
-        if name not in new.entities:
+    for name, attributes in before.attributes.items():
+        kept = after.attributes.get(name)
+        if kept is None:
             yield f"Entity type that {after.version} has not: {name}. Requests for it are refused."
-        else:
-            yield from _lost_attributes(table, new.entities[name])
+            continue
+        for key, kind in attributes.items():
+            where = f"attribute {key!a:.80} of {name}"
+            if key not in kept:
+                yield f"Filters: {where} is gone. Filters by it are refused."
+            elif kept[key] != kind:
+                yield f"Filters: {where} was a {kind} and is a {kept[key]} now. Filters by it may be refused."
 
 
-def _lost_attributes(before: EntityTable, after: EntityTable) -> Iterator[str]:
+def _lost_categories(before: EntityTable, after: EntityTable) -> Iterator[str]:
     for name, old in before.attributes.items():
-        where, new = f"attribute {name!a:.80} of {before.name}", after.attributes.get(name)
-        if new is None:
-            yield f"Filters: {where} is gone. Filters by it are refused."
-        elif new.kind != old.kind:
-            yield f"Filters: {where} was a {old.kind} and is a {new.kind} now. Filters by it may be refused."
-        else:
-            yield from _lost_categories(where, old, new)
-
-
-def _lost_categories(where: str, old: Attribute, new: Attribute) -> Iterator[str]:
-    if not (isinstance(old, Categories) and isinstance(new, Categories)):
-        return
-    gone = np.flatnonzero(matching_rows(old.vocabulary, new.vocabulary) == ABSENT)
-    if len(gone):
-        names = _listed(old.vocabulary.externals(gone[: NAMED + 1]))
-        yield (
-            f"Filters: {where} has lost {len(gone):,} of its {len(old.vocabulary):,} categories: {names}. "
-            "Filters by these alone keep nobody."
-        )
+        new = after.attributes.get(name)
+        if not (isinstance(old, Categories) and isinstance(new, Categories)):
+            continue
+        gone = np.flatnonzero(matching_rows(old.vocabulary, new.vocabulary) == ABSENT)
+        if len(gone):
+            names = _listed(old.vocabulary.externals(gone[: NAMED + 1]))
+            yield (
+                f"Filters: attribute {name!a:.80} of {before.name} has lost {len(gone):,} of its "
+                f"{len(old.vocabulary):,} categories: {names}. Filters by these alone keep nobody."
+            )
 
 
 def _listed(names: list[str]) -> str:

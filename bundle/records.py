@@ -1,6 +1,6 @@
 """What is written as JSON or read from TOML, as pydantic models: the common bases, and a reader's fault in words."""
 
-from typing import Any, NamedTuple, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
@@ -19,18 +19,27 @@ class StrictRecord(Record):
 
 
 class Settings(Record):
-    """Settings that a person wrote. `inf` and `nan`, which TOML has, are none, and a truth value is no number."""
+    """Settings that a person wrote. `inf` and `nan`, which TOML has, are none, a truth value is no number, and a whole
+    number is written in digits: `1e3` is none.
+    """
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: object, info: Any) -> object:
+    def _numbers_are_numbers(cls, value: object, info: Any) -> object:
         annotation = cls.model_fields[str(info.field_name)].annotation
         values = value.values() if get_origin(annotation) is dict and isinstance(value, dict) else (value,)
         if annotation is not bool and any(isinstance(one, bool) for one in values):
             raise PydanticCustomError("truth", "Input should be no truth value")
+        if _is_whole(annotation) and isinstance(value, float | str):
+            raise PydanticCustomError("whole", "Input should be a whole number, in digits")
         return value
+
+
+def _is_whole(annotation: object) -> bool:
+    """Whether a field of this type holds a whole number."""
+    return annotation is int or any(map(_is_whole, get_args(annotation)))
 
 
 class FieldError(NamedTuple):

@@ -3,17 +3,15 @@
 BUNDLES/TIMELINE   one line a change of CURRENT: `2026-11-28T23:59:59.123456Z <version>`, oldest first
 """
 
-import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from bundle.disk import NotPlain, make_durable, read_plain
+from bundle.disk import NotPlain, append_line, read_plain
 
 TIMELINE = "TIMELINE"
 MOST_BYTES = 1 << 30
-LONGEST_LINE = 256
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6})Z ([A-Za-z0-9][A-Za-z0-9._-]{0,63})", re.ASCII)
 
 
@@ -43,14 +41,5 @@ def _seconds(text: str) -> float:
 
 def write_down(bundles: Path, publication: Publication) -> None:
     """Add a line that survives a power cut. Held under the lock of the directory."""
-    path = bundles / TIMELINE
     moment = datetime.fromtimestamp(publication.at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    with path.open("ab+") as file:
-        # A kill or a full disk may have cut the last line short: what has no end goes, as it may look like another.
-        start = max(0, file.seek(0, os.SEEK_END) - LONGEST_LINE)
-        tail = os.pread(file.fileno(), LONGEST_LINE, start)
-        file.truncate(start + tail.rfind(b"\n") + 1)
-        file.write(f"{moment} {publication.version}\n".encode("ascii"))
-        file.flush()
-        os.fsync(file.fileno())
-    make_durable(bundles)
+    append_line(bundles / TIMELINE, f"{moment} {publication.version}")

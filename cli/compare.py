@@ -67,8 +67,8 @@ def compare(
     else:
         found = _versions(paths[0], paths[1], run, relation or [], part, users, seed)
     asked = {"a": paths[0], "b": paths[1], "part": part.value, "users": users, "seed": seed}
-    write_comparison(report, found, asked, run)
     emit(found, as_json, lambda: _show(found))
+    write_comparison(report, found, asked, run)
 
 
 def _place(name: str, bundles: Path | None) -> Path:

@@ -1,9 +1,10 @@
 """Where the parts are put together: a version becomes a recommender, a build gets its measurement."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundle.errors import EdgeFileError, UsageError
+from bundle.errors import BundleError, EdgeFileError, UsageError
 
 if TYPE_CHECKING:
     from bundle.assessment import Assessments
@@ -127,8 +128,11 @@ def _stored(url: str) -> "StoredFile":
 
 def publish_in_store(
     url: str, bundles: Path, version: str, force: str | None, judge: "JudgeVersion", progress: "Progress"
-) -> "Manifest":
-    """Check a version of `bundles`, copy it to the store and make it the published one there."""
+) -> "tuple[Manifest, list[str]]":
+    """Check a version of `bundles`, copy it to the store and make it the published one there.
+
+    Its manifest, and what requests can name in the version that was published there before and not in it, in sentences.
+    """
     from hashlib import sha256
 
     from bundle.disk import read_plain
@@ -146,10 +150,25 @@ def publish_in_store(
     active = None if before is None or before.version == version else read_manifest(store, before.version)[0]
     gates = [*bundle.manifest.evaluation.gates, *judge(bundle.manifest, active)]
     manifest = through_the_gates(bundle.manifest, gates, force)
+    gone = [] if before is None or active is None else _lost_in_store(bundles, active, before.digest, bundle)
     forced = None if manifest is bundle.manifest else manifest.model_dump_json(indent=1).encode()
     push_version(store, bundle, forced, progress)
     publish(store, version, sha256(forced or own).hexdigest(), before)
-    return manifest
+    return manifest, gone
+
+
+def _lost_in_store(bundles: Path, active: "Manifest", digest: str, bundle: "Bundle") -> list[str]:
+    """What `bundle` has lost since the `active` version of a store, categories where that version is here too."""
+    from bundle.layout import MANIFEST
+    from bundle.lost import lost, lost_names, names_of
+    from bundle.reader import open_bundle
+    from bundle.verify import digest_of
+
+    here = bundles / active.version
+    with suppress(BundleError, OSError):  # damaged, which is no reason not to publish a better one
+        if (here / MANIFEST).is_file() and digest_of(here / MANIFEST) == digest:
+            return list(lost(open_bundle(here), bundle))
+    return list(lost_names(names_of(active), names_of(bundle.manifest)))
 
 
 def open_checked(bundles: Path, version: str, progress: "Progress") -> "Bundle":

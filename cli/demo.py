@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bundle.errors import UsageError
 from cli.output import line, next_command
 from cli.progress import progress, say
 from cli.serve import require_free, run_service
@@ -15,11 +16,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+USERS = 20_000
+
+
 def demo(
     directory: Annotated[Path, typer.Option("--dir", help="Where the demo keeps its files.", metavar="DIR")] = Path(
         ".demo"
     ),
-    users: Annotated[int, typer.Option(help="Users of the generated graph.", min=1000)] = 20_000,
+    users: Annotated[
+        int | None, typer.Option(help=f"Users of the generated graph; {USERS:,} if not said.", min=1000)
+    ] = None,
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
     serve: Annotated[bool, typer.Option(help="Start the service at the end.")] = True,
 ) -> None:
@@ -40,14 +46,29 @@ def demo(
         line(f"4/4 Published. {next_command('twhin', 'serve', '--bundles', bundles)}")
 
 
-def _graph(directory: Path, users: int) -> Path:
+def _graph(directory: Path, asked: int | None) -> Path:
+    """The graph, generated if missing. Raises UsageError where one of another number of users is there."""
     graph = directory / "graph.toml"
     if graph.exists():
+        if asked is not None:
+            _require_users(directory, asked)
         return graph
     from graph.synthetic import generate
 
+    users = USERS if asked is None else asked
     say(f"1/4 Generating a graph of {users:,} users with planted interests")
     return generate(directory, n_users=users, seed=1)
+
+
+def _require_users(directory: Path, asked: int) -> None:
+    from graph.synthetic import planted_users
+
+    there = planted_users(directory)
+    if there != asked:
+        raise UsageError(
+            f"{directory} holds a graph of {'other' if there is None else f'{there:,}'} users, and --users asks for "
+            f"{asked:,}. Leave it out to go on with what is there, or name another directory by --dir."
+        )
 
 
 def _run(graph: Path, run: Path) -> None:

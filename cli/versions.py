@@ -89,12 +89,12 @@ def publish(
     with refusing(path):
         bundle = open_bundle(path)
         probe_bundle(bundle)
-    gone = [] if to else _lost_since_current(bundles, bundle)
     judge = partial(compare, tolerance=TOLERANCE if tolerance is None else tolerance)
     if to is None:
+        gone = _lost_since_current(bundles, bundle)
         manifest = publish_version(bundles, name, force_reason=force, judge=judge)
     else:
-        manifest = publish_in_store(to, bundles, name, force, judge, progress())
+        manifest, gone = publish_in_store(to, bundles, name, force, judge, progress())
     for sentence in gone:
         say(f"Warning: {sentence}")
     answer = {**_summary(manifest), "lost": gone}

@@ -15,7 +15,7 @@ from bundle.arrays import AnyArray
 from bundle.attributes import arrays_of
 from bundle.cells import TypeShards
 from bundle.disk import beside, full_disk_named, locked, write_text
-from bundle.errors import GraphError, RunError
+from bundle.errors import EdgeFileError, GraphError, RunError
 from bundle.graph_place import placed, require_replaceable
 from bundle.graph_record import COMMIT_FILE, GraphRecord
 from bundle.growing import ArrayFiles
@@ -83,9 +83,25 @@ def prepare(
             return load_prepared(out_dir)
         with placed(out_dir) as partial:
             record = (engine or write_here)(graph, inputs, attributes, partial, progress)
+            _require_unchanged(graph_toml, [*inputs, *attributes], source)
             write_source(partial, source)
             write_text(partial / COMMIT_FILE, record.model_dump_json(indent=1) + "\n")
     return load_prepared(out_dir)
+
+
+def _require_unchanged(graph_toml: Path, inputs: list[EdgeInput | AttributeInput], before: SourceRecord) -> None:
+    """Raise EdgeFileError where a file was written while it was read: what was read of it may be of neither state."""
+    try:
+        now = source_of(graph_toml, inputs)
+    except FileNotFoundError as error:
+        raise EdgeFileError(
+            f"{error.filename} was removed while it was read. Put it there, and run it again."
+        ) from error
+    changed = [new.path for old, new in zip(before.inputs, now.inputs, strict=True) if new != old]
+    if changed:
+        raise EdgeFileError(
+            f"{graph_toml.parent / changed[0]} was changed while it was read. Run it again when it is written."
+        )
 
 
 def found(graph_toml: Path) -> tuple[GraphFile, list[EdgeInput], list[AttributeInput], SourceRecord]:

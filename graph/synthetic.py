@@ -16,12 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Float64, Int64
 
-from bundle.arrays import save_array
+from bundle.arrays import map_array, save_array
 from bundle.disk import filling, write_text
-from bundle.errors import UsageError
+from bundle.errors import BundleError, UsageError
 from bundle.ids import IdKind
 from graph.invented import Columns, about_ads, about_items, about_users, earliest
 
+INTERESTS = "interests.npy"
 COMMUNITIES = 64
 MAX_INTERESTS = 4
 # Fewer cannot fill the communities.
@@ -162,6 +163,14 @@ def generate(out: Path, n_users: int = 20_000, seed: int = 1, ids: IdKind = "int
     return out / "graph.toml"
 
 
+def planted_users(directory: Path) -> int | None:
+    """How many users a generated graph has, those without an edge included; None where that cannot be told."""
+    try:
+        return len(map_array(directory / INTERESTS))
+    except (OSError, BundleError):
+        return None
+
+
 def _write(out: Path, n_users: int, seed: int, ids: IdKind) -> None:
     rng = np.random.default_rng(seed)
     interests = plant_interests(rng, n_users)
@@ -176,7 +185,7 @@ def _write(out: Path, n_users: int, seed: int, ids: IdKind) -> None:
     n_clicks = np.where(rng.random(n_users) < _CLICKING_SHARE, rng.geometric(0.4, n_users), 0).astype(np.int64)
     clicks = engagements(rng, interests, ads, n_clicks)
     _write_edges(out / "clicks_ad.parquet", clicks, ("user", "ad"), ids, None)
-    save_array(out / "interests.npy", interests.matrix())
+    save_array(out / INTERESTS, interests.matrix())
     _write_planted(out / "planted.parquet", {"user": users, "item": items, "ad": ads}, ids)
     apart = np.random.default_rng((seed, 1))
     followers = np.bincount(follow_pairs[:, 1], minlength=n_users)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from bundle.disk import replacing
 from bundle.errors import UsageError
 from storage.address import checked_url
 from storage.store import Listed, Store, open_store
@@ -39,7 +40,7 @@ class StoredFile:
             path.parent.mkdir(parents=True)
             size = 0
             try:
-                with path.open("wb") as file:
+                with replacing(path, durable=False) as file:  # which names what finds no room
                     for part in self.store.parts(self.name, self.size):
                         size += file.write(part)
             except FileNotFoundError:

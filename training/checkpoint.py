@@ -29,7 +29,7 @@ STATE = "state.json"
 NEXT_STATE = "state.next.json"
 # Format 1: rows stood in partitions by another hash.
 FORMAT_VERSION = 2
-MAKE_ROOM = "The last checkpoint is intact: make room and go on with --resume."
+MAKE_ROOM = "The last checkpoint is intact: make room and run it again, `twhin train` with --resume."
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from bundle.disk import append_line
 from bundle.errors import ConfigError
 from training.config import TrainConfig
 
@@ -23,7 +24,7 @@ class Sink(Protocol):
 
 
 class JsonLines:
-    """Appends to `metrics.jsonl`; every line is on disk when `write` returns."""
+    """Appends to `metrics.jsonl`; every line is on disk when `write` returns, and none is cut short."""
 
     def __init__(self, path: Path, fresh: bool) -> None:
         self._path = path
@@ -32,8 +33,7 @@ class JsonLines:
 
     def write(self, values: Values) -> None:
         """See Sink."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": round(time.time(), 3), **values}) + "\n")
+        append_line(self._path, json.dumps({"time": round(time.time(), 3), **values}))
 
 
 class TensorBoard:

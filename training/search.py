@@ -7,7 +7,6 @@ trained further is the same as one that was meant to be so long, and the epochs 
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bundle.disk import full_disk_named, make_durable
+from bundle.disk import append_line, full_disk_named
 from bundle.errors import Diverged, RunError
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress, SilentStage, Stage
@@ -208,12 +207,13 @@ class Search:
             "starts": [dict(start) for start in self.starts],
             "seed": self.seed,
         }
-        log = self.directory / LOG_FILE
-        if not log.exists():
+        log, expected = self.directory / LOG_FILE, json.dumps(head)
+        text = log.read_text(encoding="utf-8") if log.exists() else ""
+        if "\n" not in text and expected.startswith(text):  # none yet, or its first line was being written
             self._append(head)
             return
-        first, *rest = log.read_text(encoding="utf-8").splitlines() or [""]
-        if first != json.dumps(head):
+        first, *rest = text.splitlines()
+        if first != expected:
             raise RunError(
                 f"{log} is the log of another search: another graph, other settings. Name another directory."
             )
@@ -230,11 +230,7 @@ class Search:
         self._append(line.model_dump(mode="json"))
 
     def _append(self, record: Mapping[str, object]) -> None:
-        with (self.directory / LOG_FILE).open("a", encoding="utf-8") as log:
-            log.write(json.dumps(record) + "\n")
-            log.flush()
-            os.fsync(log.fileno())
-        make_durable(self.directory)
+        append_line(self.directory / LOG_FILE, json.dumps(record))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ def compression(
     """Compress a run's vectors 8 to 64 times, measure what is lost, and advise a code size (the paper's figure 4)."""
     measured = measure_compression(run, users, loss_budget, seed)
     asked = {"users": users, "loss_budget": loss_budget, "seed": seed}
-    write(report, "Compression", asked, run=run, compression=(measured,))
     emit(measured, as_json, lambda: _show(measured))
+    write(report, "Compression", asked, run=run, compression=(measured,))
 
 
 def measure_compression(run: Path, users: int, loss_budget: float = LOSS_BUDGET, seed: int = 1) -> "CompressionReport":

@@ -24,8 +24,8 @@ def drift(
     from evaluation.drift import evaluate_drift
 
     measured = evaluate_drift(old, new, k=k, progress=progress())
-    write(report, "Drift", {"old": old, "new": new, "k": k}, drift=measured)
     emit(measured, as_json, lambda: _show(measured))
+    write(report, "Drift", {"old": old, "new": new, "k": k}, drift=measured)
 
 
 def _show(report: "DriftReport") -> None:

@@ -51,8 +51,8 @@ def follow(
     path = None if bundles is None else path_of(bundles, version)
     measured = measure_follow(run, path, url, part, users, seed, relation)
     asked = {"relation": measured.relation, "part": part.value, "users": users, "seed": seed}
-    write(report, "Candidates", asked, run=run, version=path, service=url, follow=(measured,))
     emit(measured, as_json, lambda: _show(measured))
+    write(report, "Candidates", asked, run=run, version=path, service=url, follow=(measured,))
 
 
 def measure_follow(

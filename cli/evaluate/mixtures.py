@@ -35,8 +35,8 @@ def mixtures(
     path = path_of(bundles, version)
     measured = measure_mixtures(run, path, users, seed, clusters)
     asked = {"users": users, "clusters": clusters, "seed": seed}
-    write(report, "A mixture against one vector", asked, run=run, version=path, mixtures=measured)
     emit(measured, as_json, lambda: _show(measured, sweep_in_words(measured)))
+    write(report, "A mixture against one vector", asked, run=run, version=path, mixtures=measured)
 
 
 def measure_mixtures(

@@ -64,8 +64,8 @@ def ranking(
     measured = measure_ranking(path, also or (), examples, test, run, relation, seed)
     others = ", ".join(map(str, also or ())) or None
     asked = {"also": others, "examples": examples, "test": test, "relation": relation, "seed": seed}
-    write(report, "Ranking features", asked, run=run, version=path, ranking=(measured,))
     emit(measured, as_json, lambda: _show(measured))
+    write(report, "Ranking features", asked, run=run, version=path, ranking=(measured,))
 
 
 def measure_ranking(

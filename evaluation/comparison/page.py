@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from bundle.disk import write_text
+from bundle.disk import write_together
 from bundle.manifest import IndexEntry
 from evaluation.comparison.facts import facts
 from evaluation.comparison.records import Comparison, Difference, Group, RelationComparison, Side
@@ -30,11 +30,12 @@ OUTCOMES = {"better": "better", "worse": "worse", "alike": "alike", "unknown": "
 
 
 def write_comparison(found: Comparison, made: Provenance, created: datetime, directory: Path) -> Path:
-    """Write `compare.html` and `compare.json` into `directory`, made if missing. Returns the page's path."""
-    directory.mkdir(parents=True, exist_ok=True)
-    write_text(directory / "compare.json", found.model_dump_json(indent=1))
+    """Write `compare.html` and `compare.json` into `directory`, made if missing. Returns the page's path.
+
+    Raises DiskFull.
+    """
     page = directory / "compare.html"
-    write_text(page, render(found, made, created))
+    write_together({directory / "compare.json": found.model_dump_json(indent=1), page: render(found, made, created)})
     return page
 
 

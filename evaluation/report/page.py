@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError, field_validator
 
-from bundle.disk import write_text
+from bundle.disk import write_together
 from bundle.errors import UsageError
 from bundle.records import Record, first_error
 from evaluation.compression import CompressionReport
@@ -66,11 +66,12 @@ def read_report(directory: Path) -> Report:
 
 
 def write_report(report: Report, directory: Path) -> Path:
-    """Write `report.html` and `report.json` into `directory`, made if missing. Returns the page's path."""
-    directory.mkdir(parents=True, exist_ok=True)
-    write_text(directory / "report.json", report.model_dump_json(indent=1))
+    """Write `report.html` and `report.json` into `directory`, made if missing. Returns the page's path.
+
+    Raises DiskFull.
+    """
     page = directory / "report.html"
-    write_text(page, render(report))
+    write_together({directory / "report.json": report.model_dump_json(indent=1), page: render(report)})
     return page
 
 

@@ -19,6 +19,10 @@ from service.wire.recommend import BatchBody, Engagement, RecommendBody
 _filter = msgspec.json.Decoder(Filter)
 # What a batch has of these: engagements, followers, whether reasons are asked for.
 NO_INLINE: tuple[Sequence[Engagement], Sequence[str | int], bool] = ((), (), False)
+# The parameters that are numbers: written as in JSON, so that 1e3 is no count here either, and nan no number.
+_whole, _number = msgspec.json.Decoder(int), msgspec.json.Decoder(float)
+_WHOLE = ("k", "modes", "max_per_cluster")
+_NUMBERS = (*_WHOLE, "diversity")
 
 
 def check_limits(body: RecommendBody | BatchBody, limits: Limits) -> None:
@@ -82,8 +86,9 @@ def body_of_query(call: Call) -> RecommendBody:
     given = call.query()
     condition = given.pop("filter", None)
     spaces = [name for value in call.values("spaces") for name in value.split(",")]
+    numbers = {name: _number_of(name, text) for name, text in given.items() if name in _NUMBERS}
     try:
-        body = msgspec.convert({**given, "user": call.ids["user"]}, RecommendBody, strict=False)
+        body = msgspec.convert({**given, **numbers, "user": call.ids["user"]}, RecommendBody, strict=False)
     except msgspec.ValidationError as error:
         raise problem_of_decoding(error, RecommendBody) from None
     body.spaces = spaces
@@ -95,6 +100,15 @@ def body_of_query(call: Call) -> RecommendBody:
         relation = choose_relation(space, request_of(body, None, space))
         body.exclude = _ids_named(space.entities[relation.entry.target], excluded)
     return body
+
+
+def _number_of(name: str, text: str) -> int | float:
+    """The number that a parameter holds."""
+    whole = name in _WHOLE
+    try:
+        return _whole.decode(text) if whole else _number.decode(text)
+    except msgspec.DecodeError:
+        raise invalid(f"/{name}", "a whole number, in digits" if whole else "a number") from None
 
 
 def _filter_of(text: str) -> Filter:

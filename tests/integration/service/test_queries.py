@@ -88,6 +88,26 @@ def test_a_parameter_of_one_value_given_twice_and_an_unknown_one_are_refused(cli
     assert "zq9canary" not in unknown.text
 
 
+@pytest.mark.parametrize("name", ["k", "modes", "max_per_cluster"])
+@pytest.mark.parametrize("value", ["1e1", "10.0", "0x3", "3_0", "", "true"])
+def test_a_whole_number_is_written_in_digits_in_a_parameter_as_in_a_body(
+    client: httpx.Client, name: str, value: str
+) -> None:
+    said = client.get(f"/recommend/{USERS[3]}", params={name: value})
+    assert (said.status_code, said.json()["errors"][0]["pointer"]) == (422, f"/{name}")
+    assert client.get(f"/recommend/{USERS[3]}", params={name: "3"}).status_code == 200
+    if value in ("1e1", "10.0"):
+        body = f'{{"user": "{USERS[3]}", "{name}": {value}}}'
+        assert client.post("/recommend", content=body, headers={"content-type": JSON}).status_code == 422
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1_0", ".5", "0x0"])
+def test_a_number_in_a_parameter_is_one_of_json(client: httpx.Client, value: str) -> None:
+    said = client.get(f"/recommend/{USERS[3]}", params={"diversity": value})
+    assert (said.status_code, said.json()["errors"][0]["pointer"]) == (422, "/diversity")
+    assert client.get(f"/recommend/{USERS[3]}", params={"diversity": "5e-1"}).status_code == 200
+
+
 def test_many_repeated_ids_are_read(client: httpx.Client) -> None:
     found = _ids(client.get(f"/recommend/{USERS[5]}?k=5"))
     query = "&".join(f"exclude={user}" for user in [*found, *range(2000)])

@@ -1,6 +1,7 @@
 """`twhin bundle push|pull` and `twhin publish --to`, as an operator calls them."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,20 @@ def test_whoever_publishes_meanwhile_is_not_overwritten(
     monkeypatch.setattr(push_module, "push", slow_push)
     with pytest.raises(BundlesBusy, match="has published one"):
         twhin("publish", "two", "--bundles", built, "--to", URL)
+
+
+def test_what_the_store_s_version_let_requests_name_and_the_new_one_does_not_is_told(store: Store, built: Path) -> None:
+    """Categories too where the version that the store publishes is here as well."""
+    twhin("publish", "one", "--bundles", built, "--to", URL)
+    manifest = json.loads((built / "two" / MANIFEST).read_text())
+    user = next(one for one in manifest["spaces"]["main"]["entities"] if one["name"] == "user")
+    renamed = [{**one, "name": "land"} if one["name"] == "country" else one for one in user["attributes"]]
+    user["attributes"] = renamed
+    (built / "two" / MANIFEST).write_text(json.dumps(manifest))
+    said = twhin("publish", "two", "--bundles", built, "--to", URL, "--json")
+    lost = ["Filters: attribute 'country' of user is gone. Filters by it are refused."]
+    assert json.loads(said.stdout)["lost"] == lost
+    assert f"Warning: {lost[0]}" in said.stderr
+    twhin("publish", "one", "--bundles", built, "--to", URL)
+    shutil.rmtree(built / "one")
+    assert json.loads(twhin("publish", "two", "--bundles", built, "--to", URL, "--json").stdout)["lost"] == lost

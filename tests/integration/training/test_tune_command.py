@@ -11,12 +11,14 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import cli.tune
-from bundle.errors import ConfigError, RunError, UsageError
+from bundle.errors import ConfigError, DiskFull, RunError, UsageError
 from bundle.prepared import PreparedGraph
 from cli.compose import judge_of_links
 from cli.train import train
 from cli.tune import tune
+from graph.prepare import prepare
 from tests.integration.training.conftest import CIRCLES, USERS, circle_edges
+from tests.support.full_disk import files_end_at
 from training.resume import only_trainer
 
 GRAPH = """
@@ -101,7 +103,9 @@ def test_ctrl_c_keeps_what_was_found_and_the_same_command_goes_on(
     assert len(before.splitlines()) == 3
     best = max(map(json.loads, before.splitlines()[1:]), key=lambda line: line["score"])
     assert f"init_scale = {best['settings']['init_scale']}" in (out / "best.toml").read_text()
-    invoked(tune, graph, "--dir", out, "--budget", "6s", *SMALL)
+    # However slow the machine is: a round's share of it is more than what was used up.
+    used = sum(line["seconds"] for line in map(json.loads, before.splitlines()[1:]))
+    invoked(tune, graph, "--dir", out, "--budget", f"{6 + 6 * used:.0f}s", *SMALL)
     after = (out / "trials.jsonl").read_text()
     assert after.startswith(before)
     keys = [(line["trial"], line["epochs"]) for line in map(json.loads, after.splitlines()[1:])]
@@ -120,6 +124,22 @@ def test_a_search_that_has_ended_says_so_at_once_and_goes_on_with_more_time(grap
     assert (out / "trials.jsonl").read_text().startswith(lines)
     assert len((out / "trials.jsonl").read_text()) > len(lines)
     assert not (out / "trials").exists()
+
+
+def test_a_search_goes_on_after_a_full_disk_wherever_its_log_was_cut(graph: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tuned"
+    prepare(graph, out / "graph")
+    for size_bytes in (0, 50):  # of the first line
+        with files_end_at(size_bytes), pytest.raises(DiskFull, match=r"trials\.jsonl could not be written\. Make room"):
+            invoked(tune, graph, "--dir", out, "--budget", "1s", *SMALL)
+    invoked(tune, graph, "--dir", out, "--budget", "1s", *SMALL)
+    log = out / "trials.jsonl"
+    head, *lines = log.read_text().splitlines()
+    for cut in (10, len(head), len(head) + 1, len(head) + 30):
+        log.write_text("\n".join([head, *lines])[:cut])
+        invoked(tune, graph, "--dir", out, "--budget", "1s", *SMALL)
+        assert log.read_text().splitlines()[0] == head
+        assert [*map(json.loads, log.read_text().splitlines())][1]["trial"] == 0
 
 
 def test_settings_that_diverge_are_worth_nothing_and_end_nothing(graph: Path, tmp_path: Path) -> None:

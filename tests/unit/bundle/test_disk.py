@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from bundle.arrays import save_array
-from bundle.disk import full_disk_named, lock_file, locked, write_text
+from bundle.disk import append_line, full_disk_named, lock_file, locked, write_text
 from bundle.errors import BundlesBusy, DiskFull
+from tests.support.full_disk import files_end_at
 
 ONE_PAGE = """
 import resource, signal, sys
@@ -63,3 +64,28 @@ def test_a_lock_is_held_by_one_and_freed_at_the_end(tmp_path: Path) -> None:
     with locked(path, BundlesBusy("taken"), remove=True):
         write_text(tmp_path / "a", "b")
     assert not path.exists()
+
+
+def test_a_line_without_an_end_makes_none_with_the_next(tmp_path: Path) -> None:
+    log, long = tmp_path / "log", "x" * 10_000
+    for left, kept in (
+        ("", ""),
+        ("one\n", "one\n"),
+        ("one\ntw", "one\n"),
+        ("on", ""),
+        (f"{long}\n{long}", f"{long}\n"),
+    ):
+        log.write_text(left)
+        append_line(log, "new")
+        assert log.read_text() == f"{kept}new\n"
+
+
+def test_a_line_that_finds_no_room_leaves_the_lines_before(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    append_line(log, "one")
+    for size_bytes in (4, 5, 7):
+        with files_end_at(size_bytes), pytest.raises(OSError, match="File too large.*log"):
+            append_line(log, "second")
+        assert log.read_text() == "one\n"
+    append_line(log, "second")
+    assert log.read_text() == "one\nsecond\n"

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bundle.errors import UsageError
 from bundle.versions import publish
 from cli.demo import demo, invite, usual
+from graph.synthetic import generate
 from tests.support.service_bundle import user_ids, write_toy_bundle
 
 
@@ -34,3 +36,13 @@ def test_a_demo_that_does_not_serve_says_how_to(tmp_path: Path, capsys: pytest.C
     publish(tmp_path / "bundles", "v1")
     demo(tmp_path, serve=False)
     assert f"Next: twhin serve --bundles {tmp_path / 'bundles'}" in capsys.readouterr().out
+
+
+def test_another_number_of_users_than_a_demo_has_is_refused(tmp_path: Path) -> None:
+    generate(tmp_path / "graph", n_users=100)
+    with pytest.raises(UsageError, match="holds a graph of 100 users, and --users asks for 2,000"):
+        demo(tmp_path, users=2000, serve=False)
+    (tmp_path / "graph" / "interests.npy").unlink()
+    with pytest.raises(UsageError, match="holds a graph of other users"):
+        demo(tmp_path, users=2000, serve=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["graph"]

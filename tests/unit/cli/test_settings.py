@@ -70,3 +70,12 @@ def test_what_toml_has_besides_numbers_is_none(parse: Callable[[dict[str, object
     for key in keys:
         with pytest.raises(ConfigError, match=re.escape(key.removesuffix(".follows"))):
             parse(merged(None, [f"{key}={value}"]), "--set")
+
+
+@pytest.mark.parametrize("value", ["1e1", "10.0", '"10"', "１０"])
+def test_a_whole_number_is_written_in_digits(value: str) -> None:
+    with pytest.raises(ConfigError, match="whole number, in digits"):
+        parse_training(merged(None, [f"epochs={value}"]), "--set")
+    with pytest.raises(ConfigError, match=r"clusters\.count: .*whole number, in digits"):
+        parse_build(merged(None, [f"clusters.count={value}"]), "--set")
+    assert parse_training(merged(None, ["epochs=1_0", "learning_rate=1e-1", "memory=1GiB"]), "--set").epochs == 10

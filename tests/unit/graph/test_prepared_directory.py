@@ -6,14 +6,16 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bundle.disk import locked
-from bundle.errors import DiskFull, RunError, RunIncomplete, TwhinError
+from bundle.errors import DiskFull, EdgeFileError, RunError, RunIncomplete, TwhinError
+from bundle.graph_record import GraphRecord
 from bundle.prepared import load_prepared
-from graph.prepare import prepare
+from graph.prepare import prepare, write_here
 
 MakeGraph = Callable[..., Path]
 
@@ -118,6 +120,29 @@ def test_a_link_to_a_directory_stays_one(tmp_path: Path, follows: MakeGraph) -> 
         prepare(follows("src,dst\n" + edges), tmp_path / "out")
     assert (tmp_path / "out").is_symlink()
     assert (tmp_path / "large" / "graph.json").exists()
+
+
+def test_a_file_that_is_written_while_it_is_read_is_refused(tmp_path: Path, follows: MakeGraph) -> None:
+    """Its edges may be of neither state; the graph from before stays."""
+    graph_toml, edges = follows("src,dst\n1,2\n"), tmp_path / "follows.csv"
+    first = prepare(graph_toml, tmp_path / "out")
+
+    def grown(*arguments: Any) -> GraphRecord:
+        record = write_here(*arguments)
+        with edges.open("a") as file:
+            file.write("3,4\n")
+        return record
+
+    def gone(*arguments: Any) -> GraphRecord:
+        record = write_here(*arguments)
+        edges.unlink()
+        return record
+
+    edges.write_text("src,dst\n1,3\n2,3\n")
+    for engine, said in ((grown, "was changed while it was read"), (gone, "was removed while it was read")):
+        with pytest.raises(EdgeFileError, match=rf"follows\.csv {said}"):
+            prepare(graph_toml, tmp_path / "out", engine=engine)
+        assert load_prepared(tmp_path / "out").digest == first.digest
 
 
 def test_a_full_disk_is_told(tmp_path: Path, follows: MakeGraph, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,13 @@ _TAIL_BYTES = 4096
 
 
 def remedy(error: OSError, otherwise: str) -> str:
-    """What to do about `error`: about too many open files, which is no fault of any file, or as for all others."""
+    """What to do about `error`: about too many open files or a missing permission, which are no fault of what a file
+    holds, or as for all others.
+    """
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "Raise the limit of open files (ulimit -Hn) and run it again."
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "Correct the path or its permissions."
     return otherwise
 
 

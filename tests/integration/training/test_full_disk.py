@@ -8,6 +8,8 @@ import pytest
 from bundle.errors import DiskFull
 from bundle.prepared import PreparedGraph
 from bundle.versions import current_version, publish
+from graph.importers import import_graph
+from graph.synthetic import generate
 from index.builder.version import build_version
 from tests.integration.training.conftest import write_circles
 from tests.support.full_disk import files_end_at
@@ -75,3 +77,15 @@ def test_publishing_without_room_changes_nothing(tmp_path: Path) -> None:
         assert names == {"CURRENT", "HISTORY", "LOCK", "SHA256SUMS", "TIMELINE", "second", "toy"}
     publish(bundles, "second")
     assert current_version(bundles) == "second"
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1_000, 5_000])
+def test_a_generated_or_imported_graph_that_finds_no_room_leaves_nothing(tmp_path: Path, size_bytes: int) -> None:
+    (tmp_path / "edges.txt").write_text("".join(f"{i} {i * i}\n" for i in range(4_000)))
+    for make in (
+        lambda: generate(tmp_path / "made" / "graph", n_users=100),
+        lambda: import_graph("snap", [tmp_path / "edges.txt"], tmp_path / "made" / "graph"),
+    ):
+        with files_end_at(size_bytes), pytest.raises(DiskFull, match="The disk is full: .*made/graph.* Make room"):
+            make()
+        assert [path.name for path in tmp_path.iterdir()] == ["edges.txt"]

@@ -1,5 +1,6 @@
 """Writing: a full disk is named and leaves nothing half-written; locks end with their holder."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from bundle.arrays import save_array
-from bundle.disk import append_line, full_disk_named, lock_file, locked, write_text
-from bundle.errors import BundlesBusy, DiskFull
+from bundle.disk import append_line, full_disk_named, lock_file, locked, remedy, write_text, write_together
+from bundle.errors import BundleError, BundlesBusy, DiskFull
+from bundle.verify import refusing
 from tests.support.full_disk import files_end_at
 
 ONE_PAGE = """
@@ -89,3 +91,31 @@ def test_a_line_that_finds_no_room_leaves_the_lines_before(tmp_path: Path) -> No
         assert log.read_text() == "one\n"
     append_line(log, "second")
     assert log.read_text() == "one\nsecond\n"
+
+
+def test_a_file_that_may_not_be_read_is_not_said_to_be_damaged() -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied", "user.npy")
+    assert remedy(denied, "Train the run again.") == "Correct the path or its permissions."
+    assert remedy(OSError(errno.EIO, "Input/output error"), "Train the run again.") == "Train the run again."
+    with (
+        pytest.raises(BundleError, match=r"user\.npy cannot be read: Permission denied\. Correct the path"),
+        refusing(Path("user.npy")),
+    ):
+        raise denied
+
+
+def test_texts_that_belong_together_change_together(tmp_path: Path) -> None:
+    """With room for one of two neither changes; a directory that was made for them goes again."""
+    texts = {tmp_path / "made" / "a": "small", tmp_path / "made" / "b": "x" * 5000}
+    with (
+        files_end_at(4096),
+        pytest.raises(DiskFull, match=r"made/b could not be written\. Make room and run it again\."),
+    ):
+        write_together(texts)
+    assert not (tmp_path / "made").exists()
+    write_together(dict.fromkeys(texts, "before"))
+    with files_end_at(4096), pytest.raises(DiskFull):
+        write_together(texts)
+    assert {path.name: path.read_text() for path in (tmp_path / "made").iterdir()} == {"a": "before", "b": "before"}
+    write_together(texts)
+    assert {path: path.read_text() for path in texts} == texts

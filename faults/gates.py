@@ -15,26 +15,22 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
-from bundle.assessment import Assessment, Assessments, Unlearnt
 from bundle.errors import TwhinError
 from bundle.manifest import Gate
-from bundle.prepared import PreparedGraph
 from bundle.progress import SILENT
 from bundle.run import open_graph
 from bundle.successor import compare
 from bundle.versions import prune, publish
-from cli.compose import assessor, open_recommender
-from evaluation.learning.assess import assess_relation, choose_unlearnt, to_learn
+from cli.compose import assessor
 from faults.outcome import Outcome
 from graph.prepare import prepare
 from graph.synthetic import generate
 from index.builder.config import BuildConfig, MapConfig
-from index.builder.version import Assess, BuiltVersion, build_version
+from index.builder.version import BuiltVersion, build_version
 from tests.support.graphs import Links, distinct_pairs, ids, write_run
 from training.config import parse_config
 from training.train import train
@@ -71,12 +67,12 @@ class _Tally:
     gates: list[Gate] = field(default_factory=list)
     deepened: int = 0
 
-    def build(self, run: Path, bundles: Path, config: BuildConfig, assess: Assess) -> None:
+    def build(self, run: Path, bundles: Path, config: BuildConfig) -> None:
         """Build and publish once; what refuses either is noted."""
         self.builds += 1
         try:
             name = f"v{self.builds}"
-            built = build_version(run, bundles, config, version=name, assess=assess)
+            built = build_version(run, bundles, config, version=name, assess=assessor(run, config.seed, SILENT))
             self._measured(built)
             publish(bundles, name, judge=compare)
             prune(bundles, keep=1)
@@ -104,44 +100,6 @@ class _Tally:
         return Outcome(f"{graph}: {PROMISE}", figure, not self.refused)
 
 
-@dataclass(slots=True)
-class _Learner:
-    """What a build calls to learn. What it has learnt of a relation is right for every version of the same files: they
-    differ in which relation is the default one, and all but that is asked of each.
-    """
-
-    graph: PreparedGraph
-    seed: int
-    known: dict[tuple[str, str, bool], Assessment | Unlearnt] = field(default_factory=dict)
-    remembered: int = 0
-
-    def __call__(self, staged: Path) -> Assessments:
-        recommender = open_recommender(staged)
-        default = recommender.bundle.space().entry.default.relation
-        files = sorted((name, entry.sha256) for name, entry in recommender.bundle.manifest.files.items())
-        content = sha256(repr(files).encode()).hexdigest()
-        found: dict[str, Assessment | Unlearnt] = {}
-        learnt, others = to_learn(default, self.graph)
-        for name in (*learnt, *others):
-            key = (content, name, name in learnt)
-            self.remembered += key in self.known
-            if key not in self.known:
-                learn = assess_relation if name in learnt else choose_unlearnt
-                self.known[key] = learn(recommender, self.graph, name, self.seed)
-            found[name] = _as_default(self.known[key], name, default)
-        return found
-
-
-def _as_default(found: Assessment | Unlearnt, relation: str, default: str) -> Assessment | Unlearnt:
-    """With its gates named as they are of the default relation, or of another one."""
-    if isinstance(found, Unlearnt):
-        return found
-    mark = f"{relation}: "
-    prefix = "" if relation == default else mark
-    gates = [gate.model_copy(update={"metric": prefix + gate.metric.removeprefix(mark)}) for gate in found.gates]
-    return found._replace(gates=tuple(gates))
-
-
 def _demo(scratch: Path, seeds: Sequence[int], users: int, most: int | None) -> Outcome:
     graph = generate(scratch / "graph", n_users=users, seed=seeds[0])
     return _graph("the demo's graph", graph, scratch / "demo", seeds, most)
@@ -159,13 +117,14 @@ def _graph(name: str, graph: Path, scratch: Path, seeds: Sequence[int], most: in
         train(prepare(graph, run / "graph", SILENT), run, settings)
         by_size = [one.name for one in sorted(open_graph(run).relations, key=lambda one: len(one.train))]
         groups = np.array_split(np.arange(len(by_size)), min(most or len(by_size), len(by_size)))
-        rng, learner = np.random.default_rng(each), _Learner(open_graph(run), each)
+        rng = np.random.default_rng(each)
         for relation in [by_size[rng.choice(group)] for group in groups]:
             tried.add(relation)
             config = BuildConfig(default_relation=relation, seed=each, map=MapConfig(points=0))
-            tally.build(run, scratch / "bundles", config, learner)
-            told = f"{tally}, {learner.remembered} relations remembered, {time.process_time():.0f} s of CPU time"
-            print(f"gates: {name}, seed {each}, {relation}: {told}", flush=True)
+            tally.build(run, scratch / "bundles", config)
+            print(
+                f"gates: {name}, seed {each}, {relation}: {tally}, {time.process_time():.0f} s of CPU time", flush=True
+            )
         shutil.rmtree(run)
     return tally.outcome(name, len(tried))
 
@@ -184,8 +143,7 @@ def _tiny(scratch: Path, seed: int) -> Outcome:
         run = write_run(scratch / f"run-{number}", {name: ids(n) for name, n in sizes.items()}, links, seed=seed)
         for link in links:
             tried += 1
-            config = BuildConfig(default_relation=link.name, seed=seed)
-            tally.build(run, scratch / "bundles", config, assessor(run, seed, SILENT))
+            tally.build(run, scratch / "bundles", BuildConfig(default_relation=link.name, seed=seed))
     return tally.outcome("graphs of one to 310 entities", tried)
 
 

@@ -84,23 +84,19 @@ def assess(recommender: Recommender, graph: PreparedGraph, seed: int, *, progres
     At most MOST_RELATIONS are learnt, the default one first, then those with the most validation edges. Of the others
     what needs no learning is measured, and the best of it taken.
     """
-    learnt, others = to_learn(recommender.bundle.space().entry.default.relation, graph)
+    default = recommender.bundle.space().entry.default.relation
+    by_evidence = sorted(graph.relations, key=lambda one: (one.name != default, -len(one.valid)))
     found: dict[str, Assessment | Unlearnt] = {}
-    for name in learnt:
-        found[name] = assess_relation(recommender, graph, name, seed, progress=progress)
+    for place, relation in enumerate(by_evidence):
+        if place < MOST_RELATIONS or not len(relation.valid):
+            found[relation.name] = assess_relation(recommender, graph, relation.name, seed, progress=progress)
+    others = [relation.name for relation in by_evidence if relation.name not in found]
     if others:
         with progress.stage("Choosing strategies of the other relations", len(others), "relations") as bar:
             for name in others:
                 found[name] = choose_unlearnt(recommender, graph, name, seed)
                 bar.advance()
     return found
-
-
-def to_learn(default: str, graph: PreparedGraph) -> tuple[list[str], list[str]]:
-    """The relations that a build learns of, in order, and those of which it measures what needs no learning."""
-    by_evidence = sorted(graph.relations, key=lambda one: (one.name != default, -len(one.valid)))
-    learnt = [one.name for place, one in enumerate(by_evidence) if place < MOST_RELATIONS or not len(one.valid)]
-    return learnt, [one.name for one in by_evidence if one.name not in learnt]
 
 
 def choose_unlearnt(recommender: Recommender, graph: PreparedGraph, relation: str, seed: int) -> Unlearnt:

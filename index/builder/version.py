@@ -3,6 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +16,7 @@ import numpy as np
 from bundle.allocator import give_back_freed_memory
 from bundle.assessment import Assessment, Assessments, Unlearnt
 from bundle.disk import full_disk_named
-from bundle.errors import ConfigError, RunError
+from bundle.errors import BundleError, ConfigError, RunError
 from bundle.layout import SpaceLayout
 from bundle.manifest import (
     DefaultQuery,
@@ -29,8 +30,10 @@ from bundle.manifest import (
     SpaceWeights,
 )
 from bundle.progress import SILENT, Progress, Stage
+from bundle.reader import read_manifest
 from bundle.run import Run, open_run
 from bundle.strategies import DEFAULT_AUTO, default_strategies, unlearnt_blend
+from bundle.versions import list_versions
 from bundle.writer import BundleWriter
 from index.builder.candidates import Candidates
 from index.builder.clusters import Clustering
@@ -152,6 +155,7 @@ def build_version(
             for name, stage in stages.items()
             for warning in (*_left_out(needs[name]), *stage.warnings(manifest.spaces[name].clusters))
         )
+        warnings += tuple(_dated_later(bundles, created))
         return BuiltVersion(writer.commit(manifest), manifest, device.name, tuple(chosen), warnings)
 
 
@@ -176,6 +180,17 @@ def _left_out(need: BuildNeed) -> Iterator[str]:
     """What the limit kept from being tried."""
     if need.left_out:
         yield f"{', '.join(need.left_out)}: not tried, a limit on memory leaves no room for such an index."
+
+
+def _dated_later(bundles: Path, created: datetime) -> Iterator[str]:
+    """What a clock that was put back leaves: a version that counts as newer than the one built after it."""
+    for newest in list_versions(bundles)[-1:]:
+        with suppress(BundleError):
+            if read_manifest(bundles / newest).created > created:
+                yield (
+                    f"{newest} has a later date, as when a clock was put back: `latest` and `twhin bundle prune` take "
+                    "it for the newer one. Publish this one by its name."
+                )
 
 
 def _of_space(name: str, first: str) -> str:

@@ -16,7 +16,7 @@ from service.first_step import in_a_task
 from service.glance import Glance
 from service.heads import Head, Heads
 from service.metrics import RouteMetrics
-from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, overloaded, problem_of
+from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, is_exhaustion, overloaded, problem_of
 from service.route import Route, RouteTable
 from service.runtime import Runtime
 from service.tracing import Tracing, trace_of
@@ -315,6 +315,9 @@ def _problem_document(call: Call, error: Exception) -> Reply:
     if problem.code == "internal":  # for the log and not for the client
         log.error("internal error", exc_info=error, extra={**_named(call), "route": call.route})
         problem = Problem("internal", "the error is in the log under this request_id")
+    elif problem is not error and is_exhaustion(error):
+        reason = f"{type(error).__name__}: {error}"
+        log.error("nothing left", extra={**_named(call), "route": call.route, "reason": reason})
     return Reply(problem.body(call.request_id), CONTENT_TYPE, problem.status, problem.headers)
 
 

@@ -1,5 +1,6 @@
 """Errors on the wire: RFC 9457 problem documents with a stable code. They never repeat what was sent."""
 
+import errno
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -59,6 +60,10 @@ TITLES: Mapping[int, str] = {
     503: "Not now",
     504: "The deadline passed",
 }
+
+
+# What the system says where it has no file, thread or memory left: soon it may.
+_NONE_LEFT = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -137,6 +142,8 @@ def problem_of(error: Exception) -> Problem:
     """
     if isinstance(error, Problem):
         return error
+    if is_exhaustion(error):
+        return overloaded("the service has no files, threads or memory left; its log says which")
     if not isinstance(error, TwhinError):
         return Problem("internal", "unexpected")
     if isinstance(error, BundleNotFound):
@@ -152,6 +159,19 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, StateError):
         return Problem(error.code, str(error), headers={"retry-after": "1"})
     return Problem(error.code if error.code in STATUS else "internal", str(error))
+
+
+def is_exhaustion(error: BaseException | None) -> bool:
+    """Whether the system had nothing left that the work needed, which is no fault of the work: `error` says so, or what
+    it came from.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _NONE_LEFT):
+            return True
+        if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+            return True
+        error = error.__cause__
+    return False
 
 
 def problem_of_status(status: int) -> Problem:

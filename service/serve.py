@@ -3,8 +3,10 @@
 import ipaddress
 import logging
 import os
+import resource
 import signal
 
+from bundle.errors import UsageError
 from bundle.versions import current_path, current_version, earlier_versions
 from service.experiments.file import file_of, read_experiments
 from service.listener import bind
@@ -13,6 +15,8 @@ from service.origins import LOOPBACK
 from service.settings import Limits, Settings
 
 log = logging.getLogger("twhin.service")
+# The event loop, the store, pipes and a few clients. A version takes more, and says so itself.
+FEWEST_FILES = 64
 
 
 def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers: int = 1) -> None:
@@ -22,8 +26,11 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers
     experiments, somebody else listens on the port, the store of live engagements cannot be opened. OSError when the
     system refuses.
     """
+    _require_files()
     read_experiments(file_of(settings.bundles, settings.experiments))  # raises
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # while starting: it means to look at CURRENT
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # mean something to other servers, and would end this one
+        signal.signal(number, signal.SIG_IGN)
     if current_version(settings.bundles) is None and not earlier_versions(settings.bundles):
         current_path(settings.bundles)  # raises
     listeners = bind(host, port)
@@ -47,6 +54,16 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers
         from service.supervisor import Supervisor
 
         Supervisor(settings, listeners, workers, started).run()
+
+
+def _require_files() -> None:
+    """Raises UsageError where a process may have so few files open that its parts find none, each in other words."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most < FEWEST_FILES:
+        raise UsageError(
+            f"A process may have {most} files open here, connections included; serving takes {FEWEST_FILES} at least, "
+            "and one more for each client. Raise the limit of open files (ulimit -Hn)."
+        )
 
 
 def _warn_if_open(settings: Settings, host: str) -> None:

@@ -135,3 +135,18 @@ def test_ctrl_c_ends_all_workers_at_once_with_status_0(begin: Begin) -> None:
         os.kill(pid, signal.SIGINT)
     assert service.process.wait(10) == 0
     assert "Traceback" not in service.log.read_text()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_signals_that_mean_something_to_other_servers_end_nothing(begin: Begin, workers: int) -> None:
+    service = begin("--workers", str(workers))
+    if workers > 1:
+        service.wait_for_workers(workers)
+    processes = [service.process.pid, *service.worker_pids()]
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        for pid in processes:
+            os.kill(pid, number)
+    time.sleep(0.3)
+    assert [service.process.pid, *service.worker_pids()] == processes
+    assert service.process.poll() is None
+    assert httpx.get(f"{service.url}/readyz", timeout=10).status_code == 200

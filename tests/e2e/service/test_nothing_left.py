@@ -1,0 +1,75 @@
+"""A process that has no file left to open: what needs one is told to come again, and all goes on when there are."""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.support.servers import ServiceProcess
+from tests.support.service_bundle import user_ids
+
+Begin = Callable[..., ServiceProcess]
+USERS = user_ids()
+PLACES = {"version": "v2", "type": "user", "id": USERS[3], "user": USERS[3], "attribute": "attribute"}
+BODY = {"user": USERS[3], "users": USERS[:2], "type": "user", "id": USERS[3]}
+
+
+def body_of(operation: dict[str, Any]) -> Any:
+    """The example of the document, or what most routes take."""
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    examples = [one["value"] for one in content.get("examples", {}).values()]
+    return next((one for one in (content.get("example"), *examples) if one is not None), BODY)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_what_finds_no_file_to_open_is_told_to_come_again(begin: Begin, left: int) -> None:
+    service = begin(TWHIN_ADMIN_KEYS="admin", TWHIN_WATCH_SECONDS="1000")
+    process = psutil.Process(service.process.pid)
+    seen: dict[str, httpx.Response] = {}
+    with httpx.Client(base_url=service.url, timeout=30, headers={"x-api-key": "admin"}) as client:
+        document = client.get("/openapi.json").json()
+        most = process.rlimit(psutil.RLIMIT_NOFILE)[1]
+        process.rlimit(psutil.RLIMIT_NOFILE, (process.num_fds() + left, most))
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                body = body_of(operation) if method == "post" else None
+                for version in ({}, {"version": "v2"}):
+                    named = {**body, **version} if isinstance(body, dict) else body
+                    seen[f"{method} {path} {version}"] = client.request(
+                        method, path.format(**PLACES), json=named, params=version if method == "get" else None
+                    )
+        process.rlimit(psutil.RLIMIT_NOFILE, (most, most))
+        assert client.get("/v1/entities/user", params={"version": "v2"}).status_code == 200
+    codes = {what: answer.json().get("code") for what, answer in seen.items() if answer.status_code >= 500}
+    assert set(codes.values()) == {"overloaded"}, codes
+    assert len(codes) > (10 if left == 0 else 0)
+    assert all(seen[what].headers["retry-after"] == "1" for what in codes)
+    lines = [json.loads(line) for line in service.log.read_text().splitlines()]
+    told = [line["reason"] for line in lines if line["message"] == "nothing left"]
+    assert len(told) == len(codes)
+    assert all("Too many open files" in reason for reason in told)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("files", [12, 40])
+def test_a_process_that_may_open_hardly_any_file_says_so_in_one_line(bundles: Path, files: int, workers: str) -> None:
+    serve = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--bundles", str(bundles)]
+    done = subprocess.run(
+        [*serve, "--port", "0", "--workers", workers],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files)),
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("twhin: ")
+    assert "Raise the limit of open files" in line

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -17,6 +18,7 @@ from service.wire.common import FUTURE_SECONDS, WRONG_TIME, ItemError, text_of
 from service.wire.engagements import (
     ACTIONS,
     MAX_EVENT_ID_CHARACTERS,
+    Action,
     EngagementEvent,
     EngagementsAnswer,
     EngagementsBody,
@@ -26,7 +28,12 @@ from service.wire.engagements import (
 
 _body = msgspec.json.Decoder(EngagementsBody)
 _encode = msgspec.json.Encoder().encode
+ACTION_OF: dict[str, Action] = {action: action for action in ACTIONS}
+ID_BYTES = 16
 EVENTS_AT_ONCE = 100
+# Seconds between the events of one body: more than what two times of this century need to differ.
+ONE_AFTER = 1e-6
+FULL = ItemError("engagements_full", "this user has as many stored events as the settings allow")
 
 
 async def engagements(call: Call) -> Reply:
@@ -44,19 +51,20 @@ async def engagements(call: Call) -> Reply:
 
 async def _entries(call: Call, bundle: Bundle, given: Sequence[EngagementEvent]) -> list[Event | EventItem]:
     """The events to store. Large batches are looked at one after the other, and others have their turns meanwhile."""
+    # One after the other, so that of two about one edge without a time, or of the same, the last in the body counts.
     now = time.time()
     if len(given) <= EVENTS_AT_ONCE:
-        return [_event_of(bundle, event, now) for event in given]
+        return _events_of(bundle, given, now)
     entries: list[Event | EventItem] = []
     async with call.runtime.large_batch:
         for start in range(0, len(given), EVENTS_AT_ONCE):
-            entries += [_event_of(bundle, event, now) for event in given[start : start + EVENTS_AT_ONCE]]
+            entries += _events_of(bundle, given[start : start + EVENTS_AT_ONCE], now + start * ONE_AFTER)
             await asyncio.sleep(0)
     return entries
 
 
 def _answer(items: Sequence[EventItem], version: str, request_id: str) -> EngagementsAnswer:
-    counts = {status: sum(item.status == status for item in items) for status in ("stored", "duplicate", "invalid")}
+    counts = Counter([item.status for item in items])
     return EngagementsAnswer(
         version=version,
         request_id=request_id,
@@ -69,14 +77,21 @@ def _answer(items: Sequence[EventItem], version: str, request_id: str) -> Engage
 
 def _item(event: Event, outcome: Outcome) -> EventItem:
     if outcome == "full":
-        error = ItemError("engagements_full", "this user has as many stored events as the settings allow")
-        return EventItem(event.id, "invalid", error)
+        return EventItem(event.id, "invalid", FULL)
     return EventItem(event.id, outcome)
 
 
-def _event_of(bundle: Bundle, given: EngagementEvent, now: float) -> Event | EventItem:
+def _events_of(bundle: Bundle, given: Sequence[EngagementEvent], now: float) -> list[Event | EventItem]:
+    drawn = secrets.token_hex(ID_BYTES * sum(event.id is None for event in given))  # each draw is a system call
+    new = (drawn[start : start + 2 * ID_BYTES] for start in range(0, len(drawn), 2 * ID_BYTES))
+    return [
+        _event_of(bundle, event, next(new) if event.id is None else event.id, now + position * ONE_AFTER)
+        for position, event in enumerate(given)
+    ]
+
+
+def _event_of(bundle: Bundle, given: EngagementEvent, event_id: str, now: float) -> Event | EventItem:
     """The event to store, or why it cannot be. An entity that this version does not know is no error."""
-    event_id = secrets.token_hex(16) if given.id is None else given.id
     try:
         return _event(bundle.space(given.space), given, event_id, now)
     except QueryError as error:
@@ -86,7 +101,7 @@ def _event_of(bundle: Bundle, given: EngagementEvent, now: float) -> Event | Eve
 def _event(space: Space, given: EngagementEvent, event_id: str, now: float) -> Event:
     if not 1 <= len(event_id) <= MAX_EVENT_ID_CHARACTERS:
         raise QueryError(f"id has 1 to {MAX_EVENT_ID_CHARACTERS} characters")
-    action = next((action for action in ACTIONS if action == given.action), None)
+    action = ACTION_OF.get(given.action)
     if action is None:
         raise QueryError(f"action is none of {', '.join(ACTIONS)}")
     at = now if given.at is None else given.at

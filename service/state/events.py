@@ -1,20 +1,24 @@
 """Events as they are stored, and what they add up to for one user."""
 
-from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Generator, Iterable, Mapping
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from recommend.types import NO_LIVE_EDGES, LiveEdges
 from service.wire.engagements import Action
 
+Result = TypeVar("Result")
 Outcome = Literal["stored", "duplicate", "full"]
+# Work that may pause wherever it yields, so that others' comes in between: a fraction of a millisecond at once.
+Steps = Generator[None, None, Result]
+AT_ONCE = 512
 WITHDRAWALS_MIN = 1000
 # Of those who have done something to one user, so many are looked at.
 FOLLOWERS_MAX = 512
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One thing a user did, in external ids, so that every version can read it. Times are seconds since 1970."""
 
     id: str
@@ -92,12 +96,14 @@ class NetEffect:
             if before is None or _age(before) < _age(event):
                 latest[key] = event
 
-    def edges(self) -> LiveEdges:
+    def edges(self) -> Steps[LiveEdges]:
         """The edges that are added, removed and blocked in the end."""
-        groups: dict[Action, dict[str, list[tuple[str, float]]]] = {}
-        for (_, name, target), event in self._latest.items():
-            groups.setdefault(event.action, {}).setdefault(name, []).append((target, event.at))
-        return edges_of_groups(groups)
+        groups: dict[Action, dict[str, dict[str, float]]] = {}
+        for number, ((_, name, target), event) in enumerate(self._latest.items(), 1):
+            groups.setdefault(event.action, {}).setdefault(name, {})[target] = event.at
+            if number % AT_ONCE == 0:
+                yield
+        return (yield from edges_of_groups(groups))
 
 
 def _age(event: Event) -> tuple[float, float, str]:
@@ -108,23 +114,42 @@ def live_edges(events: Iterable[Event]) -> LiveEdges:
     """What `events` add up to."""
     effect = NetEffect()
     effect.count(events)
-    return effect.edges()
+    return at_once(effect.edges())
 
 
-def edges_of_groups(groups: Mapping[Action, Mapping[str, list[tuple[str, float]]]]) -> LiveEdges:
+def edges_of_groups(groups: Mapping[Action, Mapping[str, Mapping[str, float]]]) -> Steps[LiveEdges]:
     """The edges whose latest action is each of `groups`: targets, and since when, by relation, or by entity type where
     it is a block.
     """
     if not groups:
         return NO_LIVE_EDGES
-    added = {name: sorted(pairs) for name, pairs in sorted(groups.get("add", {}).items())}
-    removed, blocked = (
-        {name: tuple(sorted([target for target, _ in pairs])) for name, pairs in sorted(groups.get(action, {}).items())}
-        for action in ("remove", "block")
-    )
-    return LiveEdges(
-        {name: tuple([target for target, _ in pairs]) for name, pairs in added.items()},
-        removed,
-        blocked,
-        {name: tuple([at for _, at in pairs]) for name, pairs in added.items()},
-    )
+    found: dict[str, dict[str, tuple[str, ...]]] = {"add": {}, "remove": {}, "block": {}}
+    since: dict[str, tuple[float, ...]] = {}
+    for action, names in groups.items():
+        for name, times in sorted(names.items()):
+            targets = yield from _sorted(list(times))
+            if action in found:
+                found[action][name] = tuple(targets)
+            if action == "add":
+                since[name] = tuple(map(times.__getitem__, targets))
+                yield
+    return LiveEdges(found["add"], found["remove"], found["block"], since)
+
+
+def _sorted(names: list[str]) -> Steps[list[str]]:
+    parts: list[str] = []
+    for start in range(0, len(names), AT_ONCE):
+        parts += sorted(names[start : start + AT_ONCE])
+        yield
+    parts.sort()  # which finds the parts in order, and has little left to compare
+    return parts
+
+
+def at_once(steps: Steps[Result]) -> Result:
+    """What work in steps gives, done without a pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: Result = done.value
+            return result

@@ -9,9 +9,7 @@ import logging
 import math
 import re
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import msgspec
@@ -31,6 +29,7 @@ from service.state.redis_scripts import (
     FORGET,
     FORGET_FOLLOWER,
     FORGET_MENTIONS,
+    FORGET_SOME_MENTIONS,
     HAS,
     READ,
     READ_HASH,
@@ -40,14 +39,13 @@ from service.state.redis_scripts import (
     Command,
     script,
 )
-from service.state.store import one_after_the_other
 from service.state.trouble import SOME_USERS_SECONDS
 from service.state.write_queue import Append, QueueFull, WriteQueue
 
-# Up to so many events come with the first reply and are added up on the event loop; of more, so many at a time.
+# Up to so many events come with the first reply; of more, so many at a time, some tenths of a millisecond each for
+# Redis and for the event loop.
 FEW_EVENTS = 64
 ADDED_AT_ONCE = 256
-ANY_NUMBER = 10**9
 BULK_CONNECTIONS = 2
 # Several writes are under way at once, since each takes a round trip. What one has keeps the event loop for a
 # millisecond when it is sent and when it is answered.
@@ -63,16 +61,13 @@ REPLICA_SHARE = 0.6
 log = logging.getLogger("twhin.state")
 _decode = msgspec.json.Decoder(list[Event]).decode
 _mark = msgspec.json.Decoder(tuple[float, float, str, str, str]).decode
+State = tuple[bytes, int]  # a stamp, and how many events there are
 OUTCOMES: dict[object, Outcome] = {b"stored": "stored", b"duplicate": "duplicate", b"full": "full"}
 
 
 def feedback_owner(experiment: str) -> Owner:
     """Whose place in a cluster an experiment's feedback has."""
     return "feedback", experiment
-
-
-class _MixedUp(StateError):
-    """A reply that belongs to somebody else."""
 
 
 class RedisStore:
@@ -117,9 +112,10 @@ class RedisStore:
             shed=shed,
         )
         self._cache = EdgeCache()
-        self._adder = ThreadPoolExecutor(1, thread_name_prefix="twhin-state-reader")
         self._queue: WriteQueue[Append] = WriteQueue(EVENTS_AT_ONCE)
         self._writers = 0
+        # Whose writes are under way: one portion each, so that whoever writes much has a part of the connections.
+        self._busy = set[Owner]()
         self._one_erasure = asyncio.Lock()
         self._rewriting: asyncio.Task[None] | None = None
         self._rewrite_again = False
@@ -127,23 +123,55 @@ class RedisStore:
     async def edges_of(self, user_type: str, user: str) -> LiveEdges:
         owner = user_type, user
         kept = self._cache.get(owner)
-        try:
-            state, events = await self._read(self._link.quick, owner, None if kept is None else kept[0], FEW_EVENTS)
-            _, size = state
-            if size == 0:
-                return NO_LIVE_EDGES
-            if kept is not None and kept[0] == state:
-                return kept[1]
-            if size <= FEW_EVENTS:
-                return live_edges(self._decoded(owner, events))
-            return await self._cache.added_up(owner, state, self._add_up)
-        except _MixedUp:
-            await self._link.disconnect()
-            raise
+        reply = await self._link.ask("read", self._link.quick, self._read(owner, kept, FEW_EVENTS))
+        return await self._edges(owner, kept, reply)
 
     async def followers_of(self, user_type: str, user: str, relation: str) -> Followers:
-        key = self._followers_key((user_type, user))
-        reply = await self._link.ask("read", self._link.quick, script(READ_HASH, (key,)))
+        reply = await self._link.ask("read", self._link.quick, self._read_followers((user_type, user)))
+        return self._followers(user, relation, reply)
+
+    async def since(self, user_type: str, user: str, relation: str) -> tuple[LiveEdges, Followers | None]:
+        owner = user_type, user
+        kept = self._cache.get(owner)
+        asked = [self._read(owner, kept, FEW_EVENTS), self._read_followers(owner)]
+        own, others = await self._link.ask_all("read", self._link.quick, asked)
+        if isinstance(own, StateError):
+            raise own
+        live = await self._edges(owner, kept, own)
+        try:
+            if isinstance(others, StateError):
+                raise others
+            return live, self._followers(user, relation, others)
+        except StateError:
+            return live, None
+
+    def _read(self, owner: Owner, known: tuple[object, LiveEdges] | None, most: int) -> Command:
+        """Ask for the state of the user's events, and for these if they are `most` at most and not `known`."""
+        stamp, size = known[0] if known is not None and isinstance(known[0], tuple) else (b"", 0)
+        new_stamp = "" if most else secrets.token_hex(8)
+        return script(READ, self._keys(owner), (stamp, size, most, new_stamp))
+
+    def _read_followers(self, owner: Owner) -> Command:
+        return script(READ_HASH, (self._followers_key(owner),))
+
+    def _state_and_events(self, lane: Lane, reply: object) -> tuple[State, bytes]:
+        match reply:
+            case [bytes() as stamp, int() as size, bytes() as events]:
+                return (stamp, size), events
+        raise self._link.no_redis(lane)
+
+    async def _edges(self, owner: Owner, kept: tuple[object, LiveEdges] | None, reply: object) -> LiveEdges:
+        state, events = self._state_and_events(self._link.quick, reply)
+        stamp, size = state
+        if size == 0:
+            return NO_LIVE_EDGES
+        if kept is not None and kept[0] == state and stamp:
+            return kept[1]
+        if size <= FEW_EVENTS:
+            return live_edges(self._decoded(owner, events))
+        return await self._cache.added_up(owner, state, self._add_up)
+
+    def _followers(self, user: str, relation: str, reply: object) -> Followers:
         if not isinstance(reply, list) or not all(isinstance(word, bytes) for word in reply):
             raise self._link.no_redis(self._link.quick)
         head = f"{relation}\0".encode()
@@ -154,14 +182,51 @@ class RedisStore:
             self._metrics.failed("garbage")
             raise StateError("the store of live engagements holds something else for this user") from None
         if any(target != user for _, (*_, target) in found):
-            self._metrics.failed("mixed_up")
-            self._link.trouble.begin("read", "it answered for another user", lasts=SOME_USERS_SECONDS)
-            await self._link.disconnect()
-            raise _MixedUp("the store of live engagements answered for another user")
+            raise self._mixed_up()
         return followers((name, action, at, received, event) for name, (at, received, event, action, _) in found)
 
-    async def since(self, user_type: str, user: str, relation: str) -> tuple[LiveEdges, Followers | None]:
-        return await one_after_the_other(self, user_type, user, relation)
+    async def _add_up(self, owner: Owner) -> tuple[State, LiveEdges]:
+        """The state before, and what there is since, some events at a time: neither Redis nor the event loop stands
+        still for one user. What comes meanwhile may count or not; what is erased meanwhile was there when it was asked.
+        """
+        link = self._link
+        reply = await link.ask("read", link.bulk, self._read(owner, None, 0))
+        state, _ = self._state_and_events(link.bulk, reply)
+        effect, cursor = NetEffect(), b"0"
+        while True:
+            part = ("HSCAN", self._keys(owner)[0], cursor, "COUNT", ADDED_AT_ONCE)
+            match await link.ask("read", link.bulk, part):
+                case [bytes() as cursor, list() as found] if all(isinstance(word, bytes) for word in found):
+                    effect.count(self._decoded(owner, b"[%b]" % b",".join(found[1::2])))
+                case _:
+                    raise link.no_redis(link.bulk)
+            if cursor == b"0":
+                break
+        steps = effect.edges()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return state, done.value
+            await asyncio.sleep(0)
+
+    def _decoded(self, owner: Owner, events: bytes) -> list[Event]:
+        try:
+            decoded = _decode(events)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._metrics.failed("garbage")
+            self._link.trouble.begin("read", WRONG_TYPE, lasts=SOME_USERS_SECONDS)
+            raise StateError("the store of live engagements holds something else for this user") from None
+        if any(event.owner != owner for event in decoded):
+            raise self._mixed_up()
+        return decoded
+
+    def _mixed_up(self) -> StateError:
+        """A reply that belongs to somebody else: whatever is on the connections now may be anybody's."""
+        self._metrics.failed("mixed_up")
+        self._link.trouble.begin("read", "it answered for another user", lasts=SOME_USERS_SECONDS)
+        self._link.disconnect()
+        return StateError("the store of live engagements answered for another user")
 
     async def tell(self, events: Sequence[Event]) -> None:
         """Keep of `events`, which are stored, what they do to their targets, unless their users have been erased since
@@ -184,50 +249,20 @@ class RedisStore:
             told.setdefault(key, []).extend((f"{event.relation}\0{event.user}", event.id))
         await self._run_all([script(TAKE_BACK, (key,), arguments) for key, arguments in told.items()])
 
-    async def stored(self, owner: Owner, events: Sequence[Event]) -> list[Event]:
-        """Those of the user's `events` that are stored now."""
-        reply = await self._write(script(HAS, (self._keys(owner)[0],), [event.id for event in events]))
-        if not isinstance(reply, list) or len(reply) != len(events) or not set(reply) <= {0, 1}:
-            raise self._link.no_redis(self._link.patient)
-        return [event for event, found in zip(events, reply, strict=True) if found]
-
-    async def _read(self, lane: Lane, owner: Owner, known: object, most: int) -> tuple[tuple[bytes, int], bytes]:
-        """The state of the user's events, which is a stamp and their number, and a JSON list of them if they are `most`
-        at most and their state is not `known`.
-        """
-        stamp, size = known if isinstance(known, tuple) else (b"", 0)
-        new_stamp = secrets.token_hex(8) if most > FEW_EVENTS else ""
-        reply = await self._link.ask("read", lane, script(READ, self._keys(owner), (stamp, size, most, new_stamp)))
-        match reply:
-            case [bytes() as stamp, int() as size, bytes() as events]:
-                return (stamp, size), events
-        raise self._link.no_redis(lane)
-
-    async def _add_up(self, owner: Owner) -> tuple[tuple[bytes, int], LiveEdges]:
-        state, events = await self._read(self._link.bulk, owner, None, ANY_NUMBER)
-        return state, await asyncio.get_running_loop().run_in_executor(self._adder, self._net_effect, owner, events)
-
-    def _net_effect(self, owner: Owner, events: bytes) -> LiveEdges:
-        """Lets go of Python's lock between small portions, so that the event loop does not stand still meanwhile."""
-        effect = NetEffect()
-        each = msgspec.json.decode(events, type=list[msgspec.Raw])
-        for start in range(0, len(each), ADDED_AT_ONCE):
-            effect.count(self._decoded(owner, b"[" + b",".join(map(bytes, each[start : start + ADDED_AT_ONCE])) + b"]"))
-            time.sleep(0)
-        return effect.edges()
-
-    def _decoded(self, owner: Owner, events: bytes) -> list[Event]:
-        try:
-            decoded = _decode(events)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            self._metrics.failed("garbage")
-            self._link.trouble.begin("read", WRONG_TYPE, lasts=SOME_USERS_SECONDS)
-            raise StateError("the store of live engagements holds something else for this user") from None
-        if any(event.owner != owner for event in decoded):
-            self._metrics.failed("mixed_up")
-            self._link.trouble.begin("read", "it answered for another user", lasts=SOME_USERS_SECONDS)
-            raise _MixedUp("the store of live engagements answered for another user")
-        return decoded
+    async def stored(self, events: Sequence[Event]) -> list[Event]:
+        """Those of `events` that are stored now."""
+        by_owner: dict[Owner, list[Event]] = {}
+        for event in events:
+            by_owner.setdefault(event.owner, []).append(event)
+        asked = [script(HAS, self._keys(owner)[:1], [one.id for one in sent]) for owner, sent in by_owner.items()]
+        found: list[Event] = []
+        for sent, reply in zip(by_owner.values(), await self._written(asked), strict=True):
+            if isinstance(reply, StateError):
+                raise reply
+            if not isinstance(reply, list) or len(reply) != len(sent) or not set(reply) <= {0, 1}:
+                raise self._link.no_redis(self._link.patient)
+            found += [event for event, there in zip(sent, reply, strict=True) if there]
+        return found
 
     async def append(self, events: Sequence[Event]) -> list[Outcome]:
         by_owner: dict[Owner, list[int]] = {}
@@ -251,11 +286,6 @@ class RedisStore:
                 outcomes.update(zip(positions, answer, strict=True))
         finally:
             answers.cancel()  # what has not begun is dropped
-
-        # Of a duplicate too: it may be sent again because this is where it failed. In a cluster the targets' nodes are
-        # told.
-        if not self.address.clustered:
-            await self.tell([one for i, one in enumerate(events) if one.followed and outcomes[i] != "full"])
         return [outcomes[position] for position in range(len(events))]
 
     def _put(self, append: Append) -> None:
@@ -270,13 +300,14 @@ class RedisStore:
 
     async def _write_what_waits(self) -> None:
         try:
-            while appends := self._queue.take():
+            while appends := self._queue.take(busy=self._busy):
+                owners = {append.owner for append in appends}
+                self._busy |= owners
                 try:
-                    replies = await self._written([self._append_script(part) for part in appends])
-                except StateError as error:
-                    replies = [error] * len(appends)
-                for append, reply in zip(appends, replies, strict=True):
-                    answer = reply if isinstance(reply, StateError) else self._outcomes(reply, len(append.events))
+                    answers = await self._kept(appends)
+                finally:
+                    self._busy -= owners
+                for append, answer in zip(appends, answers, strict=True):
                     if append.future.done():  # the request has given up; what is stored is stored all the same
                         continue
                     if isinstance(answer, StateError):
@@ -286,6 +317,35 @@ class RedisStore:
         finally:
             # Here and not when the task is over: what is put in between would count on a writer that takes no more.
             self._writers -= 1
+
+    async def _kept(self, appends: Sequence[Append]) -> list[list[Outcome] | StateError]:
+        """What became of the events of each; where their targets could not be told, that they may be sent again."""
+        try:
+            replies = await self._written([self._append_script(append) for append in appends])
+        except StateError as error:
+            return [error] * len(appends)
+        answers = [
+            reply if isinstance(reply, StateError) else self._outcomes(reply, len(append.events))
+            for append, reply in zip(appends, replies, strict=True)
+        ]
+        if self.address.clustered:  # the targets' nodes are told
+            return answers
+        # Of a duplicate too: it may be sent again because this is where it failed.
+        told = [_to_tell(append.events, answer) for append, answer in zip(appends, answers, strict=True)]
+        try:
+            await self.tell([event for events in told for event in events])
+        except Refused:  # of which target that is said, only those hear who did something to it
+            return [await self._told(events, answer) for events, answer in zip(told, answers, strict=True)]
+        except StateError as error:
+            return [error if events else answer for events, answer in zip(told, answers, strict=True)]
+        return answers
+
+    async def _told(self, events: Sequence[Event], answer: list[Outcome] | StateError) -> list[Outcome] | StateError:
+        try:
+            await self.tell(events)
+        except StateError as error:
+            return error
+        return answer
 
     def _append_script(self, append: Append) -> Command:
         arguments: list[str | bytes | int] = [secrets.token_hex(8)]
@@ -409,11 +469,30 @@ class RedisStore:
         prefix = f"{self._prefix}:events:".encode()
         both = [(key, f"{self._prefix}:stamp:".encode() + key.removeprefix(prefix)) for key in keys]
         users = 1 if self.address.clustered else USERS_AT_ONCE  # a script's keys are in one slot
+        some = [both[start : start + users] for start in range(0, len(both), users)]
         scripts = [
-            script(FORGET_MENTIONS, tuple(key for pair in both[start : start + users] for key in pair), (named,))
-            for start in range(0, len(both), users)
+            script(FORGET_MENTIONS, [key for pair in pairs for key in pair], (named, FEW_EVENTS)) for pairs in some
         ]
-        await self._run_all(scripts)
+        for pairs, reply in zip(some, await self._written(scripts) if scripts else [], strict=True):
+            if isinstance(reply, StateError):
+                raise reply
+            if not isinstance(reply, list) or not set(reply) <= set(range(1, len(pairs) + 1)):
+                raise self._link.no_redis(self._link.patient)
+            for number in reply:
+                await self._forget_mentions_of_many(pairs[number - 1], named)
+
+    async def _forget_mentions_of_many(self, pair: tuple[bytes, bytes], named: bytes) -> None:
+        """The same in the many events of one user, some at a time."""
+        cursor = b"0"
+        while True:
+            (reply,) = await self._written([script(FORGET_SOME_MENTIONS, pair, (named, cursor, ADDED_AT_ONCE))])
+            if isinstance(reply, StateError):
+                raise reply
+            if not isinstance(reply, bytes):
+                raise self._link.no_redis(self._link.patient)
+            if reply == b"0":
+                return
+            cursor = reply
 
     async def _run_all(self, scripts: Sequence[Command]) -> None:
         """Run scripts that write and answer with a number."""
@@ -465,7 +544,6 @@ class RedisStore:
 
     async def close(self) -> None:
         await self._link.close()
-        await asyncio.to_thread(self._adder.shutdown)
 
     def describe(self) -> dict[str, str | bool]:
         reason = self._link.trouble.reason
@@ -486,6 +564,12 @@ class RedisStore:
     def _name(self, owner: Owner) -> str:
         name = ":".join(owner)
         return f"{{{name}}}" if self.address.clustered else name  # in braces: the part that decides on the slot
+
+
+def _to_tell(events: Sequence[Event], answer: list[Outcome] | StateError) -> list[Event]:
+    if isinstance(answer, StateError):
+        return []
+    return [event for event, outcome in zip(events, answer, strict=True) if event.followed and outcome != "full"]
 
 
 def _forget_told(keys: tuple[str | bytes, ...], user: str | None, before: float) -> Command:

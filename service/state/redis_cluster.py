@@ -10,7 +10,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -18,10 +18,9 @@ from bundle.errors import StateError
 from recommend.types import LiveEdges
 from service.state.events import Event, Followers, Outcome
 from service.state.feedback import Count, Seen
-from service.state.redis import RedisStore, feedback_owner
+from service.state.redis import EVENTS_AT_ONCE, RedisStore, feedback_owner
 from service.state.redis_address import RedisAddress
 from service.state.redis_link import REDIRECTED, Refused
-from service.state.store import one_after_the_other
 
 SLOTS = 16_384
 # An erasure begins again when slots have moved meanwhile: a user may have been looked for at either place too late.
@@ -78,18 +77,12 @@ def slot_map(reply: object, asked: str) -> SlotMap:
     return SlotMap(tuple(nodes), tuple(node_of), tuple(replicated))
 
 
-def _by_owner(events: Sequence[Event]) -> dict[Owner, list[Event]]:
-    groups: dict[Owner, list[Event]] = {}
-    for event in events:
-        groups.setdefault(event.owner, []).append(event)
-    return groups
+def _owner(event: Event) -> Owner:
+    return event.owner
 
 
-def _by_target(events: Sequence[Event]) -> dict[Owner, list[Event]]:
-    groups: dict[Owner, list[Event]] = {}
-    for event in events:
-        groups.setdefault((event.target_type, event.target), []).append(event)
-    return groups
+def _target(event: Event) -> Owner:
+    return event.target_type, event.target
 
 
 def _retrieve(task: "asyncio.Task[Any]") -> None:
@@ -131,7 +124,7 @@ class RedisCluster:
         return await self._of((user_type, user), lambda store: store.followers_of(user_type, user, relation))
 
     async def since(self, user_type: str, user: str, relation: str) -> tuple[LiveEdges, Followers | None]:
-        return await one_after_the_other(self, user_type, user, relation)
+        return await self._of((user_type, user), lambda store: store.since(user_type, user, relation))
 
     async def append(self, events: Sequence[Event]) -> list[Outcome]:
         """Each user's events go to their node; where one does not take them none counts as stored, and the same may be
@@ -164,26 +157,52 @@ class RedisCluster:
         No script sees the nodes of both users, so an erasure of either may have come between an event and its telling,
         and have looked for it there too early. It takes away the event itself first: what is gone by now is taken back.
         """
-        await self._of_each(_by_target(events), lambda store, _, told: store.tell(told))
-        kept = await self._of_each(_by_owner(events), lambda store, owner, sent: store.stored(owner, sent))
-        there = {id(event) for found in kept if not isinstance(found, StateError) for event in found}
-        gone = [event for event in events if id(event) not in there]
-        await self._of_each(_by_target(gone), lambda store, _, told: store.take_back(told))
+        for start in range(0, len(events), EVENTS_AT_ONCE):
+            some = events[start : start + EVENTS_AT_ONCE]
+            await self._at_nodes(some, _target, lambda store, told: store.tell(told))
+            kept = await self._at_nodes(some, _owner, lambda store, sent: store.stored(sent))
+            there = {id(event) for found in kept for event in found}
+            gone = [event for event in some if id(event) not in there]
+            await self._at_nodes(gone, _target, lambda store, told: store.take_back(told))
 
-    async def _of_each(
+    async def _at_nodes(
         self,
-        groups: Mapping[Owner, list[Event]],
-        use: Callable[[RedisStore, Owner, list[Event]], Awaitable[Result]],
-    ) -> "list[Result | StateError]":
-        """What the stores of the users' nodes answer, each asked at once, or why they do not."""
-
-        async def of(owner: Owner, events: list[Event]) -> Result | StateError:
+        events: Sequence[Event],
+        whose: Callable[[Event], Owner],
+        use: Callable[[RedisStore, list[Event]], Awaitable[Result]],
+    ) -> list[Result]:
+        """What the nodes of those `whose` events these are answer, each asked once for all of its own; those that do
+        not answer are left out. Where slots have moved it is asked again, so `use` is safe to repeat.
+        """
+        answers: list[Result] = []
+        for again in (True, False):
             try:
-                return await self._of(owner, lambda store: use(store, owner, events))
-            except StateError as error:
-                return error
+                known = await self._known_map()
+            except StateError:
+                break
+            groups: dict[int, list[Event]] = {}
+            for event in events:
+                groups.setdefault(known.node_of[self._slot(whose(event))], []).append(event)
+            moved: list[Event] = []
 
-        return await asyncio.gather(*(of(owner, events) for owner, events in groups.items()))
+            async def at(number: int, group: list[Event], known: SlotMap = known) -> Result:
+                return await use(self._store(known, number), group)
+
+            found = await asyncio.gather(*(at(*each) for each in groups.items()), return_exceptions=True)
+            for group, answer in zip(groups.values(), found, strict=True):
+                if isinstance(answer, Refused):
+                    moved += group if answer.sort in REDIRECTED else []
+                elif isinstance(answer, StateError):
+                    self._stale.set()
+                elif isinstance(answer, BaseException):
+                    raise answer
+                else:
+                    answers.append(answer)
+            if not (moved and again):
+                break
+            events = moved
+            await self._ask_for_map()
+        return answers
 
     async def count(self, experiment: str, seen: Sequence[Seen]) -> list[bool]:
         return await self._of(feedback_owner(experiment), lambda store: store.count(experiment, seen))
@@ -238,15 +257,10 @@ class RedisCluster:
 
     async def _of(self, owner: Owner, use: Callable[[RedisStore], Awaitable[Result]]) -> Result:
         """What the store of the user's node answers; of another node where the first one sends us away."""
-        slot = slot_of(f"{self._prefix}:events:{{{':'.join(owner)}}}".encode())
         for again in (True, False):
             known = await self._known_map()
-            number = known.node_of[slot]
-            store = self._stores.get(known.nodes[number]) if number >= 0 else None
             try:
-                if store is None:
-                    raise StateError("no node of the store of live engagements has this user")
-                return await use(store)
+                return await use(self._store(known, known.node_of[self._slot(owner)]))
             except Refused as error:
                 if not again or error.sort not in REDIRECTED:
                     raise
@@ -255,6 +269,16 @@ class RedisCluster:
                 self._stale.set()
                 raise
         raise AssertionError
+
+    def _slot(self, owner: Owner) -> int:
+        return slot_of(f"{self._prefix}:events:{{{':'.join(owner)}}}".encode())
+
+    def _store(self, known: SlotMap, number: int) -> RedisStore:
+        """That of the node of this `number`. Raises StateError where there is none."""
+        store = self._stores.get(known.nodes[number]) if number >= 0 else None
+        if store is None:
+            raise StateError("no node of the store of live engagements has this user")
+        return store
 
     async def _known_map(self) -> SlotMap:
         if self._watching is None:

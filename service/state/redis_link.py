@@ -2,23 +2,19 @@
 
 import asyncio
 import re
+import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.credentials import UsernamePasswordCredentialProvider
-from redis.exceptions import AuthenticationError, ResponseError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeout
+from hiredis import ReplyError
 
 from bundle.errors import StateError
 from service.first_step import in_a_task
 from service.metrics import RedisMetrics
 from service.state.breaker import Breaker
 from service.state.redis_address import RedisAddress
+from service.state.redis_connection import PasswordRefused, RedisConnection, connect, tls_context
 from service.state.redis_scripts import Command
 from service.state.trouble import SOME_USERS_SECONDS, Trouble
 
@@ -43,6 +39,9 @@ ALL_USERS = {
     "OOM": "it has no memory left",
     "MISCONF": "it cannot write to its disk",
 }
+# What Redis says for a while to everything, and before which nothing has come to a key: the connection tells no more.
+NOT_NOW = ("LOADING", "NOAUTH", "WRONGPASS")
+TOO_MANY = "max number of clients"
 NO_REDIS = "what answers there is no Redis"
 
 
@@ -63,9 +62,56 @@ class Lane:
     def __init__(self, name: str, address: RedisAddress, reply_seconds: float, connections: int) -> None:
         self.name = name
         self.address = address
-        self.client = _client(address, reply_seconds, connections)
         self.seconds = REPLIES_MAX * reply_seconds
         self.free = asyncio.Semaphore(connections)
+        self._reply_seconds = reply_seconds
+        self._idle: list[RedisConnection] = []
+        self._open = set[RedisConnection]()
+        self._tls: ssl.SSLContext | None = None
+
+    def idle(self) -> RedisConnection | None:
+        """A connection that is open and has nothing to do."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                return connection
+            self._open.discard(connection)
+        return None
+
+    async def new(self) -> RedisConnection:
+        """One more. Raises as `connect` does."""
+        connection = await self._connection(self._over)
+        self._open.add(connection)
+        return connection
+
+    def disconnect(self) -> None:
+        """Close all connections; who waits for one is told that it is lost."""
+        for connection in list(self._open):
+            connection.close()
+        self._open.clear()
+        self._idle.clear()
+
+    async def ping(self) -> object:
+        """What Redis answers to a PING. On a connection beside the others."""
+        async with asyncio.timeout(self.seconds):
+            connection = await self._connection(lambda _: None)
+            try:
+                (reply,) = await connection.ask([("PING",)], self.seconds)
+            finally:
+                connection.close()
+        return reply
+
+    async def _connection(self, over: Callable[[RedisConnection], None]) -> RedisConnection:
+        if self.address.tls and self._tls is None:
+            self._tls = await asyncio.to_thread(tls_context, self.address)
+        return await connect(self.address, self._reply_seconds, self._tls, over)
+
+    def _over(self, connection: RedisConnection) -> None:
+        if connection.closed:
+            self._open.discard(connection)
+        else:
+            self._idle.append(connection)
+        self.free.release()
 
 
 class RedisLink:
@@ -98,6 +144,7 @@ class RedisLink:
         for lane in self._lanes:
             lane.breaker = Breaker(partial(self._ping, lane), retry_seconds)
         self._running: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     def start(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
         """A task of its own: a request that is cancelled leaves no half-read reply on a pooled connection."""
@@ -111,8 +158,7 @@ class RedisLink:
         """The reply to one command. Raises StateError: at once while the breaker is open. Dropped if it is cancelled
         before it has begun, and finished by itself if after.
         """
-        await self._wait_for(lane)
-        (reply,) = await asyncio.shield(self.start(self._exchange(operation, lane, [command])))
+        (reply,) = await self.ask_all(operation, lane, [command])
         if isinstance(reply, StateError):
             raise reply
         return reply
@@ -120,13 +166,16 @@ class RedisLink:
     async def ask_all(self, operation: Operation, lane: Lane, commands: Sequence[Command]) -> list[object]:
         """The replies to several commands, asked together; a `Refused` in the place of each that Redis refuses.
 
-        Raises StateError when there are no replies: at once while the breaker is open. Not to be cancelled.
+        Raises StateError when there are no replies: at once while the breaker is open. Cancelled as `ask` is.
         """
         await self._wait_for(lane)
-        return await self._exchange(operation, lane, commands)
+        connection = lane.idle()
+        if connection is None:
+            return await asyncio.shield(self.start(self._first_exchange(operation, lane, commands)))
+        return await self._exchange(operation, lane, connection, commands)
 
     async def _wait_for(self, lane: Lane) -> None:
-        """Wait for a connection, which `_exchange` gives back."""
+        """Wait until there may be another exchange; the one that begins then gives that back."""
         if not lane.breaker.is_open:
             try:
                 if lane.free.locked():
@@ -143,51 +192,66 @@ class RedisLink:
             lane.free.release()
         raise StateError("the store of live engagements is not answering")
 
-    async def _exchange(self, operation: Operation, lane: Lane, commands: Sequence[Command]) -> list[object]:
+    async def _first_exchange(self, operation: Operation, lane: Lane, commands: Sequence[Command]) -> list[object]:
+        """That of a new connection. A task of its own: who gives up leaves no half-made one."""
+        try:
+            async with asyncio.timeout(lane.seconds):
+                connection = await lane.new()
+        except Exception as error:
+            lane.free.release()
+            raise self._unreachable(lane, error) from None
+        except BaseException:
+            lane.free.release()
+            raise
+        return await self._exchange(operation, lane, connection, commands)
+
+    async def _exchange(
+        self, operation: Operation, lane: Lane, connection: RedisConnection, commands: Sequence[Command]
+    ) -> list[object]:
         try:
             with self._metrics.timed(operation):
-                async with asyncio.timeout(lane.seconds), lane.client.pipeline(transaction=False) as pipe:
-                    for command in commands:
-                        pipe.execute_command(*command)
-                    replies = await pipe.execute(raise_on_error=False)
+                replies = await connection.ask(commands, lane.seconds)
         except Exception as error:
             raise self._unreachable(lane, error) from None
-        finally:
-            lane.free.release()
-        if not any(isinstance(reply, ResponseError) for reply in replies):
+        refused = [reply for reply in replies if isinstance(reply, ReplyError)]
+        if not refused:
             self.trouble.end(operation)
-        return [self._refused(operation, reply) if isinstance(reply, ResponseError) else reply for reply in replies]
+            return replies
+        for reply in refused:
+            if self._words(reply)[0] in NOT_NOW or TOO_MANY in str(reply):
+                connection.close()
+                raise self._unreachable(lane, reply)
+        return [self._refused(operation, reply) if isinstance(reply, ReplyError) else reply for reply in replies]
 
     def no_redis(self, lane: Lane) -> StateError:
         """A reply of a type that no Redis sends: nothing that comes from there counts as stored or erased."""
         self._metrics.failed("garbage")
         return self._trip(lane, NO_REDIS, NO_REDIS)
 
-    async def disconnect(self) -> None:
+    def disconnect(self) -> None:
         """Whatever is on the connections now may be anybody's."""
         for lane in self._lanes:
-            await lane.client.connection_pool.disconnect()
+            lane.disconnect()
 
     async def close(self) -> None:
         """Give up what is under way."""
+        self._closed = True
         for lane in self._lanes:
             await lane.breaker.close()
         self._metrics.opened(False, self._node)
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        for lane in self._lanes:
-            await lane.client.aclose()
+        self.disconnect()
+        await asyncio.sleep(0)  # sockets are closed at the loop's next turn
 
     async def _ping(self, lane: Lane) -> None:
-        async with asyncio.timeout(lane.seconds):
-            reply: object = await lane.client.ping()
-            if reply != b"PONG":
-                raise ConnectionError
+        if await lane.ping() != b"PONG":
+            raise ConnectionError
         self._metrics.opened(any(other.breaker.is_open for other in self._lanes if other is not lane), self._node)
         self.trouble.end(f"connection for {lane.name}")
 
-    def _refused(self, operation: Operation, error: ResponseError) -> Refused:
+    def _refused(self, operation: Operation, error: ReplyError) -> Refused:
         """Redis is there and says no (wrong type, full, read-only): asking again costs nothing."""
         code, words = self._words(error)
         if self._node and code in REDIRECTED:  # the map of slots is old, and that is no trouble
@@ -201,17 +265,18 @@ class RedisLink:
 
     def _unreachable(self, lane: Lane, error: Exception) -> StateError:
         """There is no Redis, or none that can be asked now: open the breaker."""
-        late = isinstance(error, (TimeoutError, RedisTimeout))
+        if self._closed:
+            return StateError("the store of live engagements is closed")
+        late = isinstance(error, TimeoutError)
         self._metrics.failed("timeout" if late else "connection")
-        code, words = self._words(error)
-        if isinstance(error, AuthenticationError):
-            return self._trip(lane, ALL_USERS.get(code, ALL_USERS["WRONGPASS"]), words)
-        if code in ALL_USERS:
-            return self._trip(lane, ALL_USERS[code], words)
-        # The words of the others are the client's own and name the address: the type says enough.
+        if isinstance(error, (ReplyError, PasswordRefused)):
+            code, words = self._words(error)
+            other = ALL_USERS["WRONGPASS"] if isinstance(error, PasswordRefused) else f"it refuses: {code}"
+            return self._trip(lane, ALL_USERS.get(code, other), words)
         if late:
             return self._trip(lane, "it does not answer in time", type(error).__name__)
-        unconnected = isinstance(error, (OSError, RedisConnectionError))
+        # The words of these may name the address: the type says enough.
+        unconnected = isinstance(error, OSError)
         return self._trip(lane, "it cannot be reached" if unconnected else NO_REDIS, type(error).__name__)
 
     def _trip(self, lane: Lane, reason: str, words: str) -> StateError:
@@ -223,40 +288,10 @@ class RedisLink:
     def _words(self, error: Exception) -> tuple[str, str]:
         """The first word of what Redis says, and all of it, less a command that it repeats: that would have ids."""
         words = str(error).partition(", with args")[0][:200]
-        code = getattr(error, "status_code", None)
-        if code is not None:
-            words = f"{code} {words}"
         # Before version 7 the word of an error within a script stands further on.
         known = [word for word in re.findall(r"[A-Z]+", words) if word in SOME_USERS or word in ALL_USERS]
         code = known[0] if known else words.split(" ")[0]
         return code, code if f"{self._prefix}:" in words else words
-
-
-def _client(address: RedisAddress, timeout: float, connections: int) -> "Redis":
-    """Redis' own timeout is that of one reply. The password is where no pool's or connection's words repeat it."""
-    kind: type[Any] = SSLConnection if address.tls else Connection
-    place: dict[str, Any] = {"host": address.host, "port": address.port, **address.tls_options}
-    if address.path is not None:
-        kind, place = UnixDomainSocketConnection, {"path": address.path}
-    credentials = None
-    if address.password is not None or address.user is not None:
-        credentials = UsernamePasswordCredentialProvider(address.user, address.password)
-    pool = ConnectionPool(
-        connection_class=kind,
-        max_connections=connections + 1,  # the probe's is one more
-        db=address.database,
-        credential_provider=credentials,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        retry=Retry(NoBackoff(), 0),
-        # No CLIENT SETINFO and no maintenance handshake: a new connection costs no extra round trip.
-        driver_info=None,
-        protocol=2,
-        **place,
-    )
-    client = Redis.from_pool(pool)
-    client.response_callbacks.clear()  # replies as they come: it is the store that looks at their types
-    return client
 
 
 def _retrieve(task: "asyncio.Task[Any]") -> None:

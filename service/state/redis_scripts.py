@@ -22,9 +22,9 @@ def script(body: str, keys: Sequence[str | bytes] = (), arguments: Sequence[Word
 READ = """
 local stamp = redis.call('GET', KEYS[2]) or ''
 local size = redis.call('HLEN', KEYS[1])
+if stamp == '' and ARGV[4] ~= '' and size > 0 and not redis.pcall('SET', KEYS[2], ARGV[4]).err then stamp = ARGV[4] end
 local known = stamp ~= '' and stamp == ARGV[1] and size == tonumber(ARGV[2])
 if known or size == 0 or size > tonumber(ARGV[3]) then return {stamp, size, '[]'} end
-if stamp == '' and ARGV[4] ~= '' and not redis.pcall('SET', KEYS[2], ARGV[4]).err then stamp = ARGV[4] end
 return {stamp, size, '[' .. table.concat(redis.call('HVALS', KEYS[1]), ',') .. ']'}
 """
 
@@ -133,19 +133,42 @@ SCAN = """
 return redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])
 """
 
-# Keys: both of several users. Argument: the part of an event's JSON that names its target. The stamp goes first, and is
-# not set anew: a Redis without room lets go of keys and takes none.
-FORGET_MENTIONS = """
-local removed = 0
-for i = 1, #KEYS, 2 do
-    local fields = redis.call('HGETALL', KEYS[i])
+# The stamp goes first, and is not set anew: a Redis without room lets go of keys and takes none.
+FORGET_FOUND = """
+local function forget(events, stamp, fields)
     for j = 1, #fields, 2 do
         if string.find(fields[j + 1], ARGV[1], 1, true) then
-            redis.call('DEL', KEYS[i + 1])
-            redis.call('HDEL', KEYS[i], fields[j])
-            removed = removed + 1
+            redis.call('DEL', stamp)
+            redis.call('HDEL', events, fields[j])
         end
     end
 end
-return removed
 """
+
+# Keys: both of several users. Arguments: the part of an event's JSON that names its target; and how many events of one
+# user are looked through at once. Replies: the places of those who have more, which are left as they are.
+FORGET_MENTIONS = (
+    FORGET_FOUND
+    + """
+local large = {}
+for i = 1, #KEYS, 2 do
+    if redis.call('HLEN', KEYS[i]) > tonumber(ARGV[2]) then
+        table.insert(large, (i + 1) / 2)
+    else
+        forget(KEYS[i], KEYS[i + 1], redis.call('HGETALL', KEYS[i]))
+    end
+end
+return large
+"""
+)
+
+# Keys: both of one user. Arguments: the same part; a cursor; and about how many events are looked through. Replies: the
+# next cursor.
+FORGET_SOME_MENTIONS = (
+    FORGET_FOUND
+    + """
+local found = redis.call('HSCAN', KEYS[1], ARGV[2], 'COUNT', ARGV[3])
+forget(KEYS[1], KEYS[2], found[2])
+return found[1]
+"""
+)

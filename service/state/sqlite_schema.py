@@ -1,11 +1,12 @@
 """The SQLite file of live engagements: its tables, how it is opened, and the statements over it."""
 
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -208,12 +209,20 @@ def _newest(actions: Iterable[tuple[str, str, float, float, str]]) -> Followers:
 
 
 def net_effect(connection: sqlite3.Connection, owner: tuple[str, str]) -> LiveEdges:
-    """What the user's events add up to: `events.live_edges`, in SQL, so that Python's lock is not held meanwhile."""
-    groups: dict[str, dict[str, list[tuple[str, float]]]] = {}
+    """What the user's events add up to: `events.live_edges`, in SQL, so that Python's lock is not held meanwhile, and
+    what is left for Python in small steps, between which it is given away.
+    """
+    groups: dict[str, dict[str, dict[str, float]]] = {}
     for action, name, targets, times in connection.execute(NET_EFFECT, owner):
         names = msgspec.json.decode(targets, type=list[str])
-        groups.setdefault(action, {})[name] = list(zip(names, map(float, times.split(",")), strict=True))
-    return edges_of_groups(groups)  # type: ignore[arg-type]
+        groups.setdefault(action, {})[name] = dict(zip(names, map(float, times.split(",")), strict=True))
+    steps = edges_of_groups(groups)  # type: ignore[arg-type]
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return cast(LiveEdges, done.value)
+        time.sleep(0)
 
 
 def store(connection: sqlite3.Connection, events: Sequence[Event], events_per_user_max: int) -> list[Outcome]:

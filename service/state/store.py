@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
-from bundle.errors import StateError
 from recommend.types import LiveEdges
 from service.state.events import Event, Followers, Outcome
 from service.state.feedback import Count, Seen
@@ -61,16 +60,3 @@ class StateStore(Protocol):
     def describe(self) -> dict[str, str | bool]:
         """Kind and health, for /v1/info; while it is not healthy, the `reason`."""
         ...
-
-
-async def one_after_the_other(
-    store: StateStore, user_type: str, user: str, relation: str
-) -> tuple[LiveEdges, Followers | None]:
-    """`StateStore.since` by two look-ups, for a store at a distance: never both at once, since one whose answer belongs
-    to somebody else closes its connections.
-    """
-    live = await store.edges_of(user_type, user)
-    try:
-        return live, await store.followers_of(user_type, user, relation)
-    except StateError:
-        return live, None

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -83,10 +83,19 @@ class WriteQueue(Generic[Write]):
         self._size_of[write.owner] = own + write.size
         self._size += write.size
 
-    def take(self, rests: type | None = None) -> list[Write]:
+    def take(self, rests: type | None = None, busy: Collection[Hashable] = ()) -> list[Write]:
         """The next writes that are still wanted, the oldest of each owner in turn. A large one is taken alone, so that
-        small ones do not wait for it. One of the type that `rests` is left, and what its owner has put after it.
+        small ones do not wait for it. One of the type that `rests` is left, and what its owner has put after it; and
+        all of the owners that are `busy`.
         """
+        passed = {owner: self._by_owner.pop(owner) for owner in busy if owner in self._by_owner}
+        try:
+            return self._take(rests)
+        finally:
+            if passed:
+                self._by_owner = passed | self._by_owner
+
+    def _take(self, rests: type | None) -> list[Write]:
         if rests is None and self._resting:
             self._by_owner, self._resting = self._resting | self._by_owner, {}
         writes: list[Write] = []

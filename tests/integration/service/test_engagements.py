@@ -85,6 +85,19 @@ def test_an_event_id_counts_once(live: httpx.Client) -> None:
     assert target in _ids(live, k=400)
 
 
+@pytest.mark.parametrize("at", [None, 1.0])
+def test_of_two_at_one_time_the_last_in_the_body_counts(live: httpx.Client, at: float | None) -> None:
+    """Without a time, or of the same second, as most logs have them."""
+    first = _ids(live, strategy="centroids")
+    back, gone = first[:8], first[8:16]
+    time_of = {} if at is None else {"at": at}
+    actions = [("add", back), ("remove", gone), ("remove", back), ("add", gone)]
+    events = [{"user": USERS[5], "action": action, "target": one, **time_of} for action, ids in actions for one in ids]
+    _post(live, *events, *({"user": USERS[6], "target": target} for target in USERS[100:200]))
+    left = _ids(live, k=300, strategy="centroids")
+    assert [one for one in first if one in left] == [*back, *first[16:]]
+
+
 def test_the_latest_of_several_counts_whatever_the_order_of_arrival(live: httpx.Client) -> None:
     target = _ids(live)[0]
     _post(live, {"id": "b", "user": USERS[5], "target": target, "action": "remove", "at": 2000})

@@ -1,0 +1,61 @@
+"""Whose write is next: users in turn, large writes alone, nobody of those who have one under way."""
+
+import pytest
+
+from service.state.write_queue import EVENTS_OF_ONE_OWNER_MAX, QueueFull, WriteQueue
+
+
+class Write:
+    """So many events of one owner."""
+
+    def __init__(self, owner: str, size: int = 1) -> None:
+        self.owner = owner
+        self.size = size
+        self.wanted = True
+
+    def __repr__(self) -> str:
+        return f"{self.owner}{self.size}"
+
+
+def queue_of(*writes: Write, events_at_once: int = 3) -> WriteQueue[Write]:
+    queue = WriteQueue[Write](events_at_once)
+    for write in writes:
+        queue.put(write)
+    return queue
+
+
+def taken(queue: WriteQueue[Write], *busy: str) -> str:
+    return "".join(write.owner for write in queue.take(busy=busy))
+
+
+def test_users_take_turns_and_a_large_write_goes_alone() -> None:
+    queue = queue_of(Write("a"), Write("a"), Write("a"), Write("b"), Write("c", 9), Write("d"))
+    assert [taken(queue) for _ in range(5)] == ["ab", "c", "daa", "", ""]
+
+
+def test_who_has_a_write_under_way_is_passed_over_and_keeps_the_place() -> None:
+    queue = queue_of(Write("a"), Write("a"), Write("b"), Write("c"), events_at_once=1)
+    assert taken(queue) == "a"
+    assert taken(queue, "a") == "b"
+    assert taken(queue, "a", "b") == "c"
+    assert taken(queue, "a", "b", "c") == ""
+    assert len(queue) == 1
+    queue.put(Write("b"))
+    assert [taken(queue), taken(queue)] == ["a", "b"]
+
+
+def test_what_nobody_wants_any_more_is_dropped() -> None:
+    first, second = Write("a"), Write("b")
+    queue = queue_of(first, second)
+    first.wanted = False
+    assert queue.take() == [second]
+
+
+def test_one_owner_has_a_part_of_the_room() -> None:
+    queue = queue_of(*(Write("a") for _ in range(EVENTS_OF_ONE_OWNER_MAX)))
+    with pytest.raises(QueueFull):
+        queue.put(Write("a"))
+    for owner in "bcd":
+        queue.put(Write(owner, EVENTS_OF_ONE_OWNER_MAX))
+    with pytest.raises(QueueFull):
+        queue.put(Write("e"))

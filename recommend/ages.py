@@ -37,7 +37,7 @@ def times_of(space: Space, relation: Relation, row: int | None, targets: Rows, l
 def live_times(space: Space, relation: Relation, live: LiveEdges) -> tuple[Rows, Times]:
     """What was added live, by row, and when, on the clock of the relation."""
     name = relation.entry.name
-    rows = space.entities[relation.entry.target].ids.rows(live.added.get(name, ()))
+    rows = live.row_of_each("added", name, space.entities[relation.entry.target].ids)
     when = ticks(space.entry.clusters, name, live.times_of(name))
     return rows[rows != ABSENT], when[rows != ABSENT]
 

@@ -1,6 +1,6 @@
 """What is known about one user at the time of a request: the trained vector, the edges, the interests."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -131,6 +131,19 @@ def _others(space: Space, asked: Relation, row: int | None, live: LiveEdges) -> 
         for relation in space.relations.values()
         if relation.entry.source == asked.entry.source and relation is not asked
     )
+
+
+def look_up(space: Space, live: LiveEdges) -> Generator[None, None, None]:
+    """Find, in steps, the rows of all that a user has done: where that is much, a request finds them there."""
+    for name in {**live.added, **live.removed}:
+        relation = space.relations.get(name)
+        if relation is not None:
+            ids = space.entities[relation.entry.target].ids
+            yield from live.look_up("added", name, ids)
+            yield from live.look_up("removed", name, ids)
+    for entity_type in live.blocked:
+        if entity_type in space.entities:
+            yield from live.look_up("blocked", entity_type, space.entities[entity_type].ids)
 
 
 def current_targets(space: Space, relation: Relation, row: int | None, live: LiveEdges) -> Rows:

@@ -4,7 +4,7 @@ What every request makes anew is a `msgspec.Struct`: a frozen dataclass takes fi
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Literal, NamedTuple, TypeAlias
@@ -22,6 +22,8 @@ from index.search.eligible import Bitmap, count_of, has
 from recommend.filters import Filter
 
 Rows: TypeAlias = Int64[npt.NDArray[np.int64], " n"]
+
+Effect: TypeAlias = Literal["added", "removed", "blocked"]
 
 AUTO = "auto"
 NO_MODE = -1
@@ -52,25 +54,53 @@ class LiveEdges:
     _rows: dict[tuple[str, str], tuple["ref[IdTable]", Rows]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _parts: dict[tuple[str, str], tuple["ref[IdTable]", list[Rows]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.blocked)
 
-    def rows(self, effect: Literal["added", "removed", "blocked"], name: str, ids: IdTable) -> Rows:
+    def rows(self, effect: Effect, name: str, ids: IdTable) -> Rows:
         """The rows of what was added, removed or blocked under `name`, less those that `ids` has not.
 
         Where they are many they are found once: a store keeps the edges of such a user between requests. Another
         version's ids are looked up anew, and the weak reference lets go of the version before.
         """
-        externals: tuple[str, ...] = getattr(self, effect).get(name, ())
+        found = self.row_of_each(effect, name, ids)
+        return np.compress(found != ABSENT, found)
+
+    def row_of_each(self, effect: Effect, name: str, ids: IdTable) -> Rows:
+        """The same, and `ABSENT` for those that `ids` has not."""
         kept = self._rows.get((effect, name))
         if kept is not None and kept[0]() is ids:
             return kept[1]
+        externals = self._of(effect, name)
         rows = ids.rows(externals)
-        rows = np.compress(rows != ABSENT, rows)
         if len(externals) >= MANY:
             self._rows[effect, name] = ref(ids), rows
         return rows
+
+    def look_up(self, effect: Effect, name: str, ids: IdTable) -> Generator[None, None, None]:
+        """Find the rows of many in steps, between which others may have their turn, so that they are there when they
+        are asked for. Who does so meanwhile takes steps of the same work.
+        """
+        externals, kept = self._of(effect, name), self._rows.get((effect, name))
+        if len(externals) < MANY or (kept is not None and kept[0]() is ids):
+            return
+        parts = self._parts.get((effect, name))
+        if parts is None or parts[0]() is not ids:
+            parts = self._parts[effect, name] = ref(ids), []
+        found = parts[1]
+        while (start := MANY * len(found)) < len(externals):
+            found.append(ids.rows(externals[start : start + MANY]))
+            yield
+        self._rows[effect, name] = ref(ids), np.concatenate(found)
+        self._parts.pop((effect, name), None)
+
+    def _of(self, effect: Effect, name: str) -> tuple[str, ...]:
+        externals: tuple[str, ...] = getattr(self, effect).get(name, ())
+        return externals
 
     def times_of(self, name: str) -> tuple[float, ...]:
         """When each of what was added under a relation was."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -14,6 +14,7 @@ from index.search.eligible import Bitmap
 from recommend.compiled import Served
 from recommend.filters import Filter
 from recommend.plan import choose_relation
+from recommend.profile import look_up
 from recommend.recommender import Recommender
 from recommend.together import Joint, joined, requests_to
 from recommend.types import AUTO, SEARCH, LiveEdges, RecommendRequest, Slate
@@ -64,6 +65,7 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
         routed = routed if await _understands(routed, body.filter) else plain
     loaded, space, relation, request, entered = routed
     live, followers = await call.runtime.since(relation.entry, request.user, degraded)
+    await _looked_up([space], live)
     # Last of what is waited for: a bitmap that was made earlier might have given way to others'.
     if body.filter is not None:
         await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
@@ -88,6 +90,7 @@ async def _together(call: Call, loaded: Loaded, request: RecommendRequest, body:
     requests = requests_to(bundle, request, body.spaces)
     relation = choose_relation(bundle.space(requests[0].space), requests[0])
     live, followers = await call.runtime.since(relation.entry, request.user, degraded)
+    await _looked_up([bundle.space(one.space) for one in requests], live)
     requests = [_followed(one, followers) for one in requests]
     await _compiled_in_all(loaded, requests, body.filter)
     asked = [await _at_once(call, loaded, one, live, degraded) for one in requests]
@@ -95,6 +98,14 @@ async def _together(call: Call, loaded: Loaded, request: RecommendRequest, body:
     answer = joined(bundle, requests, answers, live, body.k)
     _count(call, answer, relation, None)
     return Reply(_encode(answer_of(answer, list(dict.fromkeys(degraded)), call.request_id, None, explain=False)))
+
+
+async def _looked_up(spaces: Iterable[Space], live: LiveEdges) -> None:
+    """Have the rows of much that a user has done found some at a time: others have their turns in between."""
+    if live:
+        for space in spaces:
+            for _ in look_up(space, live):
+                await asyncio.sleep(0)
 
 
 async def _compiled_in_all(loaded: Loaded, requests: Sequence[RecommendRequest], condition: Filter | None) -> None:
@@ -318,6 +329,8 @@ async def _answers_to_each(
     told = await call.runtime.since_each(
         [(one.relation.entry, user) for one, user in zip(routed, users, strict=True)], degraded
     )
+    for one, (live, _) in zip(routed, told, strict=True):
+        await _looked_up([one.space, *(one.loaded.bundle.space(wanted.space) for wanted in several)], live)
     # Others may have come meanwhile. From here on nothing is waited for until the searches are queued.
     search.check_room(room)
     requests = [

@@ -42,6 +42,9 @@ ALL_USERS = {
 # What Redis says for a while to everything, and before which nothing has come to a key: the connection tells no more.
 NOT_NOW = ("LOADING", "NOAUTH", "WRONGPASS")
 TOO_MANY = "max number of clients"
+# What it says after a failover, when the name in the URL leads elsewhere by now: open connections stay where they are.
+DEMOTED = ("READONLY", "MASTERDOWN")
+RENEWED_EVERY_SECONDS = 1.0
 NO_REDIS = "what answers there is no Redis"
 
 
@@ -106,9 +109,17 @@ class Lane:
             self._tls = await asyncio.to_thread(tls_context, self.address)
         return await connect(self.address, self._reply_seconds, self._tls, over)
 
+    def renew(self) -> None:
+        """Let go of all connections: at once, or when what is under way on them is over."""
+        for connection in self._idle:
+            connection.close()
+        self._open.clear()
+        self._idle.clear()
+
     def _over(self, connection: RedisConnection) -> None:
-        if connection.closed:
+        if connection.closed or connection not in self._open:
             self._open.discard(connection)
+            connection.close()
         else:
             self._idle.append(connection)
         self.free.release()
@@ -145,6 +156,7 @@ class RedisLink:
             lane.breaker = Breaker(partial(self._ping, lane), retry_seconds)
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self._renewed_at = -RENEWED_EVERY_SECONDS
 
     def start(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
         """A task of its own: a request that is cancelled leaves no half-read reply on a pooled connection."""
@@ -257,11 +269,20 @@ class RedisLink:
         if self._node and code in REDIRECTED:  # the map of slots is old, and that is no trouble
             return Refused(code, words)
         self._metrics.failed("refused")
+        if code in DEMOTED:
+            self._renew()
         if operation != "upkeep":
             lasts = SOME_USERS_SECONDS if code in SOME_USERS else 0.0
             reason = SOME_USERS.get(code) or ALL_USERS.get(code) or f"it refuses: {code}"
             self.trouble.begin(operation, reason, words, lasts=lasts)
         return Refused(code, words)
+
+    def _renew(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._renewed_at + RENEWED_EVERY_SECONDS:
+            self._renewed_at = now
+            for lane in self._lanes:
+                lane.renew()
 
     def _unreachable(self, lane: Lane, error: Exception) -> StateError:
         """There is no Redis, or none that can be asked now: open the breaker."""

@@ -7,7 +7,8 @@ import threading
 
 
 class FaultProxy:
-    """Forwards a free local port to `target_port`. Set `mode` at any time; it counts for bytes from then on.
+    """Forwards a free local port to `target_port`, where new connections go. Set `mode` at any time; it counts for
+    bytes from then on.
 
     Modes: "pass", "delay" (of `delay_seconds`), "hang" (nothing comes back), "reset" (cut off in mid-reply),
     "garbage" (replies replaced by noise), "refuse" (new connections are closed at once). With `tls` the clients speak
@@ -17,7 +18,7 @@ class FaultProxy:
     def __init__(self, target_port: int, tls: ssl.SSLContext | None = None) -> None:
         self.mode = "pass"
         self.delay_seconds = 0.1
-        self._target_port = target_port
+        self.target_port = target_port
         self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
@@ -62,7 +63,7 @@ class FaultProxy:
             writer.close()
             return
         try:
-            upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         except OSError:
             writer.close()
             return

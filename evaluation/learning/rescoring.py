@@ -19,6 +19,8 @@ from recommend.types import in_sorted
 
 POOL = 300
 HIDDEN = 16
+# Networks that begin differently, whose mean is asked: what one of them has by chance counts a part of that.
+FITS = 3
 # Candidates of a pool that teach what is wrong.
 NEGATIVES = 100
 # Spread over the pools that teach: a few hundred pools are fitted too closely by what thousands need.
@@ -38,7 +40,21 @@ def learn_rescoring(
     relation = recommender.bundle.space().relation(task.relation)
     thinned = [_thinned(pool, task.relevant(user), rng) for user, pool in zip(task.users.tolist(), pools, strict=True)]
     examples = pools_of(task, thinned, lambda i, pool: recommender.features(relation, profiles[i], pool), len(FEATURES))
-    return fit_network(examples, rng) if len(examples.starts) > 1 else None
+    if len(examples.starts) < 2:
+        return None
+    return mean_network([fit_network(examples, rng) for _ in range(FITS)])
+
+
+def mean_network(networks: Sequence[Rescoring]) -> Rescoring:
+    """One network, whose score is the mean of theirs; they have the same inputs, in the same units."""
+    first, n = networks[0], len(networks)
+    return first.model_copy(
+        update={
+            "hidden": tuple(row for one in networks for row in one.hidden),
+            "bias": tuple(value for one in networks for value in one.bias),
+            "out": tuple(value / n for one in networks for value in one.out),
+        }
+    )
 
 
 def _thinned(pool: Rows, relevant: Rows, rng: np.random.Generator) -> Rows:

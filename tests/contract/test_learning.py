@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from evaluation.learning.loss import Examples
-from evaluation.learning.rescoring import compiled_loss, fit_network, network_loss
-from recommend.rescoring import FEATURES
+from evaluation.learning.rescoring import compiled_loss, fit_network, mean_network, network_loss
+from recommend.rescoring import FEATURES, network_scores
 
 
 def _examples(seed: int, pools: int, n_features: int) -> Examples:
@@ -75,3 +75,13 @@ def test_a_network_of_another_width_is_refused() -> None:
     examples = _examples(6, 3, 4)
     with pytest.raises(ValueError, match="network does not fit"):
         compiled_loss(np.zeros(13), examples.features, examples, 2)
+
+
+def test_the_mean_of_networks_scores_as_they_do_in_the_mean() -> None:
+    examples, rng = _examples(6, 40, len(FEATURES)), np.random.default_rng(1)
+    networks = [fit_network(examples, rng, hidden=4) for _ in range(3)]
+    scores = [network_scores(one, examples.features) for one in networks]
+    assert not np.allclose(scores[0], scores[1], atol=1e-3)  # each began elsewhere
+    one = mean_network(networks)
+    assert len(one.bias) == 12
+    np.testing.assert_allclose(network_scores(one, examples.features), np.mean(scores, axis=0), rtol=1e-4, atol=1e-4)

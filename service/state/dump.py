@@ -4,32 +4,27 @@ It reads beside a running service: SQLite in one snapshot, Redis user by user, s
 node.
 """
 
-import asyncio
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import hiredis
 import msgspec
+import redis
 
 from bundle.errors import StateError
 from service.settings import Settings
 from service.state.events import Event
 from service.state.redis_address import RedisAddress, redis_addresses
 from service.state.redis_cluster import slot_map
-from service.state.redis_connection import PasswordRefused, Unfit, connect, tls_context
-from service.state.redis_scripts import Word
 
 EVERY_EVENT = """
 SELECT id, user_type, user, action, relation, target_type, target, at, received FROM events
 """
 KEYS_SCANNED = 512
 EVENTS_SCANNED = 256
-FAULTS = (OSError, hiredis.HiredisError, PasswordRefused, Unfit, msgspec.DecodeError)
 REPLY_SECONDS = 30.0
 _decode = msgspec.json.Decoder(Event).decode
 
@@ -65,19 +60,22 @@ def _of_sqlite(path: Path) -> Iterator[Event]:
 def _of_redis(address: RedisAddress, prefix: str) -> Iterator[Event]:
     try:
         yield from _of_node(address, prefix, set())
-    except FAULTS as error:
+    except (redis.RedisError, msgspec.DecodeError) as error:
         raise StateError(f"the Redis of live engagements cannot be read: {type(error).__name__}.") from error
 
 
 def _of_node(address: RedisAddress, prefix: str, seen: set[bytes]) -> Iterator[Event]:
     """The events of the users that one Redis has and that are not `seen`: a scan may give a key twice."""
     pattern = re.sub(r"([][*?\\])", r"\\\1", prefix) + ":events:*"
-    with closing(_Node(address)) as node:
-        for key in node.scanned("SCAN", "MATCH", pattern, "COUNT", KEYS_SCANNED):
+    client = _client(address)
+    try:
+        for key in client.scan_iter(match=pattern, count=KEYS_SCANNED):
             if key not in seen:
                 seen.add(key)
-                values = list(node.scanned("HSCAN", "COUNT", EVENTS_SCANNED, key=key))[1::2]
-                yield from {event.id: event for event in map(_decode, values)}.values()
+                fields = client.hscan_iter(key, count=EVENTS_SCANNED)  # may give one twice
+                yield from {event.id: event for event in (_decode(value) for _, value in fields)}.values()
+    finally:
+        client.close()
 
 
 def _of_cluster(seeds: Sequence[RedisAddress], prefix: str) -> Iterator[Event]:
@@ -89,7 +87,7 @@ def _of_cluster(seeds: Sequence[RedisAddress], prefix: str) -> Iterator[Event]:
         for node in nodes:
             yield from _of_node(node, prefix, seen)
         after = [_own_slots(node) for node in nodes]
-    except FAULTS as error:
+    except (redis.RedisError, msgspec.DecodeError) as error:
         raise StateError(
             f"A node of the Redis Cluster of live engagements cannot be read: {type(error).__name__}."
         ) from error
@@ -104,7 +102,7 @@ def _primaries(seeds: Sequence[RedisAddress]) -> list[RedisAddress]:
     for seed in seeds:
         try:
             reply: object = _asked(seed, "SLOTS")
-        except OSError:
+        except redis.ConnectionError:
             if seed is seeds[-1]:
                 raise
             continue
@@ -125,46 +123,24 @@ def _own_slots(node: RedisAddress) -> str:
     return " ".join([words[2], words[6], *words[8:]])
 
 
-def _asked(address: RedisAddress, question: str) -> Any:
-    with closing(_Node(address)) as node:
-        return node.ask("CLUSTER", question)
+def _asked(node: RedisAddress, question: str) -> Any:
+    client = _client(node)
+    try:
+        client.response_callbacks.clear()  # as Redis says it
+        return client.execute_command("CLUSTER", question)  # type: ignore[no-untyped-call]
+    finally:
+        client.close()
 
 
-class _Node:
-    """One Redis, asked where no event loop runs. All raise one of FAULTS."""
-
-    def __init__(self, address: RedisAddress) -> None:
-        self._runner = asyncio.Runner()
-        try:
-            made = connect(address, REPLY_SECONDS, tls_context(address), lambda _: None)
-            self._connection = self._runner.run(made)
-        except BaseException:
-            self._runner.close()
-            raise
-
-    def ask(self, *command: Word) -> Any:
-        """The reply."""
-
-        async def asked() -> list[object]:
-            return await self._connection.ask([command], REPLY_SECONDS)
-
-        (reply,) = self._runner.run(asked())
-        if isinstance(reply, hiredis.ReplyError):
-            raise reply
-        return reply
-
-    def scanned(self, command: str, *options: Word, key: bytes | None = None) -> Iterator[bytes]:
-        """What all replies of SCAN or its like have. A thing may come twice."""
-        cursor = b"0"
-        while True:
-            match self.ask(command, *(() if key is None else (key,)), cursor, *options):
-                case [bytes() as cursor, list() as found]:
-                    yield from found
-                case _:
-                    raise Unfit
-            if cursor == b"0":
-                return
-
-    def close(self) -> None:
-        self._connection.close()
-        self._runner.close()
+def _client(address: RedisAddress) -> "redis.Redis":
+    place: dict[str, object] = {"host": address.host, "port": address.port, "ssl": address.tls, **address.tls_options}
+    if address.path is not None:
+        place = {"unix_socket_path": address.path}
+    return redis.Redis(
+        **place,  # type: ignore[arg-type]
+        db=address.database,
+        username=address.user,
+        password=address.password,
+        socket_timeout=REPLY_SECONDS,
+        socket_connect_timeout=REPLY_SECONDS,
+    )

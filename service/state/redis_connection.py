@@ -1,112 +1,111 @@
 """One connection to a Redis: commands go out in one piece, and the replies to them come back as they are.
 
-A client of our own because each turn of the event loop between a command and its reply is one in which others' work
-comes first: here there is one, and no task.
+It is the client's connection without its pool and pipeline, since each turn of the event loop between a command and its
+reply is one in which others' work comes first: here an exchange is one task, which sends at once and reads.
 """
 
 import asyncio
-import ssl
+import contextlib
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any
 
 import hiredis
+from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.credentials import UsernamePasswordCredentialProvider
+from redis.exceptions import RedisError, ResponseError
 
 from service.state.redis_address import RedisAddress
 from service.state.redis_scripts import Command
 
-NOT_YET = object()
 LOOKS_AGAIN_SECONDS = 0.001
-REQUIRED = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 
 
 class Unfit(Exception):
     """What came is no reply, or one that nobody had asked for."""
 
 
-class PasswordRefused(Exception):
-    """Redis does not let the user in, in the words that this has."""
-
-
-class RedisConnection(asyncio.Protocol):
+class RedisConnection:
     """Has one exchange at a time. Belongs to one event loop."""
 
-    def __init__(self, seconds: float, idle: "Callable[[RedisConnection], None]") -> None:
-        """No reply may take longer than `seconds` after what came before it. `idle` is told when an exchange is over,
-        whoever has given up waiting for it; the connection may be `closed` then.
+    def __init__(
+        self, connection: AbstractConnection, seconds: float, idle: "Callable[[RedisConnection], None]"
+    ) -> None:
+        """Of an open `connection`. No reply may take longer than `seconds` after what came before it. `idle` is told
+        when an exchange is over, whoever has given up waiting for it; the connection may be `closed` then.
         """
         self.closed = False
+        self._connection = connection
         self._seconds = seconds
         self._idle = idle
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._reader = hiredis.Reader(notEnoughData=NOT_YET)
-        self._replies: list[object] = []
-        self._expected = 0
-        self._waits: asyncio.Future[list[object]] | None = None
+        self._work: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._is_late = False
         self._until = self._last = 0.0
 
     def ask(self, commands: Sequence[Command], seconds: float) -> "asyncio.Future[list[object]]":
-        """The replies to `commands`, all of them within `seconds`; a hiredis.ReplyError in the place of each that is
-        refused. Raises OSError, TimeoutError or Unfit, and the connection is closed then. Who cancels it gives up
-        waiting, and the exchange goes on by itself.
+        """The replies to `commands`, all of them within `seconds`; a ResponseError in the place of each that is
+        refused. Raises OSError, TimeoutError, redis.RedisError or Unfit, and the connection is closed then. Who cancels
+        it gives up waiting, and the exchange goes on by itself.
         """
-        waits = self._loop.create_future()
-        self._waits, self._expected = waits, len(commands)
-        if self._transport is None or self.closed:
-            self._end(ConnectionError())
-            return waits
-        now = self._loop.time()
-        self._until, self._last = now + self._seconds, now + seconds
-        self._timer = self._loop.call_at(min(self._until, self._last), self._look_at_the_clock)
-        packed = [hiredis.pack_command(tuple(command)) for command in commands]  # type: ignore[arg-type]
-        self._transport.write(b"".join(packed))
-        return waits
+        self._work = self._loop.create_task(self._exchange(commands, seconds))
+        return asyncio.shield(self._work)
 
-    def close(self, why: Exception | None = None) -> None:
-        """Whoever waits is told `why`."""
+    async def is_fit(self) -> bool:
+        """Whether another exchange may begin: it is open, and nothing has come that nobody had asked for."""
+        try:
+            if not self.closed and not await self._connection.can_read():
+                return True
+        except RedisError:
+            pass  # the other side has gone
+        self.close()
+        return False
+
+    def close(self) -> None:
+        """Whoever waits is told that it is lost."""
         if not self.closed:
             self.closed = True
-            if self._transport is not None:
-                self._transport.abort()
-            self._end(ConnectionError() if why is None else why)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.close(exc)
-
-    def data_received(self, data: bytes) -> None:
-        if self._waits is None:
-            self.close()
-            return
-        try:
-            self._reader.feed(data)
-            while (reply := self._reader.gets()) is not NOT_YET:
-                self._replies.append(reply)
-        except hiredis.HiredisError:
-            self.close(Unfit())
-            return
-        self._until = self._loop.time() + self._seconds
-        if len(self._replies) == self._expected and not self._reader.has_data():
-            self._end(None)
-        elif len(self._replies) >= self._expected:  # one too many is somebody's, and nobody knows whose
-            self.close(Unfit())
-
-    def _end(self, error: Exception | None) -> None:
-        waits, replies = self._waits, self._replies
-        if self._timer is not None:
-            self._timer.cancel()
-        self._waits, self._timer, self._replies = None, None, []
-        if waits is None:
-            return
-        if not waits.done():
-            if error is None:
-                waits.set_result(replies)
+            if self._work is not None and not self._work.done():
+                self._work.cancel()  # and the client's connection closes itself
             else:
-                waits.set_exception(error)
-        self._idle(self)
+                self._work = self._loop.create_task(self._connection.disconnect(nowait=True))
+
+    async def _exchange(self, commands: Sequence[Command], seconds: float) -> list[object]:
+        try:
+            if self.closed:
+                raise ConnectionError
+            self._until, self._last = self._loop.time() + self._seconds, self._loop.time() + seconds
+            self._timer = self._loop.call_at(min(self._until, self._last), self._look_at_the_clock)
+            return await self._asked(commands)
+        except BaseException as error:
+            self.closed = True
+            await self._connection.disconnect(nowait=True)
+            if isinstance(error, asyncio.CancelledError):
+                raise TimeoutError if self._is_late else ConnectionError from None
+            raise
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._idle(self)
+
+    async def _asked(self, commands: Sequence[Command]) -> list[object]:
+        connection, replies = self._connection, list[object]()
+        packed = [hiredis.pack_command(tuple(command)) for command in commands]  # type: ignore[arg-type]
+        await connection.send_packed_command(b"".join(packed), check_health=False)
+        for _ in commands:
+            try:
+                replies.append(await connection.read_response())
+            except ResponseError as refusal:
+                replies.append(refusal)
+            self._until = self._loop.time() + self._seconds
+        if await connection.can_read():
+            with contextlib.suppress(ResponseError):
+                await connection.read_response(timeout=LOOKS_AGAIN_SECONDS)  # raises where the other side has gone
+            raise Unfit  # one reply too many is somebody's, and nobody knows whose
+        return replies
 
     def _look_at_the_clock(self) -> None:
         until = min(self._until, self._last)
@@ -118,66 +117,36 @@ class RedisConnection(asyncio.Protocol):
     def _verdict(self) -> None:
         if self._loop.time() < min(self._until, self._last):
             self._look_at_the_clock()
-        else:
-            self.close(TimeoutError())
+        elif self._work is not None:
+            self._is_late = True
+            self._work.cancel()
 
 
-async def connect(
-    address: RedisAddress, seconds: float, tls: ssl.SSLContext | None, idle: Callable[[RedisConnection], None]
-) -> RedisConnection:
-    """A connection that is ready to be asked. Raises OSError, TimeoutError, Unfit or PasswordRefused, and
-    hiredis.ReplyError where the database is refused. Each step may take `seconds`.
+async def connect(address: RedisAddress, seconds: float, idle: Callable[[RedisConnection], None]) -> RedisConnection:
+    """A connection that is ready to be asked, and of which no reply takes longer than `seconds`. How long it may take
+    to get it is up to the caller. Raises redis.RedisError or OSError; its words name no password.
     """
-    loop = asyncio.get_running_loop()
-    ready = False
-
-    def over(connection: RedisConnection) -> None:
-        if ready:
-            idle(connection)
-
-    def made() -> RedisConnection:
-        return RedisConnection(seconds, over)
-
-    async with asyncio.timeout(seconds):
-        if address.path is not None:
-            _, connection = await loop.create_unix_connection(made, address.path)
-        else:
-            _, connection = await loop.create_connection(made, address.host, address.port, ssl=tls)
-    try:
-        for command in _greeting(address):
-            (reply,) = await connection.ask([command], seconds)
-            if isinstance(reply, hiredis.ReplyError):
-                raise PasswordRefused(str(reply)) if command[0] == "AUTH" else reply
-            if reply != b"OK":
-                raise Unfit
-    except BaseException:
-        connection.close()
-        raise
-    ready = True
-    return connection
-
-
-def _greeting(address: RedisAddress) -> list[Command]:
-    commands: list[Command] = []
+    kind: type[Any] = SSLConnection if address.tls else Connection
+    place: dict[str, Any] = {"host": address.host, "port": address.port, **address.tls_options}
+    if address.path is not None:
+        kind, place = UnixDomainSocketConnection, {"path": address.path}
+    credentials = None
     if address.password is not None or address.user is not None:
-        user = () if address.user is None else (address.user,)
-        commands.append(("AUTH", *user, address.password or ""))
-    if address.database:
-        commands.append(("SELECT", address.database))
-    return commands
-
-
-def tls_context(address: RedisAddress) -> ssl.SSLContext | None:
-    """What is asked of the other side's certificate; None without TLS. Raises OSError. Takes milliseconds."""
-    if not address.tls:
-        return None
-    asked = address.tls_options
-    context = ssl.create_default_context()
-    required = REQUIRED[str(asked.get("ssl_cert_reqs", "required"))]
-    context.check_hostname = required != ssl.CERT_NONE and bool(asked.get("ssl_check_hostname", True))
-    context.verify_mode = required
-    if "ssl_certfile" in asked or "ssl_keyfile" in asked:
-        context.load_cert_chain(str(asked.get("ssl_certfile", "")), cast("str | None", asked.get("ssl_keyfile")))
-    if "ssl_ca_certs" in asked:
-        context.load_verify_locations(str(asked["ssl_ca_certs"]))
-    return context
+        credentials = UsernamePasswordCredentialProvider(address.user, address.password)
+    connection: AbstractConnection = kind(
+        db=address.database,
+        credential_provider=credentials,
+        socket_timeout=None,  # the exchange has one
+        socket_connect_timeout=seconds,
+        retry=Retry(NoBackoff(), 0),
+        # No CLIENT SETINFO and no maintenance handshake: a new connection costs no extra round trip.
+        driver_info=None,
+        protocol=2,
+        **place,
+    )
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call]
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    return RedisConnection(connection, seconds, idle)

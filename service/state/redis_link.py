@@ -2,19 +2,20 @@
 
 import asyncio
 import re
-import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from hiredis import ReplyError
+from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from bundle.errors import StateError
 from service.first_step import in_a_task
 from service.metrics import RedisMetrics
 from service.state.breaker import Breaker
 from service.state.redis_address import RedisAddress
-from service.state.redis_connection import PasswordRefused, RedisConnection, connect, tls_context
+from service.state.redis_connection import RedisConnection, connect
 from service.state.redis_scripts import Command
 from service.state.trouble import SOME_USERS_SECONDS, Trouble
 
@@ -39,9 +40,6 @@ ALL_USERS = {
     "OOM": "it has no memory left",
     "MISCONF": "it cannot write to its disk",
 }
-# What Redis says for a while to everything, and before which nothing has come to a key: the connection tells no more.
-NOT_NOW = ("LOADING", "NOAUTH", "WRONGPASS")
-TOO_MANY = "max number of clients"
 # What it says after a failover, when the name in the URL leads elsewhere by now: open connections stay where they are.
 DEMOTED = ("READONLY", "MASTERDOWN")
 RENEWED_EVERY_SECONDS = 1.0
@@ -70,13 +68,12 @@ class Lane:
         self._reply_seconds = reply_seconds
         self._idle: list[RedisConnection] = []
         self._open = set[RedisConnection]()
-        self._tls: ssl.SSLContext | None = None
 
-    def idle(self) -> RedisConnection | None:
+    async def idle(self) -> RedisConnection | None:
         """A connection that is open and has nothing to do."""
         while self._idle:
             connection = self._idle.pop()
-            if not connection.closed:
+            if await connection.is_fit():
                 return connection
             self._open.discard(connection)
         return None
@@ -105,9 +102,7 @@ class Lane:
         return reply
 
     async def _connection(self, over: Callable[[RedisConnection], None]) -> RedisConnection:
-        if self.address.tls and self._tls is None:
-            self._tls = await asyncio.to_thread(tls_context, self.address)
-        return await connect(self.address, self._reply_seconds, self._tls, over)
+        return await connect(self.address, self._reply_seconds, over)
 
     def renew(self) -> None:
         """Let go of all connections: at once, or when what is under way on them is over."""
@@ -181,7 +176,7 @@ class RedisLink:
         Raises StateError when there are no replies: at once while the breaker is open. Cancelled as `ask` is.
         """
         await self._wait_for(lane)
-        connection = lane.idle()
+        connection = await lane.idle()
         if connection is None:
             return await asyncio.shield(self.start(self._first_exchange(operation, lane, commands)))
         return await self._exchange(operation, lane, connection, commands)
@@ -225,15 +220,10 @@ class RedisLink:
                 replies = await connection.ask(commands, lane.seconds)
         except Exception as error:
             raise self._unreachable(lane, error) from None
-        refused = [reply for reply in replies if isinstance(reply, ReplyError)]
-        if not refused:
+        if not any(isinstance(reply, ResponseError) for reply in replies):
             self.trouble.end(operation)
             return replies
-        for reply in refused:
-            if self._words(reply)[0] in NOT_NOW or TOO_MANY in str(reply):
-                connection.close()
-                raise self._unreachable(lane, reply)
-        return [self._refused(operation, reply) if isinstance(reply, ReplyError) else reply for reply in replies]
+        return [self._refused(operation, reply) if isinstance(reply, ResponseError) else reply for reply in replies]
 
     def no_redis(self, lane: Lane) -> StateError:
         """A reply of a type that no Redis sends: nothing that comes from there counts as stored or erased."""
@@ -263,7 +253,7 @@ class RedisLink:
         self._metrics.opened(any(other.breaker.is_open for other in self._lanes if other is not lane), self._node)
         self.trouble.end(f"connection for {lane.name}")
 
-    def _refused(self, operation: Operation, error: ReplyError) -> Refused:
+    def _refused(self, operation: Operation, error: ResponseError) -> Refused:
         """Redis is there and says no (wrong type, full, read-only): asking again costs nothing."""
         code, words = self._words(error)
         if self._node and code in REDIRECTED:  # the map of slots is old, and that is no trouble
@@ -288,16 +278,19 @@ class RedisLink:
         """There is no Redis, or none that can be asked now: open the breaker."""
         if self._closed:
             return StateError("the store of live engagements is closed")
-        late = isinstance(error, TimeoutError)
+        late = isinstance(error, (TimeoutError, RedisTimeout))
         self._metrics.failed("timeout" if late else "connection")
-        if isinstance(error, (ReplyError, PasswordRefused)):
-            code, words = self._words(error)
-            other = ALL_USERS["WRONGPASS"] if isinstance(error, PasswordRefused) else f"it refuses: {code}"
-            return self._trip(lane, ALL_USERS.get(code, other), words)
+        code, words = self._words(error)
+        if isinstance(error, AuthenticationError):
+            return self._trip(lane, ALL_USERS.get(code, ALL_USERS["WRONGPASS"]), words)
+        if code in ALL_USERS:
+            return self._trip(lane, ALL_USERS[code], words)
+        if isinstance(error, ResponseError):
+            return self._trip(lane, f"it refuses: {code}", words)
+        # The words of the others are the client's own and name the address: the type says enough.
         if late:
             return self._trip(lane, "it does not answer in time", type(error).__name__)
-        # The words of these may name the address: the type says enough.
-        unconnected = isinstance(error, OSError)
+        unconnected = isinstance(error, (OSError, RedisConnectionError))
         return self._trip(lane, "it cannot be reached" if unconnected else NO_REDIS, type(error).__name__)
 
     def _trip(self, lane: Lane, reason: str, words: str) -> StateError:
@@ -309,6 +302,9 @@ class RedisLink:
     def _words(self, error: Exception) -> tuple[str, str]:
         """The first word of what Redis says, and all of it, less a command that it repeats: that would have ids."""
         words = str(error).partition(", with args")[0][:200]
+        code = getattr(error, "status_code", None)
+        if code is not None:
+            words = f"{code} {words}"
         # Before version 7 the word of an error within a script stands further on.
         known = [word for word in re.findall(r"[A-Z]+", words) if word in SOME_USERS or word in ALL_USERS]
         code = known[0] if known else words.split(" ")[0]

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
-import hiredis
 import pytest
+from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.state.redis_address import RedisAddress, redis_address
-from service.state.redis_connection import PasswordRefused, RedisConnection, Unfit, connect, tls_context
+from service.state.redis_connection import RedisConnection, Unfit, connect
 from tests.support.certificate import write_certificate
 from tests.support.fault_proxy import FaultProxy
 from tests.support.servers import RedisServer
@@ -38,7 +39,7 @@ async def until(done: Callable[[], bool]) -> None:
 async def connected(
     address: RedisAddress, over: list[RedisConnection], seconds: float = 5.0
 ) -> AsyncIterator[RedisConnection]:
-    connection = await connect(address, seconds, tls_context(address), over.append)
+    connection = await connect(address, seconds, over.append)
     try:
         yield connection
     finally:
@@ -54,7 +55,7 @@ async def test_who_gives_up_leaves_a_connection_that_is_in_order(
         await until(lambda: len(over) == 1)
         found, refused, pong = await connection.ask([("GET", "key"), ("NO_SUCH_COMMAND",), ("PING",)], 5.0)
         assert (found, pong) == (b"of the first", b"PONG")
-        assert isinstance(refused, hiredis.ReplyError)
+        assert isinstance(refused, ResponseError)
         assert over == [connection, connection]
 
 
@@ -94,13 +95,25 @@ async def test_one_reply_too_many_is_nobodys(over: list[RedisConnection], extra:
                 assert connection.closed
 
 
-async def test_what_nobody_asked_for_closes_the_connection(over: list[RedisConnection]) -> None:
+async def test_what_nobody_asked_for_makes_a_connection_unfit(over: list[RedisConnection]) -> None:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         async with connected(RedisAddress("127.0.0.1", listener.getsockname()[1]), over) as connection:
             server, _ = listener.accept()
             with contextlib.closing(server):
+                assert await connection.is_fit()
                 server.sendall(b"-ERR max number of clients reached\r\n")
-                await until(lambda: connection.closed)
+                await asyncio.sleep(0.1)
+                assert not await connection.is_fit()
+                assert connection.closed
+
+
+async def test_a_connection_that_the_other_side_has_closed_is_not_fit(over: list[RedisConnection]) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        async with connected(RedisAddress("127.0.0.1", listener.getsockname()[1]), over) as connection:
+            server, _ = listener.accept()
+            server.close()
+            await asyncio.sleep(0.1)
+            assert not await connection.is_fit()
 
 
 async def test_a_password_a_user_and_a_database(redis_server: RedisServer, over: list[RedisConnection]) -> None:
@@ -109,10 +122,10 @@ async def test_a_password_a_user_and_a_database(redis_server: RedisServer, over:
     async with connected(address, over) as connection:
         assert await connection.ask([("SET", "key", "é"), ("ACL", "WHOAMI")], 5.0) == [b"OK", b"least"]
     assert redis_server.command("-n", "3", "GET", "key") == "é"
-    with pytest.raises(PasswordRefused):
-        await connect(replace(address, password="wrong"), 5.0, None, over.append)
-    with pytest.raises(hiredis.ReplyError, match="out of range"):
-        await connect(replace(address, database=99), 5.0, None, over.append)
+    with pytest.raises(AuthenticationError):
+        await connect(replace(address, password="wrong"), 5.0, over.append)
+    with pytest.raises(ResponseError, match="out of range"):
+        await connect(replace(address, database=99), 5.0, over.append)
 
 
 async def test_a_socket_file(tmp_path: Path, over: list[RedisConnection]) -> None:
@@ -136,8 +149,8 @@ async def test_tls_with_the_authority_that_is_named_and_none_without(
             assert await connection.ask([("PING",)], 5.0) == [b"PONG"]
     for bad in (url, url.replace("127.0.0.1", "localhost") + f"?ssl_ca_certs={certificate}"):
         address = redis_address(bad)
-        with pytest.raises(ssl.SSLError):
-            await connect(address, 5.0, tls_context(address), over.append)
+        with pytest.raises(RedisConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+            await connect(address, 5.0, over.append)
     unchecked = redis_address(bad + "&ssl_check_hostname=false")
     async with connected(unchecked, over) as connection:
         assert await connection.ask([("PING",)], 5.0) == [b"PONG"]

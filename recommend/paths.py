@@ -48,21 +48,23 @@ N_SIDES = 5
 
 
 class _Scratch(threading.local):
-    """Arrays of zeros as long as a type has entities, lent to one call at a time and given back as zeros. Their numbers
-    are small, so that they stay in the processor's caches."""
+    """Zeros for as many entities as a type has, lent to one call at a time and given back as zeros. Their numbers are
+    small, so that they stay in the processor's caches."""
 
     def __init__(self) -> None:
-        self._places: dict[tuple[int, np.dtype[Any]], Places] = {}
+        # By the kind of their numbers, as long as was ever needed: versions come and go, each of another size.
+        self._places: dict[np.dtype[Any], Places] = {}
 
     @contextmanager
     def places(self, rows: Rows, n: int) -> Iterator[Places]:
         """For each of `n` entities its place among `rows`, from 1 on, and 0 for others; of a row that is there twice
         the last."""
-        key = n, np.min_scalar_type(len(rows))
-        places = self._places.get(key)
-        if places is None:
-            places = self._places[key] = np.zeros(n, dtype=key[1])
-        places[rows] = np.arange(1, len(rows) + 1, dtype=key[1])
+        kind = np.min_scalar_type(len(rows))
+        known = self._places.get(kind)
+        if known is None or len(known) < n:
+            known = self._places[kind] = np.zeros(n, dtype=kind)
+        places = known[:n]
+        places[rows] = np.arange(1, len(rows) + 1, dtype=kind)
         try:
             yield places
         finally:

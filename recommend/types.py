@@ -51,10 +51,10 @@ class LiveEdges:
     removed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     blocked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     times: Mapping[str, tuple[float, ...]] = field(default_factory=dict, compare=False)
-    _rows: dict[tuple[str, str], tuple["ref[IdTable]", Rows]] = field(
+    _rows: dict[tuple[Effect, str], tuple["ref[IdTable]", Rows]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
-    _parts: dict[tuple[str, str], tuple["ref[IdTable]", list[Rows]]] = field(
+    _parts: dict[tuple[Effect, str], tuple["ref[IdTable]", list[Rows]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -107,15 +107,20 @@ class LiveEdges:
         return self.times.get(name) or (math.inf,) * len(self.added.get(name, ()))
 
     def merged(self, other: "LiveEdges") -> "LiveEdges":
-        """Both sets of edges together."""
+        """Both sets of edges together; rows that were found of these are there of both."""
         if not self or not other:
             return self or other
-        return LiveEdges(
+        both = LiveEdges(
             _joined(self.added, other.added),
             _joined(self.removed, other.removed),
             _joined(self.blocked, other.blocked),
             {name: self.times_of(name) + other.times_of(name) for name in {**self.times, **other.times}},
         )
+        for (effect, name), (known, rows) in list(self._rows.items()):
+            ids = known()
+            if ids is not None:
+                both._rows[effect, name] = known, np.concatenate([rows, ids.rows(other._of(effect, name))])
+        return both
 
 
 NO_LIVE_EDGES = LiveEdges()

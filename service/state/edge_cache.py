@@ -11,7 +11,8 @@ from recommend.types import LiveEdges
 
 Owner = tuple[str, str]
 
-# The memory that is kept, in targets of all users together; and how many users are added up, or wait for it, at once.
+# The memory that is kept, in targets of all users together, a user being one more; and how many users are added up, or
+# wait for it, at once.
 TARGETS_MAX = 500_000
 UNDER_WAY_MAX = 64
 # Adding up one user takes a part of the time at most: so many times as long as it took there is a rest.
@@ -85,7 +86,7 @@ class EdgeCache:
 
     def _put(self, owner: Owner, stamp: object, edges: LiveEdges) -> None:
         self._drop(owner)
-        targets = sum(len(ids) for group in (edges.added, edges.removed, edges.blocked) for ids in group.values())
+        targets = 1 + sum(len(ids) for group in (edges.added, edges.removed, edges.blocked) for ids in group.values())
         self._kept[owner] = (stamp, edges, targets)
         self._targets += targets
         while self._targets > TARGETS_MAX:

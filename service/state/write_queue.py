@@ -86,14 +86,13 @@ class WriteQueue(Generic[Write]):
     def take(self, rests: type | None = None, busy: Collection[Hashable] = ()) -> list[Write]:
         """The next writes that are still wanted, the oldest of each owner in turn. A large one is taken alone, so that
         small ones do not wait for it. One of the type that `rests` is left, and what its owner has put after it; and
-        all of the owners that are `busy`.
+        all of the owners that are `busy`: they have had their turn, and come after all who wait now.
         """
         passed = {owner: self._by_owner.pop(owner) for owner in busy if owner in self._by_owner}
         try:
             return self._take(rests)
         finally:
-            if passed:
-                self._by_owner = passed | self._by_owner
+            self._by_owner |= passed
 
     def _take(self, rests: type | None) -> list[Write]:
         if rests is None and self._resting:

@@ -43,3 +43,18 @@ def test_another_version_is_looked_up_anew_and_few_are_not_worth_a_step() -> Non
     assert len(list(live.look_up("blocked", "user", strings))) == N // MANY + 1
     assert list(edges(MANY - 1).look_up("added", "likes", numbers)) == []
     assert list(live.look_up("added", "of no such name", numbers)) == []
+
+
+@pytest.mark.parametrize("ids", tables(), ids=["int64", "string"])
+def test_those_of_both_together_are_found_once(ids: IdTable) -> None:
+    """Who has done much asks with a few engagements more each time."""
+    live, more = edges(), LiveEdges(added={"likes": ("4", "of nobody"), "views": ("8",)})
+    for effect, name in (("added", "likes"), ("blocked", "user")):
+        list(live.look_up(effect, name, ids))  # type: ignore[arg-type]
+    both = live.merged(more)
+    assert list(both.look_up("added", "likes", ids)) == [], "nothing is left to be found"
+    assert list(both.look_up("blocked", "user", ids)) == []
+    for effect, name in (("added", "likes"), ("added", "views"), ("blocked", "user")):
+        found = both.row_of_each(effect, name, ids)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(found, ids.rows(getattr(both, effect)[name]))
+    assert len(live.row_of_each("added", "likes", ids)) == N

@@ -178,3 +178,14 @@ def test_what_is_laid_out_goes_with_its_space(space: Space, follows: Dense) -> N
     del world
     gc.collect()
     assert known not in tables._known
+
+
+def test_versions_of_other_sizes_leave_no_memory_behind() -> None:
+    scratch = paths._Scratch()
+    for n in range(1000, 1100):
+        with scratch.places(np.array([n - 1, 0]), n) as places:
+            assert places.nonzero()[0].tolist() == [0, n - 1]
+            assert len(places) == n
+    with scratch.places(np.array([5]), 10) as places:
+        assert places.tolist() == [0] * 5 + [1] + [0] * 4
+    assert sum(one.nbytes for one in scratch._places.values()) < 2200

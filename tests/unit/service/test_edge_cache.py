@@ -6,6 +6,7 @@ import pytest
 
 from bundle.errors import StateError
 from recommend.types import LiveEdges
+from service.state import edge_cache
 from service.state.edge_cache import RESTS, UNDER_WAY_MAX, EdgeCache, Owner
 
 OWNER = ("user", "1")
@@ -96,3 +97,16 @@ async def test_so_many_users_are_added_up_at_once() -> None:
         await cache.added_up(("user", "one more"), 0, store.add_up)
     await asyncio.gather(*asked)
     await cache.added_up(("user", "one more"), 0, store.add_up)
+
+
+async def test_users_of_whom_nothing_is_left_take_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose many events have taken each other back."""
+    monkeypatch.setattr(edge_cache, "TARGETS_MAX", 20)
+    cache = EdgeCache()
+
+    async def nothing(owner: Owner) -> tuple[object, LiveEdges]:
+        return 0, LiveEdges()
+
+    for number in range(50):
+        await cache.added_up(("user", str(number)), 0, nothing)
+    assert sum(cache.get(("user", str(number))) is not None for number in range(50)) == 20

@@ -33,7 +33,7 @@ def test_users_take_turns_and_a_large_write_goes_alone() -> None:
     assert [taken(queue) for _ in range(5)] == ["ab", "c", "daa", "", ""]
 
 
-def test_who_has_a_write_under_way_is_passed_over_and_keeps_the_place() -> None:
+def test_who_has_a_write_under_way_is_passed_over_and_loses_none() -> None:
     queue = queue_of(Write("a"), Write("a"), Write("b"), Write("c"), events_at_once=1)
     assert taken(queue) == "a"
     assert taken(queue, "a") == "b"
@@ -42,6 +42,15 @@ def test_who_has_a_write_under_way_is_passed_over_and_keeps_the_place() -> None:
     assert len(queue) == 1
     queue.put(Write("b"))
     assert [taken(queue), taken(queue)] == ["a", "b"]
+
+
+def test_those_who_always_have_one_under_way_do_not_hold_up_others() -> None:
+    """As many as there are writers: when one of theirs is over, it is the turn of who has waited, not theirs again."""
+    queue = queue_of(*(Write(owner) for owner in "aabbcc"), Write("d"), Write("e"), events_at_once=1)
+    assert [taken(queue), taken(queue, "a"), taken(queue, "a", "b")] == ["a", "b", "c"]
+    assert taken(queue, "b", "c") == "d"
+    assert taken(queue, "b", "c", "d") == "e"
+    assert [taken(queue, "b", "c"), taken(queue), taken(queue)] == ["a", "b", "c"]
 
 
 def test_what_nobody_wants_any_more_is_dropped() -> None:

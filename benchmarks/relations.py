@@ -119,8 +119,8 @@ def shop(rng: np.random.Generator, *, users: int = 500, items: int = 500, views:
             bought.append((user, item))
             when.append(moment)
     return {
-        "bought": Relation("item", *_first(bought, when)),
-        "viewed": Relation("item", *_first(viewed, at)),
+        "bought": Relation("item", *_once(bought, when)),
+        "viewed": Relation("item", *_once(viewed, at)),
     }
 
 
@@ -143,8 +143,8 @@ def playlists(rng: np.random.Generator, *, users: int = 400, songs: int = 600, p
                 saved.append((user, song))
                 when.append(moment + int(rng.exponential(60_000)))
     return {
-        "saved": Relation("song", *_first(saved, when)),
-        "played": Relation("song", *_first(played, at)),
+        "saved": Relation("song", *_once(saved, when)),
+        "played": Relation("song", *_once(played, at)),
     }
 
 
@@ -169,8 +169,8 @@ def reposts(rng: np.random.Generator, *, users: int = 800, size: int = 40, each:
                     followed.append((other, user))
                     when.append(moment + int(rng.exponential(120_000)))
     return {
-        "follows": Relation("user", *_first(followed, when)),
-        "reposts": Relation("user", *_first(reposted, at)),
+        "follows": Relation("user", *_once(followed, when)),
+        "reposts": Relation("user", *_once(reposted, at)),
     }
 
 
@@ -184,7 +184,7 @@ def sessions(rng: np.random.Generator, *, users: int = 600, items: int = 500, cl
             moment += int(rng.exponential(20_000))
             clicked.append((user, place))
             at.append(moment)
-    return {"clicks": Relation("item", *_first(clicked, at))}
+    return {"clicks": Relation("item", *_once(clicked, at))}
 
 
 class Case(NamedTuple):
@@ -219,7 +219,7 @@ def _distinct(edges: Any) -> Edges:
     return np.unique(np.array(edges, dtype=np.int64), axis=0)
 
 
-def _first(edges: list[tuple[int, Any]], times: list[int]) -> tuple[Edges, npt.NDArray[np.int64]]:
+def _once(edges: list[tuple[int, Any]], times: list[int]) -> tuple[Edges, npt.NDArray[np.int64]]:
     """Each edge once, by the last of its times."""
     pairs, when = np.array(edges, dtype=np.int64), np.array(times, dtype=np.int64)
     order = np.argsort(-when, kind="stable")

@@ -87,7 +87,7 @@ def write_text(path: Path, text: str, partial: Path | None = None) -> None:
 
 
 def write_together(texts: Mapping[Path, str]) -> None:
-    """Replace several files of one directory by texts, all of them or none, and make them durable.
+    """Replace several files of one directory by texts, none of them where one finds no room, and make them durable.
 
     The directory is made if missing, and is gone again after an error if it was made here. Raises DiskFull.
     """
@@ -96,7 +96,8 @@ def write_together(texts: Mapping[Path, str]) -> None:
         for path, text in texts.items():
             file = stack.enter_context(replacing(path))
             file.write(text.encode())
-            file.flush()  # here, before any has taken its place
+            file.flush()
+            os.fsync(file.fileno())  # here, before any has taken its place: some systems find no room this late
     make_durable(directory)
 
 

@@ -58,7 +58,7 @@ class SpaceLayout:
         return f"{base}.indptr.npy", f"{base}.npy", f"{base}.weights.npy"
 
     def times(self, position: int) -> str:
-        """When each edge of one relation was made, in step with those by source; where a half-life counts."""
+        """When each edge of one relation was made, in step with those by source; of those with a clock."""
         return f"{self.root}/edges/{relation_number(position)}.targets.times.npy"
 
     def popular(self, position: int) -> str:

@@ -2,9 +2,8 @@
 
 The demo's graph, tiny and lopsided ones, and, where they lie beside the checkout or at TWHIN_DATA, real graphs. Trained
 shortly: a gate asks whether a version is what its vectors allow, not how good they are. Without the map, which no gate
-looks at. With `long`, all data sets,
-all of their relations and three seeds each: hours. `python -m faults.gates GRAPH …` tries some of it: so many relations
-of all sizes, so many seeds.
+looks at. With `long`, all data sets, all of their relations and three seeds each: hours. `python -m faults.gates GRAPH
+…` tries some of it: so many relations of all sizes, so many seeds.
 """
 
 import argparse

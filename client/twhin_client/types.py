@@ -77,7 +77,8 @@ __all__ = [
 
 class Engagement(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One edge of the user, of this request alone: a relation of the graph (the default one if unnamed), a
-    target, and since when, which counts where the version has a half-life.
+    target, and since when: the newer counts for more where the version has a half-life or times of the
+    relation.
     """
 
     target: str | int

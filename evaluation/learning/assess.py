@@ -50,7 +50,7 @@ from recommend.types import in_sorted
 
 LEARNING_STEPS = 4
 LEARN_USERS = 8000
-# Five weights need fewer teachers than a network.
+# Weights need fewer teachers than a network.
 WEIGHT_USERS = 2000
 JUDGE_USERS = 1000
 # Newcomers are alike: fewer of them teach and judge.

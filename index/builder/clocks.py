@@ -6,6 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int64
 
+from bundle.prepared import PreparedGraph, PreparedRelation
+from index.builder.config import MixtureConfig
+
 Times = Int64[npt.NDArray[np.int64], " _"]
 
 # Units that people write are at least 24 apart, days and hours; times of one unit are not: since 1970 all are large.
@@ -15,6 +18,13 @@ SPAN_RATIO = 1000.0
 SAMPLE = 100_000
 # Unix times of 1980 and 2100: a thousand apart, no two units overlap.
 EARLIEST, LATEST = 3.2e8, 4.1e9
+
+
+def may_need_times(relation: PreparedRelation, graph: PreparedGraph, mixtures: MixtureConfig) -> bool:
+    """Whether a version may count the relation's edges by age: in mixtures, or for another between the same types."""
+    ends = relation.source, relation.target
+    alike = sum((one.source, one.target) == ends for one in graph.relations)
+    return relation.train.time is not None and (mixtures.half_life is not None or alike > 1)
 
 
 def clocks(times: Sequence[Times | None]) -> list[int]:

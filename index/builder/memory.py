@@ -13,6 +13,7 @@ from bundle.errors import ConfigError
 from bundle.manifest import DefaultQuery
 from bundle.prepared import EntityTable, PreparedRelation
 from bundle.run import Run
+from index.builder.clocks import may_need_times
 from index.builder.clusters import default_count
 from index.builder.config import BuildConfig
 from index.builder.edges import DEALING_BYTES, SCAN_EDGES, SORTED_EDGES, SORTING_BYTES, most_together
@@ -228,12 +229,15 @@ def _disk_bytes(run: Run, config: BuildConfig) -> int:
     """Of the version, of the trials of its indexes, and of edges on their way."""
     entities = sum(map(_entity_bytes, run.graph.entities))
     rows = sum(entity.count for entity in run.graph.entities)
-    edges = sum(len(relation.train) for relation in run.graph.relations)
+    stored = {one.name: len(one.train) * (1 + one.symmetric) for one in run.graph.relations}
+    edges = sum(stored.values())
+    dated = sum(stored[one.name] for one in run.graph.relations if may_need_times(one, run.graph, config.mixtures))
     ends = sum(sum(_ends(run, one)) for one in run.graph.relations)
     vectors = rows * (run.dim + 1) * FLOAT_BYTES
     trials = rows * (run.dim + 24)  # of any two kinds but a graph
     graph = rows * (run.dim * FLOAT_BYTES + 160) if config.index.kind in ("auto", "hnsw") else 0
-    return entities + 2 * vectors + rows * (run.dim // 4 + 104) + 8 * ends + 28 * edges + trials + graph
+    edges_bytes = 8 * ends + 28 * edges + 16 * dated  # the times twice: as they are staged, and in the version
+    return entities + 2 * vectors + rows * (run.dim // 4 + 104) + edges_bytes + trials + graph
 
 
 def _entity_bytes(entity: EntityTable) -> int:

@@ -30,7 +30,7 @@ from bundle.run import Run
 from bundle.verify import require_finite
 from bundle.writer import BundleWriter
 from index.builder.candidates import Candidates, SummedDegrees, choose_candidates, most_popular
-from index.builder.clocks import clocks, per_second, time_warnings
+from index.builder.clocks import clocks, may_need_times, per_second, time_warnings
 from index.builder.clusters import Clustering, candidate_lists, cluster, joined
 from index.builder.compression import Compression, compress, default_subquantizers
 from index.builder.config import BuildConfig, require_known
@@ -147,7 +147,9 @@ class SpaceStage:
         for position, relation in enumerate(self.run.graph.relations):
             counts = (self.counts[relation.source], self.counts[relation.target])
             bar.note(f"edges of {relation.name}")
-            times = self._times_file(position) if self._may_need_times(relation) else None
+            times = (
+                self._times_file(position) if may_need_times(relation, self.run.graph, self.config.mixtures) else None
+            )
             stage_edges(
                 self.writer, self.layout, position, relation.train, counts, relation.symmetric, self.work, times
             )
@@ -163,12 +165,6 @@ class SpaceStage:
                 )
             )
         return self._with_elsewhere(entries, bar)
-
-    def _may_need_times(self, relation: PreparedRelation) -> bool:
-        """Whether the version may count by age: in mixtures, or what users have by one relation for another."""
-        ends = relation.source, relation.target
-        alike = sum((one.source, one.target) == ends for one in self.run.graph.relations)
-        return self.config.mixtures.half_life is not None or alike > 1
 
     def _with_elsewhere(self, entries: Sequence[RelationEntry], bar: Stage) -> tuple[RelationEntry, ...]:
         """The relations with what others between the same types tell of them; needs the edges staged."""

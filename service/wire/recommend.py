@@ -13,7 +13,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 class Engagement(Request):
     """One edge of the user, of this request alone: a relation of the graph (the default one if unnamed), a target, and
-    since when, which counts where the version has a half-life.
+    since when: the newer counts for more where the version has a half-life or times of the relation.
     """
 
     target: AnyId

@@ -2,9 +2,10 @@
 well again.
 
 The service has one core and the generator another. Capacity is what a few clients that wait for their answers get;
-then requests leave on time, answered or not (an open loop), at 3 and 10 times as many. The machine may have other
-work, so answers are counted by the service's own CPU second; and since two cores may be threads of one, on which a
-second is worth less while the other one works, the generator's never rests, at capacity as under overload.
+then requests leave on time, answered or not (an open loop), at 3 and 10 times as many, over up to a thousand
+connections: one that falls due while each of them waits for its answer does not leave, and is counted. The machine may
+have other work, so answers are counted by the service's own CPU second; and since two cores may be threads of one, on
+which a second is worth less while the other one works, the generator's never rests, at capacity as under overload.
 """
 
 import asyncio
@@ -33,12 +34,14 @@ from tests.support.service_bundle import user_ids, write_toy_bundle
 
 DEADLINE_SECONDS = 2.0
 KINDS = ("single", "batch")
+CONNECTIONS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What became of the requests of one run: seconds from leaving to the answer, by what they were answered; and the
-    seconds in which they left, which are more than they should be where the generator cannot keep up.
+    """What became of the requests of one run: seconds from leaving to the answer, by what they were answered; how many
+    found no connection free; and the seconds in which they left, which are more than they should be where the generator
+    cannot keep up.
     """
 
     good: list[float]
@@ -46,6 +49,7 @@ class Seen:
     late: int
     others: dict[str, int]
     unanswered: int
+    held_up: int
     sending: float
 
 
@@ -82,14 +86,17 @@ class Client(asyncio.Protocol):
 class Generator:
     """Sends requests and notes their answers."""
 
-    def __init__(self, port: int, requests: Sequence[bytes]) -> None:
+    def __init__(self, port: int, requests: Sequence[bytes], connections: int) -> None:
+        """Over so many `connections` at most."""
         self._port = port
         self._requests = requests
+        self._room = connections
+        self._opening: set[asyncio.Task[None]] = set()
         self._idle: deque[Client] = deque()
         self._busy: set[Client] = set()
         self._next = 0
         self.answers: list[tuple[int, float]] = []
-        self.lost_connections = 0
+        self.lost_connections = self.held_up = 0
         self.sending = 0.0
         self._again = False
 
@@ -97,7 +104,7 @@ class Generator:
         """Answers a second with so many clients that wait for theirs."""
         self._again = True
         for _ in range(clients):
-            await self._ask()
+            self._ask()
         await asyncio.sleep(seconds)
         self._again = False
         return sum(status == 200 for status, _ in self.answers) / seconds
@@ -111,26 +118,35 @@ class Generator:
                 await asyncio.sleep(wait)
             elif number % 50 == 0:
                 await asyncio.sleep(0)
-            await self._ask()
+            self._ask()
         self.sending = time.perf_counter() - started
 
     async def settle(self, seconds: float) -> None:
         """Wait for what is still to be answered."""
         last = time.perf_counter() + seconds
-        while self._busy and time.perf_counter() < last:  # noqa: ASYNC110
+        while (self._busy or self._opening) and time.perf_counter() < last:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
-    async def _ask(self) -> None:
-        client = self._idle.pop() if self._idle else None
-        if client is None:
-            try:
-                _, client = await asyncio.get_running_loop().create_connection(
-                    lambda: Client(self), "127.0.0.1", self._port
-                )
-            except OSError:
-                self.lost_connections += 1
-                return
-        self._send(client)
+    def _ask(self) -> None:
+        if self._idle:
+            self._send(self._idle.pop())
+        elif self._room:
+            self._room -= 1
+            task = asyncio.get_running_loop().create_task(self._ask_anew())
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+        else:
+            self.held_up += 1
+
+    async def _ask_anew(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            _, client = await loop.create_connection(lambda: Client(self), "127.0.0.1", self._port)
+        except OSError:
+            self.lost_connections += 1
+            self._room += 1
+        else:
+            self._send(client)
 
     def _send(self, client: Client) -> None:
         self._busy.add(client)
@@ -146,6 +162,7 @@ class Generator:
             self._idle.append(client)
 
     def lost(self, client: Client) -> None:
+        self._room += 1
         if client in self._busy:
             self._busy.discard(client)
             self.lost_connections += 1
@@ -160,7 +177,8 @@ class Generator:
                 others[str(status)] = others.get(str(status), 0) + 1
         refused = [seconds for status, seconds in self.answers if status == 503]
         late = sum(seconds > DEADLINE_SECONDS + 0.05 for seconds in good)
-        return Seen(good, refused, late, others, len(self._busy) + self.lost_connections, self.sending)
+        unanswered = len(self._busy) + len(self._opening) + self.lost_connections
+        return Seen(good, refused, late, others, unanswered, self.held_up, self.sending)
 
 
 def requests_of(kind: str) -> list[bytes]:
@@ -179,7 +197,7 @@ def generate() -> None:
     os.sched_setaffinity(0, {phase["core"]})
 
     async def work() -> dict[str, object]:
-        generator = Generator(phase["port"], requests_of(phase["kind"]))
+        generator = Generator(phase["port"], requests_of(phase["kind"]), phase["connections"])
         if phase["rate"] is None:
             await generator.closed_loop(phase["clients"], phase["seconds"])
         else:
@@ -217,14 +235,21 @@ class Measured:
         for thread in self._process.threads():
             os.sched_setaffinity(thread.id, {self._own})
 
-    def refused_after(self) -> dict[float, float]:
-        """How many of the requests that were refused unread had waited so many seconds at most, by the service's clock
-        (the system's, of when they came in), of those that it looks at: one in 16.
+    def refusals(self) -> dict[str, dict[float, float]]:
+        """Of the requests that were refused at once and were looked at, one in 16: how many took so many seconds at
+        most from being read to being refused (`took`), and had lain so many in the socket before (`lay`), by the
+        service's clock and the system's.
         """
         with urllib.request.urlopen(f"http://127.0.0.1:{self.service.port}/metrics", timeout=30) as answer:
             text = answer.read().decode()
-        found = re.findall(r'^twhin_shed_wait_seconds_bucket{le="(.*)"} (.*)$', text, re.MULTILINE)
-        return {float(bound): float(count) for bound, count in found}
+        names = {"took": "twhin_shed_seconds", "lay": "twhin_shed_wait_seconds"}
+        return {
+            what: {
+                float(bound): float(count)
+                for bound, count in re.findall(rf'^{name}_bucket{{le="(.*)"}} (.*)$', text, re.MULTILINE)
+            }
+            for what, name in names.items()
+        }
 
     def close(self) -> None:
         """Stop the service, and what keeps the other core busy."""
@@ -232,12 +257,14 @@ class Measured:
         self._occupant.wait()
         self.service.stop()
 
-    def run(self, kind: str, seconds: float, *, rate: float | None = None, clients: int = 8) -> tuple[Seen, float]:
+    def run(
+        self, kind: str, seconds: float, *, rate: float | None = None, clients: int = CONNECTIONS
+    ) -> tuple[Seen, float]:
         """One phase, and the CPU seconds that the service spent on it."""
         told = self._scratch / "seen.json"
         phase = {
             "port": self.service.port, "kind": kind, "seconds": seconds, "rate": rate, "clients": clients,
-            "core": self._generators, "to": str(told),
+            "connections": clients, "core": self._generators, "to": str(told),
         }  # fmt: skip
         before = sum(self._process.cpu_times()[:2])
         command = [sys.executable, "-m", "faults.overload", "generate", json.dumps(phase)]
@@ -256,14 +283,17 @@ def run(scratch: Path, seed: int, long: bool) -> Iterator[Outcome]:
     measured = Measured(scratch)
     try:
         for kind in KINDS:
-            measured.run(kind, 1.0)
+            measured.run(kind, 1.0, clients=8)
             calm, cpu = measured.run(kind, 4.0, clients=4)
             capacity, by_cpu = len(calm.good) / 4.0, len(calm.good) / cpu
             usual = percentile_ms(measured.run(kind, 2.0, clients=1)[0].good, 99)
             for factor in (3, 10):
-                before = measured.refused_after()
+                before = measured.refusals()
                 seen, cpu = measured.run(kind, seconds, rate=factor * capacity)
-                waited = {bound: count - before[bound] for bound, count in measured.refused_after().items()}
+                soon = {
+                    what: (counts[0.01] - before[what][0.01]) / max(1, counts[math.inf] - before[what][math.inf])
+                    for what, counts in measured.refusals().items()
+                }
                 after = percentile_ms(measured.run(kind, 2.0, clients=1)[0].good, 99)
                 share, no = len(seen.good) / cpu / by_cpu, percentile_ms(seen.refused, 99)
                 each = len(seen.refused) / max(1, len(seen.good))
@@ -272,15 +302,15 @@ def run(scratch: Path, seed: int, long: bool) -> Iterator[Outcome]:
                 yield Outcome(
                     f"{what}: good answers a CPU second, of those at capacity",
                     f"{share:.0%}: {1e6 / by_cpu:.0f} µs an answer at capacity, {refusal:.0f} µs more for each of "
-                    f"{each:.1f} refusals; sent in {seen.sending:.1f} s instead of {seconds:.0f}",
+                    f"{each:.1f} refusals; sent in {seen.sending:.1f} s instead of {seconds:.0f}, "
+                    f"{seen.held_up} found no connection free",
                     share >= 0.9,
                 )
-                soon = waited[0.01] / max(1, waited[math.inf])
                 yield Outcome(
-                    f"{what}: 99% of 503 within 10 ms (service's clock)",
-                    f"{soon:.1%} of {waited[math.inf]:.0f} looked at; by the client's clock {no:.1f} ms at p99, "
-                    f"{percentile_ms(seen.refused, 50):.1f} at the median",
-                    soon >= 0.99,
+                    f"{what}: 99% of 503 within 10 ms of being read (service's clock)",
+                    f"{soon['took']:.1%}; {soon['lay']:.1%} had lain up to 10 ms in the socket before; by the client's "
+                    f"clock {percentile_ms(seen.refused, 50):.1f} ms at the median, {no:.1f} at p99",
+                    soon["took"] >= 0.99,
                 )
                 others = ", ".join(f"{count} × {status}" for status, count in seen.others.items())
                 yield Outcome(

@@ -28,20 +28,27 @@ class Admission:
         self._until = 0.0
         self._elsewhere = 0.0
         self.lag = 0.0  # how late the event loop comes to what has arrived, in seconds
+        self.behind = False  # whether some of what has arrived is left unread on purpose
         self.arrived = 0  # whole, let in, and not begun
         self.inflight = 0  # begun, and whole: one whose body is still arriving is neither
 
     def arrival(self, waited: Callable[[], float]) -> float:
         """When what is read now has arrived, by the monotonic clock. How long it has `waited` in its socket the system
-        is asked only where there is company, since that costs microseconds.
+        is asked only where there is company or delay, since that costs microseconds.
         """
         now = time.monotonic()
-        return now - waited() if self.arrived + self.inflight >= FEWEST or self.lag > LATE_SECONDS else now
+        late = self.behind or self.lag > LATE_SECONDS or self.arrived + self.inflight >= FEWEST
+        return now - waited() if late else now
 
     @property
     def full(self) -> bool:
         """Whether there is no room for another."""
         return self.arrived + self.inflight >= self._limit
+
+    @property
+    def idle(self) -> int:
+        """How many more could begin before anybody would wait long."""
+        return int(min(FEWEST, self._limit)) - self.arrived - self.inflight
 
     def waited_elsewhere(self, seconds: float) -> None:
         """Note that a request has waited so long for others."""

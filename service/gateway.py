@@ -15,6 +15,7 @@ from service.deadline import by
 from service.first_step import in_a_task
 from service.glance import Glance
 from service.heads import Head, Heads
+from service.held_back import HeldBack
 from service.metrics import RouteMetrics
 from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, is_exhaustion, overloaded, problem_of
 from service.route import Route, RouteTable
@@ -59,6 +60,7 @@ class Gateway:
         self._glance = Glance()
         self.turns = Turns()
         self.heads = Heads()
+        self.held_back = HeldBack(runtime.admission, runtime.metrics, lambda: runtime.draining)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

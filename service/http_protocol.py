@@ -11,6 +11,7 @@ import math
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from service.call import WHOLE_ANSWER, Send, new_request_id
 from service.first_step import begin
 from service.heads import Head, Heads
+from service.held_back import HeldBack
 from service.problems import CONTENT_TYPE, Problem
 from service.turns import Turns
 
@@ -192,6 +194,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._whole: Callable[[Any], None] = getattr(self.app, "whole", _nothing)
         self._turns: Turns = getattr(self.app, "turns", None) or Turns()
         self._heads: Heads = getattr(self.app, "heads", None) or Heads()
+        self._held_back: HeldBack | None = getattr(self.app, "held_back", None)
+        self._was_refused = False  # at once: the request that was read last
+        self._is_held = False
         self._refusal: Problem | None = None
         self._hosts: list[bytes] | None = None
         self._replaying = False
@@ -210,6 +215,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._watch = self.loop.call_later(self.HEAD_SECONDS, self._close_if_due)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._held_back is not None and self._is_held:
+            self._held_back.lost(self)
         self._watch.cancel()
         self._unset_keepalive_if_required()
         self._extensions.clear()
@@ -258,8 +265,15 @@ class HttpProtocol(HttpToolsProtocol):
         return True
 
     def data_received(self, data: bytes) -> None:
-        if self._between and self._nothing_is_due() and (self._refused_at_a_glance(data) or self._known(data)):
-            return
+        began = time.monotonic()
+        between = self._between and self._nothing_is_due()
+        if not (between and (self._refused_at_a_glance(data) or self._known(data))):
+            self._read(data)
+        if self._was_refused and self._between and self._nothing_is_due():
+            self._was_refused = False
+            self._hold_back(began)
+
+    def _read(self, data: bytes) -> None:
         if self._due is None and not self._in_body:
             self._due = self.loop.time() + self.HEAD_SECONDS
         between, self._parsing = self._between, True
@@ -323,7 +337,20 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.write_now(answer)
         self._due = None
         self._rest_from_now()
+        self._was_refused = True
         return True
+
+    def _hold_back(self, began: float) -> None:
+        """Read no more for a while, where refusals take too long: that of what was read when it `began` is another."""
+        if self._held_back is not None and self._held_back.refused(self, began):
+            self._is_held = True
+            self.flow.pause_reading()
+
+    def read_again(self) -> None:
+        """Read what has come since."""
+        self._is_held = False
+        self._rest_from_now()
+        self.flow.resume_reading()
 
     def _rest_from_now(self) -> None:
         """Nothing is to be answered from now on. A timer for each answer would cost more than looking who has one."""
@@ -334,8 +361,8 @@ class HttpProtocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that is idle since long ago; look again when it may be."""
         self.timeout_keep_alive_task = None
-        if self._due is not None or self._in_body or self._answers_are_due():
-            return  # the last answer that is due sets the next timer
+        if self._due is not None or self._in_body or self._is_held or self._answers_are_due():
+            return  # the last answer that is due sets the next timer, and so does being read again
         rest = self._idle_since + self.timeout_keep_alive - self.loop.time()
         if rest > 0:
             self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
@@ -462,6 +489,7 @@ class HttpProtocol(HttpToolsProtocol):
         last = not cycle.keep_alive or self.expect_100_continue
         waited = self.transport.waited if self._parsing else _no_seconds
         answer = self._turned_away(cycle.scope, last, waited)
+        self._was_refused = answer is not None
         if answer is None:
             if self._parsing:
                 self._ready = cycle, app

@@ -80,6 +80,7 @@ class _Cors(CORSMiddleware):
         super().__init__(gateway, **options)
         self._gateway = gateway
         self.turns, self.heads, self.whole = gateway.turns, gateway.heads, gateway.whole
+        self.held_back = gateway.held_back
 
     def refused(self, read: bytes, waited: Waited) -> bytes | None:
         return None if b"\norigin:" in read.lower() else self._gateway.refused(read, waited)

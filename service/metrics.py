@@ -184,6 +184,21 @@ class Metrics:
             registry=registry,
             buckets=SECONDS,
         )
+        self.refused_in = Histogram(
+            "twhin_shed_seconds",
+            "Time from reading a request to refusing it at once, of one in 16",
+            registry=registry,
+            buckets=SECONDS,
+        )
+        self.held_back = Counter(
+            "twhin_held_back", "Times that a refused connection was not read for a while", registry=registry
+        )
+        self.held_back_now = Gauge(
+            "twhin_held_back_connections",
+            "Refused connections that are not read just now",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self._fallback = Counter("twhin_fallback", "Answers below the strategy's own", ["kind"], registry=registry)
         self.short = Counter("twhin_ann_short_results", "Answers with fewer than k", registry=registry)
         stages = Histogram(

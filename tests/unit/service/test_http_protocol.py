@@ -6,6 +6,7 @@ On both event loops: they differ in what comes first, a callback or what a socke
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -205,5 +206,106 @@ def test_nobody_is_answered_who_has_gone_before_it_began(run: Callable[[Ask], No
         await asyncio.sleep(0.1)
         assert (admission.arrived, admission.inflight) == (0, 0)
         assert service.bodies == [b"{}"]
+
+    run(ask)
+
+
+class Full:
+    """While it is entered, `service` is full, and refusals have used up what time they may take."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def __enter__(self) -> None:
+        self._service.runtime.admission.inflight += 1 << 20
+        self._service.held_back._allowance._paid = time.monotonic() + 60
+
+    def __exit__(self, *_: object) -> None:
+        self._service.runtime.admission.inflight -= 1 << 20
+
+
+async def refused(reader: asyncio.StreamReader) -> bytes:
+    """The head of a refusal."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b" 503 " in head
+    await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]))
+    return head
+
+
+async def nothing(reader: asyncio.StreamReader, seconds: float) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.readexactly(1), seconds)
+
+
+def test_who_was_refused_and_asks_at_once_is_heard_when_there_is_room(run: Callable[[Ask], None]) -> None:
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with Full(service):
+            for part in (HEAD, b"{}"):  # in pieces, of which the first is refused
+                writer.write(part)
+                await asyncio.sleep(0.02)
+            await refused(reader)
+            writer.write(HEAD + b"{}")
+            await nothing(reader, 0.2)
+            others, their_writer = await asyncio.open_connection(*writer.get_extra_info("peername"))
+            their_writer.write(HEAD + b"{}")
+            await asyncio.wait_for(refused(others), 0.5)
+        assert service.bodies == []
+        await asyncio.wait_for(answers(reader, 1), 0.5)
+        assert service.bodies == [b"{}"]
+        their_writer.close()
+
+    run(ask)
+
+
+def test_who_was_refused_hears_no_again_though_the_service_stays_full(run: Callable[[Ask], None]) -> None:
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with Full(service):
+            writer.write(HEAD + b"{}")
+            await refused(reader)
+            writer.write(HEAD + b"{}")
+            started = time.monotonic()
+            await refused(reader)  # a connection that rests for as long is closed: see KEEP_ALIVE
+            assert 0.9 < time.monotonic() - started < 1.5
+
+    run(ask)
+
+
+def test_a_service_that_ends_answers_who_is_held_back(run: Callable[[Ask], None]) -> None:
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with Full(service):
+            writer.write(HEAD + b"{}")
+            await refused(reader)
+            writer.write(HEAD + b"{}")
+            await nothing(reader, 0.05)
+            service.runtime.draining = True
+            assert b"connection: close" in await asyncio.wait_for(refused(reader), 0.5)
+
+    run(ask)
+
+
+def test_what_has_waited_past_its_deadline_is_not_worked_on(run: Callable[[Ask], None]) -> None:
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with Full(service):
+            writer.write(HEAD + b"{}")
+            await refused(reader)
+            writer.write(HEAD.replace(b"\r\nhost", b"\r\nx-request-timeout-ms: 100\r\nhost") + b"{}")
+            await asyncio.sleep(0.3)
+        assert b" 504 " in await reader.readuntil(b"\r\n\r\n")
+        assert service.bodies == []
+
+    run(ask)
+
+
+def test_who_is_held_back_and_goes_is_let_go(run: Callable[[Ask], None]) -> None:
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with Full(service):
+            writer.write(HEAD + b"{}")
+            await refused(reader)
+            (connection,) = service.held_back._until
+            writer.close()
+            await asyncio.sleep(1.2)
+        assert isinstance(connection, HttpProtocol)
+        assert connection.transport.is_closing()
+        assert not service.held_back._until
 
     run(ask)

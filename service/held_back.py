@@ -12,7 +12,7 @@ from service.admission import Admission
 from service.metrics import Metrics
 
 # Of the CPU time of the process.
-SHARE = 0.08
+SHARE = 0.25
 # For so much CPU time a share that was not used is kept, for refusals that come all at once.
 KEPT_SECONDS = 0.1
 # No longer than a refusal asks to wait (Retry-After), so that everybody is heard, and a client's end is noticed.
@@ -34,8 +34,8 @@ class Allowance:
         self._paid = -math.inf
 
     def spend(self, used: float, seconds: float) -> float:
-        """Note a refusal that took so many `seconds`, when the process had `used` so many. Returns at how many the share
-        has made up for it and for those before it: no more than `used` where there was some left.
+        """Note a refusal that took so many `seconds`, when the process had `used` so many. Returns at how many the
+        share has made up for it and for those before it: no more than `used` where there was some left.
         """
         paid = max(self._paid, used - KEPT_SECONDS) + seconds / SHARE
         self._paid = min(paid, used + LONGEST_SECONDS)
@@ -62,15 +62,15 @@ class HeldBack:
         self._until: dict[Connection, tuple[float, float]] = {}
         self._number = 0
 
-    def refused(self, connection: Connection, began: float) -> bool:
-        """Note that what was read from `connection` when it `began`, by the monotonic clock, is refused now. Whether it
-        is held back: not read until it is told to `read_again`.
+    def refused(self, connection: Connection, began: float, number: int = 1) -> bool:
+        """Note that what was read from `connection` when it `began`, by the monotonic clock, is refused now: so many
+        requests. Whether it is held back: not read until it is told to `read_again`.
         """
         now, used = time.monotonic(), time.process_time()
         if self._number % SAMPLED == 0:
             self._metrics.refused_in.observe(now - began)
         self._number += 1
-        paid = self._allowance.spend(used, UNSEEN * min(now - began, LONGEST_REFUSAL_SECONDS))
+        paid = self._allowance.spend(used, UNSEEN * min(now - began, number * LONGEST_REFUSAL_SECONDS))
         if paid <= used or self._draining():
             return False
         self._until[connection] = paid, now + LONGEST_SECONDS

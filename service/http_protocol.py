@@ -195,7 +195,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._turns: Turns = getattr(self.app, "turns", None) or Turns()
         self._heads: Heads = getattr(self.app, "heads", None) or Heads()
         self._held_back: HeldBack | None = getattr(self.app, "held_back", None)
-        self._was_refused = False  # at once: the request that was read last
+        self._refused_at_once = 0  # requests, since the last one that was let in or heeded here
         self._is_held = False
         self._refusal: Problem | None = None
         self._hosts: list[bytes] | None = None
@@ -215,7 +215,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._watch = self.loop.call_later(self.HEAD_SECONDS, self._close_if_due)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._held_back is not None and self._is_held:
+        if self._held_back is not None:
             self._held_back.lost(self)
         self._watch.cancel()
         self._unset_keepalive_if_required()
@@ -269,8 +269,7 @@ class HttpProtocol(HttpToolsProtocol):
         between = self._between and self._nothing_is_due()
         if not (between and (self._refused_at_a_glance(data) or self._known(data))):
             self._read(data)
-        if self._was_refused and self._between and self._nothing_is_due():
-            self._was_refused = False
+        if self._refused_at_once and self._between and self._nothing_is_due():
             self._hold_back(began)
 
     def _read(self, data: bytes) -> None:
@@ -337,20 +336,22 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.write_now(answer)
         self._due = None
         self._rest_from_now()
-        self._was_refused = True
+        self._refused_at_once += 1
         return True
 
     def _hold_back(self, began: float) -> None:
-        """Read no more for a while, where refusals take too long: that of what was read when it `began` is another."""
-        if self._held_back is not None and self._held_back.refused(self, began):
+        """Read no more for a while, where refusals take too long: those of what was read when it `began` are others."""
+        refusals, self._refused_at_once = self._refused_at_once, 0
+        if self._held_back is not None and self._held_back.refused(self, began, refusals):
             self._is_held = True
             self.flow.pause_reading()
 
     def read_again(self) -> None:
         """Read what has come since."""
         self._is_held = False
-        self._rest_from_now()
-        self.flow.resume_reading()
+        if not self.transport.is_closing():
+            self._rest_from_now()
+            self.flow.resume_reading()
 
     def _rest_from_now(self) -> None:
         """Nothing is to be answered from now on. A timer for each answer would cost more than looking who has one."""
@@ -489,7 +490,7 @@ class HttpProtocol(HttpToolsProtocol):
         last = not cycle.keep_alive or self.expect_100_continue
         waited = self.transport.waited if self._parsing else _no_seconds
         answer = self._turned_away(cycle.scope, last, waited)
-        self._was_refused = answer is not None
+        self._refused_at_once = 0 if answer is None else self._refused_at_once + 1
         if answer is None:
             if self._parsing:
                 self._ready = cycle, app

@@ -24,9 +24,6 @@ from service.runtime import Runtime
 
 log = logging.getLogger("twhin.service")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# uvloop accepts one connection in a turn for each socket that it listens on, however many wait there. While turns are
-# long, those who come anew would wait longest; and more of them than these would keep the others from being answered.
-ACCEPTED_A_TURN = 4
 # A handshake that has begun is over after a round trip; nobody who has connected waits longer with a first request.
 HANDSHAKE_SECONDS = 0.2
 # A client that keeps a connection busy asks again within this time, and hears that it is to leave.
@@ -118,8 +115,7 @@ class Worker(uvicorn.Server):
                 host, port = listener.getsockname()[:2]
                 raise refused(host, port, error) from error
         # uvloop closes what it is given, and the queue of waiting connections is needed to the end.
-        doors = [listener.dup() for listener in self._listeners for _ in range(ACCEPTED_A_TURN)]
-        await super().startup(doors)
+        await super().startup([listener.dup() for listener in self._listeners])
         collect_rarely()
         # Threads that store or add up engagements give Python's lock back to the event loop after a millisecond.
         sys.setswitchinterval(0.001)

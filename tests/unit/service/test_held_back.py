@@ -157,3 +157,9 @@ async def test_it_is_looked_again_as_long_as_anybody_is_held_back(held: HeldBack
 async def test_an_interruption_is_no_cost_of_a_refusal(held: HeldBack, clock: Clock) -> None:
     assert not held.refused(Connection(), clock.now - 1)
     assert not held.refused(Connection(), clock.now - 20e-6)
+
+
+async def test_who_is_refused_often_in_one_read_pays_for_each(held: HeldBack, clock: Clock) -> None:
+    refusals = int(SHARE * KEPT_SECONDS / UNSEEN / 20e-6)
+    assert not held.refused(Connection(), clock.now - refusals * 20e-6, refusals)
+    assert held.refused(Connection(), clock.now - refusals * 20e-6, refusals)

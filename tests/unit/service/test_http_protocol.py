@@ -176,11 +176,12 @@ def test_a_connection_is_idle_after_a_body_that_nobody_read(run: Callable[[Ask],
 
 def test_a_connection_at_rest_keeps_nothing_of_a_body(run: Callable[[Ask], None]) -> None:
     async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for body in (b"{}", b"[]"):  # by a new head, and by one that was seen before
+        for body in (b"{}", b"[]", b"{}"):  # by a head that is new, that comes again, and that is known
             writer.write(HEAD + body)
             await answers(reader, 1)
-        assert service.bodies == [b"{}", b"[]"]
+        assert service.bodies == [b"{}", b"[]", b"{}"]
         assert [("twhin.head" in scope, bytes(scope["twhin.body"])) for scope in service.scopes] == [
+            (False, b""),
             (False, b""),
             (True, b""),
         ]
@@ -307,5 +308,41 @@ def test_who_is_held_back_and_goes_is_let_go(run: Callable[[Ask], None]) -> None
         assert isinstance(connection, HttpProtocol)
         assert connection.transport.is_closing()
         assert not service.held_back._until
+
+    run(ask)
+
+
+def test_each_refusal_of_one_read_is_heeded(run: Callable[[Ask], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told, refuse = list[int](), service.held_back.refused
+
+        def noted(connection: HttpProtocol, began: float, number: int) -> bool:
+            told.append(number)
+            return refuse(connection, began, number)
+
+        monkeypatch.setattr(service.held_back, "refused", noted)
+        with Full(service):
+            writer.write(5 * (HEAD + b"{}"))
+            for _ in range(5):
+                await refused(reader)
+        assert told == [5]
+
+    run(ask)
+
+
+def test_who_is_closed_while_held_back_stays_closed(run: Callable[[Ask], None]) -> None:
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with Full(service):
+            writer.write(HEAD + b"{}")
+            await refused(reader)
+            (connection,) = service.held_back._until
+            assert isinstance(connection, HttpProtocol)
+            connection.shutdown()
+            connection.read_again()
+            assert connection.flow.read_paused  # what comes yet is thrown away
+            assert await asyncio.wait_for(reader.read(), 0.5) == b""
+            writer.close()
+            await asyncio.sleep(0.1)
+            assert not service.held_back._until
 
     run(ask)

@@ -161,11 +161,14 @@ def _require_usable(config: "TrainConfig", warm_start: Path | None, group: "Grou
     """Raise ConfigError for what cannot work on this machine, whatever the graph: before minutes of reading."""
     from training.backends.choose import make_backend
     from training.config import require_warm_start
+    from training.distributed.launch import check_devices
     from training.metrics import require_sinks
 
     require_warm_start(config, warm_start)
     require_sinks(config)
-    if config.device != "cpu":
+    if config.devices > 1:
+        check_devices(config)
+    elif config.device != "cpu":
         make_backend(config.share(group.local_rank, group.local_size))
 
 

@@ -15,8 +15,10 @@ from graph.edge_file import check_columns, one_line
 
 # What pyarrow raises over a damaged file; names of columns may be no UTF-8.
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeError)
-# Rows of a batch: a few megabytes of numbers, so that memory holds little and each batch is worth its overhead.
-BATCH_ROWS = 1 << 18
+# Rows of a batch, which is worth its overhead: fewer gained nothing, four times as many cost more CPU time
+# (docs/benchmarks-log.md). Perhaps since a column of them is less than what the allocator gives back to the system
+# at once (bundle/allocator.py).
+BATCH_ROWS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class ParquetEdgeFile:
             return tuple(file.schema_arrow.names)
 
     def batches(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
-        """Read the named columns, a quarter of a million rows at a time."""
+        """Read the named columns, BATCH_ROWS rows at a time."""
         with self._opened() as file:
             check_columns(self.path, columns, file.schema_arrow.names, "")
             size, rows, done = self.path.stat().st_size, file.metadata.num_rows, 0

@@ -38,9 +38,13 @@ def make_schedule(groups: tuple[BucketEdges, ...], chunk: int, *stream: int) -> 
     return Schedule(order, group[visit], start[visit], stream_seed(*stream, 1))
 
 
-def chunk_length(schedule: Schedule, position: int, chunk: int) -> int:
-    """Edges in a chunk: the last one of a group may be short."""
-    return min(chunk, len(schedule.order[schedule.group[position]]) - int(schedule.start[position]))
+def chunk_lengths(
+    schedule: Schedule, positions: Int64[npt.NDArray[np.int64], " c"], chunk: int
+) -> Int64[npt.NDArray[np.int64], " c"]:
+    """Edges in each chunk: the last one of a group may be short."""
+    edges = np.array([len(order) for order in schedule.order])
+    lengths: npt.NDArray[np.int64] = np.minimum(chunk, edges[schedule.group[positions]] - schedule.start[positions])
+    return lengths
 
 
 def _permutation(n: int, rng: np.random.Generator) -> I32:

@@ -19,6 +19,8 @@ MIB = 2**20
 # Bytes on the host. WORK_BYTES: blocks of edges being dealt to shards, of vectors being written, and what the heap
 # cannot give back.
 WORK_BYTES = 24 * MIB
+# A thread's long lists of true pairs as bits (`Bits` in training/backends/kernel/known.h).
+BITS_BYTES = MIB
 # Where a row lies, and its optimiser state, while tables are written in the order of rows.
 PLACE_BYTES = 12
 # Of a graph of format 1, while its edges are dealt: the shard and the place of a row, rows by shard, and sorting them.
@@ -104,7 +106,10 @@ def footprint(prepared: PreparedGraph, config: TrainConfig) -> Footprint:
     groups = {(relation.source, relation.target) for relation in prepared.relations if len(relation.train)}
     return Footprint(
         process=resident_bytes(),
-        fixed=config.thread_count * (buffers + relations) + 3 * relations + WORK_BYTES + together * TOGETHER_BYTES,
+        fixed=config.thread_count * (buffers + relations + BITS_BYTES)
+        + 3 * relations
+        + WORK_BYTES
+        + together * TOGETHER_BYTES,
         row_maps=largest * PLACE_BYTES if prepared.sharded else rows * DEALING_BYTES,
         tables=_table_bytes(rows, config),
         offsets=sum((counts[source] + counts[target]) * OFFSET_BYTES for source, target in groups),

@@ -10,22 +10,33 @@ def make_backend(config: TrainConfig) -> Backend:
 
     Torch is imported only when it is used: the kernel needs neither it nor its memory.
     """
-    by_kernel = config.device == "cpu" and config.products != "bfloat16"
-    only_kernel = config.backend == "compiled" or config.products == "int16"
-    if only_kernel and (not by_kernel or config.backend == "torch"):
-        raise ConfigError(
-            f"backend = {config.backend!r}, products = {config.products!r} and device = {config.device!r} do not go "
-            "together: the compiled kernel runs on the CPU in float32 or int16, torch in float32 or bfloat16. Leave "
-            "backend and products at 'auto'."
-        )
-    if by_kernel and config.backend != "torch":
+    check_numbers(config)
+    if _by_kernel(config) and config.backend != "torch":
         from training.backends.compiled import KernelBackend
 
         try:
             return KernelBackend(config, config.thread_count)
         except KernelUnavailable:
-            if only_kernel:
+            if _only_by_kernel(config):
                 raise
     from training.backends.torch_backend import TorchBackend
 
     return TorchBackend(config, config.thread_count)
+
+
+def check_numbers(config: TrainConfig) -> None:
+    """Raise ConfigError where no backend multiplies what is asked for, where it is asked for."""
+    if _only_by_kernel(config) and (not _by_kernel(config) or config.backend == "torch"):
+        raise ConfigError(
+            f"backend = {config.backend!r}, products = {config.products!r} and device = {config.device!r} do not go "
+            "together: the compiled kernel runs on the CPU in float32 or int16, torch in float32 or bfloat16. Leave "
+            "backend and products at 'auto'."
+        )
+
+
+def _by_kernel(config: TrainConfig) -> bool:
+    return config.device == "cpu" and config.products != "bfloat16"
+
+
+def _only_by_kernel(config: TrainConfig) -> bool:
+    return config.backend == "compiled" or config.products == "int16"

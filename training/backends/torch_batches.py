@@ -16,12 +16,14 @@ from torch import Tensor
 from bundle.errors import ConfigError
 from training.backends.base import BucketWork
 from training.backends.torch_step import Known
-from training.chunks import Pairs, chunk_length, make_chunk
+from training.chunks import Pairs, chunk_lengths, make_chunk
 from training.config import TrainConfig
 from training.counter_rng import GOLDEN, mix
 from training.edges import BucketEdges
 
 LARGEST_KEY = HALF = 2**63
+# Of chunks in the schedule; an update has several of them, of any lengths.
+Positions = Int64[npt.NDArray[np.int64], " _"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Batch:
 class Feed(Protocol):
     """Makes batches of a bucket."""
 
-    def batch(self, positions: list[int]) -> Batch:
+    def batch(self, positions: Positions) -> Batch:
         """The chunks at these positions of the schedule, which are of one group and one length."""
         ...
 
@@ -60,13 +62,13 @@ class HostFeed:
         sizes = [len(table) for table in (*work.sources, *work.targets)]
         self._flags: npt.NDArray[np.bool_] = np.zeros(max(sizes, default=0), dtype=np.bool_)
 
-    def batch(self, positions: list[int]) -> Batch:
+    def batch(self, positions: Positions) -> Batch:
         """See Feed."""
         work = self._work
         edges = work.groups[work.schedule.group[positions[0]]]
         chunks = [
             make_chunk(edges, work.schedule, position, self._config, work.relation_weights, self._flags)
-            for position in positions
+            for position in positions.tolist()
         ]
         return Batch(
             edges.source_type,
@@ -146,11 +148,11 @@ class DeviceFeed:
         ]
         self._relation_weights = torch.from_numpy(work.relation_weights).to(device)
 
-    def batch(self, positions: list[int]) -> Batch:
+    def batch(self, positions: Positions) -> Batch:
         """See Feed."""
         group = self._groups[self._schedule.group[positions[0]]]
         chunks = self._upload(positions)
-        length = chunk_length(self._schedule, positions[0], self._config.chunk)
+        length = int(chunk_lengths(self._schedule, positions[:1], self._config.chunk)[0])
         within = torch.arange(length, device=self._device)
         at = group.order[self._starts[chunks][:, None] + within].long()
         src, dst, rel = (column[at].long() for column in (group.src, group.dst, group.rel))
@@ -173,9 +175,11 @@ class DeviceFeed:
             return known.mask(rows, relations, candidates)
         return shown_mask(rows, relations, ends, candidates, min(self._config.negatives_in_batch, rows.shape[1]))
 
-    def _upload(self, positions: list[int]) -> Int64[Tensor, " c"]:
+    def _upload(self, positions: Positions) -> Int64[Tensor, " c"]:
         """From pinned memory: a copy from any other makes the host wait until the device has done all before it."""
-        on_host = torch.tensor(positions, pin_memory=self._device.type == "cuda")
+        on_host = torch.from_numpy(positions)
+        if self._device.type == "cuda":
+            on_host = on_host.pin_memory()
         return on_host.to(self._device, non_blocking=True)
 
     def _negatives(

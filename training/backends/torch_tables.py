@@ -116,6 +116,8 @@ class DeviceTables:
         if self._stream is None:
             yield
             return
+        # Of this thread. Leaving the stream goes back to the device before it, which is else the first, and opens that.
+        torch.cuda.set_device(self._placement.device)
         with torch.cuda.stream(self._stream):
             yield
         self._stream.synchronize()

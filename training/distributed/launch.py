@@ -2,10 +2,13 @@
 
 import multiprocessing
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 from bundle.errors import ConfigError, RunError
 from bundle.prepared import PreparedGraph
 from bundle.progress import Progress, SilentStage, Stage
+from training.backends.choose import check_numbers
 from training.bucket_order import check_partitions
 from training.checkpoint import Position
 from training.config import TrainConfig, relation_weights
@@ -52,25 +56,35 @@ class RelayedProgress:
             self.stage = SilentStage()
 
 
-def check_together(prepared: PreparedGraph, config: TrainConfig) -> None:
-    """Raise ConfigError for what no trainer could work with: better said once, before they start."""
-    relation_weights(prepared, config)
+def check_devices(config: TrainConfig) -> None:
+    """Raise ConfigError for what several trainers could not work with here, whatever the graph.
+
+    Nothing is opened on a card: this process would hold a context there beside its trainers, to the end.
+    """
+    check_numbers(config)
     if config.partitions:
         check_partitions(config.partitions, config.devices)
-    if config.device.startswith("cuda:"):
+    if config.device not in ("cpu", "cuda"):
         raise ConfigError(
-            f"device is {config.device!r} and devices {config.devices}: expected 'cuda' for several GPUs."
+            f"device is {config.device!a:.40} and devices {config.devices}: expected 'cuda' for several GPUs, or 'cpu'."
         )
-    if config.device == "cuda":
-        _check_gpus(config.devices)
+    if config.device == "cuda" and (found := _gpus()) < config.devices:
+        raise ConfigError(
+            f"devices is {config.devices}, but torch finds {found} GPUs here. Name fewer; docs/gpu.md helps."
+        )
 
 
-def _check_gpus(wanted: int) -> None:
-    import torch  # 200 MB, which this process needs for nothing else
+@cache
+def _gpus() -> int:
+    """GPUs that torch finds. Another process asks it: torch takes 200 MB, which this one needs for nothing else."""
+    asked = [sys.executable, "-P", "-c", "import torch; print(torch.cuda.device_count())"]
+    return int(subprocess.run(asked, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
-    found = torch.cuda.device_count()
-    if found < wanted:
-        raise ConfigError(f"devices is {wanted}, but torch finds {found} GPUs here. Name fewer; docs/gpu.md helps.")
+
+def check_together(prepared: PreparedGraph, config: TrainConfig) -> None:
+    """Raise ConfigError for what no trainer could work with: better said once, before they start."""
+    check_devices(config)
+    relation_weights(prepared, config)
 
 
 def train_together(

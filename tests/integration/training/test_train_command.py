@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,11 +152,14 @@ def test_a_warm_start_from_a_folder_of_versions_names_the_newest(tmp_path: Path)
     ("arguments", "fault", "said"),
     [
         (("--set", "epoch=3"), ConfigError, r"^--set: epoch is no setting; did you mean epochs\? See docs/training.md"),
-        (("--set", "epochs=many"), ConfigError, "^--set: epochs is 'many', but it should be a valid integer"),
+        (("--set", "epochs=many"), ConfigError, "^--set: epochs is 'many', but it should be a whole number, in digits"),
         (("--memory", "lots"), ConfigError, "^--memory: memory is 'lots', but"),
         (("--memory", "1MB"), ConfigError, "memory is 1 MiB, but the process alone takes"),
         (("--set", "l2_previous=1"), ConfigError, "are of warm starts: name a version with --warm-start"),
         (("--set", "device=nope"), ConfigError, "device = 'nope' cannot be used here"),
+        (("--set", "device=nope", "--devices", "2"), ConfigError, "device is 'nope' and devices 2: expected 'cuda'"),
+        (("--set", "partitions=3", "--devices", "2"), ConfigError, "partitions is 3, expected at least 4"),
+        (("--set", "products=int16", "--set", "backend=torch", "--devices", "2"), ConfigError, "do not go together"),
         (("--set", "negatives_uniform=0", "--set", "chunk=1"), ConfigError, "^--set: no edge has a negative: nothing"),
         (("--set", "relation_weights.follows=1e38"), ConfigError, "it should be less than or equal to 1000000000"),
         (("--warm-start", "typo"), RunIncomplete, "typo holds neither a finished run"),
@@ -166,3 +171,12 @@ def test_a_mistake_is_one_line_and_told_before_the_graph_is_read(
     with pytest.raises(fault, match=said) as refused:
         run_train("no-such-graph.toml", "--run", tmp_path / "run", *arguments)
     assert "\n" not in str(refused.value)
+
+
+def test_who_starts_trainers_on_gpus_opens_none_itself(tmp_path: Path) -> None:
+    """It would hold a context there to the end; it does not even load torch."""
+    asked = ["train", "no-such-graph.toml", "--run", str(tmp_path), "--set", "device=cuda", "--devices", "64"]
+    code = f"import sys\nfrom cli.main import app\ntry: app({asked})\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert re.search(r"devices is 64, but torch finds \d GPUs here", done.stderr)
+    assert done.stdout == "False\n"

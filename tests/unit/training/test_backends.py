@@ -127,6 +127,24 @@ def test_a_backend_agrees_with_the_definition(case: str, backend: str) -> None:
         np.testing.assert_allclose(one, other, rtol=RELATIVE, atol=ABSOLUTE)
 
 
+@needs_compiler
+def test_true_pairs_of_hubs_are_masked() -> None:
+    """Lists of more than twice the candidates are looked up as bits, in both directions."""
+    rng, rows = np.random.default_rng(4), np.arange(1, 191, dtype=np.int32)
+    hub, few = np.zeros(190, dtype=np.int32), distinct_pairs(200, 200, 60, rng)
+    src, dst = np.concatenate([hub, rows, few[:, 0]]), np.concatenate([rows, hub, few[:, 1]])
+    rel = rng.integers(0, 2, len(src)).astype(np.int32) * (np.arange(len(src)) >= 380)
+    edges = index_edges((0, 0), (200, 200), (src, dst, rel.astype(np.int32)), None)
+    tables = (table(200, rng, False),)
+    start = world(negatives_in_batch=10, negatives_uniform=56, negatives_prevalence=4)
+    start = replace(start, groups=(edges,), sources=tables, targets=tables)
+    loss, expected = trained(start, ReferenceBackend(start.config))
+    found_loss, found = trained(start, KernelBackend(start.config, 1))
+    assert found_loss == pytest.approx(loss, rel=1e-4)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=RELATIVE, atol=ABSOLUTE)
+
+
 def test_tables_on_another_device_come_back() -> None:
     """What a GPU does, on the CPU: a session works on copies of the tables and `sync` brings them back."""
     start = world(diagonal=False, previous=True, l2_previous=0.05)

@@ -60,7 +60,7 @@ def test_batches_of_device_and_host_are_equal(own: int, uniform: int, prevalence
     )
     work = dense_work(config)
     host, device = HostFeed(work, config, CPU), DeviceFeed(work, config, CPU)
-    alike = alike_chunks(work.schedule, range(len(work.schedule)), config.chunk)
+    alike = alike_chunks(work.schedule, 0, len(work.schedule), config.chunk)
     assert sorted(len(positions) for positions in alike) == [1, 1, 18, 18]
     known = 0
     for positions in alike:

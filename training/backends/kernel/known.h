@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <unordered_map>
 #include <vector>
 
 #include "arithmetic.h"
@@ -75,6 +76,29 @@ class Lists {
   std::vector<End> ends_;
 };
 
+// Long lists as bits, made when they are first met: a few lists have most of all entries, and to look a chunk's candidates
+// up takes less than to read them. Bits of a list that has a 32nd of all rows take no more room than its numbers.
+class Bits {
+ public:
+  // Of a list whose entries are below `rows`; null where reading it is as well for `candidates` of them.
+  const uint64_t* of(const int32_t* list, int64_t count, int64_t rows, int64_t candidates) {
+    if (count < 2 * candidates || 32 * count < rows) return nullptr;
+    const auto made = made_.find(list);
+    if (made != made_.end()) return made->second.data();
+    if (held_ + rows / 8 > MOST) return nullptr;
+    held_ += rows / 8;
+    std::vector<uint64_t>& bits = made_[list];
+    bits.resize(rows / 64 + 1);
+    for (int64_t e = 0; e < count; e++) bits[list[e] >> 6] |= 1ull << (list[e] & 63);
+    return bits.data();
+  }
+
+ private:
+  static constexpr int64_t MOST = 1 << 20;  // bytes: more would not stay in the cache (`training/memory.py` counts them)
+  int64_t held_ = 0;
+  std::unordered_map<const int32_t*, std::vector<uint64_t>> made_;
+};
+
 // Columns of a candidate list by row: filters of bits, then a chained hash table, so that scanning a long neighbour list
 // is cheap. Rows are dense numbers, so their low bits serve as the hash.
 class Columns {
@@ -96,6 +120,15 @@ class Columns {
   }
   void clear() {
     for (int64_t j = 0; j < count_; j++) filter_[word(ids_[j])] = 0, head_[place(ids_[j])] = -1;
+  }
+  // Visit every column whose id is among the bits.
+  template <class F>
+  void among(const uint64_t* bits, F visit) const {
+    for (int64_t from = 0; from < count_; from += 64) {
+      uint64_t found = 0;
+      for (int64_t j = std::min(count_, from + 64) - 1; j >= from; j--) found = found << 1 | (bits[ids_[j] >> 6] >> (ids_[j] & 63) & 1);
+      for (; found; found &= found - 1) visit((int32_t)from + __builtin_ctzll(found));
+    }
   }
   // Visit every column of every id in the list.
   template <class F>

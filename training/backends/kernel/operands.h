@@ -73,7 +73,7 @@ class Candidates<Int16> {
 };
 
 // to[p][i] = from[i][p] for the numbers of a tile, of 32 bits each. In registers: a square of 16 rows is turned by
-// interleaving its upper and its lower half four times.
+// interleaving its upper and its lower half four times, one of 8 by pairs, by fours and by halves.
 inline void transpose(const int32_t* from, int width, int32_t* to) {
 #if defined(__AVX512F__)
   const __m512i even = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
@@ -90,6 +90,25 @@ inline void transpose(const int32_t* from, int width, int32_t* to) {
         for (int r = 0; r < 16; r++) rows[r] = turned[r];
       }
       for (int r = 0; r < 16; r++) _mm512_storeu_si512(to + (p + r) * TILE + i, rows[r]);
+    }
+#elif defined(__AVX2__)
+  for (int p = 0; p + 8 <= width; p += 8)
+    for (int i = 0; i < TILE; i += 8) {
+      __m256i rows[8], pairs[8];
+      for (int r = 0; r < 8; r++) rows[r] = _mm256_loadu_si256((const __m256i*)(from + (i + r) * width + p));
+      for (int r = 0; r < 8; r += 2) {
+        pairs[r] = _mm256_unpacklo_epi32(rows[r], rows[r + 1]);
+        pairs[r + 1] = _mm256_unpackhi_epi32(rows[r], rows[r + 1]);
+      }
+      for (int half = 0; half < 8; half += 4)
+        for (int r = 0; r < 2; r++) {
+          rows[half + 2 * r] = _mm256_unpacklo_epi64(pairs[half + r], pairs[half + r + 2]);
+          rows[half + 2 * r + 1] = _mm256_unpackhi_epi64(pairs[half + r], pairs[half + r + 2]);
+        }
+      for (int r = 0; r < 4; r++) {
+        _mm256_storeu_si256((__m256i*)(to + (p + r) * TILE + i), _mm256_permute2x128_si256(rows[r], rows[r + 4], 0x20));
+        _mm256_storeu_si256((__m256i*)(to + (p + r + 4) * TILE + i), _mm256_permute2x128_si256(rows[r], rows[r + 4], 0x31));
+      }
     }
 #else
   for (int p = 0; p < width; p++)

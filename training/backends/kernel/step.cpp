@@ -101,13 +101,13 @@ class Worker {
 
     candidates_.gather(target, w.dim, negative_t, k);
     columns_.set(negative_t, k);
-    direction(0, S.data, T.data, dS, dT, dC0, now_.out, g.dst);
+    direction(0, S.data, T.data, dS, dT, dC0, now_.out, g.dst, g.n_target);
     columns_.clear();
     if (following >= 0) find_lists(next_);
 
     candidates_.gather(source, w.dim, negative_s, k);
     columns_.set(negative_s, k);
-    direction(1, T.data, S.data, dT, dS, dC1, now_.into, g.in_neighbour);
+    direction(1, T.data, S.data, dT, dS, dC1, now_.into, g.in_neighbour, g.n_source);
     columns_.clear();
 
     if (!std::isfinite(chunk_loss)) return false;
@@ -202,14 +202,14 @@ class Worker {
   // One direction: queries from X, positives Y, candidates; adds to dX, dY and the relations' gradient, and writes dC: the
   // gradients of candidates past the chunk's own edges, whose gradients go to dY.
   void direction(int inverse, const float* X, const float* Y, float* dX, float* dY, float* dC, const Lists& known,
-                 const int32_t* neighbour) {
+                 const int32_t* neighbour, int64_t rows) {
     const bool single = inverse && !w.inverse_relations;
     for (int i0 = 0; i0 < b; i0 += TILE) {
       const int n = std::min(TILE, b - i0);
       TileSums tile = {};
       for (int i = 0; i < n; i++) query(tile, i, i0 + i, inverse, single, X, Y);
       queries_.pack(n);
-      for (int i = 0; i < n; i++) mask(i, i0 + i, inverse, known, neighbour);
+      for (int i = 0; i < n; i++) mask(i, i0 + i, inverse, known, neighbour, rows);
       slopes(tile, n);
       gradients(tile, n, i0 == 0, dY, dC);
       chunk_loss += tile.loss;
@@ -218,9 +218,13 @@ class Worker {
   }
 
   // Candidates that are true neighbours of an edge's row under its relation score nothing.
-  void mask(int i, int edge, int inverse, const Lists& known, const int32_t* neighbour) {
+  void mask(int i, int edge, int inverse, const Lists& known, const int32_t* neighbour, int64_t rows) {
     const auto hit = [&](int32_t j) { hits_[j / BLOCK].push_back(j % BLOCK * TILE + i); };
-    if (w.mask_all) return columns_.each(neighbour + known.from(edge), known.count(edge), hit);
+    if (w.mask_all) {
+      const int32_t* list = neighbour + known.from(edge);
+      const uint64_t* bits = bits_.of(list, known.count(edge), rows, k);
+      return bits ? columns_.among(bits, hit) : columns_.each(list, known.count(edge), hit);
+    }
     const int32_t *row = (inverse ? now_.dst : now_.src).data(), *end = (inverse ? now_.src : now_.dst).data();
     columns_.each(end + edge, 1, hit);
     for (int j = 0; j < own_; j++)
@@ -310,6 +314,7 @@ class Worker {
   std::vector<std::vector<int32_t>> hits_;  // by block: where E's true pairs are
   RelationGradients relations_;
   Columns columns_;
+  Bits bits_;
   Gradients rows_;
   Batch now_, next_;
   Ahead ahead_;

@@ -41,7 +41,8 @@ def main() -> None:
     root: Path = arguments.dir
     bundles, graph = root / "bundles", root / "graph" / "graph.toml"
     step("before", "a graph, a first version")
-    twhin("demo", "--dir", root, "--users", arguments.users, "--no-serve")
+    size = [] if (root / "graph").exists() else ["--users", arguments.users]
+    twhin("demo", "--dir", root, *size, "--no-serve")
     night = root / f"night-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     night.mkdir()
 

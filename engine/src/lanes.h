@@ -3,6 +3,7 @@
 
 typedef float Floats __attribute__((vector_size(4 * TWHIN_LANES)));
 typedef std::int32_t Ints __attribute__((vector_size(4 * TWHIN_LANES)));
+typedef std::uint32_t Words __attribute__((vector_size(4 * TWHIN_LANES)));
 typedef float Quad __attribute__((vector_size(16), aligned(4)));
 
 constexpr std::size_t kLanes = TWHIN_LANES;
@@ -77,7 +78,7 @@ TWHIN_INLINE Floats exponential(Floats x) {
 
 // ln x for positive normal x: x = 2^e·m with m in [√½, √2), ln(1 + (m − 1)) by the polynomial of Cephes' logf.
 TWHIN_INLINE Floats logarithm(Floats x) {
-  const Ints bits = (Ints)x - 0x3f3504f3;  // so that the mantissa's range begins at √½
+  const Ints bits = (Ints)((Words)x - 0x3f3504f3u);  // so that the mantissa's range begins at √½; of any x, wrapping around
   const Floats e = __builtin_convertvector(bits >> 23, Floats);
   const Floats m = (Floats)((bits & 0x007fffff) + 0x3f3504f3) - 1.0f;
   Floats sum = all(7.0376836292e-2f);

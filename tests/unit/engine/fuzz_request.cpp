@@ -31,6 +31,14 @@ void* allocated(std::size_t size) {
 }  // namespace
 
 void* operator new(std::size_t size) { return allocated(size); }
+// Sorting asks in this way for its buffer, and does without where there is none. Those of arrays come by both as well.
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  try {
+    return allocated(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 void operator delete(void* gone) noexcept { std::free(gone); }
 void operator delete(void* gone, std::size_t) noexcept { std::free(gone); }
 

@@ -69,7 +69,7 @@ class RedisConnection:
         if not self.closed:
             self.closed = True
             if self._work is not None and not self._work.done():
-                self._work.cancel()  # and the client's connection closes itself
+                self._loop.call_soon(self._work.cancel)  # once it has begun; it closes what it asks
             else:
                 self._work = self._loop.create_task(self._connection.disconnect(nowait=True))
 

@@ -81,6 +81,17 @@ async def test_what_is_late_closes_the_connection(redis_server: RedisServer, ove
     proxy.close()
 
 
+async def test_who_asks_in_the_turn_of_its_closing_is_told(
+    redis_server: RedisServer, over: list[RedisConnection]
+) -> None:
+    async with connected(redis_address(redis_server.url), over) as connection:
+        asked = connection.ask([("PING",)], 5.0)
+        connection.close()
+        with pytest.raises(ConnectionError):
+            await asked
+        assert over == [connection]
+
+
 @pytest.mark.parametrize("extra", [b"+MORE\r\n", b"+half of mo"])
 async def test_one_reply_too_many_is_nobodys(over: list[RedisConnection], extra: bytes) -> None:
     """A proxy that mixes up connections: the reply to the command may be the wrong one as well."""

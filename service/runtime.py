@@ -26,9 +26,6 @@ from service.settings import Settings
 from service.shared_metrics import SharedMetrics
 from service.shared_turn import SharedTurn
 from service.state.events import NO_FOLLOWERS, Followers
-from service.state.redis import RedisStore
-from service.state.redis_address import redis_addresses
-from service.state.redis_cluster import RedisCluster
 from service.state.sqlite import SqliteStore
 from service.state.store import StateStore
 from service.tracing import open_tracing
@@ -207,6 +204,12 @@ def open_store(settings: Settings, metrics: Metrics) -> StateStore:
     url = settings.shared_store_url()
     if url is None:
         return SqliteStore(settings.state_path, limit, metrics.shed)
+    # Imported where it is asked for: the client is a tenth of what starting the service costs, and brings OpenTelemetry
+    # where that is installed.
+    from service.state.redis import RedisStore
+    from service.state.redis_address import redis_addresses
+    from service.state.redis_cluster import RedisCluster
+
     node = partial(
         RedisStore,
         prefix=settings.redis_prefix,

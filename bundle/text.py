@@ -1,4 +1,7 @@
-"""Text that a person wrote, as editors save it: UTF-8 or UTF-16, with or without a byte order mark; TOML among it."""
+"""Text that a person wrote, as editors save it: UTF-8 or UTF-16, with or without a byte order mark; TOML among it.
+
+And text as a terminal may show it.
+"""
 
 import codecs
 import tomllib
@@ -32,3 +35,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}. Correct that line.") from error
     except RecursionError as error:
         raise ConfigError(f"{path} is nested too deeply.") from error
+
+
+def printable(text: str) -> str:
+    """`text` with its control characters escaped: an id must not steer the terminal."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)

@@ -126,7 +126,8 @@ def main() -> None:
     except OSError as error:
         _end(_trouble(error), "system", SYSTEM, as_json)
     except SystemExit as end:
-        if not isinstance(sys.stdout, io.TextIOBase):  # typer put something else there when nobody read on
+        # Typer put something else there when nobody read on; so ends a console of rich's, which shows the help.
+        if not isinstance(sys.stdout, io.TextIOBase) or isinstance(end.__context__, BrokenPipeError):
             _end_unread()
         if isinstance(end.code, int) and end.code in ENDED:  # typer ends so, without a word, on Ctrl-C
             _end(f"{ENDED[end.code]}; nothing half-done is left behind", ENDED[end.code], end.code, as_json)
@@ -148,8 +149,8 @@ def _end_unread() -> NoReturn:
 
 
 def _open_streams() -> None:
-    """Open the standard streams that the process was started without, on nothing. Else the next file would get their
-    place, and whatever a library prints."""
+    """Open the standard streams that the process was started without, on nothing: else the next file would get their
+    place, and whatever a library prints. What their encoding lacks is escaped."""
     for stream, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(stream)
@@ -160,6 +161,9 @@ def _open_streams() -> None:
                 os.close(nowhere)
             os.set_inheritable(stream, True)  # what is started from here has the same need of them
             setattr(sys, name, os.fdopen(stream, "w" if stream else "r"))
+    for shown in (sys.stdout, sys.stderr):  # a locale without Unicode has no arrow, and no id of another script
+        if isinstance(shown, io.TextIOWrapper):
+            shown.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from bundle.text import printable
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output.")]
 
@@ -28,9 +30,19 @@ class Screen(Console):
 def emit(answer: object, as_json: bool, show: Callable[[], None]) -> None:
     """Print `answer` as JSON, or call `show` to print it for a person."""
     if as_json:
-        sys.stdout.write(json.dumps(plain(answer), ensure_ascii=False, indent=1) + "\n")
+        sys.stdout.write(_json(plain(answer), sys.stdout, indent=1) + "\n")
     else:
         show()
+
+
+def _json(value: object, stream: TextIO, indent: int | None = None) -> str:
+    """JSON that the encoding of `stream` holds: one of a locale without Unicode gets escapes."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def plain(value: object) -> object:
@@ -87,11 +99,6 @@ def size(n_bytes: int) -> str:
     return f"{n_bytes / (1 << 30):.1f} GiB" if n_bytes >= 1 << 30 else f"{n_bytes / (1 << 20):.1f} MiB"
 
 
-def printable(text: str) -> str:
-    """`text` with its control characters escaped: an id must not steer the terminal."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
-
-
 def counted(n: int, noun: str) -> str:
     """`1 epoch`, `2 epochs`: a count, thousands apart, with a noun that takes an s."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
@@ -103,14 +110,14 @@ def next_command(*words: object) -> str:
 
 
 def line(text: str) -> None:
-    """A line of the answer on standard output."""
-    sys.stdout.write(text + "\n")
+    """A line of the answer on standard output, or several."""
+    sys.stdout.write("\n".join(map(printable, text.split("\n"))) + "\n")
 
 
 def fail(message: str, code: str, as_json: bool) -> None:
     """Say on standard error what went wrong; as JSON when the command was asked for JSON."""
     if as_json:
-        sys.stderr.write(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False) + "\n")
+        sys.stderr.write(_json({"error": {"code": code, "message": message}}, sys.stderr) + "\n")
     else:
         console = Screen(stderr=True, soft_wrap=True, highlight=False, emoji=False)
         console.print("twhin:", printable(message), style="red", markup=False)

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from bundle.text import printable
 from cli.output import Screen
 
 LINE_EVERY_S = 10.0
@@ -134,5 +135,5 @@ def readable(number: float) -> str:
 
 def say(text: str) -> None:
     """A line for the person who watches: standard error, so that standard output stays clean."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write("\n".join(map(printable, text.split("\n"))) + "\n")
     sys.stderr.flush()

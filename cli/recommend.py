@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bundle.errors import UsageError
-from cli.output import JsonFlag, emit, line, printable, table
+from cli.output import JsonFlag, emit, line, table
 from cli.versions import BundlesOption, path_of
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _show(user: str, slate: "Slate", explain: bool) -> None:
     title = f"{slate.candidate_type} for {user} by {slate.relation}: strategy {slate.strategy}, version {slate.version}"
     table(title, _columns(slate, explain), _rows(slate, explain))
     if not slate.known:
-        line(f"The version does not know {printable(user)}: nothing of theirs was in the graph that it was trained on.")
+        line(f"The version does not know {user}: nothing of theirs was in the graph that it was trained on.")
     if slate.fallback is not None:
         line(f"fallback: {slate.fallback}")
     if slate.short:

@@ -53,7 +53,7 @@ def _kinds_of_text(column: Any) -> list[AttributeKind]:
     tests: tuple[tuple[AttributeKind, Callable[[Any], Any]], ...] = (
         ("number", numbers),
         ("boolean", booleans),
-        ("timestamp", timestamps),
+        ("timestamp", _dates),
     )
     return [*(kind for kind, convert in tests if _fits(convert, column)), "category"]
 
@@ -68,9 +68,16 @@ def _fits(convert: Callable[[Any], Any], column: Any) -> bool:
     return True
 
 
+def _dates(text: Any) -> None:
+    """Raise BadValue unless all are dates: a year among them would be a second of 1970."""
+    if not pc.all(pc.match_substring_regex(text, r"^\d{4}-\d\d-\d\d")).as_py():
+        raise BadValue(None, None, columns.TIME)
+    timestamps(text)
+
+
 def numbers(column: Any) -> tuple[Float64[npt.NDArray[np.float64], " n"], Present]:
     """Finite numbers of 64 bits."""
-    column = _without_nan(_plain(column))
+    column = _plain(column)
 
     def convert(part: Any) -> npt.NDArray[np.float64]:
         values = columns.floats(part, columns.NUMBER)
@@ -96,14 +103,7 @@ def booleans(column: Any) -> tuple[npt.NDArray[np.uint8], Present]:
 
 def timestamps(column: Any) -> tuple[Int64[npt.NDArray[np.int64], " n"], Present]:
     """Seconds since 1970, dates, dates with a time of day."""
-    return _scattered(_without_nan(_plain(column)), columns.times, np.int64)
-
-
-def _without_nan(column: Any) -> Any:
-    """NaN, which pandas writes for a number that is missing, becomes null."""
-    if not pa.types.is_floating(column.type):
-        return column
-    return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    return _scattered(_plain(column), columns.times, np.int64)
 
 
 def categories(column: Any) -> tuple[Int64[npt.NDArray[np.int64], " n"], Any]:
@@ -120,7 +120,9 @@ def categories(column: Any) -> tuple[Int64[npt.NDArray[np.int64], " n"], Any]:
     try:
         values = _category_text(texts)
     except BadValue as error:
-        raise BadValue(None if error.row is None else int(owners[error.row]), error.found, CATEGORY) from error
+        if error.row is None:  # the type of what a list holds, perhaps
+            raise BadValue(None, columns.type_name(column), CATEGORY) from error
+        raise BadValue(int(owners[error.row]), error.found, CATEGORY) from error
     return np.bincount(owners, minlength=len(column)), values
 
 
@@ -136,16 +138,24 @@ def _category_text(texts: Any) -> Any:
 
 
 def labels(column: Any) -> list[bytes]:
-    """A text for each row, empty where there is none."""
+    """A text for each row, empty where there is none; what is no text is spelt as a category is."""
     column = _plain(column)
+    texts = [b""] * len(column)
+    places = np.flatnonzero(_present(column))
+    if not len(places):  # without a value any type will do
+        return texts
+    there = column.take(pa.array(places))
     if not is_text(column.type):
-        texts: list[Any] = column.to_pylist()
-        return [b"" if text is None else str(text).encode() for text in texts]
-    encoded: list[bytes | None] = column.cast(pa.large_binary()).to_pylist()
-    for row, text in enumerate(encoded):
-        if text is not None and not _is_label(text):
-            raise BadValue(row, text, LABEL)
-    return [text or b"" for text in encoded]
+        try:
+            there = _category_text(there)
+        except BadValue as error:
+            found = error.found if error.row is not None else columns.type_name(column)
+            raise BadValue(None if error.row is None else int(places[error.row]), found, LABEL) from error
+    for place, text in zip(places.tolist(), there.cast(pa.large_binary()).to_pylist(), strict=True):
+        if not _is_label(text):
+            raise BadValue(place, text, LABEL)
+        texts[place] = text
+    return texts
 
 
 def _is_label(text: bytes) -> bool:
@@ -166,7 +176,8 @@ CONVERTERS: dict[AttributeKind, Callable[[Any], Any]] = {
 
 
 def _plain(column: Any) -> Any:
-    """The column without encodings and wrappers; views, which Arrow cannot take rows of, as what they view."""
+    """The column without encodings and wrappers; views, which Arrow cannot take rows of, as what they view; NaN, which
+    pandas writes for a number that is missing, as null."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if isinstance(column.type, pa.BaseExtensionType):
@@ -174,6 +185,8 @@ def _plain(column: Any) -> Any:
     for is_view, whole in _VIEWED:
         if is_view(column.type):
             return column.cast(whole(column.type))
+    if pa.types.is_floating(column.type):
+        return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     return column
 
 

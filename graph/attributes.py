@@ -35,7 +35,7 @@ from graph import columns
 from graph.attribute_columns import CONVERTERS, kinds_of
 from graph.edge_file import EdgeFile, listed, quoted
 from graph.edge_reader import converted
-from graph.files import open_edge_file
+from graph.files import is_json_lines, open_edge_file
 from graph.schema import EntitySpec
 from graph.spool import string_array
 
@@ -58,7 +58,8 @@ def read_attributes(spec: EntitySpec, paths: Sequence[Path], table: IdTable, sta
     An id of no entity is counted and left out. Raises GraphFileError for a column that graph.toml names and no file
     has, EdgeFileError naming file, place and column of a value of a wrong type or of an id that is there twice.
     """
-    files = [open_edge_file(path, None) for path in paths]
+    opened = [open_edge_file(path, None) for path in paths]
+    files = [_AttributeFile(file, file.names([spec.attribute_id])) for file in opened]
     names = _names(spec, files)
     kinds = _kinds(spec, files, names)
     stores = {name: _store(kinds[name], len(table)) for name in names}
@@ -77,29 +78,63 @@ def read_attributes(spec: EntitySpec, paths: Sequence[Path], table: IdTable, sta
     return ReadAttributes(entries, [stores[name].finish() for name in names], int(np.count_nonzero(seen)), unknown)
 
 
-def _names(spec: EntitySpec, files: Sequence[EdgeFile]) -> list[str]:
-    """The columns that hold attributes: all of the first file but the ids. Every other file must have them too."""
-    present: tuple[str, ...] = next((found for file in files if (found := file.names([spec.attribute_id]))), ())
-    declared = [*spec.attribute_types, *([spec.label] if spec.label else [])]
-    for name in (spec.attribute_id, *declared):
+@dataclass(frozen=True, slots=True)
+class _AttributeFile:
+    """A file, and the names of its columns: none where it has no line."""
+
+    file: EdgeFile
+    columns: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.file.path
+
+
+def _names(spec: EntitySpec, files: Sequence[_AttributeFile]) -> list[str]:
+    """The columns that hold attributes: all of the files but the ids. Each file must have all of them, but objects of
+    JSON, which leave out what is null.
+    """
+    present = dict.fromkeys(name for file in files for name in file.columns)
+    first = next((file for file in files if file.columns), files[0])
+    for name in (spec.attribute_id, *spec.attribute_types, *([spec.label] if spec.label else [])):
         if name not in present:
             raise EdgeFileError(
-                f"{files[0].path}: column {name!r} is missing; the file has {listed(present)}. "
+                f"{first.path}: column {name!r} is missing; the file has {listed(first.columns)}. "
                 "Correct the file, or attribute_id, label and attribute_types in graph.toml."
             )
+    for file in files:
+        _check_same(file, (spec.attribute_id,) if is_json_lines(file.path) else tuple(present))
     names: list[str] = [name for name in present if name != spec.attribute_id]
     overlong = next((name for name in names if not 0 < len(name) <= MAX_NAME_CHARACTERS), None)
     if overlong is not None:
         raise EdgeFileError(
-            f"{files[0].path}: column {quoted(overlong)}: its name must have 1 to {MAX_NAME_CHARACTERS} characters. "
+            f"{first.path}: column {quoted(overlong)}: its name must have 1 to {MAX_NAME_CHARACTERS} characters. "
             "Rename it, or leave it out (pandas: index=False)."
         )
     if not names:
-        raise GraphFileError(f"{files[0].path} has no column beside the ids {spec.attribute_id!r}. Add the attributes.")
+        raise GraphFileError(f"{first.path} has no column beside the ids {spec.attribute_id!r}. Add the attributes.")
     return names
 
 
-def _kinds(spec: EntitySpec, files: Sequence[EdgeFile], names: Sequence[str]) -> dict[str, AttributeKind]:
+def _check_same(file: _AttributeFile, wanted: Sequence[str]) -> None:
+    """Raise EdgeFileError for a column that is twice in the file, or is wanted and lacking. A file without a line has
+    none.
+    """
+    present = file.columns
+    twice = next((name for name in present if present.count(name) > 1), None)
+    if twice is not None:
+        raise EdgeFileError(
+            f"{file.path}: column {twice!r} is there {present.count(twice)} times. Rename or remove it."
+        )
+    lacking = next((name for name in wanted if name not in present), None) if present else None
+    if lacking is not None:
+        raise EdgeFileError(
+            f"{file.path}: column {lacking!r} is missing, and other files of these attributes have it; this one has "
+            f"{listed(present)}. Give all of them the same columns; values may be empty."
+        )
+
+
+def _kinds(spec: EntitySpec, files: Sequence[_AttributeFile], names: Sequence[str]) -> dict[str, AttributeKind]:
     """What each column is: as declared, or the first kind that all of its values fit."""
     declared: dict[str, AttributeKind] = {**spec.attribute_types, **({spec.label: "label"} if spec.label else {})}
     possible: dict[str, list[AttributeKind]] = {name: [] for name in names if name not in declared}
@@ -111,13 +146,17 @@ def _kinds(spec: EntitySpec, files: Sequence[EdgeFile], names: Sequence[str]) ->
     return {**declared, **{name: kinds[0] if kinds else "category" for name, kinds in possible.items()}}
 
 
-def _batches(files: Sequence[EdgeFile], wanted: Sequence[str], stage: Stage) -> Iterator[tuple[EdgeFile, int, Any]]:
-    """Each batch of each file, with the number of its first row."""
+def _batches(
+    files: Sequence[_AttributeFile], wanted: Sequence[str], stage: Stage
+) -> Iterator[tuple[EdgeFile, int, Any]]:
+    """Each batch of each file, with the number of its first row; nulls where a file lacks a column."""
     for file in files:
         first = 0
-        for batch in file.batches(list(wanted), stage):
-            yield file, first, batch
-            first += batch.num_rows
+        for batch in file.file.batches([name for name in wanted if name in file.columns], stage):
+            rows = batch.num_rows
+            arrays = [batch.column(name) if name in file.columns else pa.nulls(rows) for name in wanted]
+            yield file.file, first, pa.record_batch(arrays, names=list(wanted))
+            first += rows
 
 
 def _separated(column: Any, separator: str | None) -> Any:

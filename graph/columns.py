@@ -52,7 +52,7 @@ def int_ids(column: Any) -> Int64[npt.NDArray[np.int64], " n"]:
     if pa.types.is_integer(column.type):
         return _refuse_first(_integers(column), column, INT_ID)
     if not is_text(column.type):
-        raise BadValue(None, _type_name(column), INT_ID)
+        raise BadValue(None, type_name(column), INT_ID)
     text = column.cast(pa.large_binary())
     values, sound = _numbers(text)
     if sound < len(text):
@@ -73,7 +73,7 @@ def string_ids(column: Any) -> Any:
     if pa.types.is_fixed_size_binary(column.type):
         column = _uuid_text(column) if column.type.byte_width == _UUID_BYTES else column.cast(pa.large_binary())
     if not is_text(column.type):
-        raise BadValue(None, _type_name(column), STRING_ID)
+        raise BadValue(None, type_name(column), STRING_ID)
     text = column.cast(pa.large_binary())
     lengths = np.diff(_offsets(text))
     sound = _first((lengths < 1) | (lengths > MAX_STRING_ID_BYTES))
@@ -87,7 +87,7 @@ def weights(column: Any) -> Float64[npt.NDArray[np.float64], " n"]:
     """The column as weights. Raises BadValue."""
     column = _present(column, WEIGHT)
     if pa.types.is_boolean(column.type):
-        raise BadValue(None, _type_name(column), WEIGHT)
+        raise BadValue(None, type_name(column), WEIGHT)
     values = floats(column, WEIGHT)
     bad = ~((values >= 0) & (values <= _MAX_FLOAT)) | ((values > 0) & (values < _MIN_FLOAT))
     if bad.any():
@@ -136,7 +136,7 @@ def times(column: Any) -> Int64[npt.NDArray[np.int64], " n"]:
     if is_text(kind):
         return _times_of_text(_cast(column.cast(pa.large_binary()), pa.large_string(), TIME))
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(kind)):
-        raise BadValue(None, _type_name(column), TIME)
+        raise BadValue(None, type_name(column), TIME)
     values: npt.NDArray[np.int64] = _cast(column, pa.int64(), TIME).to_numpy(zero_copy_only=False)
     return values
 
@@ -225,7 +225,7 @@ def floats(column: Any, expected: str) -> Float64[npt.NDArray[np.float64], " n"]
     elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         column = column.cast(pa.float64(), safe=False)  # beyond 2^53 the last digits do not matter
     elif not (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise BadValue(None, _type_name(column), expected)
+        raise BadValue(None, type_name(column), expected)
     values: npt.NDArray[np.float64] = _cast(column, pa.float64(), expected).to_numpy(zero_copy_only=False)
     return values
 
@@ -320,5 +320,6 @@ def is_text(kind: Any) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _type_name(column: Any) -> str:
+def type_name(column: Any) -> str:
+    """What to say of a column whose type does not fit."""
     return f"a column of type {column.type}"

@@ -13,11 +13,12 @@ from bundle.attributes import Attribute, AttributeKind, Categories, Scalars
 from bundle.prepared import Edges, EntityTable, PreparedGraph, PreparedRelation
 from bundle.progress import SILENT, Progress
 from bundle.scratch import RawColumn
+from bundle.text import printable
 from graph.dedupe import BUCKET_EDGES, deal
 from graph.held_out import HeldOut, chunks, held_out_counts, pair_keys
 from graph.prepare import prepare
 from graph.schema import read_graph_file
-from graph.source import find_inputs
+from graph.source import AttributeInput, EdgeInput, find_attributes, find_inputs
 
 # Edges are counted this many at a time.
 _CHUNK = 1 << 20
@@ -110,10 +111,10 @@ def describe(graph_toml: Path, progress: Progress = SILENT) -> GraphDescription:
     with tempfile.TemporaryDirectory(prefix="twhin-describe-") as directory:
         prepared = prepare(graph_toml, Path(directory) / "graph", progress)
         description = describe_prepared(prepared, str(graph_toml), Path(directory), progress)
+    graph = read_graph_file(graph_toml)
+    inputs: list[EdgeInput | AttributeInput] = [*find_inputs(graph, graph_toml), *find_attributes(graph, graph_toml)]
     repeats = [
-        f"{path} is reached under another name as well, and read once."
-        for edge_input in find_inputs(read_graph_file(graph_toml), graph_toml)
-        for path in edge_input.repeats
+        f"{path} is reached under another name as well, and read once." for read in inputs for path in read.repeats
     ]
     return replace(description, warnings=(*repeats, *description.warnings))
 
@@ -263,26 +264,27 @@ def report(graph: GraphDescription) -> str:
 
 def _attribute_line(attribute: AttributeDescription) -> str:
     values = "" if attribute.distinct is None else f", {attribute.distinct:,} different"
-    return f"  {attribute.name:<20} {attribute.kind:<9} {attribute.present:>14,} have one{values}"
+    return f"  {printable(attribute.name):<20} {attribute.kind:<9} {attribute.present:>14,} have one{values}"
 
 
 def _table(relations: tuple[RelationDescription, ...]) -> list[str]:
     """One line for each relation, where there are too many to show each whole."""
-    width = min(max(len(relation.name) for relation in relations), 60)
+    names = [printable(relation.name) for relation in relations]
+    width = min(max(map(len, names)), 60)
     columns = ("training", "valid", "test", "trained", "unseen", "duplicates", "self-loops")
     lines = [f"  {'relation':<{width}}" + "".join(f"{name:>12}" for name in columns)]
     totals = [0] * len(columns)
-    for r in relations:
+    for name, r in zip(names, relations, strict=True):
         counts = [r.train, r.valid, r.test, r.trained, r.unseen, r.duplicates, r.self_loops]
         totals = [total + count for total, count in zip(totals, counts, strict=True)]
-        lines.append(f"  {r.name[:width]:<{width}}" + "".join(f"{count:>12,}" for count in counts))
+        lines.append(f"  {name[:width]:<{width}}" + "".join(f"{count:>12,}" for count in counts))
     return [*lines, f"  {'all':<{width}}" + "".join(f"{total:>12,}" for total in totals)]
 
 
 def _relation_lines(relation: RelationDescription) -> list[str]:
     arrow = "—" if relation.symmetric else "→"
     lines = [
-        f"{relation.name}  ({relation.source} {arrow} {relation.target}, {relation.coverage} coverage)",
+        f"{printable(relation.name)}  ({relation.source} {arrow} {relation.target}, {relation.coverage} coverage)",
         f"  edges {relation.edges:,}: {relation.train:,} training, {relation.valid:,} valid, {relation.test:,} test",
         f"  left out: {relation.duplicates:,} duplicates, {relation.self_loops:,} self-loops",
     ]

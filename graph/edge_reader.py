@@ -17,7 +17,7 @@ from bundle.errors import EdgeFileError
 from bundle.ids import IdKind
 from bundle.progress import Stage
 from graph import columns
-from graph.attribute_columns import CATEGORY
+from graph.attribute_columns import BOOLEAN, CATEGORY, LABEL
 from graph.columns import BadValue
 from graph.edge_file import FURTHER, EdgeFile, and_more, quoted
 from graph.files import InputFile, called, local, open_edge_file
@@ -32,6 +32,8 @@ _TYPE_ADVICE = {
     columns.STRING_ID: "Write the column as text or as integers; a float cannot hold every id.",
     columns.TIME: "Write the column as integers, dates or timestamps.",
     CATEGORY: "Write the column as text, as numbers or as a list of text, or leave it out.",
+    LABEL: "Write the column as text, or name another one as label.",
+    BOOLEAN: "Write the column as true and false, or as 0 and 1.",
 }
 
 

@@ -191,12 +191,21 @@ def open_edge_file(path: Path, columns: Sequence[str] | None) -> EdgeFile:
     return PartitionedEdgeFile(file, values) if values else file
 
 
-def _open(path: Path, columns: Sequence[str] | None) -> EdgeFile:
+def is_json_lines(path: Path) -> bool:
+    """Whether the file at `path` is one of JSON lines, perhaps compressed, by its ending."""
+    return _ending(path) in _JSON_LINES
+
+
+def _ending(path: Path) -> str:
+    """What says how the text of a file is to be read; of other files the last ending."""
     ending = path.suffix.lower()
-    if ending in _PARQUET:
+    return path.with_suffix("").suffix.lower() if ending in CODECS else ending
+
+
+def _open(path: Path, columns: Sequence[str] | None) -> EdgeFile:
+    if path.suffix.lower() in _PARQUET:
         return ParquetEdgeFile(path)
-    if ending in CODECS:
-        ending = path.with_suffix("").suffix.lower()
+    ending = _ending(path)
     if ending in _TEXT:
         return TextEdgeFile(path, _TEXT[ending], tuple(columns) if columns else None, file_opener(path))
     if ending in _JSON_LINES:

@@ -23,6 +23,15 @@ MAX_LINE_BYTES = 1 << 26
 _MAX_EXACT = 2**53
 # What the decoder raises; the last for arrays and objects within one another, too deep to be followed.
 _NOT_READ = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_READ = "text or a number; of attributes also true or false, or a list of text and whole numbers"
+_OF_A_KIND = (  # what may follow where these are in the lines before, the strictest first
+    ("text", "text or a whole number"),
+    ("large integer", "text or a whole number"),
+    ("float", "a number"),
+    ("integer", "text or a number"),
+    ("truth", "true or false"),
+    ("list", "a list of text and whole numbers"),
+)
 _KINDS: dict[type, str] = {str: "text", int: "integer", float: "float", bool: "truth", list: "list"}
 
 
@@ -126,9 +135,12 @@ class JsonLinesEdgeFile:
             return
         for (number, _), value in zip(_numbered(line, block), values, strict=True):
             if _clash(known | _kinds([value])):
+                before = next(
+                    (f"{words}, as in the lines before" for kind, words in _OF_A_KIND if kind in known), _READ
+                )
                 raise EdgeFileError(
                     f"{self.path}, line {number}, column {name!r}: found {quoted(msgspec.json.encode(value))}, "
-                    "expected text or a number, as in the lines before. Correct or remove the row."
+                    f"expected {before}. Correct or remove the row."
                 )
             known |= _kinds([value])
 

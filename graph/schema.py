@@ -1,14 +1,19 @@
 """`graph.toml`: which entity types and relations a graph has, and which files hold its edges."""
 
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
 from bundle.errors import ConfigError, GraphFileError
 from bundle.ids import IdKind
 from bundle.records import StrictRecord
-from bundle.text import read_toml
+from bundle.text import printable, read_toml
+from graph.edge_file import QUOTED_CHARACTERS
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 # The name of an entry whose relations are named by a column.
 ANY_RELATION = "*"
@@ -121,6 +126,34 @@ class GraphFile(StrictRecord):
             return tuple(range(len(self.relations)))
         names = [relation.name for relation in self.relations]
         return tuple(names.index(name) for name in self.split.relation)
+
+
+_SPLITS: dict[int | str, type[StrictRecord]] = {"random": RandomSplit, "time": TimeSplit, "files": FileSplit}
+# The keys of each table, by what to call it.
+_KEYS: dict[str, list[str]] = {
+    "the top of the file, as a table of its own": list(GraphFile.model_fields),
+    "[[relations]]": list(RelationSpec.model_fields),
+    "[entities.<type>]": list(EntitySpec.model_fields),
+    "[split]": list(dict.fromkeys(key for kind in _SPLITS.values() for key in kind.model_fields)),
+}
+_TABLES: dict[int | str, str] = {
+    "entities": '[entities.user] with id = "int64" or "string"',
+    "relations": "[[relations]]",
+    "split": "[split]",
+    "validation": "[validation]",
+    "attribute_types": '{ year = "category" }',
+}
+# pydantic's types of faults in the words of TOML.
+_WORDS = {
+    "string_type": 'Give text, in "quotes"',
+    "string_too_short": "Give text that is not empty",
+    "bool_type": "Give true or false",
+    "int_type": "Give a whole number",
+    "int_from_float": "Give a whole number",
+    "float_type": "Give a number",
+    "tuple_type": 'Give text, in "quotes", or a list of such',
+    "too_short": "Give one or more",
+}
 
 
 def read_graph_file(path: Path) -> GraphFile:
@@ -240,26 +273,58 @@ def _check_split(path: Path, graph: GraphFile) -> None:
 
 
 def _explain(path: Path, document: dict[str, Any], error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
+    faults = error.errors(include_url=False)
+    # What is missing often stands there misspelt, or under a table that it does not belong to.
+    first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     where = _key(document, first["loc"])
     if first["type"] == "extra_forbidden":
-        known = _listed(_known_keys(first["loc"]))
-        return f"{path}: {where}: this key is unknown. Known here: {known}. Correct or remove it."
+        return f"{path}: {where}: this key is unknown. {_advice_on_key(first['loc'])}"
     if first["type"] in ("missing", "union_tag_not_found"):
         key = where if first["type"] == "missing" else f"{where}.by"
         return f"{path}: {key} is missing. Add it; docs/data-model.md shows a complete file."
     if first["type"] == "union_tag_invalid":
         return f"{path}: split.by: found {document['split']['by']!r}. Give 'random', 'time' or 'files'."
-    found = repr(first["input"])[:80]
-    return f"{path}: {where}: found {found}. {first['msg']}. docs/data-model.md lists what each key takes."
+    found = repr(first["input"])
+    found = found if len(found) <= QUOTED_CHARACTERS else found[: QUOTED_CHARACTERS - 1] + "…"
+    return f"{path}: {where}: found {found}. {_expected(first)}. docs/data-model.md lists what each key takes."
+
+
+def _expected(fault: "ErrorDetails") -> str:
+    """What should be there, in the words of TOML."""
+    key = fault["loc"][-1]
+    if fault["type"] in ("dict_type", "model_type", "model_attributes_type"):
+        return "Give a table, as in " + _TABLES[key if key in _TABLES else fault["loc"][0]]
+    if key == "relations":
+        return "Each relation begins with [[relations]], and there is one or more"
+    if key == "columns":
+        return 'Give the names of all columns, as in ["src", "dst"]'
+    if fault["type"] == "string_pattern_mismatch":
+        return (
+            "Give text without white space at its ends, on one line"
+            if fault["loc"][0] == "relations"
+            else "Give a name of a letter and up to 63 letters, digits, _ and -"
+        )
+    return _WORDS.get(fault["type"], str(fault["msg"]))
+
+
+def _advice_on_key(location: tuple[int | str, ...]) -> str:
+    """What to do about a key that is unknown where it stands: it is misspelt, belongs elsewhere, or is none."""
+    key, known = str(location[-1]), _known_keys(location)
+    near = get_close_matches(key, known, n=1, cutoff=0.75)
+    if near:
+        return f"If {near[0]!r} is meant, spell it so."
+    belongs = next((table for table, keys in _KEYS.items() if key in keys and keys != known), None)
+    if belongs is not None:
+        return f"It belongs to {belongs}. (A key belongs to the table whose [name] stands before it.)"
+    return f"Known here: {_listed(known)}. Correct or remove it."
 
 
 def _key(document: dict[str, Any], location: tuple[int | str, ...]) -> str:
     """The place of a fault as a reader finds it, for example `relations[2] (follows).files`."""
     text = ""
-    for part in location:
+    for depth, part in enumerate(location):
         if isinstance(part, int):
-            text += f"[{part}]{_relation_name(document, part)}"
+            text += f"[{part}]" + (_relation_name(document, part) if depth == 1 and location[0] == "relations" else "")
         elif part == "[key]":
             continue
         elif part not in ("random", "time", "files") or not text.startswith("split"):
@@ -271,7 +336,8 @@ def _relation_name(document: dict[str, Any], position: int) -> str:
     relations = document.get("relations")
     if not isinstance(relations, list) or position >= len(relations) or not isinstance(relations[position], dict):
         return ""
-    return f" ({relations[position]['name']})" if "name" in relations[position] else ""
+    name = relations[position].get("name")
+    return f" ({printable(name[:QUOTED_CHARACTERS])})" if isinstance(name, str) else ""
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
@@ -283,8 +349,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         return list(ValidationSpec.model_fields)
     if location[0] != "split":
         return list(GraphFile.model_fields)
-    kinds: dict[int | str, type[StrictRecord]] = {"random": RandomSplit, "time": TimeSplit, "files": FileSplit}
-    return list(kinds[location[1]].model_fields)
+    return list(_SPLITS[location[1]].model_fields)
 
 
 def _listed(names: Any) -> str:

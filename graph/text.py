@@ -15,7 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from bundle.errors import EdgeFileError
@@ -73,6 +75,8 @@ class TextEdgeFile:
         if any("\0" in name for name in header):
             self._refuse_zero_bytes()
         if header:
+            if not set(columns) <= set(header) and (other := self._other_contents()):
+                raise EdgeFileError(f"{self.path} cannot be read as text. {other.strip()}")
             check_columns(self.path, columns, header, self._header_advice(columns, header))
         records = self._records()
         if not self.columns:
@@ -130,6 +134,7 @@ class TextEdgeFile:
             for batch in reader:
                 if blocks.zeros:
                     self._refuse_zero_bytes()
+                self._refuse_header_as_row(batch, rows)
                 rows += batch.num_rows
                 consumed = stream.consumed()
                 stage.advance(consumed - done)
@@ -141,6 +146,20 @@ class TextEdgeFile:
             if self._quotes and (blocks.quotes % 2 or (blocks.quotes and several_lines)):
                 self._refuse_open_quote()
                 self._refuse_text_after_quote()
+
+    def _refuse_header_as_row(self, batch: Any, first: int) -> None:
+        """A row of the columns' own names would be an edge of entities called so, or what else nobody meant: the header
+        of a file that was appended to another, or one in a file that `columns` says has none.
+        """
+        names = batch.schema.names
+        if len(names) < 2 or not pc.any(pc.equal(batch.column(0), names[0].encode())).as_py():
+            return
+        is_header = [pc.equal(batch.column(i), name.encode()).to_numpy(False) for i, name in enumerate(names)]
+        rows = np.flatnonzero(np.logical_and.reduce(is_header))
+        if len(rows):
+            (place,) = self.places([first + int(rows[0])])
+            advice = "Remove `columns` from the relation, or the line" if self.columns else "Remove the line"
+            raise EdgeFileError(f"{self.path}, {place}: the names of the columns stand where an edge should. {advice}.")
 
     def _refuse_zero_bytes(self) -> None:
         """pyarrow looks for delimiters in several bytes at once, and sees none that follows a zero byte among them."""

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -97,6 +98,29 @@ def shown(tmp_path: Path, redirected: str) -> "subprocess.CompletedProcess[str]"
 def test_who_reads_no_further_is_no_fault(tmp_path: Path) -> None:
     done = shown(tmp_path, "| true")
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_who_reads_no_further_in_the_help_is_no_fault() -> None:
+    words = shlex.join([*COMMAND, "train", "--help"])
+    done = subprocess.run(
+        ["bash", "-c", f"{words} | true; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_a_locale_has_no_sign_for_is_escaped(tmp_path: Path, encoding: str) -> None:
+    """An arrow, a relation's name in another script; JSON stays JSON."""
+    (tmp_path / "e.csv").write_text("src,dst\n1,2\n")
+    graph = tmp_path / "graph.toml"
+    relation = '[[relations]]\nname = "gefällt ❤"\nsource = "user"\ntarget = "user"\nfiles = "e.csv"\n'
+    graph.write_text(f'[entities.user]\nid = "int64"\n{relation}', encoding="utf-8")
+    ask = [*COMMAND, "data", "describe", str(graph)]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(ask, capture_output=True, encoding=encoding, env=environment, check=True)
+    assert r"llt \u2764  (user \u2192 user" in done.stdout
+    done = subprocess.run([*ask, "--json"], capture_output=True, encoding=encoding, env=environment, check=True)
+    assert json.loads(done.stdout)["relations"][0]["name"] == "gefällt ❤"
 
 
 @pytest.mark.parametrize(("closed", "heard"), [(">&-", False), ("2>&-", True), ("<&-", True), (">&- 2>&- <&-", False)])

@@ -140,6 +140,31 @@ def test_parquet_of_views_and_of_lists_of_one_length(prepared: Prepare, name: st
     assert values(prepared(table, name="items.parquet").entity("item"), "x") == expected
 
 
+@pytest.mark.parametrize("kind", ["number", "category", "label", "list"])
+def test_nan_is_a_missing_value_of_every_kind(prepared: Prepare, kind: str) -> None:
+    column = pa.array([[1.5, float("nan")], [float("nan")]]) if kind == "list" else pa.array([1.5, float("nan")])
+    declared = {"label": 'label = "x"', "list": ""}.get(kind, f'attribute_types = {{ x = "{kind}" }}')
+    items = prepared(pa.table({"id": [10, 20], "x": column}), name="items.parquet", extra=declared).entity("item")
+    expected = {"number": [1.5, None, None, None], "label": ["1.5", None, None, None]}
+    assert values(items, "x") == expected.get(kind, [["1.5"], [], [], []])
+
+
+def test_a_label_is_no_list_and_never_too_long(prepared: Prepare) -> None:
+    table = pa.table({"id": [10, 20], "x": [["a" * 900] * 2, []]})
+    with pytest.raises(
+        EdgeFileError, match="found a column of type list.*Write the column as text, or name another one"
+    ):
+        prepared(table, name="items.parquet", extra='label = "x"')
+    dates = pa.table({"id": [10, 20], "x": [datetime(2026, 1, 31, tzinfo=UTC).date(), None]})
+    items = prepared(dates, name="dates.parquet", extra='label = "x"').entity("item")
+    assert values(items, "x") == ["2026-01-31", None, None, None]
+
+
+def test_years_among_dates_are_no_seconds_of_1970(prepared: Prepare) -> None:
+    items = prepared("id,at,since\n10,1999,2001-01-01\n20,2001-05-01,\n").entity("item")
+    assert kinds(items) == {"at": "category", "since": "timestamp"}
+
+
 @pytest.mark.parametrize("kind", ["number", "boolean", "timestamp", "category"])
 def test_a_column_without_a_value_is_of_any_kind(prepared: Prepare, kind: str) -> None:
     table = pa.table({"id": [10, 20], "x": pa.nulls(2)})
@@ -185,7 +210,30 @@ def test_several_files_are_one_table(prepared: Prepare, tmp_path: Path) -> None:
     assert values(items, "price") == [1.0, 1.0, None, 4.0]
 
 
+def test_objects_of_another_file_may_have_other_keys(prepared: Prepare, tmp_path: Path) -> None:
+    """Exporters leave out what is null, and so perhaps a key of a whole file."""
+    (tmp_path / "more.jsonl").write_text('{"id": 40, "size": 7}\n')
+    prepared('{"id": 10, "price": 1}\n', name="items.jsonl")
+    (tmp_path / "graph.toml").write_text(GRAPH.format(kind="int64", more='attributes = ["items.jsonl", "more.jsonl"]'))
+    items = prepare(tmp_path / "graph.toml", tmp_path / "both").entity("item")
+    assert values(items, "price") == [1.0, None, None, None]
+    assert values(items, "size") == [None, None, None, 7.0]
+
+
+@pytest.mark.parametrize("more", ["id,price\n40,1\n", "id,price,size,colour\n40,1,2,3\n"])
+def test_no_column_of_a_file_is_passed_over(prepared: Prepare, tmp_path: Path, more: str) -> None:
+    (tmp_path / "more.csv").write_text(more)
+    prepared("id,price,size\n10,1,2\n")
+    (tmp_path / "graph.toml").write_text(GRAPH.format(kind="int64", more='attributes = ["items.csv", "more.csv"]'))
+    lacking = "more.csv: column 'size'" if "colour" not in more else "items.csv: column 'colour'"
+    with pytest.raises(
+        EdgeFileError, match=f"{lacking} is missing, and other files .* Give all of them the same columns"
+    ):
+        prepare(tmp_path / "graph.toml", tmp_path / "both")
+
+
 REFUSED = {
+    "two columns of one name": ("id,at,at\n10,1,2\n", "", "column 'at' is there 2 times. Rename or remove it"),
     "twice in one batch": (
         "id,price\n10,1\n20,1\n10,2\n",
         "",

@@ -131,6 +131,30 @@ def test_a_time_split_whose_held_out_edges_cannot_be_predicted_is_warned_about(f
     assert not describe(follows("src,dst,t\n" + old + new, extra=extra.format(by="random"))).warnings
 
 
+def test_a_file_that_is_reached_twice_is_named(tmp_path: Path, follows: MakeGraph) -> None:
+    graph = follows(EDGES)
+    (tmp_path / "people.csv").write_text("id,x\n1,5\n")
+    with_attributes = graph.read_text().replace(
+        "\n[[relations]]", '\nattributes = ["people.csv", "p*.csv"]\n[[relations]]'
+    )
+    graph.write_text(with_attributes.replace('files = "follows.csv"', 'files = ["follows.csv", "f*.csv"]'))
+    told = [line for line in describe(graph).warnings if "read once" in line]
+    assert [Path(line.split()[0]).name for line in told] == ["follows.csv", "people.csv"]
+
+
+def test_names_of_relations_and_attributes_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text('src,dst,rel\n1,2,"\x1b[2Jgone\n"\n')
+    (tmp_path / "a.csv").write_text("id,\x1b[31m\n1,5\n")
+    (tmp_path / "graph.toml").write_text(
+        '[entities.user]\nid = "int64"\nattributes = "a.csv"\n[[relations]]\nname = "*"\nrelation_column = "rel"\n'
+        'source = "user"\ntarget = "user"\nfiles = "e.csv"\n'
+    )
+    report = str(describe(tmp_path / "graph.toml"))
+    assert "\x1b" not in report
+    assert r"\x1b[2Jgone\n  (user" in report
+    assert r"\x1b[31m " in report
+
+
 def test_weights_that_drown_all_others_are_warned_about(follows: MakeGraph) -> None:
     rows = "".join(f"{i},{i + 1},{3.4e38 if i == 7 else 1}\n" for i in range(10))
     graph = describe(follows("src,dst,w\n" + rows, extra='weight = "w"'))

@@ -37,7 +37,7 @@ def test_numbers_and_text(tmp_path: Path) -> None:
         '  {"t": 1, "w": 0.5, "dst": "x", "src": 8, "src": 9}'
     )
     rows = [(9007199254740993, "é\0".encode(), 1, 5), (8, b"7", 2.5, 86_400), (9, b"x", 0.5, 1)]
-    with pytest.raises(EdgeFileError, match=r"line 4, column 'w': found '0\.5', expected text or a number, as"):
+    with pytest.raises(EdgeFileError, match=r"line 4, column 'w': found '0\.5', expected text or a whole number, as"):
         read(tmp_path / "e.jsonl", content)
     content = content.replace('"2.5"', "2.5")
     assert read(tmp_path / "e.jsonl", content) == rows

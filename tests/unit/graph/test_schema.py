@@ -87,6 +87,31 @@ FAULTS = {
         '[entities.item]\nid = "int64"\n' + FOLLOWS.replace('target = "user"', 'target = "item"') + "symmetric = true",
         "only a relation within one type can be symmetric",
     ),
+    "misspelt key": (
+        FOLLOWS + 'wieght = "w"',
+        r"\(follows\)\.wieght: this key is unknown\. If 'weight' is meant, spell it so",
+    ),
+    "misspelt key that is required": (
+        FOLLOWS.replace("source", "sorce"),
+        r"sorce: this key is unknown\. If 'source' is",
+    ),
+    "misspelt table": (FOLLOWS + '[spilt]\nby = "random"', r"spilt: this key is unknown\. If 'split' is meant"),
+    "table in another": (FOLLOWS + '[relations.split]\nby = "random"', "It belongs to the top of the file"),
+    "key in another table": (FOLLOWS + '[split]\nby = "random"\nsymmetric = true', r"It belongs to \[\[relations\]\]"),
+    "relations without brackets": (FOLLOWS.replace("[[relations]]", "[relations]"), r"begins with \[\[relations\]\]"),
+    "split is text": (FOLLOWS.replace("[[", 'split = "random"\n[['), "unknown. It belongs to the top of the file"),
+    "types as text": (
+        '[entities.item]\nid = "int64"\nattribute_types = "x"\n' + FOLLOWS,
+        "Give a table, as in { year =",
+    ),
+    "name of two lines": (
+        FOLLOWS.replace('"follows"', '"a\\nb"'),
+        r"\(a\\nb\)\.name: found 'a\\nb'\. Give text without",
+    ),
+    "second of several files": (
+        FOLLOWS.replace('"follows.csv"', '["a.csv", 1]') + FOLLOWS,
+        r"\.files\[1\]: found 1\. Give",
+    ),
     "broken TOML": (FOLLOWS + "= 3", "not valid TOML: .*line"),
 }
 

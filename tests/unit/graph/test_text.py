@@ -208,6 +208,34 @@ def test_faults(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "columns", "said"),
+    [
+        (b"src,dst\na,b\nsrc,dst\nc,d\n", None, "line 3: the names of the columns stand where an edge should. Remove"),
+        (b'x,src,dst\n1,a,b\n2,src,b\n3,"src",dst\n', None, "line 4: the names"),
+        (
+            b"src,dst\na,b\n",
+            ["src", "dst"],
+            "line 1: the names of the columns stand where an edge should. Remove `columns`",
+        ),
+    ],
+)
+def test_a_header_is_no_edge(tmp_path: Path, content: bytes, columns: list[str] | None, said: str) -> None:
+    """As where one file was appended to another."""
+    with pytest.raises(EdgeFileError, match=said):
+        read(tmp_path / "e.csv", content, columns)
+
+
+def test_an_entity_may_be_called_as_a_column_is(tmp_path: Path) -> None:
+    assert read(tmp_path / "e.csv", b"src,dst\nsrc,b\na,dst\n") == [(b"src", b"b"), (b"a", b"dst")]
+
+
+def test_text_that_is_parquet_is_called_so(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"src": [1], "dst": [2]}), tmp_path / "e.parquet")
+    with pytest.raises(EdgeFileError, match=r"begins as \.parquet files do: if it is one, call it 'e\.parquet'"):
+        read(tmp_path / "e.csv", (tmp_path / "e.parquet").read_bytes())
+
+
 def test_long_findings_are_cut_and_escaped(tmp_path: Path) -> None:
     with pytest.raises(EdgeFileError) as caught:
         read(tmp_path / "e.csv", b"src,dst\n1,2\n\x1b[31m" + b"z" * 9999 + b"\n")

@@ -62,7 +62,10 @@ def replacing(path: Path, partial: Path | None = None, *, durable: bool = True) 
 
     It is written to `partial`, beside `path` by default, which an error removes and only a kill leaves behind.
     `durable` waits until the bytes would survive a power cut; the new name does after `make_durable(path.parent)`.
+    Raises IsADirectoryError, before anything is written, where the name is a directory's.
     """
+    if path.is_dir() and not path.is_symlink():  # of several files some would have taken their places by then
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     partial = partial or path.with_name(path.name + ".partial")
     file = partial.open("wb")
     try:

@@ -1,8 +1,8 @@
 """What is written as JSON or read from TOML, as pydantic models: the common bases, and a reader's fault in words."""
 
-from typing import Any, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 
@@ -32,14 +32,23 @@ class Settings(Record):
         values = value.values() if get_origin(annotation) is dict and isinstance(value, dict) else (value,)
         if annotation is not bool and any(isinstance(one, bool) for one in values):
             raise PydanticCustomError("truth", "Input should be no truth value")
-        if _is_whole(annotation) and isinstance(value, float | str):
-            raise PydanticCustomError("whole", "Input should be a whole number, in digits")
-        return value
+        return in_digits(value) if is_whole(annotation) else value
 
 
-def _is_whole(annotation: object) -> bool:
+def is_whole(annotation: object) -> bool:
     """Whether a field of this type holds a whole number."""
-    return annotation is int or any(map(_is_whole, get_args(annotation)))
+    return annotation is int or any(map(is_whole, get_args(annotation)))
+
+
+def in_digits(value: object) -> object:
+    """The value, which is to be a whole number. Raises PydanticCustomError where it is written as another one."""
+    if isinstance(value, float | str):
+        raise PydanticCustomError("whole", "Input should be a whole number, in digits")
+    return value
+
+
+# A field of a record that is no `Settings` has no such validator of its own.
+Whole = Annotated[int, BeforeValidator(in_digits)]
 
 
 class FieldError(NamedTuple):

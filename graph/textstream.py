@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 # The endings of compressed files, and what pyarrow calls the compression.
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _BUFFER_BYTES = 1 << 18
+_GZIP = 0x1F  # the first byte of each part
 _QUOTE = ord('"')
 _CHARACTER_BYTES = 4
 
@@ -33,10 +35,66 @@ def file_opener(path: Path) -> Callable[[], TextStream]:
 
     def uncompressed() -> TextStream:
         file = path.open("rb")
-        text = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), CODECS[path.suffix.lower()])
+        codec = CODECS[path.suffix.lower()]
+        text = Gunzipped(file) if codec == "gzip" else pa.CompressedInputStream(pa.PythonFile(file, mode="r"), codec)
         return TextStream(io.BufferedReader(text, _BUFFER_BYTES), file.tell)
 
     return uncompressed if path.suffix.lower() in CODECS else plain
+
+
+class Gunzipped(io.RawIOBase):
+    """What is in a gzip file of one part or several, each checked by its checksum, and zeros after the last: dd and
+    tapes fill up their last block, which gzip(1) reads and pyarrow refuses. Raises OSError for what is none.
+    """
+
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        self._file = file
+        self._part: zlib._Decompress | None = None
+        self._rest = b""  # read, and not uncompressed yet
+        self._parts = 0
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """As many bytes as there is room for, or fewer; none at the end."""
+        while True:
+            data = self._rest or self._file.read(_BUFFER_BYTES)
+            ended = not data
+            if self._part is None:
+                self._rest = data = data.lstrip(b"\0") if self._parts else data
+                if ended:
+                    return 0
+                if not data:
+                    continue
+                if self._parts and data[0] != _GZIP:
+                    raise OSError("after the end of its compressed data comes something else than zeros")
+                self._part = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+                self._parts += 1
+            text = self._uncompressed(data, len(buffer))
+            if text:
+                buffer[: len(text)] = text
+                return len(text)
+            if ended and self._part is not None:
+                raise OSError("it ends in the middle of its compressed data")
+
+    def _uncompressed(self, data: bytes, most: int) -> bytes:
+        part = self._part
+        assert part is not None
+        try:
+            text = part.decompress(data, most)
+        except zlib.error as error:
+            raise OSError(str(error)) from error
+        self._rest = part.unconsumed_tail or part.unused_data
+        if part.eof:
+            self._part = None
+        return text
+
+    def close(self) -> None:
+        """Close the file too."""
+        self._file.close()
+        super().close()
 
 
 class TextBlocks(io.RawIOBase):
@@ -50,7 +108,11 @@ class TextBlocks(io.RawIOBase):
         self.quotes, self.lines, self.zeros = 0, 0, False  # so far: how many, and whether there is a zero byte
         self._line_begins = True
         self._file = file
-        self._rest = file.read(2)
+        try:
+            self._rest = file.read(2)
+        except BaseException:  # there is nobody yet who could close it
+            file.close()
+            raise
         self._decoder: codecs.IncrementalDecoder | None = None
         if self._rest in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             self._decoder = codecs.getincrementaldecoder("utf-16")()

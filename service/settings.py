@@ -1,12 +1,14 @@
 """Every setting of the service, read from the environment (`TWHIN_…`) or given by the command."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bundle.errors import ConfigError
+from bundle.records import in_digits, is_whole
 from bundle.text import read_text
 from service.state.redis_address import redis_addresses
 
@@ -16,9 +18,21 @@ DAY = 86_400
 Seconds = Annotated[float, Field(gt=0, le=DAY)]
 WholeSeconds = Annotated[int, Field(gt=0, le=DAY)]
 Milliseconds = Annotated[int, Field(gt=0, le=1000 * DAY)]
+DIGITS = re.compile(r"\s*-?[0-9]+\s*", re.ASCII)
 
 
-class Limits(BaseSettings):
+class Variables(BaseSettings):
+    """Settings that may be texts of the environment: a whole number is written in digits there too."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole_numbers_are_digits(cls, value: object, info: Any) -> object:
+        if not is_whole(cls.model_fields[str(info.field_name)].annotation):
+            return value
+        return value if isinstance(value, str) and DIGITS.fullmatch(value) else in_digits(value)
+
+
+class Limits(Variables):
     """What one request may ask for; `/v1/info` and the OpenAPI document list them."""
 
     model_config = SettingsConfigDict(env_prefix="TWHIN_", frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -48,7 +62,7 @@ class Limits(BaseSettings):
     )
 
 
-class Settings(BaseSettings):
+class Settings(Variables):
     """Where the versions are, where live engagements are kept, who may call, and how updates are taken."""
 
     model_config = SettingsConfigDict(env_prefix="TWHIN_", frozen=True, extra="forbid", hide_input_in_errors=True)

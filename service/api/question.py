@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from bundle.ids import ABSENT
-from bundle.space import EntityTable, Space
+from bundle.space import Bundle, EntityTable, Space
 from recommend.filters import Filter
 from recommend.plan import choose_relation
 from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest
@@ -36,6 +36,15 @@ def check_limits(body: RecommendBody | BatchBody, limits: Limits) -> None:
             raise invalid("/engagements", f"at most {limits.engagements_max} engagements")
         if len(body.followers) > limits.engagements_max:
             raise invalid("/followers", f"at most {limits.engagements_max} ids")
+
+
+def first_space(bundle: Bundle, body: RecommendBody | BatchBody) -> Space:
+    """The space that is asked, or the first of several; one that `spaces` names alone is as one in `space`."""
+    if body.spaces and body.space is not None:
+        raise invalid("/spaces", "space and spaces exclude each other")
+    if len(body.spaces) == 1:
+        body.space, body.spaces = body.spaces[0], []
+    return bundle.space(body.spaces[0] if body.spaces else body.space)
 
 
 def request_of(body: RecommendBody | BatchBody, user: str | None, space: Space) -> RecommendRequest:
@@ -96,7 +105,7 @@ def body_of_query(call: Call) -> RecommendBody:
         body.filter = _filter_of(condition)
     excluded = call.values("exclude")
     if excluded:
-        space = call.runtime.versions.serving().bundle.space(body.space)
+        space = first_space(call.runtime.versions.serving().bundle, body)
         relation = choose_relation(space, request_of(body, None, space))
         body.exclude = _ids_named(space.entities[relation.entry.target], excluded)
     return body

@@ -20,7 +20,7 @@ from recommend.together import Joint, joined, requests_to
 from recommend.types import AUTO, SEARCH, LiveEdges, RecommendRequest, Slate
 from service.admission import TARGET_SECONDS
 from service.api.answers import answer_of, batch_item
-from service.api.question import body_of_query, check_limits, request_of
+from service.api.question import body_of_query, check_limits, first_space, request_of
 from service.call import Call, Reply
 from service.experiments.live import Entered
 from service.first_step import put_off
@@ -51,7 +51,7 @@ def recommend_user(call: Call) -> Awaitable[Reply]:
 async def _recommend(call: Call, body: RecommendBody) -> Reply:
     loaded = call.runtime.versions.serving()
     _check(call, body)
-    space = _first_space(loaded.bundle, body)
+    space = first_space(loaded.bundle, body)
     request = _request_to(space, body)
     if body.spaces:
         return await _together(call, loaded, request, body)
@@ -73,15 +73,6 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
     slate = asked if isinstance(asked, ANSWERS) else (await _search(call, loaded, [asked], degraded))[0]
     _count(call, slate, relation, entered)
     return Reply(_encode(answer_of(slate, degraded, call.request_id, entered, explain=body.explain)))
-
-
-def _first_space(bundle: Bundle, body: RecommendBody | BatchBody) -> Space:
-    """The space that is asked, or the first of several; one that `spaces` names alone is as one in `space`."""
-    if body.spaces and body.space is not None:
-        raise invalid("/spaces", "space and spaces exclude each other")
-    if len(body.spaces) == 1:
-        body.space, body.spaces = body.spaces[0], []
-    return bundle.space(body.spaces[0] if body.spaces else body.space)
 
 
 async def _together(call: Call, loaded: Loaded, request: RecommendRequest, body: RecommendBody) -> Reply:
@@ -163,7 +154,7 @@ async def recommend_in(call: Call) -> Reply:
     body = call.json(_body)
     _check(call, body)
     bundle = await _beside(call, call.bundle(call.ids["version"]))
-    request = _request_to(_first_space(bundle, body), body)
+    request = _request_to(first_space(bundle, body), body)
     requests = requests_to(bundle, request, body.spaces) if body.spaces else [request]
     degraded: list[str] = []
     relation = choose_relation(bundle.space(requests[0].space), requests[0])
@@ -293,7 +284,7 @@ async def recommend_batch(call: Call) -> Reply:
     check_limits(body, limits)
     if len(body.users) > limits.batch_max:
         raise invalid("/users", f"at most {limits.batch_max} users")
-    space = _first_space(loaded.bundle, body)
+    space = first_space(loaded.bundle, body)
     users = texts_of(body.users)
     degraded: list[str] = []
     shared = request_of(body, None, space)

@@ -65,17 +65,31 @@ def _of_redis(address: RedisAddress, prefix: str) -> Iterator[Event]:
 
 
 def _of_node(address: RedisAddress, prefix: str, seen: set[bytes]) -> Iterator[Event]:
-    """The events of the users that one Redis has and that are not `seen`: a scan may give a key twice."""
+    """The events of the users that one Redis has and that are not `seen`: a scan may give a key twice. Where another
+    server has taken its place meanwhile, the cursors of the first one lead past some.
+    """
     pattern = re.sub(r"([][*?\\])", r"\\\1", prefix) + ":events:*"
     client = _client(address)
     try:
+        before = _identity(client)
         for key in client.scan_iter(match=pattern, count=KEYS_SCANNED):
             if key not in seen:
                 seen.add(key)
                 fields = client.hscan_iter(key, count=EVENTS_SCANNED)  # may give one twice
                 yield from {event.id: event for event in (_decode(value) for _, value in fields)}.values()
+        if _identity(client) != before:
+            raise StateError("Another Redis took the place of the first meanwhile, events may be missing: run it again.")
     finally:
         client.close()
+
+
+def _identity(client: "redis.Redis") -> set[tuple[str, object]]:
+    """Which process answers, and whether as a replica; nothing where it does not tell."""
+    try:
+        told: Any = client.info()
+    except redis.ResponseError:
+        return set()
+    return {(name, told.get(name)) for name in ("run_id", "role")}
 
 
 def _of_cluster(seeds: Sequence[RedisAddress], prefix: str) -> Iterator[Event]:

@@ -55,8 +55,12 @@ EVENTS_AT_ONCE = 100
 KEYS_SCANNED = 512
 USERS_AT_ONCE = 16
 REWRITE_AGAIN_SECONDS = 1.0
+# How often a user's events are read again, and users gone through for an erasure, where Redis was another meanwhile.
+AGAIN_MAX = 3
 # How much of the time that a write may take is spent on waiting for a replica.
 REPLICA_SHARE = 0.6
+# Of what INFO says: which process it is, and whether it is a replica by now.
+IDENTITY = (b"run_id:", b"role:")
 
 log = logging.getLogger("twhin.state")
 _decode = msgspec.json.Decoder(list[Event]).decode
@@ -188,20 +192,18 @@ class RedisStore:
     async def _add_up(self, owner: Owner) -> tuple[State, LiveEdges]:
         """The state before, and what there is since, some events at a time: neither Redis nor the event loop stands
         still for one user. What comes meanwhile may count or not; what is erased meanwhile was there when it was asked.
+
+        A cursor means something to the server that gave it. Where another one has taken its place meanwhile (a
+        failover, a restart) there are fewer events than the state says, and all are read again.
         """
-        link = self._link
-        reply = await link.ask("read", link.bulk, self._read(owner, None, 0))
-        state, _ = self._state_and_events(link.bulk, reply)
-        effect, cursor = NetEffect(), b"0"
-        while True:
-            part = ("HSCAN", self._keys(owner)[0], cursor, "COUNT", ADDED_AT_ONCE)
-            match await link.ask("read", link.bulk, part):
-                case [bytes() as cursor, list() as found] if all(isinstance(word, bytes) for word in found):
-                    effect.count(self._decoded(owner, b"[%b]" % b",".join(found[1::2])))
-                case _:
-                    raise link.no_redis(link.bulk)
-            if cursor == b"0":
+        for _ in range(AGAIN_MAX):
+            reply = await self._link.ask("read", self._link.bulk, self._read(owner, None, 0))
+            state, _ = self._state_and_events(self._link.bulk, reply)
+            effect = await self._effect_of(owner, at_least=state[1])
+            if effect is not None:
                 break
+        else:
+            raise StateError("the store of live engagements was another one while a user's events were read")
         steps = effect.edges()
         while True:
             try:
@@ -209,6 +211,20 @@ class RedisStore:
             except StopIteration as done:
                 return state, done.value
             await asyncio.sleep(0)
+
+    async def _effect_of(self, owner: Owner, at_least: int) -> NetEffect | None:
+        """What the user's events add up to; None where these are fewer."""
+        link, effect, ids, cursor = self._link, NetEffect(), set[bytes](), b"0"
+        while True:
+            part = ("HSCAN", self._keys(owner)[0], cursor, "COUNT", ADDED_AT_ONCE)
+            match await link.ask("read", link.bulk, part):
+                case [bytes() as cursor, list() as found] if all(isinstance(word, bytes) for word in found):
+                    effect.count(self._decoded(owner, b"[%b]" % b",".join(found[1::2])))
+                    ids.update(found[::2])
+                case _:
+                    raise link.no_redis(link.bulk)
+            if cursor == b"0":
+                return effect if len(ids) >= at_least else None
 
     def _decoded(self, owner: Owner, events: bytes) -> list[Event]:
         try:
@@ -428,11 +444,27 @@ class RedisStore:
         """Remove the events of others that have the user as their target, and every trace of what was erased from the
         append-only file. Not to be cancelled."""
         async with self._one_erasure:
-            await self._forget_all_mentions(owner)
+            for _ in range(AGAIN_MAX):
+                before = await self._who_answers()
+                await self._forget_all_mentions(owner)
+                if await self._who_answers() == before:
+                    break
+            else:
+                raise StateError("the store of live engagements was another one during an erasure")
         self._cache.clear()  # others may have had the user as their target
         self._rewrite_again = True
         if self._rewriting is None or self._rewriting.done():
             self._rewriting = self._link.start(self._ask_for_a_new_log())
+
+    async def _who_answers(self) -> frozenset[bytes]:
+        """Which server that is, and in which role. The cursors of another one lead past some of its keys."""
+        try:
+            told = await self._link.ask("upkeep", self._link.patient, ("INFO",))
+        except Refused:  # a server without it cannot be told from another
+            return frozenset()
+        if not isinstance(told, bytes):
+            raise self._link.no_redis(self._link.patient)
+        return frozenset(line for line in told.split(b"\r\n") if line.startswith(IDENTITY))
 
     async def _forget_all_mentions(self, owner: Owner) -> None:
         named = msgspec.json.encode({"target_type": owner[0], "target": owner[1]})[1:-1] + b","

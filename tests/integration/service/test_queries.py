@@ -1,6 +1,7 @@
 """Query parameters, Accept, and items of a batch: what clients really send, each with its right answer."""
 
 import json
+import shutil
 from pathlib import Path
 from urllib.parse import quote
 
@@ -8,9 +9,12 @@ import httpx
 import pytest
 import requests
 
+from bundle.reader import read_manifest
+from bundle.versions import publish
 from service.api.vectors import preference
 from service.call import JSON, OCTETS, REPEATED
 from service.routes import ROUTES
+from tests.integration.service.conftest import Start
 from tests.support.service_bundle import user_ids
 
 USERS = user_ids()
@@ -71,6 +75,29 @@ def test_an_id_with_a_comma_is_excluded(client: httpx.Client) -> None:
         assert {"1", "2"} <= left
         assert ("tag1" in left) == ("tag1" not in form)
     assert not {"1", "2"} & {*_ids(client.get(url.format("1,tag2,2")))}
+
+
+def test_of_several_spaces_the_first_says_whose_ids_are_excluded(start: Start, bundles: Path) -> None:
+    """The version's own first space is about users, whose ids are numbers; the one that is asked is about hashtags."""
+    manifest = read_manifest(bundles / "v1")
+    main, spaces, files = manifest.spaces["main"], dict(manifest.spaces), dict(manifest.files)
+    for name in ("tags", "more"):
+        shutil.copytree(bundles / "v1" / "spaces" / "main", bundles / "v1" / "spaces" / name)
+        default = main.default.model_copy(update={"relation": "uses", "candidate_type": "hashtag"})
+        spaces[name] = main.model_copy(update={"default": default})
+        files |= {path.replace("/main/", f"/{name}/"): entry for path, entry in manifest.files.items()}
+    several = manifest.model_copy(update={"spaces": spaces, "files": files})
+    (bundles / "v1" / "manifest.json").write_text(several.model_dump_json())
+    publish(bundles, "v1")
+    url = f"/recommend/{USERS[5]}?spaces=tags,more&strategy=popular&exclude_seen=false&k=60"
+    client = start()
+    assert {"1,2", "1", "2"} <= {*_ids(client.get(url))}
+    left = {*_ids(client.get(url + "&exclude=" + quote("1,2")))}
+    assert "1,2" not in left
+    assert {"1", "2"} <= left
+    both = client.get(url + "&space=tags&exclude=1")
+    assert both.status_code == 422
+    assert "space and spaces exclude each other" in both.text
 
 
 @pytest.mark.parametrize("route", ASKED, ids=lambda route: f"{route.method} {route.label}")

@@ -3,7 +3,10 @@ always right, whatever is written meanwhile.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,9 @@ from service.metrics import Metrics
 from service.state.events import Event, live_edges
 from service.state.redis import ADDED_AT_ONCE, EVENTS_AT_ONCE, RedisStore
 from service.state.redis_address import RedisAddress
+from service.state.redis_link import Lane, Operation
+from service.state.redis_scripts import SCAN, Command
+from tests.support.fault_proxy import FaultProxy
 from tests.support.servers import RedisServer
 
 MANY = 3_000
@@ -121,3 +127,60 @@ async def test_mentions_are_forgotten_among_many_events(store: RedisStore, redis
     assert redis_server.command("HLEN", "t:events:user:full") == str(MANY)
     assert await store.edges_of("user", "full") == live_edges(ADDED)
     assert redis_server.command("KEYS", "t:events:user:few*") == ""
+
+
+@contextmanager
+def another_takes_over(store: RedisStore, redis: RedisServer, proxy: FaultProxy, after: str, directory: Path) -> Iterator[RedisServer]:
+    """A replica becomes the master, and the name leads to it, when the second command is asked that has `after`."""
+    directory.mkdir()
+    other = RedisServer(directory)
+    other.command("REPLICAOF", "127.0.0.1", str(redis.port))
+    while "master_link_status:up" not in other.command("INFO", "replication"):
+        time.sleep(0.01)
+    ask_all, asked = store._link.ask_all, [0]
+
+    async def ask(operation: Operation, lane: Lane, commands: Sequence[Command]) -> list[object]:
+        asked[0] += any(after in command for command in commands)
+        if asked[0] == 2 and proxy.target_port == redis.port:
+            other.command("REPLICAOF", "NO", "ONE")
+            proxy.target_port = other.port
+            for each in (store._link.quick, store._link.bulk, store._link.patient):
+                each.renew()
+        return await ask_all(operation, lane, commands)
+
+    store._link.ask_all = ask  # type: ignore[method-assign]
+    yield other
+    assert asked[0] > 2
+    other.kill()
+
+
+@pytest.fixture
+async def moved(redis_server: RedisServer) -> AsyncIterator[tuple[RedisStore, FaultProxy]]:
+    proxy = FaultProxy(redis_server.port)
+    made = RedisStore(
+        RedisAddress("127.0.0.1", proxy.port), prefix="t", timeout=5.0, write_timeout=5.0, connections=8,
+        retry_seconds=0.1, events_per_user_max=2 * MANY, metrics=Metrics().redis,
+    )  # fmt: skip
+    yield made, proxy
+    await made.close()
+    proxy.close()
+
+
+async def test_a_user_is_read_whole_where_another_redis_takes_over_meanwhile(
+    moved: tuple[RedisStore, FaultProxy], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    store, proxy = moved
+    await store.append(ADDED)
+    with another_takes_over(store, redis_server, proxy, "HSCAN", tmp_path / "other"):
+        assert await store.edges_of("user", "full") == live_edges(ADDED)
+
+
+async def test_an_erasure_misses_nobody_where_another_redis_takes_over_meanwhile(
+    moved: tuple[RedisStore, FaultProxy], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    store, proxy = moved
+    mentions = [event(0, "gone", "block", f"few{number}", "user") for number in range(MANY)]
+    await store.append(mentions)
+    with another_takes_over(store, redis_server, proxy, SCAN, tmp_path / "other") as other:
+        await store.forget("user", "gone")
+        assert other.command("KEYS", "t:events:user:few*") == ""

@@ -119,3 +119,22 @@ def test_texts_that_belong_together_change_together(tmp_path: Path) -> None:
     assert {path.name: path.read_text() for path in (tmp_path / "made").iterdir()} == {"a": "before", "b": "before"}
     write_together(texts)
     assert {path: path.read_text() for path in texts} == texts
+
+
+@pytest.mark.parametrize("taken", "ab")
+def test_where_one_name_is_a_directory_s_nothing_is_written(tmp_path: Path, taken: str) -> None:
+    other = "a" if taken == "b" else "b"
+    (tmp_path / taken).mkdir()
+    (tmp_path / other).write_text("before")
+    with pytest.raises(IsADirectoryError) as raised:
+        write_together({tmp_path / "a": "now", tmp_path / "b": "now"})
+    assert raised.value.filename == str(tmp_path / taken)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert (tmp_path / other).read_text() == "before"
+
+
+def test_a_link_to_a_directory_gives_way_to_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path)
+    write_text(tmp_path / "a", "now")
+    assert not (tmp_path / "a").is_symlink()
+    assert (tmp_path / "a").read_text() == "now"

@@ -290,3 +290,40 @@ def test_progress_adds_up_to_the_size_of_the_file(tmp_path: Path, name: str) -> 
     for _ in open_edge_file(path, None).batches(["src", "dst"], stage):
         pass
     assert stage.done == path.stat().st_size
+
+
+EDGES = b"src,dst\n" + b"".join(b"%d,%d\n" % (number, number + 1) for number in range(20_000))
+
+
+@pytest.mark.parametrize("zeros", [1, 511, 1_000_000])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_zeros_after_a_gzip_file_are_none_of_its_text(tmp_path: Path, zeros: int, parts: int) -> None:
+    """As dd and tapes fill up their last block."""
+    middle = len(EDGES) // 2
+    packed = b"".join(map(gzip.compress, [EDGES] if parts == 1 else [EDGES[:middle], b"", EDGES[middle:]]))
+    wanted = read(tmp_path / "e.csv", EDGES)
+    assert len(wanted) == 20_000
+    assert read(tmp_path / "e.csv.gz", packed + zeros * b"\0") == wanted
+    lines = "".join(f'{{"src": "{src.decode()}", "dst": "{dst.decode()}"}}\n' for src, dst in wanted[:1000])
+    found = read(tmp_path / "e.jsonl.gz", gzip.compress(lines.encode()) + zeros * b"\0")
+    assert [(str(src).encode(), str(dst).encode()) for src, dst in found] == wanted[:1000]
+
+
+WHOLE = gzip.compress(b"src,dst\n1,2\n" * 1000)
+NO_GZIP = {
+    "something after its end": (WHOLE + b"\0\0more", "after the end of its compressed data comes something else"),
+    "something right after its end": (WHOLE + b"x", "after the end of its compressed data comes something else"),
+    "it is cut": (WHOLE[:-20], "it ends in the middle of its compressed data"),
+    "its checksum is cut": (WHOLE[:-1], "it ends in the middle of its compressed data"),
+    "its second part is cut": (WHOLE + WHOLE[:-1], "it ends in the middle of its compressed data"),
+    "another checksum": (WHOLE[:-8] + bytes(4) + WHOLE[-4:], "incorrect data check"),
+    "zeros alone": (bytes(1000), "incorrect header check"),
+}
+
+
+@pytest.mark.parametrize("name", ["e.csv.gz", "e.jsonl.gz"])
+@pytest.mark.parametrize("fault", NO_GZIP)
+def test_a_gzip_file_that_is_damaged_is_refused(tmp_path: Path, fault: str, name: str) -> None:
+    content, words = NO_GZIP[fault]
+    with pytest.raises(EdgeFileError, match=rf"{name} cannot be read as text: .*{words}"):
+        read(tmp_path / name, content)

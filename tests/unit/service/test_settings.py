@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from bundle.records import is_whole
 from service.settings import Limits, Settings
 
 DURATIONS = ("watch_seconds", "drain_seconds", "shutdown_seconds", "keep_alive_seconds", "redis_retry_seconds")
@@ -21,3 +22,26 @@ def test_nor_does_a_deadline(name: str) -> None:
     Limits(**{name: 86_400_000})
     with pytest.raises(ValidationError, match=name):
         Limits(**{name: 9**400})
+
+
+WHOLE = {name for made in (Settings, Limits) for name, field in made.model_fields.items() if is_whole(field.annotation)}
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_a_whole_number_is_written_in_digits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("10.0", "1e3", "1_000", "0x10", "+5", "ten", "\u0661", "inf"):
+        monkeypatch.setenv(f"TWHIN_{name.upper()}", text)
+        with pytest.raises(ValidationError, match="Input should be a whole number, in digits"):
+            Settings()
+
+
+def test_digits_are_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWHIN_K_MAX", "10\n")  # as a file of variables may have it
+    monkeypatch.setenv("TWHIN_WATCH_SECONDS", "1e1")
+    made = Settings()
+    assert (made.limits.k_max, made.watch_seconds) == (10, 10.0)
+    monkeypatch.setenv("TWHIN_K_MAX", "-1")
+    with pytest.raises(ValidationError, match="greater than 0"):
+        Settings()
+    with pytest.raises(ValidationError, match="in digits"):
+        Limits(k_max=10.0)

@@ -13,6 +13,7 @@ import pyarrow as pa
 # The endings of compressed files, and what pyarrow calls the compression.
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _BUFFER_BYTES = 1 << 18
+_GZIP_BITS = 16 + zlib.MAX_WBITS
 _GZIP = 0x1F  # the first byte of each part
 _QUOTE = ord('"')
 _CHARACTER_BYTES = 4
@@ -49,7 +50,7 @@ class Gunzipped(io.RawIOBase):
 
     def __init__(self, file: io.BufferedIOBase) -> None:
         self._file = file
-        self._part: zlib._Decompress | None = None
+        self._part, self._in_part = zlib.decompressobj(wbits=_GZIP_BITS), False
         self._rest = b""  # read, and not uncompressed yet
         self._parts = 0
 
@@ -62,7 +63,7 @@ class Gunzipped(io.RawIOBase):
         while True:
             data = self._rest or self._file.read(_BUFFER_BYTES)
             ended = not data
-            if self._part is None:
+            if not self._in_part:
                 self._rest = data = data.lstrip(b"\0") if self._parts else data
                 if ended:
                     return 0
@@ -70,25 +71,22 @@ class Gunzipped(io.RawIOBase):
                     continue
                 if self._parts and data[0] != _GZIP:
                     raise OSError("after the end of its compressed data comes something else than zeros")
-                self._part = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+                self._part, self._in_part = zlib.decompressobj(wbits=_GZIP_BITS), True
                 self._parts += 1
             text = self._uncompressed(data, len(buffer))
             if text:
                 buffer[: len(text)] = text
                 return len(text)
-            if ended and self._part is not None:
+            if ended and self._in_part:
                 raise OSError("it ends in the middle of its compressed data")
 
     def _uncompressed(self, data: bytes, most: int) -> bytes:
-        part = self._part
-        assert part is not None
         try:
-            text = part.decompress(data, most)
+            text = self._part.decompress(data, most)
         except zlib.error as error:
             raise OSError(str(error)) from error
-        self._rest = part.unconsumed_tail or part.unused_data
-        if part.eof:
-            self._part = None
+        self._rest = self._part.unconsumed_tail or self._part.unused_data
+        self._in_part = not self._part.eof
         return text
 
     def close(self) -> None:

@@ -78,7 +78,9 @@ def _of_node(address: RedisAddress, prefix: str, seen: set[bytes]) -> Iterator[E
                 fields = client.hscan_iter(key, count=EVENTS_SCANNED)  # may give one twice
                 yield from {event.id: event for event in (_decode(value) for _, value in fields)}.values()
         if _identity(client) != before:
-            raise StateError("Another Redis took the place of the first meanwhile, events may be missing: run it again.")
+            raise StateError(
+                "Another Redis took the place of the first meanwhile, events may be missing: run it again."
+            )
     finally:
         client.close()
 

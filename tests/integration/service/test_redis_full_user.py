@@ -130,7 +130,9 @@ async def test_mentions_are_forgotten_among_many_events(store: RedisStore, redis
 
 
 @contextmanager
-def another_takes_over(store: RedisStore, redis: RedisServer, proxy: FaultProxy, after: str, directory: Path) -> Iterator[RedisServer]:
+def another_takes_over(
+    store: RedisStore, redis: RedisServer, proxy: FaultProxy, after: str, directory: Path
+) -> Iterator[RedisServer]:
     """A replica becomes the master, and the name leads to it, when the second command is asked that has `after`."""
     directory.mkdir()
     other = RedisServer(directory)

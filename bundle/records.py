@@ -1,8 +1,8 @@
 """What is written as JSON or read from TOML, as pydantic models: the common bases, and a reader's fault in words."""
 
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 
@@ -45,10 +45,6 @@ def in_digits(value: object) -> object:
     if isinstance(value, float | str):
         raise PydanticCustomError("whole", "Input should be a whole number, in digits")
     return value
-
-
-# A field of a record that is no `Settings` has no such validator of its own.
-Whole = Annotated[int, BeforeValidator(in_digits)]
 
 
 class FieldError(NamedTuple):

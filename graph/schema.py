@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
 from bundle.errors import ConfigError, GraphFileError
 from bundle.ids import IdKind
-from bundle.records import StrictRecord, Whole
+from bundle.records import StrictRecord
 from bundle.text import printable, read_toml
 from graph.edge_file import QUOTED_CHARACTERS
 
@@ -79,7 +79,7 @@ class RandomSplit(StrictRecord):
     by: Literal["random"]
     relation: Names | None = None
     fraction: float = Field(default=0.1, gt=0, le=0.5)
-    seed: Whole = Field(default=1, ge=0)
+    seed: int = Field(default=1, ge=0)
 
 
 class TimeSplit(StrictRecord):
@@ -106,7 +106,7 @@ class ValidationSpec(StrictRecord):
     """`[validation]`: the slice of every relation without a split that is held out to learn from how to answer."""
 
     fraction: float = Field(default=0.02, ge=0, le=0.5)
-    seed: Whole = Field(default=1, ge=0)
+    seed: int = Field(default=1, ge=0)
 
 
 class GraphFile(StrictRecord):
@@ -148,8 +148,8 @@ _WORDS = {
     "string_type": 'Give text, in "quotes"',
     "string_too_short": "Give text that is not empty",
     "bool_type": "Give true or false",
-    "int_type": "Give a whole number",
-    "int_from_float": "Give a whole number",
+    "int_type": "Give a whole number, in digits",
+    "int_from_float": "Give a whole number, in digits",
     "float_type": "Give a number",
     "tuple_type": 'Give text, in "quotes", or a list of such',
     "too_short": "Give one or more",

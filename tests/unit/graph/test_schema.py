@@ -173,12 +173,6 @@ def test_the_ending_says_what_a_file_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", ["1e3", "10.0", '"10"'])
 @pytest.mark.parametrize("table", ['[split]\nby = "random"', "[validation]"])
 def test_a_seed_is_a_whole_number_in_digits(tmp_path: Path, table: str, seed: str) -> None:
-    with pytest.raises(GraphFileError, match=r"seed: found .*\. Input should be a whole number, in digits\."):
+    with pytest.raises(GraphFileError, match=r"seed: found .*\. Give a whole number, in digits\."):
         read(tmp_path, USER + FOLLOWS + f"{table}\nseed = {seed}\n")
     assert read(tmp_path, USER + FOLLOWS + f"{table}\nseed = 1_000\n") is not None
-
-
-@pytest.mark.parametrize("fraction", ["nan", "inf", "true"])
-def test_a_fraction_is_a_number(tmp_path: Path, fraction: str) -> None:
-    with pytest.raises(GraphFileError, match=r"fraction: found .*\. Input should be "):
-        read(tmp_path, USER + FOLLOWS + f"[validation]\nfraction = {fraction}\n")

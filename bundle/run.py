@@ -156,7 +156,8 @@ def write_run_record(run: Path, fields: Mapping[str, object]) -> None:
 
 def _require_directory(run: Path) -> None:
     if not run.is_dir():
-        raise RunIncomplete(f"{run} does not exist. Name a run directory that `twhin train --run DIR` wrote.")
+        fault = "is no directory" if run.exists() else "does not exist"
+        raise RunIncomplete(f"{run} {fault}. Name a run directory that `twhin train --run DIR` wrote.")
 
 
 def _files(run: Path) -> list[str]:

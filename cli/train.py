@@ -174,11 +174,16 @@ def _require_usable(config: "TrainConfig", warm_start: Path | None, group: "Grou
 
 def _look(graph: str) -> None:
     """Raise GraphFileError or EdgeFileError where the graph file, or one that it names, is missing or no such file."""
+    from bundle.run import GRAPH_DIRECTORY
     from graph.prepare import found
     from storage.address import is_url
 
-    if not is_url(graph) and not _is_prepared(graph):
-        found(Path(graph))
+    if is_url(graph) or _is_prepared(graph):
+        return
+    below = str(Path(graph) / GRAPH_DIRECTORY)
+    if _is_prepared(below):
+        raise UsageError(f"{graph} is a run. To train on its graph once more give {below}.")
+    found(Path(graph))
 
 
 def _kept(graph: str) -> AbstractContextManager[None]:

@@ -163,7 +163,9 @@ def read_graph_file(path: Path) -> GraphFile:
     except FileNotFoundError as error:
         raise GraphFileError(f"{path} does not exist. Give the path of a graph.toml file.") from error
     except IsADirectoryError as error:
-        raise GraphFileError(f"{path} is a directory. Give the path of the graph.toml file in it.") from error
+        there = path / "graph.toml"
+        advice = f"Give {there}." if there.is_file() else "Give the path of a graph.toml file."
+        raise GraphFileError(f"{path} is a directory. {advice}") from error
     except ConfigError as error:
         raise GraphFileError(f"{error} docs/data-model.md shows what it holds.") from error
     try:

@@ -1,6 +1,5 @@
 """The settings of a training run: one closed table, each field with its unit, its default and its limits."""
 
-import difflib
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from bundle.errors import ConfigError
 from bundle.prepared import PreparedGraph
-from bundle.records import Settings
+from bundle.records import Settings, settings_faults
 
 
 class TrainConfig(Settings):
@@ -128,9 +127,7 @@ def parse_config(data: dict[str, object], where: str) -> TrainConfig:
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
-        faults = "; ".join(_fault(e["type"], e["loc"], e["input"], e["msg"]) for e in error.errors())
-        end = "" if faults.endswith("?") else "."
-        raise ConfigError(f"{where}: {faults}{end} See docs/training.md.") from error
+        raise ConfigError(f"{where}: {settings_faults(TrainConfig, error)} See docs/training.md.") from error
 
 
 def require_warm_start(config: TrainConfig, warm_start: Path | None) -> None:
@@ -139,17 +136,6 @@ def require_warm_start(config: TrainConfig, warm_start: Path | None) -> None:
         raise ConfigError(
             "l2_previous and warm_shrink are of warm starts: name a version with --warm-start, or leave them out."
         )
-
-
-def _fault(kind: str, place: tuple[int | str, ...], found: object, message: str) -> str:
-    """One bad key in words, or what is wrong with all of them; the nearest setting where there is none of its name."""
-    key = ".".join(str(part) for part in place)
-    if not key:
-        return message
-    if kind != "extra_forbidden":
-        return f"{key} is {found!r:.40}, but {message.replace('Input', 'it', 1)}"
-    near = difflib.get_close_matches(key, TrainConfig.model_fields, 1)
-    return f"{key} is no setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def relation_weights(prepared: PreparedGraph, config: TrainConfig) -> npt.NDArray[np.float32]:

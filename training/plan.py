@@ -11,7 +11,7 @@ from training.backends.base import Backend, BucketWork
 from training.backends.choose import make_backend
 from training.buckets import training_edges
 from training.chunks import make_schedule
-from training.config import TrainConfig
+from training.config import TrainConfig, relation_weights
 from training.distributed.launch import check_together
 from training.edges import BucketEdges, index_edges
 from training.memory import choose_partitions, footprint, resident_bytes
@@ -44,6 +44,7 @@ class TrainingEstimate:
 
 def plan(prepared: PreparedGraph, config: TrainConfig) -> TrainingEstimate:
     """Size the run and time a few seconds of it; writes nothing that stays. Raises ConfigError as `train` would."""
+    relation_weights(prepared, config)
     spoken_for = _like_a_trainer(prepared, config) if config.devices > 1 else 0
     mine = config.share(0, config.devices, spoken_for)
     backend = make_backend(mine)

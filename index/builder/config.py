@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from bundle.errors import ConfigError
-from bundle.records import Settings, first_error
+from bundle.records import Settings, settings_faults
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 # A sum of weighted edges stays far from the end of float64 on either side.
@@ -36,7 +36,7 @@ class IndexConfig(Settings):
     recall_at: PositiveInt = 100
     memory_limit_bytes_per_vector: PositiveFloat | None = None
     prefer: Literal["speed", "memory"] = "speed"
-    kind: Literal["auto"] | IndexKind = "auto"
+    kind: Literal["auto", IndexKind] = "auto"
     depth: PositiveInt | None = None
     refine: PositiveFloat | None = None
     hnsw_links: Annotated[int, Field(ge=2)] | None = None
@@ -143,4 +143,5 @@ def parse_config(settings: dict[str, object], where: str) -> BuildConfig:
     try:
         return BuildConfig.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {first_error(error)}. docs/indexes.md lists the keys.") from error
+        faults = settings_faults(BuildConfig, error)
+        raise ConfigError(f"{where}: {faults} docs/indexes.md lists the keys.") from error

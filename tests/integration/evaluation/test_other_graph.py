@@ -44,6 +44,9 @@ def test_a_service_of_another_graph_is_refused(toy: Path) -> None:
         evaluate("follow", "--run", toy / "other", "--url", url)
 
 
-def test_a_missing_run_is_said_to_be_missing(toy: Path) -> None:
+def test_a_missing_run_is_said_to_be_missing(toy: Path, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").touch()
+    with pytest.raises(RunIncomplete, match=r"file\.txt is no directory. Name a run directory"):
+        evaluate("follow", "--run", tmp_path / "file.txt", "--bundles", toy / "bundles")
     with pytest.raises(RunIncomplete, match="nope does not exist. Name a run directory"):
         evaluate("follow", "--run", "nope", "--bundles", toy / "bundles")

@@ -141,6 +141,21 @@ def test_a_misspelt_url_makes_no_directory(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["follows.csv", "graph.toml"]
 
 
+def test_what_would_train_nothing_is_told_by_the_plan_too(graph: Path, tmp_path: Path) -> None:
+    for more in ((), ("--plan",)):
+        with pytest.raises(ConfigError, match=r"relation_weights names \['folows'\], which the graph does not have"):
+            run_train(graph, "--run", tmp_path / "run", *SMALL, *more, "--set", "relation_weights.folows=2")
+
+
+def test_the_advice_over_a_directory_helps(graph: Path, tmp_path: Path) -> None:
+    with pytest.raises(GraphFileError, match=f"is a directory. Give {re.escape(str(graph))}\\.$"):
+        run_train(graph.parent, "--run", tmp_path / "run")
+    run_train(graph, "--run", tmp_path / "run", *SMALL)
+    with pytest.raises(UsageError, match="is a run. To train on its graph once more give") as refused:
+        run_train(tmp_path / "run", "--run", tmp_path / "again", *SMALL)
+    run_train(str(refused.value).split(" give ")[1].removesuffix("."), "--run", tmp_path / "again", *SMALL)
+
+
 def test_a_warm_start_from_a_folder_of_versions_names_the_newest(tmp_path: Path) -> None:
     version = build_toy(tmp_path).path
     for named in (tmp_path / "bundles", tmp_path / "bundles" / "latest"):
@@ -153,7 +168,7 @@ def test_a_warm_start_from_a_folder_of_versions_names_the_newest(tmp_path: Path)
     [
         (("--set", "epoch=3"), ConfigError, r"^--set: epoch is no setting; did you mean epochs\? See docs/training.md"),
         (("--set", "epochs=many"), ConfigError, "^--set: epochs is 'many', but it should be a whole number, in digits"),
-        (("--memory", "lots"), ConfigError, "^--memory: memory is 'lots', but"),
+        (("--memory", "lots"), ConfigError, "^--memory: memory is 'lots', but it should be a size, such as 8GiB"),
         (("--memory", "1MB"), ConfigError, "memory is 1 MiB, but the process alone takes"),
         (("--set", "l2_previous=1"), ConfigError, "are of warm starts: name a version with --warm-start"),
         (("--set", "device=nope"), ConfigError, "device = 'nope' cannot be used here"),

@@ -56,7 +56,7 @@ def test_the_example_of_a_setting_in_the_help_is_one(command: str) -> None:
 
 def test_a_seed_that_libraries_do_not_take_is_refused() -> None:
     assert parse_build({"seed": 2**31 - 1}, "--set").seed == 2**31 - 1
-    with pytest.raises(ConfigError, match="seed: Input should be less than 2147483648"):
+    with pytest.raises(ConfigError, match="seed is 2147483648, but it should be less than 2147483648"):
         parse_build({"seed": 2**31}, "--set")
 
 
@@ -76,6 +76,24 @@ def test_what_toml_has_besides_numbers_is_none(parse: Callable[[dict[str, object
 def test_a_whole_number_is_written_in_digits(value: str) -> None:
     with pytest.raises(ConfigError, match="whole number, in digits"):
         parse_training(merged(None, [f"epochs={value}"]), "--set")
-    with pytest.raises(ConfigError, match=r"clusters\.count: .*whole number, in digits"):
+    with pytest.raises(ConfigError, match=r"clusters\.count is .*whole number, in digits"):
         parse_build(merged(None, [f"clusters.count={value}"]), "--set")
     assert parse_training(merged(None, ["epochs=1_0", "learning_rate=1e-1", "memory=1GiB"]), "--set").epochs == 10
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        ("clusters.cnt=5", r"^--set: clusters.cnt is no setting; did you mean clusters.count\?"),
+        ("mixtures.smoothing.neighbors=5", r"did you mean mixtures.smoothing.neighbours\?"),
+        ("depth=200", r"^--set: depth is no setting; did you mean index.depth\?"),
+        ("clusters=5", "clusters is 5, but it is a table: set clusters.count, or others of it. docs/indexes.md lists"),
+        ("index.kind=faiss", "index.kind is 'faiss', but it should be 'auto', 'exact', 'hnsw',"),
+        ("clusters.types=user", "clusters.types is 'user', but it should be a list"),
+        ("memory=lots", "memory is 'lots', but it should be a size, such as 8GiB"),
+        ("index.target_recall=95", "index.target_recall is 95, but it should be less than or equal to 1"),
+    ],
+)
+def test_a_slip_in_the_settings_of_a_build_is_told_in_the_words_of_the_file(item: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_build(merged(None, [item]), "--set")

@@ -24,7 +24,7 @@ _PARQUET = (".parquet", ".pq")
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _TEXT = {".csv": CSV_DELIMITERS, ".tsv": TSV_DELIMITERS}
 # Logs of tables whose folders hold files that are no longer part of the table.
-_TABLE_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+_TABLE_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata/*.metadata.json": "Iceberg"}
 
 
 # A file here, or one in an object store that is brought here while it is read.
@@ -59,6 +59,8 @@ def expand(base: Path, patterns: Sequence[str], key: str) -> FileList:
             continue
         try:
             matches = sorted((file for match in _matches(base, pattern) for file in _files(match, key)), key=str)
+            if not (base / pattern).is_file():  # who names a file knows that it is of the table
+                _refuse_tables(matches)
         except OSError as error:
             raise EdgeFileError(f"{error.filename}: {error.strerror}. {key} leads there: correct that.") from error
         if not matches:
@@ -167,11 +169,6 @@ def _files(match: Path, key: str) -> Iterator[Path]:
     elif not match.is_dir():
         fault = "is no file" if match.exists() else "does not exist"
         raise EdgeFileError(f"{match} {fault}. {key} names it: correct that or put the file there.")
-    elif logs := [kind for log, kind in _TABLE_LOGS.items() if (match / log).exists()]:
-        raise EdgeFileError(
-            f"{match} is a {logs[0]} table: its folder may hold files of rows that were deleted since. "
-            "Export the table to Parquet files and name those."
-        )
     else:
         for folder in _folders(match, hidden=(".", "_")):
             for child in folder.iterdir():
@@ -189,6 +186,19 @@ def open_edge_file(path: Path, columns: Sequence[str] | None) -> EdgeFile:
     file = _open(path, columns)
     values = partition_values(path)
     return PartitionedEdgeFile(file, values) if values else file
+
+
+def _refuse_tables(files: Sequence[Path]) -> None:
+    """Raise EdgeFileError for files in the folder of a table, or below it, of which some may be no part of it."""
+    here = dict.fromkeys(file.parent for file in files)
+    whole = (path for folder in here for path in (folder.absolute(), folder.resolve()))
+    for folder in dict.fromkeys(above for path in whole for above in (path, *path.parents)):
+        kinds = [kind for log, kind in _TABLE_LOGS.items() if any(folder.glob(log))]
+        if kinds:
+            raise EdgeFileError(
+                f"{folder} is a {kinds[0]} table: its folder may hold files of rows that were deleted since. "
+                "Export the table to Parquet files and name those."
+            )
 
 
 def is_json_lines(path: Path) -> bool:

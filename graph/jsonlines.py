@@ -121,7 +121,7 @@ class JsonLinesEdgeFile:
         except _NOT_READ as error:
             raise EdgeFileError(
                 f"{self.path}, line {line}: found {quoted(text)}, expected one JSON object: {one_line(error)}. "
-                "Correct or remove the line."
+                f"{_advice(text)}"
             ) from error
 
     def _check_kinds(self, name: str, values: list[Any], known: set[str], line: int, block: bytes) -> None:
@@ -179,6 +179,16 @@ def _numbered(line: int, block: bytes) -> Iterator[tuple[int, bytes]]:
     for number, text in enumerate(block.split(b"\n"), start=line):
         if text.strip():
             yield number, text
+
+
+def _advice(text: bytes) -> str:
+    """What to do about a line that is no object; an object over several lines, or an array, is JSON all right."""
+    begin = text.strip()
+    if begin == b"{":
+        return "Put each object on one line of its own, as `jq -c .` does."
+    if begin.startswith(b"["):
+        return "Put each object on one line of its own, as `jq -c '.[]'` does."
+    return "Correct or remove the line."
 
 
 def _closed_lines(block: bytes) -> int:

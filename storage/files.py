@@ -64,11 +64,12 @@ def find_files(pattern: str, tables: Mapping[str, str]) -> list[StoredFile]:
     wanted = parts[fixed:]
     if len(wanted) == 1 and not _WILD.search(wanted[0]):
         one = store.stat(wanted[0])
-        found = store.listed(wanted[0]) if one is None else [one]
+        found = listed = store.listed(wanted[0]) if one is None else [one]
     else:
-        found = [each for each in store.listed() if _matches(each.name.split("/"), wanted)]
+        listed = store.listed()
+        found = [each for each in listed if _matches(each.name.split("/"), wanted)]
+    _refuse_tables(pattern, found, listed, tables)
     found = [each for each in found if not each.name.endswith("/")]  # what browsers of stores put there for a folder
-    _refuse_tables(pattern, found, tables)
     return [StoredFile(store, *each) for each in found if _is_shown(each.name.split("/")[len(wanted) :])]
 
 
@@ -95,10 +96,19 @@ def _is_shown(parts: Sequence[str]) -> bool:
     return not any(part.startswith((".", "_")) for part in parts)
 
 
-def _refuse_tables(pattern: str, found: Sequence[Listed], tables: Mapping[str, str]) -> None:
+def _refuse_tables(pattern: str, found: Sequence[Listed], listed: Sequence[Listed], tables: Mapping[str, str]) -> None:
+    """Raise UsageError for what is found below a folder that has the log of a table, of all that are `listed`."""
     for log, kind in tables.items():
-        if any(log in each.name.split("/") for each in found):
+        folders = tuple({folder for each in listed for folder in _above(each.name.split("/"), log.split("/"))})
+        if any(each.name.startswith(folders) for each in found):
             raise UsageError(
                 f"{pattern} leads to a {kind} table, whose folder may hold files of rows that were deleted since. "
                 "Export the table to Parquet files and name those."
             )
+
+
+def _above(parts: Sequence[str], log: Sequence[str]) -> Iterator[str]:
+    """The folder in which a name's parts lead through the log of a table, with a slash at its end."""
+    for i in range(len(parts) - len(log) + 1):
+        if all(map(fnmatchcase, parts[i:], log)):
+            yield "".join(f"{part}/" for part in parts[:i])

@@ -99,8 +99,9 @@ def test_a_url_that_leads_to_no_file_is_refused(both: Path, tmp_path: Path, file
 def test_the_folder_of_a_table_is_refused(raw: Any, tmp_path: Path) -> None:
     obstore.put(raw, "table/_delta_log/0.json", b"{}")
     obstore.put(raw, "table/a.csv", b"src,dst\n1,2\n")
-    with pytest.raises(GraphFileError, match="Delta table"):
-        prepare(graph_file(tmp_path / "g", f"{URL}/table"), tmp_path / "out")
+    for pattern in ("table", "table/*.csv", "**/*.csv"):
+        with pytest.raises(GraphFileError, match="Delta table"):
+            prepare(graph_file(tmp_path / "g", f"{URL}/{pattern}"), tmp_path / "out")
 
 
 def test_an_object_that_shrinks_while_it_is_read_is_found(store: Store, raw: Any, tmp_path: Path) -> None:

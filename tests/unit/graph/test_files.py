@@ -106,10 +106,17 @@ def test_a_strange_file_in_a_folder_is_refused_and_a_glob_helps(tmp_path: Path) 
     assert weights(prepared(tmp_path, '"likes/*.csv"')) == [1, 1]
 
 
-def test_the_folder_of_a_delta_table_is_refused(tmp_path: Path) -> None:
-    written(tmp_path, "likes/b.csv", "likes/_delta_log/0.json")
-    with pytest.raises(EdgeFileError, match="likes is a Delta table: .*Export the table to Parquet"):
-        expand(tmp_path, ["likes"], "files")
+@pytest.mark.parametrize("log", ["_delta_log/0.json", ".hoodie/hoodie.properties", "metadata/v1.metadata.json"])
+@pytest.mark.parametrize(
+    "pattern", ["likes", "likes/*.csv", "likes/data", "likes/data/*.csv", "**/*.csv", ".", "latest"]
+)
+def test_the_folder_of_a_table_is_refused(tmp_path: Path, log: str, pattern: str) -> None:
+    """However its files are found, but for those that are named: a list of them may be what is not deleted."""
+    written(tmp_path, "likes/b.csv", "likes/data/c.csv", f"likes/{log}")
+    (tmp_path / "latest").symlink_to("likes/data")
+    with pytest.raises(EdgeFileError, match="likes is a (Delta|Hudi|Iceberg) table: .*Export the table to Parquet"):
+        expand(tmp_path, [pattern], "files")
+    assert expand(tmp_path, ["likes/data/c.csv"], "files").paths == (tmp_path / "likes" / "data" / "c.csv",)
 
 
 @pytest.mark.parametrize("pattern", ["[new] a?/*.csv", "[new] a?/**/*.csv", "**/[new] a?/e.csv", "[[]new] a?/e.csv"])

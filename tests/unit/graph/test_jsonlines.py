@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,17 @@ def read(path: Path, content: bytes | str, spec: RelationSpec = SPEC) -> list[tu
         time = batch.time.tolist() if batch.time is not None else []
         rows += zip(batch.src.tolist(), batch.dst.to_pylist(), weight, time, strict=True)
     return rows
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"), [('[{"src": "a"}]\n', "'.[]'` does"), ('{\n "src": "a"\n}\n', "jq -c .` does")]
+)
+def test_json_that_is_no_json_lines_is_told_how_to_become_some(tmp_path: Path, content: str, advice: str) -> None:
+    (tmp_path / "e.json").write_text(content)
+    with pytest.raises(
+        EdgeFileError, match=f"line 1: .*Put each object on one line of its own, as .*{re.escape(advice)}"
+    ):
+        next(open_edge_file(tmp_path / "e.json", None).batches(["src"], SilentStage()))
 
 
 def test_numbers_and_text(tmp_path: Path) -> None:

@@ -123,14 +123,15 @@ def chosen(bundle: Bundle, space: str | None, types: Sequence[str], columns: Seq
         if column not in COLUMNS:
             raise UsageError(f"{column!a:.40} is no column. There are: {', '.join(COLUMNS)}.")
     opened = bundle.space(space)
-    tables = [opened.table(name) for name in types or opened.entities]
+    tables = [opened.table(name) for name in dict.fromkeys(types or opened.entities)]
     chosen = []
     for table in tables:
         mixtures = _mixtures(opened, table) if "mixture" in columns else {}
         had = tuple(column for column in COLUMNS if column in columns and _has(opened, table, column))
         if not had and not mixtures:
             raise UsageError(
-                f"{bundle.version} has no {' and no '.join(columns)} of {table.name}. Name other --columns."
+                f"{bundle.version} has no {' and no '.join(columns)} of {table.name}. Name other --columns, or with "
+                "--type the types that have them."
             )
         chosen.append(ExportedTable(bundle, opened, table, (*had, *mixtures), mixtures))
     return chosen

@@ -33,7 +33,7 @@ from bundle.ids import ABSENT, IdTable, IntIds, StringIds, string_ids
 from bundle.progress import SilentStage, Stage
 from graph import columns
 from graph.attribute_columns import CONVERTERS, kinds_of
-from graph.edge_file import EdgeFile, listed, quoted
+from graph.edge_file import EdgeFile, listed, near_name, quoted
 from graph.edge_reader import converted
 from graph.files import is_json_lines, open_edge_file
 from graph.schema import EntitySpec
@@ -98,8 +98,10 @@ def _names(spec: EntitySpec, files: Sequence[_AttributeFile]) -> list[str]:
     first = next((file for file in files if file.columns), files[0])
     for name in (spec.attribute_id, *spec.attribute_types, *([spec.label] if spec.label else [])):
         if name not in present:
+            near = near_name(name, tuple(present))
+            meant = f"If {quoted(near)} is meant, spell it so in graph.toml. " if near else ""
             raise EdgeFileError(
-                f"{first.path}: column {name!r} is missing; the file has {listed(first.columns)}. "
+                f"{first.path}: column {name!r} is missing; the file has {listed(first.columns)}. {meant}"
                 "Correct the file, or attribute_id, label and attribute_types in graph.toml."
             )
     for file in files:

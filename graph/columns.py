@@ -102,7 +102,8 @@ def numbers(column: Any) -> Float32[npt.NDArray[np.float32], " n"]:
     values = floats(_present(column, NUMBER), NUMBER)
     bad = ~(np.abs(values) <= _MAX_FLOAT)
     if bad.any():
-        raise BadValue(int(bad.argmax()), float(values[bad.argmax()]), NUMBER)
+        expected = f"{NUMBER} of at most {_MAX_FLOAT:.1e}"
+        raise BadValue(int(bad.argmax()), float(values[bad.argmax()]), expected)
     return values.astype(np.float32)
 
 

@@ -72,6 +72,11 @@ def other_contents(path: Path, compression: str | None) -> str:
     return f"It begins as {sort} files do: if it is one, call it {name!r}. "
 
 
+def near_name(column: str, present: Sequence[str]) -> str | None:
+    """The column that is called so but for case, and spaces and quotes around it."""
+    return next((name for name in present if _alike(name) == _alike(column)), None)
+
+
 def _alike(name: str) -> str:
     return name.strip(" \t\ufeff\"'").casefold()
 
@@ -82,7 +87,7 @@ def check_columns(path: Path, wanted: Sequence[str], present: Sequence[str], adv
         count = present.count(column)
         if count != 1:
             how = "is missing" if count == 0 else f"is there {count} times"
-            near = next((name for name in present if _alike(name) == _alike(column)), None)
+            near = near_name(column, present)
             if count == 0 and near is not None:
                 advice = f"If {quoted(near)} is meant, spell it so in graph.toml. "
             raise EdgeFileError(

@@ -48,7 +48,8 @@ def import_graph(
         raise UsageError(f"{out} holds a graph already. Give a new directory.")
     for file in files:
         if not file.is_file():
-            raise EdgeFileError(f"{file} does not exist. Give the path of the file you downloaded.")
+            fault = "is no file" if file.exists() else "does not exist"
+            raise EdgeFileError(f"{file} {fault}. Give the path of the file you downloaded.")
     if third is not None and source != "snap":
         raise UsageError(f"A third column is for SNAP edge lists; {source} files have fixed columns. Leave it out.")
     importers: dict[SourceName, Callable[[], str]] = {

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32
 from bundle.errors import EdgeFileError
 from bundle.progress import SilentStage
 from graph import columns
-from graph.edge_file import listed
+from graph.edge_file import listed, near_name, quoted
 from graph.edge_reader import Convert, converted
 from graph.files import open_edge_file
 
@@ -45,7 +45,9 @@ def read_labelled(path: Path) -> LabelledFile:
     names = file.names(NEEDED)
     for name in NEEDED:
         if names and name not in names:
-            raise EdgeFileError(f"{path} lacks the column {name!r}; it has {listed(names)}. Add it, or a header line.")
+            near = near_name(name, names)
+            advice = f"Call {quoted(near)} so" if near else "Add it, or a header line"
+            raise EdgeFileError(f"{path} lacks the column {name!r}; it has {listed(names)}. {advice}.")
     others = tuple(name for name in names if name not in NEEDED and INDEX.fullmatch(name) is None)
     converts: dict[str, Convert] = {"user": columns.string_ids, "item": columns.string_ids, "label": columns.labels}
     converts |= dict.fromkeys(others, columns.numbers)

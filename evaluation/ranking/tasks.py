@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int64
 
+from bundle.arrays import AnyArray
 from bundle.errors import UsageError
 from bundle.prepared import Edges, PreparedGraph
 from bundle.space import Space
@@ -56,12 +57,24 @@ def task_of_files(
     train, held_back = numbered.parts if test is not None else split_by_user(numbered.parts[0], HELD_BACK, rng)
     if not all(0 < part.labels.sum() < len(part) for part in (train, held_back)):
         raise UsageError(f"{examples.path} has too few users to hold a fifth of them back. Give --test FILE as well.")
+    if test is not None and (repeated := int(np.count_nonzero(np.isin(_packed(held_back), _packed(train))))):
+        say(
+            f"{repeated:,} of {len(held_back):,} examples of {test.path} stand in {examples.path} too: "
+            "figures measured on them mislead. Take them out of one of the two."
+        )
     ends = _ends(space, relation, numbered.users, numbered.items)
     if relation is None:
         types = f"{ends.user_type} and {ends.item_type}"
         say(f"User and item are taken as the ends of {ends.relation}: {types}; see --relation.")
     name = f"the labels of {examples.path.name}"
     return RankingTask(name, train, held_back, ends.user_type, ends.item_type, numbered.users, numbered.items)
+
+
+def _packed(examples: Labelled) -> AnyArray:
+    """All that an example says as one value: equal for equal examples."""
+    columns = (examples.users[:, None], examples.items[:, None], examples.labels[:, None], examples.others)
+    packed = np.concatenate([np.ascontiguousarray(column).view(np.uint8) for column in columns], axis=1)
+    return np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1])))[:, 0]
 
 
 def task_of_run(graph: PreparedGraph, relation: str | None, rng: np.random.Generator) -> RankingTask:

@@ -62,6 +62,17 @@ def test_embeddings_of_two_versions_raw_and_decoded_tell_who_clicks_what(bundles
     assert "user + item (follow, decoded)" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
 
 
+def test_examples_to_learn_from_among_those_to_test_are_counted(bundles: Path, tmp_path: Path) -> None:
+    learnt = examples(1).slice(0, 200)
+    pq.write_table(learnt, tmp_path / "train.parquet")
+    later = examples(2).slice(0, 100).drop(["hour"]).append_column("hour", pa.array([25] * 100))
+    pq.write_table(pa.concat_tables([learnt.slice(0, 50), later]), tmp_path / "test.parquet")
+    given = ("--examples", tmp_path / "train.parquet", "--test", tmp_path / "test.parquet", "--version", "follow")
+    done = CliRunner().invoke(app, ["ranking", *map(str, ("--bundles", bundles, *given))], catch_exceptions=False)
+    assert "50 of 150 examples of" in done.stderr
+    assert "stand in" in done.stderr
+
+
 def test_a_fifth_of_the_users_is_held_back_without_a_test_file(bundles: Path, tmp_path: Path) -> None:
     pq.write_table(examples(1), tmp_path / "examples.parquet")
     report = asked("--bundles", bundles, "--version", "follow", "--examples", tmp_path / "examples.parquet")

@@ -95,6 +95,8 @@ def test_sorts_of_files(tmp_path: Path, name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("user, item ,label\n10,a,1\n", "lacks the column 'item'; it has 'user', ' item ', 'label'. Call ' item ' so"),
+        ("user,item,label,age\n10,a,1,1e300\n", "found 1e\\+300, expected a finite number of at most 3.4e\\+38"),
         ("user,item\n10,a\n", "lacks the column 'label'; it has 'user', 'item'"),
         ("user,item,label\n10,a,yes\n", "line 2, column 'label': found 'yes', expected 0 or 1"),
         ("user,item,label,age\n10,a,1,2\n10,b,0,old\n", "line 3, column 'age': found 'old', expected a finite number"),

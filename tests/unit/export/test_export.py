@@ -202,8 +202,9 @@ def _definitions(path: Path) -> dict[str, Any]:
 def test_what_is_not_there_is_refused_in_one_line(toy: Bundle, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no column"):
         chosen(toy, None, [], ["nonsense"])
-    with pytest.raises(UsageError, match="no mixture of hashtag"):
+    with pytest.raises(UsageError, match="no mixture of hashtag.* or with --type the types that have them"):
         chosen(toy, None, ["hashtag"], ["mixture"])
+    assert [table.name for table in chosen(toy, None, ["user", "user"], ["mixture"])] == ["user"]
     with pytest.raises(QueryError, match="it has: hashtag, user"):
         chosen(toy, None, ["nonsense"], ["vector"])
     (tmp_path / "out").mkdir()

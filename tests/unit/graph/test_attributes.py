@@ -245,6 +245,7 @@ REFUSED = {
     "no id": ("id,at\nx,1\n", "", "line 2, column 'id': found 'x'"),
     "long category": (f"id,genre\n10,{'x' * 257}\n", "", "at most 256 bytes"),
     "missing id column": ("key,at\n10,1\n", "", "column 'id' is missing; the file has 'key', 'at'"),
+    "id column in other case": ("ID,at\n10,1\n", "", "has 'ID', 'at'. If 'ID' is meant, spell it so in graph.toml"),
     "missing label": ("id,at\n10,1\n", 'label = "title"', "column 'title' is missing"),
     "only ids": ("id\n10\n", "", "no column beside the ids"),
 }

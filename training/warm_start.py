@@ -114,7 +114,8 @@ def warm_tables(
     for entity, table in zip(prepared.entities, tables, strict=True):
         if table is not None and table.ids.kind != entity.ids.kind:
             raise ConfigError(
-                f"{entity.name} ids are {table.ids.kind} in {earlier.path}, {entity.ids.kind} in the graph."
+                f"{entity.name} ids are {table.ids.kind} in {earlier.path}, {entity.ids.kind} in the graph. "
+                "Name another version with --warm-start, or leave it out."
             )
         rows.append(_match(entity.ids, None if table is None else table.ids))
     known = [int((old >= 0).sum()) for old in rows]

@@ -125,12 +125,15 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 class Way(NamedTuple):
-    """How a request is answered: a strategy by its name, its handle, and how many interests it draws from."""
+    """How a request is answered: a strategy by its name, its handle, how many interests it draws from, and whether
+    that takes a search or stored lists have it.
+    """
 
     name: str
     strategy: Strategy
     handle: StrategyHandle
     n_modes: int
+    searches: bool
 
 
 class Form(NamedTuple):
@@ -154,7 +157,11 @@ class Form(NamedTuple):
 
     def edges_of(self, row: int) -> int:
         """The trained edges that an answer to the user of `row` reads; none for -1."""
-        return sum([ends[row + 1] - ends[row] for ends in self.lists]) if row >= 0 else 0
+        found = 0
+        if row >= 0:
+            for ends in self.lists:
+                found += ends[row + 1] - ends[row]
+        return found
 
 
 class Chosen(NamedTuple):
@@ -208,11 +215,11 @@ class Compiled:
             raise QueryError("followers fits a relation between entities of one type; this one has two")
         space, relation, table = form.space, form.relation, form.table
         user = self._row(form.ids, request.user)
-        name, strategy, handle, n_modes = form.known if user >= 0 else form.new
+        name, strategy, handle, n_modes, searches = form.known if user >= 0 else form.new
         edges, kept = live.merged(request.engagements), request.filter
         eligible = table.candidates if kept is None else filters.bitmap(space, relation, table, kept)
-        flags = request.exclude_seen * EXCLUDE_SEEN
-        if edges:
+        flags, is_told = request.exclude_seen * EXCLUDE_SEEN, bool(edges)
+        if is_told:
             flags += changed(space, relation, edges) * CHANGED
         arguments = Arguments(
             form.opened.handle,
@@ -223,8 +230,8 @@ class Compiled:
             request.k,
             n_modes,
             flags,
-            _edge_rows(space, edges) if edges else None,
-            self._unwanted(space, relation, edges, request.exclude) if edges or request.exclude else None,
+            _edge_rows(space, edges) if is_told else None,
+            self._unwanted(space, relation, edges, request.exclude) if is_told or request.exclude else None,
             _known(space, relation.entry.source, request.followers) if request.followers else None,
             eligible,
         )
@@ -232,7 +239,6 @@ class Compiled:
         # Few that a filter keeps are better scored one by one, as the searcher's own `search` does.
         if share is not None and eligible is None and ours is not None and form.edges_of(user) <= FEW_EDGES:
             run = partial(self._native.answer, *arguments, ours.handle, *ours.effort(request.depth, share))
-            searches = not (n_modes and strategy.precomputed)
         else:
             queries = np.empty((max(1, n_modes), space.entry.width), dtype=np.float32)
             run, searches = partial(self._native.begin, *arguments, queries), False
@@ -265,7 +271,8 @@ class Compiled:
         def way(row: int | None) -> Way:
             name, strategy = choose_strategy(space, relation, request.strategy, row)
             n_modes = modes_wanted(space, strategy, request.modes)
-            return Way(name, strategy, opened.strategy(name, strategy, entry), n_modes)
+            searches = not (n_modes and strategy.precomputed)
+            return Way(name, strategy, opened.strategy(name, strategy, entry), n_modes, searches)
 
         return Form(
             space,

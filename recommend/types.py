@@ -108,8 +108,10 @@ class LiveEdges:
 
     def merged(self, other: "LiveEdges") -> "LiveEdges":
         """Both sets of edges together; rows that were found of these are there of both."""
-        if not self or not other:
-            return self or other
+        if not other:
+            return self
+        if not self:
+            return other
         both = LiveEdges(
             _joined(self.added, other.added),
             _joined(self.removed, other.removed),

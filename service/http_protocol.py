@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
 
@@ -152,9 +152,14 @@ class _WholeCycle(RequestResponseCycle):
         self.flow = protocol.flow
         self.logger, self.access_logger, self.access_log = protocol.logger, protocol.access_logger, protocol.access_log
         self.default_headers = protocol.server_state.default_headers
-        self.message_event = asyncio.Event()
-        self.message_event.set()
         self.on_response = protocol.on_response_complete
+
+    @cached_property
+    def message_event(self) -> asyncio.Event:  # type: ignore[override]
+        """That something has come, as at first all has: made when somebody waits, as few do."""
+        event = asyncio.Event()
+        event.set()
+        return event
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -530,7 +535,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._every = every, b"".join([b"%b: %b\r\n" % header for header in every])
         self.transport.write_now(b"HTTP/1.1 200 OK\r\n%b%b%b" % (self._every[1], head, body))
         cycle.response_started = cycle.response_complete = True
-        cycle.message_event.set()
+        if "message_event" in vars(cycle):
+            cycle.message_event.set()
         self.on_response_complete()
         return True
 

@@ -14,10 +14,6 @@ namespace {
 constexpr std::size_t kMostWithBonus = 4096;  // of more followers only the most popular get their bonus, of more that the user has elsewhere those that gain most
 constexpr float kFinest = 1000.0f;  // see recommend/elsewhere.py
 
-bool better(float score, std::int32_t row, float other_score, std::int32_t other_row) {
-  return score != other_score ? score > other_score : row < other_row;
-}
-
 // What is no number comes last: an order with it in would be none.
 float sortable(float score) { return std::isnan(score) ? -std::numeric_limits<float>::infinity() : score; }
 
@@ -199,14 +195,14 @@ void Answer::add_bonuses_to(std::size_t list, std::span<const float> query, bool
     constexpr std::size_t kAhead = 8;
     if (i + kAhead < bonuses_.size()) vectors.fetch(static_cast<std::size_t>(bonuses_[i + kAhead].row));
     const float score = vectors.dot(static_cast<std::size_t>(bonuses_[i].row), query.data(), row_.size(), row_.data());
-    scored_.push_back({bonuses_[i].row, sortable(score + bonuses_[i].bonus)});
+    scored_.add(bonuses_[i].row, sortable(score + bonuses_[i].bonus));
   }
   const RankedList found = lists_[list];
   std::size_t others = 0;
   for (std::size_t at = 0; at < found.rows.size() && others < plan.reach(); ++at) {
     const std::int32_t row = found.rows[at];
     if (with_bonus_.holds(row) && with_bonus_.test(static_cast<std::size_t>(row))) continue;
-    scored_.push_back({row, sortable(found.factor * found.scores[at])});
+    scored_.add(row, sortable(found.factor * found.scores[at]));
     ++others;
   }
   keep_best(list, plan.reach(), ordered);
@@ -214,14 +210,10 @@ void Answer::add_bonuses_to(std::size_t list, std::span<const float> query, bool
 
 // The list is the best `n` of what is scored; where their order is of use best first, equal scores by row.
 void Answer::keep_best(std::size_t list, std::size_t n, bool ordered) {
-  const auto before = [](const Scored& a, const Scored& b) { return better(a.score, a.row, b.score, b.row); };
-  n = std::min(n, scored_.size());
-  const auto end = scored_.begin() + static_cast<std::ptrdiff_t>(n);
-  if (n < scored_.size()) std::nth_element(scored_.begin(), end, scored_.end(), before);
-  if (ordered) std::sort(scored_.begin(), end, before);
+  scored_.keep_best(n, ordered);
   Owned& kept = owned(list);
-  kept.rows.resize(n), kept.scores.resize(n);
-  for (std::size_t i = 0; i < n; ++i) kept.rows[i] = scored_[i].row, kept.scores[i] = scored_[i].score;
+  kept.rows.assign(scored_.rows().begin(), scored_.rows().end());
+  kept.scores.assign(scored_.scores().begin(), scored_.scores().end());
   lists_[list] = {kept.rows, kept.scores};
 }
 
@@ -232,7 +224,7 @@ void Answer::rescore(std::size_t list) {
   const User user{plan.request.user, plan.vector(), plan.targets, plan.followers, {plan.elsewhere, plan.shares, plan.recencies}};
   rescorer_.score(*plan.relation, plan.strategy->network, user, found.rows, scores_);
   scored_.clear();
-  for (std::size_t i = 0; i < found.rows.size(); ++i) scored_.push_back({found.rows[i], sortable(scores_[i])});
+  for (std::size_t i = 0; i < found.rows.size(); ++i) scored_.add(found.rows[i], sortable(scores_[i]));
   // Of one list no more than k are drawn; of several, any may be another's already.
   keep_best(list, lists_.size() == 1 ? plan.request.k : scored_.size(), true);
 }

@@ -9,6 +9,7 @@
 #include "ivf4.h"
 #include "merge.h"
 #include "plan.h"
+#include "ranking.h"
 #include "rescoring.h"
 
 namespace twhin {
@@ -41,10 +42,6 @@ class Answer {  // one for each thread: its buffers outlast a request
   std::string rows() const;  // 32 bits each
 
  private:
-  struct Scored {
-    std::int32_t row;
-    float score;
-  };
   struct Owned {  // a list that is not another's memory
     std::vector<std::int32_t> rows;
     std::vector<float> scores;
@@ -78,7 +75,7 @@ class Answer {  // one for each thread: its buffers outlast a request
   std::vector<Bonus> followers_, elsewhere_;
   std::vector<Bonus> bonuses_;
   Bitmap with_bonus_;  // the rows of these
-  std::vector<Scored> scored_;
+  Ranking scored_;
   std::vector<Pick> slate_;
   std::vector<Hit> hits_;
   std::vector<Hit*> places_;

@@ -24,15 +24,17 @@ std::size_t marked_plain(const std::uint64_t* words, std::uint32_t end, std::spa
 TWHIN_AVX512 std::size_t marked_avx512(const std::uint64_t* words, std::uint32_t end, std::span<const std::int32_t> rows,
                                        std::int32_t* out) {
   const __m512i last = _mm512_set1_epi32(static_cast<int>(end)), one = _mm512_set1_epi32(1), low = _mm512_set1_epi32(31);
-  std::size_t count = 0, i = 0;
-  for (; i + 16 <= rows.size(); i += 16) {
-    const __m512i row = _mm512_loadu_si512(rows.data() + i), at = _mm512_min_epu32(row, last);
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < rows.size(); i += 16) {
+    const std::size_t left = rows.size() - i;
+    const __mmask16 here = left >= 16 ? __mmask16(0xFFFF) : __mmask16((1U << left) - 1);
+    const __m512i row = _mm512_maskz_loadu_epi32(here, rows.data() + i), at = _mm512_min_epu32(row, last);
     const __m512i word = _mm512_i32gather_epi32(_mm512_srli_epi32(at, 5), words, 4);
-    const __mmask16 set = _mm512_test_epi32_mask(word, _mm512_sllv_epi32(one, _mm512_and_epi32(at, low)));
+    const __mmask16 set = _mm512_mask_test_epi32_mask(here, word, _mm512_sllv_epi32(one, _mm512_and_epi32(at, low)));
     _mm512_storeu_si512(out + count, _mm512_maskz_compress_epi32(set, row));
     count += static_cast<std::size_t>(__builtin_popcount(set));
   }
-  return count + marked_plain(words, end, rows.subspan(i), out + count);
+  return count;
 }
 #endif
 

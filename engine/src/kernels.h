@@ -16,7 +16,6 @@ struct Scan {  // some blocks of one list, and what a query makes of them
   const std::int32_t* query;      // 2 × groups words of four int8
   float base, delta, threshold;   // score = base + delta · Σ query · code; kept above the threshold
   std::uint32_t n_rows;           // rows from here on are none: padding, or a damaged file
-  const std::uint8_t* next;       // what will be read after it
 };
 
 struct Nearest {  // sixteen centroids at a time, their codes four columns together

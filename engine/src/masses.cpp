@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "level.h"
 #if TWHIN_X86
@@ -14,13 +13,10 @@
 namespace twhin {
 namespace {
 
-typedef float Pair __attribute__((vector_size(8)));  // of a mass: one load, one addition, one store
+typedef float Pair __attribute__((vector_size(8), may_alias));  // of a mass: one load, one addition, one store
 
-Pair pair_of(const Mass& mass) {
-  Pair pair;
-  std::memcpy(&pair, &mass, sizeof pair);
-  return pair;
-}
+Pair& pair_of(Mass& mass) { return reinterpret_cast<Pair&>(mass); }
+const Pair& pair_of(const Mass& mass) { return reinterpret_cast<const Pair&>(mass); }
 
 void divide_plain(const Csr& lists, std::span<const std::int32_t> rows, Mass* masses) {
   for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -72,8 +68,7 @@ void Masses::add(std::span<const std::int32_t> rows, Mass share) {
   for (const std::int32_t row : rows) {
     if (static_cast<std::uint32_t>(row) >= entities_) continue;
     const std::size_t known = places[row], place = known ? known : count + 1;
-    const Pair sum = pair_of(masses[place]) + shares;
-    std::memcpy(&masses[place], &sum, sizeof sum);
+    pair_of(masses[place]) += shares;
     places[row] = static_cast<std::uint16_t>(place);
     out[count] = row;  // whether it is new cannot be guessed: it is written, and perhaps written over
     count += known == 0;

@@ -37,7 +37,7 @@ class Zeros {
   std::size_t size_ = 0;
 };
 
-struct Mass {  // of walkers that stand at an entity, and the same by the roots of the steps' shares
+struct alignas(8) Mass {  // of walkers that stand at an entity, and the same by the roots of the steps' shares
   float plain, root;
 };
 

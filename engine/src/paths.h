@@ -33,7 +33,8 @@ class PathCounter {  // its buffers outlast a request: one for each thread
   void count(const Relation& relation, std::int64_t user, std::span<const std::int32_t> targets,
              std::span<const std::int32_t> followers, const Elsewhere& elsewhere, std::span<const std::int32_t> candidates);
 
-  float value(std::size_t path, std::size_t candidate) const { return values_[path * candidates_ + candidate]; }
+  // Of each candidate.
+  std::span<const float> counted(std::size_t path) const { return {values_.data() + path * candidates_, candidates_}; }
 
  private:
   std::span<float> values(std::size_t path) { return {values_.data() + path * candidates_, candidates_}; }

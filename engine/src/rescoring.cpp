@@ -22,10 +22,15 @@ namespace {
 constexpr float kTiny = 1e-6f, kLowest = -std::numeric_limits<float>::infinity();
 constexpr float kFinest = 1000.0f;  // damped paths and walks end where a thousandth is little
 
+struct Sums {  // of bytes, and of their squares
+  std::int32_t plain, squared;
+};
+
 struct Kernel {
   std::size_t block;
   void (*features)(const Subject&, const Block&);
   void (*network)(const Network&, const Block&, float* scores);
+  Sums (*sums)(const std::int8_t* codes, std::size_t n);
 };
 
 #define TWHIN_BYTES
@@ -51,10 +56,6 @@ void to_digits(std::span<const float> vector, std::int8_t* const rows[Subject::k
   scales[0] = scale, scales[1] = 256.0f * scale, scales[2] = 65536.0f * scale;
 }
 
-float length_of(std::span<const float> vector) {
-  return std::max(std::sqrt(kernels().dot(vector.data(), vector.data(), vector.size())), kTiny);
-}
-
 }  // namespace
 
 std::span<const std::int32_t> Rescorer::sampled(std::span<const std::int32_t> rows, std::vector<std::int32_t>& kept) {
@@ -66,25 +67,48 @@ std::span<const std::int32_t> Rescorer::sampled(std::span<const std::int32_t> ro
   return kept;
 }
 
-// Copies embeddings behind those that the subject has, and notes their lengths.
+// A row of bytes of the subject, and what is made of it; returns its length before it is scaled, squared.
+float Rescorer::set_bytes(std::size_t at, const void* codes, float scale) {
+  Subject& user = subject_;
+  auto* const row = reinterpret_cast<std::int8_t*>(user.words.data() + at * user.n_words);
+  if (row != codes) std::memcpy(row, codes, user.dim);
+  const Sums sums = kernel().sums(row, user.dim);
+  user.scales[at] = scale, user.biases[at] = 128 * sums.plain;
+  return static_cast<float>(sums.squared);
+}
+
+// The embeddings of neighbours, the first of whom is the subject's query `first`, and their lengths.
 void Rescorer::gather(const Relation& relation, std::span<const std::int32_t> rows, std::size_t first) {
   constexpr std::size_t kAhead = 8;
-  const std::size_t dim = subject_.dim;
+  Subject& user = subject_;
+  const Rows& vectors = relation.target->vectors;
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    if (i + kAhead < rows.size()) relation.target->vectors.fetch(static_cast<std::size_t>(rows[i + kAhead]));
-    const auto vector = relation.target->embedding(static_cast<std::size_t>(rows[i]), row_);
-    std::copy(vector.begin(), vector.end(), subject_.vectors.begin() + static_cast<std::ptrdiff_t>((first + i) * dim));
-    subject_.inverse_lengths[first - 2 + i] = 1.0f / length_of(vector);
+    if (i + kAhead < rows.size()) vectors.fetch(static_cast<std::size_t>(rows[i + kAhead]));
+    const auto row = static_cast<std::size_t>(rows[i]);
+    float length;
+    if (user.n_words) {
+      const float scale = vectors.scale(row);
+      length = std::sqrt(set_bytes(2 * Subject::kPlanes - 2 + first + i, vectors.codes(row), scale)) * scale;
+    } else {
+      const auto vector = relation.target->embedding(row, row_);
+      std::copy(vector.begin(), vector.end(), user.vectors.begin() + static_cast<std::ptrdiff_t>((first + i) * user.dim));
+      length = std::sqrt(kernels().dot(vector.data(), vector.data(), vector.size()));
+    }
+    user.inverse_lengths[first - 2 + i] = 1.0f / std::max(length, kTiny);
   }
 }
 
 void Rescorer::prepare(const Relation& relation, const User& of) {
   const auto some = sampled(of.targets, some_targets_), others = sampled(of.followers, some_followers_);
   Subject& user = subject_;
+  const Rows& rows = relation.target->vectors;
   user.dim = relation.target->dim, user.targets = some.size(), user.followers = others.size();
+  user.n_words = rows.coded() == user.dim && user.dim % 4 == 0 ? user.dim / 4 : 0;
   user.log_out_degree = std::log1p(static_cast<float>(of.targets.size()));
   user.log_in_degree = std::log1p(static_cast<float>(of.followers.size()));
-  user.vectors.resize(user.queries() * user.dim);
+  user.vectors.resize((user.n_words ? 2 : user.queries()) * user.dim);
+  user.words.resize(user.byte_rows() * user.n_words);
+  user.scales.resize(user.byte_rows()), user.biases.resize(user.byte_rows());
   user.inverse_lengths.resize(some.size() + others.size());
   user.shares.resize(some.size());
   gather(relation, some, 2);
@@ -96,42 +120,33 @@ void Rescorer::prepare(const Relation& relation, const User& of) {
   }
   for (float& share : user.shares) share /= sum;
   std::copy(relation.forward.begin(), relation.forward.end(), user.vectors.begin() + static_cast<std::ptrdiff_t>(user.dim));
-  if (!of.vector.empty()) {
-    std::copy(of.vector.begin(), of.vector.end(), user.vectors.begin());
-    return use_bytes(relation, some, others);
-  }
-  // Without a vector the fold-in stands for the user: zeros of nothing.
-  std::fill_n(user.vectors.begin(), user.dim, 0.0f);
-  const float share = 1.0f / static_cast<float>(std::max<std::size_t>(1, some.size()));
-  for (std::size_t i = 0; i < some.size(); ++i)
-    for (std::size_t d = 0; d < user.dim; ++d) user.vectors[d] += user.vectors[(2 + i) * user.dim + d];
-  for (std::size_t d = 0; d < user.dim; ++d) user.vectors[d] *= share;
-  use_bytes(relation, some, others);
+  if (of.vector.empty()) fold_in(relation, some);
+  else std::copy(of.vector.begin(), of.vector.end(), user.vectors.begin());
+  if (user.n_words) use_digits();
 }
 
-// The user's side as bytes.
-void Rescorer::use_bytes(const Relation& relation, std::span<const std::int32_t> targets, std::span<const std::int32_t> followers) {
+// Without a vector the fold-in stands for the user: zeros of nothing.
+void Rescorer::fold_in(const Relation& relation, std::span<const std::int32_t> targets) {
   Subject& user = subject_;
-  const Rows& vectors = relation.target->vectors;
-  user.n_words = vectors.coded() == user.dim && user.dim % 4 == 0 ? user.dim / 4 : 0;
-  if (!user.n_words) return;
-  user.words.assign(user.byte_rows() * user.n_words, 0);
-  user.scales.resize(user.byte_rows()), user.biases.resize(user.byte_rows());
-  const auto row = [&](std::size_t i) { return reinterpret_cast<std::int8_t*>(user.words.data() + i * user.n_words); };
-  for (std::size_t i = 0, at = 0; i < 2; ++i, at += Subject::kPlanes) {
-    std::int8_t* const digits[] = {row(at), row(at + 1), row(at + 2)};
-    to_digits({user.vectors.data() + i * user.dim, user.dim}, digits, user.scales.data() + at);
+  std::fill_n(user.vectors.begin(), user.dim, 0.0f);
+  const float share = 1.0f / static_cast<float>(std::max<std::size_t>(1, targets.size()));
+  for (const std::int32_t target : targets) {
+    const auto vector = relation.target->embedding(static_cast<std::size_t>(target), row_);
+    for (std::size_t d = 0; d < user.dim; ++d) user.vectors[d] += vector[d];
   }
-  std::size_t at = 2 * Subject::kPlanes;
-  for (const auto side : {targets, followers})
-    for (const std::int32_t one : side) {
-      std::memcpy(row(at), vectors.codes(static_cast<std::size_t>(one)), user.dim);
-      user.scales[at++] = vectors.scale(static_cast<std::size_t>(one));
-    }
-  for (std::size_t i = 0; i < user.byte_rows(); ++i) {
-    std::int32_t sum = 0;
-    for (std::size_t d = 0; d < user.dim; ++d) sum += row(i)[d];
-    user.biases[i] = 128 * sum;
+  for (std::size_t d = 0; d < user.dim; ++d) user.vectors[d] *= share;
+}
+
+// The user's and the relation's vector as bytes.
+void Rescorer::use_digits() {
+  Subject& user = subject_;
+  for (std::size_t i = 0, at = 0; i < 2; ++i, at += Subject::kPlanes) {
+    std::int8_t* digits[Subject::kPlanes];
+    float scales[Subject::kPlanes];
+    for (std::size_t plane = 0; plane < Subject::kPlanes; ++plane)
+      digits[plane] = reinterpret_cast<std::int8_t*>(user.words.data() + (at + plane) * user.n_words);
+    to_digits({user.vectors.data() + i * user.dim, user.dim}, digits, scales);
+    for (std::size_t plane = 0; plane < Subject::kPlanes; ++plane) set_bytes(at + plane, digits[plane], scales[plane]);
   }
 }
 
@@ -149,9 +164,16 @@ void Rescorer::fill(const Relation& relation, std::span<const std::int32_t> cand
     block_.in_degree[i] = static_cast<float>(relation.sources.degree(row));
     block_.out_degree[i] = relation.within_one_type() ? static_cast<float>(relation.targets.degree(row)) : 0.0f;
   }
-  for (std::size_t path = 0; path < kPaths; ++path)
-    for (std::size_t i = 0; i < size; ++i)
-      block_.paths[path][i] = with_paths_ ? paths_.value(path, std::min(first + i, candidates.size() - 1)) : 0.0f;
+  const std::size_t count = std::min(size, candidates.size() - first);
+  for (std::size_t path = 0; path < kPaths; ++path) {
+    float* const values = block_.paths[path];
+    if (!with_paths_) {
+      std::fill_n(values, size, 0.0f);
+      continue;
+    }
+    std::copy_n(paths_.counted(path).data() + first, count, values);
+    std::fill(values + count, values + size, values[count - 1]);
+  }
   for (std::size_t i = first + size; i < std::min(first + 2 * size, candidates.size()); ++i) {
     const auto row = static_cast<std::size_t>(candidates[i]);
     relation.sources.fetch_ends(row), relation.targets.fetch_ends(row);

@@ -80,7 +80,9 @@ class Rescorer {  // its buffers outlast a call: one for each thread
  private:
   void prepare(const Relation& relation, const User& user);
   void gather(const Relation& relation, std::span<const std::int32_t> rows, std::size_t first);
-  void use_bytes(const Relation& relation, std::span<const std::int32_t> targets, std::span<const std::int32_t> followers);
+  float set_bytes(std::size_t at, const void* codes, float scale);
+  void fold_in(const Relation& relation, std::span<const std::int32_t> targets);
+  void use_digits();
   void fill(const Relation& relation, std::span<const std::int32_t> candidates, std::size_t first, std::size_t size);
   template <class Each>
   void for_each_block(const Relation& relation, const User& user, std::span<const std::int32_t> candidates,

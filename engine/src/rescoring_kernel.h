@@ -236,4 +236,10 @@ TWHIN_TARGET void network(const Network& network, const Block& block, float* sco
   store(scores, sums[0]), store(scores + kLanes, sums[1]);
 }
 
-constexpr Kernel kKernel = {kBlock, &features, &network};
+TWHIN_TARGET Sums sums(const std::int8_t* codes, std::size_t n) {
+  Sums sums{0, 0};
+  for (std::size_t i = 0; i < n; ++i) sums.plain += codes[i], sums.squared += codes[i] * codes[i];
+  return sums;
+}
+
+constexpr Kernel kKernel = {kBlock, &features, &network, &sums};

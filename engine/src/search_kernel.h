@@ -119,12 +119,10 @@ TWHIN_INLINE std::size_t append(const Scan& scan, Ints sums, const std::uint8_t*
 template <std::size_t N>
 TWHIN_INLINE std::size_t scan_blocks(const Scan& scan, std::size_t first, float* scores, std::uint32_t* rows) {
   const std::size_t end = 64 * scan.groups, stride = end + 64;
-  const std::uint8_t *codes = scan.blocks + first * stride, *next = scan.next + first * stride;
+  const std::uint8_t* codes = scan.blocks + first * stride;
   Halves sums[N * kParts];
   for (Halves& sum : sums) sum = {Ints{}, Ints{}};
-  for (std::size_t b = 0; b < N; ++b) __builtin_prefetch(next + b * stride + end);
   for (std::size_t g = 0; g < scan.groups; ++g) {
-    for (std::size_t b = 0; b < N; ++b) __builtin_prefetch(next + b * stride + 64 * g);
     const Ints low = all(scan.query[2 * g]), high = all(scan.query[2 * g + 1]);
     for (std::size_t v = 0; v < N * kParts; ++v) {
       add_halves(sums[v], load(codes + v / kParts * stride + 64 * g + v % kParts * kWord), low, high);

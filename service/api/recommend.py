@@ -57,15 +57,18 @@ async def _recommend(call: Call, body: RecommendBody) -> Reply:
         return await _together(call, loaded, request, body)
     degraded: list[str] = []
     relation = choose_relation(space, request)
-    plain = Routed(loaded, space, relation, request)
-    routed = _enter(call, plain, body)
-    if body.filter is not None and routed.loaded is not loaded:
-        # Whether a filter is good, the serving version decides for all.
-        await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
-        routed = routed if await _understands(routed, body.filter) else plain
-    loaded, space, relation, request, entered = routed
+    entered: Entered | None = None
+    if body.experiments and call.runtime.experiments.current:
+        plain = Routed(loaded, space, relation, request)
+        routed = _enter(call, plain, body)
+        if body.filter is not None and routed.loaded is not loaded:
+            # Whether a filter is good, the serving version decides for all.
+            await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
+            routed = routed if await _understands(routed, body.filter) else plain
+        loaded, space, relation, request, entered = routed
     live, followers = await call.runtime.since(relation.entry, request.user, degraded)
-    await _looked_up([space], live)
+    if live:
+        await _looked_up([space], live)
     # Last of what is waited for: a bitmap that was made earlier might have given way to others'.
     if body.filter is not None:
         await compiled(loaded, space, relation, space.entities[relation.entry.target], body.filter)
@@ -81,7 +84,8 @@ async def _together(call: Call, loaded: Loaded, request: RecommendRequest, body:
     requests = requests_to(bundle, request, body.spaces)
     relation = choose_relation(bundle.space(requests[0].space), requests[0])
     live, followers = await call.runtime.since(relation.entry, request.user, degraded)
-    await _looked_up([bundle.space(one.space) for one in requests], live)
+    if live:
+        await _looked_up([bundle.space(one.space) for one in requests], live)
     requests = [_followed(one, followers) for one in requests]
     await _compiled_in_all(loaded, requests, body.filter)
     asked = [await _at_once(call, loaded, one, live, degraded) for one in requests]
@@ -93,10 +97,9 @@ async def _together(call: Call, loaded: Loaded, request: RecommendRequest, body:
 
 async def _looked_up(spaces: Iterable[Space], live: LiveEdges) -> None:
     """Have the rows of much that a user has done found some at a time: others have their turns in between."""
-    if live:
-        for space in spaces:
-            for _ in look_up(space, live):
-                await asyncio.sleep(0)
+    for space in spaces:
+        for _ in look_up(space, live):
+            await asyncio.sleep(0)
 
 
 async def _compiled_in_all(loaded: Loaded, requests: Sequence[RecommendRequest], condition: Filter | None) -> None:
@@ -321,7 +324,8 @@ async def _answers_to_each(
         [(one.relation.entry, user) for one, user in zip(routed, users, strict=True)], degraded
     )
     for one, (live, _) in zip(routed, told, strict=True):
-        await _looked_up([one.space, *(one.loaded.bundle.space(wanted.space) for wanted in several)], live)
+        if live:
+            await _looked_up([one.space, *(one.loaded.bundle.space(wanted.space) for wanted in several)], live)
     # Others may have come meanwhile. From here on nothing is waited for until the searches are queued.
     search.check_room(room)
     requests = [

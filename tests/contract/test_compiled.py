@@ -61,10 +61,16 @@ def _network(seed: int, hidden: int = 16) -> Rescoring:
     )
 
 
+def _blind(network: Rescoring) -> Rescoring:
+    """The network if it saw nothing: all candidates have one score."""
+    return network.model_copy(update={"hidden": tuple((0.0,) * len(row) for row in network.hidden)})
+
+
 BLEND = QueryWeights(user=0.3, fold_in=0.7, relation=1.0, popularity=0.2, reciprocity=0.5, elsewhere=0.3, recency=0.2)
 MODES = QueryWeights(mode=1.0, reciprocity=0.4, elsewhere=-0.1, recency=0.4)
 STRATEGIES = {
     "rescored": Strategy(merge="single", weights=BLEND, rescoring=_network(1)),
+    "all_alike": Strategy(merge="single", weights=BLEND, rescoring=_blind(_network(3))),
     "user_alone": Strategy(merge="single", weights=QueryWeights(user=1.0)),
     "lists_and_followers": Strategy(merge="proportional", mode_vector="centroid", modes=4, weights=MODES),
     "medoids_searched": Strategy(
@@ -202,6 +208,18 @@ def test_every_strategy_answers_alike(recommender: Recommender, space: Space, us
             request = RecommendRequest(user=external, k=k, strategy=name, relation=relation)
             # Of the toy's popular candidates, a hundred are stored: too few for somebody who has seen most of them.
             _check(recommender, request, covered=None if user == BUSY else True)
+
+
+@pytest.mark.parametrize("k", [1, 5, 60])
+def test_of_equal_scores_the_lower_rows_are_answered_in_order(recommender: Recommender, k: int) -> None:
+    request = RecommendRequest(user=USERS[50], k=k, strategy="all_alike")
+    answer = _compiled(recommender, request)
+    assert isinstance(answer, Served)
+    found = json.loads(bytes(answer.candidates))
+    assert len({one["score"] for one in found}) == 1
+    assert [one["id"] for one in found] == list(_judge(recommender).recommend(request).ids())
+    rows = [USERS.index(one["id"]) for one in found]
+    assert rows == sorted(rows)
 
 
 @pytest.mark.parametrize("fields", [

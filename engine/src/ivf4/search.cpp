@@ -1,7 +1,6 @@
 // A search: the query mapped, lists ranked by what their best row might score, codes scanned round by round, the likeliest
 // rows scored exactly. Scores before the last step are of a query brought to the size of one, and in the index's columns.
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -12,6 +11,7 @@
 #include "ivf4/layout.h"
 #include "ivf4/quantise.h"
 #include "kernels.h"
+#include "ranking.h"
 
 namespace twhin {
 namespace {
@@ -23,7 +23,8 @@ constexpr std::size_t kScanned = 16;     // blocks scanned at once: for their ro
 constexpr std::size_t kFirstRows = 6;    // times k: about so many rows are scanned before lists are judged by the k-th
 constexpr std::size_t kWider = 4;        // a round looks into so many times the lists of the one before
 constexpr std::size_t kTogether = 8;     // queries that share the reading of the lists
-constexpr std::size_t kAhead = 12;       // rows fetched ahead of the one that is scored
+constexpr std::size_t kAhead = 8;        // rows fetched ahead of the one that is scored
+constexpr std::size_t kBeginning = 12;   // lines of the next list fetched ahead: the processor goes on from there by itself
 
 struct Quantised {  // a query's coordinates as int8, four to a word: coordinate ≈ delta · value
   std::vector<std::int32_t> words;
@@ -129,14 +130,8 @@ std::size_t filtered(const State& state, float* scores, std::uint32_t* rows, std
   return kept;
 }
 
-std::uint64_t key_of(float score, std::uint32_t row) {
-  std::uint32_t bits = std::bit_cast<std::uint32_t>(score + 0.0F);  // -0 ranks with 0
-  bits = bits & 0x80000000U ? ~bits : bits | 0x80000000U;           // ascending as the floats are
-  return static_cast<std::uint64_t>(~bits) << 32 | row;
-}
-
-// The best k of exactly scored rows. Where they are to be in order, or equal ones are one too many: as integers, which sort faster
-// than pairs.
+// The best k of exactly scored rows. They are sorted where they are to be in order, or equal ones are one too
+// many.
 std::size_t best_of(const Kernels& run, Pool& pool, std::vector<std::uint64_t>& keys, const Ask& ask, Hit* hits) {
   std::size_t count = pool.count;
   const std::size_t k = ask.k;
@@ -146,14 +141,10 @@ std::size_t best_of(const Kernels& run, Pool& pool, std::vector<std::uint64_t>& 
     return count;
   }
   keys.resize(count);
-  for (std::size_t i = 0; i < count; ++i) keys[i] = key_of(pool.scores[i], pool.rows[i]);
+  for (std::size_t i = 0; i < count; ++i) keys[i] = rank_of(pool.scores[i], pool.rows[i]);
   std::sort(keys.begin(), keys.end());
   const std::size_t found = std::min(k, count);
-  for (std::size_t i = 0; i < found; ++i) {
-    std::uint32_t bits = ~static_cast<std::uint32_t>(keys[i] >> 32);
-    bits = bits & 0x80000000U ? bits & 0x7FFFFFFFU : ~bits;
-    hits[i] = {std::bit_cast<float>(bits), static_cast<std::int32_t>(keys[i] & 0xFFFFFFFFU)};
-  }
+  for (std::size_t i = 0; i < found; ++i) hits[i] = {score_of(keys[i]), static_cast<std::int32_t>(row_of(keys[i]))};
   return found;
 }
 
@@ -248,9 +239,10 @@ void Ivf4::Scratch::scan_list(const Ivf4& index, State& state, std::uint32_t lis
   scan.base = state.bounds[list] - state.reach * file.spread[list] + state.bias;
   scan.delta = state.fine.delta;
   scan.n_rows = static_cast<std::uint32_t>(file.rows);
-  scan.next = file.codes + file.first_block[next] * bytes;
   state.bounds[list] = kLowest;  // no round looks into it again
   ++work.lists, work.blocks += file.first_block[list + 1] - file.first_block[list];
+  const std::uint8_t* const ahead = file.codes + file.first_block[next] * bytes;
+  for (std::size_t i = 0; i < kBeginning; ++i) __builtin_prefetch(ahead + 64 * i);
   const bool filters = state.ask->eligible != nullptr || state.barred.any();
   for (std::size_t block = file.first_block[list]; block < file.first_block[list + 1]; block += kScanned) {
     scan.blocks = file.codes + block * bytes;

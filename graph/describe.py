@@ -207,6 +207,11 @@ def _times(edges: Edges) -> tuple[int, int] | None:
 
 
 def _weight_warnings(relation: RelationDescription) -> list[str]:
+    if relation.weights is not None and relation.weights.max == 0:
+        return [
+            f"{relation.name}: all weights are 0, of which nothing is learnt: training will refuse them, unless it is "
+            "told edge_weights = false. Correct the edge file."
+        ]
     if relation.weights is None or relation.weights.negligible <= relation.train / 2:
         return []
     return [

@@ -134,6 +134,8 @@ class TextEdgeFile:
             for batch in reader:
                 if blocks.zeros:
                     self._refuse_zero_bytes()
+                if blocks.marks:
+                    self._refuse_marks(columns)
                 self._refuse_header_as_row(batch, rows)
                 rows += batch.num_rows
                 consumed = stream.consumed()
@@ -151,15 +153,30 @@ class TextEdgeFile:
         """A row of the columns' own names would be an edge of entities called so, or what else nobody meant: the header
         of a file that was appended to another, or one in a file that `columns` says has none.
         """
-        names = batch.schema.names
-        if len(names) < 2 or not pc.any(pc.equal(batch.column(0), names[0].encode())).as_py():
+        names = [name.encode() for name in batch.schema.names]
+        if len(names) < 2 or not batch.num_rows:
             return
-        is_header = [pc.equal(batch.column(i), name.encode()).to_numpy(False) for i, name in enumerate(names)]
-        rows = np.flatnonzero(np.logical_and.reduce(is_header))
+        rows = np.arange(batch.num_rows)
+        for column, name in zip(batch.columns[:2], names, strict=False):  # by their lengths most rows are told apart
+            rows = rows[np.diff(_offsets(column))[rows] == len(name)]
+        for column, name in zip(batch.columns, names, strict=True) if len(rows) else ():
+            rows = rows[pc.equal(column.take(pa.array(rows)), name).to_numpy(zero_copy_only=False)]
         if len(rows):
             (place,) = self.places([first + int(rows[0])])
             advice = "Remove `columns` from the relation, or the line" if self.columns else "Remove the line"
             raise EdgeFileError(f"{self.path}, {place}: the names of the columns stand where an edge should. {advice}.")
+
+    def _refuse_marks(self, columns: Sequence[str]) -> None:
+        """A byte order mark within a file, where another one was appended to it, would be part of an id."""
+        names = self.columns
+        for line, fields in self._records():
+            if names is None:
+                names = tuple(fields)
+            elif fields[0].startswith("\ufeff") and names[0] in columns:
+                raise EdgeFileError(
+                    f"{self.path}, line {line}: it begins with a byte order mark, as where one file was appended to "
+                    "another. Remove the mark, and the line if it is a header."
+                )
 
     def _refuse_zero_bytes(self) -> None:
         """pyarrow looks for delimiters in several bytes at once, and sees none that follows a zero byte among them."""
@@ -270,3 +287,8 @@ class TextEdgeFile:
     def _lines(self) -> io.TextIOWrapper:
         binary = io.BufferedReader(TextBlocks(self.opener().file))
         return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _offsets(column: Any) -> Any:
+    """Where each value of a column of binary begins, and where the last one ends."""
+    return np.frombuffer(column.buffers()[1], dtype=np.int32)[column.offset : column.offset + len(column) + 1]

@@ -16,6 +16,8 @@ _BUFFER_BYTES = 1 << 18
 _GZIP_BITS = 16 + zlib.MAX_WBITS
 _GZIP = 0x1F  # the first byte of each part
 _QUOTE = ord('"')
+_LINE_MARKS = tuple(end + codecs.BOM_UTF8 for end in (b"\n", b"\r"))
+_MARK_BYTES = len(codecs.BOM_UTF8)
 _CHARACTER_BYTES = 4
 
 
@@ -103,7 +105,9 @@ class TextBlocks(io.RawIOBase):
     """
 
     def __init__(self, file: io.BufferedIOBase) -> None:
-        self.quotes, self.lines, self.zeros = 0, 0, False  # so far: how many, and whether there is a zero byte
+        # So far: how many, and whether there is a zero byte, and a byte order mark that begins a line but the first.
+        self.quotes, self.lines, self.zeros, self.marks = 0, 0, False, False
+        self._end = b""
         self._line_begins = True
         self._file = file
         try:
@@ -131,6 +135,11 @@ class TextBlocks(io.RawIOBase):
             else:
                 block += following
         self.zeros = self.zeros or b"\0" in block
+        seam = self._end + block[:_MARK_BYTES]
+        for text in (block, seam):
+            if codecs.BOM_UTF8[:1] in text:  # one byte is looked for many times faster than several
+                self.marks = self.marks or any(mark in text for mark in _LINE_MARKS)
+        self._end = (self._end + block[-_MARK_BYTES:])[-_MARK_BYTES:]
         if block:
             ends = block.count(b"\n") + (block.count(b"\r") - block.count(b"\r\n") if b"\r" in block else 0)
             ended = block.endswith((b"\n", b"\r"))

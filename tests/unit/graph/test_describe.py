@@ -131,6 +131,11 @@ def test_a_time_split_whose_held_out_edges_cannot_be_predicted_is_warned_about(f
     assert not describe(follows("src,dst,t\n" + old + new, extra=extra.format(by="random"))).warnings
 
 
+def test_weights_that_teach_nothing_are_warned_about(follows: MakeGraph) -> None:
+    graph = follows("src,dst,w\n1,2,0\n2,3,0\n", extra='weight = "w"')
+    assert "all weights are 0, of which nothing is learnt" in describe(graph).warnings[0]
+
+
 def test_a_file_that_is_reached_twice_is_named(tmp_path: Path, follows: MakeGraph) -> None:
     graph = follows(EDGES)
     (tmp_path / "people.csv").write_text("id,x\n1,5\n")

@@ -226,6 +226,28 @@ def test_a_header_is_no_edge(tmp_path: Path, content: bytes, columns: list[str] 
         read(tmp_path / "e.csv", content, columns)
 
 
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("size", [512, 514, 515, 516, 517, 1 << 20])
+def test_a_byte_order_mark_within_a_file_is_part_of_no_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: bytes, size: int
+) -> None:
+    """As where files that begin with one were appended to one another, wherever a block ends."""
+    monkeypatch.setattr(text, "BLOCK_BYTES", size)
+    one = BOM + b"".join(line + end for line in (b"src,dst", *(b"a%03d,b" % i for i in range(60))))
+    with pytest.raises(
+        EdgeFileError, match="line 62: it begins with a byte order mark, as where one file was appended"
+    ):
+        read(tmp_path / "e.csv", one + one)
+    with pytest.raises(EdgeFileError, match="line 62: it begins with a byte order mark"):
+        read(tmp_path / "e.csv", one + BOM + b"c,d" + end)
+    assert len(read(tmp_path / "e.csv", one)) == 60
+    unread = b"x,src,dst" + end + b"1,a,b" + end + BOM + b"2,a,c" + end
+    assert len(read(tmp_path / "e.csv", unread)) == 2
+
+
 def test_an_entity_may_be_called_as_a_column_is(tmp_path: Path) -> None:
     assert read(tmp_path / "e.csv", b"src,dst\nsrc,b\na,dst\n") == [(b"src", b"b"), (b"a", b"dst")]
 

@@ -187,6 +187,86 @@ def sessions(rng: np.random.Generator, *, users: int = 600, items: int = 500, cl
     return {"clicks": Relation("item", *_once(clicked, at))}
 
 
+def drawn(rng: np.random.Generator, *, most_edges: int = 40_000) -> Graph:
+    """A graph whose shape is drawn too: how many users, items, interests and edges, how much is fame and how much is
+    chance, and which of likes, follows, views that are repeated and what is bought after them there are.
+    """
+    users, items, n = (int(np.exp(rng.uniform(*np.log(range_)))) for range_ in ((200, 2500), (60, 5000), (2, 80)))
+    mean = min(float(np.exp(rng.uniform(*np.log((5, 60))))), most_edges / users, items / 4)
+    of_user = [rng.choice(n, min(n, int(rng.integers(1, 6))), replace=False) for _ in range(users)]
+    noise, power = rng.uniform(0.0, 0.4), rng.uniform(0.0, 1.2)
+    kinds = [("likes",), ("follows",), ("viewed", "bought"), ("follows", "likes"), ("viewed", "bought", "likes")]
+    graph: dict[str, Relation] = {}
+    for kind in kinds[int(rng.integers(len(kinds)))]:
+        if kind == "follows":
+            graph[kind] = _drawn_follows(rng, of_user, noise, power, min(mean, users / 8))
+        elif kind == "bought":
+            graph[kind] = _drawn_after(rng, graph["viewed"], items, strict=rng.uniform(0.3, 1.0))
+        else:
+            graph[kind] = _drawn_edges(rng, of_user, items, noise, power, mean, again=0.3 * (kind == "viewed"))
+    return graph
+
+
+def _some(rng: np.random.Generator, mean: float, most: int) -> int:
+    """How many edges somebody has: few have many."""
+    return int(np.clip(rng.lognormal(np.log(mean) - 0.32, 0.8), 2, most))
+
+
+def _drawn_edges(
+    rng: np.random.Generator, of_user: list[Any], items: int, noise: float, power: float, mean: float, again: float
+) -> Relation:
+    """Things of a user's interests by fame, some of anything; the share `again` is done a second time."""
+    n = 1 + max(int(some.max()) for some in of_user)
+    of_item, fame = rng.integers(0, n, items), (1.0 + rng.permutation(items)) ** -power
+    edges, at = [], []
+    for user, own in enumerate(of_user):
+        liked = (np.isin(of_item, own) * (1 - noise) + noise / len(own) / 4 + 1e-4) * fame
+        for item in rng.choice(items, _some(rng, mean, items // 2), replace=False, p=liked / liked.sum()):
+            for moment in rng.integers(0, 1_000_000, 1 + int(rng.random() < again)).tolist():
+                edges.append((user, int(item)))
+                at.append(moment)
+    return Relation("item", np.array(edges, dtype=np.int64), np.array(at, dtype=np.int64))
+
+
+def _drawn_follows(rng: np.random.Generator, of_user: list[Any], noise: float, power: float, mean: float) -> Relation:
+    """Users of the same interests by fame, some of whom those follow, some anybody; some follow back."""
+    users = len(of_user)
+    of_interest: dict[int, list[int]] = {}
+    for user, own in enumerate(of_user):
+        for interest in own.tolist():
+            of_interest.setdefault(interest, []).append(user)
+    fame, back, closing = (1.0 + rng.permutation(users)) ** -power, rng.uniform(0.0, 0.9), rng.uniform(0.0, 0.5)
+    followed: list[list[int]] = [[] for _ in range(users)]
+    edges, at = [], []
+    for user in np.repeat(rng.permutation(users), 3).tolist():
+        near = np.array(of_interest[int(rng.choice(of_user[user]))])
+        for _ in range(max(1, _some(rng, mean, users // 4) // 3)):
+            friends = followed[int(rng.choice(followed[user]))] if followed[user] else []
+            if friends and rng.random() < closing:
+                other = int(rng.choice(friends))
+            else:
+                some = np.arange(users) if rng.random() < noise else near
+                other = int(rng.choice(some, p=fame[some] / fame[some].sum()))
+            moment = len(edges)
+            for one, two in ((user, other), (other, user)) if rng.random() < back else ((user, other),):
+                if one != two:
+                    followed[one].append(two)
+                    edges.append((one, two))
+                    at.append(moment)
+    return Relation("user", *_once(edges, at))
+
+
+def _drawn_after(rng: np.random.Generator, viewed: Relation, items: int, *, strict: float) -> Relation:
+    """A fifth of the views is followed by buying, mostly, by the share `strict`, what was viewed."""
+    assert viewed.times is not None  # noqa: S101 - drawn above
+    some = np.flatnonzero(rng.random(len(viewed.edges)) < 0.2)
+    edges = viewed.edges[some].copy()
+    other = rng.random(len(some)) > strict
+    edges[other, 1] = viewed.edges[rng.permutation(len(viewed.edges))[: other.sum()], 1]  # by fame
+    times = viewed.times[some] + rng.exponential(50_000, len(some)).astype(np.int64)
+    return Relation("item", *_once(list(map(tuple, edges.tolist())), times.tolist()))
+
+
 class Case(NamedTuple):
     """A graph, how it is shaped, and how edges are held out."""
 
@@ -212,6 +292,8 @@ CASES: dict[str, Case] = {
     "reposts-time": Case(reposts, by="time"),
     "sessions": Case(sessions),
     "sessions-time": Case(sessions, by="time"),
+    "drawn": Case(drawn),
+    "drawn-time": Case(drawn, by="time"),
 }
 
 

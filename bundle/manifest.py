@@ -123,8 +123,16 @@ class QueryWeights(Model):
     recency: float = 0.0
 
 
+class Neighbours(Model):
+    """What the `users` likest to one have: at most `candidates` of it join a search's; see `recommend/neighbours.py`."""
+
+    users: Positive
+    candidates: Positive
+
+
 class Rescoring(Model):
-    """A network of one hidden layer that orders the `pool` best candidates of a search; see `recommend/rescoring.py`.
+    """A network of one hidden layer that orders the `pool` best candidates of a search, and those that `neighbours` add;
+    see `recommend/rescoring.py`.
 
     `out · max(0, hidden x + bias)` with `x = (features - mean) · scale`; learnt on validation edges at build time.
     """
@@ -136,6 +144,7 @@ class Rescoring(Model):
     hidden: tuple[tuple[float, ...], ...]
     bias: tuple[float, ...]
     out: tuple[float, ...]
+    neighbours: Neighbours | None = None
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> "Rescoring":

@@ -123,13 +123,15 @@ class Native(Protocol):
         list_scores: Floats | None,
         list_first: int,
         pool: int,
+        neighbours: int,
+        of_neighbours: int,
         network: Floats | None,
         bias: Floats | None,
         out: Floats | None,
         /,
     ) -> Strategy:
         """A strategy: ways by number (`recommend/compiled.py`), six weights, stored lists and the cluster of the first
-        of them, a network that rescores.
+        of them, how many candidates a network rescores, how many likest users add how many to these, the network.
         """
         ...
 
@@ -219,6 +221,14 @@ class Native(Protocol):
         """The rescoring's features, a row for each candidate; `row` is the user's, -1 for one unknown to training.
 
         `elsewhere` is what the user has by other relations, with the share and the recency of each.
+
+        Raises ValueError for rows that are not there.
+        """
+        ...
+
+    def neighbours(self, relation: Relation, row: int, targets: Ints, users: int, rows: Ints, /) -> int:
+        """What the `users` likest users have and one with `targets`, ascending, has not, the likeliest first: into
+        `rows`, at most as many; how many they are. `row` is the user's own, -1 for one unknown to training.
 
         Raises ValueError for rows that are not there.
         """

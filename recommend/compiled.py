@@ -16,7 +16,7 @@ from jaxtyping import Float32, Int32, Int64, Integer
 
 import engine
 from bundle.errors import QueryError
-from bundle.manifest import Strategy
+from bundle.manifest import Neighbours, Strategy
 from bundle.space import Bundle, EntityTable, Relation, Space
 from engine.native import Ids, Shape
 from engine.native import Relation as RelationHandle
@@ -349,6 +349,10 @@ class Compiled:
     def features(self, space: Space, relation: Relation, profile: Profile, candidates: Rows) -> Features:
         """See `recommend.rescoring.features_of`."""
         return self._spaces[space.name].features(relation, profile, candidates)
+
+    def of_neighbours(self, space: Space, relation: Relation, profile: Profile, wanted: Neighbours) -> Ranked:
+        """See `Recommender.of_neighbours`."""
+        return self._spaces[space.name].of_neighbours(relation, profile, wanted)
 
     def _finish(self, sought: Sought, hits: Sequence[Hits]) -> bytes:
         if len(hits) == 1:

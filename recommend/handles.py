@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Integer
+from jaxtyping import Float32, Int32, Integer
 
 from bundle.ids import IntIds, StringIds
-from bundle.manifest import RelationEntry, Strategy
+from bundle.manifest import Neighbours, RelationEntry, Strategy
 from bundle.space import EntityTable, Interests, Relation, Space, interests_among
 from engine.native import Entities, Ids, Mixtures, Native
 from engine.native import Relation as RelationHandle
@@ -136,9 +136,20 @@ class SpaceHandles:
         )
         return found
 
+    def of_neighbours(
+        self, relation: Relation, profile: Profile, wanted: Neighbours
+    ) -> Int32[npt.NDArray[np.int32], " n"]:
+        """What `recommend.neighbours.of_neighbours` has of what the user has not."""
+        rows = np.empty(wanted.candidates, dtype=np.int32)
+        targets = profile.targets.astype(np.int32)
+        row = -1 if profile.row is None else profile.row
+        handle = self.relations[relation.entry.name]
+        return rows[: self._native.neighbours(handle, row, targets, wanted.users, rows)]
+
     def _make(self, strategy: Strategy, target: str) -> StrategyHandle:
         lists = self._space.clusters.lists.get((target, list_query(strategy))) if strategy.precomputed else None
         network = None if strategy.rescoring is None else network_arrays(strategy.rescoring)
+        neighbours = None if strategy.rescoring is None else strategy.rescoring.neighbours
         return self._native.strategy(
             MERGES.index(strategy.merge),
             MODE_VECTORS.index(strategy.mode_vector or "personal"),
@@ -147,6 +158,7 @@ class SpaceHandles:
             None if lists is None else lists.scores,
             0 if lists is None else lists.first,
             0 if strategy.rescoring is None else strategy.rescoring.pool,
+            *((0, 0) if neighbours is None else (neighbours.users, neighbours.candidates)),
             *((None, None, None) if network is None else network),
         )
 

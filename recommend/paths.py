@@ -129,7 +129,7 @@ def _read(tables: Tables, parts: Sequence[tuple[int, Rows]]) -> _Read:
     ends = np.cumsum(lengths)
     first_entries = _before(ends, first_lists)
     if max(b - a for a, b in pairwise(first_entries)) > MOST_READ:
-        kept = np.concatenate([a + _shortest(lengths[a:b]) for a, b in pairwise(first_lists)])
+        kept = np.concatenate([a + shortest(lengths[a:b]) for a, b in pairwise(first_lists)])
         first_lists = np.searchsorted(kept, first_lists).tolist()
         starts, lengths = starts[kept], lengths[kept]
         ends = np.cumsum(lengths)
@@ -148,8 +148,8 @@ def _before(ends: Int64[npt.NDArray[np.int64], " lists"], lists: Sequence[int]) 
     return [int(ends[one - 1]) if one else 0 for one in lists]
 
 
-def _shortest(lengths: Int64[npt.NDArray[np.int64], " n"]) -> Int64[npt.NDArray[np.int64], " kept"]:
-    """Which of the lists are read, ascending."""
+def shortest(lengths: Int64[npt.NDArray[np.int64], " n"]) -> Int64[npt.NDArray[np.int64], " kept"]:
+    """Which of lists of these lengths are read, ascending: the shortest, MOST_READ entries together."""
     order = np.argsort(lengths, kind="stable")
     return np.sort(order[np.cumsum(lengths[order]) <= MOST_READ])
 

@@ -11,20 +11,21 @@ from jaxtyping import Float32, Integer
 
 from bundle.csr import Csr
 from bundle.errors import QueryError
-from bundle.manifest import Strategy
+from bundle.manifest import Neighbours, Strategy
 from bundle.space import Bundle, Relation, Space
 from engine import available
 from index.search.protocol import Hits, Searcher
 from recommend.compiled import Compiled, Features, Person, Pieces, Prepared, Question, Served, Sought
 from recommend.elsewhere import DatedLists
 from recommend.filters import FilterCache
+from recommend.neighbours import of_neighbours
 from recommend.plan import Plan, make_plan, plan_newcomer, plan_user
 from recommend.profile import Profile
 from recommend.protocol import Lists, Users
 from recommend.rescoring import features_of
 from recommend.slate import popular_slate, slate_from_hits, slate_from_lists
 from recommend.stored_lists import HEADS_KEPT, Encode, read_head
-from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate
+from recommend.types import NO_LIVE_EDGES, LiveEdges, RecommendRequest, Slate, in_sorted
 
 # No bound names: several are taken together.
 Batch = Float32[npt.NDArray[np.float32], "_ width"]
@@ -149,6 +150,17 @@ class Recommender:
         if self._compiled is None:
             return features_of(space, relation, profile, candidates)
         return self._compiled.features(space, relation, profile, candidates)
+
+    def of_neighbours(self, relation: Relation, profile: Profile, wanted: Neighbours) -> Rows:
+        """What the likest users have and the one of `profile` has not, in the version's first space: see
+        `recommend.neighbours.of_neighbours`."""
+        space = self.bundle.space()
+        if self._compiled is not None:
+            return self._compiled.of_neighbours(space, relation, profile, wanted)
+        known = profile.targets
+        if relation.entry.source == relation.entry.target and profile.row is not None:
+            known = np.union1d(known, profile.row)
+        return of_neighbours(space, relation, profile, wanted, lambda rows: ~in_sorted(rows, known))
 
     def with_space(self, space: Space) -> "Recommender":
         """A recommender over the same searchers and `space` instead of the version's own of that name."""

@@ -40,6 +40,7 @@ from bundle.rows import in_units
 from bundle.space import Relation, Space
 from recommend.elsewhere import FINEST
 from recommend.merge import RankedList
+from recommend.neighbours import of_neighbours
 from recommend.paths import path_features
 from recommend.plan import Plan
 from recommend.profile import Profile
@@ -60,13 +61,17 @@ FeaturesByEngine = Callable[[Space, Relation, Profile, Rows], Features]
 def rescored(
     plan: Plan, rescoring: Rescoring, ranked: RankedList, by_engine: FeaturesByEngine | None = None
 ) -> RankedList:
-    """The candidates by the network's score, best first; equal scores by row.
+    """The candidates, and those that the network's neighbours add, by its score, best first; equal scores by row.
 
     As they were for a user without edges of this relation: the network has nothing to compare them with.
     """
     if not ranked.rows or not len(plan.profile.targets):
         return ranked
     rows = np.array(ranked.rows, dtype=np.int64)
+    if rescoring.neighbours is not None:
+        profile, keeps = plan.profile, plan.exclusions.keeps
+        more = of_neighbours(plan.space, plan.relation, profile, rescoring.neighbours, keeps)
+        rows = np.concatenate([rows, more[~in_sorted(more, np.sort(rows))]])
     scores = network_scores(rescoring, inputs_of(plan, rescoring, rows, by_engine))
     order = np.lexsort((rows, -scores))
     return ranked._replace(rows=rows[order].tolist(), scores=scores[order].tolist())

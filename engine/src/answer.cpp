@@ -220,11 +220,11 @@ void Answer::keep_best(std::size_t list, std::size_t n, bool ordered) {
 // The candidates by the network's score, best first; equal scores by row.
 void Answer::rescore(std::size_t list) {
   const RankedList found = lists_[list];
-  scores_.resize(found.rows.size());
+  pool_.assign(found.rows.begin(), found.rows.end());
   const User user{plan.request.user, plan.vector(), plan.targets, plan.followers, {plan.elsewhere, plan.shares, plan.recencies}};
-  rescorer_.score(*plan.relation, plan.strategy->network, user, found.rows, scores_);
+  rescorer_.score(*plan.relation, plan.strategy->network, plan.strategy->neighbours, user, plan.unwanted(), pool_, scores_);
   scored_.clear();
-  for (std::size_t i = 0; i < found.rows.size(); ++i) scored_.add(found.rows[i], sortable(scores_[i]));
+  for (std::size_t i = 0; i < pool_.size(); ++i) scored_.add(pool_[i], sortable(scores_[i]));
   // Of one list no more than k are drawn; of several, any may be another's already.
   keep_best(list, lists_.size() == 1 ? plan.request.k : scored_.size(), true);
 }

@@ -71,6 +71,7 @@ class Answer {  // one for each thread: its buffers outlast a request
   bool searched_ = false;
   std::vector<RankedList> lists_;
   std::vector<Owned> owned_;
+  std::vector<std::int32_t> pool_;  // that is rescored
   std::vector<float> shares_, queries_, scores_, row_;
   std::vector<Bonus> followers_, elsewhere_;
   std::vector<Bonus> bonuses_;

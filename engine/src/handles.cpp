@@ -80,13 +80,15 @@ void add_elsewhere(Relation& relation, const Relation& other, double share) {
 
 std::unique_ptr<Strategy> strategy(std::int64_t merge, std::int64_t mode_vector, std::span<const double> weights,
                                    Matrix<const std::int32_t> list_rows, Matrix<const float> list_scores,
-                                   std::int64_t list_first, std::int64_t pool, Matrix<const float> network, std::span<const float> bias,
+                                   std::int64_t list_first, std::int64_t pool, std::int64_t neighbours,
+                                   std::int64_t of_neighbours, Matrix<const float> network, std::span<const float> bias,
                                    std::span<const float> out) {
   require(merge >= 0 && merge <= 2 && mode_vector >= 0 && mode_vector <= 2, "there is no such way of merging, or of modes");
   require(weights.size() == 8, "a query has eight weights");
   require(list_rows.rows == list_scores.rows && list_rows.columns == list_scores.columns, "a score for each row is wanted");
   require(list_first >= 0, "the first cluster has a number");
   require(pool >= 0 && (pool == 0) == (network.rows == 0), "a pool and a network belong together");
+  require(neighbours >= 0 && of_neighbours >= 0 && (neighbours == 0 || pool > 0), "neighbours add to a pool");
   require(network.rows == 0 || network.rows == kFeatures, "the network is for other features");
   require(bias.size() == network.columns && out.size() == network.columns, "the network's arrays do not fit");
   auto made = std::make_unique<Strategy>();
@@ -94,6 +96,7 @@ std::unique_ptr<Strategy> strategy(std::int64_t merge, std::int64_t mode_vector,
   made->weights = {weights[0], weights[1], weights[2], weights[3], weights[4], weights[5], weights[6], weights[7]};
   made->list_rows = list_rows, made->list_scores = list_scores, made->list_first = static_cast<std::size_t>(list_first);
   made->pool = static_cast<std::size_t>(pool), made->network = {network.columns, network, bias, out};
+  made->neighbours = {static_cast<std::size_t>(neighbours), static_cast<std::size_t>(of_neighbours)};
   for (std::size_t f = kFirstPath; f < network.rows; ++f)
     for (const float weight : network.row(f)) made->network.counts_paths |= weight != 0;
   return made;

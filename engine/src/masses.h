@@ -55,6 +55,9 @@ class Masses {
   // The entities that have a mass, each once.
   std::span<const std::int32_t> rows() const { return {rows_.data(), count_}; }
 
+  // The mass of one of these.
+  const Mass& of(std::int32_t row) const { return masses_[places_[static_cast<std::size_t>(row)]]; }
+
   // Divides what has come to each entity by the edges that `lists` has from there, and by their root.
   void divide_by_degrees(const Csr& lists);
 

@@ -25,13 +25,12 @@ std::span<const std::int32_t> PathCounter::shortest(const Csr& lists, std::span<
   std::stable_sort(order_.begin(), order_.end(), [&](std::int32_t a, std::int32_t b) {
     return length(rows[static_cast<std::size_t>(a)]) < length(rows[static_cast<std::size_t>(b)]);
   });
-  chosen_.clear();
-  total = 0;
-  for (const std::int32_t i : order_) {
-    total += length(rows[static_cast<std::size_t>(i)]);
-    if (total > kMostRead) break;
-    chosen_.push_back(rows[static_cast<std::size_t>(i)]);
-  }
+  std::size_t count = 0;
+  for (total = 0; count < order_.size(); ++count)
+    if ((total += length(rows[static_cast<std::size_t>(order_[count])])) > kMostRead) break;
+  std::sort(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(count));  // sums are taken in the order of the rows
+  chosen_.resize(count);
+  for (std::size_t i = 0; i < count; ++i) chosen_[i] = rows[static_cast<std::size_t>(order_[i])];
   return chosen_;
 }
 
@@ -66,6 +65,27 @@ void PathCounter::walk_back(const Relation& relation, std::span<const std::int32
     masses_.add(list, {share, std::sqrt(share)});
   }
   masses_.divide_by_degrees(relation.targets);
+}
+
+std::span<const Reached> PathCounter::reached(const Relation& relation, std::int64_t but, std::size_t users) {
+  likest_.clear();
+  for (const std::int32_t row : masses_.rows())
+    if (row != but) likest_.push_back({row, masses_.of(row).plain});
+  const auto end = likest_.begin() + static_cast<std::ptrdiff_t>(std::min(users, likest_.size()));
+  std::partial_sort(likest_.begin(), end, likest_.end(), likelier);
+  likest_rows_.clear();
+  for (auto one = likest_.begin(); one != end; ++one) likest_rows_.push_back(one->row);
+  reached_.clear();
+  for (const std::int32_t row : shortest(relation.targets, likest_rows_))
+    for (const std::int32_t target : relation.targets.row(static_cast<std::size_t>(row)))
+      if (static_cast<std::uint32_t>(target) < relation.target->size()) reached_.push_back({target, masses_.of(row).plain});
+  std::stable_sort(reached_.begin(), reached_.end(), [](const Reached& a, const Reached& b) { return a.row < b.row; });
+  std::size_t count = 0;
+  for (const Reached& one : reached_)
+    if (count && reached_[count - 1].row == one.row) reached_[count - 1].mass += one.mass;
+    else reached_[count++] = one;
+  reached_.resize(count);
+  return reached_;
 }
 
 // The third step, v→t, of as many of t's sources as are read.
@@ -111,7 +131,6 @@ void PathCounter::count(const Relation& relation, std::int64_t user, std::span<c
     values(11)[place] = elsewhere.shares[i];
     values(12)[place] = elsewhere.recencies[i];
   }
-  walk_back(relation, targets);
   walk_on(relation, candidates);
 }
 

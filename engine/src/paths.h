@@ -26,8 +26,22 @@ constexpr std::size_t kMostWays = 16;          // over other relations
 // The ways from a user over other relations: a step, and another that is found from the candidate's end. Once the space has all.
 void find_ways(const Space& space, Relation& relation);
 
+// What the likest users have, and the sum of their masses: see recommend/neighbours.py.
+struct Reached {
+  std::int32_t row;
+  float mass;
+};
+
+inline bool likelier(const Reached& a, const Reached& b) { return a.mass != b.mass ? a.mass > b.mass : a.row < b.row; }
+
 class PathCounter {  // its buffers outlast a request: one for each thread
  public:
+  // Two steps of the walk from the targets, u→i←v, which `reached` and `count` go on from: first of all, for each user.
+  void walk_back(const Relation& relation, std::span<const std::int32_t> targets);
+
+  // What the `users` where most walkers are have, all but the one of row `but`: ascending, each once, inside the table.
+  std::span<const Reached> reached(const Relation& relation, std::int64_t but, std::size_t users);
+
   // Counts for distinct candidates that are inside the target's table; `targets` and `followers` ascend and are inside theirs,
   // as is what the user has elsewhere.
   void count(const Relation& relation, std::int64_t user, std::span<const std::int32_t> targets,
@@ -41,7 +55,6 @@ class PathCounter {  // its buffers outlast a request: one for each thread
   std::span<const std::int32_t> shortest(const Csr& lists, std::span<const std::int32_t> rows);
   std::span<const std::int32_t> marked(const Bitmap& bits, std::span<const std::int32_t> list);
   void two_steps(const Csr& second, std::span<const std::int32_t> middles, float* counts, float* damped);
-  void walk_back(const Relation& relation, std::span<const std::int32_t> targets);
   void walk_on(const Relation& relation, std::span<const std::int32_t> candidates);
 
   std::size_t candidates_ = 0;
@@ -49,7 +62,8 @@ class PathCounter {  // its buffers outlast a request: one for each thread
   Bitmap wanted_;
   Zeros<std::int32_t> slots_;  // the place of a wanted row among the candidates
   Masses masses_;              // none between requests
-  std::vector<std::int32_t> chosen_, order_, hits_;
+  std::vector<std::int32_t> chosen_, order_, hits_, likest_rows_;
+  std::vector<Reached> likest_, reached_;
 };
 
 }  // namespace twhin

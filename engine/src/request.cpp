@@ -108,12 +108,34 @@ void features(const Relation& relation, std::int64_t row, std::span<const float>
   rescorer.features(relation, {row, vector, targets, followers, {elsewhere, shares, recencies}}, candidates, out);
 }
 
+std::int64_t neighbours(const Relation& relation, std::int64_t row, std::span<const std::int32_t> targets, std::int64_t users,
+                        std::span<std::int32_t> out) {
+  static thread_local Rescorer rescorer;
+  static thread_local Unwanted unwanted;
+  const std::size_t size = relation.target->size();
+  if (users < 1) throw std::invalid_argument("at least one neighbour is wanted");
+  if (row >= 0 && static_cast<std::size_t>(row) >= relation.source->size()) throw std::invalid_argument("a row is not there");
+  unwanted.forget();  // what a call left that ran out of memory
+  unwanted.begin(size, {});
+  for (const std::int32_t target : targets) {
+    if (target < 0 || static_cast<std::size_t>(target) >= size) throw std::invalid_argument("a row is not there");
+    unwanted.add(static_cast<std::size_t>(target));
+  }
+  if (relation.within_one_type() && row >= 0) unwanted.add(static_cast<std::size_t>(row));
+  const User user{row, {}, targets, {}};
+  const auto found = rescorer.of_neighbours(relation, {static_cast<std::size_t>(users), out.size()}, user, unwanted);
+  for (std::size_t i = 0; i < found.size(); ++i) out[i] = found[i].row;
+  unwanted.forget();
+  return static_cast<std::int64_t>(found.size());
+}
+
 }  // namespace
 
 TWHIN_EXPORT(shape, shape, "What a candidate is written like.");
 TWHIN_EXPORT(begin, begin, "The answer that stored lists or popularity give at once, or the queries to search by.");
 TWHIN_EXPORT(finish, finish, "The answer from what was found for each query.");
 TWHIN_EXPORT(answer, answer, "The answer, searched by the engine itself where that is needed.");
+TWHIN_EXPORT(neighbours, neighbours, "What the likest users have that a user has not, the likeliest first.");
 TWHIN_EXPORT(features, features, "The rescoring's features of some candidates of a user.");
 
 }  // namespace twhin

@@ -206,14 +206,47 @@ void Rescorer::for_each_block(const Relation& relation, const User& user, std::s
 
 void Rescorer::features(const Relation& relation, const User& user, std::span<const std::int32_t> candidates,
                         Matrix<float> out) {
+  paths_.walk_back(relation, user.targets);
   for_each_block(relation, user, candidates, true, [&](const Kernel& with, std::size_t first, std::size_t count) {
     for (std::size_t i = 0; i < count; ++i)
       for (std::size_t f = 0; f < kFeatures; ++f) out.row(first + i)[f] = block_.features[f * with.block + i];
   });
 }
 
-void Rescorer::score(const Relation& relation, const Network& network, const User& user,
-                     std::span<const std::int32_t> candidates, std::span<float> scores) {
+std::span<const Reached> Rescorer::of_neighbours(const Relation& relation, Neighbours neighbours, const User& user,
+                                                 const Unwanted& unwanted) {
+  paths_.walk_back(relation, user.targets);
+  return likeliest(relation, neighbours, user, unwanted);
+}
+
+// The same, once the walk has come back.
+std::span<const Reached> Rescorer::likeliest(const Relation& relation, Neighbours neighbours, const User& user,
+                                             const Unwanted& unwanted) {
+  likeliest_.clear();
+  for (const Reached& one : paths_.reached(relation, user.row, neighbours.users))
+    if (!unwanted.has(static_cast<std::size_t>(one.row))) likeliest_.push_back(one);
+  const auto end = likeliest_.begin() + static_cast<std::ptrdiff_t>(std::min(neighbours.candidates, likeliest_.size()));
+  std::partial_sort(likeliest_.begin(), end, likeliest_.end(), likelier);
+  likeliest_.erase(end, likeliest_.end());
+  return likeliest_;
+}
+
+void Rescorer::add_neighbours(std::span<const Reached> some, const Relation& relation, std::vector<std::int32_t>& candidates) {
+  added_.clear();
+  among_.reserve(relation.target->size());
+  {
+    const Marked among(among_, std::span<const std::int32_t>(candidates));
+    for (const Reached& one : some)
+      if (!among_.test(static_cast<std::size_t>(one.row))) added_.push_back(one.row);
+  }
+  candidates.insert(candidates.end(), added_.begin(), added_.end());
+}
+
+void Rescorer::score(const Relation& relation, const Network& network, Neighbours neighbours, const User& user,
+                     const Unwanted& unwanted, std::vector<std::int32_t>& candidates, std::vector<float>& scores) {
+  if (neighbours.users || network.counts_paths) paths_.walk_back(relation, user.targets);
+  if (neighbours.users) add_neighbours(likeliest(relation, neighbours, user, unwanted), relation, candidates);
+  scores.resize(candidates.size());
   float of_block[kMostBlock];
   const auto each = [&](const Kernel& with, std::size_t first, std::size_t count) {
     with.network(network, block_, of_block);

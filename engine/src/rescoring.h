@@ -30,6 +30,10 @@ struct Network {  // out · max(0, x·weights + bias), with one row of weights f
   bool counts_paths = false;
 };
 
+struct Neighbours {  // so many users who are likest, and so many of what they have, join the candidates; none: 0
+  std::size_t users = 0, candidates = 0;
+};
+
 struct User {  // of whom the candidates are
   std::int64_t row = -1;          // -1: unknown to training
   std::span<const float> vector;  // empty for one who is unknown
@@ -70,14 +74,20 @@ struct Block {  // candidates side by side: what a kernel reads of each, and the
 
 class Rescorer {  // its buffers outlast a call: one for each thread
  public:
-  // Scores of distinct candidates for a user by the relation. Rows must lie inside the tables.
-  void score(const Relation& relation, const Network& network, const User& user, std::span<const std::int32_t> candidates,
-             std::span<float> scores);
+  // Scores of distinct candidates for a user by the relation, to which those of the neighbours that are not unwanted are added first.
+  // Rows must lie inside the tables.
+  void score(const Relation& relation, const Network& network, Neighbours neighbours, const User& user, const Unwanted& unwanted,
+             std::vector<std::int32_t>& candidates, std::vector<float>& scores);
+
+  // What the likest users have that is not unwanted, the likeliest first.
+  std::span<const Reached> of_neighbours(const Relation& relation, Neighbours neighbours, const User& user, const Unwanted& unwanted);
 
   // The features alone, a row for each candidate.
   void features(const Relation& relation, const User& user, std::span<const std::int32_t> candidates, Matrix<float> out);
 
  private:
+  std::span<const Reached> likeliest(const Relation& relation, Neighbours neighbours, const User& user, const Unwanted& unwanted);
+  void add_neighbours(std::span<const Reached> some, const Relation& relation, std::vector<std::int32_t>& candidates);
   void prepare(const Relation& relation, const User& user);
   void gather(const Relation& relation, std::span<const std::int32_t> rows, std::size_t first);
   float set_bytes(std::size_t at, const void* codes, float scale);
@@ -91,7 +101,9 @@ class Rescorer {  // its buffers outlast a call: one for each thread
 
   Subject subject_;
   Block block_;
-  Bitmap reciprocal_;
+  Bitmap reciprocal_, among_;
+  std::vector<Reached> likeliest_;
+  std::vector<std::int32_t> added_;
   PathCounter paths_;
   bool with_paths_ = false;
   std::vector<float> columns_, products_, features_, row_;

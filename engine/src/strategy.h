@@ -25,6 +25,7 @@ struct Strategy {
   Matrix<const float> list_scores;
   std::size_t list_first = 0;  // the cluster of the first list
   std::size_t pool = 0;  // candidates that are rescored; 0: none
+  Neighbours neighbours;
   Network network;
 };
 

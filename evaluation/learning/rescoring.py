@@ -8,7 +8,7 @@ from jaxtyping import Float32, Float64, Integer
 from scipy.optimize import minimize
 
 import engine
-from bundle.manifest import Rescoring
+from bundle.manifest import Neighbours, Rescoring
 from evaluation.learning.loss import Examples, pools_of, ranking_loss
 from evaluation.task import FollowTask
 from recommend.profile import Profile
@@ -19,6 +19,8 @@ from recommend.types import in_sorted
 
 POOL = 300
 HIDDEN = 16
+# Whose likest users add candidates, and how many: as many lists as are read in the time of nothing.
+NEIGHBOURS = Neighbours(users=16, candidates=50)
 # Networks that begin differently, whose mean is asked: what one of them has by chance counts a part of that.
 FITS = 3
 # Candidates of a pool that teach what is wrong.
@@ -35,10 +37,15 @@ def learn_rescoring(
 ) -> Rescoring | None:
     """The network that puts the held-out candidates of `pools` first; None when no pool can teach anything.
 
-    `profiles[i]` and `pools[i]` belong to `task.users[i]`; the inputs come from the recommender's first space.
+    `profiles[i]` and `pools[i]` belong to `task.users[i]`, whose neighbours' candidates join the pool; the inputs come
+    from the recommender's first space.
     """
     relation = recommender.bundle.space().relation(task.relation)
-    thinned = [_thinned(pool, task.relevant(user), rng) for user, pool in zip(task.users.tolist(), pools, strict=True)]
+    thinned = []
+    for user, profile, pool in zip(task.users.tolist(), profiles, pools, strict=True):
+        more = recommender.of_neighbours(relation, profile, NEIGHBOURS)
+        more = more[~np.isin(more, pool) & ~in_sorted(more, np.sort(task.known(user)))]
+        thinned.append(_thinned(np.concatenate([pool, more]), task.relevant(user), rng))
     examples = pools_of(task, thinned, lambda i, pool: recommender.features(relation, profiles[i], pool), len(FEATURES))
     if len(examples.starts) < 2:
         return None
@@ -95,6 +102,7 @@ def fit_network(examples: Examples, rng: np.random.Generator, *, hidden: int = H
         hidden=tuple(tuple(row) for row in matrix.tolist()),
         bias=tuple(bias.tolist()),
         out=tuple(out.tolist()),
+        neighbours=NEIGHBOURS,
     )
 
 

@@ -12,7 +12,7 @@ import engine
 from bundle.csr import Csr, csr_from_pairs
 from bundle.errors import QueryError
 from bundle.ids import string_ids
-from bundle.manifest import Clock, QueryWeights, RelationEntry, Rescoring, Strategy
+from bundle.manifest import Clock, Neighbours, QueryWeights, RelationEntry, Rescoring, Strategy
 from bundle.reader import open_bundle
 from bundle.rows import CompactKind, CompactRows, encoded
 from bundle.space import Bundle, EntityTable, Relation, Space
@@ -25,8 +25,9 @@ from recommend import compiled
 from recommend.compiled import Question, Served
 from recommend.elsewhere import DatedLists, Elsewhere
 from recommend.filters import Filter
+from recommend.handles import SpaceHandles
 from recommend.plan import Plan, plan_newcomer, plan_user, strategies_of
-from recommend.profile import NOBODY, Profile
+from recommend.profile import NOBODY, Profile, profile_of_row
 from recommend.recommender import Recommender
 from recommend.rescoring import FEATURES, features_of
 from recommend.types import NO_LIVE_EDGES, NO_MODE, NO_MODES, LiveEdges, RecommendRequest, Slate
@@ -48,7 +49,7 @@ TAGS = sorted(HOSTILE + [f"tag{i}" for i in range(N_TAGS - len(HOSTILE))], key=l
 NO_FOLLOWS, NOTHING, BUSY = range(6), range(6, 9), 9
 
 
-def _network(seed: int, hidden: int = 16) -> Rescoring:
+def _network(seed: int, hidden: int = 16, neighbours: Neighbours | None = None) -> Rescoring:
     rng, width = np.random.default_rng(seed), len(FEATURES)
     return Rescoring(
         pool=60,
@@ -58,6 +59,7 @@ def _network(seed: int, hidden: int = 16) -> Rescoring:
         hidden=tuple(tuple(row) for row in (0.3 * rng.normal(size=(hidden, width))).tolist()),
         bias=tuple(rng.normal(size=hidden).tolist()),
         out=tuple((0.3 * rng.normal(size=hidden)).tolist()),
+        neighbours=neighbours,
     )
 
 
@@ -71,6 +73,9 @@ MODES = QueryWeights(mode=1.0, reciprocity=0.4, elsewhere=-0.1, recency=0.4)
 STRATEGIES = {
     "rescored": Strategy(merge="single", weights=BLEND, rescoring=_network(1)),
     "all_alike": Strategy(merge="single", weights=BLEND, rescoring=_blind(_network(3))),
+    "with_neighbours": Strategy(
+        merge="single", weights=BLEND, rescoring=_network(3, neighbours=Neighbours(users=4, candidates=30))
+    ),
     "user_alone": Strategy(merge="single", weights=QueryWeights(user=1.0)),
     "lists_and_followers": Strategy(merge="proportional", mode_vector="centroid", modes=4, weights=MODES),
     "medoids_searched": Strategy(
@@ -603,3 +608,47 @@ def _relation(vectors: Any, edges: Any, dim: int, compact: CompactRows | None = 
     edges = forth.indptr, forth.indices, None, back.indptr, back.indices
     handle = native.relation(table, table, forward, *edges, popular, 1.0, 0, 0, None, 0, none)
     return Relation(entry, 0, forward, forward, forth, back, popular), handle
+
+
+@pytest.mark.parametrize("relation", ["follows", "uses"])
+def test_what_the_likest_users_have_is_the_same(recommender: Recommender, space: Space, relation: str) -> None:
+    chosen, wanted = space.relation(relation), Neighbours(users=5, candidates=40)
+    found = 0
+    for user in range(N_USERS):
+        profile = profile_of_row(space, chosen, user, NO_LIVE_EDGES, n_modes=0)
+        by_engine = recommender.of_neighbours(chosen, profile, wanted)
+        np.testing.assert_array_equal(by_engine, _judge(recommender).of_neighbours(chosen, profile, wanted))
+        found += len(by_engine)
+    assert found > N_USERS
+
+
+def test_likest_users_are_of_rows_that_are_there(recommender: Recommender, space: Space) -> None:
+    native, handles = engine.native(), SpaceHandles(engine.native(), space)
+    out, nobody = np.empty(5, dtype=np.int32), np.empty(0, dtype=np.int32)
+    follows = handles.relations["follows"]
+    assert native.neighbours(follows, -1, nobody, 3, out) == 0
+    for row, targets, users in ((N_USERS, [0], 3), (0, [N_USERS], 3), (0, [-1], 3), (0, [1], 0)):
+        with pytest.raises(ValueError, match="not there|at least one neighbour"):
+            native.neighbours(follows, row, np.array(targets, dtype=np.int32), users, out)
+
+
+def test_what_the_likest_users_have_joins_what_the_search_finds(recommender: Recommender, space: Space) -> None:
+    follows, wanted = space.relation("follows"), Neighbours(users=4, candidates=20)
+    by_walk = Rescoring(
+        pool=1, features=("walk",), mean=(0.0,), scale=(1.0,), hidden=((1.0,),), bias=(0.0,), out=(1.0,)
+    )
+    farthest = Strategy(merge="single", weights=QueryWeights(user=-1.0), rescoring=by_walk)
+    with_theirs = farthest.model_copy(update={"rescoring": by_walk.model_copy(update={"neighbours": wanted})})
+    users = np.arange(40, 60)
+    for one in (recommender, _judge(recommender)):
+        alone = one.for_users(users, farthest, 1, relation="follows")
+        found = one.for_users(users, with_theirs, 15, relation="follows")
+        missed = 0
+        for user, first, rows in zip(users.tolist(), alone, found, strict=True):
+            profile = profile_of_row(space, follows, user, NO_LIVE_EDGES, n_modes=0)
+            theirs = one.of_neighbours(follows, profile, wanted)
+            missed += first[0] not in theirs
+            assert rows[0] in theirs
+            assert len(set(rows.tolist())) == 15
+            assert not np.isin(rows, [*profile.targets, user]).any()
+        assert missed > 15

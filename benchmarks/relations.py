@@ -258,13 +258,13 @@ def _drawn_follows(rng: np.random.Generator, of_user: list[Any], noise: float, p
 
 def _drawn_after(rng: np.random.Generator, viewed: Relation, items: int, *, strict: float) -> Relation:
     """A fifth of the views is followed by buying, mostly, by the share `strict`, what was viewed."""
-    assert viewed.times is not None  # noqa: S101 - drawn above
+    times = np.zeros(len(viewed.edges), np.int64) if viewed.times is None else viewed.times
     some = np.flatnonzero(rng.random(len(viewed.edges)) < 0.2)
     edges = viewed.edges[some].copy()
     other = rng.random(len(some)) > strict
     edges[other, 1] = viewed.edges[rng.permutation(len(viewed.edges))[: other.sum()], 1]  # by fame
-    times = viewed.times[some] + rng.exponential(50_000, len(some)).astype(np.int64)
-    return Relation("item", *_once(list(map(tuple, edges.tolist())), times.tolist()))
+    when = times[some] + rng.exponential(50_000, len(some)).astype(np.int64)
+    return Relation("item", *_once(list(map(tuple, edges.tolist())), when.tolist()))
 
 
 class Case(NamedTuple):

@@ -124,15 +124,15 @@ class QueryWeights(Model):
 
 
 class Neighbours(Model):
-    """What the `users` likest to one have: at most `candidates` of it join a search's; see `recommend/neighbours.py`."""
+    """What the `users` likest to one have, at most `candidates` of it, joins a search's: `recommend/neighbours.py`."""
 
     users: Positive
     candidates: Positive
 
 
 class Rescoring(Model):
-    """A network of one hidden layer that orders the `pool` best candidates of a search, and those that `neighbours` add;
-    see `recommend/rescoring.py`.
+    """A network of one hidden layer that orders the `pool` best candidates of a search and those that `neighbours`
+    add; see `recommend/rescoring.py`.
 
     `out · max(0, hidden x + bias)` with `x = (features - mean) · scale`; learnt on validation edges at build time.
     """

@@ -1,6 +1,6 @@
 """One method on one task: its lists for every user and what they measure, with intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -91,7 +91,16 @@ def strategy_row(
 
 def recalls(task: FollowTask, recommender: RowRecommender, strategy: Strategy, vectors: Vectors) -> PerUser:
     """For each user of the task the mean of the recalls that versions are judged by."""
-    values = per_user(task, _answers(task, recommender, strategy), vectors)
+    return mean_of_recalls(found_by(task, recommender, strategy, vectors))
+
+
+def found_by(task: FollowTask, recommender: RowRecommender, strategy: Strategy, vectors: Vectors) -> dict[str, PerUser]:
+    """Each metric of a strategy for each user of the task."""
+    return per_user(task, _answers(task, recommender, strategy), vectors)
+
+
+def mean_of_recalls(values: Mapping[str, PerUser]) -> PerUser:
+    """For each user the mean of the recalls that versions are judged by."""
     return np.asarray(np.nanmean([values[metric] for metric in JUDGED_BY if metric in values], axis=0))
 
 

@@ -55,6 +55,9 @@ class Masses {
   // The entities that have a mass, each once.
   std::span<const std::int32_t> rows() const { return {rows_.data(), count_}; }
 
+  // Their masses, in step.
+  std::span<const Mass> masses() const { return {masses_.data() + 1, count_}; }
+
   // The mass of one of these.
   const Mass& of(std::int32_t row) const { return masses_[places_[static_cast<std::size_t>(row)]]; }
 

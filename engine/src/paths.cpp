@@ -69,12 +69,16 @@ void PathCounter::walk_back(const Relation& relation, std::span<const std::int32
 
 std::span<const Reached> PathCounter::reached(const Relation& relation, std::int64_t but, std::size_t users) {
   likest_.clear();
-  for (const std::int32_t row : masses_.rows())
-    if (row != but) likest_.push_back({row, masses_.of(row).plain});
-  const auto end = likest_.begin() + static_cast<std::ptrdiff_t>(std::min(users, likest_.size()));
-  std::partial_sort(likest_.begin(), end, likest_.end(), likelier);
+  const auto rows = masses_.rows();
+  const auto masses = masses_.masses();
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const Reached one{rows[i], masses[i].plain};
+    if ((likest_.size() == users && !likelier(one, likest_.back())) || one.row == but) continue;
+    if (likest_.size() == users) likest_.pop_back();
+    likest_.insert(std::upper_bound(likest_.begin(), likest_.end(), one, likelier), one);
+  }
   likest_rows_.clear();
-  for (auto one = likest_.begin(); one != end; ++one) likest_rows_.push_back(one->row);
+  for (const Reached& one : likest_) likest_rows_.push_back(one.row);
   reached_.clear();
   for (const std::int32_t row : shortest(relation.targets, likest_rows_))
     for (const std::int32_t target : relation.targets.row(static_cast<std::size_t>(row)))

@@ -35,7 +35,9 @@ from evaluation.rows import (
     PerUser,
     Row,
     baseline_rows,
+    found_by,
     lists_row,
+    mean_of_recalls,
     newcomers_ask,
     recalls,
     strategy_row,
@@ -69,6 +71,8 @@ UNLEARNT_JUDGES = 300
 # Whichever finds most answers by default. The others are special cases of these by weights that nothing taught, or less
 # precise on purpose: where few judge, every one more that is looked at wins by chance.
 CHOSEN_FROM = ("blend", "rescored", "newcomer", "popular")
+# Few edges teach badly what a walk knows untaught: it answers where its lead over these is more than chance.
+WALK = "walk"
 BASELINES = (
     "popularity",
     "followees_of_followees",
@@ -133,9 +137,15 @@ def choose_unlearnt(recommender: Recommender, graph: PreparedGraph, relation: st
 def beyond_chance(before: PerUser, after: PerUser) -> bool:
     """Whether the mean of `after` leads that of `before` by more than the standard error of their difference, user by
     user."""
+    # What one user alone gains is the error itself, but for rounding.
+    error = (1 + 1e-9) * standard_error(before, after)
+    return bool((after - before).mean() > error)
+
+
+def standard_error(before: PerUser, after: PerUser) -> float:
+    """That of the mean difference of what two find, user by user."""
     lead = after - before
-    error = lead.std(ddof=1) / np.sqrt(len(lead))
-    return bool(lead.mean() > (1 + 1e-9) * error)  # what one user alone gains is the error itself, but for rounding
+    return float(lead.std(ddof=1) / np.sqrt(len(lead)))
 
 
 def assess_relation(
@@ -179,8 +189,7 @@ def assess_relation(
         rows = joined([fold.bench.users(some, bar) for fold, some in judged_by])
         newcomer_rows = joined([fold.bench.newcomers(some, bar) for fold, some in judged_by])
     baselines = _baselines(recommender, judges, references, progress, of)
-    gate_floor = popularity_floor(rows, baselines)
-    auto = chosen(rows, gate_floor)
+    auto, gate_floor = _auto(rows, popularity_floor(rows, baselines), judged_by)
     measured = Measured(
         strategies={row.name: kept(row) for row in rows},
         baselines={row.name: kept(row) for row in baselines},
@@ -281,6 +290,7 @@ def with_learnt(
     """
     learnt = dict(strategies)
     learnt["blend"] = Strategy(merge="single", weights=weights)
+    learnt[WALK] = walk(weights)
     if rescoring is not None:
         learnt["rescored"] = Strategy(merge="single", weights=weights, rescoring=rescoring)
     mixture = strategies.get("mixture")
@@ -326,6 +336,10 @@ class _Bench:
             bar.advance()
         return rows
 
+    def found(self, strategy: Strategy) -> dict[str, PerUser]:
+        """Each metric of the strategy for each of the judges."""
+        return found_by(self.judges, self.recommender, strategy, self._vectors)
+
     @property
     def _vectors(self) -> npt.NDArray[np.float32]:
         return vectors_under(self.recommender.bundle.space(), self.judges.relation)
@@ -337,6 +351,37 @@ class _Fold(NamedTuple):
     teachers: FollowTask
     teaching: np.random.Generator
     bench: _Bench
+
+
+_Judged = tuple[_Fold, Mapping[str, Strategy]]
+
+
+def _auto(rows: Sequence[Row], floor: float, judged_by: Sequence[_Judged]) -> tuple[Row, float]:
+    """What answers by default, and the recall@10 that it has to reach: the `floor`, which is what popularity finds, or
+    the standard error less where popularity leads the best by no more than that.
+
+    The best of CHOSEN_FROM, or `walk` where that leads it beyond chance.
+    """
+    best = chosen(rows)
+    below = floor - best.mean("recall@10")
+    if below > 0:
+        error = standard_error(*(_found(judged_by, name)["recall@10"] for name in (best.name, "popular")))
+        if below > error:
+            best = chosen(rows, floor)
+        else:
+            floor -= error
+    by_walk = next(row for row in rows if row.name == WALK)
+    if by_walk.mean("recall@10") >= floor and judged(by_walk) > judged(best):
+        leads = (mean_of_recalls(_found(judged_by, name)) for name in (best.name, WALK))
+        if beyond_chance(*leads):
+            best = by_walk
+    return best, floor
+
+
+def _found(judged_by: Sequence[_Judged], name: str) -> dict[str, PerUser]:
+    """Each metric of a strategy for each of all who judge."""
+    each = [fold.bench.found(strategies[name]) for fold, strategies in judged_by]
+    return {metric: np.concatenate([one[metric] for one in each]) for metric in each[0]}
 
 
 def _baselines(

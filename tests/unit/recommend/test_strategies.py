@@ -70,8 +70,8 @@ def test_a_version_without_a_strategy_of_its_own_serves_the_default_of_a_build(t
 def test_the_page_names_every_strategy_and_which_of_them_are_learnt() -> None:
     page = ROOT / "docs" / "api.md"
     named = {name for cells in table(page, "name") for name in cells[0].replace("`", "").split(", ")}
-    learnt = {"mixture_blend", "rescored", "newcomer"}
+    learnt = {"mixture_blend", "rescored", "newcomer", "walk"}
     assert named == {"auto", *default_strategies(), *learnt}
     text = page.read_text(encoding="utf-8")
-    assert "`rescored`, `newcomer` and `mixture_blend` are learnt" in text
+    assert "`rescored`, `newcomer` and `mixture_blend` are learnt, and `walk` is shipped" in text
     assert learnt.isdisjoint(default_strategies())

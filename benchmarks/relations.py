@@ -218,7 +218,8 @@ def _drawn_edges(
     """Things of a user's interests by fame, some of anything; the share `again` is done a second time."""
     n = 1 + max(int(some.max()) for some in of_user)
     of_item, fame = rng.integers(0, n, items), (1.0 + rng.permutation(items)) ** -power
-    edges, at = [], []
+    edges: list[tuple[int, int]] = []
+    at: list[int] = []
     for user, own in enumerate(of_user):
         liked = (np.isin(of_item, own) * (1 - noise) + noise / len(own) / 4 + 1e-4) * fame
         for item in rng.choice(items, _some(rng, mean, items // 2), replace=False, p=liked / liked.sum()):
@@ -237,7 +238,8 @@ def _drawn_follows(rng: np.random.Generator, of_user: list[Any], noise: float, p
             of_interest.setdefault(interest, []).append(user)
     fame, back, closing = (1.0 + rng.permutation(users)) ** -power, rng.uniform(0.0, 0.9), rng.uniform(0.0, 0.5)
     followed: list[list[int]] = [[] for _ in range(users)]
-    edges, at = [], []
+    edges: list[tuple[int, int]] = []
+    at: list[int] = []
     for user in np.repeat(rng.permutation(users), 3).tolist():
         near = np.array(of_interest[int(rng.choice(of_user[user]))])
         for _ in range(max(1, _some(rng, mean, users // 4) // 3)):

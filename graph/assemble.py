@@ -257,8 +257,15 @@ def _by_time(batch: _Batch, bounds: tuple[int, int]) -> Parts:
 def bounds_to_train_before(spec: RelationSpec, times: Times, count: int, fraction: float) -> tuple[int, int] | None:
     """`time_bounds` of a relation's edges. Raises GraphFileError when all are from then on."""
     bounds = time_bounds(times, count, fraction)
-    if bounds is not None and times.span()[0] >= bounds[0]:
-        raise nothing_to_train(spec)
+    if bounds is not None:
+        first, last = times.span()
+        if first == last:
+            raise GraphFileError(
+                f"Relation {spec.name!r}: all of its edges have the time {first}, so a split by time leaves none to "
+                'train on. Split by "random".'
+            )
+        if first >= bounds[0]:
+            raise nothing_to_train(spec)
     return bounds
 
 

@@ -122,8 +122,12 @@ def test_missing_file(tmp_path: Path, follows: MakeGraph) -> None:
 def test_a_time_split_that_leaves_nothing(tmp_path: Path, follows: MakeGraph) -> None:
     extra = 'time = "t"\n[split]\nby = "time"\nfraction = 0.5'
     graph = follows("src,dst,t\n1,2,5\n3,4,5\n", extra=extra)
-    with pytest.raises(GraphFileError, match="leaves none to train on"):
+    with pytest.raises(GraphFileError, match='have the time 5, so a split by time leaves none to .* Split by "random"'):
         prepare(graph, tmp_path / "out")
+    edges = "src,dst,t\n1,2,5\n3,4,5\n5,6,5\n7,8,4\n"
+    with pytest.raises(GraphFileError, match=r"leaves none to train on. Lower split\.fraction"):
+        prepare(follows(edges, extra=extra), tmp_path / "out")
+    assert len(prepare(follows(edges, extra=extra.replace("0.5", "0.25")), tmp_path / "out").relations[0].train) == 1
 
 
 def expect_error(tmp_path: Path, graph: Path, message: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -106,7 +107,19 @@ def counted(n: int, noun: str) -> str:
 
 def next_command(*words: object) -> str:
     """The sentence that names what to run next, quoted so that a shell reads it as it is meant."""
-    return f"Next: {shlex.join(map(str, words))}"
+    return f"Next: {' '.join(_quoted(str(word)) for word in words)}"
+
+
+def _quoted(word: str) -> str:
+    """The word as a shell reads it; signs that are not shown, and would be escaped, as `$'…'` has them."""
+    if word.isprintable():
+        return shlex.quote(word)
+    shown = (sign if sign.isprintable() and sign not in "'\\" else _bytes_of(sign) for sign in word)
+    return f"$'{''.join(shown)}'"
+
+
+def _bytes_of(sign: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(sign))
 
 
 def line(text: str) -> None:

@@ -1,14 +1,16 @@
 """What the command prints."""
 
 import json
+import os
 import shlex
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cli.output import cell, counted, emit, next_command, plain, size, table
+from cli.output import cell, counted, emit, line, next_command, plain, size, table
 from cli.progress import LineProgress, TerminalProgress, readable
 
 
@@ -87,6 +89,15 @@ def test_a_count_of_one_is_singular() -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "quote'd", "$(rm)", "a;b", "-x", "ü"])
+@pytest.mark.parametrize(
+    "name", [b"a\tb", b"line\nbreak", "wide\u3000space".encode(), b"it's\\\t", b"no \xff UTF-8", b"\x01f"]
+)
+def test_so_can_one_with_a_name_that_is_not_shown_as_it_is(name: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    line(next_command("printf", "%s", os.fsdecode(name)))
+    shown = capsys.readouterr().out.removeprefix("Next: ")
+    assert subprocess.run(["bash", "-c", shown], capture_output=True, check=True).stdout == name
+
+
 def test_the_next_command_can_be_pasted_into_a_shell(name: str) -> None:
     sentence = next_command("twhin", "publish", "v1", "--bundles", Path("dir") / name)
     assert shlex.split(sentence.removeprefix("Next: ")) == ["twhin", "publish", "v1", "--bundles", f"dir/{name}"]

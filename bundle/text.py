@@ -4,6 +4,7 @@ And text as a terminal may show it.
 """
 
 import codecs
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}. Correct that line.") from error
     except RecursionError as error:
         raise ConfigError(f"{path} is nested too deeply.") from error
+
+
+def toml_of(value: object) -> str:
+    """A value as TOML writes it: as JSON does, but for tables, signs beyond 16 bits, and DEL."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml_of(name)} = {toml_of(item)}" for name, item in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def printable(text: str) -> str:

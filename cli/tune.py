@@ -1,6 +1,5 @@
 """`twhin tune`: which settings train this graph best, found on its validation edges."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import typer
 
 from bundle.disk import write_text
 from bundle.errors import ConfigError, UsageError
+from bundle.text import toml_of
 from cli.compose import judge_of_links
 from cli.output import JsonFlag, counted, emit, line, next_command, table
 from cli.progress import progress, say
@@ -100,15 +100,8 @@ class _Chosen:
             self.best = trial
             head = f"# Found by twhin tune: {trial.score:.4f} filtered MRR on validation edges.\n"
             settings = {**trial.settings, "epochs": trial.epochs, **self.fixed}
-            lines = [f"{name} = {_toml(value)}\n" for name, value in settings.items() if value is not None]
+            lines = [f"{name} = {toml_of(value)}\n" for name, value in settings.items() if value is not None]
             write_text(self.file, head + "".join(lines))
-
-
-def _toml(value: object) -> str:
-    """A setting as TOML writes it: as JSON does, tables excepted."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(name)} = {_toml(item)}" for name, item in value.items()) + "}"
-    return json.dumps(value)
 
 
 def _seconds(budget: str) -> float:

@@ -6,7 +6,6 @@ quoted with `"`, and then hold separators and line breaks; TSV has no quoting.
 
 import csv
 import io
-import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ import pyarrow.csv
 
 from bundle.errors import EdgeFileError
 from bundle.progress import Stage
+from bundle.text import toml_of
 from graph.edge_file import FURTHER, LISTED, and_more, check_columns, one_line, other_contents, quoted
 from graph.textstream import CODECS, TextBlocks, TextStream
 
@@ -110,7 +110,7 @@ class TextEdgeFile:
         if self.columns is not None or len(header) < len(columns):
             return ""
         names = [*columns, *(f"column{number}" for number in range(len(columns) + 1, len(header) + 1))]
-        shown = json.dumps(names[:LISTED])[:-1] + (f", and {len(names) - LISTED} more]" if len(names) > LISTED else "]")
+        shown = toml_of(names[:LISTED])[:-1] + (f", and {len(names) - LISTED} more]" if len(names) > LISTED else "]")
         return f"If the file has no header line, add columns = {shown}, in its order, to the relation. "
 
     def _stream(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:

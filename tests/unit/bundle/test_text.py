@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import ConfigError
-from bundle.text import read_text, read_toml
+from bundle.text import read_text, read_toml, toml_of
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -38,3 +38,10 @@ def test_toml_that_is_none_is_refused_by_its_line(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("a = " + "[" * 100_000)
     with pytest.raises(ConfigError, match="nested too deeply"):
         read_toml(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("name", ["gefällt", "😀", 'a"b\\c', "\x00\t\n\x1f\x7f", "\u2028", "1=x"])
+def test_what_is_written_as_toml_is_read_as_it_was(tmp_path: Path, name: str) -> None:
+    value = {name: [name, 1, 0.5, 1e-05, True], "table": {name: 2.0}}
+    (tmp_path / "a.toml").write_text(f"x = {toml_of(value)}\n", encoding="utf-8")
+    assert read_toml(tmp_path / "a.toml") == {"x": value}

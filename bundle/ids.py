@@ -25,6 +25,7 @@ MAX_STRING_ID_BYTES = 256
 ABSENT = -1
 # Strings of one table that are looked up in another at a time.
 _MATCHED_AT_ONCE = 2**16
+_MAX_INT_DIGITS = len(str(2**63 - 1))
 _CANONICAL_INT = re.compile(r"(?:0|[1-9][0-9]{0,18})\Z", re.ASCII)
 
 
@@ -37,6 +38,11 @@ def parse_int_id(text: str) -> int | None:
         return None
     number = int(text)
     return number if number <= MAX_INT_ID else None
+
+
+def is_int_id(text: str) -> bool:
+    """Whether `parse_int_id` finds a number."""
+    return _CANONICAL_INT.match(text) is not None and (len(text) < _MAX_INT_DIGITS or int(text) <= MAX_INT_ID)
 
 
 @runtime_checkable

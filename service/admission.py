@@ -37,18 +37,23 @@ class Admission:
         is asked only where there is company or delay, since that costs microseconds.
         """
         now = time.monotonic()
-        late = self.behind or self.lag > LATE_SECONDS or self.arrived + self.inflight >= FEWEST
+        late = self.behind or self.lag > LATE_SECONDS or self.in_work >= FEWEST
         return now - waited() if late else now
+
+    @property
+    def in_work(self) -> int:
+        """How many are let in and not answered."""
+        return self.arrived + self.inflight
 
     @property
     def full(self) -> bool:
         """Whether there is no room for another."""
-        return self.arrived + self.inflight >= self._limit
+        return self.in_work >= self._limit
 
     @property
     def idle(self) -> int:
         """How many more could begin before anybody would wait long."""
-        return int(min(FEWEST, self._limit)) - self.arrived - self.inflight
+        return int(min(FEWEST, self._limit)) - self.in_work
 
     def waited_elsewhere(self, seconds: float) -> None:
         """Note that a request has waited so long for others."""
@@ -63,7 +68,7 @@ class Admission:
             return
         mean = (self._seconds - self._elsewhere) / self._answers
         if mean > TARGET_SECONDS:
-            self._limit = min(self._most, max(FEWEST, min(self._limit, self.arrived + self.inflight) * 0.8))
+            self._limit = min(self._most, max(FEWEST, min(self._limit, self.in_work) * 0.8))
         elif mean < TARGET_SECONDS / 2:
             self._limit = min(self._most, self._limit * 1.05 + 1)
         self._seconds, self._elsewhere, self._answers, self._until = 0.0, 0.0, 0, now + PERIOD_SECONDS

@@ -16,6 +16,7 @@ from service.admission import Admission
 from service.auth import Keys
 from service.experiments.live import Experiments
 from service.first_step import all_of
+from service.low_priority import LowPriority
 from service.metrics import Metrics
 from service.origins import Origins
 from service.otlp_metrics import open_metrics_export
@@ -64,13 +65,13 @@ class Runtime:
         self.packed = PackedDocuments()
         self.exposition = SharedTurn[bytes]()
         self.arriving_bytes = 0
-        self.large_batch = asyncio.Lock()
+        self.low_priority = LowPriority(lambda: self.admission.in_work)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Open the store, load the published version, and go on watching. Raises StateError."""
         limits = self.settings.limits
-        self.state = open_store(self.settings, self.metrics)
+        self.state = open_store(self.settings, self.metrics, self.low_priority)
         self.search = SearchThread(
             self.metrics,
             batch=self.settings.search_batch,
@@ -198,8 +199,10 @@ def _once(flags: list[str], flag: str) -> None:
         flags.append(flag)
 
 
-def open_store(settings: Settings, metrics: Metrics) -> StateStore:
-    """The store of live engagements that the settings ask for. Raises StateError."""
+def open_store(settings: Settings, metrics: Metrics, low_priority: LowPriority | None = None) -> StateStore:
+    """The store of live engagements that the settings ask for; what it takes long for gives way as `low_priority` says.
+    Raises StateError.
+    """
     limit = settings.limits.events_per_user_max
     url = settings.shared_store_url()
     if url is None:
@@ -220,6 +223,7 @@ def open_store(settings: Settings, metrics: Metrics) -> StateStore:
         events_per_user_max=limit,
         metrics=metrics.redis,
         shed=metrics.shed,
+        low_priority=low_priority,
     )
     first, *others = redis_addresses(url)
     if first.clustered:

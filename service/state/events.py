@@ -1,12 +1,13 @@
 """Events as they are stored, and what they add up to for one user."""
 
 from collections.abc import Generator, Iterable, Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from recommend.types import NO_LIVE_EDGES, LiveEdges
-from service.wire.engagements import Action
+from service.wire.engagements import ACTIONS, Action
 
 Result = TypeVar("Result")
 Outcome = Literal["stored", "duplicate", "full"]
@@ -47,9 +48,14 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         What takes something back (remove, block, unblock) has as much room again as what adds, and never less than
         1,000: whoever can add nothing any more can still block.
         """
-        if self.action == "add":
-            return events_per_user_max
-        return events_per_user_max + max(events_per_user_max, WITHDRAWALS_MIN)
+        return rooms(events_per_user_max)[self.action]
+
+
+@lru_cache
+def rooms(events_per_user_max: int) -> Mapping[Action, int]:
+    """`Event.room` by action."""
+    more = events_per_user_max + max(events_per_user_max, WITHDRAWALS_MIN)
+    return {action: events_per_user_max if action == "add" else more for action in ACTIONS}
 
 
 class Followers(NamedTuple):

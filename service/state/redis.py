@@ -16,6 +16,7 @@ import msgspec
 
 from bundle.errors import StateError
 from recommend.types import NO_LIVE_EDGES, LiveEdges
+from service.low_priority import LowPriority
 from service.metrics import RedisMetrics
 from service.problems import overloaded
 from service.state.edge_cache import EdgeCache, Owner
@@ -95,6 +96,7 @@ class RedisStore:
         metrics: RedisMetrics,
         write_timeout: float = 0.5,
         shed: Callable[[str], None] = lambda reason: None,
+        low_priority: LowPriority | None = None,
     ) -> None:
         """`timeout` is that of one reply to a read, `write_timeout` that of one to a write, in seconds, as is
         `retry_seconds`; `shed` counts what is refused. Opens no connection yet.
@@ -115,6 +117,7 @@ class RedisStore:
             metrics=metrics,
             shed=shed,
         )
+        self._low_priority = low_priority or LowPriority()
         self._cache = EdgeCache()
         self._queue: WriteQueue[Append] = WriteQueue(EVENTS_AT_ONCE)
         self._writers = 0
@@ -173,7 +176,8 @@ class RedisStore:
             return kept[1]
         if size <= FEW_EVENTS:
             return live_edges(self._decoded(owner, events))
-        return await self._cache.added_up(owner, state, self._add_up)
+        with self._low_priority.request():
+            return await self._cache.added_up(owner, state, self._add_up)
 
     def _followers(self, user: str, relation: str, reply: object) -> Followers:
         if not isinstance(reply, list) or not all(isinstance(word, bytes) for word in reply):
@@ -210,7 +214,7 @@ class RedisStore:
                 next(steps)
             except StopIteration as done:
                 return state, done.value
-            await asyncio.sleep(0)
+            await self._low_priority.give_way()
 
     async def _effect_of(self, owner: Owner, at_least: int) -> NetEffect | None:
         """What the user's events add up to; None where these are fewer."""
@@ -225,6 +229,7 @@ class RedisStore:
                     raise link.no_redis(link.bulk)
             if cursor == b"0":
                 return effect if len(ids) >= at_least else None
+            await self._low_priority.give_way()
 
     def _decoded(self, owner: Owner, events: bytes) -> list[Event]:
         try:
@@ -291,10 +296,9 @@ class RedisStore:
         ]
         loop = asyncio.get_running_loop()
         parts = [Append([events[i] for i in positions], loop.create_future()) for positions in portions]
+        self._put(parts)
         answers = asyncio.gather(*(part.future for part in parts), return_exceptions=True)
         try:
-            for part in parts:
-                self._put(part)
             outcomes: dict[int, Outcome] = {}
             for positions, answer in zip(portions, await answers, strict=True):
                 if isinstance(answer, BaseException):
@@ -304,13 +308,13 @@ class RedisStore:
             answers.cancel()  # what has not begun is dropped
         return [outcomes[position] for position in range(len(events))]
 
-    def _put(self, append: Append) -> None:
+    def _put(self, appends: Sequence[Append]) -> None:
         try:
-            self._queue.put(append)
+            self._queue.put(*appends)
         except QueueFull:
             self._shed("state_queue")
             raise overloaded("too many engagements wait to be stored") from None
-        if self._writers < WRITES_UNDER_WAY_MAX:
+        for _ in range(min(len(appends), WRITES_UNDER_WAY_MAX - self._writers)):
             self._writers += 1
             self._link.start(self._write_what_waits())
 

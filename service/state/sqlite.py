@@ -24,6 +24,8 @@ from service.state.write_queue import Append, QueueFull
 
 # So many events are read and added up on the event loop.
 FEW_EVENTS = 64
+# Of a batch so many are stored before somebody else's may come in between.
+EVENTS_OF_A_PORTION = 128
 
 
 class SqliteStore:
@@ -93,9 +95,20 @@ class SqliteStore:
     async def append(self, events: Sequence[Event]) -> list[Outcome]:
         if not events:
             return []
-        append = Append(events, asyncio.get_running_loop().create_future())
-        self._put(append)
-        return await append.future
+        loop, owner = asyncio.get_running_loop(), events[0].owner
+        starts = range(0, len(events), EVENTS_OF_A_PORTION)
+        parts = [Append(events[at : at + EVENTS_OF_A_PORTION], loop.create_future(), owner) for at in starts]
+        self._put(*parts)
+        answers = asyncio.gather(*(part.future for part in parts), return_exceptions=True)
+        try:
+            outcomes: list[Outcome] = []
+            for answer in await answers:
+                if isinstance(answer, BaseException):
+                    raise answer
+                outcomes += answer
+            return outcomes
+        finally:
+            answers.cancel()  # what has not begun is dropped
 
     async def forget(self, user_type: str, user: str) -> int:
         erasure = Erasure((user_type, user), asyncio.get_running_loop().create_future())
@@ -122,9 +135,9 @@ class SqliteStore:
         """What a read that failed is told: a damaged file may hold anything, and so raise anything."""
         return error if isinstance(error, StateError) else schema.failed(self._trouble, "read", error)
 
-    def _put(self, write: Append | Erasure | Feedback) -> None:
+    def _put(self, *writes: Append | Erasure | Feedback) -> None:
         try:
-            self._writer.put(write)
+            self._writer.put(*writes)
         except QueueFull:
             self._shed("state_queue")
             raise overloaded("too many engagements wait to be stored") from None

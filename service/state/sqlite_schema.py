@@ -5,6 +5,8 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -12,7 +14,16 @@ import msgspec
 
 from bundle.errors import StateError
 from recommend.types import LiveEdges
-from service.state.events import FOLLOWERS_MAX, NO_FOLLOWERS, Event, Followers, Outcome, edges_of_groups, followers
+from service.state.events import (
+    FOLLOWERS_MAX,
+    NO_FOLLOWERS,
+    Event,
+    Followers,
+    Outcome,
+    edges_of_groups,
+    followers,
+    rooms,
+)
 from service.state.feedback import MARKS_KEPT, Count, Seen, counts_of
 from service.state.trouble import SOME_USERS_SECONDS, Trouble
 
@@ -103,9 +114,19 @@ ORDER BY at DESC, received DESC, id DESC LIMIT ?4
 # Rows that are read of what was done to one user, newest first: one who does and undoes the same again and again hides
 # nobody else, until so many have come.
 FOLLOWERS_READ = 16 * FOLLOWERS_MAX
-STORED_IDS = """
-WITH asked(user_type, user, id) AS (VALUES {values})
-SELECT user_type, user, id FROM asked CROSS JOIN events USING (user_type, user, id)
+# Of each event that is asked for: its place, how many its user has, and whether it is stored. In one row: each row that
+# is read costs as much as a statement where another thread has Python's lock.
+KNOWN = """
+WITH asked(place, user_type, user, id) AS (VALUES {values})
+SELECT group_concat(place || ',' || coalesce(users.events, 0) || ',' || (events.id IS NOT NULL)) FROM asked
+LEFT JOIN users ON users.user_type = asked.user_type AND users.user = asked.user
+LEFT JOIN events ON events.user_type = asked.user_type AND events.user = asked.user AND events.id = asked.id
+"""
+# The same of one user: how many, and the places of those that are stored.
+KNOWN_OF_ONE = """
+WITH asked(place, id) AS (VALUES {values})
+SELECT (SELECT events FROM users WHERE user_type = ?1 AND user = ?2), group_concat(place) FROM asked
+CROSS JOIN events ON user_type = ?1 AND user = ?2 AND events.id = asked.id
 """
 INSERT = """
 INSERT INTO events (id, user_type, user, action, relation, target_type, target, at, received) VALUES {values}
@@ -227,27 +248,63 @@ def net_effect(connection: sqlite3.Connection, owner: tuple[str, str]) -> LiveEd
 
 def store(connection: sqlite3.Connection, events: Sequence[Event], events_per_user_max: int) -> list[Outcome]:
     """Store `events` in the transaction that is open, in their order. Its time depends on their number alone."""
-    sizes = {owner: size_and_stamp(connection, owner)[0] for owner in {event.owner for event in events}}
-    stored = set[tuple[str, str, str]]()
-    for some in _portions([(*event.owner, event.id) for event in events]):
-        stored.update(connection.execute(STORED_IDS.format(values=_marks(3, len(some))), _flat(some)))
+    keys = [(event.user_type, event.user, event.id) for event in events]
+    sizes, stored = _known(connection, keys)
+    room = rooms(events_per_user_max)
     outcomes: list[Outcome] = []
     new: list[Event] = []
-    for event in events:
-        key = (*event.owner, event.id)
+    for key, event in zip(keys, events, strict=True):
         if key in stored:
             outcomes.append("duplicate")
-        elif sizes[event.owner] >= event.room(events_per_user_max):
+        elif sizes[key[:2]] >= room[event.action]:
             outcomes.append("full")
         else:
             outcomes.append("stored")
-            sizes[event.owner] += 1
+            sizes[key[:2]] += 1
             stored.add(key)
             new.append(event)
     for events_of_portion in _portions(new):
         rows = [msgspec.structs.astuple(event) for event in events_of_portion]
-        connection.execute(INSERT.format(values=_marks(9, len(rows))), _flat(rows))
+        connection.execute(_insert_statement(len(rows)), _flat(rows))
     return outcomes
+
+
+def _known(
+    connection: sqlite3.Connection, keys: Sequence[tuple[str, str, str]]
+) -> tuple[dict[tuple[str, str], int], set[tuple[str, str, str]]]:
+    """How many events the users of `keys` (of a user, and an event's id) have, and those of `keys` that are stored."""
+    sizes: dict[tuple[str, str], int] = {}
+    stored = set[tuple[str, str, str]]()
+    for some in _portions(keys):
+        owner = some[0][:2]
+        if all(key[:2] == owner for key in some):
+            ids = [key[2] for key in some]
+            size, places = connection.execute(_known_of_one(len(ids)), (*owner, *ids)).fetchone()
+            sizes[owner] = size or 0
+            stored.update(some[int(place)] for place in (places or "").split(",") if place)
+            continue
+        (found,) = connection.execute(_known_of_several(len(some)), _flat(some)).fetchone()
+        numbers = list(map(int, found.split(",")))
+        for place, size, is_stored in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
+            sizes[some[place][:2]] = size
+            if is_stored:
+                stored.add(some[place])
+    return sizes, stored
+
+
+@cache
+def _known_of_one(rows: int) -> str:
+    return KNOWN_OF_ONE.format(values=",".join([f"({row},?{row + 3})" for row in range(rows)]))
+
+
+@cache
+def _known_of_several(rows: int) -> str:
+    return KNOWN.format(values=",".join([f"({row},?,?,?)" for row in range(rows)]))
+
+
+@cache
+def _insert_statement(rows: int) -> str:
+    return INSERT.format(values=_marks(9, rows))
 
 
 def count(connection: sqlite3.Connection, experiment: str, seen: Sequence[Seen], kept: int = MARKS_KEPT) -> list[bool]:
@@ -331,5 +388,5 @@ def _marks(columns: int, rows: int) -> str:
     return ",".join([f"({','.join('?' * columns)})"] * rows)
 
 
-def _flat(rows: Sequence[Sequence[object]]) -> list[object]:
-    return [value for row in rows for value in row]
+def _flat(rows: Iterable[Iterable[object]]) -> list[object]:
+    return list(chain.from_iterable(rows))

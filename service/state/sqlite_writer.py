@@ -4,6 +4,7 @@ unless the file still has its name then.
 """
 
 import asyncio
+import math
 import sqlite3
 import threading
 import time
@@ -16,14 +17,17 @@ from typing import Any, TypeVar
 
 from bundle.errors import StateError
 from service.state import sqlite_schema as schema
-from service.state.events import Event, Outcome
+from service.state.events import Outcome
 from service.state.feedback import Seen
 from service.state.open_files import OpenFiles
 from service.state.trouble import Trouble
 from service.state.write_queue import Append, WriteQueue
 
-# What one transaction has, unless a single request has more: a few milliseconds.
+# What one transaction has while others wait: a few milliseconds. While nobody does it goes on with more of the same.
 EVENTS_AT_ONCE = 256
+EVENTS_TOGETHER_MAX = 1024
+# A write of so many events goes alone: small ones do not wait for it.
+ALONE = 32
 # How long until an erasure that could not be finished is tried again.
 ERASE_AGAIN_SECONDS = 2.0
 # An erasure goes through the whole file, and others' writes wait meanwhile: so many times as long as it took no other
@@ -31,6 +35,8 @@ ERASE_AGAIN_SECONDS = 2.0
 ERASURE_RESTS = 3.0
 # How often it is looked after the files, and tried whether writing works again, while nobody writes.
 LOOK_SECONDS = 1.0
+# While writes follow each other it is looked after the files once for each, and not before it again.
+LOOKED_SECONDS = 0.1
 
 Result = TypeVar("Result")
 
@@ -74,10 +80,11 @@ class SqliteWriter:
 
     def __init__(self, path: Path, files: OpenFiles, events_per_user_max: int, trouble: Trouble) -> None:
         """`files` are those that another connection to `path` has opened. Raises StateError when that cannot be."""
-        self._queue: WriteQueue[Write] = WriteQueue(EVENTS_AT_ONCE)
+        self._queue: WriteQueue[Write] = WriteQueue(EVENTS_AT_ONCE, ALONE)
         self._queue_changed = threading.Condition()
         self._closing = False
         self._erasures_rest_until = 0.0
+        self._looked_at = -math.inf
         self._connection = schema.connect(path)
         self._files = files
         self._events_per_user_max = events_per_user_max
@@ -90,10 +97,10 @@ class SqliteWriter:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def put(self, write: Write) -> None:
-        """Let `write` wait for its turn; its future gets the answer. Raises QueueFull."""
+    def put(self, *writes: Write) -> None:
+        """Let `writes`, all of one request, wait for their turns; their futures get the answers. Raises QueueFull."""
         with self._queue_changed:
-            self._queue.put(write)
+            self._queue.put(*writes)
             self._queue_changed.notify()
 
     async def close(self) -> None:
@@ -129,26 +136,29 @@ class SqliteWriter:
                 self._look()
             for kind, group in groupby(_erasures_together(writes), type):
                 if kind is Append:
-                    self._append([write for write in group if isinstance(write, Append)])
+                    # What comes after an erasure that was taken with them stays after it.
+                    goes_on = all(type(write) is Append for write in writes)
+                    self._append([write for write in group if isinstance(write, Append)], goes_on=goes_on)
                 elif kind is Feedback:
                     self._count([write for write in group if isinstance(write, Feedback)])
                 elif not self._erase([write for write in group if isinstance(write, Erasure)]):
                     erase_again_at = time.monotonic() + ERASE_AGAIN_SECONDS
         self._connection.close()
 
-    def _append(self, appends: Sequence[Append]) -> None:
-        """Store the events of all `appends` in one transaction; answer after the commit, or say that it failed."""
-        events = [event for append in appends for event in append.events]
+    def _append(self, appends: list[Append], *, goes_on: bool) -> None:
+        """Store the events of all `appends` in one transaction, and where it `goes_on` what their owners put meanwhile;
+        answer after the commit, or say that it failed.
+        """
         try:
-            outcomes = iter(self._kept(lambda: self._stored(events)))
+            outcomes = iter(self._kept(lambda: self._stored(appends, goes_on=goes_on)))
         except Exception as error:
             self._settle([(append.future, self._failed(error)) for append in appends])
             return
         self._trouble.end("write")
         self._settle([(append.future, [next(outcomes) for _ in append.events]) for append in appends])
 
-    def _stored(self, events: Sequence[Event]) -> list[Outcome]:
-        """As `schema.store`, committed.
+    def _stored(self, appends: list[Append], *, goes_on: bool) -> list[Outcome]:
+        """As `schema.store`, committed; where it `goes_on` of more of the same owners too, which `appends` gets.
 
         At first without the file's one write lock, which a transaction takes when it comes to inserting: events that
         are duplicates or have no room cost the writers of other processes nothing. Where one of these has written
@@ -156,12 +166,27 @@ class SqliteWriter:
         """
         try:
             with schema.transaction(self._connection, "BEGIN"):
-                return schema.store(self._connection, events, self._events_per_user_max)
+                return self._stored_with_more(appends, goes_on=goes_on)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
         with schema.transaction(self._connection, "BEGIN IMMEDIATE"):
-            return schema.store(self._connection, events, self._events_per_user_max)
+            return self._stored_with_more(appends, goes_on=goes_on)
+
+    def _stored_with_more(self, appends: list[Append], *, goes_on: bool) -> list[Outcome]:
+        owners = {append.owner for append in appends}
+        outcomes: list[Outcome] = []
+        some: list[Append] = appends
+        while some:
+            events = [event for append in some for event in append.events]
+            outcomes += schema.store(self._connection, events, self._events_per_user_max)
+            some = []
+            if goes_on and len(outcomes) < EVENTS_TOGETHER_MAX:
+                with self._queue_changed:
+                    more = self._queue.more_of(owners, Append)
+                some = [] if more is None else [more]
+                appends += some
+        return outcomes
 
     def _count(self, feedback: Sequence[Feedback]) -> None:
         """Count the feedback of several requests in one transaction; answer after the commit, or say that it failed."""
@@ -209,9 +234,11 @@ class SqliteWriter:
 
     def _kept(self, write: Callable[[], Result]) -> Result:
         """What `write` does, which commits. Raises StateError where that may be in a file that has lost its name: it is
-        looked afterwards, as the file may go while it is written to, and before, so that no more goes into it.
+        looked afterwards, as the file may go while it is written to, and before, unless that was just now, so that no
+        more goes into it.
         """
-        self._require_files()
+        if time.monotonic() >= self._looked_at + LOOKED_SECONDS:
+            self._require_files()
         done = write()
         self._require_files()
         return done
@@ -219,8 +246,10 @@ class SqliteWriter:
     def _require_files(self) -> None:
         fault = self._files.fault()
         if fault is None:
+            self._looked_at = time.monotonic()
             self._trouble.end("file")
             return
+        self._looked_at = -math.inf
         self._trouble.begin("file", fault)
         self._empty_log()
         raise StateError("the store of live engagements has lost its files")

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeVar, cast, runtime_checkable
 
 from service.state.events import Event, Outcome
 
@@ -28,19 +28,23 @@ class Waiting(Protocol):
 
 
 Write = TypeVar("Write", bound=Waiting)
+Kept = TypeVar("Kept")
 
 
 @dataclass(slots=True)
 class Append:
-    """Events of one request; the answer says of each what became of it."""
+    """Events of one request, or a portion of them; the answer says of each what became of it.
+
+    `owner` is whose turn it takes, by default the user of the first event. All portions of a request take the same, and
+    so stay in their order.
+    """
 
     events: Sequence[Event]
     future: "asyncio.Future[list[Outcome]]"
+    owner: Hashable = None
 
-    @property
-    def owner(self) -> tuple[str, str]:
-        """Whose turn it takes. A batch for many users takes that of the first."""
-        return self.events[0].owner
+    def __post_init__(self) -> None:
+        self.owner = self.owner or self.events[0].owner
 
     @property
     def size(self) -> int:
@@ -58,11 +62,14 @@ class QueueFull(Exception):
 class WriteQueue(Generic[Write]):
     """Nobody's writes wait behind all of somebody else's. Not for several threads at once."""
 
-    def __init__(self, events_at_once: int) -> None:
-        """So many events are taken in one go, or one write that has more."""
+    def __init__(self, events_at_once: int, alone: int | None = None) -> None:
+        """So many events are taken in one go, or one write that has `alone` or more."""
         self._events_at_once = events_at_once
+        self._alone = events_at_once + 1 if alone is None else alone
         # A dict keeps the order in which its keys came: the first key is the owner whose turn is next.
         self._by_owner: dict[Hashable, deque[Write]] = {}
+        # Those who have had their turn and have more: behind all who have come by the time of the next one.
+        self._served: dict[Hashable, deque[Write]] = {}
         # Those whose next write rests, which hold up nobody.
         self._resting: dict[Hashable, deque[Write]] = {}
         self._size_of: dict[Hashable, int] = {}
@@ -70,24 +77,31 @@ class WriteQueue(Generic[Write]):
 
     def __len__(self) -> int:
         """How many owners have a write that waits."""
-        return len(self._by_owner) + len(self._resting)
+        return len(self._by_owner) + len(self._served) + len(self._resting)
 
-    def put(self, write: Write) -> None:
-        """Let `write` wait for its turn. Raises QueueFull."""
-        own = self._size_of.get(write.owner, 0)
-        # A write that is larger than its part goes in when none of the owner's waits: it never could otherwise.
-        if self._size >= EVENTS_WAITING_MAX or (own and own + write.size > EVENTS_OF_ONE_OWNER_MAX):
-            raise QueueFull
-        line = self._resting if write.owner in self._resting else self._by_owner
-        line.setdefault(write.owner, deque()).append(write)
-        self._size_of[write.owner] = own + write.size
-        self._size += write.size
+    def put(self, *writes: Write) -> None:
+        """Let `writes`, all of one request, wait for their turns. Raises QueueFull, and then none of them waits."""
+        sizes: dict[Hashable, int] = {}
+        for write in writes:
+            sizes[write.owner] = sizes.get(write.owner, 0) + write.size
+        for owner, size in sizes.items():
+            own = self._size_of.get(owner, 0)
+            # What is larger than its part goes in when none of the owner's waits: it never could otherwise.
+            if self._size >= EVENTS_WAITING_MAX or (own and own + size > EVENTS_OF_ONE_OWNER_MAX):
+                raise QueueFull
+        for write in writes:
+            lines = (self._resting, self._served)
+            line = next((one for one in lines if write.owner in one), self._by_owner)
+            line.setdefault(write.owner, deque()).append(write)
+            self._size_of[write.owner] = self._size_of.get(write.owner, 0) + write.size
+            self._size += write.size
 
     def take(self, rests: type | None = None, busy: Collection[Hashable] = ()) -> list[Write]:
         """The next writes that are still wanted, the oldest of each owner in turn. A large one is taken alone, so that
         small ones do not wait for it. One of the type that `rests` is left, and what its owner has put after it; and
         all of the owners that are `busy`: they have had their turn, and come after all who wait now.
         """
+        self._line_up()
         passed = {owner: self._by_owner.pop(owner) for owner in busy if owner in self._by_owner}
         try:
             return self._take(rests)
@@ -99,7 +113,11 @@ class WriteQueue(Generic[Write]):
             self._by_owner, self._resting = self._resting | self._by_owner, {}
         writes: list[Write] = []
         room = self._events_at_once
-        while self._by_owner and (not writes or self._first().size <= room):
+        while (self._by_owner or self._served) and (not writes or self._first().size <= room):
+            if writes and self._first().size >= self._alone:
+                break
+            if not self._by_owner:
+                self._line_up()
             if rests is not None and isinstance(self._first(), rests):
                 owner = next(iter(self._by_owner))
                 self._resting[owner] = self._by_owner.pop(owner)
@@ -107,11 +125,26 @@ class WriteQueue(Generic[Write]):
             write = self._next()
             if write.wanted:
                 writes.append(write)
-                room -= write.size
+                room = room - write.size if write.size < self._alone else 0
         return writes
 
+    def more_of(self, owners: Collection[Hashable], kind: type[Kept]) -> Kept | None:
+        """The next write that is still wanted, where it is of that `kind` and nobody waits but these `owners`."""
+        while True:
+            self._line_up()
+            if not self._by_owner or not isinstance(self._first(), kind) or not self._by_owner.keys() <= set(owners):
+                return None
+            write = self._next()
+            if write.wanted:
+                return cast(Kept, write)
+
+    def _line_up(self) -> None:
+        """Let those who have had their turn wait for the next one."""
+        self._by_owner |= self._served
+        self._served = {}
+
     def _first(self) -> Write:
-        return next(iter(self._by_owner.values()))[0]
+        return next(iter((self._by_owner or self._served).values()))[0]
 
     def _next(self) -> Write:
         owner, waiting = next(iter(self._by_owner.items()))
@@ -120,7 +153,7 @@ class WriteQueue(Generic[Write]):
         self._size_of[owner] -= write.size
         del self._by_owner[owner]
         if waiting:
-            self._by_owner[owner] = waiting  # to the end of the line
+            self._served[owner] = waiting
         else:
             del self._size_of[owner]
         return write

@@ -17,7 +17,10 @@ import pytest
 
 from bundle.reader import open_bundle
 from bundle.versions import publish
-from service.settings import Limits
+from service.low_priority import LONGEST_MS
+from service.main import create_app
+from service.runtime import Runtime
+from service.settings import Limits, Settings
 from tests.support.servers import RedisServer
 from tests.support.service_bundle import user_ids
 
@@ -349,3 +352,34 @@ def test_followers_of_somebody_new_count(live: httpx.Client, stranger: str) -> N
 def test_a_relation_between_two_types_has_no_followers(live: httpx.Client) -> None:
     _post(live, {"id": "t1", "user": USERS[9], "target": "tag1", "relation": "uses"})
     assert "follows_you" not in (_kinds(live, USERS[5], "tag1", "uses") or [])
+
+
+async def test_a_large_batch_gives_way_while_others_are_in_work(bundles: Path, tmp_path: Path) -> None:
+    """In steps of a hundred events, each of which waits for others as long as it may."""
+    runtime = Runtime(Settings(bundles=bundles, state=tmp_path / "events.db", warm_up_queries=0, self_test_queries=0))
+    await runtime.start()
+    try:
+        asked: list[int] = []
+        give_way = runtime.low_priority.give_way
+
+        async def counted() -> None:
+            asked.append(runtime.admission.in_work - runtime.low_priority._requests)
+            await give_way()
+
+        runtime.low_priority.give_way = counted  # type: ignore[method-assign]
+        app = create_app(runtime.settings, runtime)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            for in_work in (0, 2):
+                runtime.admission.inflight = in_work
+                began = time.perf_counter()
+                events = [{"user": USERS[1], "target": USERS[2]}] * 1000
+                answer = await client.post("/v1/engagements", json={"events": events})
+                assert answer.json()["stored"] == 1000
+                assert asked == [in_work] * 10
+                assert time.perf_counter() - began >= 10 * in_work * LONGEST_MS / 2000
+                asked.clear()
+            await client.post("/v1/engagements", json={"events": events[:100]})
+            assert not asked, "a small one gives way to nobody"
+    finally:
+        await runtime.stop()

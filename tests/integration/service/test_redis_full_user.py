@@ -59,6 +59,11 @@ async def test_one_user_has_one_portion_under_way(store: RedisStore, redis_serve
     assert connections(redis_server) == 1
 
 
+async def test_a_batch_of_more_than_may_wait_of_one_user_is_taken_when_none_does(store: RedisStore) -> None:
+    """As where the settings allow bodies of so many events."""
+    assert set(await store.append([event(number, f"t{number}") for number in range(2 * MANY)])) == {"stored"}
+
+
 async def test_the_targets_of_a_batch_are_told_in_portions(store: RedisStore, redis_server: RedisServer) -> None:
     events = [event(number, f"u{number}", of_type="user") for number in range(1000)]
     await store.append(events)

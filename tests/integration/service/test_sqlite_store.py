@@ -149,6 +149,69 @@ async def test_users_take_turns_and_a_queue_that_is_full_refuses(tmp_path: Path)
         await asyncio.gather(begun, *batches)
 
 
+async def test_a_batch_is_stored_in_portions_between_which_others_have_turns(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with _open(path, most=10_000) as store:
+        with _locked(path):
+            batch = asyncio.create_task(store.append([_event("many", number) for number in range(5000)]))
+            await asyncio.sleep(0.05)
+            others = [asyncio.create_task(store.append([_event(user, 1)])) for user in "abc"]
+            await asyncio.sleep(0.05)
+        for other in others:
+            assert await other == ["stored"]
+        assert not batch.done()
+        assert set(await batch) == {"stored"}
+
+
+async def test_portions_of_a_batch_keep_their_order(tmp_path: Path) -> None:
+    """What comes twice in a batch of many users is stored the first time, wherever it stands."""
+    users = [f"u{number}" for number in range(7)]
+    events = [_event(users[number % 7], number % 700, str(number)) for number in range(1400)]
+    async with _open(tmp_path / "events.db", most=60) as store:
+        before = [_event(user, 10_000 + number) for user in users for number in range(10)]
+        assert set(await store.append(before)) == {"stored"}
+        outcomes = await store.append(events)
+        assert outcomes == ["stored"] * 350 + ["full"] * 350 + ["duplicate"] * 350 + ["full"] * 350
+        assert set(await store.append(before)) == {"duplicate"}
+
+
+async def test_outcomes_are_those_of_one_event_after_the_other(tmp_path: Path) -> None:
+    rng, known = random.Random(1), dict[tuple[str, str], set[str]]()
+    async with _open(tmp_path / "events.db", most=20) as store:
+        for _ in range(100):
+            of_users = rng.choice([1, 2, 40])
+            events = [
+                Event(f"{rng.randrange(60)}", "user", f"u{rng.randrange(of_users)}", rng.choice(["add", "block"]),  # type: ignore[arg-type]
+                      "follows", "user", "t", 0.0, 0.0)
+                for _ in range(rng.choice([1, 2, 3, 5, 100, 300]))
+            ]  # fmt: skip
+            wanted = []
+            for event in events:
+                ids = known.setdefault(event.owner, set())
+                full = len(ids) >= event.room(20)
+                wanted.append("duplicate" if event.id in ids else "full" if full else "stored")
+                ids |= {event.id} if wanted[-1] == "stored" else set()
+            assert await store.append(events) == wanted
+
+
+async def test_what_is_stored_after_an_erasure_stays_whatever_waited_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with _open(path, most=10_000) as store:
+        with _locked(path):
+            stuck = asyncio.create_task(store.append([_event("other", 1)]))
+            await asyncio.sleep(0.05)
+            early = asyncio.create_task(store.append([_event("1", number) for number in range(10)]))
+            await asyncio.sleep(0)
+            erasure = asyncio.create_task(store.forget("user", "1"))
+            await asyncio.sleep(0)
+            late = asyncio.create_task(store.append([_event("1", 100 + number, "late") for number in range(1000)]))
+            await asyncio.sleep(0.05)
+        assert await stuck == ["stored"]
+        assert set(await early) == set(await late) == {"stored"}
+        assert await erasure == 10
+        assert (await store.edges_of("user", "1")).added == {"follows": ("late",)}
+
+
 async def test_what_nobody_waits_for_any_more_is_not_stored(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     async with _open(path) as store:

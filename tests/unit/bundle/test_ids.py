@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.errors import BundleInvalid
-from bundle.ids import ABSENT, MAX_INT_ID, int_ids, parse_int_id, string_ids
+from bundle.ids import ABSENT, MAX_INT_ID, int_ids, is_int_id, parse_int_id, string_ids
 
 IDS = int_ids(np.array([0, 7, 2**53 + 1, MAX_INT_ID], dtype=np.int64))
 
@@ -16,12 +16,14 @@ IDS = int_ids(np.array([0, 7, 2**53 + 1, MAX_INT_ID], dtype=np.int64))
 )
 def test_only_the_canonical_decimal_form_is_an_id(text: str) -> None:
     assert parse_int_id(text) is None
+    assert not is_int_id(text)
     assert IDS.row(text) is None
 
 
 def test_ids_beyond_the_exact_doubles_survive() -> None:
     assert IDS.externals(np.arange(4)) == ["0", "7", "9007199254740993", "9223372036854775807"]
     assert [IDS.row(text) for text in IDS.externals(np.arange(4))] == [0, 1, 2, 3]
+    assert all(map(is_int_id, IDS.externals(np.arange(4))))
     assert IDS.row("9007199254740992") is None
 
 

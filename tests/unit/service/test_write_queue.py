@@ -53,6 +53,49 @@ def test_those_who_always_have_one_under_way_do_not_hold_up_others() -> None:
     assert [taken(queue, "b", "c"), taken(queue), taken(queue)] == ["a", "b", "c"]
 
 
+def test_who_had_a_turn_comes_after_all_who_have_come_meanwhile() -> None:
+    queue = queue_of(Write("a", 3), Write("a", 3), Write("a", 3))
+    assert taken(queue) == "a"
+    queue.put(Write("b"))
+    queue.put(Write("a"))
+    assert [taken(queue) for _ in range(4)] == ["b", "a", "a", "a"]
+    assert len(queue) == 0
+
+
+def test_a_write_that_goes_alone_holds_up_no_small_one() -> None:
+    queue = WriteQueue[Write](100, alone=10)
+    queue.put(Write("a", 10))
+    queue.put(Write("b"))
+    queue.put(Write("c", 9))
+    queue.put(Write("d", 10))
+    assert [taken(queue) for _ in range(3)] == ["a", "bc", "d"]
+
+
+def test_more_of_the_same_while_nobody_else_waits() -> None:
+    dropped = Write("a")
+    dropped.wanted = False
+    queue = queue_of(Write("a"), dropped, Write("a", 2), Write("a", 3), events_at_once=1)
+    assert taken(queue) == "a"
+    first = queue.more_of({"a"}, Write)
+    assert first is not None
+    assert (first.owner, first.size) == ("a", 2)
+    assert queue.more_of({"a"}, int) is None, "of another kind"
+    queue.put(Write("b"))
+    assert queue.more_of({"a"}, Write) is None
+    assert [taken(queue), taken(queue)] == ["a", "b"]
+    assert queue.more_of({"a"}, Write) is None
+
+
+def test_all_of_a_request_waits_or_nothing_of_it() -> None:
+    queue = queue_of(Write("a"))
+    most = EVENTS_OF_ONE_OWNER_MAX
+    with pytest.raises(QueueFull):
+        queue.put(Write("b"), Write("a", most - 1), Write("a"))
+    assert [taken(queue), taken(queue)] == ["a", ""]
+    queue.put(Write("a", most), Write("a", most))
+    assert [taken(queue), taken(queue)] == ["a", "a"], "larger than its part, where none of the owner's waits"
+
+
 def test_what_nobody_wants_any_more_is_dropped() -> None:
     first, second = Write("a"), Write("b")
     queue = queue_of(first, second)

@@ -15,7 +15,7 @@ from service.first_step import in_a_task
 from service.metrics import RedisMetrics
 from service.state.breaker import Breaker
 from service.state.redis_address import RedisAddress
-from service.state.redis_connection import RedisConnection, connect
+from service.state.redis_connection import RedisConnection, Unfit, connect
 from service.state.redis_scripts import Command
 from service.state.trouble import SOME_USERS_SECONDS, Trouble
 
@@ -43,6 +43,8 @@ ALL_USERS = {
 # What it says after a failover, when the name in the URL leads elsewhere by now: open connections stay where they are.
 DEMOTED = ("READONLY", "MASTERDOWN")
 RENEWED_EVERY_SECONDS = 1.0
+LATE = (TimeoutError, RedisTimeout)
+MOST_CLIENTS = "max number of clients"
 NO_REDIS = "what answers there is no Redis"
 
 
@@ -248,8 +250,16 @@ class RedisLink:
         await asyncio.sleep(0)  # sockets are closed at the loop's next turn
 
     async def _ping(self, lane: Lane) -> None:
-        if await lane.ping() != b"PONG":
-            raise ConnectionError
+        try:
+            reply = await lane.ping()
+            if isinstance(reply, ResponseError):
+                raise reply
+            if reply != b"PONG":
+                raise Unfit
+        except Exception as error:
+            # Often another reason than before: what was away is back, and loads its data or asks for a password.
+            self.trouble.begin(f"connection for {lane.name}", *self._why(error))
+            raise
         self._metrics.opened(any(other.breaker.is_open for other in self._lanes if other is not lane), self._node)
         self.trouble.end(f"connection for {lane.name}")
 
@@ -278,20 +288,25 @@ class RedisLink:
         """There is no Redis, or none that can be asked now: open the breaker."""
         if self._closed:
             return StateError("the store of live engagements is closed")
-        late = isinstance(error, (TimeoutError, RedisTimeout))
-        self._metrics.failed("timeout" if late else "connection")
+        self._metrics.failed("timeout" if isinstance(error, LATE) else "connection")
+        return self._trip(lane, *self._why(error))
+
+    def _why(self, error: Exception) -> tuple[str, str]:
+        """Why there is no asking Redis, in our words, and in its own as far as they may be logged."""
         code, words = self._words(error)
         if isinstance(error, AuthenticationError):
-            return self._trip(lane, ALL_USERS.get(code, ALL_USERS["WRONGPASS"]), words)
+            return ALL_USERS.get(code, ALL_USERS["WRONGPASS"]), words
         if code in ALL_USERS:
-            return self._trip(lane, ALL_USERS[code], words)
+            return ALL_USERS[code], words
         if isinstance(error, ResponseError):
-            return self._trip(lane, f"it refuses: {code}", words)
+            return f"it refuses: {code}", words
         # The words of the others are the client's own and name the address: the type says enough.
-        if late:
-            return self._trip(lane, "it does not answer in time", type(error).__name__)
+        if isinstance(error, LATE):
+            return "it does not answer in time", type(error).__name__
+        if MOST_CLIENTS in str(error):
+            return "it has as many clients as it takes", MOST_CLIENTS
         unconnected = isinstance(error, (OSError, RedisConnectionError))
-        return self._trip(lane, "it cannot be reached" if unconnected else NO_REDIS, type(error).__name__)
+        return "it cannot be reached" if unconnected else NO_REDIS, type(error).__name__
 
     def _trip(self, lane: Lane, reason: str, words: str) -> StateError:
         self._metrics.opened(True, self._node)

@@ -204,8 +204,8 @@ async def test_what_is_put_while_the_last_writer_ends_is_written(
     first, second = (
         Append([Event(user, "user", user, "add", "f", "user", "x", 0.0, 0.0)], loop.create_future()) for user in "ab"
     )
-    first.future.add_done_callback(lambda _: store._put(second))
-    store._put(first)
+    first.future.add_done_callback(lambda _: store._put([second]))
+    store._put([first])
     assert await asyncio.wait_for(second.future, 10) == ["stored"]
     await store.close()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from service.settings import Limits
 from tests.support.fault_proxy import FaultProxy
@@ -128,6 +129,37 @@ def test_a_wrong_password_is_said_and_not_shown(
     assert _degraded(client) == ["engagements_unavailable"]
     assert "password" in _reason(client)
     assert given + SECRET[:4] not in caplog.text + client.get("/v1/info").text
+
+
+def test_what_is_found_when_it_is_tried_again_is_told(start: Start, redis_server: RedisServer) -> None:
+    """It was away, and is back with a password: who reads the reason looks at the password, and not at the network."""
+    proxy = FaultProxy(redis_server.port)
+    proxy.mode = "refuse"
+    client = start(redis_url=f"redis://127.0.0.1:{proxy.port}/0", redis_retry_seconds=0.1, redis_timeout_ms=2000)
+    assert _degraded(client) == ["engagements_unavailable"]
+    assert "cannot be reached" in _reason(client)
+    redis_server.command("CONFIG", "SET", "requirepass", SECRET)
+    proxy.mode = "pass"
+    deadline = time.monotonic() + 10
+    while "asks for a password" not in _reason(client):
+        assert time.monotonic() < deadline, _reason(client)
+        time.sleep(0.05)
+    proxy.close()
+
+
+def test_a_redis_with_as_many_clients_as_it_takes_is_not_said_to_be_away(
+    start: Start, redis_server: RedisServer
+) -> None:
+    with closing(redis.Redis(port=redis_server.port)) as only:
+        only.config_set("maxclients", 1)
+        client = start(redis_url=redis_server.url, redis_retry_seconds=0.1, redis_timeout_ms=2000)
+        assert _degraded(client) == ["engagements_unavailable"]
+        assert "as many clients as it takes" in _reason(client)
+        only.config_set("maxclients", 100)
+        deadline = time.monotonic() + 10
+        while _degraded(client):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_trouble_ends_and_that_is_said(

@@ -41,10 +41,11 @@ class Append:
 
     events: Sequence[Event]
     future: "asyncio.Future[list[Outcome]]"
-    owner: Hashable = None
+    owner: tuple[str, str] = "", ""
 
     def __post_init__(self) -> None:
-        self.owner = self.owner or self.events[0].owner
+        if self.owner == ("", ""):
+            self.owner = self.events[0].owner
 
     @property
     def size(self) -> int:

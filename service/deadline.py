@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from service.first_step import PutOff, in_a_task, pass_on, rest
+from service.first_step import PutOff, in_a_task, rest
 
 Result = TypeVar("Result")
 
@@ -17,7 +17,8 @@ async def by(deadline: float | None, work: Coroutine[Any, Any, Result]) -> Resul
     try:
         waits_for = work.send(None)
         while type(waits_for) is PutOff:  # a turn later
-            waits_for = work.send(await pass_on(waits_for))
+            await waits_for
+            waits_for = work.send(None)
     except StopIteration as done:
         result: Result = done.value
         return result

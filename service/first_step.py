@@ -18,10 +18,27 @@ Task = asyncio.Task[Any]
 class PutOff:
     """What work by hand waits for: something that is done with the like of others. See `put_off`."""
 
-    __slots__ = ("does",)
+    __slots__ = ("_does", "_error", "_result")
 
     def __init__(self, does: Callable[[], Any]) -> None:
-        self.does = does
+        self._does = does
+        self._error: Exception | None = None
+
+    def __await__(self) -> Generator["PutOff", None, None]:
+        yield self
+
+    def do(self) -> None:
+        """Do it. Whatever it raises is told with the outcome."""
+        try:
+            self._result = self._does()
+        except Exception as error:
+            self._error = error
+
+    def outcome(self) -> Any:
+        """What it returned, or raises what it raised."""
+        if self._error is not None:
+            raise self._error
+        return self._result
 
 
 def begin(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, turns: Turns, tasks: set[Task]) -> None:
@@ -31,7 +48,7 @@ def begin(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop, turns
     Till then it is nobody's task: what needs one (a timer, the framework) waits for `in_a_task` first. What `work`
     raises before it waits is raised here.
     """
-    _go_on(work, copy_context(), loop, turns, tasks, None)
+    _go_on(work, copy_context(), loop, turns, tasks)
 
 
 def _go_on(
@@ -40,14 +57,13 @@ def _go_on(
     loop: asyncio.AbstractEventLoop,
     turns: Turns,
     tasks: set[Task],
-    told: Any,
 ) -> None:
     try:
-        waits_for = context.run(work.send, told)
+        waits_for = context.run(work.send, None)
     except StopIteration:
         return
     if type(waits_for) is PutOff:
-        turns.put_off(waits_for.does, partial(_go_on, work, context, loop, turns, tasks))
+        turns.put_off(waits_for.do, partial(_go_on, work, context, loop, turns, tasks))
         return
     task = loop.create_task(_begun(work, waits_for), context=context)
     tasks.add(task)
@@ -79,21 +95,16 @@ async def in_a_task() -> None:
         await asyncio.sleep(0)
 
 
-@coroutine
-def put_off(does: Callable[[], Result]) -> Generator[Any, Any, Result]:
+async def put_off(does: Callable[[], Result]) -> Result:
     """What `does` returns or raises. By hand it is done later, together with that of others who wait for theirs: see
     `Turns.put_off`. In a task it is done at once.
     """
     if asyncio.current_task() is not None:
         return does()
-    told: Callable[[], Result] = yield PutOff(does)
-    return told()
-
-
-@coroutine
-def pass_on(waits_for: Any) -> Generator[Any, Any, Any]:
-    """Wait for what somebody within waits for; returns what that is told."""
-    return (yield waits_for)
+    later = PutOff(does)
+    await later
+    result: Result = later.outcome()
+    return result
 
 
 def _begun(work: Coroutine[Any, Any, Result], waits_for: Any) -> Coroutine[Any, Any, Result]:

@@ -6,14 +6,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 # A few answers' worth of work. All that a busy loop has read in one turn, begun at once, would keep it from its
 # sockets for as long as all those answers take: whoever asks meanwhile hears a quick no that late.
 TURN_SECONDS = 0.001
-
-GoOn = Callable[[Callable[[], Any]], None]
 
 
 class Turns:
@@ -24,7 +20,7 @@ class Turns:
         # Since the loop is known to have looked at its sockets: asking it at every turn would cost one more turn.
         self._spent = 0.0
         self._waiting: deque[Callable[[], None]] = deque()
-        self._put_off: deque[tuple[Callable[[], Any], GoOn]] = deque()
+        self._put_off: deque[tuple[Callable[[], None], Callable[[], None]]] = deque()
         self._catching_up = False
 
     def begin(self, work: Callable[[], None]) -> bool:
@@ -39,8 +35,8 @@ class Turns:
                 asyncio.get_running_loop().call_soon(self._next)
         return True
 
-    def put_off(self, does: Callable[[], Any], go_on: GoOn) -> None:
-        """Do what `does` in the next turn, and then `go_on` with what returns or raises what that did.
+    def put_off(self, does: Callable[[], None], go_on: Callable[[], None]) -> None:
+        """Do what `does`, which raises nothing, in the next turn, and then `go_on`.
 
         A search leaves the processor's caches to vectors: the interpreter finds little of its code and objects there.
         So all that this turn reads comes as far as its search first, then all is searched, then all is answered.
@@ -59,7 +55,8 @@ class Turns:
         began = self._now()
         while self._put_off and (not done or self._now() - began < TURN_SECONDS):
             does, go_on = self._put_off.popleft()
-            done.append(partial(go_on, _outcome(does)))
+            does()
+            done.append(go_on)
         self._catch_up_soon()
         self._go_on(done)
 
@@ -87,16 +84,3 @@ class Turns:
             if self._waiting or self._spent >= TURN_SECONDS:
                 self._spent = TURN_SECONDS
                 asyncio.get_running_loop().call_soon(self._next)
-
-
-def _outcome(does: Callable[[], Any]) -> Callable[[], Any]:
-    """What returns or raises what `does` did."""
-    try:
-        result = does()
-    except Exception as error:
-        return partial(_raise, error)
-    return lambda: result
-
-
-def _raise(error: Exception) -> None:
-    raise error

@@ -38,8 +38,8 @@ def answer_of(
             strategy=slate.strategy,
             known=slate.known,
             fallback=slate.fallback,
-            degraded=_flags(slate, degraded),
-            experiment=_participation(entered),
+            degraded=_flags(slate, degraded) if slate.short else degraded,  # type: ignore[arg-type]
+            experiment=msgspec.UNSET if entered is None else _participation(entered),
         )
     extra = {"explain": _explanation(slate)} if explain and isinstance(slate, Slate) else {}
     return RecommendAnswer(

@@ -59,16 +59,18 @@ def unlearnt_blend(returned_share: float) -> Strategy:
     return Strategy(merge="single", weights=weights)
 
 
-def walk(weights: QueryWeights) -> Strategy:
-    """The candidates of a query with these weights in the order of a walk over three edges: RP3β with β = 0.
+def walk(weights: QueryWeights, beta: float = 0.0) -> Strategy:
+    """The candidates of a query with these weights in the order of a walk over three edges: RP3β.
 
-    A network that nothing taught, `ln(1 + 1000 walk) + .05 θu·θt + .05 mean(θ)·θt`, and the bonuses of the weights:
-    vectors order those whom the walk does not reach. `max(0, x) - max(0, -x)` lets the sum through.
+    A network that nothing taught, `ln(1 + 1000 walk) - β ln(1 + in-degree) + .05 θu·θt + .05 mean(θ)·θt`, and the
+    bonuses of the weights: vectors order those whom the walk does not reach. `max(0, x) - max(0, -x)` lets the sum
+    through.
     """
     bonuses: dict[Feature, float] = {
         "reciprocity": weights.reciprocity,
         "elsewhere": weights.elsewhere,
         "recency": weights.recency,
+        "in_degree": -beta,
     }
     summed = WALK | {name: weight for name, weight in bonuses.items() if weight}
     features, terms = tuple(summed), tuple(summed.values())

@@ -27,7 +27,7 @@ from evaluation.learning.evidence import (
     profiles_of_newcomers,
     profiles_of_users,
 )
-from evaluation.learning.rescoring import POOL, learn_rescoring
+from evaluation.learning.rescoring import POOL, learn_rescoring, learn_walk
 from evaluation.learning.weights import learn_weights
 from evaluation.rows import (
     CUTS,
@@ -54,6 +54,8 @@ LEARNING_STEPS = 4
 LEARN_USERS = 8000
 # Weights need fewer teachers than a network.
 WEIGHT_USERS = 2000
+# One number needs fewer still.
+WALK_USERS = 500
 JUDGE_USERS = 1000
 # Newcomers are alike: fewer of them teach and judge.
 NEW_LEARN_USERS, NEW_JUDGE_USERS = 6000, 500
@@ -216,7 +218,7 @@ def _learnt(
 
 def _learn_for_users(
     recommender: Recommender, teachers: FollowTask, rng: np.random.Generator, bar: Stage
-) -> tuple[QueryWeights, Rescoring | None]:
+) -> tuple[QueryWeights, Rescoring | None, Strategy]:
     space, relation = recommender.bundle.space(), teachers.relation
     profiles = profiles_of_users(space, teachers)
 
@@ -225,7 +227,11 @@ def _learn_for_users(
         strategy = Strategy(merge="single", weights=weights)
         return recommender.for_users(teachers.users[some], strategy, POOL, relation=relation)
 
-    return _learn(recommender, teachers, profiles, pools, rng, bar, "users")
+    weights, rescoring = _learn(recommender, teachers, profiles, pools, rng, bar, "users")
+    some = np.arange(min(len(teachers.users), WALK_USERS))
+    few = teachers.of_users(teachers.users[some])
+    by_walk = learn_walk(recommender, few, profiles[: len(some)], pools(weights, some), weights)
+    return weights, rescoring, by_walk
 
 
 def _learn_for_newcomers(
@@ -282,15 +288,15 @@ def _learn(
 
 
 def with_learnt(
-    strategies: Mapping[str, Strategy], weights: QueryWeights, rescoring: Rescoring | None
+    strategies: Mapping[str, Strategy], weights: QueryWeights, rescoring: Rescoring | None, by_walk: Strategy
 ) -> dict[str, Strategy]:
-    """The version's strategies and the learnt ones: `blend`, `rescored`, `mixture_blend`.
+    """The version's strategies and the learnt ones: `blend`, `rescored`, `walk`, `mixture_blend`.
 
     `blend` is one query with the learnt weights; `rescored` orders its best candidates anew.
     """
     learnt = dict(strategies)
     learnt["blend"] = Strategy(merge="single", weights=weights)
-    learnt[WALK] = walk(weights)
+    learnt[WALK] = by_walk
     if rescoring is not None:
         learnt["rescored"] = Strategy(merge="single", weights=weights, rescoring=rescoring)
     mixture = strategies.get("mixture")

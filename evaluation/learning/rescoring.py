@@ -8,13 +8,16 @@ from jaxtyping import Float32, Float64, Integer
 from scipy.optimize import minimize
 
 import engine
-from bundle.manifest import Neighbours, Rescoring
+from bundle.manifest import Neighbours, QueryWeights, Rescoring, Strategy
+from bundle.strategies import walk
+from evaluation.baselines import BETAS, CHOSEN_AT
 from evaluation.learning.loss import Examples, pools_of, ranking_loss
+from evaluation.metrics import hit_ranks, recall
 from evaluation.task import FollowTask
 from recommend.profile import Profile
 from recommend.protocol import Lists
 from recommend.recommender import Recommender
-from recommend.rescoring import FEATURES
+from recommend.rescoring import FEATURES, network_scores
 from recommend.types import in_sorted
 
 POOL = 300
@@ -50,6 +53,23 @@ def learn_rescoring(
     if len(examples.starts) < 2:
         return None
     return mean_network([fit_network(examples, rng) for _ in range(FITS)])
+
+
+def learn_walk(
+    recommender: Recommender, task: FollowTask, profiles: Sequence[Profile], pools: Lists, weights: QueryWeights
+) -> Strategy:
+    """`walk` with the β that puts most of the held-out candidates of `pools` among the first CHOSEN_AT."""
+    relation = recommender.bundle.space().relation(task.relation)
+    tried = [walk(weights, beta) for beta in sorted(BETAS)]
+    found = np.zeros(len(tried))
+    for user, profile, pool in zip(task.users.tolist(), profiles, pools, strict=True):
+        inputs, relevant = recommender.features(relation, profile, pool), task.relevant(user)
+        for place, strategy in enumerate(tried):
+            assert strategy.rescoring is not None
+            scores = network_scores(strategy.rescoring, inputs)
+            ranked = pool[np.lexsort((pool, -scores))[:CHOSEN_AT]]
+            found[place] += recall(hit_ranks(ranked, relevant), len(relevant), CHOSEN_AT)
+    return tried[int(found.argmax())]
 
 
 def mean_network(networks: Sequence[Rescoring]) -> Rescoring:

@@ -25,7 +25,9 @@ def test_the_walk_answers_where_it_leads_what_was_learnt_by_more_than_chance(tmp
     found = learnt(2, tmp_path)
     assert judged(found, "walk")["recall@10"] > 1.5 * judged(found, "rescored")["recall@10"]
     assert found.auto == "walk"
-    assert found.strategies["walk"].rescoring is not None
+    network = found.strategies["walk"].rescoring
+    assert network is not None
+    assert network.hidden[0][network.features.index("in_degree")] < 0  # its β was chosen, and is not the first
 
 
 def test_popularity_is_no_bar_where_its_lead_is_chance(tmp_path: Path) -> None:

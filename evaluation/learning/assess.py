@@ -73,8 +73,8 @@ UNLEARNT_JUDGES = 300
 # Whichever finds most answers by default. The others are special cases of these by weights that nothing taught, or less
 # precise on purpose: where few judge, every one more that is looked at wins by chance.
 CHOSEN_FROM = ("blend", "rescored", "newcomer", "popular")
-# Few edges teach badly what a walk knows untaught: it answers where its lead over these is more than chance.
-WALK = "walk"
+# Few edges teach badly what a walk knows untaught: it answers where its lead over these is so many standard errors.
+WALK, WALK_ERRORS = "walk", 2.0
 BASELINES = (
     "popularity",
     "followees_of_followees",
@@ -136,11 +136,11 @@ def choose_unlearnt(recommender: Recommender, graph: PreparedGraph, relation: st
     return Unlearnt(f"{reason}; {said} on {len(judges.users)} users with such edges", best, tried)
 
 
-def beyond_chance(before: PerUser, after: PerUser) -> bool:
-    """Whether the mean of `after` leads that of `before` by more than the standard error of their difference, user by
-    user."""
+def beyond_chance(before: PerUser, after: PerUser, errors: float = 1.0) -> bool:
+    """Whether the mean of `after` leads that of `before` by more than so many standard errors of their difference, user
+    by user."""
     # What one user alone gains is the error itself, but for rounding.
-    error = (1 + 1e-9) * standard_error(before, after)
+    error = (1 + 1e-9) * errors * standard_error(before, after)
     return bool((after - before).mean() > error)
 
 
@@ -379,7 +379,7 @@ def _auto(rows: Sequence[Row], floor: float, judged_by: Sequence[_Judged]) -> tu
     by_walk = next(row for row in rows if row.name == WALK)
     if by_walk.mean("recall@10") >= floor and judged(by_walk) > judged(best):
         leads = (mean_of_recalls(_found(judged_by, name)) for name in (best.name, WALK))
-        if beyond_chance(*leads):
+        if beyond_chance(*leads, errors=WALK_ERRORS):
             best = by_walk
     return best, floor
 

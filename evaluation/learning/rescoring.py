@@ -61,12 +61,12 @@ def learn_walk(
     """`walk` with the β that puts most of the held-out candidates of `pools` among the first CHOSEN_AT."""
     relation = recommender.bundle.space().relation(task.relation)
     tried = [walk(weights, beta) for beta in sorted(BETAS)]
+    networks = [one.rescoring for one in tried if one.rescoring is not None]
     found = np.zeros(len(tried))
     for user, profile, pool in zip(task.users.tolist(), profiles, pools, strict=True):
         inputs, relevant = recommender.features(relation, profile, pool), task.relevant(user)
-        for place, strategy in enumerate(tried):
-            assert strategy.rescoring is not None
-            scores = network_scores(strategy.rescoring, inputs)
+        for place, network in enumerate(networks):
+            scores = network_scores(network, inputs)
             ranked = pool[np.lexsort((pool, -scores))[:CHOSEN_AT]]
             found[place] += recall(hit_ranks(ranked, relevant), len(relevant), CHOSEN_AT)
     return tried[int(found.argmax())]

@@ -378,8 +378,8 @@ def _auto(rows: Sequence[Row], floor: float, judged_by: Sequence[_Judged]) -> tu
             floor -= error
     by_walk = next(row for row in rows if row.name == WALK)
     if by_walk.mean("recall@10") >= floor and judged(by_walk) > judged(best):
-        leads = (mean_of_recalls(_found(judged_by, name)) for name in (best.name, WALK))
-        if beyond_chance(*leads, errors=WALK_ERRORS):
+        before, after = (mean_of_recalls(_found(judged_by, name)) for name in (best.name, WALK))
+        if beyond_chance(before, after, WALK_ERRORS):
             best = by_walk
     return best, floor
 

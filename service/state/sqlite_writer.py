@@ -23,11 +23,11 @@ from service.state.open_files import OpenFiles
 from service.state.trouble import Trouble
 from service.state.write_queue import Append, WriteQueue
 
-# What one transaction has while others wait: a few milliseconds. While nobody does it goes on with more of the same.
+# What one transaction has: a few milliseconds. One of a large write goes on with other large ones while no small one
+# waits: these wait for one at the most.
 EVENTS_AT_ONCE = 256
+LARGE = 32
 EVENTS_TOGETHER_MAX = 1024
-# A write of so many events goes alone: small ones do not wait for it.
-ALONE = 32
 # How long until an erasure that could not be finished is tried again.
 ERASE_AGAIN_SECONDS = 2.0
 # An erasure goes through the whole file, and others' writes wait meanwhile: so many times as long as it took no other
@@ -80,7 +80,7 @@ class SqliteWriter:
 
     def __init__(self, path: Path, files: OpenFiles, events_per_user_max: int, trouble: Trouble) -> None:
         """`files` are those that another connection to `path` has opened. Raises StateError when that cannot be."""
-        self._queue: WriteQueue[Write] = WriteQueue(EVENTS_AT_ONCE, ALONE)
+        self._queue: WriteQueue[Write] = WriteQueue(EVENTS_AT_ONCE, LARGE)
         self._queue_changed = threading.Condition()
         self._closing = False
         self._erasures_rest_until = 0.0
@@ -136,29 +136,25 @@ class SqliteWriter:
                 self._look()
             for kind, group in groupby(_erasures_together(writes), type):
                 if kind is Append:
-                    # What comes after an erasure that was taken with them stays after it.
-                    goes_on = all(type(write) is Append for write in writes)
-                    self._append([write for write in group if isinstance(write, Append)], goes_on=goes_on)
+                    self._append([write for write in group if isinstance(write, Append)])
                 elif kind is Feedback:
                     self._count([write for write in group if isinstance(write, Feedback)])
                 elif not self._erase([write for write in group if isinstance(write, Erasure)]):
                     erase_again_at = time.monotonic() + ERASE_AGAIN_SECONDS
         self._connection.close()
 
-    def _append(self, appends: list[Append], *, goes_on: bool) -> None:
-        """Store the events of all `appends` in one transaction, and where it `goes_on` what their owners put meanwhile;
-        answer after the commit, or say that it failed.
-        """
+    def _append(self, appends: list[Append]) -> None:
+        """Store the events of all `appends` in one transaction; answer after the commit, or say that it failed."""
         try:
-            outcomes = iter(self._kept(lambda: self._stored(appends, goes_on=goes_on)))
+            outcomes = iter(self._kept(lambda: self._stored(appends)))
         except Exception as error:
             self._settle([(append.future, self._failed(error)) for append in appends])
             return
         self._trouble.end("write")
         self._settle([(append.future, [next(outcomes) for _ in append.events]) for append in appends])
 
-    def _stored(self, appends: list[Append], *, goes_on: bool) -> list[Outcome]:
-        """As `schema.store`, committed; where it `goes_on` of more of the same owners too, which `appends` gets.
+    def _stored(self, appends: list[Append]) -> list[Outcome]:
+        """As `schema.store`, committed. After a large write of more large ones too, which `appends` gets.
 
         At first without the file's one write lock, which a transaction takes when it comes to inserting: events that
         are duplicates or have no room cost the writers of other processes nothing. Where one of these has written
@@ -166,27 +162,29 @@ class SqliteWriter:
         """
         try:
             with schema.transaction(self._connection, "BEGIN"):
-                return self._stored_with_more(appends, goes_on=goes_on)
+                return self._stored_with_more(appends)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
         with schema.transaction(self._connection, "BEGIN IMMEDIATE"):
-            return self._stored_with_more(appends, goes_on=goes_on)
+            return self._stored_with_more(appends)
 
-    def _stored_with_more(self, appends: list[Append], *, goes_on: bool) -> list[Outcome]:
-        owners = {append.owner for append in appends}
+    def _stored_with_more(self, appends: list[Append]) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        some: list[Append] = appends
+        some: Sequence[Append] = list(appends)
         while some:
             events = [event for append in some for event in append.events]
             outcomes += schema.store(self._connection, events, self._events_per_user_max)
-            some = []
-            if goes_on and len(outcomes) < EVENTS_TOGETHER_MAX:
-                with self._queue_changed:
-                    more = self._queue.more_of(owners, Append)
-                some = [] if more is None else [more]
-                appends += some
+            some = self._more_of(some) if len(outcomes) < EVENTS_TOGETHER_MAX else []
+            appends += some
         return outcomes
+
+    def _more_of(self, appends: Sequence[Append]) -> list[Append]:
+        if appends[0].size < LARGE:
+            return []
+        with self._queue_changed:
+            more = self._queue.next_large(Append)
+        return [] if more is None else [more]
 
     def _count(self, feedback: Sequence[Feedback]) -> None:
         """Count the feedback of several requests in one transaction; answer after the commit, or say that it failed."""

@@ -64,9 +64,12 @@ class WriteQueue(Generic[Write]):
     """Nobody's writes wait behind all of somebody else's. Not for several threads at once."""
 
     def __init__(self, events_at_once: int, alone: int | None = None) -> None:
-        """So many events are taken in one go, or one write that has `alone` or more."""
+        """So many events are taken in one go, or one write that has `alone` or more: large ones, by turns with all the
+        small ones that wait then.
+        """
         self._events_at_once = events_at_once
-        self._alone = events_at_once + 1 if alone is None else alone
+        self._alone = alone
+        self._took_small = False
         # A dict keeps the order in which its keys came: the first key is the owner whose turn is next.
         self._by_owner: dict[Hashable, deque[Write]] = {}
         # Those who have had their turn and have more: behind all who have come by the time of the next one.
@@ -112,10 +115,13 @@ class WriteQueue(Generic[Write]):
     def _take(self, rests: type | None) -> list[Write]:
         if rests is None and self._resting:
             self._by_owner, self._resting = self._resting | self._by_owner, {}
+        if not self._took_small:
+            small = {owner: waiting for owner, waiting in self._by_owner.items() if not self._is_large(waiting[0])}
+            self._by_owner = small | self._by_owner
         writes: list[Write] = []
         room = self._events_at_once
         while (self._by_owner or self._served) and (not writes or self._first().size <= room):
-            if writes and self._first().size >= self._alone:
+            if writes and self._is_large(self._first()):
                 break
             if not self._by_owner:
                 self._line_up()
@@ -126,18 +132,24 @@ class WriteQueue(Generic[Write]):
             write = self._next()
             if write.wanted:
                 writes.append(write)
-                room = room - write.size if write.size < self._alone else 0
+                room = 0 if self._is_large(write) else room - write.size
+        self._took_small = bool(writes) and self._alone is not None and not self._is_large(writes[0])
         return writes
 
-    def more_of(self, owners: Collection[Hashable], kind: type[Kept]) -> Kept | None:
-        """The next write that is still wanted, where it is of that `kind` and nobody waits but these `owners`."""
+    def next_large(self, kind: type[Kept]) -> Kept | None:
+        """The next large write that is still wanted, where it is of that `kind` and only large ones wait."""
         while True:
             self._line_up()
-            if not self._by_owner or not isinstance(self._first(), kind) or not self._by_owner.keys() <= set(owners):
+            if not self._by_owner or not all(self._is_large(waiting[0]) for waiting in self._by_owner.values()):
+                return None
+            if not isinstance(self._first(), kind):
                 return None
             write = self._next()
             if write.wanted:
                 return cast(Kept, write)
+
+    def _is_large(self, write: Write) -> bool:
+        return self._alone is not None and write.size >= self._alone
 
     def _line_up(self) -> None:
         """Let those who have had their turn wait for the next one."""

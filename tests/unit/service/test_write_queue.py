@@ -62,28 +62,31 @@ def test_who_had_a_turn_comes_after_all_who_have_come_meanwhile() -> None:
     assert len(queue) == 0
 
 
-def test_a_write_that_goes_alone_holds_up_no_small_one() -> None:
+def test_small_writes_wait_for_one_large_one_and_large_ones_for_one_lot_of_small_ones() -> None:
     queue = WriteQueue[Write](100, alone=10)
-    queue.put(Write("a", 10))
-    queue.put(Write("b"))
-    queue.put(Write("c", 9))
-    queue.put(Write("d", 10))
-    assert [taken(queue) for _ in range(3)] == ["a", "bc", "d"]
-
-
-def test_more_of_the_same_while_nobody_else_waits() -> None:
-    dropped = Write("a")
-    dropped.wanted = False
-    queue = queue_of(Write("a"), dropped, Write("a", 2), Write("a", 3), events_at_once=1)
+    queue.put(*(Write(owner, 10) for owner in "abc"))
     assert taken(queue) == "a"
-    first = queue.more_of({"a"}, Write)
+    queue.put(Write("d"))
+    queue.put(Write("e", 9))
+    assert taken(queue) == "de"
+    queue.put(Write("f"))
+    assert [taken(queue), taken(queue), taken(queue)] == ["b", "f", "c"]
+
+
+def test_large_ones_follow_each_other_while_no_small_one_waits() -> None:
+    queue = WriteQueue[Write](100, alone=10)
+    dropped = Write("b", 10)
+    dropped.wanted = False
+    queue.put(Write("a", 10), Write("a", 20), dropped, Write("b", 30))
+    assert taken(queue) == "a"
+    assert queue.next_large(int) is None, "of another kind"
+    first = queue.next_large(Write)
     assert first is not None
-    assert (first.owner, first.size) == ("a", 2)
-    assert queue.more_of({"a"}, int) is None, "of another kind"
-    queue.put(Write("b"))
-    assert queue.more_of({"a"}, Write) is None
-    assert [taken(queue), taken(queue)] == ["a", "b"]
-    assert queue.more_of({"a"}, Write) is None
+    assert (first.owner, first.size) == ("a", 20)
+    queue.put(Write("c"))
+    assert queue.next_large(Write) is None
+    assert [taken(queue), taken(queue)] == ["c", "b"]
+    assert queue.next_large(Write) is None
 
 
 def test_all_of_a_request_waits_or_nothing_of_it() -> None:

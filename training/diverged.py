@@ -34,6 +34,7 @@ def save_batch(
     about = {"bucket": list(bucket), "chunk": at[0], "seed": schedule.seed}
     write_text(path / "about.json", json.dumps(about) + "\n")
     return Diverged(
-        f"The loss stopped being a finite number. Its {len(chosen)} edges are in {path} (rows of the graph), the last "
-        "checkpoint is from before. Lower learning_rate, or look for extreme edge weights."
+        f"The loss stopped being a finite number. Its {len(chosen)} edges are in {path} (rows of the graph), a "
+        "checkpoint is from before. Train in another directory with a lower learning_rate (and relation_learning_rate, "
+        "init_scale, if they were set), or look for extreme edge weights."
     )

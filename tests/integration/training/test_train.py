@@ -173,10 +173,11 @@ def test_tensorboard_is_asked_for_by_name_where_it_is_missing(
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch(tmp_path: Path, config: TrainConfig) -> None:
     links = Links("likes", "node", "node", np.array([[0, 1], [1, 2]], dtype=np.int32))
     graph = write_graph(tmp_path / "prepared", {"node": ids(3)}, [links])
-    with pytest.raises(Diverged, match="diverged"):
-        train(graph, tmp_path / "run", changed(config, learning_rate=1e30))
-    assert sorted(np.load(tmp_path / "run/diverged/src.npy").tolist()) == [0, 1]
-    assert not (tmp_path / "run/run.json").exists()
+    for name in ("learning_rate", "relation_learning_rate", "init_scale"):
+        with pytest.raises(Diverged, match=f"{name}/diverged .* Train in another directory with a lower .*{name}"):
+            train(graph, tmp_path / name, changed(config, **{name: 1e30}))
+        assert sorted(np.load(tmp_path / name / "diverged/src.npy").tolist()) == [0, 1]
+        assert not (tmp_path / name / "run.json").exists()
 
 
 def test_a_finished_run_is_not_overwritten(circles: PreparedGraph, config: TrainConfig, tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ QUERIES: tuple[ListQuery, ...] = ("centroid", "medoid")
 def read_manifest(path: Path) -> Manifest:
     """The manifest of the version directory `path`. Raises BundleNotFound, BundleInvalid and others of BundleError."""
     file = path / MANIFEST
-    if file.is_symlink():
-        raise BundleAltered(f"{file} points outside the version: it is a link. {AGAIN}")
     try:
+        if file.is_symlink():
+            raise BundleAltered(f"{file} points outside the version: it is a link. {AGAIN}")
         content = read_plain(file)
     except FileNotFoundError as error:
         raise BundleNotFound(

@@ -63,8 +63,16 @@ def list_versions(bundles: Path) -> list[str]:
     if not bundles.is_dir():
         return []
     names = [path.name for path in bundles.iterdir() if VERSION_NAME.match(path.name)]
-    finished = [name for name in names if (bundles / name / MANIFEST).is_file()]
+    finished = [name for name in names if _is_finished(bundles / name)]
     return sorted(finished, key=lambda name: (_created(bundles / name), name))
+
+
+def _is_finished(path: Path) -> bool:
+    """Whether there is a manifest. A directory that may not be looked into counts as a version, to be told of."""
+    try:
+        return (path / MANIFEST).is_file()
+    except PermissionError:
+        return True
 
 
 def _created(path: Path) -> datetime:
@@ -259,7 +267,7 @@ def prune(bundles: Path, keep: int = 3, in_use: Collection[str] = ()) -> list[st
         versions = list_versions(bundles)
         kept = {*in_use, current_version(bundles), *_history_before_current(bundles)[-1:]}
         kept.update(versions[-keep:] if keep else [])
-        doomed = [name for name in versions if name not in kept]
+        doomed = [name for name in versions if name not in kept and os.access(bundles / name, os.X_OK)]
         leftovers = _remove_leftovers(bundles)
         for name in doomed:
             # Renamed first: a kill in the middle leaves no half version listed.

@@ -1,6 +1,10 @@
 """What `twhin bundle show` and `diff` show a person, and where `twhin serve` finds its versions."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from bundle.errors import BundleNotFound
+from bundle.versions import publish
 from cli.main import app as whole
 from cli.serve import serve
 from cli.versions import _for_people, app
@@ -78,6 +83,30 @@ def test_a_directory_that_is_not_there_is_no_directory_without_versions(tmp_path
     with pytest.raises(BundleNotFound, match="is no directory"):
         CliRunner().invoke(app, [command, "--bundles", str(tmp_path / "typo")], catch_exceptions=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_version_that_may_not_be_looked_into_hides_no_other_and_is_not_removed(tmp_path: Path) -> None:
+    """As where a builder has a umask of its own. Root, who may look into everything, goes without that right here."""
+    for version in ("v1", "v2", "v3"):
+        write_toy_bundle(tmp_path, version)
+    publish(tmp_path, "v3")
+    (tmp_path / "v2").chmod(0)
+    lowered = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    ask = [*lowered, sys.executable, "-c", "from cli.main import main; main()", "bundle"]
+    where = ("--bundles", str(tmp_path))
+    try:
+        listed, named, pruned = (
+            subprocess.run([*ask, *words, *where], capture_output=True, text=True, check=False)
+            for words in (("show", "--json"), ("show", "v2"), ("prune", "--keep", "1"))
+        )
+    finally:
+        (tmp_path / "v2").chmod(0o755)
+    told = {one["version"]: one.get("fault", "") for one in json.loads(listed.stdout)["versions"]}
+    assert set(told) == {"v1", "v2", "v3"}
+    assert "v2/manifest.json cannot be read: Permission denied. Correct the path or its permissions" in told["v2"]
+    assert (named.returncode, named.stderr.count("\n")) == (6, 1)
+    assert "Permission denied" in named.stderr
+    assert pruned.stdout == "Removed 1: v1.\n"
 
 
 def test_publishing_tells_what_requests_can_no_longer_name(tmp_path: Path) -> None:

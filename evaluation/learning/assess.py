@@ -39,6 +39,7 @@ from evaluation.rows import (
     lists_row,
     mean_of_recalls,
     newcomers_ask,
+    per_user,
     recalls,
     strategy_row,
     vectors_under,
@@ -75,6 +76,7 @@ UNLEARNT_JUDGES = 300
 CHOSEN_FROM = ("blend", "rescored", "newcomer", "popular")
 # Few edges teach badly what a walk knows untaught: it answers where its lead over these is so many standard errors.
 WALK, WALK_ERRORS = "walk", 2.0
+NEWCOMER = "newcomer"
 BASELINES = (
     "popularity",
     "followees_of_followees",
@@ -189,7 +191,8 @@ def assess_relation(
     with progress.stage(f"Measuring strategies{of}", 2 * sum(map(len, learnt)), "measurements") as bar:
         judged_by = list(zip(folds, learnt, strict=True))
         rows = joined([fold.bench.users(some, bar) for fold, some in judged_by])
-        newcomer_rows = joined([fold.bench.newcomers(some, bar) for fold, some in judged_by])
+        newcomers = [fold.bench.newcomers(some, bar) for fold, some in judged_by]
+    newcomer_rows = joined([one.rows for one in newcomers])
     baselines = _baselines(recommender, judges, references, progress, of)
     auto, gate_floor = _auto(rows, popularity_floor(rows, baselines), judged_by)
     measured = Measured(
@@ -197,7 +200,7 @@ def assess_relation(
         baselines={row.name: kept(row) for row in baselines},
         newcomers={row.name: kept(row) for row in newcomer_rows},
     )
-    auto_newcomer = chosen(newcomer_rows).name if newcomer_rows else None
+    auto_newcomer = _auto_newcomer(newcomer_rows, newcomers) if newcomer_rows else None
     if len(everyone.users) <= FEW_USERS:
         with progress.stage(f"Learning from all users{of}", 2 * LEARNING_STEPS, "steps") as bar:
             strategies |= _learnt(recommender, everyone, again, bar)
@@ -305,6 +308,13 @@ def with_learnt(
     return learnt
 
 
+class _Newcomers(NamedTuple):
+    """What strategies find for some who judge as newcomers: their rows, and by name the mean of the recalls of each."""
+
+    rows: list[Row]
+    recalls: dict[str, PerUser]
+
+
 @dataclass(frozen=True, slots=True)
 class _Bench:
     """The users who judge, whom to ask, and the stream that says what is known of newcomers.
@@ -324,23 +334,25 @@ class _Bench:
             bar.advance()
         return rows
 
-    def newcomers(self, strategies: Mapping[str, Strategy], bar: Stage) -> list[Row]:
+    def newcomers(self, strategies: Mapping[str, Strategy], bar: Stage) -> _Newcomers:
         """Every strategy on some judges as newcomers, every other one with followers, half of them with some of what
         they engage with by each other relation that tells of this one; none when nobody is fit."""
         some = self.judges.of_users(self.known.permutation(self.judges.users)[:NEW_JUDGE_USERS])
         task = as_newcomers(some, NEW_KNOWN, self.known)
         if not len(task.users):
-            return []
+            return _Newcomers([], {})
         told = engagements_of(task), followers_of(task, np.arange(len(task.users)) % 2 == 0)
         others = others_of(self.recommender.bundle.space(), task, self.known)
-        rows = []
+        found = _Newcomers([], {})
         for name, strategy in strategies.items():
             lists = self.recommender.for_newcomers(
                 *told, strategy, newcomers_ask(task), relation=task.relation, others=others
             )
-            rows.append(lists_row(task, name, without_known(task, task.users, lists, max(CUTS)), self._vectors))
+            fresh = without_known(task, task.users, lists, max(CUTS))
+            found.rows.append(lists_row(task, name, fresh, self._vectors))
+            found.recalls[name] = mean_of_recalls(per_user(task, fresh, self._vectors))
             bar.advance()
-        return rows
+        return found
 
     def found(self, strategy: Strategy) -> dict[str, PerUser]:
         """Each metric of the strategy for each of the judges."""
@@ -382,6 +394,16 @@ def _auto(rows: Sequence[Row], floor: float, judged_by: Sequence[_Judged]) -> tu
         if beyond_chance(before, after, WALK_ERRORS):
             best = by_walk
     return best, floor
+
+
+def _auto_newcomer(rows: Sequence[Row], newcomers: Sequence[_Newcomers]) -> str:
+    """What answers newcomers by default: `newcomer`, which was taught by such, unless the best of CHOSEN_FROM leads it
+    beyond chance."""
+    best = chosen(rows).name
+    if all(row.name != NEWCOMER for row in rows):
+        return best
+    taught, other = (np.concatenate([one.recalls[name] for one in newcomers if one.rows]) for name in (NEWCOMER, best))
+    return best if beyond_chance(taught, other) else NEWCOMER
 
 
 def _found(judged_by: Sequence[_Judged], name: str) -> dict[str, PerUser]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from benchmarks.relations import CASES, prepared
 from bundle.assessment import Assessment
 from bundle.run import open_run
@@ -28,6 +30,16 @@ def test_the_walk_answers_where_it_leads_what_was_learnt_by_more_than_chance(tmp
     network = found.strategies["walk"].rescoring
     assert network is not None
     assert network.hidden[0][network.features.index("in_degree")] < 0  # its β was chosen, and is not the first
+
+
+def test_newcomers_are_answered_by_what_was_taught_for_them_unless_another_s_lead_is_more_than_chance(
+    tmp_path: Path,
+) -> None:
+    found = learnt(2, tmp_path)
+    taught, blend = (found.measured.newcomers[name] for name in ("newcomer", "blend"))
+    means = [(one["recall@10"] + one["recall@50"]) / 2 for one in (taught, blend)]
+    assert means[0] == pytest.approx(means[1], abs=0.02)  # of 67 users
+    assert found.auto_newcomer == "newcomer"
 
 
 def test_popularity_is_no_bar_where_its_lead_is_chance(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -105,7 +105,7 @@ def main() -> None:
     try:
         with _ended_by_signals():
             try:
-                app()
+                _run(as_json)
             finally:
                 sys.stdout.flush()  # here, where it may fail in words
     except TwhinError as error:
@@ -132,6 +132,24 @@ def main() -> None:
         if isinstance(end.code, int) and end.code in ENDED:  # typer ends so, without a word, on Ctrl-C
             _end(f"{ENDED[end.code]}; nothing half-done is left behind", ENDED[end.code], end.code, as_json)
         raise
+
+
+def _run(as_json: bool) -> None:
+    """Run the command. Faults in its arguments come with the usage, in a box, or as JSON. Raises UsageError."""
+    if not as_json:
+        app()
+        return
+    try:
+        status = app(standalone_mode=False)
+    except Exception as error:
+        said = getattr(error, "format_message", None)  # typer's class of such faults is private
+        if said is None:
+            raise
+        context: Any = getattr(error, "ctx", None)
+        path = "twhin" if context is None else context.command_path
+        raise UsageError(f"{said().rstrip('.')}. `{path} --help` lists what it takes.") from error
+    if status:
+        sys.exit(status)
 
 
 def _end(message: str, code: str, status: int, as_json: bool) -> NoReturn:

@@ -100,6 +100,26 @@ def test_who_reads_no_further_is_no_fault(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train",), "Missing argument 'GRAPH'. `"),
+        (("recommend", "1", "--bundles", ".", "-k", "0"), "Invalid value for '-k': "),
+        (("nonsense",), "No such command 'nonsense'. `"),
+        (("bundle", "show", "--bundle", "b"), "No such option: --bundle"),
+    ],
+)
+def test_faults_in_arguments_are_json_where_it_is_asked_for(words: tuple[str, ...], said: str) -> None:
+    done = subprocess.run([*COMMAND, *words, "--json"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    error = json.loads(done.stderr)["error"]
+    assert error["code"] == "usage"
+    assert error["message"].startswith(said)
+    assert error["message"].endswith("--help` lists what it takes.")
+    plain = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
+    assert (plain.returncode, "Usage:" in plain.stderr) == (2, True)
+
+
 def test_who_reads_no_further_in_the_help_is_no_fault() -> None:
     words = shlex.join([*COMMAND, "train", "--help"])
     done = subprocess.run(

@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from service.shared_work import outliving
+
 KEPT = 16
 KEPT_BYTES = 256 << 20
 LEVEL = 5
@@ -35,7 +37,7 @@ class PackedDocuments:
         """The document called `etag`, made by `make` on a thread unless it is kept."""
         task = self._kept.get(etag)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._kept[etag] = asyncio.create_task(asyncio.to_thread(lambda: pack(make())))
+            task = self._kept[etag] = outliving(asyncio.create_task(asyncio.to_thread(lambda: pack(make()))))
         self._kept.move_to_end(etag)
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from service.shared_work import outliving
+
 Result = TypeVar("Result")
 # So many times as long as it took there is a rest.
 RESTS = 3.0
@@ -22,7 +24,7 @@ class SharedTurn(Generic[Result]):
     async def result(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """What `work` gives, begun after this was asked for and never earlier. Goes on though who asked gives up."""
         if self._next is None or self._next.done():
-            self._next = asyncio.get_running_loop().create_task(self._take(work))
+            self._next = outliving(asyncio.get_running_loop().create_task(self._take(work)))
         return await asyncio.shield(self._next)
 
     async def _take(self, work: Callable[[], Awaitable[Result]]) -> Result:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bundle.errors import StateError
 from recommend.types import LiveEdges
+from service.shared_work import outliving
 
 Owner = tuple[str, str]
 
@@ -60,7 +61,7 @@ class EdgeCache:
             if self._under_way >= UNDER_WAY_MAX:
                 raise StateError("too many users with many engagements are asked for at once")
             turn = self._turns[owner] = _Turn(stamp, turn)
-            turn.task = asyncio.get_running_loop().create_task(self._take(owner, turn, add_up))
+            turn.task = outliving(asyncio.get_running_loop().create_task(self._take(owner, turn, add_up)))
             self._under_way += 1
             turn.task.add_done_callback(lambda _: self._is_over(owner, turn))
         return await asyncio.shield(turn.task)

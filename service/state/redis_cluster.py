@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 
 from bundle.errors import StateError
 from recommend.types import LiveEdges
+from service.shared_work import outliving
 from service.state.events import Event, Followers, Outcome
 from service.state.feedback import Count, Seen
 from service.state.redis import EVENTS_AT_ONCE, RedisStore, feedback_owner
@@ -83,12 +84,6 @@ def _owner(event: Event) -> Owner:
 
 def _target(event: Event) -> Owner:
     return event.target_type, event.target
-
-
-def _retrieve(task: "asyncio.Task[Any]") -> None:
-    """Look at the exception of a task nobody may wait for any more, so that it is not reported as forgotten."""
-    if not task.cancelled():
-        task.exception()
 
 
 class RedisCluster:
@@ -327,10 +322,9 @@ class RedisCluster:
             await store.close()
 
     def _start(self, work: Any) -> "asyncio.Task[Any]":
-        task = asyncio.get_running_loop().create_task(work)
+        task = outliving(asyncio.get_running_loop().create_task(work))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        task.add_done_callback(_retrieve)
         return task
 
     async def close(self) -> None:

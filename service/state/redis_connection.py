@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.credentials import UsernamePasswordCredentialProvider
 from redis.exceptions import RedisError, ResponseError
 
+from service.shared_work import outliving
 from service.state.redis_address import RedisAddress
 from service.state.redis_scripts import Command
 
@@ -51,7 +52,7 @@ class RedisConnection:
         refused. Raises OSError, TimeoutError, redis.RedisError or Unfit, and the connection is closed then. Who cancels
         it gives up waiting, and the exchange goes on by itself.
         """
-        self._work = self._loop.create_task(self._exchange(commands, seconds))
+        self._work = outliving(self._loop.create_task(self._exchange(commands, seconds)))
         return asyncio.shield(self._work)
 
     async def is_fit(self) -> bool:

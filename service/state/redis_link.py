@@ -13,6 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from bundle.errors import StateError
 from service.first_step import in_a_task
 from service.metrics import RedisMetrics
+from service.shared_work import outliving
 from service.state.breaker import Breaker
 from service.state.redis_address import RedisAddress
 from service.state.redis_connection import RedisConnection, Unfit, connect
@@ -157,10 +158,9 @@ class RedisLink:
 
     def start(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
         """A task of its own: a request that is cancelled leaves no half-read reply on a pooled connection."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = outliving(asyncio.get_running_loop().create_task(work))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        task.add_done_callback(_retrieve)
         return task
 
     async def ask(self, operation: Operation, lane: Lane, command: Command) -> object:
@@ -324,9 +324,3 @@ class RedisLink:
         known = [word for word in re.findall(r"[A-Z]+", words) if word in SOME_USERS or word in ALL_USERS]
         code = known[0] if known else words.split(" ")[0]
         return code, code if f"{self._prefix}:" in words else words
-
-
-def _retrieve(task: "asyncio.Task[Any]") -> None:
-    """Look at the exception of a task nobody waits for any more, so that it is not reported as forgotten."""
-    if not task.cancelled():
-        task.exception()

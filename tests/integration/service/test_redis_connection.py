@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
 import time
@@ -57,6 +58,28 @@ async def test_who_gives_up_leaves_a_connection_that_is_in_order(
         assert (found, pong) == (b"of the first", b"PONG")
         assert isinstance(refused, ResponseError)
         assert over == [connection, connection]
+
+
+async def test_what_nobody_waits_for_may_fail_in_silence(
+    redis_server: RedisServer, over: list[RedisConnection]
+) -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: reported.append(told["message"]))
+    proxy = FaultProxy(redis_server.port)
+    async with connected(RedisAddress("127.0.0.1", proxy.port), over) as connection:
+        proxy.mode = "hang"
+        asked = connection.ask([("PING",)], 5.0)
+        await asyncio.sleep(0.05)
+        asked.cancel()
+        await asyncio.sleep(0)
+        connection.close()
+        await until(lambda: len(over) == 1)
+    proxy.close()
+    connection._work = None
+    del asked
+    gc.collect()
+    await asyncio.sleep(0)
+    assert reported == []
 
 
 async def test_what_has_come_while_the_loop_was_busy_is_not_late(

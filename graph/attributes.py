@@ -140,7 +140,8 @@ def _kinds(spec: EntitySpec, files: Sequence[_AttributeFile], names: Sequence[st
     """What each column is: as declared, or the first kind that all of its values fit."""
     declared: dict[str, AttributeKind] = {**spec.attribute_types, **({spec.label: "label"} if spec.label else {})}
     possible: dict[str, list[AttributeKind]] = {name: [] for name in names if name not in declared}
-    for _, _, batch in _batches(files, list(possible), SilentStage()) if possible else ():
+    wanted = [spec.attribute_id, *possible]  # by the ids a row is told from a header
+    for _, _, batch in _batches(files, wanted, SilentStage()) if possible else ():
         for name, known in possible.items():
             fitting = kinds_of(batch.column(name))
             possible[name] = [kind for kind in fitting if kind in known] if known and fitting else known or fitting

@@ -164,7 +164,7 @@ class TextEdgeFile:
         if len(rows):
             (place,) = self.places([first + int(rows[0])])
             advice = "Remove `columns` from the relation, or the line" if self.columns else "Remove the line"
-            raise EdgeFileError(f"{self.path}, {place}: the names of the columns stand where an edge should. {advice}.")
+            raise EdgeFileError(f"{self.path}, {place}: it holds the names of the columns, as a header does. {advice}.")
 
     def _refuse_marks(self, columns: Sequence[str]) -> None:
         """A byte order mark within a file, where another one was appended to it, would be part of an id."""

@@ -165,6 +165,13 @@ def test_years_among_dates_are_no_seconds_of_1970(prepared: Prepare) -> None:
     assert kinds(items) == {"at": "category", "since": "timestamp"}
 
 
+def test_a_row_may_have_categories_that_are_called_as_their_columns(prepared: Prepare) -> None:
+    items = prepared("id,genre,b\n10,genre,b\n20,x,y\n").entity("item")
+    assert values(items, "genre") == [["genre"], ["x"], [], []]
+    with pytest.raises(EdgeFileError, match="line 3: it holds the names of the columns, as a header does"):
+        prepared("id,genre,b\n10,genre,b\nid,genre,b\n")
+
+
 @pytest.mark.parametrize("kind", ["number", "boolean", "timestamp", "category"])
 def test_a_column_without_a_value_is_of_any_kind(prepared: Prepare, kind: str) -> None:
     table = pa.table({"id": [10, 20], "x": pa.nulls(2)})

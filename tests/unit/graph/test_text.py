@@ -211,12 +211,12 @@ def test_faults(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("content", "columns", "said"),
     [
-        (b"src,dst\na,b\nsrc,dst\nc,d\n", None, "line 3: the names of the columns stand where an edge should. Remove"),
-        (b'x,src,dst\n1,a,b\n2,src,b\n3,"src",dst\n', None, "line 4: the names"),
+        (b"src,dst\na,b\nsrc,dst\nc,d\n", None, "line 3: it holds the names of the columns, as a header does. Remove"),
+        (b'x,src,dst\n1,a,b\n2,src,b\n3,"src",dst\n', None, "line 4: it holds the names"),
         (
             b"src,dst\na,b\n",
             ["src", "dst"],
-            "line 1: the names of the columns stand where an edge should. Remove `columns`",
+            "line 1: it holds the names of the columns, as a header does. Remove `columns`",
         ),
     ],
 )

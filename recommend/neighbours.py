@@ -16,7 +16,7 @@ from bundle.csr import Csr
 from bundle.manifest import Neighbours
 from bundle.shards import ranges
 from bundle.space import Relation, Space
-from recommend.paths import shortest
+from recommend.paths import places_among, shortest
 from recommend.profile import Profile
 from recommend.tables import tables_of
 
@@ -29,14 +29,15 @@ def of_neighbours(space: Space, relation: Relation, profile: Profile, wanted: Ne
     """What the `wanted.users` likest users have that `keeps` lets through, the likeliest first, at most
     `wanted.candidates`; of equal masses the lower row."""
     entries, lengths, _ = _read(relation.sources, profile.targets)
-    users, masses = _summed(entries, np.repeat(np.float32(1.0) / np.maximum(lengths, 1, dtype=np.float32), lengths))
+    steps = np.repeat(np.float32(1.0) / np.maximum(lengths, 1, dtype=np.float32), lengths)
+    users, masses = _summed(entries, steps, len(relation.targets))
     masses *= tables_of(space, relation).shares[users]
     if profile.row is not None:
         masses[users == profile.row] = -1.0
     likest = _largest(users, masses, wanted.users)
     likest = likest[masses[likest] > 0]
     entries, lengths, read = _read(relation.targets, users[likest])
-    rows, sums = _summed(entries, np.repeat(masses[likest[read]], lengths))
+    rows, sums = _summed(entries, np.repeat(masses[likest[read]], lengths), len(relation.sources))
     kept = keeps(rows)
     rows, sums = rows[kept], sums[kept]
     return rows[_largest(rows, sums, wanted.candidates)]
@@ -51,15 +52,21 @@ def _read(lists: Csr, rows: Rows) -> tuple[Rows, Rows, Rows]:
     return lists.indices[ranges(lists.indptr[rows[read]], lengths)], lengths, read
 
 
-def _summed(rows: Rows, masses: Masses) -> tuple[Rows, Masses]:
-    """Each row once, ascending, and the sum of its masses: one after another, as the engine adds them."""
-    distinct, places = np.unique(rows, return_inverse=True)
-    sums = np.zeros(len(distinct), dtype=np.float32)
+def _summed(rows: Rows, masses: Masses, n: int) -> tuple[Rows, Masses]:
+    """Each of the rows, of `n` that there are, once, and the sum of its masses: one after another, as the engine adds
+    them."""
+    with places_among(rows, n) as among:
+        places = among.take(rows)
+    sums = np.zeros(len(rows) + 1, dtype=np.float32)
     np.add.at(sums, places, masses)
-    return distinct.astype(np.int64), sums
+    last = np.flatnonzero(places == np.arange(1, len(rows) + 1))
+    return rows[last].astype(np.int64), sums[places[last]]
 
 
 def _largest(rows: Rows, masses: Masses, n: int) -> Rows:
     """Where the `n` largest masses are, the largest first; of equal ones the lower row."""
-    places: Rows = np.lexsort((rows, -masses))[:n]
-    return places
+    places = np.arange(len(rows))
+    if len(rows) > n:
+        places = np.flatnonzero(masses >= np.partition(masses, len(rows) - n)[len(rows) - n])
+    found: Rows = places[np.lexsort((rows[places], -masses[places]))[:n]]
+    return found

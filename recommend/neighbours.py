@@ -29,7 +29,7 @@ def of_neighbours(space: Space, relation: Relation, profile: Profile, wanted: Ne
     """What the `wanted.users` likest users have that `keeps` lets through, the likeliest first, at most
     `wanted.candidates`; of equal masses the lower row."""
     entries, lengths, _ = _read(relation.sources, profile.targets)
-    steps = np.repeat(np.float32(1.0) / np.maximum(lengths, 1, dtype=np.float32), lengths)
+    steps: Masses = np.repeat(np.float32(1.0) / np.maximum(lengths, 1, dtype=np.float32), lengths)
     users, masses = _summed(entries, steps, len(relation.targets))
     masses *= tables_of(space, relation).shares[users]
     if profile.row is not None:

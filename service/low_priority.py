@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# How long a step waits at most, in milliseconds. Ten steps are a batch of a thousand events.
+# How long a step waits at most, in milliseconds, where there are no more than FEW such requests; ten steps are a batch
+# of 1,000 events. Of more of them each waits less: they would all come too late.
 LONGEST_MS = 2
+FEW = 4
 
 
 class LowPriority:
@@ -32,7 +34,7 @@ class LowPriority:
     async def give_way(self) -> None:
         """Let others go first, before the next step."""
         await asyncio.sleep(0)
-        for _ in range(LONGEST_MS):
+        for _ in range(LONGEST_MS * FEW // max(FEW, self._requests)):
             if self._in_work() <= self._requests:
                 return
             await asyncio.sleep(0.001)

@@ -97,7 +97,11 @@ class SqliteStore:
             return []
         loop, owner = asyncio.get_running_loop(), events[0].owner
         starts = range(0, len(events), EVENTS_OF_A_PORTION)
-        parts = [Append(events[at : at + EVENTS_OF_A_PORTION], loop.create_future(), owner) for at in starts]
+        # One batch after the other: if all went on in turns, all of many would be done too late.
+        parts = [
+            Append(events[at : at + EVENTS_OF_A_PORTION], loop.create_future(), owner, goes_on=at != starts[-1])
+            for at in starts
+        ]
         self._put(*parts)
         answers = asyncio.gather(*(part.future for part in parts), return_exceptions=True)
         try:

@@ -49,6 +49,7 @@ class Erasure:
     future: "asyncio.Future[int]"
     size: int = 1
     wanted: bool = True
+    goes_on: bool = False
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class Feedback:
     experiment: str
     seen: Sequence[Seen]
     future: "asyncio.Future[list[bool]]"
+    goes_on: bool = False
 
     @property
     def owner(self) -> str:

@@ -15,7 +15,9 @@ EVENTS_OF_ONE_OWNER_MAX = EVENTS_WAITING_MAX // 4
 
 @runtime_checkable
 class Waiting(Protocol):
-    """A write that waits: for whom, how many events it has (at least 1), and whether anybody still wants it."""
+    """A write that waits: for whom, how many events it has (at least 1), whether anybody still wants it, and whether
+    the owner's next one is of the same turn.
+    """
 
     @property
     def owner(self) -> Hashable: ...
@@ -25,6 +27,9 @@ class Waiting(Protocol):
 
     @property
     def wanted(self) -> bool: ...
+
+    @property
+    def goes_on(self) -> bool: ...
 
 
 Write = TypeVar("Write", bound=Waiting)
@@ -36,12 +41,13 @@ class Append:
     """Events of one request, or a portion of them; the answer says of each what became of it.
 
     `owner` is whose turn it takes, by default the user of the first event. All portions of a request take the same, and
-    so stay in their order.
+    so stay in their order; one of which the request `goes_on` is followed by the next.
     """
 
     events: Sequence[Event]
     future: "asyncio.Future[list[Outcome]]"
     owner: tuple[str, str] = "", ""
+    goes_on: bool = False
 
     def __post_init__(self) -> None:
         if self.owner == ("", ""):
@@ -165,7 +171,9 @@ class WriteQueue(Generic[Write]):
         self._size -= write.size
         self._size_of[owner] -= write.size
         del self._by_owner[owner]
-        if waiting:
+        if waiting and write.goes_on:
+            self._by_owner = {owner: waiting} | self._by_owner
+        elif waiting:
             self._served[owner] = waiting
         else:
             del self._size_of[owner]

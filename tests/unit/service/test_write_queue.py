@@ -8,8 +8,9 @@ from service.state.write_queue import EVENTS_OF_ONE_OWNER_MAX, QueueFull, WriteQ
 class Write:
     """So many events of one owner."""
 
-    def __init__(self, owner: str, size: int = 1) -> None:
+    def __init__(self, owner: str, size: int = 1, *, goes_on: bool = False) -> None:
         self.owner = owner
+        self.goes_on = goes_on
         self.size = size
         self.wanted = True
 
@@ -71,6 +72,24 @@ def test_small_writes_wait_for_one_large_one_and_large_ones_for_one_lot_of_small
     assert taken(queue) == "de"
     queue.put(Write("f"))
     assert [taken(queue), taken(queue), taken(queue)] == ["b", "f", "c"]
+
+
+def test_the_portions_of_one_request_follow_each_other() -> None:
+    """But for small ones in between: if many requests went on in turns, all would be done late."""
+    queue = WriteQueue[Write](100, alone=10)
+    for owner in "ab":
+        queue.put(*(Write(owner, size, goes_on=size > 10) for size in (13, 12, 11, 10)))
+    queue.put(Write("a", 20))
+    sizes = []
+    for _ in range(3):
+        sizes += [(one.owner, one.size) for one in queue.take()]
+    queue.put(Write("c"))
+    large = queue.next_large(Write)
+    assert large is None
+    for _ in range(7):
+        sizes += [(one.owner, one.size) for one in queue.take()]
+    of_a, of_b = ([(owner, size) for size in (13, 12, 11, 10)] for owner in "ab")
+    assert sizes == [*of_a[:3], ("c", 1), of_a[3], *of_b, ("a", 20)]
 
 
 def test_large_ones_follow_each_other_while_no_small_one_waits() -> None:

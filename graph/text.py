@@ -4,6 +4,7 @@ Text is read as bytes, with no guessing of types: `NA`, `null` and `007` arrive 
 quoted with `"`, and then hold separators and line breaks; TSV has no quoting.
 """
 
+import codecs
 import csv
 import io
 import zipfile
@@ -84,7 +85,7 @@ class TextEdgeFile:
         if next(records, None) is None:
             return  # pyarrow would take the lack of data for a fault
         try:
-            yield from self._stream(columns, stage)
+            yield from self._stream(columns, header[0], stage)
         except pa.ArrowInvalid as error:
             raise self._fault(error) from error
         except _UNREADABLE as error:
@@ -113,7 +114,8 @@ class TextEdgeFile:
         shown = toml_of(names[:LISTED])[:-1] + (f", and {len(names) - LISTED} more]" if len(names) > LISTED else "]")
         return f"If the file has no header line, add columns = {shown}, in its order, to the relation. "
 
-    def _stream(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
+    def _stream(self, columns: Sequence[str], first: str, stage: Stage) -> Iterator[Any]:
+        """`first` is the name of the first column of the file."""
         stream, done = self.opener(), 0
         names = list(self.columns) if self.columns else None
         read = pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False, column_names=names)
@@ -134,8 +136,8 @@ class TextEdgeFile:
             for batch in reader:
                 if blocks.zeros:
                     self._refuse_zero_bytes()
-                if blocks.marks:
-                    self._refuse_marks(columns)
+                if blocks.marks and first in columns:
+                    self._refuse_marks(batch.column(first), rows)
                 self._refuse_header_as_row(batch, rows)
                 rows += batch.num_rows
                 consumed = stream.consumed()
@@ -150,8 +152,8 @@ class TextEdgeFile:
                 self._refuse_text_after_quote()
 
     def _refuse_header_as_row(self, batch: Any, first: int) -> None:
-        """A row of the columns' own names would be an edge of entities called so, or what else nobody meant: the header
-        of a file that was appended to another, or one in a file that `columns` says has none.
+        """A row of the columns' own names would be of entities called so, or what else nobody meant: the header of a
+        file that was appended to another, or one in a file that `columns` says has none.
         """
         names = [name.encode() for name in batch.schema.names]
         if len(names) < 2 or not batch.num_rows:
@@ -163,20 +165,21 @@ class TextEdgeFile:
             rows = rows[pc.equal(column.take(pa.array(rows)), name).to_numpy(zero_copy_only=False)]
         if len(rows):
             (place,) = self.places([first + int(rows[0])])
-            advice = "Remove `columns` from the relation, or the line" if self.columns else "Remove the line"
+            declared = self.columns and first + rows[0] == 0
+            advice = "Remove `columns` from the relation, or the line" if declared else "Remove the line"
             raise EdgeFileError(f"{self.path}, {place}: it holds the names of the columns, as a header does. {advice}.")
 
-    def _refuse_marks(self, columns: Sequence[str]) -> None:
-        """A byte order mark within a file, where another one was appended to it, would be part of an id."""
-        names = self.columns
-        for line, fields in self._records():
-            if names is None:
-                names = tuple(fields)
-            elif fields[0].startswith("\ufeff") and names[0] in columns:
-                raise EdgeFileError(
-                    f"{self.path}, line {line}: it begins with a byte order mark, as where one file was appended to "
-                    "another. Remove the mark, and the line if it is a header."
-                )
+    def _refuse_marks(self, column: Any, first: int) -> None:
+        """A byte order mark within a file, where another one was appended to it, would be part of an id. A mark
+        begins a line: `column` is the first one of the file; its rows are those from `first` on.
+        """
+        marked = pc.starts_with(column, codecs.BOM_UTF8).to_numpy(zero_copy_only=False)
+        if marked.any():
+            (place,) = self.places([first + int(marked.argmax())])
+            raise EdgeFileError(
+                f"{self.path}, {place}: it begins with a byte order mark, as where one file was appended to another. "
+                "Remove the mark, and the line if it is a header."
+            )
 
     def _refuse_zero_bytes(self) -> None:
         """pyarrow looks for delimiters in several bytes at once, and sees none that follows a zero byte among them."""

@@ -16,6 +16,7 @@ from bundle.errors import EdgeFileError
 from bundle.progress import SilentStage
 from graph import text
 from graph.files import open_edge_file
+from graph.textstream import TextStream, file_opener
 
 Compress = Callable[[bytes], bytes]
 COMPRESSED: list[tuple[str, Compress]] = [
@@ -218,6 +219,7 @@ def test_faults(tmp_path: Path, name: str) -> None:
             ["src", "dst"],
             "line 1: it holds the names of the columns, as a header does. Remove `columns`",
         ),
+        (b"a,b\nsrc,dst\n", ["src", "dst"], "line 2: it holds .* Remove the line"),
     ],
 )
 def test_a_header_is_no_edge(tmp_path: Path, content: bytes, columns: list[str] | None, said: str) -> None:
@@ -246,6 +248,31 @@ def test_a_byte_order_mark_within_a_file_is_part_of_no_id(
     assert len(read(tmp_path / "e.csv", one)) == 60
     unread = b"x,src,dst" + end + b"1,a,b" + end + BOM + b"2,a,c" + end
     assert len(read(tmp_path / "e.csv", unread)) == 2
+
+
+@pytest.mark.parametrize(
+    "content", [b"note,src,dst\nx,a,b\n" + BOM + b"x,a,b\n", b'src,note,dst\n"a\n' + BOM + b'c",x,b\n']
+)
+def test_a_mark_that_is_part_of_no_id_costs_no_more_readings_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    path = tmp_path / "e.csv"
+    path.write_bytes(content + b"y,z,b\n" * 1_000)
+
+    def readings(block_bytes: int) -> tuple[int, int]:
+        monkeypatch.setattr(text, "BLOCK_BYTES", block_bytes)
+        opened: list[TextStream] = []
+
+        def opener() -> TextStream:
+            opened.append(file_opener(path)())
+            return opened[-1]
+
+        file = text.TextEdgeFile(path, text.CSV_DELIMITERS, None, opener)
+        return sum(1 for _ in file.batches(["src", "dst"], SilentStage())), len(opened)
+
+    (few, least), (many, most) = readings(1 << 20), readings(512)
+    assert few < 5 < many
+    assert most == least
 
 
 def test_an_entity_may_be_called_as_a_column_is(tmp_path: Path) -> None:

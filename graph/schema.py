@@ -135,7 +135,9 @@ _KEYS: dict[str, list[str]] = {
     "[[relations]]": list(RelationSpec.model_fields),
     "[entities.<type>]": list(EntitySpec.model_fields),
     "[split]": list(dict.fromkeys(key for kind in _SPLITS.values() for key in kind.model_fields)),
+    "[validation]": list(ValidationSpec.model_fields),
 }
+# What each table looks like, by its key, which is the first part of a fault's place or the third.
 _TABLES: dict[int | str, str] = {
     "entities": '[entities.user] with id = "int64" or "string"',
     "relations": "[[relations]]",
@@ -280,7 +282,7 @@ def _explain(path: Path, document: dict[str, Any], error: ValidationError) -> st
     first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     where = _key(document, first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"{path}: {where}: this key is unknown. {_advice_on_key(first['loc'])}"
+        return f"{path}: {where}: this key is unknown. {_advice_on_key(first['loc'], first['input'])}"
     if first["type"] in ("missing", "union_tag_not_found"):
         key = where if first["type"] == "missing" else f"{where}.by"
         return f"{path}: {key} is missing. Add it; docs/data-model.md shows a complete file."
@@ -293,32 +295,39 @@ def _explain(path: Path, document: dict[str, Any], error: ValidationError) -> st
 
 def _expected(fault: "ErrorDetails") -> str:
     """What should be there, in the words of TOML."""
-    key = fault["loc"][-1]
+    location = fault["loc"]
     if fault["type"] in ("dict_type", "model_type", "model_attributes_type"):
-        return "Give a table, as in " + _TABLES[key if key in _TABLES else fault["loc"][0]]
-    if key == "relations":
+        return "Give a table, as in " + _TABLES[location[2] if len(location) > 2 else location[0]]
+    if location == ("relations",):
         return "Each relation begins with [[relations]], and there is one or more"
-    if key == "columns":
+    if location[0] == "relations" and location[-1] == "columns":
         return 'Give the names of all columns, as in ["src", "dst"]'
     if fault["type"] == "string_pattern_mismatch":
         return (
             "Give text without white space at its ends, on one line"
-            if fault["loc"][0] == "relations"
+            if location[0] == "relations"
             else "Give a name of a letter and up to 63 letters, digits, _ and -"
         )
     return _WORDS.get(fault["type"], str(fault["msg"]))
 
 
-def _advice_on_key(location: tuple[int | str, ...]) -> str:
-    """What to do about a key that is unknown where it stands: it is misspelt, belongs elsewhere, or is none."""
+def _advice_on_key(location: tuple[int | str, ...], value: object) -> str:
+    """What to do about a key that is unknown where it stands: it belongs elsewhere, is misspelt, or is none."""
     key, known = str(location[-1]), _known_keys(location)
-    near = get_close_matches(key, known, n=1, cutoff=0.75)
+    if location[0] == "split" and key in _KEYS["[split]"]:
+        return f"A split by {location[1]!r} has none such. Known here: {_listed(known)}. Correct or remove it."
+    belongs = [table for table, keys in _KEYS.items() if key in keys and (key in _TABLES or not _is_table(value))]
+    if belongs:
+        return f"It belongs to {' or '.join(belongs)}. (A key belongs to the table whose [name] stands before it.)"
+    near = get_close_matches(key, known, n=1, cutoff=0.8)
     if near:
         return f"If {near[0]!r} is meant, spell it so."
-    belongs = next((table for table, keys in _KEYS.items() if key in keys and keys != known), None)
-    if belongs is not None:
-        return f"It belongs to {belongs}. (A key belongs to the table whose [name] stands before it.)"
     return f"Known here: {_listed(known)}. Correct or remove it."
+
+
+def _is_table(value: object) -> bool:
+    """Whether it is a table or an array of tables: `[[relation]]` is no misplaced `relation` of a split."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(one, dict) for one in value))
 
 
 def _key(document: dict[str, Any], location: tuple[int | str, ...]) -> str:
@@ -329,7 +338,7 @@ def _key(document: dict[str, Any], location: tuple[int | str, ...]) -> str:
             text += f"[{part}]" + (_relation_name(document, part) if depth == 1 and location[0] == "relations" else "")
         elif part == "[key]":
             continue
-        elif part not in ("random", "time", "files") or not text.startswith("split"):
+        elif depth != 1 or location[0] != "split":  # there, how it is split
             text += f".{part}" if text else part
     return text
 

@@ -98,6 +98,39 @@ FAULTS = {
     "misspelt table": (FOLLOWS + '[spilt]\nby = "random"', r"spilt: this key is unknown\. If 'split' is meant"),
     "table in another": (FOLLOWS + '[relations.split]\nby = "random"', "It belongs to the top of the file"),
     "key in another table": (FOLLOWS + '[split]\nby = "random"\nsymmetric = true', r"It belongs to \[\[relations\]\]"),
+    "seed of a split by time": (
+        FOLLOWS + '[split]\nby = "time"\nseed = 1',
+        r"split\.seed: this key is unknown\. A split by 'time' has none such\. Known .*: 'by', 'relation', 'fraction'",
+    ),
+    "files of a random split": (FOLLOWS + '[split]\nby = "random"\ntest = "a"', "A split by 'random' has none such"),
+    "fraction of a split by files": (
+        FOLLOWS + '[split]\nby = "files"\ntest = "a"\nfraction = 0.1',
+        "A split by 'files' has none such",
+    ),
+    "key called as a split is": (
+        FOLLOWS + '[split]\nby = "files"\ntest = "a"\nfiles = "b"',
+        r"split\.files: this key is unknown\. It belongs to \[\[relations\]\]",
+    ),
+    "relation of validation": (
+        FOLLOWS + '[validation]\nrelation = "follows"',
+        r"validation\.relation: this key is unknown\. It belongs to \[split\]\.",
+    ),
+    "seed of a relation": (FOLLOWS + "seed = 1", r"\.seed: .* It belongs to \[split\] or \[validation\]"),
+    "misspelt relations": (FOLLOWS.replace("relations", "relation"), "unknown. If 'relations' is meant"),
+    "relation at the top": ('relation = "x"', "unknown. It belongs to"),
+    "misspelt fraction": (FOLLOWS + '[split]\nby = "random"\nfracton = 0.1', "If 'fraction' is meant"),
+    "type called as a table is": (
+        "[entities]\nsplit = 3\n" + FOLLOWS,
+        r"entities\.split: found 3\. Give a table, as in \[entities\.user\]",
+    ),
+    "column called as a table is": (
+        'attributes = "a"\nattribute_types = { relations = "x" }\n' + FOLLOWS,
+        r"attribute_types\.relations: found 'x'\. (?!Each relation)",
+    ),
+    "column called as a key is": (
+        'attributes = "a"\nattribute_types = { columns = "x" }\n' + FOLLOWS,
+        r"attribute_types\.columns: found 'x'\. (?!Give the names)",
+    ),
     "relations without brackets": (FOLLOWS.replace("[[relations]]", "[relations]"), r"begins with \[\[relations\]\]"),
     "split is text": (FOLLOWS.replace("[[", 'split = "random"\n[['), "unknown. It belongs to the top of the file"),
     "types as text": (

@@ -5,11 +5,14 @@ is done in small steps, each when no other request is in work, or when it has wa
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 # How long a step waits at most, in milliseconds, where there are no more than FEW such requests; ten steps are a batch
 # of 1,000 events. Of more of them each waits less: they would all come too late.
 LONGEST_MS = 2
 FEW = 4
+# Of the request in work here, where it has several parts at once: how many of these are such work now.
+_parts: ContextVar[list[int] | None] = ContextVar("parts", default=None)
 
 
 class LowPriority:
@@ -23,13 +26,25 @@ class LowPriority:
         self.turn = asyncio.Lock()
 
     @contextmanager
-    def request(self) -> Iterator[None]:
-        """Have a request in work that is nothing but such work, or waits for it."""
-        self._requests += 1
+    def one_request(self) -> Iterator[None]:
+        """What begins within, tasks too, is of one request: it counts once, however many parts of it are such work."""
+        token = _parts.set([0])
         try:
             yield
         finally:
-            self._requests -= 1
+            _parts.reset(token)
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Have a request in work that is nothing but such work, or waits for it."""
+        parts = _parts.get() or [0]
+        self._requests += not parts[0]
+        parts[0] += 1
+        try:
+            yield
+        finally:
+            parts[0] -= 1
+            self._requests -= not parts[0]
 
     async def give_way(self) -> None:
         """Let others go first, before the next step."""

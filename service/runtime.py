@@ -160,7 +160,8 @@ class Runtime:
         events have to be added up wait together.
         """
         each = (self._since(*one, degraded) for one in asked)
-        return await self._elsewhere(all_of(each) if self.state.local else asyncio.gather(*each))
+        with self.low_priority.one_request():
+            return await self._elsewhere(all_of(each) if self.state.local else asyncio.gather(*each))
 
     async def _elsewhere(self, work: Awaitable[Result]) -> Result:
         """What others tell: the time that it takes is none that answers are in the making here."""

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -441,24 +441,33 @@ class RedisStore:
 
     async def forget_told(self, owner: Owner, before: float) -> None:
         """Remove what others were told of the user and was received `before` (Unix seconds). Not to be cancelled."""
-        async for keys in self._followers_keys(owner[0]):
-            await self._forget_follower(keys, owner[1], before)
+
+        async def scan() -> None:
+            async for keys in self._followers_keys(owner[0]):
+                await self._forget_follower(keys, owner[1], before)
+
+        await self._at_one_server(scan)
 
     async def forget_mentions(self, owner: Owner) -> None:
         """Remove the events of others that have the user as their target, and every trace of what was erased from the
         append-only file. Not to be cancelled."""
         async with self._one_erasure:
-            for _ in range(AGAIN_MAX):
-                before = await self._who_answers()
-                await self._forget_all_mentions(owner)
-                if await self._who_answers() == before:
-                    break
-            else:
-                raise StateError("the store of live engagements was another one during an erasure")
+            await self._at_one_server(lambda: self._forget_all_mentions(owner))
         self._cache.clear()  # others may have had the user as their target
         self._rewrite_again = True
         if self._rewriting is None or self._rewriting.done():
             self._rewriting = self._link.start(self._ask_for_a_new_log())
+
+    async def _at_one_server(self, scan: Callable[[], Awaitable[None]]) -> None:
+        """Go through the keys of all users, again where another server answered meanwhile. Raises StateError where that
+        goes on.
+        """
+        for _ in range(AGAIN_MAX):
+            before = await self._who_answers()
+            await scan()
+            if await self._who_answers() == before:
+                return
+        raise StateError("the store of live engagements was another one during an erasure")
 
     async def _who_answers(self) -> frozenset[bytes]:
         """Which server that is, and in which role. The cursors of another one lead past some of its keys."""

@@ -1,4 +1,4 @@
-"""What is wrong with a store: said in the log once when it begins, changes or ends, and to whoever asks /readyz."""
+"""What is wrong with a store: in the log when it begins, has a new reason or ends, and for whoever asks /readyz."""
 
 import logging
 import time
@@ -14,6 +14,8 @@ class Trouble:
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
         self._lasts_until: dict[str, float] = {}
+        # Reasons that come by turns (refused, late) are each logged once, not at each try.
+        self._logged: dict[str, set[str]] = {}
 
     @property
     def reason(self) -> str | None:
@@ -30,12 +32,15 @@ class Trouble:
         It `lasts` at least so many seconds, although the operation may succeed for others.
         """
         self._lasts_until[operation] = time.monotonic() + lasts
-        if self._reasons.get(operation) != reason:
-            self._reasons[operation] = reason
+        self._reasons[operation] = reason
+        logged = self._logged.setdefault(operation, set())
+        if reason not in logged:
+            logged.add(reason)
             log.error("engagements: %s fails: %s", operation, reason, extra={"reason": words or reason})
 
     def end(self, operation: str) -> None:
         """The `operation` succeeded."""
         if operation in self._reasons and time.monotonic() >= self._lasts_until[operation]:
             del self._reasons[operation]
+            self._logged.pop(operation, None)
             log.info("engagements: %s works again", operation)

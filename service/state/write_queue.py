@@ -1,7 +1,7 @@
 """The writes that wait for a store: users take turns, what waits is bounded, and what nobody waits for is dropped."""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, cast, runtime_checkable
@@ -66,28 +66,71 @@ class QueueFull(Exception):
     """More waits already than the queue, or one owner's part of it, may hold."""
 
 
+class _Line(Generic[Write]):
+    """Owners whose turns come one after the other, each with all writes of theirs that wait. All steps take the same
+    time, however many wait.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[Hashable, deque[Write]] = OrderedDict()
+        # Those who have had their turn and have more: behind all who have come by the time of the next one.
+        self._served: OrderedDict[Hashable, deque[Write]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting or self._served)
+
+    @property
+    def first(self) -> Write:
+        """The next write."""
+        return next(iter((self._waiting or self._served).values()))[0]
+
+    def come(self, owner: Hashable, writes: deque[Write], *, served: bool = False) -> None:
+        """Let the `owner` be the last, or the last of those who have been `served`."""
+        (self._served if served else self._waiting)[owner] = writes
+
+    def come_back(self, owner: Hashable, writes: deque[Write]) -> None:
+        """Let the `owner` be the first."""
+        self._waiting[owner] = writes
+        self._waiting.move_to_end(owner, last=False)
+
+    def line_up(self) -> None:
+        """Let those who have had their turn wait for the next one."""
+        self._waiting |= self._served
+        self._served.clear()
+
+    def pop(self) -> tuple[Hashable, deque[Write]]:
+        """Take the first owner out."""
+        if not self._waiting:
+            self.line_up()
+        return self._waiting.popitem(last=False)
+
+    def pass_over(self, owners: Collection[Hashable]) -> dict[Hashable, deque[Write]]:
+        """Take those of the `owners` out that wait."""
+        return {owner: self._waiting.pop(owner) for owner in owners if owner in self._waiting}
+
+
 class WriteQueue(Generic[Write]):
     """Nobody's writes wait behind all of somebody else's. Not for several threads at once."""
 
     def __init__(self, events_at_once: int, alone: int | None = None) -> None:
-        """So many events are taken in one go, or one write that has `alone` or more: large ones, by turns with all the
-        small ones that wait then.
+        """So many events are taken in one go, or one write that has `alone` or more: lots of small ones and large ones
+        take turns.
         """
         self._events_at_once = events_at_once
         self._alone = alone
         self._took_small = False
-        # A dict keeps the order in which its keys came: the first key is the owner whose turn is next.
-        self._by_owner: dict[Hashable, deque[Write]] = {}
-        # Those who have had their turn and have more: behind all who have come by the time of the next one.
-        self._served: dict[Hashable, deque[Write]] = {}
+        # An owner is in the one that its oldest write belongs to.
+        self._small = _Line[Write]()
+        self._large = _Line[Write]()
         # Those whose next write rests, which hold up nobody.
         self._resting: dict[Hashable, deque[Write]] = {}
+        self._of: dict[Hashable, deque[Write]] = {}
         self._size_of: dict[Hashable, int] = {}
         self._size = 0
 
     def __len__(self) -> int:
         """How many owners have a write that waits."""
-        return len(self._by_owner) + len(self._served) + len(self._resting)
+        return len(self._of)
 
     def put(self, *writes: Write) -> None:
         """Let `writes`, all of one request, wait for their turns. Raises QueueFull, and then none of them waits."""
@@ -100,9 +143,11 @@ class WriteQueue(Generic[Write]):
             if self._size >= EVENTS_WAITING_MAX or (own and own + size > EVENTS_OF_ONE_OWNER_MAX):
                 raise QueueFull
         for write in writes:
-            lines = (self._resting, self._served)
-            line = next((one for one in lines if write.owner in one), self._by_owner)
-            line.setdefault(write.owner, deque()).append(write)
+            if write.owner in self._of:
+                self._of[write.owner].append(write)
+            else:
+                self._of[write.owner] = deque([write])
+                self._line_of(write).come(write.owner, self._of[write.owner])
             self._size_of[write.owner] = self._size_of.get(write.owner, 0) + write.size
             self._size += write.size
 
@@ -111,70 +156,58 @@ class WriteQueue(Generic[Write]):
         small ones do not wait for it. One of the type that `rests` is left, and what its owner has put after it; and
         all of the owners that are `busy`: they have had their turn, and come after all who wait now.
         """
-        self._line_up()
-        passed = {owner: self._by_owner.pop(owner) for owner in busy if owner in self._by_owner}
-        try:
-            return self._take(rests)
-        finally:
-            self._by_owner |= passed
+        if rests is None:
+            while self._resting:
+                owner, waiting = self._resting.popitem()
+                self._line_of(waiting[0]).come_back(owner, waiting)
+        for line in (self._large, self._small) if self._took_small else (self._small, self._large):
+            line.line_up()
+            passed = line.pass_over(busy)
+            writes = self._taken_from(line, rests)
+            for owner, waiting in passed.items():
+                line.come(owner, waiting)
+            if writes:
+                self._took_small = line is self._small
+                return writes
+        return []
 
-    def _take(self, rests: type | None) -> list[Write]:
-        if rests is None and self._resting:
-            self._by_owner, self._resting = self._resting | self._by_owner, {}
-        if not self._took_small:
-            small = {owner: waiting for owner, waiting in self._by_owner.items() if not self._is_large(waiting[0])}
-            self._by_owner = small | self._by_owner
+    def _taken_from(self, line: _Line[Write], rests: type | None) -> list[Write]:
         writes: list[Write] = []
         room = self._events_at_once
-        while (self._by_owner or self._served) and (not writes or self._first().size <= room):
-            if writes and self._is_large(self._first()):
-                break
-            if not self._by_owner:
-                self._line_up()
-            if rests is not None and isinstance(self._first(), rests):
-                owner = next(iter(self._by_owner))
-                self._resting[owner] = self._by_owner.pop(owner)
+        while line and (not writes or line.first.size <= room):
+            if rests is not None and isinstance(line.first, rests):
+                owner, waiting = line.pop()
+                self._resting[owner] = waiting
                 continue
-            write = self._next()
+            write = self._next(line)
             if write.wanted:
                 writes.append(write)
-                room = 0 if self._is_large(write) else room - write.size
-        self._took_small = bool(writes) and self._alone is not None and not self._is_large(writes[0])
+                room = 0 if line is self._large else room - write.size
         return writes
 
     def next_large(self, kind: type[Kept]) -> Kept | None:
         """The next large write that is still wanted, where it is of that `kind` and only large ones wait."""
-        while True:
-            self._line_up()
-            if not self._by_owner or not all(self._is_large(waiting[0]) for waiting in self._by_owner.values()):
+        while self._large and not self._small:
+            self._large.line_up()
+            if not isinstance(self._large.first, kind):
                 return None
-            if not isinstance(self._first(), kind):
-                return None
-            write = self._next()
+            write = self._next(self._large)
             if write.wanted:
                 return cast(Kept, write)
+        return None
 
-    def _is_large(self, write: Write) -> bool:
-        return self._alone is not None and write.size >= self._alone
+    def _line_of(self, write: Write) -> _Line[Write]:
+        return self._small if self._alone is None or write.size < self._alone else self._large
 
-    def _line_up(self) -> None:
-        """Let those who have had their turn wait for the next one."""
-        self._by_owner |= self._served
-        self._served = {}
-
-    def _first(self) -> Write:
-        return next(iter((self._by_owner or self._served).values()))[0]
-
-    def _next(self) -> Write:
-        owner, waiting = next(iter(self._by_owner.items()))
+    def _next(self, line: _Line[Write]) -> Write:
+        owner, waiting = line.pop()
         write = waiting.popleft()
         self._size -= write.size
         self._size_of[owner] -= write.size
-        del self._by_owner[owner]
         if waiting and write.goes_on:
-            self._by_owner = {owner: waiting} | self._by_owner
+            self._line_of(waiting[0]).come_back(owner, waiting)
         elif waiting:
-            self._served[owner] = waiting
+            self._line_of(waiting[0]).come(owner, waiting, served=True)
         else:
-            del self._size_of[owner]
+            del self._size_of[owner], self._of[owner]
         return write

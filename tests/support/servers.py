@@ -87,6 +87,7 @@ class RedisServer:
                 if ask.recv(16).startswith(b"+PONG"):
                     return
             time.sleep(0.02)
+        self.kill()
         raise RuntimeError("redis-server did not start")
 
     def command(self, *words: str) -> str:
@@ -102,6 +103,23 @@ class RedisServer:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+
+@contextlib.contextmanager
+def replica_of(redis: RedisServer, directory: Path) -> Iterator[RedisServer]:
+    """Another redis-server, in a new `directory`, that has all that the first one has; killed in the end."""
+    directory.mkdir()
+    other = RedisServer(directory)
+    try:
+        other.command("REPLICAOF", "127.0.0.1", str(redis.port))
+        deadline = time.monotonic() + 60
+        while "master_link_status:up" not in other.command("INFO", "replication"):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the replica does not get what the other one has")
+            time.sleep(0.01)
+        yield other
+    finally:
+        other.kill()
 
 
 class ServiceProcess:

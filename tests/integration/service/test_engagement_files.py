@@ -1,7 +1,6 @@
 """What users did while a service ran becomes edge files of the next training, from either store."""
 
 import json
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from service.state.dump import stored_events
 from tests.integration.service.conftest import Start
 from tests.support.fault_proxy import FaultProxy
 from tests.support.redis_cluster import RedisClusterServers
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, replica_of
 from tests.support.service_bundle import tag_ids, user_ids
 
 USERS, TAGS = user_ids(), tag_ids()
@@ -93,22 +92,16 @@ def test_an_export_during_which_another_redis_takes_over_is_none(
         for user in map(str, range(1500)):
             stored = {**event, "user": user, "target": "1", "at": 1.0, "received": 1.0}
             client.hset(f"twhin:events:user:{user}", "a", json.dumps(stored))
-    (tmp_path / "other").mkdir()
-    other, proxy = RedisServer(tmp_path / "other"), FaultProxy(redis_server.port)
-    other.command("REPLICAOF", "127.0.0.1", str(redis_server.port))
-    while "master_link_status:up" not in other.command("INFO", "replication"):
-        time.sleep(0.01)
-    settings = Settings(bundles=bundles, redis_url=f"redis://127.0.0.1:{proxy.port}/0")
-    assert len(list(stored_events(settings))) == 1500
-    events = stored_events(settings)
-    next(events)
-    other.command("REPLICAOF", "NO", "ONE")
-    proxy.target_port = other.port
-    redis_server.kill()
-    with pytest.raises(StateError, match="Another Redis took the place of the first meanwhile"):
-        list(events)
-    proxy.close()
-    other.kill()
+    with replica_of(redis_server, tmp_path / "other") as other, closing(FaultProxy(redis_server.port)) as proxy:
+        settings = Settings(bundles=bundles, redis_url=f"redis://127.0.0.1:{proxy.port}/0")
+        assert len(list(stored_events(settings))) == 1500
+        events = stored_events(settings)
+        next(events)
+        other.command("REPLICAOF", "NO", "ONE")
+        proxy.target_port = other.port
+        redis_server.kill()
+        with pytest.raises(StateError, match="Another Redis took the place of the first meanwhile"):
+            list(events)
 
 
 def test_a_cluster_is_written_alike_unless_a_slot_is_on_its_way_or_a_node_is_away(

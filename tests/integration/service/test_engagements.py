@@ -374,10 +374,11 @@ async def test_a_large_batch_gives_way_while_others_are_in_work(bundles: Path, t
                 runtime.admission.inflight = in_work
                 began = time.perf_counter()
                 events = [{"user": USERS[1], "target": USERS[2]}] * 1000
-                answer = await client.post("/v1/engagements", json={"events": events})
+                patient = {"x-request-timeout-ms": "10000"}
+                answer = await client.post("/v1/engagements", json={"events": events}, headers=patient)
                 assert answer.json()["stored"] == 1000
                 assert asked == [in_work] * 10
-                assert time.perf_counter() - began >= 10 * in_work * LONGEST_MS / 2000
+                assert not in_work or time.perf_counter() - began >= 10 * LONGEST_MS / 1000
                 asked.clear()
             await client.post("/v1/engagements", json={"events": events[:100]})
             assert not asked, "a small one gives way to nobody"

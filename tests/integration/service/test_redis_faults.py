@@ -7,6 +7,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
@@ -294,29 +295,29 @@ async def test_who_follows_may_be_unreadable_without_what_the_user_did(redis_ser
 async def test_after_a_failover_the_name_is_asked_again(redis_server: RedisServer, tmp_path: Path) -> None:
     """The name leads to another Redis, and the one before has become its replica: open connections stay at that."""
     (tmp_path / "other").mkdir()
-    other = RedisServer(tmp_path / "other")
-    proxy = FaultProxy(redis_server.port)
-    store = RedisStore(
-        RedisAddress("127.0.0.1", proxy.port), prefix="t", timeout=5.0, write_timeout=5.0, connections=4,
-        retry_seconds=0.05, events_per_user_max=10, metrics=Metrics().redis,
-    )  # fmt: skip
-    first, event = (Event(name, "user", "a", "add", "f", "item", name, 0.0, 0.0) for name in "bc")
-    assert await store.append([first]) == ["stored"]
-    assert (await store.edges_of("user", "a")).added == {"f": ("b",)}
-    redis_server.command("REPLICAOF", "127.0.0.1", str(other.port))
-    proxy.target_port = other.port
-    refused, deadline = 0, time.monotonic() + 10
-    while True:
-        try:
-            assert await store.append([event]) == ["stored"]
-            break
-        except StateError:
-            assert time.monotonic() < deadline, store.describe()
-            refused += 1
-            await asyncio.sleep(0.1)
-    assert refused
-    assert other.command("HLEN", "t:events:user:a") == "1"
-    assert (await store.edges_of("user", "a")).added == {"f": ("c",)}, "reads go there too"
-    await store.close()
-    proxy.close()
-    other.kill()
+    with ExitStack() as stack:
+        other = RedisServer(tmp_path / "other")
+        stack.callback(other.kill)
+        proxy = stack.enter_context(closing(FaultProxy(redis_server.port)))
+        store = RedisStore(
+            RedisAddress("127.0.0.1", proxy.port), prefix="t", timeout=5.0, write_timeout=5.0, connections=4,
+            retry_seconds=0.05, events_per_user_max=10, metrics=Metrics().redis,
+        )  # fmt: skip
+        first, event = (Event(name, "user", "a", "add", "f", "item", name, 0.0, 0.0) for name in "bc")
+        assert await store.append([first]) == ["stored"]
+        assert (await store.edges_of("user", "a")).added == {"f": ("b",)}
+        redis_server.command("REPLICAOF", "127.0.0.1", str(other.port))
+        proxy.target_port = other.port
+        refused, deadline = 0, time.monotonic() + 10
+        while True:
+            try:
+                assert await store.append([event]) == ["stored"]
+                break
+            except StateError:
+                assert time.monotonic() < deadline, store.describe()
+                refused += 1
+                await asyncio.sleep(0.1)
+        assert refused
+        assert other.command("HLEN", "t:events:user:a") == "1"
+        assert (await store.edges_of("user", "a")).added == {"f": ("c",)}, "reads go there too"
+        await store.close()

@@ -3,22 +3,26 @@ always right, whatever is written meanwhile.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from recommend.types import NO_LIVE_EDGES, LiveEdges
+from service.main import create_app
 from service.metrics import Metrics
+from service.runtime import Runtime
+from service.settings import Settings
 from service.state.events import Event, live_edges
 from service.state.redis import ADDED_AT_ONCE, EVENTS_AT_ONCE, RedisStore
 from service.state.redis_address import RedisAddress
 from service.state.redis_link import Lane, Operation
 from service.state.redis_scripts import SCAN, Command
 from tests.support.fault_proxy import FaultProxy
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, replica_of
+from tests.support.service_bundle import user_ids
 
 MANY = 3_000
 
@@ -139,38 +143,32 @@ def another_takes_over(
     store: RedisStore, redis: RedisServer, proxy: FaultProxy, after: str, directory: Path
 ) -> Iterator[RedisServer]:
     """A replica becomes the master, and the name leads to it, when the second command is asked that has `after`."""
-    directory.mkdir()
-    other = RedisServer(directory)
-    other.command("REPLICAOF", "127.0.0.1", str(redis.port))
-    while "master_link_status:up" not in other.command("INFO", "replication"):
-        time.sleep(0.01)
     ask_all, asked = store._link.ask_all, [0]
+    with replica_of(redis, directory) as other:
 
-    async def ask(operation: Operation, lane: Lane, commands: Sequence[Command]) -> list[object]:
-        asked[0] += any(after in command for command in commands)
-        if asked[0] == 2 and proxy.target_port == redis.port:
-            other.command("REPLICAOF", "NO", "ONE")
-            proxy.target_port = other.port
-            for each in (store._link.quick, store._link.bulk, store._link.patient):
-                each.renew()
-        return await ask_all(operation, lane, commands)
+        async def ask(operation: Operation, lane: Lane, commands: Sequence[Command]) -> list[object]:
+            asked[0] += any(after in command for command in commands)
+            if asked[0] == 2 and proxy.target_port == redis.port:
+                other.command("REPLICAOF", "NO", "ONE")
+                proxy.target_port = other.port
+                for each in (store._link.quick, store._link.bulk, store._link.patient):
+                    each.renew()
+            return await ask_all(operation, lane, commands)
 
-    store._link.ask_all = ask  # type: ignore[method-assign]
-    yield other
-    assert asked[0] > 2
-    other.kill()
+        store._link.ask_all = ask  # type: ignore[method-assign]
+        yield other
+        assert asked[0] > 2
 
 
 @pytest.fixture
 async def moved(redis_server: RedisServer) -> AsyncIterator[tuple[RedisStore, FaultProxy]]:
-    proxy = FaultProxy(redis_server.port)
-    made = RedisStore(
-        RedisAddress("127.0.0.1", proxy.port), prefix="t", timeout=5.0, write_timeout=5.0, connections=8,
-        retry_seconds=0.1, events_per_user_max=2 * MANY, metrics=Metrics().redis,
-    )  # fmt: skip
-    yield made, proxy
-    await made.close()
-    proxy.close()
+    with closing(FaultProxy(redis_server.port)) as proxy:
+        made = RedisStore(
+            RedisAddress("127.0.0.1", proxy.port), prefix="t", timeout=5.0, write_timeout=5.0, connections=8,
+            retry_seconds=0.1, events_per_user_max=2 * MANY, metrics=Metrics().redis,
+        )  # fmt: skip
+        yield made, proxy
+        await made.close()
 
 
 async def test_a_user_is_read_whole_where_another_redis_takes_over_meanwhile(
@@ -191,3 +189,49 @@ async def test_an_erasure_misses_nobody_where_another_redis_takes_over_meanwhile
     with another_takes_over(store, redis_server, proxy, SCAN, tmp_path / "other") as other:
         await store.forget("user", "gone")
         assert other.command("KEYS", "t:events:user:few*") == ""
+
+
+async def test_what_was_told_of_a_user_is_forgotten_where_another_redis_takes_over_meanwhile(
+    moved: tuple[RedisStore, FaultProxy], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """As the second look of an erasure on a cluster does."""
+    store, proxy = moved
+    await store.append([event(number, f"u{number}", user="gone", of_type="user") for number in range(MANY)])
+    assert len(redis_server.command("KEYS", "t:followers:user:u*").splitlines()) == MANY
+    with another_takes_over(store, redis_server, proxy, SCAN, tmp_path / "other") as other:
+        await store.forget_told(("user", "gone"), before=1.0)
+        assert other.command("KEYS", "t:followers:user:u*") == ""
+
+
+async def test_a_batch_of_such_users_is_one_request_that_others_do_not_wait_for(
+    bundles: Path, redis_server: RedisServer
+) -> None:
+    settings = Settings(
+        bundles=bundles, redis_url=redis_server.url, redis_timeout_ms=5000, redis_write_timeout_ms=5000,
+        warm_up_queries=0, self_test_queries=0,
+    )  # fmt: skip
+    runtime = Runtime(settings)
+    await runtime.start()
+    try:
+        users, targets = user_ids()[:5], [str(target) for target in range(70)]
+        for user in users:
+            follows = [Event(one, "user", user, "add", "follows", "user", one, 1.0, 1.0) for one in targets]
+            await runtime.state.append(follows)
+        low, counted = runtime.low_priority, list[int]()
+        give_way = low.give_way
+
+        async def noted() -> None:
+            counted.append(low._requests)
+            await give_way()
+
+        low.give_way = noted  # type: ignore[method-assign]
+        transport = httpx.ASGITransport(create_app(settings, runtime))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            body, patient = {"users": users, "k": 3}, {"x-request-timeout-ms": "10000"}
+            answer = await client.post("/recommend:batch", json=body, headers=patient)
+            assert (answer.json()["ok"], answer.json().get("degraded", [])) == (len(users), [])
+        assert counted
+        assert set(counted) == {1}
+        assert low._requests == 0
+    finally:
+        await runtime.stop()

@@ -15,7 +15,7 @@ import pytest
 from bundle.errors import StateError
 from service.problems import Problem
 from service.state import sqlite_schema as schema
-from service.state.events import FOLLOWERS_MAX, NO_FOLLOWERS, Event, live_edges
+from service.state.events import FOLLOWERS_MAX, NO_FOLLOWERS, Event, Outcome, live_edges
 from service.state.feedback import Count, Seen
 from service.state.sqlite import FEW_EVENTS, SqliteStore
 from service.state.write_queue import EVENTS_WAITING_MAX
@@ -45,6 +45,14 @@ def _locked(path: Path) -> Iterator[None]:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
+
+
+def _in_order(*tasks: "asyncio.Task[list[Outcome]]") -> "list[asyncio.Task[list[Outcome]]]":
+    """Has those of the `tasks` that are done, in the order in which they were."""
+    done: list[asyncio.Task[list[Outcome]]] = []
+    for task in tasks:
+        task.add_done_callback(done.append)
+    return done
 
 
 async def test_sql_adds_up_to_the_same_as_python(tmp_path: Path) -> None:
@@ -144,9 +152,10 @@ async def test_users_take_turns_and_a_queue_that_is_full_refuses(tmp_path: Path)
             assert (refused.value.code, refused.value.headers["retry-after"]) == ("overloaded", "1")
             other = asyncio.create_task(store.append([_event("2", 1)]))
             await asyncio.sleep(0.1)
+            answered = _in_order(other, *batches)
         assert await other == ["stored"]
-        assert not batches[-1].done(), "whoever waits for one write does not wait for all of another user's"
         await asyncio.gather(begun, *batches)
+        assert answered[-1] is not other, "whoever waits for one write does not wait for all of another user's"
 
 
 async def test_a_batch_is_stored_in_portions_between_which_others_have_turns(tmp_path: Path) -> None:
@@ -157,10 +166,10 @@ async def test_a_batch_is_stored_in_portions_between_which_others_have_turns(tmp
             await asyncio.sleep(0.05)
             others = [asyncio.create_task(store.append([_event(user, 1)])) for user in "abc"]
             await asyncio.sleep(0.05)
-        for other in others:
-            assert await other == ["stored"]
-        assert not batch.done()
+            answered = _in_order(batch, *others)
+        assert await asyncio.gather(*others) == [["stored"]] * 3
         assert set(await batch) == {"stored"}
+        assert answered[-1] is batch
 
 
 async def test_portions_of_a_batch_keep_their_order(tmp_path: Path) -> None:

@@ -71,3 +71,21 @@ async def turns_of(work: Awaitable[None]) -> int:
     await work
     counting.cancel()
     return turns
+
+
+async def test_parts_of_one_request_count_once() -> None:
+    """A batch of twenty users, and five others in work: the batch waits for these."""
+    low = LowPriority(lambda: 6)
+
+    async def part() -> float:
+        with low.request():
+            return await waited(low)
+
+    with low.one_request():
+        parts = [asyncio.create_task(part()) for _ in range(20)]
+    assert min(await asyncio.gather(*parts)) >= LONGEST_MS
+    assert low._requests == 0
+    others = [asyncio.create_task(part()) for _ in range(6)]
+    await asyncio.sleep(0)
+    assert low._requests == 6
+    await asyncio.gather(*others)

@@ -92,6 +92,41 @@ def test_the_portions_of_one_request_follow_each_other() -> None:
     assert sizes == [*of_a[:3], ("c", 1), of_a[3], *of_b, ("a", 20)]
 
 
+def test_a_large_write_waits_for_one_lot_however_many_small_ones_wait() -> None:
+    queue = WriteQueue[Write](256, alone=32)
+    queue.put(*(Write(f"small{number}") for number in range(3000)))
+    queue.put(Write("a", 32), Write("a", 32), Write("b", 32))
+    lots = [[write.owner for write in queue.take()] for _ in range(7)]
+    assert [len(lot) for lot in lots] == [256, 1, 256, 1, 256, 1, 256]
+    assert [lots[1], lots[3], lots[5]] == [["a"], ["b"], ["a"]]
+    assert [owner for lot in lots[::2] for owner in lot] == [f"small{number}" for number in range(4 * 256)]
+
+
+def test_writes_of_one_owner_keep_their_order_whatever_their_sizes() -> None:
+    queue = WriteQueue[Write](100, alone=10)
+    sizes = [1, 10, 2, 3, 20, 30, 4]
+    queue.put(*(Write("a", size) for size in sizes), *(Write(owner) for owner in "bcd"), Write("e", 10))
+    taken: list[Write] = []
+    while queue:
+        taken += queue.take()
+    assert [write.size for write in taken if write.owner == "a"] == sizes
+    assert sorted(write.owner for write in taken) == sorted("aaaaaaabcde")
+
+
+def test_what_rests_is_the_first_when_it_rests_no_more() -> None:
+    class Rests(Write):
+        """As an erasure."""
+
+    queue = WriteQueue[Write](1, alone=10)
+    queue.put(Rests("a"), Rests("b"), Write("b", 10), Write("c"))
+    assert [write.owner for write in queue.take(Rests)] == ["c"]
+    assert queue.take(Rests) == []
+    queue.put(Write("d"))
+    assert len(queue) == 3
+    assert [taken(queue) for _ in range(4)] == ["a", "b", "b", "d"]
+    assert len(queue) == 0
+
+
 def test_large_ones_follow_each_other_while_no_small_one_waits() -> None:
     queue = WriteQueue[Write](100, alone=10)
     dropped = Write("b", 10)

@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -11,7 +11,8 @@ from pathlib import Path
 from bundle.disk import replacing
 from bundle.errors import UsageError
 from storage.address import checked_url
-from storage.store import Listed, Store, open_store
+from storage.store import Denied, Listed, Store, open_store
+from storage.tables import LOGS, holds_rows, may_be_within, told
 
 _WILD = re.compile(r"[*[]")
 
@@ -50,12 +51,11 @@ class StoredFile:
             yield path
 
 
-def find_files(pattern: str, tables: Mapping[str, str]) -> list[StoredFile]:
+def find_files(pattern: str) -> list[StoredFile]:
     """The objects that a URL stands for, in the order of their names: one, all below a folder, or those that match.
 
     `*` and `[...]` stay within a folder, `**` is any number of folders. Below a folder, names of which a part begins
-    with a dot or an underscore are left out. `tables` names logs by which a folder is a table and no set of files.
-    Raises UsageError for a bad URL and for a table, StorageError.
+    with a dot or an underscore are left out. Raises UsageError for a bad URL and for a table, StorageError.
     """
     scheme, rest = checked_url(pattern).split("://")
     bucket, *parts = rest.split("/")
@@ -64,18 +64,24 @@ def find_files(pattern: str, tables: Mapping[str, str]) -> list[StoredFile]:
     wanted = parts[fixed:]
     if len(wanted) == 1 and not _WILD.search(wanted[0]):
         one = store.stat(wanted[0])
-        found = listed = store.listed(wanted[0]) if one is None else [one]
+        if one is not None:  # who names a file knows that it is of the table
+            return [StoredFile(store, *one)]
+        found = listed = store.listed(wanted[0])
+        fixed += 1
     else:
         listed = store.listed()
         found = [each for each in listed if _matches(each.name.split("/"), wanted)]
-    _refuse_tables(pattern, found, listed, tables)
-    found = [each for each in found if not each.name.endswith("/")]  # what browsers of stores put there for a folder
-    return [StoredFile(store, *each) for each in found if _is_shown(each.name.split("/")[len(wanted) :])]
+    found = [each for each in found if _is_shown(each.name.split("/")[len(wanted) :])]
+    _refuse_tables(pattern, found, listed)
+    if any(holds_rows(each.name) for each in found):
+        _refuse_tables_above(pattern, f"{scheme}://{bucket}", parts[:fixed])
+    # What ends with a slash is what browsers of stores put there for a folder.
+    return [StoredFile(store, *each) for each in found if not each.name.endswith("/")]
 
 
 def find_file(url: str) -> StoredFile:
     """The one object that a URL stands for. Raises UsageError when it leads to none or to several, StorageError."""
-    found = find_files(url, {})
+    found = find_files(url)
     if len(found) != 1:
         raise UsageError(f"{checked_url(url)} leads to {len(found)} files. Name one.")
     return found[0]
@@ -96,15 +102,28 @@ def _is_shown(parts: Sequence[str]) -> bool:
     return not any(part.startswith((".", "_")) for part in parts)
 
 
-def _refuse_tables(pattern: str, found: Sequence[Listed], listed: Sequence[Listed], tables: Mapping[str, str]) -> None:
+def _refuse_tables(pattern: str, found: Sequence[Listed], listed: Sequence[Listed]) -> None:
     """Raise UsageError for what is found below a folder that has the log of a table, of all that are `listed`."""
-    for log, kind in tables.items():
+    for log, kind in LOGS.items():
         folders = tuple({folder for each in listed for folder in _above(each.name.split("/"), log.split("/"))})
-        if any(each.name.startswith(folders) for each in found):
-            raise UsageError(
-                f"{pattern} leads to a {kind} table, whose folder may hold files of rows that were deleted since. "
-                "Export the table to Parquet files and name those."
-            )
+        if any(each.name.startswith(folders) and holds_rows(each.name) for each in found):
+            raise UsageError(told(f"{pattern} leads to", kind))
+
+
+def _refuse_tables_above(pattern: str, bucket: str, parts: Sequence[str]) -> None:
+    """Raise UsageError where the folder of these parts lies within a table, which no listing of the folder shows."""
+    for end in range(len(parts) - 1, -1, -1):
+        if not may_be_within(parts[end]):
+            return
+        store = open_store("/".join([bucket, *parts[:end]]))
+        for first in dict.fromkeys(log.split("/")[0] for log in LOGS):
+            try:
+                names = [each.name.split("/") for each in store.listed(first)]
+            except Denied:  # it may not be looked at, which is no reason to refuse what may be read
+                continue
+            for log, kind in LOGS.items():
+                if any("" in _above(name, log.split("/")) for name in names):
+                    raise UsageError(told(f"{pattern} leads to", kind))
 
 
 def _above(parts: Sequence[str], log: Sequence[str]) -> Iterator[str]:

@@ -33,6 +33,10 @@ class Conflict(Exception):
     """The object is not, or no longer, what the writer took it for."""
 
 
+class Denied(StorageError):
+    """The store refuses the credentials, or they may not do this."""
+
+
 class Content(NamedTuple):
     """A small object: its bytes, and the tag by which it is replaced or found unchanged."""
 
@@ -122,12 +126,12 @@ class Store:
                 raise
             except (*_CONDITION, exceptions.NotModifiedError) as error:
                 raise Conflict from error
-            except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
-                raise StorageError(
-                    f"{self.url}: the store refuses the credentials, or they may not do this. They are read from the "
-                    "environment: see docs/storage.md."
-                ) from None
             except (exceptions.BaseError, OSError) as error:
+                if _is_denial(error):
+                    raise Denied(
+                        f"{self.url}: the store refuses the credentials, or they may not do this. They are read from "
+                        "the environment: see docs/storage.md."
+                    ) from None
                 if attempt + 1 == ATTEMPTS:
                     raise StorageError(f"{self._named(name)}: {_in_words(error)}. Try again.") from None
                 time.sleep(FIRST_WAIT_SECONDS * 2**attempt * random.uniform(0.5, 1.5))
@@ -153,10 +157,20 @@ def _listed(meta: Any) -> Listed:
     return Listed(meta["path"], meta["size"], int(meta["last_modified"].timestamp() * 1e9))
 
 
+def _is_denial(error: Exception) -> bool:
+    denials = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+    return isinstance(error, denials) or _status(error) in ("401", "403")  # a listing has no class of its own for it
+
+
+def _status(error: Exception) -> str | None:
+    found = re.search(r"status code: (\d{3})", str(error))
+    return found[1] if found else None
+
+
 def _in_words(error: Exception) -> str:
-    status = re.search(r"status code: (\d{3})", str(error))
+    status = _status(error)
     if status:
-        return f"the store answered with HTTP status {status[1]}"
+        return f"the store answered with HTTP status {status}"
     if isinstance(error, exceptions.NotSupportedError):
         return "the store cannot do what is asked: conditional writes are needed"
     return "the store cannot be reached, or the connection was cut"

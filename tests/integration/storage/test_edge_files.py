@@ -1,17 +1,25 @@
 """Graph files and examples may name files in a store: read as the same files here are."""
 
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import obstore
 import pytest
 
 from bundle.errors import EdgeFileError, GraphFileError, StorageError, UsageError
 from cli.compose import read_examples
 from graph.describe import describe
+from graph.files import expand
 from graph.prepare import prepare
+from storage.files import find_file, find_files
 from storage.store import Store
 from tests.integration.storage.conftest import URL
+from tests.support.object_store import S3Server
 
 EDGES = {"a.csv": "src,dst\n1,2\n2,3\n", "deep/er/b.csv": "src,dst\n3,1\n", "day=1/c.csv": "src,dst\n4,1\n"}
 
@@ -96,17 +104,78 @@ def test_a_url_that_leads_to_no_file_is_refused(both: Path, tmp_path: Path, file
         prepare(graph_file(tmp_path / "g", f"{URL}/{files}"), tmp_path / "out")
 
 
-def test_the_folder_of_a_table_is_refused(raw: Any, tmp_path: Path) -> None:
-    obstore.put(raw, "table/_delta_log/0.json", b"{}")
-    obstore.put(raw, "table/a.csv", b"src,dst\n1,2\n")
-    for pattern in ("table", "table/*.csv", "**/*.csv"):
-        with pytest.raises(GraphFileError, match="Delta table"):
-            prepare(graph_file(tmp_path / "g", f"{URL}/{pattern}"), tmp_path / "out")
+TABLES = {
+    "Delta": ("_delta_log/0.json", "dt=1/a.parquet"),
+    "Hudi": (".hoodie/hoodie.properties", "2026/01/31/a.parquet"),
+    "Iceberg": ("metadata/v1.metadata.json", "data/a.parquet"),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_the_folder_of_a_table_is_refused(raw: Any, kind: str) -> None:
+    """Wherever its log lies: below the folder that is listed, or above it."""
+    log, name = TABLES[kind]
+    within = name.rsplit("/", 1)[0]
+    obstore.put(raw, f"table/{log}", b"{}")
+    obstore.put(raw, f"table/{name}", b"")
+    for pattern in ("table", "table/**/*.parquet", "**/*.parquet", f"table/{within}", f"table/{within}/*.parquet"):
+        with pytest.raises(UsageError, match=f"{kind} table: .*Export"):
+            find_files(f"{URL}/{pattern}")
+    assert [str(each) for each in find_files(f"{URL}/table/{name}")] == [f"{URL}/table/{name}"]
+    with pytest.raises(GraphFileError, match=rf"files: .*/{within}/ leads to a {kind} table"):
+        expand(Path("/nowhere"), [f"{URL}/table/{within}/"], "files")
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_the_log_of_a_table_refuses_nothing_else(raw: Any, kind: str) -> None:
+    log, name = TABLES[kind]
+    obstore.put(raw, f"lake/{log}", b"{}")
+    obstore.put(raw, "lake/_delta_log/1.checkpoint.parquet", b"")
+    obstore.put(raw, "lake/data/a.csv", b"")
+    obstore.put(raw, f"lake/graphs/{name}", b"")
+    assert [each.name for each in find_files(f"{URL}/lake/data")] == ["data/a.csv"]
+    assert len(find_files(f"{URL}/lake/graphs/**/*.parquet")) == 1
+    obstore.put(raw, "other/metadata/x.metadata.json", b"{}")
+    obstore.put(raw, "other/data/a.parquet", b"")
+    assert len(find_files(f"{URL}/other/data/*")) == 1
+
+
+@pytest.fixture
+def of_one_folder(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The environment leads to the store as credentials have it that may list one folder, `lake/data`."""
+
+    class Gate(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            prefix = parse_qs(urlsplit(self.path).query)["prefix"][0]
+            allowed = prefix.endswith("/lake/data/")
+            body = httpx.get(f"http://127.0.0.1:{s3.port}{self.path}").content if allowed else b""
+            self.send_response(200 if allowed else 403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Gate)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    for name, value in s3.environment(server.server_port).items():
+        monkeypatch.setenv(name, value)
+    yield
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_folders_above_that_may_not_be_looked_at_refuse_nothing(raw: Any, of_one_folder: None) -> None:
+    obstore.put(raw, "lake/data/a.parquet", b"")
+    assert [each.name for each in find_files(f"{URL}/lake/data/*.parquet")] == ["a.parquet"]
+    with pytest.raises(StorageError, match="refuses the credentials"):
+        find_files(f"{URL}/lake/*/*.parquet")
 
 
 def test_an_object_that_shrinks_while_it_is_read_is_found(store: Store, raw: Any, tmp_path: Path) -> None:
-    from storage.files import find_file
-
     obstore.put(raw, "a.csv", b"src,dst\n1,2\n3,4\n")
     found = find_file(f"{URL}/a.csv")
     for changed in (b"src,dst\n1,2\n", b"src,dst\n1,2\n3,4\n5,6\n"):

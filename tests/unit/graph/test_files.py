@@ -106,17 +106,60 @@ def test_a_strange_file_in_a_folder_is_refused_and_a_glob_helps(tmp_path: Path) 
     assert weights(prepared(tmp_path, '"likes/*.csv"')) == [1, 1]
 
 
-@pytest.mark.parametrize("log", ["_delta_log/0.json", ".hoodie/hoodie.properties", "metadata/v1.metadata.json"])
+LOGS = [
+    "_delta_log/0.json",
+    ".hoodie/hoodie.properties",
+    "metadata/v1.metadata.json",
+    "metadata/version-hint.text",
+    "metadata/00003-5f2c.gz.metadata.json",
+]
+
+
+@pytest.mark.parametrize("log", LOGS)
 @pytest.mark.parametrize(
-    "pattern", ["likes", "likes/*.csv", "likes/data", "likes/data/*.csv", "**/*.csv", ".", "latest"]
+    "pattern",
+    [
+        "likes",
+        "likes/*.parquet",
+        "likes/data",
+        "likes/data/*.parquet",
+        "likes/dt=1/2026/*",
+        "likes/**/us/**",
+        "l*/us/*/*",
+        "**/*.pq",
+        ".",
+        "latest",
+    ],
 )
 def test_the_folder_of_a_table_is_refused(tmp_path: Path, log: str, pattern: str) -> None:
     """However its files are found, but for those that are named: a list of them may be what is not deleted."""
-    written(tmp_path, "likes/b.csv", "likes/data/c.csv", f"likes/{log}")
+    written(tmp_path, "likes/b.parquet", "likes/data/c.parquet", "likes/dt=1/2026/d.pq", "likes/us/south/e.parquet")
+    written(tmp_path, f"likes/{log}")
     (tmp_path / "latest").symlink_to("likes/data")
     with pytest.raises(EdgeFileError, match="likes is a (Delta|Hudi|Iceberg) table: .*Export the table to Parquet"):
         expand(tmp_path, [pattern], "files")
-    assert expand(tmp_path, ["likes/data/c.csv"], "files").paths == (tmp_path / "likes" / "data" / "c.csv",)
+    assert expand(tmp_path, ["likes/data/c.parquet"], "files").paths == (tmp_path / "likes" / "data" / "c.parquet",)
+
+
+@pytest.mark.parametrize("log", LOGS)
+@pytest.mark.parametrize("pattern", ["graphs/likes", "graphs/likes/*.parquet", "graphs/**/*.parquet"])
+def test_a_log_in_a_folder_that_no_table_s_files_would_be_below_refuses_nothing(
+    tmp_path: Path, log: str, pattern: str
+) -> None:
+    written(tmp_path, "graphs/likes/a.parquet", log)
+    assert expand(tmp_path, [pattern], "files").paths == (tmp_path / "graphs" / "likes" / "a.parquet",)
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_text_is_of_no_table(tmp_path: Path, log: str) -> None:
+    written(tmp_path, "likes/data/a.csv", f"likes/{log}")
+    for pattern in ("likes/data", "likes/**/*.csv"):
+        assert expand(tmp_path, [pattern], "files").paths == (tmp_path / "likes" / "data" / "a.csv",)
+
+
+def test_other_metadata_makes_no_table(tmp_path: Path) -> None:
+    written(tmp_path, "likes/a.parquet", "likes/metadata/x.metadata.json", "likes/metadata/view.json")
+    assert expand(tmp_path, ["likes/*.parquet"], "files").paths == (tmp_path / "likes" / "a.parquet",)
 
 
 @pytest.mark.parametrize("pattern", ["[new] a?/*.csv", "[new] a?/**/*.csv", "**/[new] a?/e.csv", "[[]new] a?/e.csv"])

@@ -130,7 +130,6 @@ def test_the_folder_of_a_table_is_refused(raw: Any, kind: str) -> None:
 def test_the_log_of_a_table_refuses_nothing_else(raw: Any, kind: str) -> None:
     log, name = TABLES[kind]
     obstore.put(raw, f"lake/{log}", b"{}")
-    obstore.put(raw, "lake/_delta_log/1.checkpoint.parquet", b"")
     obstore.put(raw, "lake/data/a.csv", b"")
     obstore.put(raw, f"lake/graphs/{name}", b"")
     assert [each.name for each in find_files(f"{URL}/lake/data")] == ["data/a.csv"]
@@ -166,6 +165,12 @@ def of_one_folder(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+def test_the_parquet_of_a_log_makes_no_table_of_text(raw: Any) -> None:
+    obstore.put(raw, "text/_delta_log/1.checkpoint.parquet", b"")
+    obstore.put(raw, "text/a.csv", b"")
+    assert [each.name for each in find_files(f"{URL}/text")] == ["text/a.csv"]
 
 
 def test_folders_above_that_may_not_be_looked_at_refuse_nothing(raw: Any, of_one_folder: None) -> None:

@@ -65,16 +65,15 @@ async def test_what_nobody_waits_for_may_fail_in_silence(
 ) -> None:
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, told: reported.append(told["message"]))
-    proxy = FaultProxy(redis_server.port)
-    async with connected(RedisAddress("127.0.0.1", proxy.port), over) as connection:
-        proxy.mode = "hang"
-        asked = connection.ask([("PING",)], 5.0)
-        await asyncio.sleep(0.05)
-        asked.cancel()
-        await asyncio.sleep(0)
-        connection.close()
-        await until(lambda: len(over) == 1)
-    proxy.close()
+    with contextlib.closing(FaultProxy(redis_server.port)) as proxy:
+        async with connected(RedisAddress("127.0.0.1", proxy.port), over) as connection:
+            proxy.mode = "hang"
+            asked = connection.ask([("PING",)], 5.0)
+            await asyncio.sleep(0.05)
+            asked.cancel()
+            await asyncio.sleep(0)
+            connection.close()
+            await until(lambda: len(over) == 1)
     connection._work = None
     del asked
     gc.collect()
@@ -165,9 +164,11 @@ async def test_a_password_a_user_and_a_database(redis_server: RedisServer, over:
 async def test_a_socket_file(tmp_path: Path, over: list[RedisConnection]) -> None:
     (tmp_path / "redis").mkdir()
     redis = RedisServer(tmp_path / "redis", ("--unixsocket", str(tmp_path / "redis.sock")))
-    async with connected(redis_address(f"unix://{tmp_path / 'redis.sock'}?db=2"), over) as connection:
-        assert await connection.ask([("PING",)], 5.0) == [b"PONG"]
-    redis.kill()
+    try:
+        async with connected(redis_address(f"unix://{tmp_path / 'redis.sock'}?db=2"), over) as connection:
+            assert await connection.ask([("PING",)], 5.0) == [b"PONG"]
+    finally:
+        redis.kill()
 
 
 async def test_tls_with_the_authority_that_is_named_and_none_without(
@@ -176,16 +177,15 @@ async def test_tls_with_the_authority_that_is_named_and_none_without(
     certificate = write_certificate(tmp_path / "certificate.pem")
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     served.load_cert_chain(certificate)
-    proxy = FaultProxy(redis_server.port, served)
-    url = f"rediss://127.0.0.1:{proxy.port}/0"
-    for good in (f"?ssl_ca_certs={certificate}", "?ssl_cert_reqs=none"):
-        async with connected(redis_address(url + good), over) as connection:
+    with contextlib.closing(FaultProxy(redis_server.port, served)) as proxy:
+        url = f"rediss://127.0.0.1:{proxy.port}/0"
+        for good in (f"?ssl_ca_certs={certificate}", "?ssl_cert_reqs=none"):
+            async with connected(redis_address(url + good), over) as connection:
+                assert await connection.ask([("PING",)], 5.0) == [b"PONG"]
+        for bad in (url, url.replace("127.0.0.1", "localhost") + f"?ssl_ca_certs={certificate}"):
+            address = redis_address(bad)
+            with pytest.raises(RedisConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+                await connect(address, 5.0, over.append)
+        unchecked = redis_address(bad + "&ssl_check_hostname=false")
+        async with connected(unchecked, over) as connection:
             assert await connection.ask([("PING",)], 5.0) == [b"PONG"]
-    for bad in (url, url.replace("127.0.0.1", "localhost") + f"?ssl_ca_certs={certificate}"):
-        address = redis_address(bad)
-        with pytest.raises(RedisConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
-            await connect(address, 5.0, over.append)
-    unchecked = redis_address(bad + "&ssl_check_hostname=false")
-    async with connected(unchecked, over) as connection:
-        assert await connection.ask([("PING",)], 5.0) == [b"PONG"]
-    proxy.close()

@@ -133,18 +133,17 @@ def test_a_wrong_password_is_said_and_not_shown(
 
 def test_what_is_found_when_it_is_tried_again_is_told(start: Start, redis_server: RedisServer) -> None:
     """It was away, and is back with a password: who reads the reason looks at the password, and not at the network."""
-    proxy = FaultProxy(redis_server.port)
-    proxy.mode = "refuse"
-    client = start(redis_url=f"redis://127.0.0.1:{proxy.port}/0", redis_retry_seconds=0.1, redis_timeout_ms=2000)
-    assert _degraded(client) == ["engagements_unavailable"]
-    assert "cannot be reached" in _reason(client)
-    redis_server.command("CONFIG", "SET", "requirepass", SECRET)
-    proxy.mode = "pass"
-    deadline = time.monotonic() + 10
-    while "asks for a password" not in _reason(client):
-        assert time.monotonic() < deadline, _reason(client)
-        time.sleep(0.05)
-    proxy.close()
+    with closing(FaultProxy(redis_server.port)) as proxy:
+        proxy.mode = "refuse"
+        client = start(redis_url=f"redis://127.0.0.1:{proxy.port}/0", redis_retry_seconds=0.1, redis_timeout_ms=2000)
+        assert _degraded(client) == ["engagements_unavailable"]
+        assert "cannot be reached" in _reason(client)
+        redis_server.command("CONFIG", "SET", "requirepass", SECRET)
+        proxy.mode = "pass"
+        deadline = time.monotonic() + 10
+        while "asks for a password" not in _reason(client):
+            assert time.monotonic() < deadline, _reason(client)
+            time.sleep(0.05)
 
 
 def test_a_redis_with_as_many_clients_as_it_takes_is_not_said_to_be_away(
@@ -183,18 +182,19 @@ def test_thirty_milliseconds_a_reply_are_enough(start: Start, redis_server: Redi
     budget, reads more than that: a busy machine alone may take the 20 ms that are left of theirs.
     """
     redis_server.command("CONFIG", "SET", "requirepass", SECRET)
-    proxy = FaultProxy(redis_server.port)
-    proxy.delay_seconds = 0.03
-    proxy.mode = "delay"
-    client = start(
-        redis_url=f"redis://:{SECRET}@127.0.0.1:{proxy.port}/3", redis_timeout_ms=1000, redis_retry_seconds=0.2
-    )
-    for number in range(20):
-        assert _post(client, target=USERS[20 + number]).status_code == 200
-        assert _degraded(client) == []
-    assert any(_asked_for_together(client, USERS[:64], seconds=1.5) for _ in range(10)), "one by one they take 1.9 s"
-    assert client.delete(f"/v1/users/{USERS[5]}/engagements").json()["removed"] == 20
-    proxy.close()
+    with closing(FaultProxy(redis_server.port)) as proxy:
+        proxy.delay_seconds = 0.03
+        proxy.mode = "delay"
+        client = start(
+            redis_url=f"redis://:{SECRET}@127.0.0.1:{proxy.port}/3", redis_timeout_ms=1000, redis_retry_seconds=0.2
+        )
+        for number in range(20):
+            assert _post(client, target=USERS[20 + number]).status_code == 200
+            assert _degraded(client) == []
+        assert any(_asked_for_together(client, USERS[:64], seconds=1.5) for _ in range(10)), (
+            "one by one they take 1.9 s"
+        )
+        assert client.delete(f"/v1/users/{USERS[5]}/engagements").json()["removed"] == 20
 
 
 def _asked_for_together(client: httpx.Client, users: list[str], seconds: float) -> bool:

@@ -65,7 +65,7 @@ def rescored(
 
     As they were for a user without edges of this relation: the network has nothing to compare them with.
     """
-    if not ranked.rows or not len(plan.profile.targets):
+    if not len(plan.profile.targets):
         return ranked
     rows = np.array(ranked.rows, dtype=np.int64)
     if rescoring.neighbours is not None:

@@ -52,7 +52,7 @@ TWHIN_AVX512 void divide_avx512(const Csr& lists, std::span<const std::int32_t> 
 }  // namespace
 
 void Masses::begin(std::size_t entities, std::size_t most) {
-  forget();  // there is something where the request before ran out of memory
+  forget();  // what the user before has left
   entities_ = entities;
   places_.reserve(entities + 1);
   if (rows_.size() < most + 1) rows_.resize(most + 1);

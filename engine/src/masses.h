@@ -67,7 +67,7 @@ class Masses {
   // The sum over `rows`, or over kMostSources of them, evenly apart, which stand for all.
   Mass sum_of_sample(std::span<const std::int32_t> rows) const;
 
-  void forget();  // after every request
+  void forget();
 
  private:
   template <class Row>

@@ -61,7 +61,7 @@ class PathCounter {  // its buffers outlast a request: one for each thread
   std::vector<float> values_;
   Bitmap wanted_;
   Zeros<std::int32_t> slots_;  // the place of a wanted row among the candidates
-  Masses masses_;              // none between requests
+  Masses masses_;              // of the user whose walk was begun last
   std::vector<std::int32_t> chosen_, order_, hits_, likest_rows_;
   std::vector<Reached> likest_, reached_;
 };

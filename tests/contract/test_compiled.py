@@ -19,8 +19,10 @@ from bundle.space import Bundle, EntityTable, Relation, Space
 from index.builder.devices import find_device
 from index.builder.indexes import write_index
 from index.builder.spec import IndexSpec
+from index.search.exact import ExactSearcher
 from index.search.ivf4 import Ivf4Searcher
 from index.search.open import exact_searchers, read_searcher
+from index.search.protocol import Hits
 from recommend import compiled
 from recommend.compiled import Question, Served
 from recommend.elsewhere import DatedLists, Elsewhere
@@ -652,3 +654,25 @@ def test_what_the_likest_users_have_joins_what_the_search_finds(recommender: Rec
             assert len(set(rows.tolist())) == 15
             assert not np.isin(rows, [*profile.targets, user]).any()
         assert missed > 15
+
+
+class FindsNothing(ExactSearcher):
+    """As an approximate search may that is asked for few eligible rows."""
+
+    def _search(self, queries: Any, k: int, depth: int | None, exclude: Any, eligible: Any) -> list[Hits]:
+        return super()._search(queries, k, depth, [np.arange(self.size)] * len(queries), eligible)
+
+
+def test_where_the_search_finds_nothing_the_likest_users_answer(toy: Bundle, space: Space) -> None:
+    networks = {"alone": _network(3), "with_theirs": _network(3, neighbours=Neighbours(users=4, candidates=30))}
+    plain = {
+        name: Strategy(merge="single", weights=QueryWeights(user=1.0), rescoring=one) for name, one in networks.items()
+    }
+    entry = space.entry.model_copy(update={"strategies": {**space.entry.strategies, **plain}})
+    bundle = replace(toy, spaces={space.name: replace(space, entry=entry)})
+    searchers = {**exact_searchers(toy), ("main", "user"): FindsNothing(space.table("user").vectors)}
+    recommender = Recommender(bundle, searchers, encode_candidate, pieces_of_candidate())
+    for strategy, fallback in (("alone", "popular"), ("with_theirs", None)):
+        request = RecommendRequest(user=USERS[41], strategy=strategy, k=5)
+        assert _judge(recommender).recommend(request).fallback == fallback
+        _check(recommender, request)

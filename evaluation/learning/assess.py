@@ -3,6 +3,7 @@
 All of it on validation edges, so that the test edges stay unseen until somebody asks for the report.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -147,9 +148,9 @@ def beyond_chance(before: PerUser, after: PerUser, errors: float = 1.0) -> bool:
 
 
 def standard_error(before: PerUser, after: PerUser) -> float:
-    """That of the mean difference of what two find, user by user."""
+    """That of the mean difference of what two find, user by user; of one user anything may be chance."""
     lead = after - before
-    return float(lead.std(ddof=1) / np.sqrt(len(lead)))
+    return float(lead.std(ddof=1) / np.sqrt(len(lead))) if len(lead) > 1 else math.inf
 
 
 def assess_relation(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Float64, Integer
@@ -46,7 +47,8 @@ def learn_rescoring(
     relation = recommender.bundle.space().relation(task.relation)
     thinned = []
     for user, profile, pool in zip(task.users.tolist(), profiles, pools, strict=True):
-        more = recommender.of_neighbours(relation, profile, NEIGHBOURS)
+        # Of somebody who plays a newcomer training knows a row, which a newcomer's neighbours do not have.
+        more = recommender.of_neighbours(relation, msgspec.structs.replace(profile, row=user), NEIGHBOURS)
         more = more[~np.isin(more, pool) & ~in_sorted(more, np.sort(task.known(user)))]
         thinned.append(_thinned(np.concatenate([pool, more]), task.relevant(user), rng))
     examples = pools_of(task, thinned, lambda i, pool: recommender.features(relation, profiles[i], pool), len(FEATURES))

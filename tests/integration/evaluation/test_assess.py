@@ -202,6 +202,7 @@ def test_the_blend_is_left_for_a_lead_beyond_chance_alone(
     assert said.auto == "blend"
     assert "walk led blend by less than the standard error on 20 users" in said.reason
     assert not beyond_chance(np.zeros(20), np.eye(20)[:1].sum(axis=0))
+    assert not beyond_chance(np.zeros(1), np.ones(1))
     assert beyond_chance(np.zeros(20), np.eye(20)[:4].sum(axis=0))
 
 

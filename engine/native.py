@@ -130,8 +130,8 @@ class Native(Protocol):
         out: Floats | None,
         /,
     ) -> Strategy:
-        """A strategy: ways by number (`recommend/compiled.py`), eight weights, stored lists and the cluster of the first
-        of them, how many candidates a network rescores, how many likest users add how many to these, the network.
+        """A strategy: ways by number (`recommend/compiled.py`), eight weights, stored lists and the cluster of the
+        first of them, how many candidates a network rescores, how many likest users add how many to these, the network.
         """
         ...
 

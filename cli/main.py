@@ -148,14 +148,13 @@ def _run(as_json: bool) -> None:
         context: Any = getattr(error, "ctx", None)
         path = "twhin" if context is None else context.command_path
         raise UsageError(f"{said().rstrip('.')}. `{path} --help` lists what it takes.") from error
-    if status:
-        sys.exit(status)
+    sys.exit(status or 0)
 
 
 def _end(message: str, code: str, status: int, as_json: bool) -> NoReturn:
     with suppress(OSError):  # nobody may read it
         fail(message, code, as_json)
-    sys.exit(status)
+    sys.exit(status or 0)
 
 
 def _end_unread() -> NoReturn:

@@ -213,14 +213,19 @@ def writes_to(path: Path, content: str) -> Follow:
 
 
 def test_a_time_split_that_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "e.csv").write_text("src,dst,t\n" + "".join(f"{i},{i + 1},5\n" for i in range(4)))
-    for extra in ('by = "time"\nfraction = 0.1', 'by = "random"'):
+    mostly_five, all_five = ((5, 5, 5, 6), 'Lower split.fraction or split by "random"'), ((5,) * 4, 'Split by "random"')
+    for (times, advice), extra in (
+        (mostly_five, 'by = "time"\nfraction = 0.1'),
+        (mostly_five, 'by = "random"'),
+        (all_five, 'by = "random"'),
+    ):
+        (tmp_path / "e.csv").write_text("src,dst,t\n" + "".join(f"{i},{i + 1},{t}\n" for i, t in enumerate(times)))
         toml(tmp_path, "e.csv", 'time = "t"\n[split]\nby = "time"\nfraction = 0.5')
 
         def change(directory: Path, message: str, extra: str = extra) -> None:
             toml(directory, "e.csv", f'time = "t"\n[split]\n{extra}')
 
-        advice_helps(tmp_path, 'Lower split.fraction or split by "random"', change)
+        advice_helps(tmp_path, advice, change)
 
 
 def test_a_missing_entity_type_is_added(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from service.admission import Admission
 from service.metrics import Metrics
 
 # Of the CPU time of the process.
-SHARE = 0.25
+SHARE = 0.125
 # For so much CPU time a share that was not used is kept, for refusals that come all at once.
 KEPT_SECONDS = 0.1
 # No longer than a refusal asks to wait (Retry-After), so that everybody is heard, and a client's end is noticed.

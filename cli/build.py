@@ -33,7 +33,7 @@ def build(
     space: Annotated[str, typer.Option(help="Name of the embedding space.")] = "default",
     also: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=RUN_DIR: another run as a further space of the version; may be repeated."),
+        typer.Option(metavar="NAME=RUN_DIR", help="Another run as a further space of the version; may be repeated."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Learn and measure no strategies: minutes sooner.")] = False,
     no_map: Annotated[

@@ -54,7 +54,7 @@ def generate(
 
 @app.command("import")
 def import_(
-    source: Annotated[Source, typer.Argument(help="Which format the files have.")],
+    source: Annotated[Source, typer.Argument(metavar="FORMAT", help="Which format the files have.")],
     files: Annotated[
         list[Path], typer.Argument(help="The files you have downloaded; .gz and .zip too.", metavar="FILE…")
     ],
@@ -90,7 +90,8 @@ def export_engagements(
     bundles: BundlesOption,
     out: Annotated[Path, typer.Option("--out", help="Directory for the files; a new one.", metavar="DIR")],
     state: Annotated[
-        Path | None, typer.Option(help="SQLite file of live engagements; default: TWHIN_STATE, as the service.")
+        Path | None,
+        typer.Option(metavar="FILE", help="SQLite file of live engagements; default: TWHIN_STATE, as the service."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:

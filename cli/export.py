@@ -25,12 +25,15 @@ def export(
     version: Annotated[str, typer.Argument(help="A version's name, `latest` or `current`.")],
     bundles: BundlesOption,
     out: Annotated[Path, typer.Option("--out", help="Directory for the files; a new one.", metavar="DIR")],
-    to: Annotated[To, typer.Option("--to", help="The format.")] = To.parquet,
+    to: Annotated[To, typer.Option("--to", metavar="FORMAT", help=f"One of {', '.join(To)}.")] = To.parquet,
     types: Annotated[
-        list[str] | None, typer.Option("--type", help="An entity type; given again they add up. All by default.")
+        list[str] | None, typer.Option("--type", help="An entity type; may be repeated. All by default.")
     ] = None,
     columns: Annotated[
-        str, typer.Option(help="What besides the ids: vector, decoded, codes, cluster, mixture; comma separated.")
+        str,
+        typer.Option(
+            metavar="NAMES", help="What besides the ids: vector, decoded, codes, cluster, mixture; comma separated."
+        ),
     ] = "vector",
     space: Annotated[str | None, typer.Option(help="The embedding space; the version's first by default.")] = None,
     as_json: JsonFlag = False,

@@ -52,7 +52,7 @@ def ingest(
         list[str] | None,
         typer.Option(
             "--field",
-            help="Where messages have a word of the API, as target=object.id; repeatable.",
+            help="Where messages have a word of the API, as target=object.id; may be repeated.",
             metavar="WORD=PLACE",
         ),
     ] = None,

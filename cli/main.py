@@ -5,6 +5,7 @@ Exit status: 0 done · 1 a bug of ours · 2 usage · 3 the graph files · 4 the 
 The tree behind the numbers is in `bundle/errors.py`.
 """
 
+import inspect
 import io
 import os
 import resource
@@ -12,9 +13,11 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, Any, NoReturn
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 import typer
+from typer.models import ArgumentInfo, ParameterInfo
 
 from bundle.disk import is_full, remedy
 from bundle.errors import FilterInvalid, TwhinError, UsageError
@@ -95,6 +98,31 @@ app.command("compare")(compare.compare)
 versions.app.command("push")(storage.push)
 versions.app.command("pull")(storage.pull)
 app.add_typer(versions.app, name="bundle")
+
+
+def _write_help(commands: typer.Typer) -> None:
+    """Join the lines of each paragraph of the help, which typer would break where the docstrings' lines end, and say
+    what an option takes in the words of people.
+    """
+    for command in commands.registered_commands:
+        paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+        for name, hint in get_type_hints(command.callback, include_extras=True).items():
+            for said in getattr(hint, "__metadata__", ()):
+                if isinstance(said, ParameterInfo) and said.metavar is None:
+                    said.metavar = name.upper() if isinstance(said, ArgumentInfo) else _taken(hint.__origin__)
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _write_help(group.typer_instance)
+
+
+def _taken(kind: Any) -> str | None:
+    """What stands for a value of this type, `N` for an integer; None where the values themselves are told."""
+    inner = get_args(kind)
+    return _taken(inner[0]) if inner else {int: "N", float: "NUMBER", str: "NAME", Path: "PATH"}.get(kind)
+
+
+_write_help(app)
 
 
 def main() -> None:

@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
+from rich.box import HEAVY_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bundle.text import printable
+
+LOG_WIDTH = 160  # of a table in a file or a pipe
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output.")]
 
@@ -74,14 +78,48 @@ def _plain_object(value: object) -> object:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; numbers are flushed right. Text is shown as it stands: an id may look like markup."""
-    view = Table(title=Text(printable(title)), title_justify="left")
-    numeric = [all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(columns))]
-    for column, right in zip(columns, numeric, strict=True):
-        view.add_column(Text(printable(column)), justify="right" if right else "left")
-    for row in rows:
-        view.add_row(*(Text(cell(item)) for item in row))
-    Screen(width=None if sys.stdout.isatty() else 160).print(view)
+    """Print a table that cuts no word; numbers are flushed right. Text is shown as it stands: an id may look like
+    markup. A column without any value is left out. Where a terminal is too narrow for the words side by side, the
+    lines between the columns go first, then each row becomes a list.
+    """
+    shown = [at for at in range(len(columns)) if not rows or any(cell(row[at]) for row in rows)]
+    heads = [printable(columns[at]) for at in shown]
+    cells = [[cell(row[at]) for at in shown] for row in rows]
+    right = [bool(rows) and all(isinstance(row[at], int | float | None) for row in rows) for at in shown]
+    screen = Screen(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    for box, between in ((HEAVY_HEAD, 3), (None, 2), (None, 1)):
+        widths = _widths([heads, *cells], screen.width - between * len(shown) - (box is not None))
+        if widths is None:
+            continue
+        view = Table(title=Text(printable(title)), title_justify="left", box=box)
+        view.padding, view.pad_edge = ((0, 1), True) if box else ((0, between, 0, 0), False)
+        for head, width, numeric in zip(heads, widths, right, strict=True):
+            view.add_column(Text(head), justify="right" if numeric else "left", width=width, overflow="fold")
+        for texts in cells:
+            view.add_row(*map(Text, texts))
+        screen.print(view)
+        return
+    line(title)
+    for texts in cells:
+        facts = [f"{head}: {text}" if head else text for head, text in zip(heads, texts, strict=True) if text]
+        line("\n  ".join(facts))
+
+
+def _widths(lines: Sequence[Sequence[str]], room: int) -> list[int] | None:
+    """How wide each column is so that all fit into `room` and no word is cut; None where that cannot be."""
+    columns = list(zip(*lines, strict=True))
+    words = [max(cell_len(word) for text in column for word in ["", *text.split()]) for column in columns]
+    wished = [max(map(cell_len, column)) for column in columns]
+    left = room - sum(words)
+    if left < 0:
+        return None
+    # What is left goes first to those that wish for least more.
+    waiting = sorted(range(len(columns)), key=lambda at: wished[at] - words[at])
+    while waiting:
+        more = min(wished[waiting[0]] - words[waiting[0]], left // len(waiting))
+        words[waiting.pop(0)] += more
+        left -= more
+    return words
 
 
 def cell(item: object) -> str:

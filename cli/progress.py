@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from rich.cells import cell_len
 from rich.progress import (
     BarColumn,
     Progress,
@@ -17,12 +18,15 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from bundle.text import printable
 from cli.output import Screen
 
 LINE_EVERY_S = 10.0
+ROOM_FOR_A_NOTE = 16
+REST_OF_A_LINE = 37  # spinner, percentage, figures of the rate, two times, and what stands between them
 
 
 class _Rate(ProgressColumn):
@@ -55,6 +59,7 @@ class _LineStage:
     shown_s: float = field(default_factory=time.monotonic)
     done: int = 0
     text: str = ""
+    told: tuple[int, str] | None = None
 
     def advance(self, n: int = 1) -> None:
         self.done += n
@@ -69,7 +74,13 @@ class _LineStage:
             self.shown_s = time.monotonic()
             self.show()
 
+    def end(self) -> None:
+        """The last line, unless it was just shown."""
+        if self.told != (self.done, self.text):
+            self.show()
+
     def show(self) -> None:
+        self.told = (self.done, self.text)
         elapsed_s = max(1e-9, time.monotonic() - self.started_s)
         note = f", {self.text}" if self.text else ""
         if not self.done:
@@ -92,15 +103,19 @@ class TerminalProgress:
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str) -> Iterator[_BarStage]:
         """Show a bar for `total` units, a spinner when the number is unknown."""
+        # What may not be broken comes first; the bar and the note share what a narrow terminal leaves.
+        left = self._console.width - sum(map(cell_len, (name, unit))) - REST_OF_A_LINE
+        bar = max(4, min(30, left - ROOM_FOR_A_NOTE))
+        note = Column(no_wrap=True, overflow="ellipsis", max_width=max(1, left - bar))
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=bar),
             TextColumn("{task.percentage:>3.0f}%"),
-            _Rate(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
+            _Rate(table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[note]}", markup=False, table_column=note),
         )
         with Progress(*columns, console=self._console) as bars:
             task = bars.add_task(name, total=total, unit=unit, note="")
@@ -117,7 +132,7 @@ class LineProgress:
         """Show lines for one piece of work."""
         stage = _LineStage(name, total, unit)
         yield stage
-        stage.show()
+        stage.end()
 
 
 def progress() -> TerminalProgress | LineProgress:

@@ -23,7 +23,11 @@ def recommend(
     ] = None,
     condition: Annotated[
         str | None,
-        typer.Option("--filter", help='Which candidates are allowed, as JSON: \'{"attribute": "price", "lt": 20}\'.'),
+        typer.Option(
+            "--filter",
+            metavar="JSON",
+            help='Which candidates are allowed, as JSON: \'{"attribute": "price", "lt": 20}\'.',
+        ),
     ] = None,
     diversity: Annotated[
         float, typer.Option(help="How much candidates alike are avoided, from 0 to 1.", min=0.0, max=1.0)

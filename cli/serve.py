@@ -15,7 +15,9 @@ def serve(
     bundles: Annotated[
         Path, typer.Option("--bundles", envvar="TWHIN_BUNDLES", help="Directory of versions.", metavar="DIR")
     ],
-    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback want API keys.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; others than loopback want API keys.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
     workers: Annotated[int, typer.Option(help="Processes; they share the mapped files.", min=1)] = 1,
     redis: Annotated[

@@ -232,7 +232,7 @@ def _plan(prepared: "PreparedGraph", config: "TrainConfig", as_json: bool) -> No
 
     answer = plan(prepared, config)
     rows = [
-        [name.removesuffix("_bytes"), size(value) if name.endswith("_bytes") else value]
+        [name.removesuffix("_bytes").replace("_", " "), size(value) if name.endswith("_bytes") else value]
         for name, value in vars(answer).items()
     ]
     emit(answer, as_json, lambda: table("Plan", ("what", "value"), rows))

@@ -37,7 +37,11 @@ def tune(
     ],
     budget: Annotated[
         str,
-        typer.Option("--budget", help="Time to search, earlier sittings in the same directory included: 90s, 10m, 2h."),
+        typer.Option(
+            "--budget",
+            metavar="TIME",
+            help="Time to search, earlier sittings in the same directory included: 90s, 10m, 2h.",
+        ),
     ] = "10m",
     preset: PresetOption = None,
     config: ConfigOption = None,

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,9 +12,9 @@ from cli.output import JsonFlag, emit, line, table
 from cli.progress import progress, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from bundle.manifest import Manifest, SpaceEntry
+    from bundle.manifest import Gate, Manifest, SpaceEntry
     from bundle.space import Bundle
 
 # What `show` has of many relations and ancestors, and of the figures of a strategy; --all has the others.
@@ -144,12 +144,20 @@ def show(
         return
     current = current_version(bundles)
     answer = [{**_listed(bundles, name), "current": name == current} for name in list_versions(bundles)]
-    columns = ("version", "created", "current", "MB", "entities", "gates", "fault")
-    emit(
-        {"versions": answer},
-        as_json,
-        lambda: table(f"Versions in {bundles}", columns, [[row.get(name) for name in columns] for row in answer]),
-    )
+    columns = ("version", "created (UTC)", "current", "MB", "entities", "gates", "fault")
+    lines = [
+        [
+            row["version"],
+            _moment(row),
+            row["current"],
+            row.get("MB"),
+            row.get("entities"),
+            _outcome(row),
+            row.get("fault"),
+        ]
+        for row in answer
+    ]
+    emit({"versions": answer}, as_json, lambda: table(f"Versions in {bundles}", columns, lines))
 
 
 @app.command()
@@ -168,7 +176,12 @@ def verify(bundles: BundlesOption, version: VersionArgument, as_json: JsonFlag =
 
 
 @app.command()
-def diff(bundles: BundlesOption, old: VersionArgument, new: VersionArgument, as_json: JsonFlag = False) -> None:
+def diff(
+    bundles: BundlesOption,
+    old: Annotated[str, typer.Argument(help="The version to begin with.")],
+    new: Annotated[str, typer.Argument(help="The version to compare it with.")],
+    as_json: JsonFlag = False,
+) -> None:
     """What changed between two versions: entities, edges, settings, measurements."""
     from bundle.reader import read_manifest
 
@@ -258,8 +271,26 @@ def _summary(manifest: "Manifest") -> dict[str, object]:
         "created": manifest.created.isoformat(timespec="seconds"),
         "MB": round(sum(entry.size_bytes for entry in manifest.files.values()) / 1e6, 1),
         "entities": sum(entity.count for space in manifest.spaces.values() for entity in space.entities),
-        "gates": "; ".join(f"{gate.metric} {gate.measured:.3f} (floor {gate.floor:g})" for gate in gates),
+        "gates": "; ".join(map(_in_words, gates)),
+        "passed": sum(gate.passed for gate in gates),
+        "below": [_in_words(gate) for gate in gates if not gate.passed],
     }
+
+
+def _in_words(gate: "Gate") -> str:
+    forced = f"; published nevertheless: {gate.forced}" if gate.forced else ""
+    return f"{gate.metric} {gate.measured:.3f} (floor {gate.floor:.3g}{forced})"
+
+
+def _moment(listed: "Mapping[str, Any]") -> str:
+    """When a version was created, as text that may be broken between day and time."""
+    return str(listed.get("created", "")).removesuffix("+00:00").replace("T", " ")
+
+
+def _outcome(listed: "Mapping[str, Any]") -> str:
+    """Of many gates, what a list has room for: how many are passed, or those that are not."""
+    below = "; ".join(listed.get("below", ()))
+    return below or (f"{listed['passed']} passed" if listed.get("passed") else "")
 
 
 def _in_short(manifest: "Manifest") -> "Iterator[tuple[str, object]]":
@@ -270,7 +301,7 @@ def _in_short(manifest: "Manifest") -> "Iterator[tuple[str, object]]":
     yield from _origins(manifest)
     for gate in manifest.evaluation.gates:
         forced = f"; published nevertheless: {gate.forced}" if gate.forced else ""
-        yield f"gate {gate.metric}", f"{gate.measured:.3f}, floor {gate.floor:g}{forced}"
+        yield f"gate {gate.metric}", f"{gate.measured:.3f}, floor {gate.floor:.3g}{forced}"
     for name, space in manifest.spaces.items():
         of = f" of {name}" if len(manifest.spaces) > 1 else ""
         yield from _default_of(space, of)

@@ -50,7 +50,8 @@ def everything(
     ] = None,
     users: Annotated[int, typer.Option(help="How many users a relation to ask for.", min=1)] = 1000,
     skip: Annotated[
-        list[Measurement] | None, typer.Option("--skip", help="A part to leave out; may be given several times.")
+        list[Measurement] | None,
+        typer.Option("--skip", metavar="PART", help=f"A part to leave out: {', '.join(Measurement)}; may be repeated."),
     ] = None,
     seed: SeedOption = 1,
 ) -> None:

@@ -27,7 +27,8 @@ def follow(
     bundles: Annotated[Path | None, typer.Option("--bundles", help="Directory of versions.", metavar="DIR")] = None,
     version: VersionOption = "current",
     url: Annotated[
-        str | None, typer.Option("--url", help="Measure a running service instead, such as http://127.0.0.1:8000.")
+        str | None,
+        typer.Option("--url", metavar="URL", help="Measure a running service instead, such as http://127.0.0.1:8000."),
     ] = None,
     relation: Annotated[
         str | None, typer.Option("--relation", help="Which relation; the version's default one if not said.")

@@ -1,17 +1,22 @@
 """How the command ends: one line and an exit status, whatever went wrong."""
 
 import errno
+import itertools
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from bundle.errors import DiskFull
 from bundle.versions import publish
@@ -118,6 +123,28 @@ def test_faults_in_arguments_are_json_where_it_is_asked_for(words: tuple[str, ..
     assert error["message"].endswith("--help` lists what it takes.")
     plain = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
     assert (plain.returncode, "Usage:" in plain.stderr) == (2, True)
+
+
+def paths(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words that call each command."""
+    yield path
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from paths(inner, (*path, name))
+
+
+@pytest.mark.parametrize("path", list(paths(typer.main.get_command(command.app))), ids=" ".join)
+def test_the_help_is_for_people_on_a_usual_terminal(path: tuple[str, ...]) -> None:
+    shown = CliRunner(env={"COLUMNS": "80"}).invoke(command.app, [*path, "--help"], prog_name="twhin").output
+    prose, _, options = shown.partition("╭─ Options")
+    assert re.findall(r"range|<(?:str|path|list)|\[OPTIONS\] \{[a-z]", f"{options}{prose.partition('╭')[0]}") == []
+    lines = [line.strip() for line in prose.partition("╭")[0].splitlines()]
+    broken_early = [
+        line
+        for line, after in itertools.pairwise(lines)
+        if line and after and len(line) + 1 + len(after.split()[0]) <= 76
+    ]
+    assert broken_early == []
+    assert " ".join(("Usage: twhin", *path)) in prose
 
 
 def test_who_reads_no_further_in_the_help_is_no_fault() -> None:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from cli.output import cell, counted, emit, line, next_command, plain, size, table
 from cli.progress import LineProgress, TerminalProgress, readable
+from tests.support.terminal import on_terminal
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,34 @@ def test_what_json_cannot_say_is_null() -> None:
 def test_text_in_a_table_stands_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     table(f"for {text}", ("id",), [[text]])
     assert capsys.readouterr().out.count(text) == 2
+
+
+WIDE = (("version", "recall@10", "mode", "because"), [["20261201T051100Z-5026ea", 0.25, None, "near this and that"]])
+
+
+@pytest.mark.parametrize(("width", "lines"), [(80, 5), (60, 5), (48, 4), (40, 4)])
+def test_a_table_on_a_narrow_terminal_cuts_no_word(width: int, lines: int) -> None:
+    program = f"from cli.output import table; table('Versions', *{WIDE!r})"
+    shown = on_terminal([sys.executable, "-c", program], width).splitlines()
+    assert max(map(len, shown)) <= width
+    assert {"20261201T051100Z-5026ea", "0.25"} <= set(" ".join(shown).split())
+    assert "…" not in "".join(shown)
+    assert not any("mode" in one for one in shown)  # nobody has one
+    assert len(shown) >= lines
+
+
+@pytest.mark.parametrize(("name", "unit", "note"), [("Candidate lists and codes", "groups of users", "codes of items")])
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_bar_stays_on_one_line(name: str, unit: str, note: str, width: int) -> None:
+    program = (
+        "import time; from cli.progress import TerminalProgress\n"
+        f"with TerminalProgress().stage({name!r}, 200, {unit!r}) as stage:\n"
+        f"    stage.note({note!r})\n"
+        "    for _ in range(2): stage.advance(50); time.sleep(.15)"
+    )
+    frames = [frame.strip() for frame in re.split(r"[\r\n]+", on_terminal([sys.executable, "-c", program], width))]
+    assert all(frame.startswith(name) or name in frame for frame in frames if frame)
+    assert any(f"{unit}/s" in frame for frame in frames)
 
 
 def test_an_id_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,5 +14,13 @@ def test_a_long_step_is_named_before_it_is_done(capsys: pytest.CaptureFixture[st
         assert capsys.readouterr().err.endswith("s, learning weights\n")
         stage.shown_s -= LINE_EVERY_S
         stage.advance()
-        assert "1 of 8 steps" in capsys.readouterr().err
-    assert capsys.readouterr().err.startswith("Learning strategies: 1 of 8 steps in ")
+        assert capsys.readouterr().err.startswith("Learning strategies: 1 of 8 steps in ")
+        stage.note("learning to rescore")
+    assert capsys.readouterr().err.endswith("learning to rescore\n")
+
+
+def test_the_last_line_of_a_stage_is_not_told_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    with LineProgress().stage("Training", 2, "edges") as stage:
+        stage.shown_s -= LINE_EVERY_S
+        stage.advance(2)
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -19,6 +19,7 @@ from cli.serve import serve
 from cli.versions import _for_people, app
 from tests.support.service_bundle import write_toy_bundle
 from tests.support.signing import rewrite_manifest
+from tests.support.terminal import on_terminal
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "format-1-hnsw"
 
@@ -56,6 +57,13 @@ def test_a_version_is_shown_on_a_page(tmp_path: Path) -> None:
     assert len(in_short.output.splitlines()) < 30 < len(everything.output.splitlines())
     for said in ("gate recall@100 of user", "likes: user to item, by blend", "40 entities, 8 dimensions", "160 edges"):
         assert said in in_short.output
+
+
+def test_the_list_of_versions_has_their_names_whole_on_a_usual_terminal(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN, tmp_path / GOLDEN.name)
+    command = [sys.executable, "-c", "from cli.main import main; main()", "bundle", "show", "--bundles", str(tmp_path)]
+    row = next(line for line in on_terminal(command, 80).splitlines() if GOLDEN.name in line)
+    assert "3 passed" in row
 
 
 def test_every_run_of_a_version_is_named_with_what_it_was_warm_started_from(tmp_path: Path) -> None:

@@ -186,25 +186,27 @@ def problem_of_decoding(error: Exception, body: type, at: str = "") -> Problem:
     """
     if not isinstance(error, msgspec.ValidationError):
         return Problem("malformed", f"{at or 'the body'} must be one JSON document in UTF-8")
-    text, _, path = str(error).partition(" - at `")
+    text, _, path = str(error).rstrip("`").partition(" - at `")
     if text.startswith("Object contains unknown field"):
         text = f"an unknown field; there are: {', '.join(_fields_at(path, body))}"
     elif text.startswith("Invalid"):
         text = "not one of the values allowed here"
-    return invalid(at + _pointer(path.rstrip("`")), text)
+    return invalid(at + _pointer(path), text)
 
 
 def _fields_at(path: str, body: type) -> list[str]:
-    """The fields of `body`, or of the objects in its list that `path` leads into, as in `$.pairs[0]`."""
-    name = path.partition(".")[2].partition("[")[0].partition(".")[0]
-    for field in msgspec.structs.fields(body):
-        if field.encode_name == name:
-            body = _struct_in(field.type) or body
+    """The fields of what `path` leads to in a `body`, as `$.pairs[0]` or `$.filter`."""
+    for name in path.split(".")[1:]:
+        for field in msgspec.structs.fields(body):
+            if field.encode_name == name.partition("[")[0]:
+                body = _struct_in(field.type) or body
     return [field.encode_name for field in msgspec.structs.fields(body)]
 
 
 def _struct_in(annotation: Any) -> type[msgspec.Struct] | None:
-    """The type of the objects in `list[…]`, annotated or not."""
+    """The type of the objects in an annotation, such as `list[…]` or `… | None`; None of those that refer to their own
+    type by its name.
+    """
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         return annotation
     return next(filter(None, map(_struct_in, get_args(annotation))), None)

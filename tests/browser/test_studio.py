@@ -675,6 +675,21 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(
     assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("innerWidth") == width
 
 
+@pytest.mark.parametrize("address", [f"type=user&id={USERS[5]}", f"user={USERS[5]}"])
+def test_numbers_stay_whole_beside_long_names_on_a_telephone(page: Page, url: str, address: str) -> None:
+    page.command("Emulation.setDeviceMetricsOverride", width=360, height=780, deviceScaleFactor=1, mobile=True)
+    page.open(f"{url}/?view=ask&{address}", ready("ask"))
+    page.evaluate("document.querySelectorAll('.candidate a').forEach(one => { one.innerText = 'very '.repeat(20); })")
+    lines = "(one => { const text = document.createRange(); text.selectNodeContents(one.firstChild); return text; })"
+    tops = f"new Set([...{lines}(one).getClientRects()].map(box => Math.round(box.top / 8))).size"
+    assert (
+        page.evaluate(f"[...document.querySelectorAll('.score')].filter(one => one.innerText && {tops} > 1).length")
+        == 0
+    )
+    assert page.evaluate("document.querySelectorAll('.score').length") > 3
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
 def test_tab_leads_past_the_header_to_the_question_and_reaches_every_control(page: Page, url: str) -> None:
     page.open(f"{url}/?view=ask&user={USERS[5]}&k=3", ready("ask"))
     page.evaluate("document.activeElement.blur()")

@@ -231,6 +231,9 @@ def test_a_user_whom_nobody_knows_is_said_to_be_none(client: httpx.Client, user:
         ("/v1/score", {"pairs": [{"source": "1", "target": "1", "zq9canary": 1}]}, "source, target"),
         ("/v1/engagements", {"events": [{"zq9canary": 1}]}, "user, target, action, relation, id, at, space"),
         ("/v1/similar", {"zq9canary": 1}, "type, id, vector"),
+        ("/recommend", {"user": "1", "filter": {"zq9canary": 1}}, "all, any, not, attribute, is"),
+        ("/recommend", {"user": "1", "filter": {"any": [{"not": {"zq9canary": 1}}]}}, "all, any, not, attribute, is"),
+        ("/v1/similar", {"type": "user", "id": "1", "filter": {"zq9canary": 1}}, "all, any, not, attribute, is"),
     ],
 )
 def test_an_unknown_field_leads_to_those_there_are(client: httpx.Client, path: str, body: object, fields: str) -> None:

@@ -62,3 +62,21 @@ def test_relations_and_types_that_went_are_named(toy: Bundle) -> None:
         "Relations that v1 has not: 'uses'",
         "Entity type that v1 has not: hashtag",
     ]
+
+
+def test_strategies_and_spaces_that_went_are_named_with_what_answers_now(toy: Bundle) -> None:
+    """What is built with `--quick` has none that are learnt."""
+    space = toy.space()
+    name = space.entry.default.relation
+    taught = {**space.entry.strategies, "rescored": space.entry.strategies["blend"]}
+    entry = space.entry.model_copy(update={"strategies": taught, "auto": "rescored"})
+    spaces = {toy.space().name: replace(space, entry=entry)}
+    manifest = toy.manifest.model_copy(update={"spaces": {"main": entry, "other": entry}})
+    before = replace(toy, spaces=spaces, manifest=manifest)
+    assert list(lost(before, toy)) == [
+        "Spaces that v1 has not: 'other'. Requests that name them are refused.",
+        f"Strategies of '{name}' that v1 has not: 'rescored'. Requests that name them are refused. `auto` is "
+        f"{space.entry.auto} there.",
+        "Strategies of 'uses' that v1 has not: 'rescored'. Requests that name them are refused.",
+    ]
+    assert list(lost(toy, before)) == []

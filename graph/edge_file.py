@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from bundle.errors import EdgeFileError
 from bundle.progress import Stage
+from bundle.text import toml_of
 
 # Characters of a value that a message repeats.
 QUOTED_CHARACTERS = 80
@@ -92,8 +93,16 @@ def check_columns(path: Path, wanted: Sequence[str], present: Sequence[str], adv
                 advice = f"If {quoted(near)} is meant, spell it so in graph.toml. "
             raise EdgeFileError(
                 f"{path}: column {column!r} {how}; the file has {listed(present)}. "
-                f"{'' if count else advice}Correct the file or name the column in graph.toml."
+                f"{'' if count else advice}Correct the file or name the column in graph.toml{_as_in(column, present)}."
             )
+
+
+def _as_in(column: str, present: Sequence[str]) -> str:
+    """How to name a column that was named by nobody, by those of a file that has a header."""
+    at = ("src", "dst").index(column) if column in ("src", "dst") else len(present)
+    if at >= len(present) or not any(sign.isalpha() for sign in present[at]):
+        return ""
+    return f", as in {column} = {toml_of(present[at])}"
 
 
 def one_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """The edges of a relation as a stream of checked batches."""
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -35,6 +36,9 @@ _TYPE_ADVICE = {
     LABEL: "Write the column as text, or name another one as label.",
     BOOLEAN: "Write the column as true and false, or as 0 and 1.",
 }
+
+# 4,5 as much of Europe writes 4.5; 1,000 may be a thousand.
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,(?!\d{3}$)\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,8 @@ def _advice(error: BadValue) -> str:
         return _TYPE_ADVICE.get(error.expected, "Write the column as numbers.")
     if error.expected == columns.INT_ID and _is_string_id(error.found):
         return 'Correct the row, or set id = "string" for the entity type.'
+    if isinstance(error.found, str) and _DECIMAL_COMMA.fullmatch(error.found):
+        return f"Write decimals with a point, as in {error.found.replace(',', '.')}."
     return "Correct or remove the row."
 
 

@@ -4,6 +4,7 @@ import re
 import runpy
 import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,10 @@ def test_every_environment_variable_in_the_pages_is_read_somewhere() -> None:
         if path.suffix in (".py", ".sh")
     )
     known |= set(re.findall(r"TWHIN_[A-Z_]+", sources)) | ENVIRONMENT
-    named = {name for page in PAGES for name in re.findall(r"\bTWHIN_[A-Z_]+\b", page.read_text(encoding="utf-8"))}
+    deploying = [path for path in (ROOT / "deploy").rglob("*") if path.is_file()]
+    pages = [*PAGES, *deploying, ROOT / "Dockerfile", ROOT / "compose.yaml"]
+    named = {name for page in pages for name in re.findall(r"\bTWHIN_[A-Z_]+\b", page.read_text(encoding="utf-8"))}
+    named -= set(re.findall(r"\$\{(TWHIN_[A-Z_]+):-", (ROOT / "compose.yaml").read_text()))  # the file's own
     assert named - known == set()
 
 
@@ -112,6 +116,50 @@ def test_the_settings_of_training_have_the_defaults_of_the_page() -> None:
         name: _written(field.get_default(call_default_factory=True)) for name, field in TrainConfig.model_fields.items()
     }
     assert rows == wanted
+
+
+def _flat(settings: dict[str, Any], fields: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by their whole names, `index.depth`; a table that is one value stays one."""
+    for name, value in settings.items():
+        inner = getattr(fields[name].annotation, "model_fields", None)
+        if isinstance(value, dict) and inner is not None:
+            yield from _flat(value, inner, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def test_the_settings_of_a_build_stand_on_the_page_with_their_defaults() -> None:
+    """Where the page shows another value than the default, its line says what the default is."""
+    [page] = [path for path in PAGES if path.name == "indexes.md"]
+    shown: dict[str, tuple[object, str]] = {}
+    for block in blocks("toml", pages=[page]):
+        for name, value in _flat(tomllib.loads(block.text), BuildConfig.model_fields):
+            [said] = re.findall(rf"^{name.split('.')[-1]} *=.*", block.text, flags=re.MULTILINE)
+            shown[name] = (value, said)
+    defaults = dict(_flat(BuildConfig().model_dump(), BuildConfig.model_fields))
+    assert set(shown) == set(defaults)
+    untold = {
+        name: (value, defaults[name])
+        for name, (value, said) in shown.items()
+        if value != defaults[name] and defaults[name] not in (None, {}) and f"{defaults[name]} by default" not in said
+    }
+    assert untold == {}
+
+
+def test_the_options_of_ingest_have_the_defaults_of_the_page() -> None:
+    options = {name: parameter for parameter in COMMAND.commands["ingest"].params for name in parameter.opts}
+    [page] = [path for path in PAGES if path.name == "streams.md"]
+    for name, default, _ in table(page, "option"):
+        wanted = options[name.strip("`")].default
+        assert default == (
+            "off"
+            if wanted is False
+            else ""
+            if wanted is None
+            else f"{wanted:g}"
+            if isinstance(wanted, float)
+            else str(wanted)
+        ), name
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=lambda block: f"{block.page.name}:{block.line}")

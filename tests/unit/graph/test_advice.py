@@ -136,6 +136,35 @@ def test_the_names_of_columns_for_a_file_without_a_header(tmp_path: Path, row: s
     advice_helps(tmp_path, "If the file has no header line, add columns", add_columns)
 
 
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_how_columns_of_other_names_are_named(tmp_path: Path, ending: str) -> None:
+    """Followed twice: once for each end."""
+    (tmp_path / "e.csv").write_text('Cook ID,The "Recipe"\n1,2\n3,4\n'.replace('The "Recipe"', '"The ""Recipe"""'))
+    pq.write_table(pa.table({"Cook ID": [1, 3], 'The "Recipe"': [2, 4]}), tmp_path / "e.parquet")
+    path = toml(tmp_path, f"e.{ending}")
+    for end in ("src", "dst"):
+        with pytest.raises(GraphError, match=f"column '{end}' is missing") as caught:
+            prepare(path, tmp_path / "out")
+        named = re.search(r"name the column in graph.toml, as in (.*)\.$", str(caught.value))
+        assert named is not None
+        path.write_text(path.read_text() + named[1] + "\n")
+    assert len(prepare(path, tmp_path / "out").relations[0].train) > 0
+
+
+@pytest.mark.parametrize(
+    ("found", "advice"), [("4,5", "Write decimals with a point, as in 4.5."), ("1,000", "Correct")]
+)
+def test_a_comma_in_a_number(tmp_path: Path, found: str, advice: str) -> None:
+    (tmp_path / "e.csv").write_text(f"src;dst;w\n1;2;1\n3;4;{found}\n")
+    toml(tmp_path, "e.csv", 'weight = "w"')
+
+    def with_a_point(directory: Path, message: str) -> None:
+        assert advice in message
+        (directory / "e.csv").write_text(f"src;dst;w\n1;2;1\n3;4;{found.replace(',', '.')}\n")
+
+    advice_helps(tmp_path, f"line 3, column 'w': found '{found}', expected a finite number", with_a_point)
+
+
 def test_advice_does_not_list_thousands_of_columns(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text(",".join(f"c{number}" for number in range(3_000)) + "\n")
     with pytest.raises(GraphError, match=r'add columns = \["src", "dst", .*"column20", and 2980 more\]') as caught:

@@ -1,6 +1,6 @@
 // The service's answers: their types, as far as the page reads them, and how they are asked for.
 export interface Entity { type: string; id: string; label?: string }
-export interface Relation { name: string; source: string; target: string; edges: number }
+export interface Relation { name: string; source: string; target: string; edges: number; strategies: string[] }
 export interface Strategy { merge: string; rescoring?: unknown }
 export interface SpaceInfo {
   dim: number;

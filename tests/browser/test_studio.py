@@ -444,6 +444,25 @@ def test_versions_are_listed_and_compared(page: Page, url: str) -> None:
     assert page.evaluate("document.querySelector('.detail h2').innerText") == "v1"
 
 
+@pytest.mark.parametrize("name", ["version", "before"])
+def test_an_address_of_a_version_that_is_gone_says_so(page: Page, url: str, name: str) -> None:
+    page.open(f"{url}/?view=versions&{name}=v0", ready("versions"))
+    assert page.evaluate("document.querySelector('[role=alert]').innerText") == "Not on disk: v0. Shown is v1."
+    page.open(f"{url}/?view=versions&before=none", ready("versions"))
+    assert page.evaluate("document.querySelector('[role=alert]')") is None
+
+
+def test_an_address_of_a_relation_that_is_gone_says_so_and_no_strategy_is_offered_that_is_not_there(
+    page: Page, url: str
+) -> None:
+    page.open(f"{url}/?user={USERS[5]}&relation=liked&k=3", ready("ask"))
+    assert "no relation liked; shown is follows." in page.evaluate("document.querySelector('[role=alert]').innerText")
+    for relation in httpx.get(f"{url}/v1/info").json()["spaces"]["main"]["relations"]:
+        page.open(f"{url}/?user={USERS[5]}&relation={relation['name']}&k=3", ready("ask"))
+        offered = page.evaluate("[...document.querySelectorAll('#strategy option')].map(one => one.value)")
+        assert offered == ["auto", *relation["strategies"]]
+
+
 def test_of_two_versions_the_page_says_which_is_better_and_for_whom(page: Page, url: str) -> None:
     _open(page, url, "versions")
     page.evaluate("document.querySelectorAll('nav.card a')[0].click()")

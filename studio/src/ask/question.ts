@@ -77,6 +77,14 @@ export function relationOf(query: URLSearchParams, space: SpaceInfo): string {
   return space.relations.some((one) => one.name === asked) ? asked! : space.default.relation;
 }
 
+/** What the address asks for and this version cannot answer, so that something else is shown, in sentences. */
+export function setAside(query: URLSearchParams, space: SpaceInfo): string {
+  const asked = query.get("relation");
+  const used = relationOf(query, space);
+  const relation = asked && asked !== used ? [`This version has no relation ${asked}; shown is ${used}.`] : [];
+  return [...relation, ...(filterOf(query) === null ? ["The filter is no JSON object, so it was left out. docs/api.md describes filters."] : [])].join(" ");
+}
+
 const base = () => new URL(".", location.href).href.replace(/\/$/, "");
 const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
 

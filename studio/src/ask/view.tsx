@@ -11,7 +11,7 @@ import { type About, EntityPage, about } from "./entity";
 import { FilterForm } from "./filter";
 import { InterestList } from "./interests";
 import { type Names, nameOf, namesOf } from "./links";
-import { K, K_MAX, type Other, type Question, besides, filterOf, questionOf, relationOf } from "./question";
+import { K, K_MAX, type Other, type Question, besides, filterOf, questionOf, relationOf, setAside } from "./question";
 import { changes } from "./reasons";
 import { Who } from "./who";
 
@@ -36,7 +36,7 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
   useEffect(() => {
     let gone = false;
     const keep = <T,>(set: (value: T) => void) => (value: T) => { if (!gone) set(value); };
-    setProblem(filterOf(query) === null ? "The filter is no JSON object, so it was left out. docs/api.md describes filters." : "");
+    setProblem(setAside(query, space));
     if (!question) setTold(undefined);
     if (!entity) setAlike(undefined);
     if (!question && !entity) return;
@@ -49,7 +49,7 @@ export function AskView({ info, query }: { info: Info; query: URLSearchParams })
   }, [query.toString(), info.version, again]);
 
   const engaged = query.getAll("engaged");
-  const strategies = ["auto", ...Object.keys(space.strategies)];
+  const strategies = ["auto", ...relation.strategies];
   const change = (name: string) => (event: { currentTarget: { value: string } }) => go({ view: "ask", [name]: event.currentTarget.value });
   const beside = told?.beside;
   const clusters = told ? [...(told.interests?.interests ?? []), ...told.answer.explain.modes, ...(beside?.answer.explain.modes ?? [])].map((one) => one.cluster) : [];

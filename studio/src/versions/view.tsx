@@ -33,6 +33,7 @@ export function VersionsView({ info, query, onChanged }: { info: Info; query: UR
   if (!versions) return <p class="soft" role="status">Reading the versions…</p>;
   const shown = versions.find((one) => one.version === query.get("version")) ?? versions.find((one) => one.serving) ?? versions[0];
   if (!shown) return <p>There is no version on disk any more.</p>;
+  const gone = [...new Set(["version", "before"].map((name) => query.get(name)))].filter((name) => name && name !== NO_OTHER && !versions.some((one) => one.version === name));
   const before = beside(versions, shown, query.get("before"));
   const standard = Object.values(shown.spaces ?? {})[0]?.default.relation ?? "";
   const relations = [standard, ...Object.keys(shown.evaluation?.relations ?? {})];
@@ -72,6 +73,7 @@ export function VersionsView({ info, query, onChanged }: { info: Info; query: UR
         </ol>
       </nav>
       <div class="detail">
+        {gone.length > 0 && <p class="card problem" role="alert">Not on disk: {gone.join(", ")}. Shown is {shown.version}{before ? ` beside ${before.version}` : ""}.</p>}
         <section class="card" aria-labelledby="version-title">
           <div class="row spread">
             <h2 id="version-title">{shown.version}</h2>

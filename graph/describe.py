@@ -28,6 +28,11 @@ _MAX_WHOLE = 12
 NEGLIGIBLE = 1e-6
 # From 1971 to 2100, in seconds since 1970: smaller numbers are rather years, days or places in an order.
 _DATED = (31_536_000, 4_102_444_800)
+# Dates from 1973 to 5138 in each unit: no two of them overlap.
+_UNITS = [
+    (name, scale * 10**8, scale * 10**11)
+    for name, scale in (("seconds", 1), ("milliseconds", 10**3), ("microseconds", 10**6), ("nanoseconds", 10**9))
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,8 @@ def describe_prepared(graph: PreparedGraph, name: str, work: Path, progress: Pro
         for relation, held_out in zip(graph.relations, held_out_counts(graph), strict=True):
             relations.append(_relation(relation, held_out, entities, work))
             stage.advance()
-    warnings = (*graph.warnings(), *(line for relation in relations for line in _weight_warnings(relation)))
+    lines = (line for relation in relations for line in (*_weight_warnings(relation), *_time_warnings(relation)))
+    warnings = (*graph.warnings(), *lines)
     attributes = {entity.name: _attributes(entity) for entity in graph.entities if entity.attributes}
     return GraphDescription(name, graph.digest, entities, attributes, tuple(relations), warnings)
 
@@ -218,6 +224,19 @@ def _weight_warnings(relation: RelationDescription) -> list[str]:
         f"{relation.name}: {relation.weights.negligible:,} of {relation.train:,} training edges weigh less than a "
         f"millionth of the mean, because some weigh up to {relation.weights.max:.3g}: they teach next to nothing. "
         "Correct weights that are none, or cap them."
+    ]
+
+
+def _time_warnings(relation: RelationDescription) -> list[str]:
+    """Seconds beside milliseconds look like thousands of years: the latest edges are then those of the finer unit."""
+    if relation.times is None:
+        return []
+    first, last = (next((unit for unit in _UNITS if unit[1] <= time < unit[2]), None) for time in relation.times)
+    if first is None or last is None or first == last:
+        return []
+    return [
+        f"{relation.name}: the times go from {relation.times[0]}, a date in {first[0]}, to {relation.times[1]}, one in "
+        f"{last[0]}: where both are meant, a split by time and the newest interests go by the unit. Write one unit."
     ]
 
 

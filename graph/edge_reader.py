@@ -23,6 +23,7 @@ from graph.columns import BadValue
 from graph.edge_file import FURTHER, EdgeFile, and_more, quoted
 from graph.files import InputFile, called, local, open_edge_file
 from graph.schema import RelationSpec
+from graph.text import TextEdgeFile
 
 Ids = Any  # int64 ids as a numpy array, string ids as an Arrow LargeBinaryArray
 Convert = Callable[[Any], Any]
@@ -148,8 +149,8 @@ def converted(file: EdgeFile, first: int, name: str, column: Any, convert: Conve
         places = file.places([first + row for row in rows]) if rows else []
         where = "".join(f", {place}" for place in places[:1])
         raise EdgeFileError(
-            f"{file.path}{where}, column {name!r}: found {_found(error)}, expected {error.expected}. {_advice(error)}"
-            f"{and_more(places[1:])}"
+            f"{file.path}{where}, column {name!r}: found {_found(error)}, expected {error.expected}. "
+            f"{_advice(error, file)}{and_more(places[1:])}"
         ) from error
     return values
 
@@ -174,7 +175,7 @@ def _found(error: BadValue) -> str:
     return "nothing (null)" if error.found is None else quoted(error.found)
 
 
-def _advice(error: BadValue) -> str:
+def _advice(error: BadValue, file: EdgeFile) -> str:
     """What to do. An id that is no integer may be a string, but for that the whole type must have strings."""
     if error.row is None:
         return _TYPE_ADVICE.get(error.expected, "Write the column as numbers.")
@@ -182,7 +183,17 @@ def _advice(error: BadValue) -> str:
         return 'Correct the row, or set id = "string" for the entity type.'
     if isinstance(error.found, str) and _DECIMAL_COMMA.fullmatch(error.found):
         return f"Write decimals with a point, as in {error.found.replace(',', '.')}."
+    if isinstance(file, TextEdgeFile) and isinstance(error.found, bytes) and not _is_utf8(error.found):
+        return "Correct or remove the row. If the file is Latin-1, write it as UTF-8: `iconv -f LATIN1 -t UTF-8`."
     return "Correct or remove the row."
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_string_id(value: object) -> bool:

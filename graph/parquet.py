@@ -47,8 +47,13 @@ class ParquetEdgeFile:
     @contextmanager
     def _opened(self) -> Iterator[Any]:
         try:
-            # Pre-buffering would hold the whole file in memory.
-            with pa.parquet.ParquetFile(self.path, pre_buffer=False, page_checksum_verification=True) as file:
+            with pa.parquet.ParquetFile(
+                self.path,
+                pre_buffer=False,  # it would hold the whole file in memory
+                page_checksum_verification=True,
+                # In nanoseconds, as pyarrow has it, times before 1678 and from 2262 on are others: Spark writes such.
+                coerce_int96_timestamp_unit="us",
+            ) as file:
                 yield file
         except _UNREADABLE as error:
             raise EdgeFileError(

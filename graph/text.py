@@ -33,6 +33,10 @@ NEXT = 10_000
 # What may stand between the columns of a CSV file; the first that fits the header does.
 CSV_DELIMITERS = (",", ";", "\t", "|")
 TSV_DELIMITERS = ("\t",)
+# What stands between columns elsewhere, and is only told of; " " is any white space.
+OTHER_DELIMITERS = ("::", " ", "^", "~", "\1")
+# Lines among which the header is looked for where the first is none.
+FIRST_LINES = 20
 # What pyarrow, zlib, zipfile and the decoders raise over a file that is not what its name says.
 _UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, zipfile.BadZipFile, UnicodeError)
 
@@ -108,11 +112,27 @@ class TextEdgeFile:
         for delimiter in CSV_DELIMITERS:
             if delimiter not in self.delimiters and set(columns) <= set(header[0].split(delimiter)):
                 return f"Its columns are apart by {delimiter!r}: let its name end in .csv. "
+        if (other := _other_delimiter(header, columns)) is not None:
+            return self._write_commas(other)
+        if self.columns is None and (line := self._header_line(columns)) is not None:
+            return f"Line {line} names the columns: remove what stands before it. "
         if self.columns is not None or len(header) < len(columns):
             return ""
         names = [*columns, *(f"column{number}" for number in range(len(columns) + 1, len(header) + 1))]
         shown = toml_of(names[:LISTED])[:-1] + (f", and {len(names) - LISTED} more]" if len(names) > LISTED else "]")
         return f"If the file has no header line, add columns = {shown}, in its order, to the relation. "
+
+    def _header_line(self, columns: Sequence[str]) -> int | None:
+        """The line that has the names of the columns where the first one has not, as below `sep=;` or a comment."""
+        for delimiter in self.delimiters:
+            self.delimiter = delimiter
+            line = next((n for n, fields in islice(self._records(), FIRST_LINES) if set(columns) <= set(fields)), None)
+            if line is not None:
+                return line
+        return None
+
+    def _write_commas(self, found: str) -> str:
+        return f"Its columns are apart by {found!r}, which is not read: write {self.delimiters[0]!r} instead. "
 
     def _stream(self, columns: Sequence[str], first: str, stage: Stage) -> Iterator[Any]:
         """`first` is the name of the first column of the file."""
@@ -203,9 +223,11 @@ class TextEdgeFile:
                 self._refuse_zero_bytes()
             if len(fields) != len(names):
                 others = (f"line {line}" for line, fields in islice(records, NEXT) if len(fields) != len(names))
+                other = _other_delimiter(fields, names, by_number=True)
+                advice = "Correct or remove the line. " if other is None else self._write_commas(other)
                 return EdgeFileError(
                     f"{self.path}, line {line}: found {len(fields)} fields in {quoted(self.delimiter.join(fields))}, "
-                    f"expected {len(names)} separated by {self.delimiter!r}. Correct or remove the line."
+                    f"expected {len(names)} separated by {self.delimiter!r}. {advice.strip()}"
                     f"{and_more(list(islice(others, FURTHER)))}"
                 )
             length = sum(map(len, fields))
@@ -295,3 +317,15 @@ class TextEdgeFile:
 def _offsets(column: Any) -> Any:
     """Where each value of a column of binary begins, and where the last one ends."""
     return np.frombuffer(column.buffers()[1], dtype=np.int32)[column.offset : column.offset + len(column) + 1]
+
+
+def _other_delimiter(fields: Sequence[str], names: Sequence[str], *, by_number: bool = False) -> str | None:
+    """What else the one field of a line could be split by, so that the `names` are among its parts, or as many parts
+    as names; None for no such thing."""
+    if len(fields) != 1:
+        return None
+    split = {other: fields[0].split() if other == " " else fields[0].split(other) for other in OTHER_DELIMITERS}
+    for other, parts in split.items():
+        if len(parts) == len(names) if by_number else set(names) <= set(parts):
+            return other
+    return None

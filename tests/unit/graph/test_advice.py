@@ -225,6 +225,44 @@ def test_a_file_of_another_sort_than_its_name_says(tmp_path: Path, name: str) ->
     advice_helps(tmp_path, re.escape(f"call it {right!r}."), rename)
 
 
+APART = {"::": "src::dst\n1::2\n", " ": "src   dst\n1   2\n", "\x01": "src\x01dst\n1\x012\n"}
+
+
+@pytest.mark.parametrize("delimiter", APART)
+@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize(("ending", "comma"), [("csv", ","), ("tsv", "\t")])
+def test_columns_that_are_apart_by_something_else(
+    tmp_path: Path, delimiter: str, header: bool, ending: str, comma: str
+) -> None:
+    content = APART[delimiter] if header else APART[delimiter].split("\n", 1)[1]
+    name = f"e.{ending}"
+    (tmp_path / name).write_text(content)
+    toml(tmp_path, name, "" if header else 'columns = ["src", "dst"]')
+
+    def replace(directory: Path, message: str) -> None:
+        writes(directory / name, re.sub(f"({delimiter})+", comma, content))
+
+    said = f"apart by {delimiter!r}, which is not read: write {comma!r} instead."
+    advice_helps(tmp_path, re.escape(said), replace)
+
+
+@pytest.mark.parametrize("before", ["sep=;\n", "# exported yesterday\n# 2 rows\n", "a title, with a comma\n"])
+def test_lines_before_the_header(tmp_path: Path, before: str) -> None:
+    (tmp_path / "e.csv").write_text(before + "src;dst\n1;2\n")
+    toml(tmp_path, "e.csv")
+    line = before.count("\n") + 1
+    follow = writes_to(tmp_path / "e.csv", "src;dst\n1;2\n")
+    advice_helps(tmp_path, f"Line {line} names the columns: remove what stands before it", follow)
+
+
+def test_text_in_another_encoding(tmp_path: Path) -> None:
+    content = "src,dst\ncafé,b\n"
+    (tmp_path / "e.csv").write_bytes(content.encode("latin-1"))
+    toml(tmp_path, "e.csv")
+    string_ids(tmp_path, 'id = "string"')
+    advice_helps(tmp_path, "`iconv -f LATIN1 -t UTF-8`", writes_to(tmp_path / "e.csv", content))
+
+
 def writes(path: Path, content: str) -> None:
     path.write_text(content)
 

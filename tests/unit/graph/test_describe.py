@@ -136,6 +136,17 @@ def test_weights_that_teach_nothing_are_warned_about(follows: MakeGraph) -> None
     assert "all weights are 0, of which nothing is learnt" in describe(graph).warnings[0]
 
 
+@pytest.mark.parametrize(("first", "last"), [("seconds", "milliseconds"), ("microseconds", "nanoseconds")])
+def test_times_in_two_units_are_warned_about(follows: MakeGraph, first: str, last: str) -> None:
+    scale = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+    times = 1_700_000_000 * scale[first], 1_700_000_000 * scale[last]
+    told = describe(follows(f"src,dst,t\n1,2,{times[1]}\n2,3,{times[0]}\n", extra='time = "t"')).warnings
+    assert len(told) == 1
+    assert told[0].startswith(f"follows: the times go from {times[0]}, a date in {first}, to {times[1]}, one in {last}")
+    one = describe(follows(f"src,dst,t\n1,2,{times[1]}\n2,3,{2 * times[1]}\n", extra='time = "t"')).warnings
+    assert not one
+
+
 def test_a_file_that_is_reached_twice_is_named(tmp_path: Path, follows: MakeGraph) -> None:
     graph = follows(EDGES)
     (tmp_path / "people.csv").write_text("id,x\n1,5\n")

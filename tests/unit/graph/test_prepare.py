@@ -95,6 +95,17 @@ def test_files_of_several_sorts_make_one_relation(tmp_path: Path, follows: MakeG
     assert pairs(prepare(graph_toml, tmp_path / "out"), "follows") == [("1", "2"), ("3", "4")]
 
 
+def test_old_timestamps_of_parquet_hold_every_year(tmp_path: Path, follows: MakeGraph) -> None:
+    seconds = [-62_135_596_800, -1, 1_700_000_000, 253_402_300_799]
+    table = pa.table({"src": [1, 2, 3, 4], "dst": [5, 5, 5, 5], "t": pa.array(seconds, pa.timestamp("s"))})
+    pq.write_table(table, tmp_path / "e.parquet", use_deprecated_int96_timestamps=True)
+    graph_toml = follows("", extra='time = "t"')
+    graph_toml.write_text(graph_toml.read_text().replace("follows.csv", "e.parquet"))
+    time = prepare(graph_toml, tmp_path / "out").relations[0].train.time
+    assert time is not None
+    assert sorted(time.tolist()) == seconds
+
+
 def test_the_random_split_is_the_draw_that_is_promised(tmp_path: Path, follows: MakeGraph) -> None:
     edges = [(str(i), str(i * 7 % 1000 + 1000)) for i in range(997)]
     rows = "".join(f"{s},{t}\n" for s, t in edges)

@@ -15,6 +15,9 @@ from bundle.errors import BundleIncomplete, BundleInvalid
 
 AnyArray = npt.NDArray[Any]
 AGAIN = "Build or copy the version again."
+# Up to so many bytes are read instead of mapped. A map holds a descriptor and an area of the address space, of which a
+# process has some ten thousand: a graph of a thousand relations has as many small files.
+READ_BYTES = 16 << 10
 
 
 def save_array(path: Path, array: AnyArray, *, durable: bool = True) -> None:
@@ -28,7 +31,7 @@ def save_array(path: Path, array: AnyArray, *, durable: bool = True) -> None:
 
 
 def map_array(path: Path) -> AnyArray:
-    """Map the `.npy` file at `path` read-only.
+    """Map the `.npy` file at `path` read-only; one of READ_BYTES at most is read, and is read-only too.
 
     Raises BundleIncomplete when the file is missing or short, BundleInvalid when it is not such a file.
     """
@@ -38,6 +41,7 @@ def map_array(path: Path) -> AnyArray:
             empty = np.empty(shape, dtype) if 0 in shape else None
             offset = file.tell()
             size_bytes = os.fstat(file.fileno()).st_size
+            content = file.read(READ_BYTES) if size_bytes <= offset + READ_BYTES else None
     except FileNotFoundError as error:
         raise BundleIncomplete(f"{path} is missing. {AGAIN}") from error
     except OSError as error:
@@ -51,6 +55,8 @@ def map_array(path: Path) -> AnyArray:
         raise BundleIncomplete(f"{path} is cut short: {size_bytes} bytes of {offset + n_bytes}. {AGAIN}")
     if empty is not None:  # nothing to map
         return empty
+    if content is not None:
+        return np.frombuffer(content, dtype, math.prod(shape)).reshape(shape)
     # A plain view: np.memmap objects cost more on every slice.
     return np.memmap(path, dtype, mode="r", offset=offset, shape=shape).view(np.ndarray)
 

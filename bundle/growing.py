@@ -1,8 +1,6 @@
 """.npy files that grow by batches, with a digest of what is in them."""
 
 import hashlib
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.arrays import forget_pages, map_array
-from bundle.disk import make_durable
+from bundle.disk import make_files_durable
 
-# A file system commits many waiting files at once; one by one takes a commit each.
-SYNC_THREADS = 8
 # Bytes of a mapped array.
 _HASHED_AT_ONCE = 4 << 20
 
@@ -49,11 +45,9 @@ class GrowingArray:
         return np.memmap(self.path, self.dtype, mode="r", offset=size, shape=(self.count,)).view(np.ndarray)
 
     def finish(self) -> str:
-        """Set the length, make the file durable and return the digest of its type, length and values."""
+        """Set the length and return the digest of its type, length and values; the file is not made durable."""
         with self.path.open("r+b") as file:
             self._write_header(file)
-            file.flush()
-            os.fsync(file.fileno())
         return _digest(self.dtype, self.count, self._sha.hexdigest())
 
     def _write_header(self, file: Any) -> None:
@@ -98,10 +92,9 @@ class ArrayFiles:
         return self._arrays[path].mapped()
 
     def finish(self) -> dict[str, str]:
-        """Finish all arrays; returns their digests by file name relative to the directory, in the order of names."""
+        """Finish all arrays and make them durable. Returns their digests by file name relative to the directory, in
+        the order of names."""
         paths = sorted(self._arrays)
-        with ThreadPoolExecutor(SYNC_THREADS) as pool:
-            digests = list(pool.map(lambda path: self._arrays[path].finish(), paths))
-        for directory in {path.parent for path in paths}:
-            make_durable(directory)
+        digests = [self._arrays[path].finish() for path in paths]
+        make_files_durable(paths)
         return {str(path.relative_to(self.directory)): digest for path, digest in zip(paths, digests, strict=True)}

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundle.arrays import AnyArray, map_array, save_array
-from bundle.disk import lock_file, make_directory, make_durable, remove_empty, write_text
+from bundle.disk import lock_file, make_directory, make_durable, make_files_durable, remove_empty, write_text
 from bundle.errors import BundleInvalid, BundlesBusy
 from bundle.layout import MANIFEST
 from bundle.manifest import VERSION_NAME, FileEntry, Manifest
@@ -49,9 +50,26 @@ class BundleWriter:
         self._lock = lock_staging(self.root)
         if self._lock is None:
             raise BundlesBusy(f"Another process is building {version!r} in {bundles}. Wait, or choose another name.")
+        if self._final.exists():  # whoever had the lock until now has built it
+            self._release()
+            raise self._taken()
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir()
         self._files: dict[str, FileEntry] = {}
+
+    @classmethod
+    def of_free_name(cls, bundles: Path, version: str) -> "BundleWriter":
+        """A writer of the version of that name or, where it is taken or being built, of `version-2` and so on."""
+        for number in count(1):
+            name = version if number == 1 else f"{version}-{number}"
+            try:
+                return cls(bundles, name)
+            except BundlesBusy:
+                continue
+            except BundleInvalid:
+                if not (bundles / name).exists():
+                    raise
+        raise AssertionError
 
     def _taken(self) -> BundleInvalid:
         return BundleInvalid(f"{self._final} exists: a version is immutable. Choose another name.")
@@ -66,7 +84,7 @@ class BundleWriter:
         if array.dtype.kind == "f":
             require_finite(array, name)
         path = self.root / name
-        save_array(path, array)
+        save_array(path, array, durable=False)
         self._files[name] = FileEntry(
             sha256=digest_of(path), size_bytes=path.stat().st_size, dtype=array.dtype.str, shape=array.shape
         )
@@ -84,7 +102,7 @@ class BundleWriter:
         """
         path = self.path(name)
         if 0 in shape:  # an empty array cannot be mapped
-            save_array(path, np.empty(shape, dtype=dtype))
+            save_array(path, np.empty(shape, dtype=dtype), durable=False)
             return np.empty(shape, dtype=dtype)
         array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
         with path.open("r+b") as file:
@@ -94,8 +112,6 @@ class BundleWriter:
     def add(self, name: str) -> None:
         """Take the file written at `path(name)` into the version. Raises BundleInvalid for NaN or Inf in a `.npy`."""
         path = self.root / name
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
         entry = FileEntry(sha256=digest_of(path), size_bytes=path.stat().st_size)
         if path.suffix == ".npy":
             array = map_array(path)
@@ -109,10 +125,11 @@ class BundleWriter:
         write_text(self.root / MANIFEST, manifest.model_dump_json(indent=1))
 
     def commit(self, manifest: Manifest) -> Path:
-        """Write the manifest last and give the directory its name. Returns the version's directory.
+        """Make all files durable, write the manifest last and give the directory its name, which is returned.
 
         Raises BundleInvalid when another builder took the name meanwhile.
         """
+        make_files_durable(self.root / name for name in self._files)
         self.stage(manifest)
         for directory, _, _ in os.walk(self.root, topdown=False):
             make_durable(Path(directory))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # A simple method that leads the default by more than this is told of.
 WORTH_A_WORD = 1.02
+# Relations that are named of those answered alike: a graph may have thousands.
+NAMED = 5
 
 
 def build(
@@ -192,11 +194,17 @@ def candidates_in_words(manifest: "Manifest") -> "Iterator[str]":
 def defaults_in_words(manifest: "Manifest") -> "Iterator[str]":
     """Which strategy answers by default, relation by relation, whom, and its recall@10 on the users that chose it."""
     space = next(iter(manifest.spaces.values()))
+    alike: dict[tuple[str, str], list[str]] = {}
     for relation in (space.default.relation, *space.relation_strategies):
         answers = space.answers(relation)
-        if answers is not None:
+        if answers is not None and answers.fallback is None:
             measured = manifest.evaluation.of(relation, space.default.relation)
             yield from _default_in_words(relation, answers, measured)
+        elif answers is not None and answers.fallback is not None:
+            alike.setdefault((answers.auto, answers.fallback), []).append(relation)
+    for (auto, fallback), names in alike.items():
+        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        yield f"{', '.join(names[:NAMED])}{more}: {auto} by default, not learnt: {fallback}."
 
 
 def together_in_words(manifest: "Manifest") -> "Iterator[str]":
@@ -211,9 +219,6 @@ def together_in_words(manifest: "Manifest") -> "Iterator[str]":
 
 
 def _default_in_words(relation: str, answers: "RelationStrategies", measured: "Measured") -> "Iterator[str]":
-    if answers.fallback is not None:
-        yield f"{relation}: {answers.auto} by default, not learnt: {answers.fallback}."
-        return
     defaults = (
         (answers.auto, "users in training", measured.strategies),
         (answers.auto_newcomer, "newcomers", measured.newcomers),

@@ -90,10 +90,13 @@ def follow_task(
     relation: str | None = None,
     n_users: int | None = 2000,
     min_known: int = 3,
+    with_elsewhere: bool = True,
 ) -> FollowTask:
     """Choose `n_users` at random among those with at least `min_known` training edges and a held-out one.
 
-    None takes all such users. Raises UsageError when the graph was prepared without a split or no user is left.
+    None takes all such users. What they have by other relations is read from all of these, which takes long where there
+    are thousands; not `with_elsewhere` it is left out. Raises UsageError when the graph was prepared without a split or
+    no user is left.
     """
     chosen = graph.split_relation() if relation is None else graph.relation(relation)
     n_sources, n_targets = graph.count(chosen.source), graph.count(chosen.target)
@@ -119,7 +122,7 @@ def follow_task(
         hidden=_adjacency(chosen, chosen.valid if held_out == "test" else nothing, n_sources),
         held_out=answers,
         same_type=chosen.source == chosen.target,
-        elsewhere=_elsewhere(graph, chosen, users),
+        elsewhere=_elsewhere(graph, chosen, users) if with_elsewhere else None,
     )
 
 

@@ -121,7 +121,13 @@ def choose_unlearnt(recommender: Recommender, graph: PreparedGraph, relation: st
     reason = f"of many relations {MOST_RELATIONS} are learnt: the default and those with the most validation edges"
     try:
         judges = follow_task(
-            graph, "valid", np.random.default_rng(seed), relation=relation, n_users=UNLEARNT_JUDGES, min_known=1
+            graph,
+            "valid",
+            np.random.default_rng(seed),
+            relation=relation,
+            n_users=UNLEARNT_JUDGES,
+            min_known=1,
+            with_elsewhere=False,  # which only baselines ask for
         )
     except UsageError:
         return Unlearnt(reason)

@@ -81,6 +81,9 @@ def sorted_rows(streams: Sequence[Stream], n_rows: int, work: Work, *, distinct:
     """
     bounds = _bounds(streams, n_rows, work.block_edges)
     blocks = _dealt(streams, bounds, work.directory)
+    if len(blocks) == 1:  # threads would take longer to start than a small relation to sort
+        yield _sorted(blocks[0], 0, n_rows, distinct)
+        return
     with ThreadPoolExecutor(work.threads, thread_name_prefix="edges") as pool:
         waiting: list[Future[SortedRows]] = []
         for first, stop, block in zip(bounds[:-1].tolist(), bounds[1:].tolist(), blocks, strict=True):

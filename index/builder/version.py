@@ -113,8 +113,12 @@ def build_version(
     if config.threads:
         faiss.omp_set_num_threads(config.threads)
     created = datetime.now(UTC)
-    called = version or _version_name(created, run, config)
-    with full_disk_named(bundles, "Make room, then build again."), BundleWriter(bundles, called) as writer:
+    begin = (
+        partial(BundleWriter, version=version)
+        if version
+        else partial(BundleWriter.of_free_name, version=_version_name(created, run, config))
+    )
+    with full_disk_named(bundles, "Make room, then build again."), begin(bundles) as writer:
         stages, staged = {}, {}
         for name, one in runs.items():
             with tempfile.TemporaryDirectory(prefix=".scratch-", dir=writer.root) as scratch:

@@ -1,8 +1,10 @@
 """A build with defaults passes its own gates and is published, however small or lopsided the graph."""
 
+import resource
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from bundle.errors import ConfigError, RunError
@@ -150,3 +152,18 @@ def test_vectors_that_no_score_can_be_made_of_are_refused_by_row(tmp_path: Path,
     np.save(file, vectors)
     with pytest.raises(RunError, match="vectors of b"):
         build_assessed(run, tmp_path / "bundles", {})
+
+
+def test_a_graph_of_hundreds_of_relations_is_built_with_few_open_files(tmp_path: Path) -> None:
+    """Each has a dozen files in its run and in its version."""
+    links = [Links(f"r{i}", "a", "b", np.stack([np.arange(9), (np.arange(9) + i) % 20], axis=1)) for i in range(200)]
+    write_run(tmp_path / "run", {"a": ids(10), "b": ids(20)}, links)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (psutil.Process().num_fds() + 200, before[1]))
+    try:
+        made = build_assessed(tmp_path / "run", tmp_path / "bundles", {"map": {"points": 0}}, quick=True)
+        bundle = open_bundle(made.path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    found = bundle.space().relation("r150").targets
+    assert [found.row(row).tolist() for row in range(10)] == [*([(row + 150) % 20] for row in range(9)), []]

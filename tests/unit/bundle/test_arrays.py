@@ -3,14 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
-from bundle.arrays import map_array, save_array
+from bundle.arrays import READ_BYTES, map_array, save_array
 from bundle.disk import write_text
 from bundle.errors import BundleError, BundleIncomplete
 
 
-@pytest.mark.parametrize("shape", [(0,), (0, 4), (3,), (5, 7)])
+@pytest.mark.parametrize("shape", [(0,), (0, 4), (3,), (5, 7), (), (9000,)])
 def test_what_was_saved_is_mapped(tmp_path: Path, shape: tuple[int, ...]) -> None:
     array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     save_array(tmp_path / "a.npy", array)
@@ -22,6 +23,22 @@ def test_a_mapped_array_cannot_be_written(tmp_path: Path) -> None:
     save_array(tmp_path / "a.npy", np.zeros(4))
     with pytest.raises(ValueError, match="read-only"):
         map_array(tmp_path / "a.npy")[0] = 1
+
+
+def test_small_arrays_hold_no_descriptor(tmp_path: Path) -> None:
+    def descriptors() -> int:
+        return int(psutil.Process().num_fds())
+
+    small, large = np.arange(READ_BYTES // 8), np.arange(READ_BYTES // 8 + 1)
+    save_array(tmp_path / "small.npy", small)
+    save_array(tmp_path / "large.npy", large)
+    before = descriptors()
+    held = [map_array(tmp_path / "small.npy") for _ in range(20)]
+    assert descriptors() == before
+    held.append(map_array(tmp_path / "large.npy"))
+    assert descriptors() == before + 1
+    np.testing.assert_array_equal(held[0], small)
+    np.testing.assert_array_equal(held[-1], large)
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def test_two_builders_of_one_version_do_not_meet(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_name_that_is_taken_or_being_built_is_numbered(tmp_path: Path, write: Write) -> None:
+    write("one")
+    with BundleWriter(tmp_path, "one-2"), BundleWriter.of_free_name(tmp_path, "one") as writer:
+        assert writer.version == "one-3"
+    with pytest.raises(BundleInvalid, match="no version name"):
+        BundleWriter.of_free_name(tmp_path, "a b")
+    with pytest.raises(BundleInvalid, match="means something else"):
+        BundleWriter.of_free_name(tmp_path, "latest")
+
+
 def test_a_version_in_a_directory_of_another_name_is_refused(tmp_path: Path, write: Write) -> None:
     write("one").rename(tmp_path / "two")
     with pytest.raises(BundleInvalid, match="is of version 'one'"):

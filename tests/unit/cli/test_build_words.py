@@ -20,6 +20,16 @@ def test_a_build_says_which_strategy_answers_whom_in_which_relation(tmp_path: Pa
     ]
 
 
+def test_relations_that_are_answered_alike_share_a_line(tmp_path: Path) -> None:
+    manifest = build_toy(tmp_path).manifest
+    space = manifest.spaces["default"]
+    alike = {f"r{number}": space.relation_strategies["follows"] for number in range(1500)}
+    many = manifest.model_copy(update={"spaces": {"default": space.model_copy(update={"relation_strategies": alike})}})
+    assert list(defaults_in_words(many)) == [
+        "likes, r0, r1, r2, r3 and 1,496 more: blend by default, not learnt: it was built without learning.",
+    ]
+
+
 @pytest.mark.parametrize(("recall", "told"), [(0.45, True), (0.405, False), (0.3, False)])
 def test_a_build_says_where_a_simple_method_finds_clearly_more(tmp_path: Path, recall: float, told: bool) -> None:
     manifest = build_toy(tmp_path).manifest

@@ -11,6 +11,7 @@ from bundle.layout import SpaceLayout
 from bundle.prepared import Edges
 from bundle.writer import BundleWriter
 from index.builder.edges import SORTING_BYTES, Stream, Work, sorted_rows, stage_edges
+from index.builder.stage import in_sorted_rows
 from tests.support.memory import peak_bytes
 
 LAYOUT = SpaceLayout("default")
@@ -23,6 +24,16 @@ def random_edges(n: int, n_rows: int) -> Edges:
     rng.shuffle(pairs)
     src, dst = np.ascontiguousarray(pairs.T.astype(np.int32))
     return Edges(src, dst, rng.random(len(src), dtype=np.float32), 1000 * src.astype(np.int64) + dst)
+
+
+def test_values_are_found_in_sorted_rows_all_at_once() -> None:
+    rng = np.random.default_rng(1)
+    edges = random_edges(300, 40)
+    lists = csr_from_pairs(edges.src, edges.dst, 50)
+    rows, values = rng.integers(0, 50, 500).astype(np.int32), rng.integers(0, 40, 500)
+    expected = [value in lists.row(row).tolist() for row, value in zip(rows.tolist(), values.tolist(), strict=True)]
+    assert 0 < sum(expected) < 500
+    assert in_sorted_rows(lists, rows, values).tolist() == expected
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -15,7 +15,7 @@ from graph.partitions import PartitionedEdgeFile, partition_values
 from graph.text import CSV_DELIMITERS, TSV_DELIMITERS, TextEdgeFile
 from graph.textstream import CODECS, file_opener
 from storage.address import is_url
-from storage.tables import LOGS, PARQUET, holds_rows, may_be_within, told
+from storage.tables import LOGS, MARKS, PARQUET, holds_rows, may_be_within, told
 
 if TYPE_CHECKING:
     from storage.files import StoredFile
@@ -195,7 +195,7 @@ def _refuse_tables(top: Path, files: Sequence[Path]) -> None:
     named = (above for folder in here for above in _may_be_tables(folder.absolute(), top.absolute()))
     linked = (above for folder in here for above in _may_be_tables(folder.resolve(), top.resolve()))
     for folder in dict.fromkeys((*named, *linked)):
-        kind = next((kind for log, kind in LOGS.items() if any(folder.glob(log))), None)
+        kind = next((kind for log, kind in (LOGS | MARKS).items() if any(folder.glob(log))), None)
         if kind is not None:
             raise EdgeFileError(told(f"{folder} is", kind))
 

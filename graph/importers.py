@@ -6,6 +6,7 @@ Files are streamed. What is imported is left as it stands: repeats and self-loop
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ from graph.textstream import TextBlocks, file_opener
 SourceName = Literal["twitter-follow", "twitter-fave", "snap", "triples"]
 ThirdColumn = Literal["time", "weight", "ignore"]
 _TRIPLE = ("head", "relation", "tail")
-_UNDIRECTED = "# undirected graph"
+_UNDIRECTED = ("# undirected graph", "% sym ")
 
 
 def import_graph(
@@ -135,6 +136,8 @@ fraction = 0.1
 
 
 def _snap(files: Sequence[Path], out: Path, progress: Progress, third: ThirdColumn | None) -> str:
+    for file in files:
+        _refuse_others(file)
     plain = [TextEdgeFile(file, (" ",), None, squashed_opener(file)) for file in files]
     columns, kind = _snap_columns(plain[0], third)
     role = third if third != "ignore" and len(columns) > 2 else None
@@ -171,16 +174,31 @@ def _snap_columns(file: TextEdgeFile, third: ThirdColumn | None) -> tuple[tuple[
 
 
 def _is_undirected(file: Path) -> bool:
-    """SNAP says it in a comment at the head of the file."""
+    """SNAP and KONECT say it in a comment at the head of the file."""
+    return any(line.startswith(_UNDIRECTED) for line in _head(file))
+
+
+def _refuse_others(file: Path) -> None:
+    """Raise EdgeFileError for files that look like edge lists and would be read as other edges than they hold."""
+    head = _head(file)
+    if any(line.startswith("%%matrixmarket") for line in head):
+        raise EdgeFileError(
+            f"{file} is in MatrixMarket's format, where a line of sizes stands before the entries. Remove what stands "
+            "before them, as `sed '1,/^[^%]/d'` does, and import that, if rows and columns are the same nodes; else "
+            "describe it in a graph.toml of two types."
+        )
+    if any(line.startswith("% bip") for line in head):
+        raise EdgeFileError(
+            f"{file} is bipartite, as its first line says: node 1 on the left is another than node 1 on the right. "
+            "Write it as CSV and describe it in a graph.toml of two types."
+        )
+
+
+def _head(file: Path) -> list[str]:
+    """The comments before the first edge, in lower case."""
     binary = io.BufferedReader(TextBlocks(file_opener(file)().file))
     with io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace") as lines:
-        for line in lines:
-            text = line.lower()
-            if not text.startswith("#"):
-                return False
-            if text.startswith(_UNDIRECTED):
-                return True
-    return False
+        return list(takewhile(lambda line: line.startswith(("#", "%")), map(str.lower, lines)))
 
 
 TRIPLES_TOML = """# Imported from {names}: one relation for each value of the column rel.

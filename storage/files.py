@@ -12,7 +12,7 @@ from bundle.disk import replacing
 from bundle.errors import UsageError
 from storage.address import checked_url
 from storage.store import Denied, Listed, Store, open_store
-from storage.tables import LOGS, holds_rows, may_be_within, told
+from storage.tables import LOGS, MARKS, holds_rows, may_be_within, told
 
 _WILD = re.compile(r"[*[]")
 
@@ -104,7 +104,7 @@ def _is_shown(parts: Sequence[str]) -> bool:
 
 def _refuse_tables(pattern: str, found: Sequence[Listed], listed: Sequence[Listed]) -> None:
     """Raise UsageError for what is found below a folder that has the log of a table, of all that are `listed`."""
-    for log, kind in LOGS.items():
+    for log, kind in (LOGS | MARKS).items():
         folders = tuple({folder for each in listed for folder in _above(each.name.split("/"), log.split("/"))})
         if any(each.name.startswith(folders) and holds_rows(each.name) for each in found):
             raise UsageError(told(f"{pattern} leads to", kind))

@@ -10,6 +10,8 @@ LOGS = {
     "metadata/v[0-9]*.metadata.json": "Iceberg",
     "metadata/[0-9][0-9][0-9][0-9][0-9]-*.metadata.json": "Iceberg",
 }
+# What stands in each folder of a table that holds rows, whatever the folders are called.
+MARKS = {".hoodie_partition_metadata*": "Hudi"}
 # What their rows stand in.
 PARQUET = (".parquet", ".pq")
 # Folders within a table: `data`, partitions (`dt=2026-01-31`, `2026`), the digits that Iceberg spreads files by.

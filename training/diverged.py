@@ -1,9 +1,10 @@
-"""When the loss stops being a number: save the chunk that did it, by row, and say where it lies."""
+"""When the loss, or what was learnt, stops being a number: say so, and of a chunk that did it where it lies, by row."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from bundle.arrays import save_array
 from bundle.disk import write_text
@@ -12,6 +13,11 @@ from training.buckets import Buckets
 from training.chunks import Schedule
 from training.edges import BucketEdges
 from training.partition import BucketId
+
+REMEDY = (
+    "Train in another directory with a lower learning_rate (and relation_learning_rate, l2, init_scale, if they were "
+    "set), or look for extreme edge weights."
+)
 
 
 def save_batch(
@@ -35,6 +41,11 @@ def save_batch(
     write_text(path / "about.json", json.dumps(about) + "\n")
     return Diverged(
         f"The loss stopped being a finite number. Its {len(chosen)} edges are in {path} (rows of the graph), a "
-        "checkpoint is from before. Train in another directory with a lower learning_rate (and relation_learning_rate, "
-        "init_scale, if they were set), or look for extreme edge weights."
+        f"checkpoint is from before. {REMEDY}"
     )
+
+
+def require_finite(array: npt.NDArray[np.floating], what: str) -> None:
+    """Raise Diverged for values that are no numbers at the end of a training."""
+    if not np.isfinite(array).all():
+        raise Diverged(f"{what} stopped being finite numbers, though the loss did not. {REMEDY}")

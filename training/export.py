@@ -14,6 +14,7 @@ from bundle.release import code_revision
 from bundle.run import write_run_record
 from training.checkpoint import PartitionFiles, Position
 from training.config import TrainConfig
+from training.diverged import require_finite
 from training.model import Relations
 from training.partition import Partitioning
 
@@ -24,7 +25,8 @@ I64 = npt.NDArray[np.int64]
 def export_tables(
     run_dir: Path, names: list[str], partitionings: tuple[Partitioning, ...], files: PartitionFiles, dim: int
 ) -> None:
-    """Write vectors/<type>.npy and optimizer/<type>.npy, in the order of rows, block by block."""
+    """Write vectors/<type>.npy and optimizer/<type>.npy, in the order of rows, block by block. Raises Diverged for what
+    is no number: the loss is that before an update, and a pull to zero is no part of it."""
     for kind, (name, groups) in enumerate(zip(names, partitionings, strict=True)):
         for folder in ("vectors", "optimizer"):
             (run_dir / folder).mkdir(exist_ok=True)
@@ -41,7 +43,9 @@ def export_tables(
                     block[mine], states[start + mine] = vectors[local[mine]], state[local[mine]]
                     forget_pages(vectors)
                     forget_pages(state)
+                require_finite(block, f"Vectors of {name}")
                 out.write(block.data)
+        require_finite(states, f"Sums of the optimiser of {name}")
         save_array(run_dir / "optimizer" / f"{name}.npy", states)
 
 
@@ -67,7 +71,10 @@ def export_run(
     ancestors: tuple[str, ...],
     end: Position,
 ) -> None:
-    """Write the relations and commit the run; the first of its `ancestors` is what it was warm started from."""
+    """Write the relations and commit the run; the first of its `ancestors` is what it was warm started from. Raises
+    Diverged as `export_tables`."""
+    require_finite(relations.vectors, "Vectors of relations")
+    require_finite(relations.accumulator, "Sums of the optimiser of relations")
     save_array(run_dir / "relations.npy", relations.vectors)
     save_array(run_dir / "optimizer" / "relations.npy", relations.accumulator)
     fields = {

@@ -180,6 +180,15 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch(tmp_path: Pa
         assert not (tmp_path / name / "run.json").exists()
 
 
+def test_what_is_learnt_is_finite_or_there_is_no_run(tmp_path: Path, config: TrainConfig) -> None:
+    """The pull to zero is no part of the loss, which may stay a number where the optimiser's sums do not."""
+    links = Links("likes", "node", "node", np.array([[0, 1], [1, 2]], dtype=np.int32))
+    graph = write_graph(tmp_path / "prepared", {"node": ids(3)}, [links])
+    with pytest.raises(Diverged, match="of node stopped being finite numbers, .* with a lower .*l2"):
+        train(graph, tmp_path / "run", changed(config, l2=1e30, epochs=1))
+    assert not (tmp_path / "run/run.json").exists()
+
+
 def test_a_finished_run_is_not_overwritten(circles: PreparedGraph, config: TrainConfig, tmp_path: Path) -> None:
     first = train(circles, tmp_path / "run", changed(config, epochs=1))
     with pytest.raises(UsageError, match="finished run"):

@@ -141,6 +141,16 @@ def test_the_folder_of_a_table_is_refused(tmp_path: Path, log: str, pattern: str
     assert expand(tmp_path, ["likes/data/c.parquet"], "files").paths == (tmp_path / "likes" / "data" / "c.parquet",)
 
 
+@pytest.mark.parametrize("pattern", ["likes/us/*.parquet", "likes/us", "likes/us/*/*.parquet"])
+@pytest.mark.parametrize("ending", ["", ".parquet"])
+def test_a_partition_of_hudi_is_told_by_the_mark_in_it(tmp_path: Path, pattern: str, ending: str) -> None:
+    """Its folders may have plain names, from which nothing leads up to the log."""
+    for folder in ("us", "us/south"):
+        written(tmp_path, f"likes/{folder}/a.parquet", f"likes/{folder}/.hoodie_partition_metadata{ending}")
+    with pytest.raises(EdgeFileError, match="us(/south)? is a Hudi table: .*Export the table to Parquet"):
+        expand(tmp_path, [pattern], "files")
+
+
 @pytest.mark.parametrize("log", LOGS)
 @pytest.mark.parametrize("pattern", ["graphs/likes", "graphs/likes/*.parquet", "graphs/**/*.parquet"])
 def test_a_log_in_a_folder_that_no_table_s_files_would_be_below_refuses_nothing(

@@ -1,6 +1,8 @@
 """Public data sets become graphs that can be prepared, with the traps of each."""
 
 import gzip
+import re
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -93,6 +95,37 @@ def test_an_undirected_snap_graph_is_symmetric(tmp_path: Path) -> None:
     graph = prepare(import_graph("snap", [source], tmp_path / "graph"), tmp_path / "out")
     assert graph.relations[0].symmetric
     assert edges(graph, "edges") == [("1", "2"), ("1", "3")]
+
+
+def test_an_undirected_graph_of_konect_is_symmetric(tmp_path: Path) -> None:
+    source = tmp_path / "out.ungraph"
+    source.write_text("% sym unweighted\n% 3 3 3\n1 2\n2 1\n1 3\n")
+    graph = prepare(import_graph("snap", [source], tmp_path / "graph"), tmp_path / "out")
+    assert graph.relations[0].symmetric
+    assert edges(graph, "edges") == [("1", "2"), ("1", "3")]
+
+
+def test_a_bipartite_graph_of_konect_is_refused(tmp_path: Path) -> None:
+    """Its sides have the same numbers: user 1 is not item 1."""
+    source = tmp_path / "out.ratings"
+    source.write_text("% bip weighted\n1 1 5\n2 1 3\n")
+    with pytest.raises(EdgeFileError, match=r"is bipartite.* graph\.toml of two types"):
+        import_graph("snap", [source], tmp_path / "graph", third="weight")
+
+
+def test_a_matrix_is_refused_and_the_command_helps(tmp_path: Path) -> None:
+    """Its line of sizes would be an edge."""
+    source = tmp_path / "list.mtx"
+    source.write_text("%%MatrixMarket matrix coordinate real general\n% a comment\n7 7 2\n2 1 .5\n3 2 1\n")
+    with pytest.raises(EdgeFileError, match="MatrixMarket") as caught:
+        import_graph("snap", [source], tmp_path / "graph", third="weight")
+    command = re.search("`sed '(.*)'`", str(caught.value))
+    assert command is not None
+    text = subprocess.run(["sed", command[1], source], check=True, capture_output=True).stdout
+    (tmp_path / "list.txt").write_bytes(text)
+    import_graph("snap", [tmp_path / "list.txt"], tmp_path / "graph", third="weight")
+    written = pq.read_table(tmp_path / "graph" / "edges.parquet").to_pydict()
+    assert written == {"src": [2, 3], "dst": [1, 2], "weight": [0.5, 1.0]}
 
 
 def test_the_third_column_of_a_snap_list_must_be_named(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def check_columns(path: Path, wanted: Sequence[str], present: Sequence[str], adv
 def _as_in(column: str, present: Sequence[str]) -> str:
     """How to name a column that was named by nobody, by those of a file that has a header."""
     at = ("src", "dst").index(column) if column in ("src", "dst") else len(present)
-    if at >= len(present) or not any(sign.isalpha() for sign in present[at]):
+    if not max(at, 1) < len(present) or not any(sign.isalpha() for sign in present[at]):
         return ""
     return f", as in {column} = {toml_of(present[at])}"
 

@@ -24,7 +24,7 @@ from cli.compose import open_recommender
 from evaluation.baselines import baselines
 from evaluation.learning.assess import assess
 from evaluation.learning.evidence import as_newcomers, engagements_of, followers_of, others_of
-from evaluation.rows import CUTS, Row, baseline_row, lists_row, newcomers_ask, strategy_row, vectors_under
+from evaluation.rows import CUTS, Row, baseline_row, measure_lists, newcomers_ask, strategy_row, vectors_under
 from evaluation.task import FollowTask, follow_task, without_known
 from graph.prepare import prepare
 from index.builder.config import parse_config as build_config
@@ -396,7 +396,7 @@ def _newcomers(
     for name, strategy in found.strategies.items():
         n = newcomers_ask(few)
         lists = recommender.for_newcomers(*told, strategy, n, relation=few.relation, others=others)
-        rows[name] = _columns(lists_row(few, name, without_known(few, few.users, lists, max(CUTS)), vectors))
+        rows[name] = _columns(measure_lists(few, name, without_known(few, few.users, lists, max(CUTS)), vectors).row)
     return rows
 
 

@@ -1,7 +1,7 @@
 """One method on one task: its lists for every user and what they measure, with intervals."""
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,18 @@ class Row(Record):
         return float("nan") if value is None else value
 
 
+class Found(NamedTuple):
+    """What a strategy found: its row of means, and each metric for each user of the task, NaN where there is none."""
+
+    row: Row
+    values: dict[str, PerUser]
+
+    @property
+    def recalls(self) -> PerUser:
+        """For each user the mean of the recalls that versions are judged by."""
+        return np.asarray(np.nanmean([self.values[metric] for metric in JUDGED_BY if metric in self.values], axis=0))
+
+
 def metrics_of(metrics: Sequence[str], rows: Sequence[Row]) -> list[str]:
     """Those of `metrics` that a row has: one-way recall is none between two types."""
     return [name for name in metrics if any(name in row.metrics for row in rows)]
@@ -86,22 +98,21 @@ def strategy_row(
 
     By the strategy called `name`, or by `strategy`, which the row then calls `name`.
     """
-    return _row(task, name, "strategy", _answers(task, recommender, strategy or name), vectors, seed)
+    lists = _answers(task, recommender, strategy or name)
+    return _row(task, name, "strategy", lists, _per_user(task, lists, vectors), seed)
 
 
-def recalls(task: FollowTask, recommender: RowRecommender, strategy: Strategy, vectors: Vectors) -> PerUser:
-    """For each user of the task the mean of the recalls that versions are judged by."""
-    return mean_of_recalls(found_by(task, recommender, strategy, vectors))
+def measure_users(
+    task: FollowTask, recommender: RowRecommender, name: str, strategy: Strategy, vectors: Vectors
+) -> Found:
+    """What the `strategy`, called `name`, finds for every user of the task; means alone."""
+    return measure_lists(task, name, _answers(task, recommender, strategy), vectors)
 
 
-def found_by(task: FollowTask, recommender: RowRecommender, strategy: Strategy, vectors: Vectors) -> dict[str, PerUser]:
-    """Each metric of a strategy for each user of the task."""
-    return per_user(task, _answers(task, recommender, strategy), vectors)
-
-
-def mean_of_recalls(values: Mapping[str, PerUser]) -> PerUser:
-    """For each user the mean of the recalls that versions are judged by."""
-    return np.asarray(np.nanmean([values[metric] for metric in JUDGED_BY if metric in values], axis=0))
+def measure_lists(task: FollowTask, name: str, lists: Lists, vectors: Vectors) -> Found:
+    """What a strategy called `name` found, by one list for each user of the task; means alone."""
+    values = _per_user(task, lists, vectors)
+    return Found(_row(task, name, "strategy", lists, values, None), values)
 
 
 def _answers(task: FollowTask, recommender: RowRecommender, strategy: Strategy | str) -> Lists:
@@ -121,8 +132,9 @@ def newcomer_row(
 ) -> Row:
     """`strategy_row` with each user of the task asked for as a newcomer, by row i of `engagements` and `followers`."""
     n = newcomers_ask(task)
-    lists = recommender.for_newcomers(engagements, followers, name, n, relation=task.relation)
-    return _row(task, name, "strategy", without_known(task, task.users, lists, max(CUTS)), vectors, seed)
+    told = recommender.for_newcomers(engagements, followers, name, n, relation=task.relation)
+    lists = without_known(task, task.users, told, max(CUTS))
+    return _row(task, name, "strategy", lists, _per_user(task, lists, vectors), seed)
 
 
 def newcomers_ask(task: FollowTask) -> int:
@@ -130,17 +142,12 @@ def newcomers_ask(task: FollowTask) -> int:
     return max(CUTS) + slack(task, task.users) + 1
 
 
-def lists_row(task: FollowTask, name: str, lists: Lists, vectors: Vectors) -> Row:
-    """Measure one list for each user of the task, made by a strategy called `name`; means alone."""
-    return _row(task, name, "strategy", lists, vectors, None)
-
-
 def baseline_row(task: FollowTask, baseline: Baseline, vectors: Vectors, seed: int | None) -> Row:
     """Measure a baseline, or note why it is missing; without a seed, means alone."""
     if baseline.score is None:
         return Row(name=baseline.name, kind="baseline", missing=baseline.missing)
     lists = top_rows(task, baseline.score, task.users, max(CUTS))
-    return _row(task, baseline.name, "baseline", lists, vectors, seed)
+    return _row(task, baseline.name, "baseline", lists, _per_user(task, lists, vectors), seed)
 
 
 def baseline_rows(task: FollowTask, some: Sequence[Baseline], vectors: Vectors, bar: Stage) -> list[Row]:
@@ -155,7 +162,7 @@ def baseline_rows(task: FollowTask, some: Sequence[Baseline], vectors: Vectors, 
             of_one += top_rows(task, score, users, max(CUTS))
         bar.advance(len(users))
     return [
-        _row(task, baseline.name, "baseline", of_one, vectors, None)
+        _row(task, baseline.name, "baseline", of_one, _per_user(task, of_one, vectors), None)
         for baseline, of_one in zip([one for one in some if one.score is not None], lists, strict=True)
     ]
 
@@ -165,10 +172,9 @@ def _row(
     name: str,
     kind: Literal["strategy", "baseline"],
     lists: Lists,
-    vectors: Vectors,
+    values: dict[str, PerUser],
     seed: int | None,
 ) -> Row:
-    values = per_user(task, lists, vectors)
     everyone = np.ones(len(task.users), dtype=np.bool_)
     metrics = _estimates(values, everyone, seed) | _of_the_catalogue(task, lists)
     if seed is None:
@@ -177,8 +183,7 @@ def _row(
     return Row(name=name, kind=kind, metrics=metrics, by_degree=buckets)
 
 
-def per_user(task: FollowTask, lists: Lists, vectors: Vectors) -> dict[str, PerUser]:
-    """Each metric for each user of the task, NaN where it does not apply to the user."""
+def _per_user(task: FollowTask, lists: Lists, vectors: Vectors) -> dict[str, PerUser]:
     columns: dict[str, list[float]] = {}
     for user, ranked in zip(task.users.tolist(), lists, strict=True):
         for name, value in of_one_user(task, user, ranked).items():

@@ -33,16 +33,13 @@ from evaluation.learning.weights import learn_weights
 from evaluation.rows import (
     CUTS,
     Estimate,
+    Found,
     PerUser,
     Row,
     baseline_rows,
-    found_by,
-    lists_row,
-    mean_of_recalls,
+    measure_lists,
+    measure_users,
     newcomers_ask,
-    per_user,
-    recalls,
-    strategy_row,
     vectors_under,
 )
 from evaluation.task import FollowTask, follow_task, without_known
@@ -137,7 +134,7 @@ def choose_unlearnt(recommender: Recommender, graph: PreparedGraph, relation: st
     tried = {name: known[name] for name in (DEFAULT_AUTO, "unimodal", "popular")}
     tried["walk"] = walk(tried[DEFAULT_AUTO].weights)
     vectors = vectors_under(space, relation)
-    scores = {name: recalls(judges, recommender, one, vectors) for name, one in tried.items()}
+    scores = {name: measure_users(judges, recommender, name, one, vectors).recalls for name, one in tried.items()}
     best = max(scores, key=lambda name: float(scores[name].mean()))
     said = f"{best} was best"
     if best != DEFAULT_AUTO and not beyond_chance(scores[DEFAULT_AUTO], scores[best]):
@@ -196,12 +193,11 @@ def assess_relation(
         learnt = [_learnt(recommender, fold.teachers, fold.teaching, bar) for fold in folds]
     strategies = learnt[0]
     with progress.stage(f"Measuring strategies{of}", 2 * sum(map(len, learnt)), "measurements") as bar:
-        judged_by = list(zip(folds, learnt, strict=True))
-        rows = joined([fold.bench.users(some, bar) for fold, some in judged_by])
-        newcomers = [fold.bench.newcomers(some, bar) for fold, some in judged_by]
-    newcomer_rows = joined([one.rows for one in newcomers])
+        users = [fold.bench.users(some, bar) for fold, some in zip(folds, learnt, strict=True)]
+        newcomers = [fold.bench.newcomers(some, bar) for fold, some in zip(folds, learnt, strict=True)]
+    rows, newcomer_rows = joined(users), joined(newcomers)
     baselines = _baselines(recommender, judges, references, progress, of)
-    auto, gate_floor = _auto(rows, popularity_floor(rows, baselines), judged_by)
+    auto, gate_floor = _auto(rows, popularity_floor(rows, baselines), users)
     measured = Measured(
         strategies={row.name: kept(row) for row in rows},
         baselines={row.name: kept(row) for row in baselines},
@@ -315,11 +311,7 @@ def with_learnt(
     return learnt
 
 
-class _Newcomers(NamedTuple):
-    """What strategies find for some who judge as newcomers: their rows, and by name the mean of the recalls of each."""
-
-    rows: list[Row]
-    recalls: dict[str, PerUser]
+_ByStrategy = Mapping[str, Found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,37 +325,31 @@ class _Bench:
     judges: FollowTask
     known: np.random.Generator
 
-    def users(self, strategies: Mapping[str, Strategy], bar: Stage) -> list[Row]:
-        """Every strategy on the judges as training knows them."""
-        rows = []
+    def users(self, strategies: Mapping[str, Strategy], bar: Stage) -> _ByStrategy:
+        """What every strategy finds for the judges as training knows them."""
+        by_name = {}
         for name, strategy in strategies.items():
-            rows.append(strategy_row(self.judges, self.recommender, name, self._vectors, None, strategy=strategy))
+            by_name[name] = measure_users(self.judges, self.recommender, name, strategy, self._vectors)
             bar.advance()
-        return rows
+        return by_name
 
-    def newcomers(self, strategies: Mapping[str, Strategy], bar: Stage) -> _Newcomers:
-        """Every strategy on some judges as newcomers, every other one with followers, half of them with some of what
-        they engage with by each other relation that tells of this one; none when nobody is fit."""
+    def newcomers(self, strategies: Mapping[str, Strategy], bar: Stage) -> _ByStrategy:
+        """What every strategy finds for some judges as newcomers, every other one with followers, half of them with
+        some of what they engage with by each other relation that tells of this one; empty when nobody is fit."""
         some = self.judges.of_users(self.known.permutation(self.judges.users)[:NEW_JUDGE_USERS])
         task = as_newcomers(some, NEW_KNOWN, self.known)
         if not len(task.users):
-            return _Newcomers([], {})
+            return {}
         told = engagements_of(task), followers_of(task, np.arange(len(task.users)) % 2 == 0)
         others = others_of(self.recommender.bundle.space(), task, self.known)
-        found = _Newcomers([], {})
+        by_name = {}
         for name, strategy in strategies.items():
             lists = self.recommender.for_newcomers(
                 *told, strategy, newcomers_ask(task), relation=task.relation, others=others
             )
-            fresh = without_known(task, task.users, lists, max(CUTS))
-            found.rows.append(lists_row(task, name, fresh, self._vectors))
-            found.recalls[name] = mean_of_recalls(per_user(task, fresh, self._vectors))
+            by_name[name] = measure_lists(task, name, without_known(task, task.users, lists, max(CUTS)), self._vectors)
             bar.advance()
-        return found
-
-    def found(self, strategy: Strategy) -> dict[str, PerUser]:
-        """Each metric of the strategy for each of the judges."""
-        return found_by(self.judges, self.recommender, strategy, self._vectors)
+        return by_name
 
     @property
     def _vectors(self) -> npt.NDArray[np.float32]:
@@ -378,10 +364,7 @@ class _Fold(NamedTuple):
     bench: _Bench
 
 
-_Judged = tuple[_Fold, Mapping[str, Strategy]]
-
-
-def _auto(rows: Sequence[Row], floor: float, judged_by: Sequence[_Judged]) -> tuple[Row, float]:
+def _auto(rows: Sequence[Row], floor: float, users: Sequence[_ByStrategy]) -> tuple[Row, float]:
     """What answers by default, and the recall@10 that it has to reach: the `floor`, which is what popularity finds, or
     the standard error less where popularity leads the best by no more than that.
 
@@ -390,33 +373,31 @@ def _auto(rows: Sequence[Row], floor: float, judged_by: Sequence[_Judged]) -> tu
     best = chosen(rows)
     below = floor - best.mean("recall@10")
     if below > 0:
-        error = standard_error(*(_found(judged_by, name)["recall@10"] for name in (best.name, "popular")))
+        of_each = (np.concatenate([one[name].values["recall@10"] for one in users]) for name in (best.name, "popular"))
+        error = standard_error(*of_each)
         if below > error:
             best = chosen(rows, floor)
         else:
             floor -= error
     by_walk = next(row for row in rows if row.name == WALK)
-    if by_walk.mean("recall@10") >= floor and judged(by_walk) > judged(best):
-        before, after = (mean_of_recalls(_found(judged_by, name)) for name in (best.name, WALK))
-        if beyond_chance(before, after, WALK_ERRORS):
-            best = by_walk
+    leads = by_walk.mean("recall@10") >= floor and judged(by_walk) > judged(best)
+    if leads and beyond_chance(_recalls(users, best.name), _recalls(users, WALK), WALK_ERRORS):
+        best = by_walk
     return best, floor
 
 
-def _auto_newcomer(rows: Sequence[Row], newcomers: Sequence[_Newcomers]) -> str:
+def _auto_newcomer(rows: Sequence[Row], newcomers: Sequence[_ByStrategy]) -> str:
     """What answers newcomers by default: `newcomer`, which was taught by such, unless the best of CHOSEN_FROM leads it
     beyond chance."""
     best = chosen(rows).name
     if all(row.name != NEWCOMER for row in rows):
         return best
-    taught, other = (np.concatenate([one.recalls[name] for one in newcomers if one.rows]) for name in (NEWCOMER, best))
-    return best if beyond_chance(taught, other) else NEWCOMER
+    return best if beyond_chance(_recalls(newcomers, NEWCOMER), _recalls(newcomers, best)) else NEWCOMER
 
 
-def _found(judged_by: Sequence[_Judged], name: str) -> dict[str, PerUser]:
-    """Each metric of a strategy for each of all who judge."""
-    each = [fold.bench.found(strategies[name]) for fold, strategies in judged_by]
-    return {metric: np.concatenate([one[metric] for one in each]) for metric in each[0]}
+def _recalls(groups: Sequence[_ByStrategy], name: str) -> PerUser:
+    """For each of all who judge, group by group, the mean of the recalls of a strategy."""
+    return np.concatenate([one[name].recalls for one in groups if one])
 
 
 def _baselines(
@@ -429,16 +410,16 @@ def _baselines(
         return baseline_rows(judges, chosen, vectors, bar)
 
 
-def joined(parts: Sequence[Sequence[Row]]) -> list[Row]:
+def joined(parts: Sequence[_ByStrategy]) -> list[Row]:
     """The rows of several groups of users as one, by the names that all have: means over all of the users.
 
     What is measured of all lists of a group together, such as coverage, is the mean over the groups.
     """
-    measured = [{row.name: row for row in rows} for rows in parts if rows]
+    measured = [by_name for by_name in parts if by_name]
     if not measured:
         return []
-    names = [name for name in measured[0] if all(name in rows for rows in measured)]
-    return [_joined([rows[name] for rows in measured]) for name in names]
+    names = [name for name in measured[0] if all(name in by_name for by_name in measured)]
+    return [_joined([by_name[name].row for by_name in measured]) for name in names]
 
 
 def _joined(rows: Sequence[Row]) -> Row:

@@ -15,7 +15,7 @@ from bundle.space import Space
 from evaluation.learning.assess import FEWEST_USERS, JUDGE_USERS, kept
 from evaluation.learning.loss import pools_of
 from evaluation.learning.weights import fit_linear
-from evaluation.rows import CUTS, lists_row, vectors_under
+from evaluation.rows import CUTS, measure_lists, vectors_under
 from evaluation.task import FollowTask, follow_task
 from recommend.protocol import Lists
 from recommend.recommender import Recommender
@@ -74,7 +74,7 @@ def _assess(
     judged = {name: [one[i] for i in judge] for name, one in lists.items()}
     judged[STRATEGY] = [_merged(some, list(weights.values())) for some in zip(*judged.values(), strict=True)]
     measured = {
-        name: kept(lists_row(judges, name, [rows[: max(CUTS)] for rows in some], vectors))
+        name: kept(measure_lists(judges, name, [rows[: max(CUTS)] for rows in some], vectors).row)
         for name, some in judged.items()
     }
     return SpaceWeights(weights=weights, measured=measured)

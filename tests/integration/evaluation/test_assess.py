@@ -16,7 +16,7 @@ from bundle.strategies import BLEND, walk
 from cli.progress import LineProgress
 from evaluation.learning.assess import CHOSEN_FROM, NEW_KNOWN, assess, beyond_chance, chosen, joined
 from evaluation.learning.evidence import as_newcomers
-from evaluation.rows import Estimate, PerUser, Row, recalls
+from evaluation.rows import Estimate, Found, PerUser, Row, recalls
 from evaluation.task import FollowTask, follow_task
 from index.builder.version import _with_answers
 from index.search.exact import ExactSearcher
@@ -98,12 +98,15 @@ def test_groups_are_joined_by_how_many_users_count_in_each() -> None:
     def row(name: str, mean: float | None, n: int) -> Row:
         return Row(name=name, kind="strategy", metrics={"mrr": Estimate(mean=mean, low=None, high=None, n=n)})
 
-    rows = joined([[row("a", 0.5, 10), row("b", 0.1, 10)], [row("c", 0.2, 30), row("a", 0.1, 30)]])
+    def by_name(*rows: Row) -> dict[str, Found]:
+        return {row.name: Found(row, {}) for row in rows}
+
+    rows = joined([by_name(row("a", 0.5, 10), row("b", 0.1, 10)), by_name(row("c", 0.2, 30), row("a", 0.1, 30))])
     assert [row.name for row in rows] == ["a"]
     assert (rows[0].mean("mrr"), rows[0].metrics["mrr"].n) == (pytest.approx(0.2), 40)
-    assert joined([[], [row("a", 0.5, 3)]])[0].mean("mrr") == 0.5
-    assert np.isnan(joined([[row("a", None, 0)], [row("a", None, 0)]])[0].mean("mrr"))
-    assert joined([[], []]) == []
+    assert joined([{}, by_name(row("a", 0.5, 3))])[0].mean("mrr") == 0.5
+    assert np.isnan(joined([by_name(row("a", None, 0)), by_name(row("a", None, 0))])[0].mean("mrr"))
+    assert joined([{}, {}]) == []
 
 
 def test_the_gate_compares_with_popularity(recommender: Recommender, graph: PreparedGraph) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from bundle.assessment import Assessment, Unlearnt
@@ -16,7 +17,7 @@ from bundle.strategies import BLEND, walk
 from cli.progress import LineProgress
 from evaluation.learning.assess import CHOSEN_FROM, NEW_KNOWN, assess, beyond_chance, chosen, joined
 from evaluation.learning.evidence import as_newcomers
-from evaluation.rows import Estimate, Found, PerUser, Row, recalls
+from evaluation.rows import Estimate, Found, Row, measure_users
 from evaluation.task import FollowTask, follow_task
 from index.builder.version import _with_answers
 from index.search.exact import ExactSearcher
@@ -25,6 +26,11 @@ from recommend.profile import profile_of_row
 from recommend.recommender import Recommender
 from recommend.rescoring import FEATURES, features_of
 from recommend.types import NO_LIVE_EDGES
+
+
+def found_by_all(values: npt.NDArray[np.float64]) -> Found:
+    """Something that finds so much for each user, late and early."""
+    return Found(Row(name="some", kind="strategy"), {"recall@10": values, "recall@50": values})
 
 
 @pytest.fixture
@@ -165,14 +171,13 @@ def test_of_a_relation_that_is_not_learnt_what_needs_no_learning_is_measured(
 ) -> None:
     monkeypatch.setattr("evaluation.learning.assess.MOST_RELATIONS", 0)
     measured: dict[str, float] = {}
-    names = iter(("blend", "unimodal", "popular", "walk"))
 
-    def judged(*asked: Any) -> PerUser:
-        name, found = next(names), recalls(*asked)
-        measured[name] = found.mean()
-        return np.full(len(found), float(name == best))
+    def judged(task: FollowTask, recommender: Recommender, name: str, *asked: Any) -> Found:
+        found = measure_users(task, recommender, name, *asked)
+        measured[name] = found.recalls.mean()
+        return found_by_all(np.full(len(found.recalls), float(name == best)))
 
-    monkeypatch.setattr("evaluation.learning.assess.recalls", judged)
+    monkeypatch.setattr("evaluation.learning.assess.measure_users", judged)
     said = assess(recommender, graph, seed=1)["likes"]
     assert isinstance(said, Unlearnt)
     assert said.auto == best
@@ -199,7 +204,7 @@ def test_the_blend_is_left_for_a_lead_beyond_chance_alone(
     monkeypatch.setattr("evaluation.learning.assess.MOST_RELATIONS", 0)
     one_user = np.eye(20)[0]
     found = iter((np.zeros(20), np.zeros(20), np.zeros(20), one_user))
-    monkeypatch.setattr("evaluation.learning.assess.recalls", lambda *_: next(found))
+    monkeypatch.setattr("evaluation.learning.assess.measure_users", lambda *_: found_by_all(next(found)))
     said = assess(recommender, graph, seed=1)["likes"]
     assert isinstance(said, Unlearnt)
     assert said.auto == "blend"

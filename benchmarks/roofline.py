@@ -87,7 +87,7 @@ def work_of(searcher: Ivf4Searcher, path: Path, queries: npt.NDArray[np.float32]
     counts = np.zeros(3, dtype=np.int64)
     depth, refine = searcher.effort(None)
     for query in queries:
-        native().ivf4_work(searcher.handle, query[np.newaxis], depth, refine, k, counts)
+        native().search_work(searcher.handle, query[np.newaxis], depth, refine, k, counts)
     n_lists, blocks, rows = (counts / len(queries)).tolist()
     centroids = -(-lists // BLOCK_ROWS) * BLOCK_ROWS * held
     return Work(

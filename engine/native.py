@@ -12,7 +12,7 @@ Unsigned: TypeAlias = Any  # uint64
 Halves: TypeAlias = Any  # float16, seen as uint16
 Bytes: TypeAlias = Any  # uint8
 # Handles: each keeps alive what it was made from.
-Ivf4 = NewType("Ivf4", object)
+Searcher = NewType("Searcher", object)
 Rows = NewType("Rows", object)
 Ids = NewType("Ids", object)
 Entities = NewType("Entities", object)
@@ -196,12 +196,12 @@ class Native(Protocol):
         unwanted: Longs | None,
         followers: Longs | None,
         eligible: Bytes | None,
-        searcher: object,
+        searcher: Searcher,
         depth: float,
         refine: float,
         /,
     ) -> bytes:
-        """A reply: both calls in one, with a search by an `ivf4` searcher between them where one is needed."""
+        """A reply: both calls in one, with a search by the engine's own `searcher` between them where one is needed."""
         ...
 
     def features(
@@ -251,17 +251,20 @@ class Native(Protocol):
         """
         ...
 
-    def ivf4_open(self, file: Bytes, query_map: Floats, vectors: Rows, /) -> Ivf4:
+    def ivf4_open(self, file: Bytes, query_map: Floats, vectors: Rows, /) -> Searcher:
         """An index over the bytes of a mapped file, the map of queries [width, held] and the vectors that are scored.
 
-        It keeps all three alive. Raises ValueError for a file that is none or does not fit. It is `Ivf4` of
-        `engine/src/ivf4.h` for other functions of the engine.
+        It keeps all three alive. Raises ValueError for a file that is none or does not fit.
         """
         ...
 
-    def ivf4_search(
+    def exact_open(self, vectors: Rows, /) -> Searcher:
+        """A searcher that scores every row there is; it keeps them alive. `depth` and `refine` mean nothing to it."""
+        ...
+
+    def search(
         self,
-        index: Ivf4,
+        index: Searcher,
         queries: Floats,
         depth: float,
         refine: float,
@@ -280,7 +283,9 @@ class Native(Protocol):
         """
         ...
 
-    def ivf4_work(self, index: Ivf4, queries: Floats, depth: float, refine: float, k: int, counts: Longs, /) -> None:
+    def search_work(
+        self, index: Searcher, queries: Floats, depth: float, refine: float, k: int, counts: Longs, /
+    ) -> None:
         """Add to int64 `counts` what searches for the k best of each query alone read: lists, blocks, rows scored."""
         ...
 

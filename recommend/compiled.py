@@ -23,7 +23,7 @@ from engine.native import Relation as RelationHandle
 from engine.native import Space as SpaceHandle
 from engine.native import Strategy as StrategyHandle
 from index.search.eligible import Bitmap
-from index.search.ivf4 import Ivf4Searcher
+from index.search.native import NativeSearcher
 from index.search.protocol import Hits, Searcher
 from recommend.ages import NO_TIME, live_times
 from recommend.elsewhere import DatedRows
@@ -142,7 +142,7 @@ class Form(NamedTuple):
     space: Space
     relation: Relation
     table: EntityTable  # of the candidates
-    searcher: Ivf4Searcher | None  # the engine's own
+    searcher: NativeSearcher | None  # the engine's own, where it is asked at once
     opened: SpaceHandles
     handle: RelationHandle
     ids: Ids
@@ -235,9 +235,10 @@ class Compiled:
             _known(space, relation.entry.source, request.followers) if request.followers else None,
             eligible,
         )
-        queries, ours = NO_QUERIES, form.searcher
+        queries = NO_QUERIES
+        ours = form.searcher if form.edges_of(user) <= FEW_EDGES else None
         # Few that a filter keeps are better scored one by one, as the searcher's own `search` does.
-        if share is not None and eligible is None and ours is not None and form.edges_of(user) <= FEW_EDGES:
+        if share is not None and ours is not None and (eligible is None or ours.filters):
             run = partial(self._native.answer, *arguments, ours.handle, *ours.effort(request.depth, share))
         else:
             queries = np.empty((max(1, n_modes), space.entry.width), dtype=np.float32)
@@ -278,7 +279,7 @@ class Compiled:
             space,
             relation,
             space.entities[entry.target],
-            searcher if isinstance(searcher, Ivf4Searcher) else None,
+            searcher if isinstance(searcher, NativeSearcher) and searcher.at_once else None,
             opened,
             opened.relations[entry.name],
             opened.ids[entry.source],

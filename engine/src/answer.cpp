@@ -62,7 +62,7 @@ Matrix<float> Answer::room_for_queries() {
   return {queries_.data(), plan.query_count(), width};
 }
 
-Outcome Answer::search(const Ivf4& index, float depth, float refine) {
+Outcome Answer::search(const Searcher& index, float depth, float refine) {
   const Matrix<float> queries = room_for_queries();
   const Outcome at_once = begin(queries);
   if (at_once != Outcome::search) return at_once;

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "ivf4.h"
+#include "searcher.h"
 #include "merge.h"
 #include "plan.h"
 #include "ranking.h"
@@ -33,7 +33,7 @@ class Answer {  // one for each thread: its buffers outlast a request
                  std::span<const std::int64_t> ends);
 
   // Both, with a search by the engine's own searcher between them where one is needed.
-  Outcome search(const Ivf4& index, float depth, float refine);
+  Outcome search(const Searcher& index, float depth, float refine);
 
   bool searched() const { return searched_; }
   bool short_of_k() const { return slate_.size() < plan.request.k; }

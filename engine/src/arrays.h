@@ -19,4 +19,10 @@ struct Matrix {  // row after row; empty for None
   std::span<T> row(std::size_t i) const { return {data + i * columns, columns}; }
 };
 
+inline bool finite(Matrix<const float> values) {
+  float sum = 0;  // 0 · Inf and 0 · NaN are NaN
+  for (std::size_t i = 0; i < values.rows * values.columns; ++i) sum += 0 * values.data[i];
+  return sum == 0;
+}
+
 }  // namespace twhin

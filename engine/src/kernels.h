@@ -35,6 +35,8 @@ struct Kernels {
   // Appends what scores above the threshold; returns how many, at most 16 × n_blocks, for which there is room.
   std::size_t (*scan)(const Scan& scan, float* scores, std::uint32_t* rows);
   float (*dot)(const float* a, const float* b, std::size_t n);
+  // The same of each of some rows with `b`, to the bit.
+  void (*dots)(const float* const* rows, std::size_t n_rows, const float* b, std::size_t n, float* out);
   // The same of n codes, a multiple of kGroup, times their scale, and of `more` numbers that follow them in memory as float32.
   float (*dot_codes)(const std::int8_t* codes, float scale, std::size_t n, const float* with, std::size_t more);
   // n numbers of IEEE 754 half precision as float, and n codes times their scale.

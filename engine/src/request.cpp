@@ -79,7 +79,7 @@ std::string finish(const Space& space, const Relation& relation, const Strategy&
 std::string answer(const Space& space, const Relation& relation, const Strategy& strategy, const Shape& shape,
                    std::int64_t user, std::int64_t k, std::int64_t modes, std::int64_t flags,
                    Matrix<const std::int64_t> edges, std::span<const std::int64_t> unwanted,
-                   std::span<const std::int64_t> followers, std::span<const std::uint8_t> eligible, const Ivf4& searcher,
+                   std::span<const std::int64_t> followers, std::span<const std::uint8_t> eligible, const Searcher& searcher,
                    double depth, double refine) {
   Answer& answer = of_this_thread();
   if (searcher.size() != relation.target->size() || searcher.width() != relation.target->vectors.columns())

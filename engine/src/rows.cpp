@@ -46,4 +46,14 @@ float Rows::dot(std::size_t row, const float* with, std::size_t n, float* room) 
   return kernels().dot(with, read(row, n, room), n);
 }
 
+void Rows::dots(std::span<const std::uint32_t> rows, const float* with, std::size_t n, float* room, float* out) const {
+  if (form_ == Form::float32) {
+    const float* from[kAtOnce];
+    for (std::size_t i = 0; i < rows.size(); ++i) from[i] = reinterpret_cast<const float*>(at(rows[i]));
+    kernels().dots(from, rows.size(), with, n, out);
+  } else {
+    for (std::size_t i = 0; i < rows.size(); ++i) out[i] = dot(rows[i], with, n, room);
+  }
+}
+
 }  // namespace twhin

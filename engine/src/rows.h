@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 
 #include "arrays.h"
 
@@ -28,6 +29,9 @@ class Rows {  // borrowed from a mapped file, never changed
   }
   // The product of a row's first n columns with n numbers: what `dot` makes of `read`, to the bit.
   float dot(std::size_t row, const float* with, std::size_t n, float* room) const;
+  // The same of some rows, at most kAtOnce.
+  static constexpr std::size_t kAtOnce = 64;
+  void dots(std::span<const std::uint32_t> rows, const float* with, std::size_t n, float* room, float* out) const;
   // Of rows that are kept as bytes how many columns are codes, and those of a row; of others 0.
   std::size_t coded() const { return codes_; }
   const std::uint8_t* codes(std::size_t row) const { return at(row); }  // int8

@@ -6,6 +6,7 @@
 constexpr std::size_t kParts = kGroup / kLanes;  // vectors to a group: rows of a block, lists side by side
 constexpr std::size_t kWord = 4 * kLanes;        // bytes of a vector
 // Sums that are made at once, so that none waits for its last product: they and what they are made of fit the registers.
+constexpr std::size_t kRowsAtOnce = kLanes == 16 ? 8 : kLanes == 8 ? 4 : 2;
 constexpr std::size_t kListsAtOnce = kLanes == 8 ? 2 : 4, kBlocksAtOnce = kLanes == 16 ? 2 : 1;
 
 template <std::size_t N>
@@ -157,6 +158,27 @@ TWHIN_TARGET float dot(const float* a, const float* b, std::size_t n) {
   return folded(lanes);
 }
 
+TWHIN_TARGET void dots(const float* const* rows, std::size_t n_rows, const float* b, std::size_t n, float* out) {
+  const std::size_t whole = n / kGroup * kGroup;
+  std::size_t first = 0;
+  for (; first + kRowsAtOnce <= n_rows; first += kRowsAtOnce) {
+    Floats sums[kRowsAtOnce][kParts] = {};
+    for (std::size_t i = 0; i < whole; i += kGroup) {
+      for (std::size_t v = 0; v < kParts; ++v) {
+        const Floats with = load(b + i + kLanes * v);
+        for (std::size_t r = 0; r < kRowsAtOnce; ++r) sums[r][v] += load(rows[first + r] + i + kLanes * v) * with;
+      }
+    }
+    for (std::size_t r = 0; r < kRowsAtOnce; ++r) {
+      float lanes[kGroup];
+      std::memcpy(lanes, sums[r], sizeof lanes);
+      for (std::size_t i = whole; i < n; ++i) lanes[i - whole] += rows[first + r][i] * b[i];
+      out[first + r] = folded(lanes);
+    }
+  }
+  for (; first < n_rows; ++first) out[first] = dot(rows[first], b, n);
+}
+
 TWHIN_INLINE Floats widened(const std::int8_t* codes) {
 #if TWHIN_LANES == 16
   return real((Ints)_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes))));
@@ -261,4 +283,4 @@ TWHIN_TARGET std::size_t places(const float* values, std::size_t n, float thresh
   return found;
 }
 
-constexpr Kernel kKernel = {map, coarse, nearest, scan, dot, dot_codes, from_halves, from_codes, kth_largest, keep, places};
+constexpr Kernel kKernel = {map, coarse, nearest, scan, dot, dots, dot_codes, from_halves, from_codes, kth_largest, keep, places};

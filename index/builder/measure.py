@@ -15,6 +15,7 @@ from index.builder.room import blocks
 from index.search.among import AmongSearcher
 from index.search.eligible import Bitmap, count_of
 from index.search.exact import ExactSearcher
+from index.search.native import ScanSearcher
 from index.search.protocol import Hits, Searcher
 from index.search.ranking import exact_scores
 
@@ -108,7 +109,7 @@ def exactly_scored(hits: Sequence[Hits], queries: Rows, vectors: Rows) -> list[H
 
 def measure(searcher: Searcher, truth: Truth, depth: int | None = None, *, exact: Rows | None = None) -> Measurement:
     """Ask one query at a time on one thread, as a service does. `exact`: the vectors, where it scores compact rows."""
-    if isinstance(searcher.inner if isinstance(searcher, AmongSearcher) else searcher, ExactSearcher):
+    if isinstance(searcher.inner if isinstance(searcher, AmongSearcher) else searcher, ExactSearcher | ScanSearcher):
         truth = truth.first(EXACT_QUERIES)
     queries = truth.queries.queries
     with one_thread():

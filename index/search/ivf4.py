@@ -6,15 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Integer
+from jaxtyping import Float32
 
 import engine
-from bundle.errors import BundleInvalid, QueryError
+from bundle.errors import BundleInvalid
 from bundle.manifest import IndexEntry
-from index.search.checks import CheckedSearcher
 from index.search.eligible import Bitmap, count_of
-from index.search.exact import ExactSearcher
 from index.search.ivf4_file import DEPTH_UNIT, Ivf4Source, map_ivf4
+from index.search.native import NativeSearcher, ScanSearcher
 from index.search.projection import QueryProjection
 from index.search.protocol import Hits, Searcher
 from index.search.ranking import Matrix, Rows, row_handle
@@ -57,13 +56,12 @@ def read_ivf4(
     )
 
 
-class Ivf4Searcher(CheckedSearcher):
+class Ivf4Searcher(NativeSearcher):
     """Looks into the lists whose best row may be among the k best, and scores exactly what its code leaves in doubt.
 
     Which lists those are follows from the k-th best score found so far, so that `depth` holds for any k, and for few
     eligible rows as for many; `filter_depth` is how many times as deep it looks for these. With `candidates` the file
-    holds these rows alone, and their bitmap is no filter. `handle` is the engine's own, for callers in C++
-    (`engine/src/ivf4.h`).
+    holds these rows alone, and their bitmap is no filter.
     """
 
     def __init__(
@@ -77,44 +75,25 @@ class Ivf4Searcher(CheckedSearcher):
         filter_depth: float = 1.0,
         candidates: Bitmap | None = None,
     ) -> None:
-        super().__init__(vectors)
-        self.depth = depth
-        self.refine = refine
-        self._filter_depth = filter_depth
-        self._candidates = candidates
-        self._exact = ExactSearcher(vectors)
-        self._engine = engine.native()
+        native = engine.native()
         try:
             file = np.memmap(path, dtype=np.uint8, mode="r")
-            self.handle = self._engine.ivf4_open(
-                file, np.ascontiguousarray(projection.for_queries), row_handle(self._engine, vectors)
-            )
+            handle = native.ivf4_open(file, np.ascontiguousarray(projection.for_queries), row_handle(native, vectors))
         except ValueError as error:  # also an empty file's
             raise BundleInvalid(
                 f"{path} is no ivf4 index of these vectors: {error}. Build the version again."
             ) from error
+        super().__init__(vectors, handle)
+        self.depth = depth
+        self.refine = refine
+        self._filter_depth = filter_depth
+        self._candidates = candidates
+        self._scan = ScanSearcher(vectors)
 
     def effort(self, depth: int | None, share: float = 1.0) -> tuple[float, float]:
         """What C++ is told of `depth` (None: as measured), or of a share of it: depth and refine, in deviations."""
         wanted = self.depth if depth is None else depth
         return max(1, int(wanted * share)) / DEPTH_UNIT, self.refine
-
-    def search(
-        self,
-        queries: Float32[npt.NDArray[np.float32], "q width"],
-        k: int,
-        *,
-        depth: int | None = None,
-        exclude: Sequence[Integer[npt.NDArray[np.integer], " _"]] | None = None,
-        eligible: Bitmap | None = None,
-    ) -> list[Hits]:
-        """See `Searcher.search`. The plain case is left to the engine's own checks, which take no time."""
-        if exclude is None and eligible is None and 0 < k <= len(self._vectors) and queries.dtype == np.float32:
-            try:
-                return self._answers(queries, k, depth, None, None, None)
-            except (TypeError, ValueError, BufferError):
-                pass  # whatever is wrong, or only lies otherwise in memory: looked at below
-        return super().search(queries, k, depth=depth, exclude=exclude, eligible=eligible)
 
     def _search(
         self,
@@ -126,38 +105,6 @@ class Ivf4Searcher(CheckedSearcher):
     ) -> list[Hits]:
         if eligible is not None and eligible is not self._candidates:
             if count_of(eligible) <= FEW_ELIGIBLE or self._filter_depth >= SCANNED:
-                return self._exact.search(queries, k, exclude=exclude, eligible=eligible)
+                return self._scan.search(queries, k, exclude=exclude, eligible=eligible)
             depth = math.ceil((self.depth if depth is None else depth) * self._filter_depth)
-        excluded, ends = _joined(exclude)
-        try:
-            return self._answers(queries, min(k, self.size), depth, excluded, ends, eligible)
-        except ValueError as error:
-            raise QueryError(f"the search cannot be run: {error}.") from error
-
-    def _answers(
-        self,
-        queries: npt.NDArray[np.float32],
-        k: int,
-        depth: int | None,
-        excluded: npt.NDArray[np.int32] | None,
-        ends: npt.NDArray[np.int64] | None,
-        eligible: Bitmap | None,
-    ) -> list[Hits]:
-        n = len(queries)
-        rows, scores = np.empty((n, k), dtype=np.int32), np.empty((n, k), dtype=np.float32)
-        found = np.empty(n, dtype=np.int64)
-        deviations, refine = self.effort(depth)
-        self._engine.ivf4_search(
-            self.handle, queries, deviations, refine, excluded, ends, eligible, rows, scores, found
-        )
-        return [Hits(rows[i, :count], scores[i, :count]) for i, count in enumerate(found.tolist())]
-
-
-def _joined(exclude: Sequence[Rows]) -> tuple[npt.NDArray[np.int32] | None, npt.NDArray[np.int64] | None]:
-    """The lists one after the other, and where each ends; nothing when all are empty."""
-    if not any(map(len, exclude)):
-        return None, None
-    ends = np.cumsum([len(rows) for rows in exclude], dtype=np.int64)
-    joined = np.concatenate(exclude)
-    # What int32 cannot hold is no row.
-    return np.where((joined >= 0) & (joined < 1 << 31), joined, -1).astype(np.int32), ends
+        return super()._search(queries, k, depth, exclude, eligible)

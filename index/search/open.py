@@ -12,6 +12,7 @@ from index.search.exact import ExactSearcher
 from index.search.faiss_index import read_faiss
 from index.search.hnsw import read_hnsw
 from index.search.ivf4 import read_ivf4
+from index.search.native import exact_searcher
 from index.search.projection import QueryProjection, projection_file, read_projection
 from index.search.protocol import Searcher
 from index.search.ranking import Matrix
@@ -51,7 +52,7 @@ def open_searcher(bundle: Bundle, space: str | None, entity_type: str) -> Search
         raise QueryError(f"candidates of that type are not searched in this space; it has: {known}")
     table = chosen.entities[entity_type]
     if entry.file is None:
-        return among(ExactSearcher(table.scored), table.candidates)
+        return among(exact_searcher(table.scored), table.candidates)
     if entry.file not in bundle.manifest.files:
         raise BundleInvalid(f"{bundle.path}: the manifest lists no {entry.file}. Build the version again.")
     files = (entry.file, projection_file(Path(entry.file)).as_posix())  # versions from before have no second
@@ -68,7 +69,7 @@ def read_searcher(path: Path, entry: IndexEntry, vectors: Matrix, candidates: Bi
 
 def _read(path: Path, entry: IndexEntry, vectors: Matrix, candidates: Bitmap | None) -> Searcher:
     if entry.kind == "exact":
-        return ExactSearcher(vectors)
+        return exact_searcher(vectors)
     projection = read_projection(path, entry, int(vectors.shape[1]))
     if path.suffix == ENGINE_SUFFIX:
         return read_ivf4(path, entry, projection, vectors, candidates)

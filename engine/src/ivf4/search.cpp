@@ -7,6 +7,7 @@
 #include <numeric>
 #include <vector>
 
+#include "barred.h"
 #include "ivf4.h"
 #include "ivf4/layout.h"
 #include "ivf4/quantise.h"
@@ -71,31 +72,6 @@ struct Pool {  // the rows found so far, by the scores of their codes
     threshold = std::max(threshold, ranked(run, room / 2));
     count = std::min(run.keep(scores.data(), rows.data(), count, threshold), room / 2);
   }
-};
-
-class Barred {  // the rows that one query excludes, as bits that a thread keeps and clears again
- public:
-  void set(std::span<const std::int32_t> rows, std::size_t n) {
-    if (bits_.size() * 8 < n) bits_.resize((n + 7) / 8);
-    rows_ = rows, n_ = n;
-    for (const std::int32_t row : rows) {
-      if (known(row)) bits_[static_cast<std::size_t>(row) >> 3] |= static_cast<std::uint8_t>(1 << (row & 7));
-    }
-  }
-  void clear() {
-    for (const std::int32_t row : rows_) {
-      if (known(row)) bits_[static_cast<std::size_t>(row) >> 3] = 0;
-    }
-    rows_ = {};
-  }
-  bool any() const { return !rows_.empty(); }
-  bool operator()(std::uint32_t row) const { return bits_[row >> 3] >> (row & 7) & 1; }
-
- private:
-  bool known(std::int32_t row) const { return row >= 0 && static_cast<std::size_t>(row) < n_; }
-  std::vector<std::uint8_t> bits_;
-  std::span<const std::int32_t> rows_;
-  std::size_t n_ = 0;
 };
 
 struct State {  // one query on its way

@@ -1,4 +1,4 @@
-// Files of an `ivf4` index, sound and damaged, and whatever may be asked of them: run under the sanitizers by test_fuzz.py.
+// Files of an `ivf4` index, sound and damaged, exact search, and whatever may be asked of them: run under the sanitizers by test_fuzz.py.
 // Every array is as long as it must be and no longer, so that a read past its end is seen.
 #include <algorithm>
 #include <cstdio>
@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "exact.h"
 #include "ivf4.h"
 #include "ivf4/build.h"
 #include "ivf4/layout.h"
@@ -136,19 +137,19 @@ Question asked(const Index& index) {
   return q;
 }
 
-std::vector<std::vector<Hit>> answers(const Ivf4& ivf4, const Question& q) {
+std::vector<std::vector<Hit>> answers(const Searcher& searcher, const Question& q) {
   std::vector<std::vector<Hit>> hits(q.n, std::vector<Hit>(q.k));
   std::vector<Hit*> places;
   for (auto& one : hits) places.push_back(one.data());
   const Ask ask{q.k, q.depth, q.refine, q.eligible.empty() ? nullptr : q.eligible.data(), q.excluded};
   std::vector<Ask> asks(q.n, ask);
   std::vector<std::size_t> found(q.n);
-  ivf4.search({q.queries.data(), q.n, ivf4.width()}, asks, places, found);
+  searcher.search({q.queries.data(), q.n, searcher.width()}, asks, places, found);
   for (std::size_t i = 0; i < q.n; ++i) {
     hold(found[i] <= q.k, "no more than k");
     hits[i].resize(found[i]);
     for (const Hit& hit : hits[i]) {
-      hold(hit.row >= 0 && static_cast<std::size_t>(hit.row) < ivf4.size(), "a row that there is");
+      hold(hit.row >= 0 && static_cast<std::size_t>(hit.row) < searcher.size(), "a row that there is");
       hold(std::find(q.excluded.begin(), q.excluded.end(), hit.row) == q.excluded.end(), "none that is excluded");
       hold(q.eligible.empty() || (q.eligible[static_cast<std::size_t>(hit.row) / 8] >> (hit.row % 8) & 1), "eligible");
     }
@@ -171,19 +172,18 @@ std::size_t expected(const Index& index, const Question& q) {  // how many rows 
   return std::min(n, q.k);
 }
 
-void sound(const Index& index, File& file, const std::vector<Level>& levels) {
-  const Ivf4 ivf4(file.span(), index.map_matrix(), index.scored());
+void sound(const Searcher& searcher, const Index& index, const std::vector<Level>& levels) {
   const Question q = asked(index);
   set_level(Level::plain);
-  const auto plain = answers(ivf4, q);
+  const auto plain = answers(searcher, q);
   for (const auto& hits : plain) hold(hits.size() == expected(index, q), "as many as there are");
   for (const Level level : levels) {
     set_level(level);
-    hold(same(answers(ivf4, q), plain), "every instruction set gives the same");
+    hold(same(answers(searcher, q), plain), "every instruction set gives the same");
   }
   Question one = q;
   one.n = 1;
-  hold(same(answers(ivf4, one), {plain.front()}), "a query alone is answered as among others");
+  hold(same(answers(searcher, one), {plain.front()}), "a query alone is answered as among others");
 }
 
 bool damaged(const Index& index, const File& whole, const std::vector<Level>& levels) {  // whether it was opened all the same
@@ -218,7 +218,9 @@ int main(int, char** arguments) {
       set_level(level);
       hold(std::memcmp(written(index).bytes.get(), file.bytes.get(), file.size) == 0, "every instruction set writes the same");
     }
-    for (int j = 0; j < 4; ++j) sound(index, file, levels);
+    const Ivf4 ivf4(file.span(), index.map_matrix(), index.scored());
+    const Exact exact(index.scored());
+    for (int j = 0; j < 4; ++j) sound(ivf4, index, levels), sound(exact, index, levels);
     for (int j = 0; j < 12; ++j) damaged(index, file, levels) ? ++opened : ++refused;
   }
   for (const Level level : levels) std::printf("%s ", std::string(name_of(level)).c_str());

@@ -216,7 +216,7 @@ def test_altered_codes_and_numbers_answer_within_bounds(seed: int, path: Path, t
 
 def test_the_engine_refuses_arrays_that_do_not_fit_together(searcher: Searcher) -> None:
     assert isinstance(searcher, Ivf4Searcher)
-    search, handle = engine.native().ivf4_search, searcher.handle
+    search, handle = engine.native().search, searcher.handle
     rows, scores, found = np.empty((1, K), np.int32), np.empty((1, K), np.float32), np.empty(1, np.int64)
     one = QUERIES[:1]
     good = [handle, one, 4.0, 2.0, None, None, None, rows, scores, found]
@@ -254,5 +254,5 @@ def test_the_index_keeps_what_it_borrows(path: Path) -> None:
     handle = made.handle
     del made, vectors
     rows, scores, found = np.empty((60, K), np.int32), np.empty((60, K), np.float32), np.empty(60, np.int64)
-    engine.native().ivf4_search(handle, QUERIES, 4.5, 4.0, None, None, None, rows, scores, found)
+    engine.native().search(handle, QUERIES, 4.5, 4.0, None, None, None, rows, scores, found)
     assert all((rows[i] == hits.rows).all() for i, hits in enumerate(expected))

@@ -1,8 +1,12 @@
 """Scoring some rows exactly: the same numbers however many there are, in memory that does not follow them."""
 
 import numpy as np
+import pytest
 
+from bundle.rows import CompactKind, CompactRows, encoded
+from index.search.eligible import pack
 from index.search.exact import ExactSearcher
+from index.search.native import ScanSearcher
 from index.search.ranking import BLOCK_ROWS, exact_scores
 from tests.support.memory import peak_bytes
 
@@ -26,3 +30,27 @@ def test_a_score_does_not_depend_on_its_block() -> None:
     alone = [float(exact_scores(vectors, query, rows[at : at + 1])[0]) for at in some]
     assert together[some].tolist() == alone
     assert exact_scores(vectors, query, rows[:0]).tolist() == []
+
+
+@pytest.mark.parametrize("kind", [None, "float16", "int8"])
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 9_000])  # the last are more than are kept before the best are looked for
+def test_the_engine_finds_what_the_judge_finds(kind: CompactKind | None, n: int) -> None:
+    rng = np.random.default_rng(n)
+    vectors = rng.normal(size=(n, WIDTH + 3)).astype(np.float32)
+    vectors[n // 2 :] = vectors[: n - n // 2]  # each is there twice: of equal scores the lower row comes first
+    rows = vectors if kind is None else CompactRows(encoded(vectors, kind, WIDTH), kind, WIDTH, WIDTH + 3)
+    queries = np.concatenate([rng.normal(size=(10, WIDTH + 3)), np.zeros((1, WIDTH + 3))]).astype(np.float32)
+    judge, engine = ExactSearcher(rows), ScanSearcher(rows)
+    excluded = [rng.integers(-1, n + 5, size=rng.integers(0, 40)) for _ in queries]
+    for eligible in (None, pack(rng.random(n) < 0.5), pack(np.arange(n) == n - 1), pack(np.zeros(n, dtype=bool))):
+        for k in (1, 10, n + 1):
+            expected = judge.search(queries, k, exclude=excluded, eligible=eligible)
+            found = engine.search(queries, k, exclude=excluded, eligible=eligible)
+            for one, other, query, gone in zip(found, expected, queries, excluded, strict=True):
+                np.testing.assert_allclose(one.scores, other.scores, rtol=1e-4, atol=1e-4)
+                assert set(one.rows.tolist()).isdisjoint(gone.tolist())
+                alone = engine.search(query[np.newaxis], k, exclude=[gone], eligible=eligible)[0]
+                assert one.rows.tolist() == alone.rows.tolist()
+                assert one.scores.tolist() == alone.scores.tolist()
+                ties = np.flatnonzero(np.diff(one.scores) == 0)
+                assert (one.rows[ties] < one.rows[ties + 1]).all()

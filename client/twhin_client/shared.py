@@ -161,7 +161,8 @@ def error_of(error: httpx.HTTPError, seconds: float) -> TwhinError:
     if isinstance(error, httpx.TimeoutException):
         return over(seconds)
     sent = not isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol | httpx.ProxyError)
-    return Unreachable(f"{type(error).__name__}: {error}", sent=sent)
+    url = error.request.url  # of which netloc leaves a password out
+    return Unreachable(f"{url.scheme}://{url.netloc.decode()}: {type(error).__name__}: {error}", sent=sent)
 
 
 def texts(ids: Iterable[str | int]) -> list[str]:

@@ -84,7 +84,7 @@ def task_of_run(graph: PreparedGraph, relation: str | None, rng: np.random.Gener
     ends = graph.split_relation() if relation is None else graph.relation(relation)
     parts = [examples_from_graph(graph, ends.name, part, rng) for part in HELD_OUT]
     numbered = examples_of_rows(parts, graph.entity(ends.source).ids, graph.entity(ends.target).ids)
-    name = f"does a {ends.source} have an edge {ends.name}"
+    name = f"does a {ends.source} have an edge of {ends.name}"
     train, test = numbered.parts
     return RankingTask(name, train, test, ends.source, ends.target, numbered.users, numbered.items)
 

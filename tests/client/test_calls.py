@@ -223,9 +223,10 @@ def test_refusals_are_exceptions_of_one_tree(service: str, client: Client) -> No
 
 
 def test_nobody_there_is_told_after_its_retries() -> None:
-    with Client("http://127.0.0.1:9", timeout=2) as client, pytest.raises(Unreachable) as error:
+    with Client("http://me:secret@127.0.0.1:9/twhin", timeout=2) as client, pytest.raises(Unreachable) as error:
         client.recommend("1")
     assert (error.value.code, error.value.sent) == ("unreachable", False)
+    assert str(error.value).startswith("http://127.0.0.1:9: ConnectError: ")
 
 
 def test_many_users_stream_in_order_with_bounded_work(client: Client) -> None:

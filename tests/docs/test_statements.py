@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import typer
+from pydantic import BaseModel
 from torch.distributed.run import get_args_parser
 
 from bundle.errors import TwhinError
+from bundle.manifest import ClustersEntry, SpaceEntry
 from cli.main import app
 from graph.schema import read_graph_file
 from index.builder.config import BuildConfig
@@ -23,6 +25,7 @@ from tests.docs.pages import PAGES, ROOT, blocks, inline_code, table
 from training.config import TrainConfig
 
 COMMAND: Any = typer.main.get_command(app)
+BY_DEFAULT = {"columns", "users_with_modes", "users_without_modes"}  # told beside keys that are always there
 ENVIRONMENT = {"TWHIN_DATA", "TWHIN_HISTORY_FILE"}  # read by the tests, not by the product
 
 
@@ -160,6 +163,20 @@ def test_the_options_of_ingest_have_the_defaults_of_the_page() -> None:
             if isinstance(wanted, float)
             else str(wanted)
         ), name
+
+
+@pytest.mark.parametrize(("heading", "model"), [("key of a space", SpaceEntry), ("key of `clusters`", ClustersEntry)])
+def test_every_key_of_a_manifest_s_space_stands_in_the_table_and_says_whether_it_is_optional(
+    heading: str, model: type[BaseModel]
+) -> None:
+    told = {
+        name: "optional" in cells[1].partition(":")[0]
+        for cells in table(ROOT / "docs" / "bundle-format.md", heading)
+        for name in re.findall(r"`(\w+)`", cells[0])
+    }
+    assert told == {
+        name: not field.is_required() and name not in BY_DEFAULT for name, field in model.model_fields.items()
+    }
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=lambda block: f"{block.page.name}:{block.line}")

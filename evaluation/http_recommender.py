@@ -93,7 +93,8 @@ class HttpRecommender:
                 self.close()
                 status, answer = self._exchange(method, path, text)
         except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
-            raise UsageError(f"The service at {self._connection.host} does not answer: {error}.") from error
+            where = f"{self._connection.host}:{self._connection.port}"
+            raise UsageError(f"The service at {where} does not answer: {error}. Start it, or correct --url.") from error
         if status != 200:
             detail = answer.get("detail") if isinstance(answer, dict) else None
             raise UsageError(f"The service refused {path} with {status}: {detail or 'it does not say why'}.")

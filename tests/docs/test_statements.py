@@ -53,6 +53,19 @@ def test_a_command_exists_and_has_the_options_that_a_page_names(page: str, line:
     assert named - {"-"} <= options | {"--help"}, f"{page}: {line}"
 
 
+def test_no_shell_reads_a_command_s_url_as_a_pattern_or_as_two_commands() -> None:
+    """zsh refuses `curl http://host/path?k=5` without quotes: no file is called so."""
+    bare = [
+        (block.page.name, word)
+        for block in blocks("", "sh")
+        for line in re.sub(r"'[^']*'|\"[^\"]*\"", "", block.text.replace("\\\n", " ")).splitlines()
+        if re.match(r"\s*(\$ )?(curl|twhin|docker|helm|pip|python) ", line)
+        for word in re.split(r"\s+#\s", line)[0].split()
+        if re.search(r"[?*\[&]", word) and word != "&"
+    ]
+    assert bare == []
+
+
 def test_every_flag_in_the_text_is_a_flag_of_the_command_or_of_a_script() -> None:
     flags = set[str]()
 

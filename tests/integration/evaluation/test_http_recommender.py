@@ -82,7 +82,7 @@ def test_a_service_that_refuses_or_is_not_there_is_named(remote: HttpRecommender
     itself = Strategy(merge="single", weights=QueryWeights(user=1.0))
     with pytest.raises(UsageError, match="by the name of a strategy"):
         remote.for_users(np.array([0]), itself, 3, relation="follows")
-    with pytest.raises(UsageError, match="does not answer"):
+    with pytest.raises(UsageError, match=r"at 127.0.0.1:9 does not answer: .*\. Start it, or correct --url"):
         HttpRecommender("http://127.0.0.1:9", graph).for_users(np.array([0]), "auto", 3, relation="follows")
     with pytest.raises(UsageError, match="no http URL"):
         HttpRecommender("ftp://nowhere", graph)

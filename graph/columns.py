@@ -111,7 +111,8 @@ def labels(column: Any) -> Bool[npt.NDArray[np.bool_], " n"]:
     """The column as labels: 0 and 1, or false and true. Raises BadValue."""
     column = _present(column, LABEL)
     if is_text(column.type):
-        text = pc.ascii_lower(_cast(column.cast(pa.large_binary()), pa.large_string(), LABEL))
+        # Not `ascii_lower`, which reads other bytes of a slice whose offsets were widened (pyarrow 26).
+        text = pc.utf8_lower(_cast(column.cast(pa.large_binary()), pa.large_string(), LABEL))
         column = pc.if_else(pc.equal(text, "true"), "1", pc.if_else(pc.equal(text, "false"), "0", text))
     values = floats(column, LABEL)
     bad = (values != 0) & (values != 1)

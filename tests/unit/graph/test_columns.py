@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bundle.ids import MAX_INT_ID, parse_int_id
-from graph.columns import BadValue, int_ids, string_ids, times, weights
+from graph.columns import BadValue, int_ids, labels, string_ids, times, weights
 
 pytestmark = pytest.mark.usefixtures("either_way")
 
@@ -176,6 +176,15 @@ def test_weights() -> None:
     with pytest.raises(BadValue) as caught:
         weights(pa.array([True]))
     assert caught.value.row is None
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.large_binary()], ids=str)
+def test_labels_of_a_part_of_a_column(kind: pa.DataType) -> None:
+    column = pa.array(["2", "TRUE", "0", "False", "1", "3", "1"]).cast(kind)
+    assert labels(column.slice(1, 4)).tolist() == [True, False, False, True]
+    with pytest.raises(BadValue) as caught:
+        labels(column.slice(1))
+    assert (caught.value.row, caught.value.found) == (4, 3)
 
 
 def test_times() -> None:

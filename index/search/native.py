@@ -16,8 +16,8 @@ from index.search.exact import ExactSearcher
 from index.search.protocol import Hits
 from index.search.ranking import Matrix, Rows, row_handle
 
-# So many numbers, as 4,096 rows of 128 have, are multiplied in less time than the rest of a request takes.
-FEW_NUMBERS = 1 << 19
+# So many numbers, as 8,128 rows of 129 have, are multiplied in less time than the rest of a request takes.
+FEW_NUMBERS = 1 << 20
 
 
 class NativeSearcher(CheckedSearcher):

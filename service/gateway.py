@@ -196,6 +196,8 @@ class Gateway:
             call.parameters = passed.query
             return passed
         found = self._table.find(self._within(call.scope["path"]))
+        if found is None and call.scope["path"] == "*" and call.method == "OPTIONS":  # of no path: a balancer's check
+            return Reply(b"", "", 204, {"allow": "GET, HEAD, POST, DELETE, OPTIONS"})
         if found is None:
             self._runtime.origins.check_host(call.header(b"host"))
             return None

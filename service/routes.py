@@ -77,23 +77,25 @@ RECOMMEND_USER = Route(
     answer=recommend_types.RecommendAnswer,
     query=RECOMMEND_QUERY,
 )
+RECOMMEND_BATCH = Route(
+    "POST",
+    "/recommend:batch",
+    recommend.recommend_batch,
+    "Candidates for many users, each with its own status",
+    "recommend",
+    scope="read",
+    request=recommend_types.BatchBody,
+    answer=recommend_types.BatchAnswer,
+    example={"users": ["42", "43"], "k": 3},
+    queued=True,
+)
 RECOMMEND = (
     RECOMMEND_BODY,
     _versioned(RECOMMEND_BODY),
     RECOMMEND_USER,
     _versioned(RECOMMEND_USER),
-    Route(
-        "POST",
-        "/recommend:batch",
-        recommend.recommend_batch,
-        "Candidates for many users, each with its own status",
-        "recommend",
-        scope="read",
-        request=recommend_types.BatchBody,
-        answer=recommend_types.BatchAnswer,
-        example={"users": ["42", "43"], "k": 3},
-        queued=True,
-    ),
+    RECOMMEND_BATCH,
+    _versioned(RECOMMEND_BATCH),
     Route(
         "POST",
         "/v1/versions/{version}/recommend",

@@ -11,7 +11,9 @@ RECOMMEND = Operation("recommend", "POST", "/v1/recommend", types.RecommendAnswe
 RECOMMEND_USER = Operation(
     "recommend_user", "GET", "/v1/recommend/{user}", types.RecommendAnswer, asks=True, repeats=True
 )
-RECOMMEND_BATCH = Operation("recommend_batch", "POST", "/recommend:batch", types.BatchAnswer, asks=True, repeats=True)
+RECOMMEND_BATCH = Operation(
+    "recommend_batch", "POST", "/v1/recommend:batch", types.BatchAnswer, asks=True, repeats=True
+)
 RECOMMEND_IN = Operation(
     "recommend_in", "POST", "/v1/versions/{version}/recommend", types.RecommendAnswer, asks=True, repeats=True
 )
@@ -196,7 +198,7 @@ class SyncOperations(ABC):
         spaces: Iterable[str] | None = None,
         timeout: float | None = None,
     ) -> types.BatchAnswer:
-        """Candidates for many users, each with its own status: `POST /recommend:batch`."""
+        """Candidates for many users, each with its own status: `POST /v1/recommend:batch`."""
         answer: types.BatchAnswer = self._call(
             RECOMMEND_BATCH,
             (),
@@ -781,7 +783,7 @@ class AsyncOperations(ABC):
         spaces: Iterable[str] | None = None,
         timeout: float | None = None,
     ) -> types.BatchAnswer:
-        """Candidates for many users, each with its own status: `POST /recommend:batch`."""
+        """Candidates for many users, each with its own status: `POST /v1/recommend:batch`."""
         answer: types.BatchAnswer = await self._call(
             RECOMMEND_BATCH,
             (),

@@ -689,7 +689,7 @@ export interface Operations {
   /** Candidates for many users, each with its own status */
   recommend_batch: {
     method: "POST";
-    path: "/recommend:batch";
+    path: "/v1/recommend:batch";
     parameters: {};
     body: BatchBody;
     answer: BatchAnswer;

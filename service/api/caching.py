@@ -41,8 +41,9 @@ def encoded_reply(call: Call, packed: Packed, content_type: str, headers: Mappin
 
 
 def holds(call: Call, etag: str) -> bool:
-    """Whether the client has the document of that name already."""
-    return f'"{etag}"' in (call.header(b"if-none-match") or "")
+    """Whether the client has the document of that name already, or any (`*`)."""
+    held = call.header(b"if-none-match") or ""
+    return held.strip() == "*" or f'"{etag}"' in held
 
 
 def takes_gzip(accepted: str | None) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 from bundle.errors import EntityUnknown
 from bundle.ids import ABSENT
 from bundle.space import Bundle, EntityTable, Space
+from service.api.caching import holds
 from service.api.vectors import encoded, gather, items_of, json_reply, octets_reply, wants_octets
 from service.call import Call, Reply
 from service.problems import Problem, invalid
@@ -78,7 +79,7 @@ async def codebook(call: Call) -> Reply:
         raise EntityUnknown("this version has no codebook of that type")
     etag = etag_of(bundle, space, table)
     headers = {"etag": f'"{etag}"', "cache-control": "private, max-age=60"}
-    if f'"{etag}"' in (call.header(b"if-none-match") or ""):
+    if holds(call, etag):
         return Reply(b"", status=304, headers=headers)
     books, rotation = table.quantizer.codebooks, table.quantizer.rotation
     document = {

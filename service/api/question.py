@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -112,12 +113,12 @@ def body_of_query(call: Call) -> RecommendBody:
 
 
 def _number_of(name: str, text: str) -> int | float:
-    """The number that a parameter holds."""
+    """The number that a parameter holds, and nothing else: around a value in JSON there may be white space."""
     whole = name in _WHOLE
-    try:
-        return _whole.decode(text) if whole else _number.decode(text)
-    except msgspec.DecodeError:
-        raise invalid(f"/{name}", "a whole number, in digits" if whole else "a number") from None
+    with suppress(msgspec.DecodeError):
+        if text == text.strip():
+            return _whole.decode(text) if whole else _number.decode(text)
+    raise invalid(f"/{name}", "a whole number, in digits" if whole else "a number")
 
 
 def _filter_of(text: str) -> Filter:

@@ -22,6 +22,8 @@ _similar = msgspec.json.Decoder(SimilarBody)
 _score = msgspec.json.Decoder(ScoreBody)
 _encode = msgspec.json.Encoder().encode
 
+# Of the numbers of a vector: with larger ones scores may be more than a float32 holds, and their order is lost.
+LARGEST = 1e30
 Rows = Int64[npt.NDArray[np.int64], " n"]
 
 
@@ -107,9 +109,8 @@ def _vector(values: list[float], dim: int) -> Float32[npt.NDArray[np.float32], "
     if len(values) != dim:
         raise invalid("/vector", f"{dim} numbers are needed; {len(values)} were given")
     doubles = np.array(values, dtype=np.float64)
-    # A number may be finite as JSON and infinite as float32.
-    if not np.all(np.abs(doubles) <= np.finfo(np.float32).max):
-        raise invalid("/vector", "every number must be finite as float32")
+    if not np.all(np.abs(doubles) <= LARGEST):
+        raise invalid("/vector", f"every number must be within -{LARGEST:.0e} and {LARGEST:.0e}")
     return doubles.astype(np.float32)
 
 

@@ -45,6 +45,7 @@ ALL_USERS = {
 DEMOTED = ("READONLY", "MASTERDOWN")
 RENEWED_EVERY_SECONDS = 1.0
 LATE = (TimeoutError, RedisTimeout)
+GONE = (OSError, RedisConnectionError)
 MOST_CLIENTS = "max number of clients"
 NO_REDIS = "what answers there is no Redis"
 
@@ -56,6 +57,10 @@ class Refused(StateError):
         super().__init__("the store of live engagements refused the operation")
         self.sort = sort
         self.words = words
+
+
+class ConnectionLost(ConnectionError):
+    """The connection was closed before all replies had come."""
 
 
 class Lane:
@@ -176,12 +181,20 @@ class RedisLink:
         """The replies to several commands, asked together; a `Refused` in the place of each that Redis refuses.
 
         Raises StateError when there are no replies: at once while the breaker is open. Cancelled as `ask` is.
+
+        A connection that was open may be lost without Redis being away (a proxy or a firewall has forgotten it), so
+        what is lost with it is asked once more, on a new one: all commands are safe to repeat. Of events that were
+        stored all the same the second answer says that they are duplicates.
         """
         await self._wait_for(lane)
         connection = await lane.idle()
-        if connection is None:
-            return await asyncio.shield(self.start(self._first_exchange(operation, lane, commands)))
-        return await self._exchange(operation, lane, connection, commands)
+        if connection is not None:
+            try:
+                return await self._exchange(operation, lane, connection, commands)
+            except ConnectionLost:
+                self._metrics.failed("connection")
+                await self._wait_for(lane)
+        return await asyncio.shield(self.start(self._first_exchange(operation, lane, commands)))
 
     async def _wait_for(self, lane: Lane) -> None:
         """Wait until there may be another exchange; the one that begins then gives that back."""
@@ -212,15 +225,22 @@ class RedisLink:
         except BaseException:
             lane.free.release()
             raise
-        return await self._exchange(operation, lane, connection, commands)
+        try:
+            return await self._exchange(operation, lane, connection, commands)
+        except ConnectionLost as error:
+            raise self._unreachable(lane, error) from None
 
     async def _exchange(
         self, operation: Operation, lane: Lane, connection: RedisConnection, commands: Sequence[Command]
     ) -> list[object]:
+        """Raises ConnectionLost where the other side has gone, StateError where there is another reason to ask no more."""
         try:
             with self._metrics.timed(operation):
                 replies = await connection.ask(commands, lane.seconds)
         except Exception as error:
+            if isinstance(error, GONE) and not isinstance(error, LATE) and not self._closed:
+                lane.renew()  # what has forgotten one connection has forgotten others
+                raise ConnectionLost from None
             raise self._unreachable(lane, error) from None
         if not any(isinstance(reply, ResponseError) for reply in replies):
             self.trouble.end(operation)
@@ -305,12 +325,13 @@ class RedisLink:
             return "it does not answer in time", type(error).__name__
         if MOST_CLIENTS in str(error):
             return "it has as many clients as it takes", MOST_CLIENTS
-        unconnected = isinstance(error, (OSError, RedisConnectionError))
+        unconnected = isinstance(error, GONE)
         return "it cannot be reached" if unconnected else NO_REDIS, type(error).__name__
 
     def _trip(self, lane: Lane, reason: str, words: str) -> StateError:
         self._metrics.opened(True, self._node)
         self.trouble.begin(f"connection for {lane.name}", reason, words)
+        self._renew()  # what is open may lead nowhere by now, and each would cost another outage
         lane.breaker.trip()
         return StateError("the store of live engagements is not answering")
 

@@ -23,6 +23,8 @@ class FaultProxy:
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._forgotten: set[asyncio.StreamWriter] = set()
+        self._swallows = False
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self._thread.start()
@@ -77,6 +79,10 @@ class FaultProxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool) -> None:
         try:
             while data := await reader.read(65536):
+                if writer in self._forgotten and self._swallows:
+                    continue
+                if writer in self._forgotten:
+                    return
                 if replies:
                     data = await self._spoil(data, writer)
                 writer.write(data)
@@ -97,6 +103,16 @@ class FaultProxy:
         elif self.mode == "garbage":
             return b"\x00\xff?!\r\n" * 3
         return data
+
+    def forget(self, *, swallow: bool = False) -> None:
+        """Forget all connections that are open, as a firewall does with idle ones: what comes next on one ends it, or
+        with `swallow` gets no answer. New ones are forwarded.
+        """
+
+        def forget() -> None:
+            self._forgotten, self._swallows = set(self._writers), swallow
+
+        self._loop.call_soon_threadsafe(forget)
 
     def close(self) -> None:
         """Stop forwarding."""

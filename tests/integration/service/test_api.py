@@ -62,6 +62,8 @@ def test_inline_engagements_and_unknown_users(client: httpx.Client) -> None:
 
 def test_batch_has_a_status_for_each_user(client: httpx.Client) -> None:
     answer = _post(client, "/recommend:batch", users=[USERS[0], USERS[1], "nobody"], k=3).json()
+    versioned = _post(client, "/v1/recommend:batch", users=[USERS[0], USERS[1], "nobody"], k=3).json()
+    assert versioned["results"] == answer["results"]
     assert [item["status"] for item in answer["results"]] == ["ok", "ok", "ok"]
     assert answer["results"][2]["fallback"] == "popular"
     single = _post(client, "/recommend", user=USERS[1], k=3).json()
@@ -136,6 +138,7 @@ def test_features_decode_as_the_codebook_says(client: httpx.Client, made_bundles
     assert decoded["items"][2] == {"id": "404", "status": "not_found", "vector": None}
     again = client.get("/v1/codebooks/user", headers={"if-none-match": book.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+    assert client.get("/v1/codebooks/user", headers={"if-none-match": "*"}).status_code == 304
     assert client.get("/v1/codebooks/user?version=v2").headers["etag"] != book.headers["etag"]
 
 
@@ -160,10 +163,13 @@ def test_similar_by_id_and_by_vector(client: httpx.Client, made_bundles) -> None
     assert by_vector.json()["neighbours"] == by_id["neighbours"]
     across = _post(client, "/v1/similar", type="user", id=USERS[3], candidate_type="hashtag", k=5).json()
     assert {item["id"] for item in across["neighbours"]} < set(tag_ids())
+    large = _post(client, "/v1/similar", vector=[1e29 * value / max(map(abs, vector)) for value in vector], k=5)
+    exact = sorted(range(len(scores)), key=lambda row: -scores[row])[:5]
+    assert [item["id"] for item in large.json()["neighbours"]] == [USERS[row] for row in exact]
     assert _post(client, "/v1/similar", type="user", id="404").status_code == 404
 
 
-@pytest.mark.parametrize("vector", [[], [1.0] * (DIM - 1), [1e39] + [0.0] * (DIM - 1), [0.0] * 100_000])
+@pytest.mark.parametrize("vector", [[], [1.0] * (DIM - 1), [1e39] + [0.0] * (DIM - 1), [3e38] * DIM, [0.0] * 100_000])
 def test_a_vector_that_is_none_is_refused_before_a_library_sees_it(client: httpx.Client, vector: list[float]) -> None:
     response = _post(client, "/v1/similar", vector=vector)
     assert (response.status_code, response.json()["code"]) == (422, "invalid")

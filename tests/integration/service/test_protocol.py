@@ -218,6 +218,13 @@ def test_what_asks_for_no_path_is_refused_after_the_answers_before_it(
     assert [connection.answer()[0] for _ in range(before + 2)] == [200] * before + [status, 0]
 
 
+def test_options_of_no_path_are_answered(connection: _Connection) -> None:
+    """As HAProxy's checks may ask."""
+    connection.send(b"OPTIONS * HTTP/1.1\r\nhost: www\r\n\r\nGET * HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    assert connection.answer() == (204, b"")
+    assert connection.answer()[0] == 404
+
+
 ADDRESSES = {
     "http://localhost": 200,
     "http://localhost?x=1": 200,

@@ -116,7 +116,7 @@ def test_a_parameter_of_one_value_given_twice_and_an_unknown_one_are_refused(cli
 
 
 @pytest.mark.parametrize("name", ["k", "modes", "max_per_cluster"])
-@pytest.mark.parametrize("value", ["1e1", "10.0", "0x3", "3_0", "", "true"])
+@pytest.mark.parametrize("value", ["1e1", "10.0", "0x3", "3_0", "", "true", " 5", "5 ", "\n5", "+5"])
 def test_a_whole_number_is_written_in_digits_in_a_parameter_as_in_a_body(
     client: httpx.Client, name: str, value: str
 ) -> None:
@@ -128,7 +128,7 @@ def test_a_whole_number_is_written_in_digits_in_a_parameter_as_in_a_body(
         assert client.post("/recommend", content=body, headers={"content-type": JSON}).status_code == 422
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1_0", ".5", "0x0"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1_0", ".5", "0x0", "0.5 ", "\t0.5"])
 def test_a_number_in_a_parameter_is_one_of_json(client: httpx.Client, value: str) -> None:
     said = client.get(f"/recommend/{USERS[3]}", params={"diversity": value})
     assert (said.status_code, said.json()["errors"][0]["pointer"]) == (422, "/diversity")

@@ -7,6 +7,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -93,6 +94,39 @@ def test_a_sick_redis_costs_one_budget_and_then_nothing(client: httpx.Client, pr
     assert not client.get("/v1/info").json()["state"]["healthy"]
     proxy.mode = "pass"
     _wait_for(client, [])
+
+
+def _open_connections(client: httpx.Client, proxy: FaultProxy, number: int = 4) -> None:
+    """Have several connections for reads, by as many reads at the same time."""
+    proxy.delay_seconds, proxy.mode = 0.05, "delay"
+    with ThreadPoolExecutor(number) as at_once:
+        assert {str(flags) for _, flags in at_once.map(lambda _: _timed(client), range(number))} == {"[]"}
+    proxy.mode = "pass"
+
+
+def test_connections_that_were_forgotten_are_replaced_and_nobody_notices(
+    client: httpx.Client, proxy: FaultProxy
+) -> None:
+    _open_connections(client, proxy)
+    proxy.forget()
+    for number in range(8):
+        assert _timed(client)[1] == []
+        event = {"id": f"after {number}", "user": USERS[6], "target": USERS[9]}
+        answer = client.post("/v1/engagements", content=json.dumps({"events": [event]}))
+        assert (answer.status_code, answer.json()["stored"]) == (200, 1)
+    assert client.get("/readyz").json()["degraded"] == []
+    errors = [line for line in client.get("/metrics").text.splitlines() if "redis_errors_total" in line]
+    assert any('kind="connection"' in line and not line.endswith(" 0.0") for line in errors), "it is counted"
+
+
+def test_connections_that_lead_nowhere_cost_one_outage_together(client: httpx.Client, proxy: FaultProxy) -> None:
+    _open_connections(client, proxy)
+    proxy.forget(swallow=True)
+    assert _timed(client)[1] == ["engagements_unavailable"]
+    _wait_for(client, [])
+    with ThreadPoolExecutor(8) as at_once:
+        assert {str(flags) for _, flags in at_once.map(lambda _: _timed(client), range(32))} == {"[]"}
+    assert 'twhin_redis_errors_total{kind="timeout"} 1.0' in client.get("/metrics").text
 
 
 def test_killed_and_started_again(client: httpx.Client, redis_server: RedisServer) -> None:

@@ -233,7 +233,7 @@ class RedisLink:
     async def _exchange(
         self, operation: Operation, lane: Lane, connection: RedisConnection, commands: Sequence[Command]
     ) -> list[object]:
-        """Raises ConnectionLost where the other side has gone, StateError where there is another reason to ask no more."""
+        """Raises ConnectionLost where the other side has gone, StateError for another reason to ask no more."""
         try:
             with self._metrics.timed(operation):
                 replies = await connection.ask(commands, lane.seconds)

@@ -228,7 +228,8 @@ def _ended_by_signals() -> Iterator[None]:
         yield
     finally:
         for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+            if signal.getsignal(number) is end:  # the service has ended by one, and hears no other
+                signal.signal(number, signal.SIG_DFL)
 
 
 def _allow_open_files() -> None:

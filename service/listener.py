@@ -44,7 +44,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
                 sock.setblocking(False)
                 undo.pop_all()
             bound.append(sock)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a name that is too long for one
         for sock in bound:
             sock.close()
         raise refused(host, port, error) from error
@@ -68,11 +68,10 @@ def _is_here(family: socket.AddressFamily, address: str) -> bool:
     return True
 
 
-def refused(host: str, port: int, error: OSError) -> UsageError:
+def refused(host: str, port: int, error: OSError | UnicodeError) -> UsageError:
     """The error to raise when nobody can listen on `host` and `port`."""
-    return UsageError(
-        f"Nobody can listen on {host}:{port}: {error.strerror}. Stop what does, or choose another --port or --host."
-    )
+    why = error.strerror if isinstance(error, OSError) else "that is no name of a host"
+    return UsageError(f"Nobody can listen on {host}:{port}: {why}. Stop what does, or choose another --port or --host.")
 
 
 def turn_away(listeners: Sequence[socket.socket]) -> None:

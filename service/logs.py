@@ -1,9 +1,11 @@
 """Logs: one JSON object a line, or text. No keys, no vectors, no ids of users."""
 
 import logging
+import select
 import sys
 import time
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, TextIO
 
 import orjson
 
@@ -37,6 +39,35 @@ class TextLines(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
+class Lines(logging.StreamHandler[TextIO]):
+    """Writes lines for as long as somebody reads them: a pipe that is full would stop the whole process, answers and
+    probes with it. So a line waits a moment for room, and where there is none it is lost, and so is what comes until
+    there is. How many were lost is said then.
+    """
+
+    PATIENCE_MS = 100.0
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lost = 0
+        self._room: select.poll | None = None
+        with suppress(OSError, ValueError):  # no file of the system, as in a test
+            number = stream.fileno()
+            self._room = select.poll()
+            self._room.register(number, select.POLLOUT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line of `record`, or count it."""
+        if self._room is not None and not self._room.poll(0 if self._lost else self.PATIENCE_MS):
+            self._lost += 1
+            return
+        if self._lost:
+            told = {"name": "twhin.service", "levelno": logging.WARNING, "levelname": "WARNING", "count": self._lost}
+            self._lost = 0
+            super().emit(logging.makeLogRecord(told | {"msg": "lines of the log are lost: nobody had read it"}))
+        super().emit(record)
+
+
 class WithoutValues(logging.Filter):
     """Lines of the libraries that send to collectors, without what they were given: an address may hold a key, a
     caller's header anything. An exception stays by its type, a number as it is.
@@ -64,7 +95,7 @@ class WithoutValues(logging.Filter):
 
 def configure_logs(level: str, layout: Literal["json", "text"]) -> None:
     """Send everything to standard error in the given layout: what is ours from `level` on, of others only warnings."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Lines(sys.stderr)
     handler.addFilter(WithoutValues())
     handler.setFormatter(JsonLines() if layout == "json" else TextLines())
     root = logging.getLogger()

@@ -1,5 +1,6 @@
 """Starting the service: one worker in this process, or several that share sockets, metrics and the mapped version."""
 
+import contextlib
 import ipaddress
 import logging
 import os
@@ -44,16 +45,19 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers
         where = {"host": host, "port": listeners[0].getsockname()[1], "workers": workers}
         log.info("serving", extra=where)
 
-    # Each imports what the other does not need, which is most of the time that starting takes.
-    if workers == 1:
-        from service.runtime import Runtime
-        from service.worker import Worker
+    with contextlib.ExitStack() as doors:
+        for listener in listeners:
+            doors.enter_context(listener)
+        # Each imports what the other does not need, which is most of the time that starting takes.
+        if workers == 1:
+            from service.runtime import Runtime
+            from service.worker import Worker
 
-        Worker(Runtime(settings), listeners, started).run()
-    else:
-        from service.supervisor import Supervisor
+            Worker(Runtime(settings), listeners, started).run()
+        else:
+            from service.supervisor import Supervisor
 
-        Supervisor(settings, listeners, workers, started).run()
+            Supervisor(settings, listeners, workers, started).run()
 
 
 def _require_files() -> None:

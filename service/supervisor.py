@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from socket import socket
 from types import FrameType
+from typing import Any
 
 import orjson
 
@@ -127,8 +128,12 @@ class Supervisor:
             undo.callback(os.close, writer)
             undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer, warn_on_full_buffer=False))
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                undo.callback(signal.signal, number, signal.signal(number, self._note))
+                undo.callback(self._hear_no_more, number, signal.signal(number, self._note))
             yield reader
+
+    def _hear_no_more(self, number: int, before: Any) -> None:
+        """Ended by a signal, it hears no other, as that would be its exit status."""
+        signal.signal(number, before if self._stop_by is None else signal.SIG_IGN)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signals.append(number)

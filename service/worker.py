@@ -70,7 +70,8 @@ class Worker(uvicorn.Server):
             yield
         finally:
             for number, handler in zip(SIGNALS, before, strict=True):
-                signal.signal(number, handler)
+                # Ended by one, it hears no other: that would be in the middle of the end, and the exit status.
+                signal.signal(number, signal.SIG_IGN if self.should_exit else handler)
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         if self._runtime.draining:
@@ -83,7 +84,7 @@ class Worker(uvicorn.Server):
         self.stop_at_once()
 
     def _on_sighup(self, number: int, frame: FrameType | None) -> None:
-        if self.started and self._loop is not None:
+        if self.started and self._loop is not None and not self._runtime.draining:
             self._loop.call_soon_threadsafe(self._runtime.look_at_current)
 
     def stop_at_once(self) -> None:

@@ -65,13 +65,21 @@ def redis_address(url: str) -> RedisAddress:
         if options or not parts.path:
             raise _unfit("unix:// takes the path of a socket, and ?db= a number")
         return RedisAddress(path=unquote(parts.path), database=database, user=user, password=password)
-    if not parts.hostname:
+    if not parts.hostname or not _is_host(parts.hostname):
         raise _unfit("it names no host")
     database = _database(options.pop("db", "") or parts.path.removeprefix("/"))
     tls = parts.scheme == "rediss"
     if not set(options) <= set(TLS_OPTIONS if tls else ()):
         raise _unfit(f"its options may be db and, after rediss://, {', '.join(TLS_OPTIONS)}")
     return RedisAddress(parts.hostname, port or 6379, None, database, user, password, tls, _tls_options(options))
+
+
+def _is_host(name: str) -> bool:
+    """Whether a machine could be called so: no part of a name is empty or longer than 63 letters."""
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _tls_options(options: Mapping[str, str]) -> dict[str, str | bool]:

@@ -76,6 +76,7 @@ class Lane:
         self._reply_seconds = reply_seconds
         self._idle: list[RedisConnection] = []
         self._open = set[RedisConnection]()
+        self._leaving = set[RedisConnection]()  # open ones, to be closed when what is under way on them is over
 
     async def idle(self) -> RedisConnection | None:
         """A connection that is open and has nothing to do."""
@@ -97,6 +98,7 @@ class Lane:
         for connection in list(self._open):
             connection.close()
         self._open.clear()
+        self._leaving.clear()
         self._idle.clear()
 
     async def ping(self) -> object:
@@ -116,12 +118,14 @@ class Lane:
         """Let go of all connections: at once, or when what is under way on them is over."""
         for connection in self._idle:
             connection.close()
-        self._open.clear()
+        self._open.difference_update(self._idle)
         self._idle.clear()
+        self._leaving |= self._open
 
     def _over(self, connection: RedisConnection) -> None:
-        if connection.closed or connection not in self._open:
+        if connection.closed or connection in self._leaving:
             self._open.discard(connection)
+            self._leaving.discard(connection)
             connection.close()
         else:
             self._idle.append(connection)

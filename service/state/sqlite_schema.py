@@ -155,6 +155,7 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        _require_ours(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL: a commit is on the disk when it returns, not only in the operating system.
         connection.execute("PRAGMA synchronous = FULL")
@@ -171,6 +172,25 @@ def connect(path: Path) -> sqlite3.Connection:
             "directory that the service may write to, or TWHIN_REDIS_URL."
         ) from error
     return connection
+
+
+def _require_ours(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises StateError where another program, or a later release, has made the file: it is left as it is."""
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()
+    try:
+        if tables:
+            connection.execute(f"{EVENTS} LIMIT 0", ("", ""))
+        known = version_of(connection) <= FILE_REWRITTEN
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # what is said of statements alone
+            raise
+        known = False
+    if not known:
+        connection.close()
+        raise StateError(
+            f"{path} is a database of another program, or of a later release: it is no store of live engagements here. "
+            "Set TWHIN_STATE to another file."
+        )
 
 
 def version_of(connection: sqlite3.Connection) -> int:

@@ -138,6 +138,18 @@ def test_ctrl_c_ends_all_workers_at_once_with_status_0(begin: Begin) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_that_come_again_and_again_change_nothing_of_the_end(begin: Begin, workers: int, again: int) -> None:
+    service = begin("--workers", str(workers))
+    service.process.send_signal(signal.SIGINT if again == signal.SIGINT else signal.SIGTERM)
+    while service.process.poll() is None:
+        time.sleep(0.003)
+        service.process.send_signal(again)
+    assert service.process.returncode == 0
+    assert "Traceback" not in service.log.read_text()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 def test_signals_that_mean_something_to_other_servers_end_nothing(begin: Begin, workers: int) -> None:
     service = begin("--workers", str(workers))
     if workers > 1:

@@ -136,6 +136,20 @@ async def test_a_file_of_an_earlier_release_is_taken_over(tmp_path: Path) -> Non
         assert await store.append([_event("1", 2), _event("1", 3), _event("1", 4)]) == ["duplicate", "stored", "full"]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    ["CREATE TABLE users (name TEXT)", "CREATE TABLE events (id TEXT, happened REAL)", "PRAGMA user_version = 4"],
+)
+def test_a_file_of_another_program_or_of_a_later_release_is_left_as_it_is(tmp_path: Path, statement: str) -> None:
+    path = tmp_path / "events.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+    before = path.read_bytes()
+    with pytest.raises(StateError, match="of another program, or of a later release"):
+        schema.connect(path)
+    assert {path.name: before} == {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+
 async def test_users_take_turns_and_a_queue_that_is_full_refuses(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     async with _open(path, most=100_000) as store:

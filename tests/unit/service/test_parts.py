@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import random
 import sys
 from multiprocessing.reduction import ForkingPickler
@@ -19,7 +20,7 @@ from recommend.merge import RankedList, draw, interleaved
 from recommend.mixtures import split
 from recommend.recommender import Recommender
 from recommend.types import LIST, RecommendRequest
-from service.logs import JsonLines
+from service.logs import JsonLines, Lines
 from service.metrics import Metrics
 from service.problems import Problem, problem_of_decoding
 from service.search_thread import SearchThread, with_share_of_depth
@@ -139,6 +140,9 @@ def test_a_redis_url_says_where_it_is(url: str, address: RedisAddress) -> None:
         "redis://h/0?timeout=1",
         "unix://",
         "redis://h:x",
+        "redis://a..b",
+        f"redis://{'h' * 64}.example",
+        "redis://:p@a..b:6379",
         "rediss://h?ssl_cert_reqs=x",
         "rediss://h?ssl_check_hostname=x",
     ],
@@ -160,6 +164,26 @@ def test_a_log_line_cannot_be_split_or_carry_extras() -> None:
     except ValueError:
         record.exc_info = sys.exc_info()
     assert "ValueError" in json.loads(JsonLines().format(record))["error"]
+
+
+def test_a_log_that_nobody_reads_stops_nobody() -> None:
+    """A pipe holds 64 KiB: what has no room is lost, and counted when there is room again."""
+    reader, writer = os.pipe()
+    try:
+        with os.fdopen(writer, "w") as stream:
+            lines = Lines(stream)
+            lines.setFormatter(JsonLines())
+            for number in range(2000):  # of some hundred bytes each
+                lines.emit(logging.makeLogRecord({"name": "twhin.access", "msg": f"line {number}"}))
+            written = os.read(reader, 1 << 20).decode().splitlines()
+            lines.emit(logging.makeLogRecord({"name": "twhin.access", "msg": "read again"}))
+            said, last = (json.loads(line) for line in os.read(reader, 1 << 20).decode().splitlines())
+        assert [json.loads(line)["message"] for line in written] == [f"line {number}" for number in range(len(written))]
+        assert said["message"] == "lines of the log are lost: nobody had read it"
+        assert said["count"] == 2000 - len(written) > 0
+        assert last["message"] == "read again"
+    finally:
+        os.close(reader)
 
 
 def test_a_problem_never_repeats_the_input() -> None:

@@ -59,8 +59,17 @@ class Refused(StateError):
         self.words = words
 
 
-class ConnectionLost(ConnectionError):
+class ConnectionLost(Exception):
     """The connection was closed before all replies had come."""
+
+
+def _is_closed(error: Exception) -> bool:
+    """Whether the other side has gone without a word. What Redis says of itself (it is loading, it wants a password)
+    the client calls an error of the connection too.
+    """
+    if isinstance(error, LATE):
+        return False
+    return isinstance(error, OSError) or (type(error) is RedisConnectionError and MOST_CLIENTS not in str(error))
 
 
 class Lane:
@@ -231,8 +240,8 @@ class RedisLink:
             raise
         try:
             return await self._exchange(operation, lane, connection, commands)
-        except ConnectionLost as error:
-            raise self._unreachable(lane, error) from None
+        except ConnectionLost as lost:
+            raise self._unreachable(lane, ConnectionError()) from lost
 
     async def _exchange(
         self, operation: Operation, lane: Lane, connection: RedisConnection, commands: Sequence[Command]
@@ -242,9 +251,9 @@ class RedisLink:
             with self._metrics.timed(operation):
                 replies = await connection.ask(commands, lane.seconds)
         except Exception as error:
-            if isinstance(error, GONE) and not isinstance(error, LATE) and not self._closed:
+            if _is_closed(error) and not self._closed:
                 lane.renew()  # what has forgotten one connection has forgotten others
-                raise ConnectionLost from None
+                raise ConnectionLost from error
             raise self._unreachable(lane, error) from None
         if not any(isinstance(reply, ResponseError) for reply in replies):
             self.trouble.end(operation)

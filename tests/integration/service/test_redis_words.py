@@ -146,6 +146,16 @@ def test_what_is_found_when_it_is_tried_again_is_told(start: Start, redis_server
             time.sleep(0.05)
 
 
+def test_what_is_found_when_a_lost_connection_is_replaced_is_told(start: Start, redis_server: RedisServer) -> None:
+    client = start(redis_url=redis_server.url, redis_retry_seconds=60, redis_timeout_ms=2000)
+    assert not _degraded(client)
+    with closing(redis.Redis(port=redis_server.port)) as operator:
+        operator.config_set("requirepass", SECRET)
+        operator.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert _degraded(client) == ["engagements_unavailable"]
+    assert "asks for a password" in _reason(client)
+
+
 def test_a_redis_with_as_many_clients_as_it_takes_is_not_said_to_be_away(
     start: Start, redis_server: RedisServer
 ) -> None:

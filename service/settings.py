@@ -178,7 +178,7 @@ class Settings(Variables):
     def shared_store_url(self) -> str | None:
         """The URL of the Redis, wherever it was given; None without one. Raises ConfigError."""
         if self.redis_url_file is None:
-            return None if self.redis_url is None else self.redis_url.get_secret_value()
+            return None if self.redis_url is None else self.redis_url.get_secret_value().strip()
         if self.redis_url is not None:
             raise ConfigError("TWHIN_REDIS_URL and TWHIN_REDIS_URL_FILE are both set: keep one of them")
         try:

@@ -21,9 +21,11 @@ from service.state.events import Event, Followers, Outcome
 from service.state.feedback import Count, Seen
 from service.state.redis import EVENTS_AT_ONCE, RedisStore, feedback_owner
 from service.state.redis_address import RedisAddress
-from service.state.redis_link import REDIRECTED, Refused
+from service.state.redis_link import ALL_USERS, REDIRECTED, Refused
+from service.state.trouble import Trouble
 
 SLOTS = 16_384
+NO_CLUSTER = "it is no Redis Cluster"
 # An erasure begins again when slots have moved meanwhile: a user may have been looked for at either place too late.
 ERASURES_MAX = 5
 # A telling ends with a look at whether its event is still there. Where a worker was killed before that look, what it
@@ -61,8 +63,12 @@ class SlotMap:
     replicated: tuple[bool, ...]
 
 
+class NoMap(StateError):
+    """What a node says of the slots is none of what Redis says."""
+
+
 def slot_map(reply: object, asked: str) -> SlotMap:
-    """The answer of the node at the host `asked` to CLUSTER SLOTS. Raises StateError for what is none."""
+    """The answer of the node at the host `asked` to CLUSTER SLOTS. Raises NoMap for what is none."""
     node_of = [-1] * SLOTS
     nodes: dict[Place, int] = {}
     replicated: list[bool] = []
@@ -74,7 +80,7 @@ def slot_map(reply: object, asked: str) -> SlotMap:
                 replicated[number:] = [bool(replicas)]
                 node_of[start : end + 1] = [number] * (end + 1 - start)
             case _:
-                raise StateError("the store of live engagements is no Redis Cluster")
+                raise NoMap("the store of live engagements is no Redis Cluster")
     return SlotMap(tuple(nodes), tuple(node_of), tuple(replicated))
 
 
@@ -108,6 +114,7 @@ class RedisCluster:
         self._asking: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._stale = asyncio.Event()
+        self._trouble = Trouble()
         self._running: set[asyncio.Task[Any]] = set()
         self._looks: set[asyncio.Task[None]] = set()
         self._closing = asyncio.Event()
@@ -291,6 +298,8 @@ class RedisCluster:
             await self._stale.wait()
             self._stale.clear()
             await self._ask_for_map()
+            if self._trouble.reason is not None:
+                self._stale.set()
             await asyncio.sleep(self._retry_seconds * random.uniform(0.5, 1.5))
 
     async def _ask_for_map(self) -> None:
@@ -301,8 +310,17 @@ class RedisCluster:
 
     async def _ask_some_node(self) -> None:
         for store in random.sample(list(self._stores.values()), len(self._stores)):
-            with contextlib.suppress(StateError):
-                self._use(slot_map(await store.slots(), store.address.host))
+            try:
+                known = slot_map(await store.slots(), store.address.host)
+            except Refused as error:
+                self._trouble.begin("map", ALL_USERS.get(error.sort, NO_CLUSTER), error.words)
+            except NoMap:
+                self._trouble.begin("map", NO_CLUSTER)
+            except StateError:  # it does not answer, as its store tells
+                pass
+            else:
+                self._trouble.end("map")
+                self._use(known)
                 return
 
     def _use(self, known: SlotMap) -> None:
@@ -314,6 +332,10 @@ class RedisCluster:
         for place in set(self._stores) - {*known.nodes, *(seed.place for seed in self._seeds)}:
             self._start(self._close_later(self._stores.pop(place)))
         self._map = known
+        if -1 in known.node_of:
+            self._trouble.begin("slots", "some slots of the Redis Cluster have no node, and so their users")
+        else:
+            self._trouble.end("slots")
 
     async def _close_later(self, store: RedisStore) -> None:
         try:
@@ -339,7 +361,9 @@ class RedisCluster:
         await asyncio.gather(*(store.close() for store in self._stores.values()))
 
     def describe(self) -> dict[str, str | bool]:
-        """Healthy when every node is that has slots."""
+        """Healthy when every node is that has slots, and every slot has one."""
         nodes = [seed.place for seed in self._seeds] if self._map is None else self._map.nodes
         told = [self._stores[node].describe() for node in nodes if node in self._stores]
-        return next((each for each in told if not each["healthy"]), told[0])
+        reason = self._trouble.reason
+        whole = told[0] if reason is None else {**told[0], "healthy": False, "reason": reason}
+        return next((each for each in told if not each["healthy"]), whole)

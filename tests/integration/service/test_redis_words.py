@@ -19,7 +19,7 @@ import redis
 from service.settings import Limits
 from tests.support.fault_proxy import FaultProxy
 from tests.support.files import holds
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, free_port
 from tests.support.service_bundle import user_ids
 
 USERS = user_ids()
@@ -154,6 +154,40 @@ def test_what_is_found_when_a_lost_connection_is_replaced_is_told(start: Start, 
         operator.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     assert _degraded(client) == ["engagements_unavailable"]
     assert "asks for a password" in _reason(client)
+
+
+def test_a_single_redis_that_is_asked_as_a_cluster_says_so(start: Start, redis_server: RedisServer) -> None:
+    client = start(redis_url=redis_server.url.removesuffix("/0").replace("redis:", "redis+cluster:"))
+    assert _post(client).status_code == 503
+    assert "it is no Redis Cluster" in _reason(client)
+    assert client.get("/readyz").json()["degraded"] == ["engagements_unavailable"]
+
+
+def test_slots_without_a_node_and_a_map_that_may_not_be_asked_for_are_told(start: Start, tmp_path: Path) -> None:
+    directory = tmp_path / "node"
+    directory.mkdir()
+    options = {"enabled": "yes", "port": str(free_port()), "require-full-coverage": "no"}
+    node = RedisServer(directory, [word for name, value in options.items() for word in (f"--cluster-{name}", value)])
+    try:
+        node.command("CLUSTER", "ADDSLOTSRANGE", "0", "16000")
+        node.command("ACL", "SETUSER", "default", "-cluster|slots")
+        client = start(redis_url=f"redis+cluster://127.0.0.1:{node.port}", redis_retry_seconds=0.1)
+        assert _post(client).status_code == 503
+        assert "does not allow its user" in _reason(client)
+        node.command("ACL", "SETUSER", "default", "+cluster|slots")
+        _until(lambda: "slots of the Redis Cluster have no node" in _reason(client))
+        node.command("CLUSTER", "ADDSLOTSRANGE", "16001", "16383")
+        _until(lambda: client.get("/v1/info").json()["state"]["healthy"])
+        assert {_post(client, user).status_code for user in USERS[:50]} == {200}
+    finally:
+        node.kill()
+
+
+def _until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_redis_with_as_many_clients_as_it_takes_is_not_said_to_be_away(

@@ -19,7 +19,11 @@ def read_text(path: Path) -> str:
 
     Raises OSError, and ConfigError for what is no text, which repeats nothing of it: it may be a password.
     """
-    data = path.read_bytes()
+    return text_in(path, path.read_bytes())
+
+
+def text_in(path: Path, data: bytes) -> str:
+    """The same of what was read from the file at `path`."""
     try:
         return data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
     except UnicodeDecodeError as error:
@@ -29,7 +33,12 @@ def read_text(path: Path) -> str:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The TOML in the file at `path`. Raises OSError, and ConfigError for what is none."""
-    text = read_text(path)
+    return toml_in(path, path.read_bytes())
+
+
+def toml_in(path: Path, data: bytes) -> dict[str, Any]:
+    """The same of what was read from the file at `path`."""
+    text = text_in(path, data)
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

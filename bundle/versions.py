@@ -36,6 +36,8 @@ HISTORY = "HISTORY"
 LOCK = "LOCK"
 SUMS = "SHA256SUMS"
 _SUM = re.compile(rf"(?P<digest>[0-9a-f]{{64}})  (?P<version>[^/]+)/{re.escape(MANIFEST)}", re.ASCII)
+# Of what CURRENT names: no file has a longer name, and it is told of a version that is not there.
+NAME_SHOWN = 256
 REMOVING_PREFIX = ".removing-"
 PULLING_PREFIX, PULL_LOCK = ".pulling-", ".pulling.lock"
 # Of a manifest: device, inode, size, times of change.
@@ -101,13 +103,15 @@ def _created_of(path: Path, _: Identity | None) -> datetime:
 
 def current_version(bundles: Path) -> str | None:
     """The published version, None before the first publication, or where CURRENT is lost."""
-    return _read_text(bundles / CURRENT).strip() or None
+    version = published(bundles)
+    return None if version is None else version[0]
 
 
 def published(bundles: Path) -> tuple[str, int] | None:
     """The published version and a number that is another one when CURRENT was written again, be it with that name."""
     text, written = _read_with_time(bundles / CURRENT)
-    return (text.strip(), written) if text.strip() else None
+    version = text.strip()[:NAME_SHOWN]
+    return (version, written) if version else None
 
 
 def current_path(bundles: Path) -> Path:

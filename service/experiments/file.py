@@ -7,8 +7,9 @@ from typing import Annotated
 
 import msgspec
 
+from bundle.disk import read_plain
 from bundle.errors import ConfigError
-from bundle.text import read_toml
+from bundle.text import toml_in
 from recommend.types import AUTO
 from service.experiments.split import BUCKETS, Arm, Experiment
 
@@ -16,6 +17,7 @@ from service.experiments.split import BUCKETS, Arm, Experiment
 EXPERIMENTS_MAX, ARMS_MAX = 8, 8
 # Each is open in every worker, beside the one that serves.
 VERSIONS_MAX = 2
+BYTES_MAX = 256 << 10
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME)]
@@ -59,7 +61,11 @@ def versions_in(experiments: Iterable[Experiment]) -> frozenset[str]:
 def read_experiments(path: Path) -> tuple[Experiment, ...]:
     """The experiments of the file, in its order; none where there is no file. Raises ConfigError."""
     try:
-        given = msgspec.convert(read_toml(path), _File)
+        # While it serves: what lies there by then may be a pipe, which would be waited for.
+        data = read_plain(path, BYTES_MAX + 1)
+        if len(data) > BYTES_MAX:
+            raise ConfigError(f"{path} has more than {BYTES_MAX >> 10} KiB.")
+        given = msgspec.convert(toml_in(path, data), _File)
     except FileNotFoundError:
         return ()
     except OSError as error:

@@ -1,6 +1,7 @@
 """Experiments: who is in which arm, as anybody can compute it; intervals; the file and what is wrong with it."""
 
 import asyncio
+import os
 import resource
 import threading
 from collections import Counter
@@ -17,6 +18,7 @@ from bundle.space import Bundle
 from index.search.open import open_searchers
 from recommend.recommender import Recommender
 from service.answer_metrics import ANSWER_SERIES_MAX, ARM_SERIES_MAX
+from service.experiments import file
 from service.experiments.file import read_experiments
 from service.experiments.live import Experiments
 from service.experiments.split import Arm, Experiment, bucket_of, wilson
@@ -206,7 +208,7 @@ def test_a_file_that_could_not_be_read_is_read_when_it_may_be_or_when_asked_to(
 
     for mended in (lambda: (path.chmod(0o600), live.look()), lambda: live.look(again=True)):
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "read_bytes", no_file_is_left)
+            patch.setattr(file, "read_plain", no_file_is_left)
             path.touch()
             live.look()
         live.look()
@@ -219,6 +221,21 @@ def test_a_file_that_is_nested_too_deeply_is_refused_as_any_other(tmp_path: Path
     (tmp_path / "experiments.toml").write_text("salt = " + "[" * 100_000)
     with pytest.raises(ConfigError, match="nested too deeply"):
         read_experiments(tmp_path / "experiments.toml")
+
+
+def test_what_is_no_plain_file_or_has_no_end_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "experiments.toml"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="cannot be read: not a plain file"):
+        read_experiments(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match="cannot be read: not a plain file"):
+        read_experiments(path)
+    path.unlink()
+    path.write_text("#" * (256 << 10) + "\n" + FILE)
+    with pytest.raises(ConfigError, match="has more than 256 KiB"):
+        read_experiments(path)
 
 
 def test_a_request_takes_part_unless_it_is_of_nobody_or_names_a_strategy(tmp_path: Path, toy: Bundle) -> None:

@@ -97,6 +97,7 @@ class Supervisor:
         self._not_before = [0.0] * workers
         self._signals: list[int] = []
         self._stop_by: float | None = None
+        self._has_served = False
 
     def run(self) -> None:
         """Start the first worker, then the others, and look after them until a signal ends them.
@@ -110,6 +111,7 @@ class Supervisor:
                 while self._children and not self._children[0].serves:
                     self._turn(waker)
                 if self._children:
+                    self._has_served = True
                     self._say_started()
                 while self._stop_by is None or self._children:
                     self._start_missing()
@@ -177,13 +179,15 @@ class Supervisor:
             child.process.kill()
 
     def _ended(self, child: Child) -> None:
-        """Another takes its place after a pause, unless all are to end, or none serves and it could not start."""
+        """Another takes its place after a pause, unless all are to end, or none serves and it says why it cannot start
+        (the first one: or was killed).
+        """
         del self._children[child.number]
         self._metrics.regions[child.number].retire()
         child.pipe.close()
         if self._stop_by is not None:
             return
-        if not self._children and not child.serves:
+        if not (self._children or child.serves or (self._has_served and child.failure is None)):
             raise child.failure or WorkerFailed(f"A worker ended while it started: {child.how_it_ended()}.")
         log.error("a worker ended", extra={"worker": child.process.pid, "reason": child.how_it_ended()})
         lasted, pause = time.monotonic() - child.since, self._pauses[child.number]

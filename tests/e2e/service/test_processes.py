@@ -149,6 +149,22 @@ def test_signals_that_come_again_and_again_change_nothing_of_the_end(begin: Begi
     assert "Traceback" not in service.log.read_text()
 
 
+def test_workers_that_are_all_killed_even_while_they_start_are_replaced(begin: Begin) -> None:
+    service = begin("--workers", "2").wait_for_workers(2)
+    killed = [*service.worker_pids()]
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while len(killed) < 4:
+        assert time.monotonic() < deadline
+        for pid in {*service.worker_pids()} - {*killed}:  # as soon as it is there, long before it serves
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+        time.sleep(0.02)
+    service.wait_until_ready()
+    assert service.process.poll() is None
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_signals_that_mean_something_to_other_servers_end_nothing(begin: Begin, workers: int) -> None:
     service = begin("--workers", str(workers))

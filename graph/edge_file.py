@@ -82,27 +82,44 @@ def _alike(name: str) -> str:
     return name.strip(" \t\ufeff\"'").casefold()
 
 
-def check_columns(path: Path, wanted: Sequence[str], present: Sequence[str], advice: str) -> None:
-    """Raise EdgeFileError unless each wanted column is there exactly once."""
+def check_columns(
+    path: Path, wanted: Sequence[str], present: Sequence[str], found: str = "", headerless: str = ""
+) -> None:
+    """Raise EdgeFileError unless each wanted column, of which the source is the first, is there exactly once.
+
+    `found` is advice on what else the file has instead of the columns, `headerless` what to do if it has no header.
+    """
     for column in wanted:
         count = present.count(column)
-        if count != 1:
-            how = "is missing" if count == 0 else f"is there {count} times"
-            near = near_name(column, present)
-            if count == 0 and near is not None:
-                advice = f"If {quoted(near)} is meant, spell it so in graph.toml. "
-            raise EdgeFileError(
-                f"{path}: column {column!r} {how}; the file has {listed(present)}. "
-                f"{'' if count else advice}Correct the file or name the column in graph.toml{_as_in(column, present)}."
-            )
+        if count == 1:
+            continue
+        how, advice, example = f"is there {count} times", "", ""
+        if count == 0:
+            how, advice = "is missing", found or headerless
+            if (near := near_name(column, present)) is not None:
+                advice, example = f"If {quoted(near)} is meant, spell it so in graph.toml. ", _as_in(column, [near])
+            elif not found:
+                example = _as_in(column, _free(column, wanted, present))
+        raise EdgeFileError(
+            f"{path}: column {column!r} {how}; the file has {listed(present)}. "
+            f"{advice}Correct the file or name the column in graph.toml{example}."
+        )
 
 
-def _as_in(column: str, present: Sequence[str]) -> str:
-    """How to name a column that was named by nobody, by those of a file that has a header."""
-    at = ("src", "dst").index(column) if column in ("src", "dst") else len(present)
-    if not max(at, 1) < len(present) or not any(sign.isalpha() for sign in present[at]):
+def _free(column: str, wanted: Sequence[str], present: Sequence[str]) -> list[str]:
+    """The columns that may be meant, none where one cannot be both ends; the target stands after the source if any
+    does."""
+    free = [name for name in present if name not in wanted]
+    if column == "dst" and wanted[0] in present:
+        free = [name for name in present[present.index(wanted[0]) :] if name in free] or free
+    return free if len(present) > 1 else []
+
+
+def _as_in(column: str, names: Sequence[str]) -> str:
+    """How to name an end that was named by nobody, by the first of the names if it is one of a header."""
+    if column not in ("src", "dst") or not names or not any(sign.isalpha() for sign in names[0]):
         return ""
-    return f", as in {column} = {toml_of(present[at])}"
+    return f", as in {column} = {toml_of(names[0])}"
 
 
 def one_line(error: Exception) -> str:

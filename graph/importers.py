@@ -4,6 +4,7 @@ Files are streamed. What is imported is left as it stands: repeats and self-loop
 """
 
 import io
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -30,6 +31,9 @@ SourceName = Literal["twitter-follow", "twitter-fave", "snap", "triples"]
 ThirdColumn = Literal["time", "weight", "ignore"]
 _TRIPLE = ("head", "relation", "tail")
 _UNDIRECTED = ("# undirected graph", "% sym ")
+# Matrices of which one triangle is written, by the last word of the first line.
+_TRIANGLES = ("symmetric", "skew-symmetric", "hermitian")
+_UNPACK = {".gz": "gzip -dc", ".bz2": "bzip2 -dc", ".zst": "zstd -dc"}
 
 
 def import_graph(
@@ -138,6 +142,7 @@ fraction = 0.1
 def _snap(files: Sequence[Path], out: Path, progress: Progress, third: ThirdColumn | None) -> str:
     for file in files:
         _refuse_others(file)
+    undirected = _are_undirected(files)
     plain = [TextEdgeFile(file, (" ",), None, squashed_opener(file)) for file in files]
     columns, kind = _snap_columns(plain[0], third)
     role = third if third != "ignore" and len(columns) > 2 else None
@@ -153,7 +158,7 @@ def _snap(files: Sequence[Path], out: Path, progress: Progress, third: ThirdColu
     lists = [TextEdgeFile(file.path, (" ",), columns, file.opener) for file in plain]
     _convert(lists, spec, kind, out / "edges.parquet", progress)
     options = f'{role} = "{role}"\n' if role else ""
-    if all(_is_undirected(file) for file in files):
+    if undirected:
         options += "symmetric = true\n"
     names = ", ".join(file.name for file in files)
     return SNAP_TOML.format(names=names, kind=kind, options=options, by="time" if role == "time" else "random")
@@ -173,18 +178,25 @@ def _snap_columns(file: TextEdgeFile, third: ThirdColumn | None) -> tuple[tuple[
     return ("src", "dst", third or "ignore")[: len(first)], kind
 
 
-def _is_undirected(file: Path) -> bool:
-    """SNAP and KONECT say it in a comment at the head of the file."""
-    return any(line.startswith(_UNDIRECTED) for line in _head(file))
+def _are_undirected(files: Sequence[Path]) -> bool:
+    """SNAP and KONECT say it in a comment at the head of the file. Raises UsageError where only some files do."""
+    said = {any(line.startswith(_UNDIRECTED) for line in _head(file)): file for file in files}
+    if len(said) > 1:
+        raise UsageError(
+            f"{said[True]} says at its head that it is undirected, {said[False]} does not. Import them apart, or begin "
+            "each part of an undirected graph with the line `# Undirected graph`."
+        )
+    return True in said
 
 
 def _refuse_others(file: Path) -> None:
     """Raise EdgeFileError for files that look like edge lists and would be read as other edges than they hold."""
     head = _head(file)
-    if any(line.startswith("%%matrixmarket") for line in head):
+    kind = next((line.split() for line in head if line.startswith("%%matrixmarket")), None)
+    if kind is not None:
         raise EdgeFileError(
-            f"{file} is in MatrixMarket's format, where a line of sizes stands before the entries. Remove what stands "
-            "before them, as `sed '1,/^[^%]/d'` does, and import that, if rows and columns are the same nodes; else "
+            f"{file} is in MatrixMarket's format, where a line of sizes stands before the entries. If rows and columns "
+            f"are the same nodes, write the entries alone and import those: `{_entries_alone(file, kind[-1])}`. Else "
             "describe it in a graph.toml of two types."
         )
     if any(line.startswith("% bip") for line in head):
@@ -192,6 +204,14 @@ def _refuse_others(file: Path) -> None:
             f"{file} is bipartite, as its first line says: node 1 on the left is another than node 1 on the right. "
             "Write it as CSV and describe it in a graph.toml of two types."
         )
+
+
+def _entries_alone(file: Path, kind: str) -> str:
+    """The command that writes the entries of a matrix, below a line that says so where they are one triangle."""
+    script = "1,/^[^%]/{1!d;s/.*/% sym MatrixMarket/;}" if kind in _TRIANGLES else "1,/^[^%]/d"
+    path, out = shlex.quote(str(file)), shlex.quote(f"{file}.edges")
+    unpack = _UNPACK.get(file.suffix.lower())
+    return f"sed '{script}' {path} > {out}" if unpack is None else f"{unpack} {path} | sed '{script}' > {out}"
 
 
 def _head(file: Path) -> list[str]:

@@ -61,7 +61,7 @@ class JsonLinesEdgeFile:
         names = self._keys(set(columns))
         if not names:
             return
-        check_columns(self.path, columns, names, "")
+        check_columns(self.path, columns, names)
         # An object's own keys may be no names in Python. What is not among them is skipped without being made.
         fields = [f"field{i}" for i in range(len(columns))]
         row_type = msgspec.defstruct(

@@ -35,7 +35,7 @@ class ParquetEdgeFile:
     def batches(self, columns: Sequence[str], stage: Stage) -> Iterator[Any]:
         """Read the named columns, BATCH_ROWS rows at a time."""
         with self._opened() as file:
-            check_columns(self.path, columns, file.schema_arrow.names, "")
+            check_columns(self.path, columns, file.schema_arrow.names)
             size, rows, done = self.path.stat().st_size, file.metadata.num_rows, 0
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(columns)):
                 stage.advance(size * batch.num_rows // max(rows, 1))

@@ -82,7 +82,10 @@ class TextEdgeFile:
         if header:
             if not set(columns) <= set(header) and (other := self._other_contents()):
                 raise EdgeFileError(f"{self.path} cannot be read as text. {other.strip()}")
-            check_columns(self.path, columns, header, self._header_advice(columns, header))
+            found, headerless = "", ""
+            if self.columns is None and not set(columns) <= set(header):
+                found, headerless = self._found_instead(columns, header), self._headerless(columns, header)
+            check_columns(self.path, columns, header, found, headerless)
         records = self._records()
         if not self.columns:
             next(records, None)
@@ -108,16 +111,21 @@ class TextEdgeFile:
                 return
         self.delimiter = self.delimiters[0]
 
-    def _header_advice(self, columns: Sequence[str], header: Sequence[str]) -> str:
-        for delimiter in CSV_DELIMITERS:
-            if delimiter not in self.delimiters and set(columns) <= set(header[0].split(delimiter)):
-                return f"Its columns are apart by {delimiter!r}: let its name end in .csv. "
-        if (other := _other_delimiter(header, columns)) is not None:
-            return self._write_commas(other)
-        if self.columns is None and (line := self._header_line(columns)) is not None:
+    def _found_instead(self, columns: Sequence[str], header: Sequence[str]) -> str:
+        """Advice where the columns are there, but not as the first line's fields."""
+        if (other := self._other_delimiter(header, lambda parts: set(columns) <= set(parts))) is not None:
+            return f"Its columns are apart by {other}. "
+        if (line := self._header_line(columns)) is not None:
             return f"Line {line} names the columns: remove what stands before it. "
-        if self.columns is not None or len(header) < len(columns):
+        return ""
+
+    def _headerless(self, columns: Sequence[str], header: Sequence[str]) -> str:
+        """What to do if the first line is an edge, which it is not where it names one of the columns."""
+        if set(columns) & set(header):
             return ""
+        if len(header) < len(columns):
+            other = self._other_delimiter(header, lambda parts: len(parts) >= len(columns))
+            return "" if other is None else f"Its columns may be apart by {other}. "
         names = [*columns, *(f"column{number}" for number in range(len(columns) + 1, len(header) + 1))]
         shown = toml_of(names[:LISTED])[:-1] + (f", and {len(names) - LISTED} more]" if len(names) > LISTED else "]")
         return f"If the file has no header line, add columns = {shown}, in its order, to the relation. "
@@ -131,8 +139,16 @@ class TextEdgeFile:
                 return line
         return None
 
+    def _other_delimiter(self, fields: Sequence[str], fits: Callable[[Sequence[str]], bool]) -> str | None:
+        """What else the one field of the first line could be split by so that the parts fit, and what to do then."""
+        named = _split_by(fields, [one for one in CSV_DELIMITERS if one not in self.delimiters], fits)
+        if named is not None:
+            return f"{named!r}: let its name end in .csv"
+        other = _split_by(fields, OTHER_DELIMITERS, fits)
+        return None if other is None else self._write_commas(other)
+
     def _write_commas(self, found: str) -> str:
-        return f"Its columns are apart by {found!r}, which is not read: write {self.delimiters[0]!r} instead. "
+        return f"{found!r}, which is not read: write {self.delimiters[0]!r} instead"
 
     def _stream(self, columns: Sequence[str], first: str, stage: Stage) -> Iterator[Any]:
         """`first` is the name of the first column of the file."""
@@ -223,11 +239,9 @@ class TextEdgeFile:
                 self._refuse_zero_bytes()
             if len(fields) != len(names):
                 others = (f"line {line}" for line, fields in islice(records, NEXT) if len(fields) != len(names))
-                other = _other_delimiter(fields, names, by_number=True)
-                advice = "Correct or remove the line. " if other is None else self._write_commas(other)
                 return EdgeFileError(
                     f"{self.path}, line {line}: found {len(fields)} fields in {quoted(self.delimiter.join(fields))}, "
-                    f"expected {len(names)} separated by {self.delimiter!r}. {advice.strip()}"
+                    f"expected {len(names)} separated by {self.delimiter!r}. {self._field_advice(fields, len(names))}"
                     f"{and_more(list(islice(others, FURTHER)))}"
                 )
             length = sum(map(len, fields))
@@ -235,6 +249,12 @@ class TextEdgeFile:
                 longest, longest_line = length, line
         too_long = "straddling" in str(error) or "Empty CSV file or block" in str(error)
         return self._too_long(longest_line) if too_long else self._unreadable(error)
+
+    def _field_advice(self, fields: Sequence[str], count: int) -> str:
+        other = _split_by(fields, OTHER_DELIMITERS, lambda parts: len(parts) == count)
+        return (
+            "Correct or remove the line." if other is None else f"Its columns are apart by {self._write_commas(other)}."
+        )
 
     def _refuse_open_quote(self) -> None:
         """A quote that is never closed makes one field of the rest of the file, so edges would be missing.
@@ -319,13 +339,9 @@ def _offsets(column: Any) -> Any:
     return np.frombuffer(column.buffers()[1], dtype=np.int32)[column.offset : column.offset + len(column) + 1]
 
 
-def _other_delimiter(fields: Sequence[str], names: Sequence[str], *, by_number: bool = False) -> str | None:
-    """What else the one field of a line could be split by, so that the `names` are among its parts, or as many parts
-    as names; None for no such thing."""
+def _split_by(fields: Sequence[str], delimiters: Sequence[str], fits: Callable[[Sequence[str]], bool]) -> str | None:
+    """The first of `delimiters` by which the one field of a line has parts that fit; None for no such thing."""
     if len(fields) != 1:
         return None
-    split = {other: fields[0].split() if other == " " else fields[0].split(other) for other in OTHER_DELIMITERS}
-    for other, parts in split.items():
-        if len(parts) == len(names) if by_number else set(names) <= set(parts):
-            return other
-    return None
+    split = {other: fields[0].split() if other == " " else fields[0].split(other) for other in delimiters}
+    return next((other for other, parts in split.items() if fits(parts)), None)

@@ -151,6 +151,48 @@ def test_how_columns_of_other_names_are_named(tmp_path: Path, ending: str) -> No
     assert len(prepare(path, tmp_path / "out").relations[0].train) > 0
 
 
+@pytest.mark.parametrize(("header", "named"), [("dst,from", 'src = "from"'), ("id,src,to", 'dst = "to"')])
+def test_the_other_end_is_not_named_as_the_missing_one(tmp_path: Path, header: str, named: str) -> None:
+    writes(tmp_path / "e.csv", f"{header}\n1,2{',3' * (header.count(',') - 1)}\n")
+    path = toml(tmp_path, "e.csv")
+
+    def name(directory: Path, message: str) -> None:
+        assert "no header" not in message
+        path.write_text(path.read_text() + named + "\n")
+
+    advice_helps(tmp_path, f"name the column in graph.toml, as in {named}.$", name)
+
+
+def test_no_column_is_named_where_a_later_line_names_them(tmp_path: Path) -> None:
+    writes(tmp_path / "e.csv", "a,b\n1,2\nsrc,dst\n3,4\n")
+    toml(tmp_path, "e.csv")
+    follow = writes_to(tmp_path / "e.csv", "src,dst\n3,4\n")
+    advice_helps(
+        tmp_path, r"remove what stands before it\. Correct the file or name the column in graph\.toml\.$", follow
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "delimiter", "said"),
+    [("e.csv", "::", "'::', which is not read: write ',' instead."), ("e.tsv", ",", "',': let its name end in .csv.")],
+)
+def test_ratings_without_a_header_that_are_apart_by_something_else(
+    tmp_path: Path, name: str, delimiter: str, said: str
+) -> None:
+    """As MovieLens' are; followed twice, for the delimiter and for the names."""
+    writes(tmp_path / name, delimiter.join("125") + "\n")
+    path = toml(tmp_path, "e.?sv")
+    with pytest.raises(GraphError, match=re.escape(f"Its columns may be apart by {said}")):
+        prepare(path, tmp_path / "out")
+    (tmp_path / name).unlink()
+    writes(tmp_path / "e.csv", "1,2,5\n")
+
+    def add_columns(directory: Path, message: str) -> None:
+        path.write_text(path.read_text() + 'columns = ["src", "dst", "column3"]\n')
+
+    advice_helps(tmp_path, re.escape('add columns = ["src", "dst", "column3"]'), add_columns)
+
+
 @pytest.mark.parametrize(
     ("found", "advice"), [("4,5", "Write decimals with a point, as in 4.5."), ("1,000", "Correct")]
 )

@@ -113,19 +113,35 @@ def test_a_bipartite_graph_of_konect_is_refused(tmp_path: Path) -> None:
         import_graph("snap", [source], tmp_path / "graph", third="weight")
 
 
-def test_a_matrix_is_refused_and_the_command_helps(tmp_path: Path) -> None:
-    """Its line of sizes would be an edge."""
-    source = tmp_path / "list.mtx"
-    source.write_text("%%MatrixMarket matrix coordinate real general\n% a comment\n7 7 2\n2 1 .5\n3 2 1\n")
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("kind", "symmetric"),
+    [("real general", False), ("real symmetric", True), ("real Skew-Symmetric", True), ("complex hermitian", True)],
+)
+def test_a_matrix_is_refused_and_the_command_helps(tmp_path: Path, kind: str, symmetric: bool, packed: str) -> None:
+    """Its line of sizes would be an edge; one triangle of a symmetric matrix is half of the graph."""
+    source = tmp_path / f"a list.mtx{packed}"
+    text = f"%%MatrixMarket matrix coordinate {kind}\n% a comment\n7 7 2\n2 1 .5\n3 2 1\n".encode()
+    source.write_bytes(gzip.compress(text) if packed else text)
     with pytest.raises(EdgeFileError, match="MatrixMarket") as caught:
         import_graph("snap", [source], tmp_path / "graph", third="weight")
-    command = re.search("`sed '(.*)'`", str(caught.value))
+    command = re.search("`(.*)`", str(caught.value))
     assert command is not None
-    text = subprocess.run(["sed", command[1], source], check=True, capture_output=True).stdout
-    (tmp_path / "list.txt").write_bytes(text)
-    import_graph("snap", [tmp_path / "list.txt"], tmp_path / "graph", third="weight")
+    subprocess.run(["bash", "-c", command[1]], check=True)
+    path = import_graph("snap", [tmp_path / f"{source.name}.edges"], tmp_path / "graph", third="weight")
     written = pq.read_table(tmp_path / "graph" / "edges.parquet").to_pydict()
     assert written == {"src": [2, 3], "dst": [1, 2], "weight": [0.5, 1.0]}
+    assert ("symmetric = true" in path.read_text()) == symmetric
+
+
+def test_files_of_which_only_some_are_undirected_are_refused(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.txt", tmp_path / "other.txt"
+    one.write_text("# Undirected graph: 1\n1 2\n")
+    other.write_text("2 3\n")
+    with pytest.raises(UsageError, match=r"one\.txt says at its head that it is undirected, .*other\.txt does not"):
+        import_graph("snap", [one, other], tmp_path / "graph")
+    other.write_text("# Undirected graph\n2 3\n")
+    assert "symmetric = true" in import_graph("snap", [one, other], tmp_path / "graph").read_text()
 
 
 def test_the_third_column_of_a_snap_list_must_be_named(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ FAULTS: dict[str, tuple[str, bytes, str]] = {
     "missing column": (
         "e.csv",
         b"src,target\n1,2\n",
-        r"column 'dst' is missing; the file has 'src', 'target'\. If the",
+        r"column 'dst' is missing; the file has 'src', 'target'\. Correct the",
     ),
     "no header": ("e.tsv", b"1\t2\n", r"column 'src' is missing; the file has '1', '2'.*add columns"),
     "column twice": ("e.csv", b"src,dst,src\n1,2,3\n", "column 'src' is there 2 times"),

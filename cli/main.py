@@ -11,12 +11,13 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 import typer
+from typer.core import TyperArgument, TyperOption
 from typer.models import ArgumentInfo, ParameterInfo
 
 from bundle.disk import is_full, remedy
@@ -122,7 +123,19 @@ def _taken(kind: Any) -> str | None:
     return _taken(inner[0]) if inner else {int: "N", float: "NUMBER", str: "NAME", Path: "PATH"}.get(kind)
 
 
+def _leave_out_types() -> None:
+    """Have the help show no types, as `<bool>` for a flag and `<path>` beside the name of an argument, but values that
+    one is chosen from. Typer has no setting for it, and adds flags of its own."""
+    for kind in (TyperArgument, TyperOption):
+        kind.display_type = _choices(kind.display_type)  # type: ignore[method-assign, assignment]
+
+
+def _choices(shown: Callable[[Any, Any], str]) -> Callable[[Any, Any], str]:
+    return lambda parameter, context: shown(parameter, context) if parameter.type_descriptor.is_choice else ""
+
+
 _write_help(app)
+_leave_out_types()
 
 
 def main() -> None:

@@ -33,10 +33,15 @@ class HttpRecommender:
 
     def __init__(self, url: str, graph: PreparedGraph) -> None:
         """Raises UsageError for what is no http URL."""
-        parts = urlsplit(url)
-        if parts.scheme != "http" or parts.hostname is None:
-            raise UsageError(f"{url!a:.80} is no http URL, such as http://127.0.0.1:8000.")
-        self._connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT_S)
+        try:
+            parts = urlsplit(url)
+            if parts.scheme != "http" or parts.hostname is None:
+                raise ValueError
+            self._connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT_S)
+        except (ValueError, http.client.InvalidURL) as error:
+            raise UsageError(f"{url!a:.80} is no http URL, such as http://127.0.0.1:8000.") from error
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        self._where = f"{host}:{self._connection.port}"
         self._graph = graph
 
     def close(self) -> None:
@@ -88,13 +93,25 @@ class HttpRecommender:
         text = None if body is None else json.dumps(body)
         try:
             try:
-                status, answer = self._exchange(method, path, text)
+                status, content = self._exchange(method, path, text)
             except ConnectionError:  # between two strategies the service closes a connection that idles
                 self.close()
-                status, answer = self._exchange(method, path, text)
-        except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
-            where = f"{self._connection.host}:{self._connection.port}"
-            raise UsageError(f"The service at {where} does not answer: {error}. Start it, or correct --url.") from error
+                status, content = self._exchange(method, path, text)
+        except http.client.HTTPException as error:
+            raise UsageError(
+                f"What answers {path} at {self._where} is no twhin, or broke off: {str(error):.80}. Correct --url, or "
+                "look into the service's log."
+            ) from error
+        except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
+            raise UsageError(
+                f"The service at {self._where} does not answer: {error}. Start it, or correct --url."
+            ) from error
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(
+                f"What answers {path} at {self._where} with {status} is no twhin: the answer is no JSON. Correct --url."
+            ) from error
         if status != 200:
             detail = answer.get("detail") if isinstance(answer, dict) else None
             raise UsageError(f"The service refused {path} with {status}: {detail or 'it does not say why'}.")
@@ -102,13 +119,13 @@ class HttpRecommender:
             return read(answer)
         except (AttributeError, LookupError, StopIteration, TypeError) as error:
             raise UsageError(
-                f"What answers {path} at {self._connection.host} is no twhin of this release. Correct the URL."
+                f"What answers {path} at {self._where} is no twhin of this release. Correct --url."
             ) from error
 
-    def _exchange(self, method: str, path: str, text: str | None) -> tuple[int, Any]:
+    def _exchange(self, method: str, path: str, text: str | None) -> tuple[int, bytes]:
         self._connection.request(method, path, text, {"content-type": "application/json"})
         response = self._connection.getresponse()
-        return response.status, json.loads(response.read())
+        return response.status, response.read()
 
 
 def _offer_in(info: Any) -> Offer:

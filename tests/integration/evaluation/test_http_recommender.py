@@ -86,16 +86,39 @@ def test_a_service_that_refuses_or_is_not_there_is_named(remote: HttpRecommender
         HttpRecommender("http://127.0.0.1:9", graph).for_users(np.array([0]), "auto", 3, relation="follows")
     with pytest.raises(UsageError, match="no http URL"):
         HttpRecommender("ftp://nowhere", graph)
+    for url in ("http://127.0.0.1:99999", "http://[::1", "http://a b"):
+        with pytest.raises(UsageError, match="no http URL"):
+            HttpRecommender(url, graph)
+    with pytest.raises(UsageError, match=r"at \[::1\]:9 does not answer: .*\. Start it"):
+        HttpRecommender("http://[::1]:9", graph).offer()
+    with pytest.raises(UsageError, match=r"at a\.\.b:80 does not answer: .*\. Start it"):
+        HttpRecommender("http://a..b", graph).offer()
+
+
+OTHER = r"What answers /\S+ at 127\.0\.0\.1:\d+ "
 
 
 @pytest.mark.parametrize(
-    ("status", "answer"), [(200, b'{"hello": 1}'), (200, b"[1]"), (200, b"null"), (404, b'"no"'), (200, b"<html>")]
+    ("status", "answer", "missing", "said"),
+    [
+        (200, b'{"hello": 1}', 0, OTHER + "is no twhin of this release"),
+        (200, b"[1]", 0, OTHER + "is no twhin of this release"),
+        (200, b"null", 0, OTHER + "is no twhin of this release"),
+        (404, b'"no"', 0, "refused /.* with 404: it does not say why"),
+        (200, b"<html>", 0, OTHER + r"with 200 is no twhin: the answer is no JSON\. Correct --url"),
+        (502, b"<html>", 0, OTHER + "with 502 is no twhin: the answer is no JSON"),
+        (200, b"[" * 100_000, 0, OTHER + "with 200 is no twhin: the answer is no JSON"),
+        (200, b"\xff\xfe\xfd", 0, OTHER + "with 200 is no twhin: the answer is no JSON"),
+        (200, b'{"hello', 9, OTHER + r"is no twhin, or broke off: IncompleteRead\(7 bytes read, 9 more expected\)"),
+    ],
 )
-def test_another_service_at_that_place_is_no_traceback(graph: PreparedGraph, status: int, answer: bytes) -> None:
+def test_another_service_at_that_place_is_said_to_be_one(
+    graph: PreparedGraph, status: int, answer: bytes, missing: int, said: str
+) -> None:
     class Another(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
-            self.send_header("content-length", str(len(answer)))
+            self.send_header("content-length", str(len(answer) + missing))
             self.end_headers()
             self.wfile.write(answer)
 
@@ -104,9 +127,9 @@ def test_another_service_at_that_place_is_no_traceback(graph: PreparedGraph, sta
     with HTTPServer(("127.0.0.1", 0), Another) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         with closing(HttpRecommender(f"http://127.0.0.1:{server.server_port}", graph)) as asked:
-            with pytest.raises(UsageError):
+            with pytest.raises(UsageError, match=said):
                 asked.offer()
-            with pytest.raises(UsageError):
+            with pytest.raises(UsageError, match=said):
                 asked.for_users(np.array([0]), "auto", 3, relation="follows")
         server.shutdown()
 

@@ -114,6 +114,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
     run: Callable[[], bytes]
     searches: bool  # by the engine's own searcher, within the call; else it takes a few microseconds
+    reduced: bool  # whether less deep than measured
     request: RecommendRequest
     live: LiveEdges
     space: Space
@@ -142,7 +143,7 @@ class Form(NamedTuple):
     space: Space
     relation: Relation
     table: EntityTable  # of the candidates
-    searcher: NativeSearcher | None  # the engine's own, where it is asked at once
+    searcher: NativeSearcher | None  # the engine's own
     opened: SpaceHandles
     handle: RelationHandle
     ids: Ids
@@ -235,15 +236,20 @@ class Compiled:
             _known(space, relation.entry.source, request.followers) if request.followers else None,
             eligible,
         )
-        queries = NO_QUERIES
-        ours = form.searcher if form.edges_of(user) <= FEW_EDGES else None
-        # Few that a filter keeps are better scored one by one, as the searcher's own `search` does.
-        if share is not None and ours is not None and (eligible is None or ours.filters):
+        queries, ours, reduced = NO_QUERIES, form.searcher, False
+        if share is not None and ours is not None and self._is_quick(form, ours, user, n_modes, eligible):
             run = partial(self._native.answer, *arguments, ours.handle, *ours.effort(request.depth, share))
+            reduced = share < 1.0 and not ours.exact
         else:
             queries = np.empty((max(1, n_modes), space.entry.width), dtype=np.float32)
             run, searches = partial(self._native.begin, *arguments, queries), False
-        return Prepared(run, searches, request, live, space, table.name, strategy, name, queries, arguments)
+        return Prepared(run, searches, reduced, request, live, space, table.name, strategy, name, queries, arguments)
+
+    def _is_quick(self, form: Form, searcher: NativeSearcher, user: int, queries: int, eligible: Bitmap | None) -> bool:
+        """Whether a search is soon done. Few that a filter keeps are better scored one by one, as `search` does."""
+        if searcher.takes_long(max(1, queries)) or not (eligible is None or searcher.exact):
+            return False
+        return form.edges_of(user) <= FEW_EDGES
 
     def _form(self, request: RecommendRequest) -> Form | None:
         """What the request asks for; None where there is no searcher for it. Raises QueryError."""
@@ -279,7 +285,7 @@ class Compiled:
             space,
             relation,
             space.entities[entry.target],
-            searcher if isinstance(searcher, NativeSearcher) and searcher.at_once else None,
+            searcher if isinstance(searcher, NativeSearcher) else None,
             opened,
             opened.relations[entry.name],
             opened.ids[entry.source],

@@ -193,13 +193,19 @@ class SearchThread:
         if quality == 1.0:
             return
         for job in jobs:
-            job.reduced = True
-            job.plans = [with_share_of_depth(plan, quality) for plan in job.plans]
+            reduced = [with_share_of_depth(plan, quality) for plan in job.plans]
+            job.reduced = any(after is not before for after, before in zip(reduced, job.plans, strict=True))
+            job.plans = reduced
 
 
 def with_share_of_depth(plan: Asked, share: float) -> Asked:
-    """The plan with less depth than asked for or measured, whatever k is: for inverted lists k is no depth."""
-    depth = plan.depth or plan.space.entry.indexes[plan.candidate_type].depth
+    """The plan with less depth than asked for or measured, whatever k is: for inverted lists k is no depth. The same
+    plan where all rows are scored.
+    """
+    entry = plan.space.entry.indexes[plan.candidate_type]
+    if entry.kind == "exact":
+        return plan
+    depth = plan.depth or entry.depth
     return msgspec.structs.replace(plan, depth=max(1, int(depth * share)))
 
 

@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::size_t kTogether = 8;    // queries that share the reading of the rows
 constexpr std::size_t kBlock = 256;     // rows, whole words of bits
+constexpr std::size_t kKept = 16384;     // rows for which a thread keeps room after a search
 constexpr std::size_t kSpare = 4096;    // rows that are kept beside four times k before the best are looked for
 
 // Which of the rows 64 · word and on may be answered, of n in all.
@@ -62,8 +63,10 @@ struct State {  // one query on its way
 
   std::size_t finish(const Ask& ask, Hit* hits) {
     best.keep_best(ask.k, ask.ordered);
-    for (std::size_t i = 0; i < best.size(); ++i) hits[i] = {best.scores()[i], best.rows()[i]};
-    return best.size();
+    const std::size_t found = best.size();
+    for (std::size_t i = 0; i < found; ++i) hits[i] = {best.scores()[i], best.rows()[i]};
+    if (found > kKept) best = {};
+    return found;
   }
 };
 

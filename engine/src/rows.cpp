@@ -47,6 +47,7 @@ float Rows::dot(std::size_t row, const float* with, std::size_t n, float* room) 
 }
 
 void Rows::dots(std::span<const std::uint32_t> rows, const float* with, std::size_t n, float* room, float* out) const {
+  require(rows.size() <= kAtOnce, "too many rows at once");
   if (form_ == Form::float32) {
     const float* from[kAtOnce];
     for (std::size_t i = 0; i < rows.size(); ++i) from[i] = reinterpret_cast<const float*>(at(rows[i]));

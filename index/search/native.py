@@ -16,21 +16,25 @@ from index.search.exact import ExactSearcher
 from index.search.protocol import Hits
 from index.search.ranking import Matrix, Rows, row_handle
 
-# So many numbers, as 8,128 rows of 129 have, are multiplied in less time than the rest of a request takes.
-FEW_NUMBERS = 1 << 20
+# So much is done in the time that an `ivf4` of many rows is searched in: so many products, and of a row besides what so
+# many take. Three queries of 3,600 rows of 129 are that much.
+FEW_PRODUCTS, PRODUCTS_A_ROW = 1 << 21, 64
 
 
 class NativeSearcher(CheckedSearcher):
     """What the engine's searchers have in common. `handle` is for callers in C++ (`engine/src/searcher.h`)."""
 
-    # Whether a filter's rows are looked for as well as all are, and whether a search takes no longer than what else a
-    # request takes.
-    filters, at_once = False, True
+    # Whether every eligible row is scored: to no depth, and no longer among few.
+    exact = False
 
     def __init__(self, vectors: Matrix, handle: SearcherHandle) -> None:
         super().__init__(vectors)
         self.handle = handle
         self._engine = engine.native()
+
+    def takes_long(self, queries: int) -> bool:
+        """Whether so many queries hold others up who wait on the same thread."""
+        return False
 
     @abstractmethod
     def effort(self, depth: int | None, share: float = 1.0) -> tuple[float, float]:
@@ -89,12 +93,15 @@ class ScanSearcher(NativeSearcher):
     rows or queries are few.
     """
 
-    filters = True
+    exact = True
 
     def __init__(self, vectors: Matrix) -> None:
         native = engine.native()
         super().__init__(vectors, native.exact_open(row_handle(native, vectors)))
-        self.at_once = self.size * self.width <= FEW_NUMBERS
+
+    def takes_long(self, queries: int) -> bool:
+        """See `NativeSearcher.takes_long`."""
+        return queries * self.size * (self.width + PRODUCTS_A_ROW) > FEW_PRODUCTS
 
     def effort(self, depth: int | None, share: float = 1.0) -> tuple[float, float]:
         """Nothing: all rows are scored."""

@@ -11,8 +11,7 @@ from jaxtyping import Float32, Int64
 
 from index.search.checks import CheckedSearcher
 from index.search.eligible import Bitmap, count_of, has
-from index.search.exact import Queries
-from index.search.native import exact_searcher
+from index.search.exact import ExactSearcher, Queries
 from index.search.protocol import Hits
 from index.search.ranking import Matrix, Query, Rows, inside, ranked
 
@@ -82,7 +81,7 @@ class RefinedSearcher(CheckedSearcher):
         self._depth_in_rows = depth_in_rows
         self._filter_depth = filter_depth
         self._candidates = candidates
-        self._exact = exact_searcher(vectors)
+        self._exact = ExactSearcher(vectors)
         self._scratch = threading.local()
 
     def _search(

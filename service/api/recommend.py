@@ -204,7 +204,7 @@ async def _at_once(
     asked = recommender.asked(request, live, prepared, reply)
     if isinstance(asked, Served) and asked.searched:
         call.runtime.metrics.searched.observe(seconds)
-        if share < 1.0:
+        if prepared.reduced:
             degraded.append("reduced_depth")
     return asked
 

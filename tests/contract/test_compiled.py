@@ -20,7 +20,7 @@ from index.builder.devices import find_device
 from index.builder.indexes import write_index
 from index.builder.spec import IndexSpec
 from index.search.exact import ExactSearcher
-from index.search.ivf4 import Ivf4Searcher
+from index.search.native import PRODUCTS_A_ROW, NativeSearcher, ScanSearcher
 from index.search.open import exact_searchers, read_searcher
 from index.search.protocol import Hits
 from recommend import compiled
@@ -149,11 +149,13 @@ def space(toy: Bundle) -> Space:
     return toy.space()
 
 
-@pytest.fixture(scope="module", params=["exact", "ivf4"])
+@pytest.fixture(scope="module", params=["exact", "scan", "ivf4"])
 def recommender(request: pytest.FixtureRequest, toy: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Recommender:
-    """Over exact searchers, which answer between two calls of the engine, and over its own, which makes them one and
-    scores rows of fewer bytes."""
+    """Over exact searchers, which answer between two calls of the engine, and over its own, which make them one, the
+    last over rows of fewer bytes."""
     searchers = exact_searchers(toy)
+    if request.param == "scan":
+        searchers = {(at, kind): ScanSearcher(toy.spaces[at].table(kind).vectors) for at, kind in searchers}
     if request.param == "ivf4":
         toy = _compacted(toy, user="int8", hashtag="float16")
         vectors, file = toy.space().entities["user"].vectors, tmp_path_factory.mktemp("index") / "user.ivf4"
@@ -511,9 +513,32 @@ def test_edges_of_other_relations_are_read_too(
     alone = len(asked_for.targets.row(50)) + len(asked_for.sources.row(50))
     others = sum(len(space.relation(name).targets.row(50)) for name in asked_for.entry.elsewhere)
     assert others
-    for few, at_once in ((alone, False), (alone + others, isinstance(searcher, Ivf4Searcher))):
+    for few, at_once in ((alone, False), (alone + others, isinstance(searcher, NativeSearcher))):
         monkeypatch.setattr(compiled, "FEW_EDGES", few)
         assert isinstance(recommender.ask(request, share=1.0), Served if at_once else Question)
+
+
+def test_what_holds_nobody_up_is_searched_at_once_with_a_filter_where_all_rows_are_scored(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher = recommender._searchers["main", "user"]
+    plain = RecommendRequest(user=USERS[50], strategy="unimodal", k=20)
+    filtered = RecommendRequest(user=USERS[50], strategy="unimodal", k=20, filter=Filter(ids=tuple(USERS[100:180])))
+    interests = RecommendRequest(user=USERS[50], strategy="mixture", k=20, modes=2)
+
+    def at_once(request: RecommendRequest, share: float = 1.0) -> bool:
+        return isinstance(recommender.ask(request, share=share), Served)
+
+    native, scans = isinstance(searcher, NativeSearcher), isinstance(searcher, ScanSearcher)
+    assert (at_once(plain), at_once(filtered), at_once(interests)) == (native, scans, native)
+    for request in (plain, filtered, interests):
+        prepared = recommender.prepared(request, share=0.5)
+        assert prepared is not None
+        assert prepared.reduced == (native and not scans and request is not filtered)
+    one_query = searcher.size * (searcher.width + PRODUCTS_A_ROW)
+    for limit, expected in ((one_query, (native, native and not scans)), (one_query - 1, (native and not scans,) * 2)):
+        monkeypatch.setattr("index.search.native.FEW_PRODUCTS", limit)
+        assert (at_once(plain), at_once(interests)) == expected
 
 
 def test_what_a_batch_excludes_is_looked_up_once(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:

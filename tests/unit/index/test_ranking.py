@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bundle.rows import CompactKind, CompactRows, encoded
-from index.search.eligible import pack
+from index.search.eligible import pack, rows_of
 from index.search.exact import ExactSearcher
 from index.search.native import ScanSearcher
 from index.search.ranking import BLOCK_ROWS, exact_scores
@@ -43,12 +43,18 @@ def test_the_engine_finds_what_the_judge_finds(kind: CompactKind | None, n: int)
     judge, engine = ExactSearcher(rows), ScanSearcher(rows)
     excluded = [rng.integers(-1, n + 5, size=rng.integers(0, 40)) for _ in queries]
     for eligible in (None, pack(rng.random(n) < 0.5), pack(np.arange(n) == n - 1), pack(np.zeros(n, dtype=bool))):
+        allowed = set(range(n) if eligible is None else rows_of(eligible, 0, n).tolist())
         for k in (1, 10, n + 1):
             expected = judge.search(queries, k, exclude=excluded, eligible=eligible)
             found = engine.search(queries, k, exclude=excluded, eligible=eligible)
             for one, other, query, gone in zip(found, expected, queries, excluded, strict=True):
                 np.testing.assert_allclose(one.scores, other.scores, rtol=1e-4, atol=1e-4)
                 assert set(one.rows.tolist()).isdisjoint(gone.tolist())
+                assert set(one.rows.tolist()) <= allowed
+                apart = (np.diff(other.scores, prepend=np.inf) < -1e-3) & (
+                    np.diff(other.scores, append=-np.inf) < -1e-3
+                )
+                assert one.rows[apart].tolist() == other.rows[apart].tolist()
                 alone = engine.search(query[np.newaxis], k, exclude=[gone], eligible=eligible)[0]
                 assert one.rows.tolist() == alone.rows.tolist()
                 assert one.scores.tolist() == alone.scores.tolist()

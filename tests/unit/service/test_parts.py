@@ -6,8 +6,10 @@ import logging
 import os
 import random
 import sys
+from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given

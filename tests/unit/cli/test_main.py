@@ -61,10 +61,10 @@ def test_it_ends_with_one_line_and_its_status(
 
 
 def test_a_version_of_many_files_is_read_where_few_may_be_open_at_first(tmp_path: Path) -> None:
-    """A process is usually begun with 1,024, and a version of many relations has more: here it is 40."""
+    """A process is usually begun with 1,024, and a version of many relations has more: here it is 5."""
     write_toy_bundle(tmp_path, "v1")
     publish(tmp_path, "v1")
-    few = "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (40, r.getrlimit(r.RLIMIT_NOFILE)[1]))"
+    few = "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (5, r.getrlimit(r.RLIMIT_NOFILE)[1]))"
     ask = [
         sys.executable,
         "-c",
@@ -81,7 +81,7 @@ def test_a_version_of_many_files_is_read_where_few_may_be_open_at_first(tmp_path
 def test_without_room_for_open_files_that_is_said_and_not_that_the_version_is_damaged(tmp_path: Path) -> None:
     write_toy_bundle(tmp_path, "v1")
     publish(tmp_path, "v1")
-    few = "import cli.main, resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))"
+    few = "import cli.main, resource; resource.setrlimit(resource.RLIMIT_NOFILE, (5, 5))"
     ask = [sys.executable, "-c", f"{few}; cli.main.main()", "recommend", "5", "--bundles", str(tmp_path)]
     done = subprocess.run(ask, capture_output=True, text=True, check=False)
     assert done.returncode == 5

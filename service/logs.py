@@ -5,7 +5,7 @@ import select
 import sys
 import time
 from contextlib import suppress
-from typing import Literal, TextIO
+from typing import Any, Literal
 
 import orjson
 
@@ -39,7 +39,7 @@ class TextLines(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
-class Lines(logging.StreamHandler[TextIO]):
+class Lines(logging.StreamHandler[Any]):
     """Writes lines for as long as somebody reads them: a pipe that is full would stop the whole process, answers and
     probes with it. So a line waits a moment for room, and where there is none it is lost, and so is what comes until
     there is. How many were lost is said then.
@@ -47,7 +47,8 @@ class Lines(logging.StreamHandler[TextIO]):
 
     PATIENCE_MS = 100.0
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
+        """To a `stream` of text: standard error, or what stands in its place."""
         super().__init__(stream)
         self._lost = 0
         self._room: select.poll | None = None

@@ -66,12 +66,12 @@ def test_a_sum_beyond_32_bits_is_none_of_64(tmp_path: Path) -> None:
 
 def test_weights_without_a_finite_mean_are_refused(tmp_path: Path) -> None:
     """No file can hold them past the reader: the prepared graph was damaged or came from elsewhere."""
-    graph = weighted(tmp_path, [1.0, 2.0])
+    weighted(tmp_path, [1.0, 2.0])
     file = tmp_path / "graph" / "edges" / "000.weight.npy"
     for value, message in ((np.inf, "no finite mean"), (np.nan, "no finite mean"), (0, "are all 0")):
         np.save(file, np.array([0, value], dtype=np.float32))
         with pytest.raises(GraphError, match=rf"'likes'.*{message}"):
-            trained_weights(graph, tmp_path)
+            trained_weights(load_prepared(tmp_path / "graph"), tmp_path)
 
 
 def found_in(partitioner: Partitioner, bucket: BucketId, edges: BucketEdges) -> list[tuple[int, int, int]]:

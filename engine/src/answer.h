@@ -6,11 +6,11 @@
 #include <string_view>
 #include <vector>
 
-#include "searcher.h"
 #include "merge.h"
 #include "plan.h"
 #include "ranking.h"
 #include "rescoring.h"
+#include "searcher.h"
 
 namespace twhin {
 

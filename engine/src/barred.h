@@ -39,4 +39,12 @@ class Barred {  // as bits that a thread keeps and clears again
   std::size_t n_ = 0;
 };
 
+template <class Query>
+struct Forgetting {  // what each of some queries has `barred` is forgotten however their search ends
+  std::span<Query> queries;
+  ~Forgetting() {
+    for (Query& query : queries) query.barred.clear();
+  }
+};
+
 }  // namespace twhin

@@ -13,10 +13,10 @@
 namespace twhin {
 namespace {
 
-constexpr std::size_t kTogether = 8;    // queries that share the reading of the rows
-constexpr std::size_t kBlock = 256;     // rows, whole words of bits
-constexpr std::size_t kKept = 16384;     // rows for which a thread keeps room after a search
-constexpr std::size_t kSpare = 4096;    // rows that are kept beside four times k before the best are looked for
+constexpr std::size_t kTogether = 8;  // queries that share the reading of the rows
+constexpr std::size_t kBlock = 256;   // rows, whole words of bits
+constexpr std::size_t kKept = 16384;  // rows for which a thread keeps room after a search
+constexpr std::size_t kSpare = 4096;  // rows that are kept beside four times k before the best are looked for
 
 // Which of the rows 64 · word and on may be answered, of n in all.
 std::uint64_t allowed(const Ask& ask, const Barred& barred, std::size_t word, std::size_t n) {
@@ -70,13 +70,6 @@ struct State {  // one query on its way
   }
 };
 
-struct Open {  // what the queries exclude is forgotten however the search ends
-  std::span<State> states;
-  ~Open() {
-    for (State& state : states) state.barred.clear();
-  }
-};
-
 }  // namespace
 
 Work Exact::search(Matrix<const float> queries, std::span<const Ask> asks, std::span<Hit* const> hits,
@@ -87,7 +80,7 @@ Work Exact::search(Matrix<const float> queries, std::span<const Ask> asks, std::
   Work work;
   for (std::size_t first = 0; first < queries.rows; first += kTogether) {
     const std::span<State> states(all.data(), std::min(kTogether, queries.rows - first));
-    const Open open{states};
+    const Forgetting<State> forgetting{states};
     for (std::size_t i = 0; i < states.size(); ++i) states[i].begin(asks[first + i], size());
     for (std::size_t row = 0; row < size(); row += kBlock) {
       const std::size_t last = std::min(row + kBlock, size());

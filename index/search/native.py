@@ -89,8 +89,8 @@ class NativeSearcher(CheckedSearcher):
 
 
 class ScanSearcher(NativeSearcher):
-    """Scores every eligible row, as `ExactSearcher` does, without arrays between: in a third of the time or less where
-    rows or queries are few.
+    """Scores every eligible row, as `ExactSearcher` does, without arrays between: faster where rows or queries are few
+    (docs/decisions/0161).
     """
 
     exact = True

@@ -1,8 +1,7 @@
 // What Python calls of `ivf4`. The sizes of arrays that belong together are compared here.
-#include <cmath>
+#include <algorithm>
 #include <memory>
 #include <stdexcept>
-#include <vector>
 
 #include "binding.h"
 #include "ivf4.h"

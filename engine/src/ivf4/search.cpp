@@ -124,13 +124,6 @@ std::size_t best_of(const Kernels& run, Pool& pool, std::vector<std::uint64_t>& 
   return found;
 }
 
-struct Open {  // what the queries exclude is forgotten however the search ends
-  std::span<State> states;
-  ~Open() {
-    for (State& state : states) state.barred.clear();
-  }
-};
-
 }  // namespace
 
 struct Ivf4::Scratch {
@@ -273,7 +266,7 @@ Work Ivf4::search(Matrix<const float> queries, std::span<const Ask> asks, std::s
   for (std::size_t first = 0; first < queries.rows; first += kTogether) {
     const std::size_t n = std::min(kTogether, queries.rows - first);
     const std::span<State> states(scratch.states.data(), n);
-    const Open open{states};
+    const Forgetting<State> forgetting{states};
     for (std::size_t i = 0; i < n; ++i) Scratch::begin(*this, queries.row(first + i).data(), asks[first + i], states[i]);
     for (bool more = true; more;) {
       more = false;

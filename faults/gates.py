@@ -3,7 +3,8 @@
 The demo's graph, tiny and lopsided ones, and, where they lie beside the checkout or at TWHIN_DATA, real graphs. Trained
 shortly: a gate asks whether a version is what its vectors allow, not how good they are. Without the map, which no gate
 looks at. With `long`, all data sets, all of their relations and three seeds each: hours. `python -m faults.gates GRAPH
-…` tries some of it: so many relations of all sizes, so many seeds.
+…` tries some of it: so many relations of all sizes, so many seeds. With `--default-alone` nothing is learnt about other
+relations than the default one, whose gates are the same: of a graph of hundreds each takes a fraction.
 """
 
 import argparse
@@ -14,22 +15,25 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from bundle.assessment import Assessments
 from bundle.errors import TwhinError
 from bundle.manifest import Gate
 from bundle.progress import SILENT
 from bundle.run import open_graph
 from bundle.successor import compare
 from bundle.versions import prune, publish
-from cli.compose import assessor
+from cli.compose import assessor, open_recommender
+from evaluation.learning.assess import assess_relation
 from faults.outcome import Outcome
 from graph.prepare import prepare
 from graph.synthetic import generate
 from index.builder.config import BuildConfig, MapConfig
-from index.builder.version import BuiltVersion, build_version
+from index.builder.version import Assess, BuiltVersion, build_version
 from tests.support.graphs import Links, distinct_pairs, ids, write_run
 from training.config import parse_config
 from training.train import train
@@ -66,12 +70,13 @@ class _Tally:
     gates: list[Gate] = field(default_factory=list)
     deepened: int = 0
 
-    def build(self, run: Path, bundles: Path, config: BuildConfig) -> None:
-        """Build and publish once; what refuses either is noted."""
+    def build(self, run: Path, bundles: Path, config: BuildConfig, assess: Assess | None = None) -> None:
+        """Build and publish once, by default learning as `twhin build` does; what refuses either is noted."""
         self.builds += 1
         try:
             name = f"v{self.builds}"
-            built = build_version(run, bundles, config, version=name, assess=assessor(run, config.seed, SILENT))
+            assess = assess or assessor(run, config.seed, SILENT)
+            built = build_version(run, bundles, config, version=name, assess=assess)
             self._measured(built)
             publish(bundles, name, judge=compare)
             prune(bundles, keep=1)
@@ -104,10 +109,12 @@ def _demo(scratch: Path, seeds: Sequence[int], users: int, most: int | None) -> 
     return _graph("the demo's graph", graph, scratch / "demo", seeds, most)
 
 
-def _graph(name: str, graph: Path, scratch: Path, seeds: Sequence[int], most: int | None) -> Outcome:
+def _graph(
+    name: str, graph: Path, scratch: Path, seeds: Sequence[int], most: int | None, *, alone: bool = False
+) -> Outcome:
     """Every relation, or a seeded few of all sizes, as the default; the seeds are those of training and building both.
 
-    Another seed is another few.
+    Another seed is another few. With `alone` it is learnt about the default relation and no other.
     """
     tally, tried = _Tally(), set()
     for each in seeds:
@@ -120,12 +127,18 @@ def _graph(name: str, graph: Path, scratch: Path, seeds: Sequence[int], most: in
         for relation in [by_size[rng.choice(group)] for group in groups]:
             tried.add(relation)
             config = BuildConfig(default_relation=relation, seed=each, map=MapConfig(points=0))
-            tally.build(run, scratch / "bundles", config)
+            tally.build(
+                run, scratch / "bundles", config, partial(_default_alone, run, relation, each) if alone else None
+            )
             print(
                 f"gates: {name}, seed {each}, {relation}: {tally}, {time.process_time():.0f} s of CPU time", flush=True
             )
         shutil.rmtree(run)
     return tally.outcome(name, len(tried))
+
+
+def _default_alone(run: Path, relation: str, seed: int, staged: Path) -> Assessments:
+    return {relation: assess_relation(open_recommender(staged), open_graph(run), relation, seed)}
 
 
 def _tiny(scratch: Path, seed: int) -> Outcome:
@@ -151,6 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m faults.gates", description=__doc__)
     parser.add_argument("graphs", nargs="+", choices=("demo", *EVERYTHING), metavar="GRAPH", help="demo, or a data set")
     parser.add_argument("--relations", type=int, metavar="N", help="as the default one, of all sizes (default: all)")
+    parser.add_argument("--default-alone", action="store_true", help="learn about the default relation and no other")
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"how many (default {SEEDS})")
     parser.add_argument("--seed", type=int, default=1, help="the first of them (default 1)")
     options = parser.parse_args()
@@ -161,7 +175,9 @@ def main() -> int:
             found = (
                 _demo(scratch, seeds, DEMO_USERS, options.relations)
                 if name == "demo"
-                else _graph(name, DATA / name / "graph.toml", scratch, seeds, options.relations)
+                else _graph(
+                    name, DATA / name / "graph.toml", scratch, seeds, options.relations, alone=options.default_alone
+                )
             )
         print(f"| {found.promise} | {found.figure} | {'yes' if found.held else '**no**'} |", flush=True)
         held = held and found.held

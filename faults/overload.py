@@ -10,18 +10,22 @@ generator's never rests, at capacity as under overload.
 """
 
 import asyncio
+import contextlib
+import http.client
 import json
 import math
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import psutil
@@ -36,6 +40,8 @@ from tests.support.service_bundle import user_ids, write_toy_bundle
 DEADLINE_SECONDS = 2.0
 KINDS = ("single", "batch")
 CONNECTIONS = 1000
+# What orchestrators give a health check as long as nobody says otherwise.
+CHECK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +226,38 @@ def _occupy(core: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", words])
 
 
+class HealthChecks(threading.Thread):
+    """Asks whether the service is ready, as a load balancer does: each time on a connection of its own."""
+
+    EVERY_SECONDS: ClassVar[float] = 0.1
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self._port = port
+        self._stopped = threading.Event()
+        self.seconds: list[float] = []
+        self.failed = 0
+
+    def run(self) -> None:
+        while not self._stopped.wait(self.EVERY_SECONDS):
+            began = time.perf_counter()
+            self.failed += not self._is_ready()
+            self.seconds.append(time.perf_counter() - began)
+
+    def _is_ready(self) -> bool:
+        try:
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)) as connection:
+                connection.request("GET", "/readyz")
+                return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stopped.set()
+        self.join()
+
+
 class Measured:
     """A service on a core of its own, and runs against it. `close` it."""
 
@@ -290,7 +328,10 @@ def run(scratch: Path, seed: int, long: bool) -> Iterator[Outcome]:
             usual = percentile_ms(measured.run(kind, 2.0, clients=1)[0].good, 99)
             for factor in (3, 10):
                 before = measured.refusals()
+                checks = HealthChecks(measured.service.port)
+                checks.start()
                 seen, cpu = measured.run(kind, seconds, rate=factor * capacity)
+                checks.stop()
                 soon = {
                     what: (counts[0.01] - before[what][0.01]) / max(1, counts[math.inf] - before[what][math.inf])
                     for what, counts in measured.refusals().items()
@@ -323,6 +364,12 @@ def run(scratch: Path, seed: int, long: bool) -> Iterator[Outcome]:
                     f"{len(seen.good)} × 200 (p99 {percentile_ms(seen.good, 99):.0f} ms), {len(seen.refused)} × 503, "
                     f"{others or 'no others'}; {seen.late} late, {seen.unanswered} unanswered",
                     seen.late == 0 and seen.unanswered == 0,
+                )
+                slowest = max(checks.seconds)
+                yield Outcome(
+                    f"{what}: health checks on new connections are answered in {CHECK_SECONDS:.0f} s",
+                    f"{len(checks.seconds)} asked, the slowest {1000 * slowest:.0f} ms, {checks.failed} failed",
+                    checks.failed == 0 and slowest <= CHECK_SECONDS,
                 )
                 yield Outcome(
                     f"{what}: p99 right after it, one client",

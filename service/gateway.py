@@ -60,7 +60,9 @@ class Gateway:
         self._glance = Glance()
         self.turns = Turns()
         self.heads = Heads()
-        self.held_back = HeldBack(runtime.admission, runtime.metrics, lambda: runtime.draining)
+        self.held_back = HeldBack(
+            runtime.admission, runtime.metrics, lambda: runtime.draining, lambda: runtime.search.full
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

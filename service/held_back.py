@@ -12,7 +12,7 @@ from service.admission import Admission
 from service.metrics import Metrics
 
 # Of the CPU time of the process.
-SHARE = 0.125
+SHARE = 0.0625
 # For so much CPU time a share that was not used is kept, for refusals that come all at once.
 KEPT_SECONDS = 0.1
 # No longer than a refusal asks to wait (Retry-After), so that everybody is heard, and a client's end is noticed.
@@ -51,12 +51,18 @@ class Connection(Protocol):
 
 
 class HeldBack:
-    """The connections that are not read for a while. Belongs to one event loop."""
+    """The connections that are not read for a while. Belongs to one event loop.
 
-    def __init__(self, admission: Admission, metrics: Metrics, draining: Callable[[], bool]) -> None:
+    `searches_full` tells whether there is no room for another search, whatever else there is room for.
+    """
+
+    def __init__(
+        self, admission: Admission, metrics: Metrics, draining: Callable[[], bool], searches_full: Callable[[], bool]
+    ) -> None:
         self._admission = admission
         self._metrics = metrics
         self._draining = draining
+        self._searches_full = searches_full
         self._allowance = Allowance()
         # Each with the CPU time and the time at which it is read again, in the order of both.
         self._until: dict[Connection, tuple[float, float]] = {}
@@ -89,7 +95,8 @@ class HeldBack:
 
     def _look(self) -> None:
         """Have those read again whose time is over, and the first of the others where hardly anything is in work."""
-        now, used, idle = time.monotonic(), time.process_time(), self._admission.idle
+        now, used = time.monotonic(), time.process_time()
+        idle = 0 if self._searches_full() else self._admission.idle
         held_any = bool(self._until)  # what those sent who are let go now is read before the next look
         while self._until:
             connection, (paid, latest) = next(iter(self._until.items()))

@@ -12,6 +12,8 @@ from bundle.errors import UsageError
 # Linux's, from asm-generic/socket.h; Python has no name for it.
 SO_ATTACH_FILTER = 26
 SYN, SYN_OR_ACK, FLAGS_OFFSET = 0x02, 0x12, 13
+# Connections that are taken in one turn of the event loop: a millisecond's work at most.
+TAKEN_IN_A_TURN = 8
 # A classic BPF program over the TCP header of what arrives: (code, jump if true, jump if false, operand).
 DROP_OPENING = (
     (0x30, 0, 0, FLAGS_OFFSET),  # load the byte of flags
@@ -72,6 +74,15 @@ def refused(host: str, port: int, error: OSError | UnicodeError) -> UsageError:
     """The error to raise when nobody can listen on `host` and `port`."""
     why = error.strerror if isinstance(error, OSError) else "that is no name of a host"
     return UsageError(f"Nobody can listen on {host}:{port}: {why}. Stop what does, or choose another --port or --host.")
+
+
+def doors(listeners: Sequence[socket.socket]) -> list[socket.socket]:
+    """Each of `listeners` several times over, to be closed when they are not needed.
+
+    In one turn of its loop uvloop takes one connection from each socket that it is given, and a busy loop's turn is
+    long: of a thousand who come at once the last would wait for seconds, and a health check behind them.
+    """
+    return [listener.dup() for listener in listeners for _ in range(TAKEN_IN_A_TURN)]
 
 
 def turn_away(listeners: Sequence[socket.socket]) -> None:

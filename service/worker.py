@@ -18,7 +18,7 @@ import uvicorn
 from bundle.errors import BundleError
 from bundle.versions import current_path
 from service.http_protocol import HttpProtocol
-from service.listener import refused, turn_away, waiting
+from service.listener import doors, refused, turn_away, waiting
 from service.main import create_app
 from service.runtime import Runtime
 
@@ -116,7 +116,7 @@ class Worker(uvicorn.Server):
                 host, port = listener.getsockname()[:2]
                 raise refused(host, port, error) from error
         # uvloop closes what it is given, and the queue of waiting connections is needed to the end.
-        await super().startup([listener.dup() for listener in self._listeners])
+        await super().startup(doors(self._listeners))
         collect_rarely()
         # Threads that store or add up engagements give Python's lock back to the event loop after a millisecond.
         sys.setswitchinterval(0.001)

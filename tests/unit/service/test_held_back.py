@@ -59,8 +59,13 @@ def admission() -> Admission:
 
 
 @pytest.fixture
-def held(admission: Admission, draining: list[bool]) -> HeldBack:
-    return HeldBack(admission, Metrics(), lambda: draining[0])
+def searches_full() -> list[bool]:
+    return [False]
+
+
+@pytest.fixture
+def held(admission: Admission, draining: list[bool], searches_full: list[bool]) -> HeldBack:
+    return HeldBack(admission, Metrics(), lambda: draining[0], lambda: searches_full[0])
 
 
 def refuse(held: HeldBack, clock: Clock, seconds: float) -> list[Connection]:
@@ -124,6 +129,18 @@ async def test_where_hardly_anything_is_in_work_as_many_are_read_as_it_takes(
     admission.inflight = FEWEST - 3
     held._look()
     assert [one.read for one in (first, *others)] == [1] * 3 + [0] * (2 * FEWEST - 2)
+
+
+async def test_where_few_are_in_work_but_as_many_searches_as_there_is_room_for_nobody_is_read_to_be_refused(
+    held: HeldBack, clock: Clock, admission: Admission, searches_full: list[bool]
+) -> None:
+    *_, first = refuse(held, clock, 20e-6)
+    admission.inflight, searches_full[0] = FEWEST - 3, True
+    held._look()
+    assert first.read == 0
+    searches_full[0] = False
+    held._look()
+    assert first.read == 1
 
 
 async def test_what_ends_is_forgotten(held: HeldBack, clock: Clock, admission: Admission) -> None:

@@ -1,11 +1,13 @@
 """The sockets of the service: which addresses a name is, what is refused, and who is let in at the end."""
 
+import asyncio
 import socket
 
 import pytest
+import uvloop
 
 from bundle.errors import UsageError
-from service.listener import bind, turn_away, waiting
+from service.listener import TAKEN_IN_A_TURN, bind, doors, turn_away, waiting
 
 
 def test_two_colons_are_every_address_and_a_name_all_that_it_has() -> None:
@@ -49,3 +51,33 @@ def test_whoever_has_connected_is_let_in_and_nobody_else(address: str) -> None:
         assert client.recv(10) == b"answer"
         connection.close()
         client.close()
+
+
+def test_a_loop_takes_several_of_those_who_wait_in_one_turn() -> None:
+    waiting_clients, made, turns = 64, 0, 0
+
+    class Accepted(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            nonlocal made
+            made += 1
+            transport.close()
+
+    async def turns_until_all_are_taken() -> None:
+        nonlocal turns
+        loop = asyncio.get_running_loop()
+        servers = [await loop.create_server(Accepted, sock=door) for door in doors([listener])]
+        while made < waiting_clients and turns < 10 * waiting_clients:
+            await asyncio.sleep(0)
+            turns += 1
+        for server in servers:
+            server.close()
+
+    [listener] = bind("127.0.0.1", 0)
+    with listener:
+        listener.listen(waiting_clients)
+        clients = [socket.create_connection(listener.getsockname(), timeout=5) for _ in range(waiting_clients)]
+        uvloop.run(turns_until_all_are_taken())
+        for client in clients:
+            client.close()
+    assert made == waiting_clients
+    assert turns <= waiting_clients / TAKEN_IN_A_TURN + 5

@@ -233,7 +233,7 @@ class Gateway:
         runtime = self._runtime
         if route.probe:
             return await route.handler(call)
-        self._refuse_when_full(call)
+        self._refuse_when_full(route, call)
         since = call.scope.get("twhin.arrived", time.monotonic())
         call.deadline = since + call.seconds
         try:
@@ -257,7 +257,7 @@ class Gateway:
             call.since = since
         else:
             call.since = await self._read_body(call, since)
-            self._refuse_when_full(call)
+            self._refuse_when_full(route, call)
         if time.monotonic() > call.deadline and not route.patient:
             raise TimeoutError  # while it waited to be read, or begun
         runtime.admission.inflight += 1
@@ -275,9 +275,9 @@ class Gateway:
         now = time.monotonic()
         return since if now - before < 0.001 else now
 
-    def _refuse_when_full(self, call: Call) -> None:
+    def _refuse_when_full(self, route: Route, call: Call) -> None:
         """Raises Problem 503. Asked before a body is read and again when it is there: a slot is a whole request's."""
-        reason = call.scope.get("twhin.no_room") or self._why_full(queued=False)
+        reason = call.scope.get("twhin.no_room") or self._why_full(queued=route.queued)
         if reason is not None:
             self._runtime.metrics.shed(reason)
             raise overloaded(NO_ROOM[reason])

@@ -40,6 +40,18 @@ def command_lines() -> list[tuple[str, str]]:
     return lines
 
 
+def test_no_command_stands_in_a_block_without_a_fence() -> None:
+    """Such a block has no button to copy it by, and none of the tests of commands would see it."""
+    begins = re.compile(r"^ {4}(?:\$ )?(?:twhin|python|curl|torchrun|spark-submit|helm|docker|npm|make|pip|uv) ")
+    indented = [
+        (page.name, number)
+        for page in PAGES
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1)
+        if begins.match(line)
+    ]
+    assert indented == []
+
+
 @pytest.mark.parametrize(("page", "line"), command_lines(), ids=lambda text: text[:60])
 def test_a_command_exists_and_has_the_options_that_a_page_names(page: str, line: str) -> None:
     words = shlex.split(line.split(" #")[0].strip().removeprefix("$ "), comments=False)[1:]

@@ -58,6 +58,8 @@ USERS_AT_ONCE = 16
 REWRITE_AGAIN_SECONDS = 1.0
 # How often a user's events are read again, and users gone through for an erasure, where Redis was another meanwhile.
 AGAIN_MAX = 3
+# How often it is looked whether Redis keeps what it takes, once something was stored.
+LOOK_SECONDS = 30.0
 # How much of the time that a write may take is spent on waiting for a replica.
 REPLICA_SHARE = 0.6
 # Of what INFO says: which process it is, and whether it is a replica by now.
@@ -126,6 +128,7 @@ class RedisStore:
         self._one_erasure = asyncio.Lock()
         self._rewriting: asyncio.Task[None] | None = None
         self._rewrite_again = False
+        self._looking: asyncio.Task[None] | None = None
 
     async def edges_of(self, user_type: str, user: str) -> LiveEdges:
         owner = user_type, user
@@ -327,6 +330,8 @@ class RedisStore:
                     answers = await self._kept(appends)
                 finally:
                     self._busy -= owners
+                if self._looking is None and not all(isinstance(answer, StateError) for answer in answers):
+                    self._looking = self._link.start(self._look_whether_it_keeps())
                 for append, answer in zip(appends, answers, strict=True):
                     if append.future.done():  # the request has given up; what is stored is stored all the same
                         continue
@@ -567,6 +572,26 @@ class RedisStore:
             except StateError:
                 self._rewrite_again = True  # Redis is away: when it is back
             await asyncio.sleep(REWRITE_AGAIN_SECONDS)
+
+    async def _look_whether_it_keeps(self) -> None:
+        """See again and again whether Redis may let go of what it has said is stored: no reply tells."""
+        told_of_log = False
+        while True:
+            try:
+                told = await self._link.ask("upkeep", self._link.patient, ("INFO",))
+            except Refused:  # a server without it cannot be looked at
+                return
+            except StateError:  # Redis is away: when it is back
+                told = b""
+            lines = told.split(b"\r\n") if isinstance(told, bytes) else []
+            if any(line.startswith(b"maxmemory_policy:allkeys-") for line in lines) and b"maxmemory:0" not in lines:
+                self._link.trouble.begin("keeping", "it lets go of engagements when its memory is full")
+            elif lines != [b""]:
+                self._link.trouble.end("keeping")
+            if b"aof_enabled:0" in lines and not told_of_log:
+                told_of_log = True
+                log.warning("Redis keeps no append-only file: what is stored now may be gone when it ends")
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _written(self, commands: Sequence[Command]) -> list[object]:
         """The replies to commands that write, as of `ask_all`; where there is a replica, once one has it all too."""

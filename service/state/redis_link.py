@@ -40,6 +40,19 @@ ALL_USERS = {
     "NOPERM": "it does not allow its user what the service needs",
     "OOM": "it has no memory left",
     "MISCONF": "it cannot write to its disk",
+    "BUSY": "a script of another program keeps it busy",
+    "NOREPLICAS": "it has fewer replicas than it wants to write (min-replicas-to-write)",
+    "DENIED": "it takes no connections from elsewhere without a password (protected-mode)",
+}
+# What it begins with `ERR`, and not always with that, is known by a part of the rest.
+PHRASES = {
+    "unknown command": "it does not know a command that the service needs: a Sentinel, or a command that was renamed",
+    "Unknown Redis command": "it does not know a command that the service needs: one that was renamed",
+    "can't run this command": ALL_USERS["NOPERM"],
+    "ACL failure in script": ALL_USERS["NOPERM"],
+    "can't access at least one of the keys": ALL_USERS["NOPERM"],
+    "DB index is out of range": "it has no database of the number that the URL ends with",
+    "without any password configured": "it has no password, and the URL has one",
 }
 # What it says after a failover, when the name in the URL leads elsewhere by now: open connections stay where they are.
 DEMOTED = ("READONLY", "MASTERDOWN")
@@ -70,6 +83,14 @@ def _is_closed(error: Exception) -> bool:
     if isinstance(error, LATE):
         return False
     return isinstance(error, OSError) or (type(error) is RedisConnectionError and MOST_CLIENTS not in str(error))
+
+
+def _reason(code: str, error: Exception) -> str:
+    """Why Redis refuses, in our words: by the first of its own, or by a phrase in the rest."""
+    words = str(error)
+    phrased = (reason for phrase, reason in PHRASES.items() if phrase in words)
+    other = ALL_USERS["WRONGPASS"] if isinstance(error, AuthenticationError) else f"it refuses: {code}"
+    return ALL_USERS.get(code) or next(phrased, other)
 
 
 class Lane:
@@ -306,8 +327,7 @@ class RedisLink:
             self._renew()
         if operation != "upkeep":
             lasts = SOME_USERS_SECONDS if code in SOME_USERS else 0.0
-            reason = SOME_USERS.get(code) or ALL_USERS.get(code) or f"it refuses: {code}"
-            self.trouble.begin(operation, reason, words, lasts=lasts)
+            self.trouble.begin(operation, SOME_USERS.get(code) or _reason(code, error), words, lasts=lasts)
         return Refused(code, words)
 
     def _renew(self) -> None:
@@ -327,12 +347,8 @@ class RedisLink:
     def _why(self, error: Exception) -> tuple[str, str]:
         """Why there is no asking Redis, in our words, and in its own as far as they may be logged."""
         code, words = self._words(error)
-        if isinstance(error, AuthenticationError):
-            return ALL_USERS.get(code, ALL_USERS["WRONGPASS"]), words
-        if code in ALL_USERS:
-            return ALL_USERS[code], words
-        if isinstance(error, ResponseError):
-            return f"it refuses: {code}", words
+        if isinstance(error, AuthenticationError | ResponseError) or code in ALL_USERS:
+            return _reason(code, error), words
         # The words of the others are the client's own and name the address: the type says enough.
         if isinstance(error, LATE):
             return "it does not answer in time", type(error).__name__

@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from service.settings import Limits
+from service.state import redis as redis_store
 from tests.support.fault_proxy import FaultProxy
 from tests.support.files import holds
 from tests.support.servers import RedisServer, free_port
@@ -79,6 +80,14 @@ def _reason(client: httpx.Client) -> str:
         (b"-READONLY You can't write against a read only replica.\r\n", "replica"),
         (b"-OOM command not allowed when used memory > 'maxmemory'.\r\n", "memory"),
         (b"-MISCONF Redis is configured to save RDB snapshots\r\n", "disk"),
+        (b"-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n", "busy"),
+        (b"-NOREPLICAS Not enough good replicas to write.\r\n", "fewer replicas"),
+        (b"-DENIED Redis is running in protected mode because protected mode is enabled\r\n", "protected-mode"),
+        (b"-ERR DB index is out of range\r\n", "no database of the number"),
+        (b"-ERR unknown command 'EVAL'\r\n", "a Sentinel, or a command that was renamed"),
+        (b"-ERR Unknown Redis command called from script script: 63472eef, on @user_script:12.\r\n", "renamed"),
+        (b"-ERR The user executing the script can't run this command or subcommand\r\n", "does not allow"),
+        (b"-ERR ACL failure in script: User u has no permissions to run the 'hset' command\r\n", "does not allow"),
         (b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n", "something else"),
         (b"+OK\r\n", "no Redis"),
         (b":1\r\n", "no Redis"),
@@ -113,7 +122,7 @@ def test_a_command_that_redis_repeats_is_not_logged(start: Start, caplog: pytest
     with _answering(repeated) as port:
         client = start(redis_url=f"redis://127.0.0.1:{port}/0", redis_timeout_ms=2000)
         assert _degraded(client) == ["engagements_unavailable"]
-        assert "ERR" in _reason(client)
+        assert "does not know a command that the service needs" in _reason(client)
     told = [record for record in caplog.records if record.name == "twhin.state"]
     assert told
     assert f"events:user:{USERS[5]}" not in str([vars(record) for record in told])
@@ -219,6 +228,23 @@ def test_trouble_ends_and_that_is_said(
     assert client.get("/readyz").json() == {"status": "ok", "degraded": []}
     told = [record.getMessage() for record in caplog.records if record.name == "twhin.state"]
     assert told == ["engagements: write fails: it has no memory left", "engagements: write works again"]
+
+
+def test_a_redis_that_lets_go_of_what_it_has_stored_is_told(
+    start: Start, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No reply says so: whoever was answered `stored` loses it when the memory is full, or when Redis ends."""
+    monkeypatch.setattr(redis_store, "LOOK_SECONDS", 0.05)
+    for name, value in (("maxmemory", "1gb"), ("maxmemory-policy", "allkeys-lru"), ("appendonly", "no")):
+        redis_server.command("CONFIG", "SET", name, value)
+    client = start(redis_url=redis_server.url, redis_timeout_ms=2000)
+    assert _post(client).status_code == 200
+    _until(lambda: client.get("/readyz").json()["status"] == "degraded")
+    assert "lets go of engagements" in _reason(client)
+    assert caplog.text.count("no append-only file") == 1
+    redis_server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    _until(lambda: client.get("/readyz").json() == {"status": "ok", "degraded": []})
+    assert _post(client).status_code == 200
 
 
 def test_thirty_milliseconds_a_reply_are_enough(start: Start, redis_server: RedisServer) -> None:

@@ -8,7 +8,7 @@ import typer
 from bundle.errors import UsageError
 from cli.output import JsonFlag, emit, line, next_command, size, table
 from cli.progress import progress, say
-from cli.settings import BuildSetOption, ConfigOption, merged
+from cli.settings import BuildConfigOption, BuildSetOption, merged
 from cli.versions import BundlesOption
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ NAMED = 5
 def build(
     run: Annotated[Path, typer.Argument(help="The run directory that `twhin train` wrote.", metavar="RUN_DIR")],
     bundles: BundlesOption,
-    config: ConfigOption = None,
+    config: BuildConfigOption = None,
     settings: BuildSetOption = None,
     version: Annotated[str | None, typer.Option(help="Name of the version; time and digest by default.")] = None,
     space: Annotated[str, typer.Option(help="Name of the embedding space.")] = "default",

@@ -91,7 +91,9 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
         widths = _widths([heads, *cells], screen.width - between * len(shown) - (box is not None))
         if widths is None:
             continue
-        view = Table(title=Text(printable(title)), title_justify="left", box=box)
+        # A line of its own: rich would break a title at the table's width, through an id that one wants to copy.
+        screen.print(Text(printable(title), style="table.title"), soft_wrap=True)
+        view = Table(box=box)
         view.padding, view.pad_edge = ((0, 1), True) if box else ((0, between, 0, 0), False)
         for head, width, numeric in zip(heads, widths, right, strict=True):
             view.add_column(Text(head), justify="right" if numeric else "left", width=width, overflow="fold")

@@ -137,7 +137,8 @@ def _show(user: str, slate: "Slate", explain: bool) -> None:
     title = f"{slate.candidate_type} for {user} by {slate.relation}: strategy {slate.strategy}, version {slate.version}"
     table(title, _columns(slate, explain), _rows(slate, explain))
     if not slate.known:
-        line(f"The version does not know {user}: nothing of theirs was in the graph that it was trained on.")
+        kind = slate.space.relations[slate.relation].entry.source
+        line(f"The version does not know {kind} {user}: no edge of theirs was in the graph that it was trained on.")
     if slate.fallback is not None:
         line(f"fallback: {slate.fallback}")
     if slate.short:

@@ -12,10 +12,13 @@ from bundle.errors import ConfigError
 from bundle.text import read_toml
 from training.presets import Preset
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", help="TOML file of settings; see the documentation for every key.", metavar="FILE"),
-]
+
+def _config_option(page: str) -> Any:
+    return typer.Option("--config", help=f"TOML file of settings; {page} has every key.", metavar="FILE")
+
+
+ConfigOption = Annotated[Path | None, _config_option("docs/training.md")]
+BuildConfigOption = Annotated[Path | None, _config_option("docs/indexes.md")]
 
 
 def _set_option(example: str) -> Any:

@@ -14,7 +14,7 @@ from evaluation.comparison.asked import AskedVersion
 from evaluation.comparison.measure import Pair
 from evaluation.comparison.recorded import of_builds, of_reports, side_of
 from evaluation.comparison.records import Comparison, RelationComparison, Side
-from evaluation.comparison.words import verdict
+from evaluation.comparison.words import one_version, verdict
 from evaluation.drift import DriftReport, evaluate_drift
 from evaluation.follow import FollowReport
 from evaluation.task import MOST_RELATIONS, follow_task, relations_held_out
@@ -53,13 +53,14 @@ def compare_versions(
             compared = [pair.compare(task, bar) for task in tasks]
     drift, said = _drift(a.bundle.path, b.bundle.path, progress)
     sides = [side_of(manifest) for manifest in manifests]
+    same = a.bundle.path.resolve() == b.bundle.path.resolve()
     return Comparison(
         a=sides[0],
         b=sides[1],
         relations=tuple(compared),
         drift=drift,
         notes=(*notes, *lost(a.bundle, b.bundle), *said),
-        verdict=verdict(sides[1].name, compared),
+        verdict=one_version(sides[1].name) if same else verdict(sides[1].name, compared),
     )
 
 

@@ -33,6 +33,11 @@ def verdict(b: str, relations: Sequence[RelationComparison]) -> str:
     return f"{b} is {'; '.join(said)}. {gains(relations)}".strip()
 
 
+def one_version(name: str) -> str:
+    """In place of a verdict where a version meets itself, as `current` meets `latest` once that is published."""
+    return f"A and B are the same version, {name}: nothing differs. Compare before publishing, or name an earlier one."
+
+
 def _items(relations: Iterable[RelationComparison]) -> Iterator[tuple[Outcome, str]]:
     for one in relations:
         default = one.default()

@@ -31,7 +31,9 @@ def test_it_says_whether_the_version_knows_the_user(bundles: Path, user: str, kn
     answer = json.loads(asked(user, "--bundles", bundles, "--json", "-k", 5))
     assert answer["known"] is known
     assert len(answer["candidates"]) == 5
-    assert (f"does not know {user}" in asked(user, "--bundles", bundles)) is not known
+    shown = asked(user, "--bundles", bundles)
+    assert (f"does not know user {user}: " in shown) is not known
+    assert shown.startswith(f"user for {user} by follows: strategy "), "whole, so that the id can be copied"
 
 
 def test_a_filter_keeps_whom_it_names_and_a_fault_in_it_is_told(bundles: Path) -> None:

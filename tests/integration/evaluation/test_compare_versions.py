@@ -74,7 +74,7 @@ def test_a_version_beside_itself_is_alike_in_everything(toys: Path) -> None:
 def test_one_version_under_two_names_is_said_to_be_one(toys: Path) -> None:
     """As after `twhin publish latest`, when `current` and `latest` are the same."""
     found = compared(toys, "good", "good", "--run", toys / "run")
-    assert found["verdict"].startswith("A and B are the same version, good,")
+    assert found["verdict"].startswith("A and B are the same version, good: ")
 
 
 def test_users_are_told_apart_by_what_is_known_of_them(worse: Any) -> None:

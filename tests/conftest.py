@@ -31,6 +31,7 @@ LONGEST = (
     "browser/test_studio.py",
     "docs/test_tutorials.py",
     "docs/test_walks.py",
+    "docs/test_pages.py",
     "integration/index/test_build_memory.py",
     "e2e/test_nightly.py",
     "e2e/test_report.py",

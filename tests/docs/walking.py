@@ -54,7 +54,7 @@ class Walk:
             self._in_the_background(words)
         elif words[-1] == "&":
             self._in_the_background(words[:-1])
-        elif words[0] == "twhin":  # in this process: it has the libraries loaded
+        elif words[0] == "twhin" and "$(" not in line:  # in this process: it has the libraries loaded
             with contextlib.redirect_stdout(io.StringIO()) as printed:
                 app(words[1:], standalone_mode=False)
             self.printed += printed.getvalue()

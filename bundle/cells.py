@@ -110,6 +110,9 @@ class CellSorter:
     def sorted(self) -> Iterator[SortedEdges]:
         """All edges by source shard; of several relations those of a bucket relation after relation."""
         filled = [bucket for bucket in self._buckets if len(bucket["key"])]
+        if len(filled) == 1:  # as a small relation has: a thread would take longer than this
+            yield from self._sort(filled[0])
+            return
         with ThreadPoolExecutor(self.cores, thread_name_prefix="cells") as pool:
             waiting = [pool.submit(self._sort, bucket) for bucket in filled[: self.cores]]
             for bucket in [*filled[self.cores :], *[None] * len(waiting)]:

@@ -73,8 +73,9 @@ def _digest(dtype: np.dtype[Any], count: int, sha256: str) -> str:
 class ArrayFiles:
     """The growing arrays of one directory, each opened when its first batch comes."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, durable: bool = True) -> None:
         self.directory = directory
+        self._durable = durable
         self._arrays: dict[Path, GrowingArray] = {}
 
     def append(self, path: Path, values: npt.NDArray[Any]) -> None:
@@ -92,9 +93,10 @@ class ArrayFiles:
         return self._arrays[path].mapped()
 
     def finish(self) -> dict[str, str]:
-        """Finish all arrays and make them durable. Returns their digests by file name relative to the directory, in
-        the order of names."""
+        """Finish all arrays, and make them durable unless they are for passing use. Returns their digests by file name
+        relative to the directory, in the order of names."""
         paths = sorted(self._arrays)
         digests = [self._arrays[path].finish() for path in paths]
-        make_files_durable(paths)
+        if self._durable:
+            make_files_durable(paths)
         return {str(path.relative_to(self.directory)): digest for path, digest in zip(paths, digests, strict=True)}

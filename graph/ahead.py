@@ -15,27 +15,56 @@ _END = object()
 def ahead(items: Iterable[T]) -> Iterator[T]:
     """The items in their order, each made on another thread while the one before is used; an error comes in its turn.
 
-    Parsing, sorting and reading release the interpreter's lock, so both threads run. One item more is in memory.
+    Parsing, sorting and reading release the interpreter's lock, so both threads run. One item more is in memory. The
+    first two are made at once: one alone, as a small relation has, takes less time than a thread's beginning and end.
     """
     iterator = iter(items)
+    for item in iterator:
+        following = _made(iterator)
+        yield item
+        if following.result() is not _END:
+            yield from _on_a_thread(following, iterator)
+
+
+def _on_a_thread(following: "Future[T]", iterator: Iterator[T]) -> Iterator[T]:
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
-        following = pool.submit(next, iterator, _END)
         while (item := following.result()) is not _END:
-            following = pool.submit(next, iterator, _END)
-            yield item  # type: ignore[misc]
+            following = pool.submit(lambda: next(iterator, _END))  # type: ignore[arg-type, return-value]
+            yield item
+
+
+def _made(iterator: Iterator[T]) -> "Future[T]":
+    """The next item, or the error in its place, made here."""
+    made: Future[T] = Future()
+    try:
+        made.set_result(next(iterator, _END))  # type: ignore[arg-type]
+    except Exception as error:
+        made.set_exception(error)
+    return made
 
 
 def mapped(function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
     """`function` of the items in their order, worked out on all cores; an error comes in its turn.
 
-    Items are made on a thread of their own; as many as there are cores, and one, are in memory.
+    Items are made on a thread of their own; as many as there are cores, and one, are in memory. One item alone is
+    worked on here.
     """
-    waiting: deque[Future[T]] = deque()
     made = ahead(items)
+    for item in made:
+        following = _made(made)
+        if following.exception() is None and following.result() is not _END:
+            yield from _on_all_cores(function, [item, following.result()], made)
+            return
+        yield function(item)
+        following.result()
+
+
+def _on_all_cores(function: Callable[[S], T], first: list[S], made: Iterator[S]) -> Iterator[T]:
+    waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(CORES, thread_name_prefix="mapped") as pool:
         while True:
             try:
-                item = next(made, _END)
+                item = first.pop(0) if first else next(made, _END)
             except Exception:
                 while waiting:  # an item before the one that could not be made has its error first
                     waiting.popleft().result()

@@ -5,7 +5,6 @@ in memory. A repeated edge keeps the sum of the weights and the earliest of the 
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from jaxtyping import Bool, Int32, Int64, Integer, UInt64
 
 import engine
 from bundle.arrays import AnyArray
-from bundle.cells import CORES
 from bundle.scratch import RawColumn, scratch_array
+from graph.ahead import mapped
 
 # Edges of a bucket, which are compared in memory at about 60 bytes each; as many buckets at a time as there are cores.
 BUCKET_EDGES = 1 << 20
@@ -182,9 +181,8 @@ class Deduplicator:
         """Which edges to keep; `weight` and `time` of all edges are changed in place for those kept."""
         keep = scratch_array(self.directory / "keep", np.bool_, self.count)
         filled = [bucket for bucket in self._buckets if len(bucket.positions)]
-        with ThreadPoolExecutor(CORES, thread_name_prefix="dedupe") as pool:
-            for dropped in pool.map(lambda bucket: self._keep_bucket(bucket, keep, weight, time), filled):
-                self.duplicates += dropped
+        for dropped in mapped(lambda bucket: self._keep_bucket(bucket, keep, weight, time), filled):
+            self.duplicates += dropped
         return keep
 
     def _keep_bucket(self, bucket: _Bucket, keep: Any, weight: Any, time: Any) -> Int64[npt.NDArray[np.int64], " r"]:

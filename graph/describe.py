@@ -3,6 +3,7 @@
 import tempfile
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from bundle.scratch import RawColumn
 from bundle.text import printable
 from graph.dedupe import BUCKET_EDGES, deal
 from graph.held_out import HeldOut, chunks, held_out_counts, pair_keys
-from graph.prepare import prepare
+from graph.prepare import prepare, write_here
 from graph.schema import read_graph_file
 from graph.source import AttributeInput, EdgeInput, find_attributes, find_inputs
 
@@ -114,7 +115,8 @@ def describe(graph_toml: Path, progress: Progress = SILENT) -> GraphDescription:
     Raises GraphFileError, EdgeFileError, DiskFull.
     """
     with tempfile.TemporaryDirectory(prefix="twhin-describe-") as directory:
-        prepared = prepare(graph_toml, Path(directory) / "graph", progress)
+        engine = partial(write_here, durable=False)
+        prepared = prepare(graph_toml, Path(directory) / "graph", progress, engine=engine)
         description = describe_prepared(prepared, str(graph_toml), Path(directory), progress)
     graph = read_graph_file(graph_toml)
     inputs: list[EdgeInput | AttributeInput] = [*find_inputs(graph, graph_toml), *find_attributes(graph, graph_toml)]

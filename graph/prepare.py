@@ -117,11 +117,16 @@ def write_here(
     attributes: list[AttributeInput],
     directory: Path,
     progress: Progress,
+    *,
+    durable: bool = True,
 ) -> GraphRecord:
-    """Read all inputs and write the arrays of the graph into `directory`, on the cores of this machine."""
+    """Read all inputs and write the arrays of the graph into `directory`, on the cores of this machine.
+
+    A graph for passing use need not be `durable`: of thousands of relations that takes most of the time.
+    """
     work = directory / "work"
     work.mkdir()
-    files = ArrayFiles(directory)
+    files = ArrayFiles(directory, durable=durable)
     reading = read_inputs(graph, inputs, work, progress)
     tables = {name: space.table() for name, space in reading.spaces.items()}
     count = shard_count(max((len(table) for table in tables.values()), default=0))

@@ -55,3 +55,28 @@ def test_of_several_items_that_fail_the_first_has_its_error_told() -> None:
 
     with pytest.raises(ValueError, match="item 0"):
         list(mapped(refused, range(20)))
+
+
+def test_one_item_alone_is_made_and_worked_on_without_a_thread() -> None:
+    """Of a small relation: thousands of these took most of their time for threads."""
+
+    def threads(name: object) -> list[object]:
+        return [name, threading.current_thread()]
+
+    def one() -> Iterator[threading.Thread]:
+        yield threading.current_thread()
+
+    here = threading.current_thread()
+    assert list(mapped(threads, one())) == [[here, here]]
+    assert list(ahead(one())) == [here]
+
+
+def test_an_error_behind_the_first_item_comes_after_it() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise ValueError("the second cannot be read")
+
+    for results in (ahead(items()), mapped(abs, items())):
+        assert next(results) == 1
+        with pytest.raises(ValueError, match="the second"):
+            next(results)

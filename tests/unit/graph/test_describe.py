@@ -1,5 +1,6 @@
 """Describing: every figure on a graph small enough to count by hand."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,20 @@ def test_counts(follows: MakeGraph, monkeypatch: pytest.MonkeyPatch, bucket: int
     assert (relation.sources.entities, relation.sources.coverage) == (3, 0.5)
     assert (relation.sources.min, relation.sources.median, relation.sources.max) == (1, 1, 3)
     assert (relation.targets.entities, relation.targets.max) == (5, 1)
+
+
+def test_what_is_thrown_away_is_not_made_durable(follows: MakeGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands of relations waiting for the disk took most of the time."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    describe(follows(EDGES))
+    assert not [path for path in synced if path.endswith(".npy")]
 
 
 def test_both_ends_of_a_symmetric_relation_count(follows: MakeGraph) -> None:

@@ -201,9 +201,11 @@ def weight_of(value: Any) -> float:
         number = float(value.decode() if isinstance(value, bytes) else value)
     except (ValueError, TypeError, OverflowError) as error:
         raise Refused from error
-    if not 0 <= number <= 3.4028234663852886e38 or 0 < number < 1.401298464324817e-45:
+    with np.errstate(over="ignore"):
+        stored = float(np.float32(number))
+    if not number >= 0 or not math.isfinite(stored) or (number > 0 and stored == 0):
         raise Refused
-    return float(np.float32(number))
+    return stored
 
 
 def time_of(value: Any) -> int:
@@ -272,12 +274,12 @@ class Shape:
 
 SIGNS = ("a", "b", "7", " ", "é", "😀", "'", "-", "NA", "null", "a longer piece of text")
 WEIGHTS = ("0", "1", "2.5", "1e3", "3.4e38", "0.1", "1e-45", "00.5")
-BAD_WEIGHTS = ("", "x", "nan", "-1", "inf", "1e39", "1e-46")
+BAD_WEIGHTS = ("", "x", "nan", "-1", "inf", "1e39", "1e-46", "0x10")
 TIMES = (
     *("0", "-5", "1700000000", "9223372036854775807", "1.7e9", "1700000000.0", "2026-01-31", "1969-12-31T23:59:58"),
     *("2026-01-31T12:00:01.5+02:00", "2026-01-31 12:00:01.123456Z", "2026-01-31 12:00:01 UTC", "0001-01-01"),
 )
-BAD_TIMES = ("", "x", "1.5", "9223372036854775808", "2026-02-30", "2026-01-31T25:00", "31.01.2026")
+BAD_TIMES = ("", "x", "0x1f", "1.5", "9223372036854775808", "2026-02-30", "2026-01-31T25:00", "31.01.2026")
 BAD_IDS = {"int64": ("", "x", "-1", "007", "1.0", "1e3", " 1", "9223372036854775808"), "string": ("", "x" * 257)}
 
 

@@ -89,7 +89,8 @@ def weights(column: Any) -> Float64[npt.NDArray[np.float64], " n"]:
     if pa.types.is_boolean(column.type):
         raise BadValue(None, type_name(column), WEIGHT)
     values = floats(column, WEIGHT)
-    bad = ~((values >= 0) & (values <= _MAX_FLOAT)) | ((values > 0) & (values < _MIN_FLOAT))
+    stored = _rounded(values)
+    bad = ~((values >= 0) & np.isfinite(stored)) | ((values > 0) & (stored == 0))
     if bad.any():
         row = int(bad.argmax())
         within = f"{WEIGHT}, and if not 0 from {_MIN_FLOAT:.1e} to {_MAX_FLOAT:.1e}"
@@ -100,11 +101,18 @@ def weights(column: Any) -> Float64[npt.NDArray[np.float64], " n"]:
 def numbers(column: Any) -> Float32[npt.NDArray[np.float32], " n"]:
     """The column as numbers of 32 bits; false and true are 0 and 1. Raises BadValue."""
     values = floats(_present(column, NUMBER), NUMBER)
-    bad = ~(np.abs(values) <= _MAX_FLOAT)
+    stored = _rounded(values)
+    bad = ~np.isfinite(stored)
     if bad.any():
         expected = f"{NUMBER} of at most {_MAX_FLOAT:.1e}"
         raise BadValue(int(bad.argmax()), float(values[bad.argmax()]), expected)
-    return values.astype(np.float32)
+    return stored
+
+
+def _rounded(values: Float64[npt.NDArray[np.float64], " n"]) -> Float32[npt.NDArray[np.float32], " n"]:
+    """The numbers as 32 bits hold them: the largest and the least that these have are told rounded, as 1.4E-45."""
+    with np.errstate(over="ignore", under="ignore"):
+        return values.astype(np.float32)
 
 
 def labels(column: Any) -> Bool[npt.NDArray[np.bool_], " n"]:
@@ -145,7 +153,7 @@ def times(column: Any) -> Int64[npt.NDArray[np.int64], " n"]:
 
 def _times_of_text(text: Any) -> Int64[npt.NDArray[np.int64], " n"]:
     """Every row by its own form: digits; a number with a point or an exponent; a date; a date and a time of day."""
-    if _casts(text, pa.int64()):
+    if _casts(text, pa.int64()) and not pc.any(pc.match_substring_regex(text, "[xX]")).as_py():  # Arrow takes 0x1f
         return _integers(text.cast(pa.int64()))
     values = np.zeros(len(text), dtype=np.int64)
     dated = pc.match_substring_regex(text, r"^\d{4}-\d\d-\d\d").to_numpy(zero_copy_only=False)

@@ -56,9 +56,11 @@ class ParquetEdgeFile:
             ) as file:
                 yield file
         except _UNREADABLE as error:
-            raise EdgeFileError(
-                f"{self.path} is not a readable Parquet file: {one_line(error)}. Write it again."
-            ) from error
+            encrypted = "crypt" in str(error)
+            advice = (
+                "It is encrypted, which is not read: write it without encryption." if encrypted else "Write it again."
+            )
+            raise EdgeFileError(f"{self.path} is not a readable Parquet file: {one_line(error)}. {advice}") from error
 
     def places(self, rows: Sequence[int]) -> list[str]:
         """Rows are counted from 1."""

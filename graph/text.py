@@ -238,6 +238,9 @@ class TextEdgeFile:
             if any("\0" in text for text in fields):
                 self._refuse_zero_bytes()
             if len(fields) != len(names):
+                if self._quotes and any("\n" in text or "\r" in text for text in fields):
+                    self._refuse_open_quote()
+                    self._refuse_text_after_quote()
                 others = (f"line {line}" for line, fields in islice(records, NEXT) if len(fields) != len(names))
                 return EdgeFileError(
                     f"{self.path}, line {line}: found {len(fields)} fields in {quoted(self.delimiter.join(fields))}, "
@@ -341,7 +344,7 @@ def _offsets(column: Any) -> Any:
 
 def _split_by(fields: Sequence[str], delimiters: Sequence[str], fits: Callable[[Sequence[str]], bool]) -> str | None:
     """The first of `delimiters` by which the one field of a line has parts that fit; None for no such thing."""
-    if len(fields) != 1:
+    if len(fields) != 1 or fields[0].startswith("#"):  # a comment
         return None
-    split = {other: fields[0].split() if other == " " else fields[0].split(other) for other in delimiters}
+    split = {other: [part for part in fields[0].split(other) if part or other != " "] for other in delimiters}
     return next((other for other, parts in split.items() if fits(parts)), None)

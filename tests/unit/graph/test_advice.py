@@ -309,12 +309,37 @@ def writes(path: Path, content: str) -> None:
     path.write_text(content)
 
 
-def test_an_open_quote_is_closed_or_doubled(tmp_path: Path) -> None:
-    for mended in ('src,dst,text\n1,2,"a"\n3,4,b\n', 'src,dst,text\n1,2,"""a"\n3,4,b\n'):
-        (tmp_path / "e.csv").write_text('src,dst,text\n1,2,"a\n3,4,b\n')
+OPEN_QUOTES = {
+    'src,dst,text\n1,2,"a\n3,4,b\n': ('src,dst,text\n1,2,"a"\n3,4,b\n', 'src,dst,text\n1,2,"""a"\n3,4,b\n'),
+    'src,dst\n1,2\n"3,4\n5,6\n': ("src,dst\n1,2\n3,4\n5,6\n",),  # it swallows the other fields of its line
+}
+
+
+@pytest.mark.parametrize("content", OPEN_QUOTES)
+def test_an_open_quote_is_closed_or_doubled(tmp_path: Path, content: str) -> None:
+    for mended in OPEN_QUOTES[content]:
+        (tmp_path / "e.csv").write_text(content)
         toml(tmp_path, "e.csv")
         follow = writes_to(tmp_path / "e.csv", mended)
         advice_helps(tmp_path, "Close the quote, or double one that is part of a value", follow)
+
+
+def test_a_comment_among_the_lines_is_to_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("src,dst\n1,2\n# later\n3,4\n")
+    toml(tmp_path, "e.csv")
+    follow = writes_to(tmp_path / "e.csv", "src,dst\n1,2\n3,4\n")
+    advice_helps(tmp_path, "line 3: found 1 fields in '# later', expected 2 .* Correct or remove the line", follow)
+
+
+def test_an_encrypted_file_is_to_be_written_without_encryption(tmp_path: Path) -> None:
+    """One whose footer is encrypted begins and ends with these four letters."""
+    (tmp_path / "e.parquet").write_bytes(b"PARE" + bytes(60) + (32).to_bytes(4, "little") + b"PARE")
+    toml(tmp_path, "e.parquet")
+
+    def decrypt(directory: Path, message: str) -> None:
+        pq.write_table(pa.table({"src": [1], "dst": [2]}), directory / "e.parquet")
+
+    advice_helps(tmp_path, "It is encrypted, which is not read: write it without encryption", decrypt)
 
 
 def writes_to(path: Path, content: str) -> Follow:

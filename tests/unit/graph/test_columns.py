@@ -164,6 +164,15 @@ def test_weights_that_are_refused(text: str) -> None:
     assert caught.value.row == 2
 
 
+def test_the_least_and_the_largest_numbers_of_32_bits_are_weights_as_they_are_told() -> None:
+    """Java's Float.MIN_VALUE and Float.MAX_VALUE, the latter a sentinel, are told with the fewest digits."""
+    told = weights(pa.array(["1.4E-45", "3.4028235E38"]))
+    assert told.astype(np.float32).tolist() == [2.0**-149, float(np.finfo(np.float32).max)]
+    for text in ("0.7e-45", "3.4028236E38"):
+        with pytest.raises(BadValue):
+            weights(pa.array([text]))
+
+
 def test_weights() -> None:
     assert weights(pa.array(["1", "0", "2.5", "1e3"])).tolist() == [1, 0, 2.5, 1000]
     assert weights(pa.array([3, 4], type=pa.uint16())).tolist() == [3, 4]
@@ -238,6 +247,13 @@ def test_text_that_is_no_time_is_refused_at_its_row(text: str) -> None:
     with pytest.raises(BadValue) as caught:
         times(pa.array(["1", "2026-01-01", text, "y"]))
     assert (caught.value.row, caught.value.found) == (2, text)
+
+
+@pytest.mark.parametrize("text", ["0x1f", "0X1F", "+", "١"])
+def test_whole_numbers_of_time_have_decimal_digits_whatever_stands_beside_them(text: str) -> None:
+    for others in (["1", "2"], ["1", "2026-01-01"]):
+        with pytest.raises(BadValue):
+            times(pa.array([*others, text]))
 
 
 @pytest.mark.parametrize("column", [pa.array(["1", "1.5"]), pa.array([1.0, 1.5]), pa.array([1, 2**63], pa.uint64())])

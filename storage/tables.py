@@ -7,8 +7,8 @@ LOGS = {
     "_delta_log": "Delta",
     ".hoodie": "Hudi",
     "metadata/version-hint.text": "Iceberg",
-    "metadata/v[0-9]*.metadata.json": "Iceberg",
-    "metadata/[0-9][0-9][0-9][0-9][0-9]-*.metadata.json": "Iceberg",
+    "metadata/v[0-9]*.metadata.json*": "Iceberg",  # or .json.gz, as earlier releases called it
+    "metadata/[0-9][0-9][0-9][0-9][0-9]-*.metadata.json*": "Iceberg",
 }
 # What stands in each folder of a table that holds rows, whatever the folders are called.
 MARKS = {".hoodie_partition_metadata*": "Hudi"}
@@ -30,7 +30,8 @@ def may_be_within(folder: str) -> bool:
 
 def told(table: str, kind: str) -> str:
     """What to say of a table, and what to do instead."""
+    article = "an" if kind == "Iceberg" else "a"
     return (
-        f"{table} a {kind} table: its folder may hold files of rows that were deleted since. "
+        f"{table} {article} {kind} table: its folder may hold files of rows that were deleted since. "
         "Export the table to Parquet files and name those."
     )

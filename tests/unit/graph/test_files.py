@@ -1,5 +1,6 @@
 """Which files a pattern names: folders, globs, links and loops, brackets, columns in the names of folders."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,7 @@ LOGS = [
     "metadata/v1.metadata.json",
     "metadata/version-hint.text",
     "metadata/00003-5f2c.gz.metadata.json",
+    "metadata/v2.metadata.json.gz",
 ]
 
 
@@ -136,7 +138,7 @@ def test_the_folder_of_a_table_is_refused(tmp_path: Path, log: str, pattern: str
     written(tmp_path, "likes/b.parquet", "likes/data/c.parquet", "likes/dt=1/2026/d.pq", "likes/us/south/e.parquet")
     written(tmp_path, f"likes/{log}")
     (tmp_path / "latest").symlink_to("likes/data")
-    with pytest.raises(EdgeFileError, match="likes is a (Delta|Hudi|Iceberg) table: .*Export the table to Parquet"):
+    with pytest.raises(EdgeFileError, match="likes is an? (Delta|Hudi|Iceberg) table: .*Export the table to Parquet"):
         expand(tmp_path, [pattern], "files")
     assert expand(tmp_path, ["likes/data/c.parquet"], "files").paths == (tmp_path / "likes" / "data" / "c.parquet",)
 
@@ -213,6 +215,18 @@ def test_columns_in_the_names_of_folders(tmp_path: Path) -> None:
     assert time.tolist() == [86_400] * 4 + [172_800] * 4
     users = graph.entity("user").ids.externals(np.asarray(graph.relations[0].train.src))
     assert users == ["5"] * 4 + ["6"] * 4
+
+
+@pytest.mark.parametrize("folder", [b"src=%ff", b"src=\xff"])
+def test_what_the_name_of_a_folder_says_that_is_no_text_is_refused(tmp_path: Path, folder: bytes) -> None:
+    """%ff and %fe had both been one sign that stands for what cannot be read, and so one entity."""
+    directory = tmp_path / os.fsdecode(folder)
+    directory.mkdir()
+    (directory / "e.csv").write_text("dst\n7\n")
+    toml = graph_of(tmp_path, '"*/e.csv"', "")
+    toml.write_text(toml.read_text().replace('"int64"', '"string"'))
+    with pytest.raises(EdgeFileError, match=r"column 'src': found .*xff.* expected text of 1 to 256 bytes of UTF-8"):
+        prepare(toml, tmp_path / "out")
 
 
 def test_columns_in_the_names_of_folders_of_files_without_a_header(tmp_path: Path) -> None:

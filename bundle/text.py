@@ -43,6 +43,8 @@ def toml_in(path: Path, data: bytes) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}. Correct that line.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} has a number of thousands of digits. Correct it.") from error
     except RecursionError as error:
         raise ConfigError(f"{path} is nested too deeply.") from error
 

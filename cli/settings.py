@@ -66,7 +66,7 @@ def _parse(item: str) -> dict[str, object]:
     for text in (value, f'"{value}"'):
         try:
             return tomllib.loads(f"{key} = {text}")
-        except (tomllib.TOMLDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # a number of thousands of digits, too
             continue
     raise ConfigError(f"--set {key}: the value is neither a TOML value nor plain text.")
 

@@ -38,6 +38,9 @@ def test_toml_that_is_none_is_refused_by_its_line(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("a = " + "[" * 100_000)
     with pytest.raises(ConfigError, match="nested too deeply"):
         read_toml(tmp_path / "a.toml")
+    (tmp_path / "a.toml").write_text("a = " + "9" * 5_000)  # more digits than Python makes a number of
+    with pytest.raises(ConfigError, match="a number of thousands of digits"):
+        read_toml(tmp_path / "a.toml")
 
 
 @pytest.mark.parametrize("name", ["gefällt", "😀", 'a"b\\c', "\x00\t\n\x1f\x7f", "\u2028", "1=x"])

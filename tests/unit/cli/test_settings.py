@@ -35,6 +35,11 @@ def test_what_is_no_setting_is_refused(item: str) -> None:
         merged(None, [item])
 
 
+def test_a_number_of_thousands_of_digits_is_refused_as_other_text_is() -> None:
+    with pytest.raises(ConfigError, match="epochs"):
+        parse_training(merged(None, ["epochs=" + "9" * 5_000]), "--set")
+
+
 def test_a_directory_is_no_file_of_settings(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Is a directory"):
         merged(tmp_path, None)

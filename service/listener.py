@@ -3,9 +3,11 @@
 import array
 import contextlib
 import errno
+import resource
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from bundle.errors import UsageError
 
@@ -14,6 +16,9 @@ SO_ATTACH_FILTER = 26
 SYN, SYN_OR_ACK, FLAGS_OFFSET = 0x02, 0x12, 13
 # Connections that are taken in one turn of the event loop: a millisecond's work at most.
 TAKEN_IN_A_TURN = 8
+# Of the files that a process may still open when it begins to serve, an eighth is not for connections, and no more than
+# so many: a version, the store and a child process need some too.
+FILES_KEPT = 256
 # A classic BPF program over the TCP header of what arrives: (code, jump if true, jump if false, operand).
 DROP_OPENING = (
     (0x30, 0, 0, FLAGS_OFFSET),  # load the byte of flags
@@ -83,6 +88,14 @@ def doors(listeners: Sequence[socket.socket]) -> list[socket.socket]:
     long: of a thousand who come at once the last would wait for seconds, and a health check behind them.
     """
     return [listener.dup() for listener in listeners for _ in range(TAKEN_IN_A_TURN)]
+
+
+def most_connections() -> int:
+    """How many connections this process may hold beside the files that it has open now."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    left = most - sum(1 for _ in Path("/dev/fd").iterdir())
+    # The last of them may come with others, taken in the same turn.
+    return max(1, left - min(FILES_KEPT, left // 8) - TAKEN_IN_A_TURN)
 
 
 def turn_away(listeners: Sequence[socket.socket]) -> None:

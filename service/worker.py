@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import math
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ import uvicorn
 from bundle.errors import BundleError
 from bundle.versions import current_path
 from service.http_protocol import HttpProtocol
-from service.listener import doors, refused, turn_away, waiting
+from service.listener import doors, most_connections, refused, turn_away, waiting
 from service.main import create_app
 from service.runtime import Runtime
 
@@ -28,6 +29,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 HANDSHAKE_SECONDS = 0.2
 # A client that keeps a connection busy asks again within this time, and hears that it is to leave.
 SILENT_SECONDS = 1.0
+# How often a worker that has shut its doors looks whether it may open them, and for how long it says so once.
+LOOK_SECONDS = 0.01
+TOLD_SECONDS = 60.0
 # What the end may take beyond the time that requests have: closing files, sending the last traces.
 CLOSING_SECONDS = 3.0
 
@@ -59,6 +63,9 @@ class Worker(uvicorn.Server):
         self._listeners = listeners
         self._say_started = started
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._most = 0
+        self._told = -math.inf
+        self._opening: asyncio.Task[None] | None = None
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -115,8 +122,9 @@ class Worker(uvicorn.Server):
             except OSError as error:
                 host, port = listener.getsockname()[:2]
                 raise refused(host, port, error) from error
-        # uvloop closes what it is given, and the queue of waiting connections is needed to the end.
-        await super().startup(doors(self._listeners))
+        await super().startup([])
+        await self._open_doors()
+        self._most = most_connections()
         collect_rarely()
         # Threads that store or add up engagements give Python's lock back to the event loop after a millisecond.
         sys.setswitchinterval(0.001)
@@ -144,6 +152,51 @@ class Worker(uvicorn.Server):
 
     def _protocol(self) -> HttpProtocol:
         return HttpProtocol(self.config, self.server_state, app_state={})
+
+    def _let_in(self) -> HttpProtocol:
+        """The protocol of a connection that was just taken, which may be the last one for now.
+
+        The loop would take further ones and close them where no file is left, while other workers have some.
+        """
+        if self.servers and len(self.server_state.connections) + 1 >= self._most:
+            asyncio.get_running_loop().call_soon(self._shut_doors)
+        return self._protocol()
+
+    async def _open_doors(self) -> None:
+        # uvloop closes what it is given, and the queue of waiting connections is needed to the end.
+        loop, backlog = asyncio.get_running_loop(), self.config.backlog
+        for door in doors(self._listeners):
+            self.servers.append(await loop.create_server(self._let_in, sock=door, backlog=backlog))
+
+    def _shut_doors(self) -> None:
+        """Leave those who come to other workers, or in the queue, until some have gone."""
+        loop = asyncio.get_running_loop()
+        if not self.servers:  # shut already, by another one of the same turn
+            return
+        for server in self.servers:
+            server.close()
+        self.servers.clear()
+        if loop.time() - self._told > TOLD_SECONDS:
+            self._told = loop.time()
+            log.warning("as many connections as there are files for", extra={"count": self._most})
+        loop.call_later(LOOK_SECONDS, self._look_at_doors)
+
+    def _look_at_doors(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self.should_exit:
+            return
+        if len(self.server_state.connections) < self._most:
+            self._opening = loop.create_task(self._open_again())
+        else:
+            loop.call_later(LOOK_SECONDS, self._look_at_doors)
+
+    async def _open_again(self) -> None:
+        try:
+            await self._open_doors()
+        except OSError:  # the files were needed for something else
+            if self.servers:
+                return
+            asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_at_doors)
 
     async def _see_off(self, silent: float, last: float) -> None:
         """Wait until every connection is closed, until `last` (in the loop's time) at most.

@@ -2,12 +2,14 @@
 
 import contextlib
 import os
+import resource
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -123,13 +125,14 @@ def replica_of(redis: RedisServer, directory: Path) -> Iterator[RedisServer]:
 
 
 class ServiceProcess:
-    """`twhin serve` in a process of its own, as an operator would start it."""
+    """`twhin serve` in a process of its own, as an operator would start it, with so many `files` at most."""
 
-    def __init__(self, bundles: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, bundles: Path, *arguments: str, files: str = "", **environment: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = bundles.parent / f"service-{self.port}.log"
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TWHIN_")}
+        limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (int(files), int(files))) if files else None
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", "from cli.main import main; main()", "serve", "--bundles", str(bundles)]
@@ -137,6 +140,7 @@ class ServiceProcess:
                 env={**clean, "OMP_NUM_THREADS": "1", **environment},
                 stderr=log,
                 stdout=log,
+                preexec_fn=limit,
             )
 
     def wait_until_ready(self, seconds: float = 60) -> "ServiceProcess":

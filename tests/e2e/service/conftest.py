@@ -28,9 +28,9 @@ def begin(bundles: Path) -> Iterator[Begin]:
     """Start the service with arguments and environment; it is ready when this returns, and ended after the test."""
     with contextlib.ExitStack() as stack:
 
-        def start(*arguments: str, **environment: str) -> ServiceProcess:
+        def start(*arguments: str, files: str = "", **environment: str) -> ServiceProcess:
             defaults = {"TWHIN_WATCH_SECONDS": "0.1", "TWHIN_DRAIN_SECONDS": "0", "TWHIN_TIMEOUT_MS": "10000"}
-            process = ServiceProcess(bundles, *arguments, **{**defaults, **environment})
+            process = ServiceProcess(bundles, *arguments, files=files, **{**defaults, **environment})
             stack.callback(process.stop)
             return process.wait_until_ready()
 

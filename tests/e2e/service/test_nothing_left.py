@@ -1,9 +1,12 @@
 """A process that has no file left to open: what needs one is told to come again, and all goes on when there are."""
 
+import contextlib
 import json
 import resource
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,3 +76,42 @@ def test_a_process_that_may_open_hardly_any_file_says_so_in_one_line(bundles: Pa
     (line,) = done.stderr.splitlines()
     assert line.startswith("twhin: ")
     assert "Raise the limit of open files" in line
+
+
+def asked(service: ServiceProcess) -> socket.socket:
+    """A connection on which the service was asked whether it lives."""
+    client = socket.create_connection(("127.0.0.1", service.port), timeout=10)
+    client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return client
+
+
+def test_who_comes_to_a_worker_without_files_is_taken_by_another_or_waits(begin: Begin) -> None:
+    service = begin("--workers", "2", files="96", TWHIN_ADMIN_KEYS="admin")
+    workers = [psutil.Process(pid) for pid in service.worker_pids()]
+    deadline = time.monotonic() + 30
+    while service.log.read_text().count('"a worker serves"') < len(workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    room = sum(96 - 16 - worker.num_fds() for worker in workers)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(asked(service)) for _ in range(room)]
+        assert [client.recv(12) for client in clients] == [b"HTTP/1.1 200"] * room
+        waiting = [stack.enter_context(asked(service)) for _ in range(96)]
+        time.sleep(0.2)
+        # There are files for everything else.
+        clients[0].recv(4096)
+        clients[0].sendall(
+            b"POST /admin/v1/versions/v2/activate HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: admin\r\n"
+            b"Content-Length: 0\r\n\r\n"
+        )
+        assert clients[0].recv(12) == b"HTTP/1.1 200"
+        assert all(worker.num_fds() < 96 for worker in workers)
+        for client in clients:
+            client.close()
+        answers = []
+        for client in waiting:
+            answers.append(client.recv(12))
+            client.close()
+        assert answers == [b"HTTP/1.1 200"] * 96
+    lines = [line for line in service.log.read_text().splitlines() if "files for" in line]
+    assert 0 < len(lines) <= 2

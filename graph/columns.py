@@ -32,6 +32,7 @@ WEIGHT = "a finite number, not negative"
 TIME = "a whole number of 64 bits (Unix seconds, or any count that grows with time), or a date as in 2026-01-31"
 LABEL = "0 or 1"
 NUMBER = "a finite number"
+FEATURE = "a finite number, as features are"
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -100,11 +101,12 @@ def weights(column: Any) -> Float64[npt.NDArray[np.float64], " n"]:
 
 def numbers(column: Any) -> Float32[npt.NDArray[np.float32], " n"]:
     """The column as numbers of 32 bits; false and true are 0 and 1. Raises BadValue."""
-    values = floats(_present(column, NUMBER), NUMBER)
+    values = floats(_present(column, FEATURE), FEATURE)
     stored = _rounded(values)
     bad = ~np.isfinite(stored)
     if bad.any():
-        expected = f"{NUMBER} of at most {_MAX_FLOAT:.1e}"
+        too_large = np.isfinite(values[bad.argmax()])
+        expected = f"{NUMBER} of at most {_MAX_FLOAT:.1e}" if too_large else FEATURE
         raise BadValue(int(bad.argmax()), float(values[bad.argmax()]), expected)
     return stored
 

@@ -33,6 +33,7 @@ _TYPE_ADVICE = {
     'with id = "string".)',
     columns.STRING_ID: "Write the column as text or as integers; a float cannot hold every id.",
     columns.TIME: "Write the column as integers, dates or timestamps.",
+    columns.FEATURE: "Write the column as numbers, or leave it out.",
     CATEGORY: "Write the column as text, as numbers or as a list of text, or leave it out.",
     LABEL: "Write the column as text, or name another one as label.",
     BOOLEAN: "Write the column as true and false, or as 0 and 1.",
@@ -185,6 +186,8 @@ def _advice(error: BadValue, file: EdgeFile) -> str:
         return f"Write decimals with a point, as in {error.found.replace(',', '.')}."
     if isinstance(file, TextEdgeFile) and isinstance(error.found, bytes) and not _is_utf8(error.found):
         return "Correct or remove the row. If the file is Latin-1, write it as UTF-8: `iconv -f LATIN1 -t UTF-8`."
+    if error.expected == columns.FEATURE:
+        return "Correct or remove the row, or leave the column out."
     return "Correct or remove the row."
 
 

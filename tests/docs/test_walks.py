@@ -128,3 +128,19 @@ def test_the_fields_of_a_request_have_the_defaults_of_the_api_page() -> None:
     for name, default in told.items():
         if default in ("true", "false", "[]") or default.isdigit():
             assert json.loads(default) == fields[name]["default"], name
+
+
+def test_what_json_on_the_api_page_shows_is_in_the_document() -> None:
+    """Every key is a property of some request or answer."""
+    document = json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))
+    properties = {
+        name for schema in document["components"]["schemas"].values() for name in schema.get("properties", {})
+    }
+    for block in blocks("json", pages=API):
+        assert _keys(json.loads(block.text)) - {"…"} <= properties, block.line
+
+
+def _keys(value: object) -> set[str]:
+    if isinstance(value, dict):
+        return set(value).union(*map(_keys, value.values()))
+    return set().union(*map(_keys, value)) if isinstance(value, list) else set()

@@ -6,7 +6,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ["docs", "docs/tutorials", "docs/howto", "docs/reference", "deploy"]
-PAGES = [ROOT / "README.md", *(page for folder in FOLDERS for page in sorted((ROOT / folder).glob("*.md")))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "client" / "README.md",
+    *(page for folder in FOLDERS for page in sorted((ROOT / folder).glob("*.md"))),
+]
 
 
 class Block(NamedTuple):

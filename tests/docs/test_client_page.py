@@ -14,6 +14,7 @@ from tests.support.servers import running
 from tests.support.service_bundle import user_ids, write_toy_bundle
 
 PAGE = ROOT / "docs" / "client.md"
+README = ROOT / "client" / "README.md"
 
 
 @pytest.fixture
@@ -43,4 +44,15 @@ def test_the_python_of_the_page_runs_from_top_to_bottom(
     assert "/k\n" in printed.getvalue()
     assert names["served"].versions == [None, "v2"]  # type: ignore[attr-defined]
     assert names["inputs"].shape == (2, 33)  # type: ignore[attr-defined]
+    names["client"].close()  # type: ignore[attr-defined]
+
+
+def test_the_python_of_the_client_s_readme_runs(url: str) -> None:
+    names: dict[str, object] = {}
+    [block] = blocks("python", pages=[README])
+    text = block.text.replace("http://localhost:8000", url)
+    for written, user in zip(('"42"', '"43"'), user_ids(), strict=False):
+        text = text.replace(written, f'"{user}"')
+    # The service of these tests asks for a key.
+    exec(compile(text.replace('")  #', '", key="r-key")  #', 1), "README.md", "exec"), names)  # noqa: S102 - it is ours
     names["client"].close()  # type: ignore[attr-defined]

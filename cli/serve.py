@@ -19,7 +19,7 @@ def serve(
         str, typer.Option(metavar="ADDRESS", help="Address to listen on; others than loopback want API keys.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8000,
-    workers: Annotated[int, typer.Option(help="Processes; they share the mapped files.", min=1)] = 1,
+    workers: Annotated[int, typer.Option(help="Processes; they share the mapped files.", min=1, max=1024)] = 1,
     redis: Annotated[
         str | None,
         typer.Option("--redis", help="Share live engagements between replicas in this Redis.", metavar="URL"),

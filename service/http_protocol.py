@@ -38,6 +38,11 @@ PIECE_BYTES = 16 << 10
 LAST_DATA_RECEIVED = slice(52, 56)
 HEAD_BYTES = 64 << 10
 HEAD_TOO_LARGE = Problem("head_too_large", f"a head may have {HEAD_BYTES} bytes at most")
+NO_HTTP = Problem(
+    "malformed",
+    "this is no HTTP/1.1 request: neither TLS nor another protocol is understood here, and what is not ASCII in a "
+    "target must be percent-encoded UTF-8",
+)
 # The longest target that the parser takes apart.
 PARSED_BYTES = (64 << 10) - 1
 # Bytes of chunk sizes and the like for one byte of body: a client that sends single bytes as chunks needs 5.
@@ -385,7 +390,7 @@ class HttpProtocol(HttpToolsProtocol):
             if len(self.url or b"") > PARSED_BYTES:
                 self._refuse(HEAD_TOO_LARGE)
             else:
-                self._refuse(Problem("malformed", "this is no HTTP request"))
+                self._refuse(NO_HTTP)
         else:
             if not self._begun:
                 self._overhead += len(data)

@@ -218,6 +218,16 @@ def test_what_asks_for_no_path_is_refused_after_the_answers_before_it(
     assert [connection.answer()[0] for _ in range(before + 2)] == [200] * before + [status, 0]
 
 
+@pytest.mark.parametrize(
+    "sent", ["GET /recommend/zoë HTTP/1.1\r\n", "PROXY TCP4 1.2.3.4 1.2.3.4 5 6\r\n", "\x16\x03\x01"]
+)
+def test_what_is_no_http_is_told_what_is(connection: _Connection, sent: str) -> None:
+    connection.send(sent.encode() + b"host: localhost\r\n\r\n")
+    status, body = connection.answer()
+    detail = json.loads(body)["detail"]
+    assert (status, "TLS" in detail, "percent-encoded" in detail) == (400, True, True)
+
+
 def test_options_of_no_path_are_answered(connection: _Connection) -> None:
     """As HAProxy's checks may ask."""
     connection.send(b"OPTIONS * HTTP/1.1\r\nhost: www\r\n\r\nGET * HTTP/1.1\r\nhost: localhost\r\n\r\n")

@@ -75,6 +75,19 @@ def test_a_password_among_the_arguments_is_refused_in_one_line(tmp_path: Path) -
     assert "ss-word" not in done.stderr + done.stdout
 
 
+def test_more_workers_than_any_machine_has_memory_for_are_refused(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from cli.main import main; main()", "serve", "--workers", "1025"]
+        + ["--bundles", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "1024" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["TWHIN_READ_KEYS", "TWHIN_WRITE_KEYS", "TWHIN_ADMIN_KEYS", "TWHIN_CORS_ORIGINS"])
 @pytest.mark.parametrize("value", ["", ",", " , ,"])
 def test_a_list_that_is_set_to_nothing_is_refused(

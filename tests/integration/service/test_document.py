@@ -26,6 +26,7 @@ from tests.support.service_bundle import user_ids
 
 ROOT = Path(__file__).resolve().parents[3]
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana").glob("*.json"))
+MODULES = {"twhin_client", "twhin_command"}
 COMMITTED = json.loads((ROOT / "openapi.json").read_text(encoding="utf-8"))
 
 
@@ -57,10 +58,12 @@ def test_every_route_setting_and_code_is_in_the_page() -> None:
     assert [name for name in wanted if name not in page] == []
 
 
-def test_dashboard_and_alerts_use_metrics_that_exist(client: httpx.Client) -> None:
+def test_dashboards_alerts_and_pages_name_metrics_that_exist(client: httpx.Client) -> None:
     exposed = client.get("/metrics").text
     texts = [path.read_text() for path in (*DASHBOARDS, *(ROOT / "deploy" / "prometheus").glob("*.yml"))]
     used = {name for text in texts for name in re.findall(r"\b(?:twhin|process)_[a-z_]+", text)}
+    pages = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")]
+    used |= {name for page in pages for name in re.findall(r"`(twhin_[a-z_]+)[`{]", page)} - MODULES
     assert len(used) > 30
     missing = [name for name in used if f"# TYPE {re.sub('_(bucket|sum|count)$', '', name)} " not in exposed]
     assert missing == []

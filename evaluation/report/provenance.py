@@ -1,5 +1,6 @@
 """What a report was made from and with: version, run, graph, settings, machine and code."""
 
+import json
 import os
 import platform
 from collections.abc import Mapping
@@ -72,8 +73,9 @@ def provenance(
         sources["measured_by_build"] = bool(manifest.evaluation.strategies)
     if run is not None:
         record = run.record
+        given = [(name, value) for name, value in record.config.items() if value is not None]
         sources |= {"run": str(run.path), "graph": _counts(run), "graph_digest": run.graph.digest}
-        sources |= {"training": {name: str(value) for name, value in record.config.items()}}
+        sources |= {"training": {name: _setting(value) for name, value in given}}
         sources |= {"training_config_digest": record.config_digest, "trained_by": record.code_revision}
     asked = {name: str(value) for name, value in settings.items() if value is not None}
     code = {"release": release(), "code_revision": code_revision(), "machine": machine()}
@@ -102,6 +104,13 @@ def _counts(run: Run) -> str:
     relations = [f"{len(relation.train):,} {relation.name}" for relation in run.graph.relations[:8]]
     more = len(run.graph.relations) - len(relations)
     return ", ".join(entities + relations) + (f" and {more} further relations" if more > 0 else "")
+
+
+def _setting(value: object) -> str:
+    """A setting as TOML and `--set` have it."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{json.dumps(name)} = {_setting(one)}' for name, one in value.items())}}}"
+    return json.dumps(value) if isinstance(value, bool) else str(value)
 
 
 def _pairs(values: Mapping[str, str]) -> str:

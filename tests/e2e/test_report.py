@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from cli.settings import merged
+from training.config import TrainConfig
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -31,6 +34,9 @@ def test_the_page_holds_every_part_and_the_same_numbers_as_json(twhin: Command, 
     made = numbers["provenance"]
     assert (made["version"], made["run"]) == (pipeline.version, str(pipeline.run))
     assert made["training"]["dim"] == "16"
+    again = merged(None, [f"{name}={value}" for name, value in made["training"].items()])  # as --set has them
+    trained = json.loads((pipeline.run / "run.json").read_text(encoding="utf-8"))["config"]
+    assert TrainConfig.model_validate(again) == TrainConfig.model_validate(trained)
     assert made["settings"] == {"users": "60", "seed": "1", "old": str(pipeline.run)}
     assert made["machine"]
     for text in (made["version"], made["run"], made["graph_digest"][:12], "dim=16", "users=60", made["machine"]):

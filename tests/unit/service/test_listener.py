@@ -1,13 +1,15 @@
 """The sockets of the service: which addresses a name is, what is refused, and who is let in at the end."""
 
 import asyncio
+import resource
 import socket
+from pathlib import Path
 
 import pytest
 import uvloop
 
 from bundle.errors import UsageError
-from service.listener import TAKEN_IN_A_TURN, bind, doors, turn_away, waiting
+from service.listener import TAKEN_IN_A_TURN, bind, doors, most_connections, turn_away, waiting
 
 
 def test_two_colons_are_every_address_and_a_name_all_that_it_has() -> None:
@@ -81,3 +83,14 @@ def test_a_loop_takes_several_of_those_who_wait_in_one_turn() -> None:
             client.close()
     assert made == waiting_clients
     assert turns <= waiting_clients / TAKEN_IN_A_TURN + 5
+
+
+def test_connections_leave_some_files_also_where_nothing_tells_how_many_are_open(tmp_path: Path) -> None:
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1000, usual[1]))
+        assert most_connections(tmp_path) == 1000 - 125 - TAKEN_IN_A_TURN
+        assert most_connections(tmp_path / "nothing") == 500 - 62 - TAKEN_IN_A_TURN
+        assert most_connections() < most_connections(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)

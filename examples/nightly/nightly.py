@@ -38,7 +38,7 @@ WARM = ("--set", "epochs=5", "--set", "warm_shrink=0.7")
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and the service with it
     arguments = parsed()
-    root: Path = arguments.dir
+    root: Path = arguments.dir.resolve()  # the night's graph.toml is read from another folder
     bundles, graph = root / "bundles", root / "graph" / "graph.toml"
     step("before", "a graph, a first version")
     size = [] if (root / "graph").exists() else ["--users", arguments.users]
@@ -114,12 +114,22 @@ def with_engagements(graph: Path, night: Path) -> Path:
                 f"{graph}: write the files of {relation['name']} as one pattern, to which those of the night are added"
             )
         if exported.exists():
+            rename(exported, relation)
             files = json.dumps([str(graph.parent / relation["files"]), str(exported.resolve())])
             text = text.replace(f'files = "{relation["files"]}"', f"files = {files}")
     relative = re.compile(r'^(files|attributes) = "(?!/)([^"]*)"', flags=re.MULTILINE)
     text = relative.sub(lambda found: f'{found[1]} = "{graph.parent / found[2]}"', text)
     (night / "graph.toml").write_text(text, encoding="utf-8")
     return night / "graph.toml"
+
+
+def rename(exported: Path, relation: dict[str, str]) -> None:
+    """Give the columns of an exported file the names that the relation's own files have."""
+    if "weight" in relation:
+        sys.exit(f"{exported} has no weights, and {relation['name']} has: write there what an edge of the day weighs")
+    names = {name: relation.get(name, name) for name in ("src", "dst", "time")}
+    table = pq.read_table(exported)
+    pq.write_table(table.rename_columns([names.get(name, name) for name in table.column_names]), exported)
 
 
 class Asker:

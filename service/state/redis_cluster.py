@@ -22,10 +22,11 @@ from service.state.feedback import Count, Seen
 from service.state.redis import EVENTS_AT_ONCE, RedisStore, feedback_owner
 from service.state.redis_address import RedisAddress
 from service.state.redis_link import ALL_USERS, REDIRECTED, Refused
-from service.state.trouble import Trouble
+from service.state.trouble import SOME_USERS_SECONDS, Trouble
 
 SLOTS = 16_384
 NO_CLUSTER = "it is no Redis Cluster"
+MOVING = "slots are on their way from one node of the Redis Cluster to another, and their users wait"
 # An erasure begins again when slots have moved meanwhile: a user may have been looked for at either place too late.
 ERASURES_MAX = 5
 # A telling ends with a look at whether its event is still there. Where a worker was killed before that look, what it
@@ -264,6 +265,9 @@ class RedisCluster:
             try:
                 return await use(self._store(known, known.node_of[self._slot(owner)]))
             except Refused as error:
+                if not again and error.sort in REDIRECTED:  # the map that was just asked for is right, and yet
+                    self._trouble.begin("moving", MOVING, error.sort, lasts=SOME_USERS_SECONDS)
+                    self._stale.set()
                 if not again or error.sort not in REDIRECTED:
                     raise
                 await self._ask_for_map()
@@ -320,6 +324,7 @@ class RedisCluster:
                 pass
             else:
                 self._trouble.end("map")
+                self._trouble.end("moving")
                 self._use(known)
                 return
 

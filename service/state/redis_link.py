@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -54,6 +55,14 @@ PHRASES = {
     "DB index is out of range": "it has no database of the number that the URL ends with",
     "without any password configured": "it has no password, and the URL has one",
 }
+# Why its certificate does not pass, by OpenSSL's number.
+SIGNED = "nobody whom the service trusts has signed its certificate"
+CERTIFICATE = {
+    9: "its certificate is not valid yet",
+    10: "its certificate has expired",
+    **dict.fromkeys((18, 19, 20, 21), SIGNED),
+    **dict.fromkeys((62, 64), "its certificate is another host's"),
+}
 # What it says after a failover, when the name in the URL leads elsewhere by now: open connections stay where they are.
 DEMOTED = ("READONLY", "MASTERDOWN")
 RENEWED_EVERY_SECONDS = 1.0
@@ -91,6 +100,20 @@ def _reason(code: str, error: Exception) -> str:
     phrased = (reason for phrase, reason in PHRASES.items() if phrase in words)
     other = ALL_USERS["WRONGPASS"] if isinstance(error, AuthenticationError) else f"it refuses: {code}"
     return ALL_USERS.get(code) or next(phrased, other)
+
+
+def _tls_reason(error: Exception) -> tuple[str, str] | None:
+    """What kept a connection from being encrypted, in our words and in OpenSSL's, which name no address and no file."""
+    match error.__cause__ or error.__context__ or error:
+        case ssl.SSLCertVerificationError(verify_code=code):
+            return CERTIFICATE.get(code, "its certificate is not accepted"), f"verify code {code}"
+        case ssl.SSLError(reason=word) if "CERTIFICATE_REQUIRED" in str(word):
+            return "it asks for a certificate: ssl_certfile and ssl_keyfile in the URL", str(word)
+        case ssl.SSLError(reason=word):
+            return "it does not agree on TLS, or a file of the URL holds no certificate or key", str(word)
+        case FileNotFoundError() | PermissionError() as fault:
+            return "a file that the URL names for TLS cannot be read", type(fault).__name__
+    return None
 
 
 class Lane:
@@ -262,7 +285,8 @@ class RedisLink:
         try:
             return await self._exchange(operation, lane, connection, commands)
         except ConnectionLost as lost:
-            raise self._unreachable(lane, ConnectionError()) from lost
+            cause = lost.__cause__  # the other side may have gone for what it thinks of us only now, as with TLS
+            raise self._unreachable(lane, cause if isinstance(cause, Exception) else ConnectionError()) from lost
 
     async def _exchange(
         self, operation: Operation, lane: Lane, connection: RedisConnection, commands: Sequence[Command]
@@ -354,6 +378,8 @@ class RedisLink:
             return "it does not answer in time", type(error).__name__
         if MOST_CLIENTS in str(error):
             return "it has as many clients as it takes", MOST_CLIENTS
+        if self.quick.address.tls and (told := _tls_reason(error)):
+            return told
         unconnected = isinstance(error, GONE)
         return "it cannot be reached" if unconnected else NO_REDIS, type(error).__name__
 

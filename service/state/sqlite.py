@@ -26,6 +26,7 @@ from service.state.write_queue import Append, QueueFull
 FEW_EVENTS = 64
 # Of a batch so many are stored before somebody else's may come in between.
 EVENTS_OF_A_PORTION = 128
+LATE = "a write has taken more than a second: another process holds the file, or the disk is slow"
 
 
 class SqliteStore:
@@ -153,6 +154,8 @@ class SqliteStore:
         self._reader.close()
 
     def describe(self) -> dict[str, str | bool]:
-        reason = self._trouble.reason if self._writer.alive else "the thread that writes has ended"
+        reason = self._trouble.reason or (LATE if self._writer.late else None)
+        if not self._writer.alive:
+            reason = "the thread that writes has ended"
         known: dict[str, str | bool] = {"kind": "sqlite", "healthy": reason is None, "shared": False}
         return known if reason is None else {**known, "reason": reason}

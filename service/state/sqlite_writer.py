@@ -33,6 +33,8 @@ ERASE_AGAIN_SECONDS = 2.0
 # An erasure goes through the whole file, and others' writes wait meanwhile: so many times as long as it took no other
 # is begun, however many are asked for. Those that wait then are done in one go.
 ERASURE_RESTS = 3.0
+# A write that has taken longer, other than an erasure, waits for another process or for the disk.
+LATE_SECONDS = 1.0
 # How often it is looked after the files, and tried whether writing works again, while nobody writes.
 LOOK_SECONDS = 1.0
 # While writes follow each other it is looked after the files once for each, and not before it again.
@@ -87,6 +89,7 @@ class SqliteWriter:
         self._closing = False
         self._erasures_rest_until = 0.0
         self._looked_at = -math.inf
+        self._began = math.inf
         self._connection = schema.connect(path)
         self._files = files
         self._events_per_user_max = events_per_user_max
@@ -98,6 +101,11 @@ class SqliteWriter:
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
+
+    @property
+    def late(self) -> bool:
+        """Whether a write has been under way for long: whoever waits for it is told so before it fails."""
+        return time.monotonic() > self._began + LATE_SECONDS
 
     def put(self, *writes: Write) -> None:
         """Let `writes`, all of one request, wait for their turns; their futures get the answers. Raises QueueFull."""
@@ -137,12 +145,14 @@ class SqliteWriter:
             if not writes:
                 self._look()
             for kind, group in groupby(_erasures_together(writes), type):
+                self._began = math.inf if kind is Erasure else time.monotonic()
                 if kind is Append:
                     self._append([write for write in group if isinstance(write, Append)])
                 elif kind is Feedback:
                     self._count([write for write in group if isinstance(write, Feedback)])
                 elif not self._erase([write for write in group if isinstance(write, Erasure)]):
                     erase_again_at = time.monotonic() + ERASE_AGAIN_SECONDS
+            self._began = math.inf
         self._connection.close()
 
     def _append(self, appends: list[Append]) -> None:

@@ -404,6 +404,34 @@ async def test_slots_that_move_are_found_where_they_are(store: RedisCluster, ser
     assert await store.forget("user", user) == 2
 
 
+async def test_a_move_of_a_slot_that_was_cut_short_is_told(
+    store: RedisCluster, servers: RedisClusterServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its users are refused for ever, and every node is well."""
+    monkeypatch.setattr(redis_cluster, "SOME_USERS_SECONDS", 0.3)
+    slot = store._slot(("user", USERS[0]))
+    events = [Event(name, "user", USERS[0], "add", "f", "item", name, 0.0, 0.0) for name in "ab"]
+    assert await store.append(events[:1]) == ["stored"]
+    there = next(node for node in servers.nodes if node.command("DBSIZE") != "0")
+    other = next(node for node in servers.nodes if node is not there)
+    other.command("CLUSTER", "SETSLOT", str(slot), "IMPORTING", there.command("CLUSTER", "MYID"))
+    there.command("CLUSTER", "SETSLOT", str(slot), "MIGRATING", other.command("CLUSTER", "MYID"))
+    try:
+        there.command("MIGRATE", "127.0.0.1", str(other.port), f"t:events:{{user:{USERS[0]}}}", "0", "5000")
+        with pytest.raises(StateError):
+            await store.append(events[1:])
+        assert "slots are on their way" in str(store.describe()["reason"])
+        there.command("MIGRATE", "127.0.0.1", str(other.port), f"t:stamp:{{user:{USERS[0]}}}", "0", "5000")
+    finally:
+        for node in (other, there, *servers.nodes):
+            node.command("CLUSTER", "SETSLOT", str(slot), "NODE", other.command("CLUSTER", "MYID"))
+    assert await store.append(events) == ["duplicate", "stored"]
+    deadline = time.monotonic() + 10
+    while not store.describe()["healthy"]:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
 def test_a_service_serves_on_when_a_node_is_killed(start: Start, mortal: RedisClusterServers) -> None:
     client = start(redis_url=mortal.url, redis_retry_seconds=0.2, redis_timeout_ms=1000, redis_write_timeout_ms=1000)
     users = user_ids()[:30]

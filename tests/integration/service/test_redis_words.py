@@ -18,6 +18,7 @@ import redis
 
 from service.settings import Limits
 from service.state import redis as redis_store
+from tests.support.certificate import write_certificate
 from tests.support.fault_proxy import FaultProxy
 from tests.support.files import holds
 from tests.support.servers import RedisServer, free_port
@@ -245,6 +246,49 @@ def test_a_redis_that_lets_go_of_what_it_has_stored_is_told(
     redis_server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
     _until(lambda: client.get("/readyz").json() == {"status": "ok", "degraded": []})
     assert _post(client).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "days", "asks", "reason"),
+    [
+        ("", 1, "no", "nobody whom the service trusts"),
+        ("ssl_ca_certs={sound}", -1, "no", "has expired"),
+        ("ssl_ca_certs={sound}", 1, "yes", "asks for a certificate"),
+        ("ssl_ca_certs={sound}&ssl_certfile={sound}", 1, "yes", ""),
+        ("ssl_ca_certs={sound}.gone", 1, "no", "cannot be read"),
+        ("ssl_ca_certs={empty}", 1, "no", "holds no certificate"),
+    ],
+)
+def test_why_a_redis_with_tls_cannot_be_reached_is_told(
+    start: Start, tmp_path: Path, options: str, days: int, asks: str, reason: str
+) -> None:
+    sound, empty, port, directory = tmp_path / "sound.pem", tmp_path / "empty.pem", free_port(), tmp_path / "redis"
+    write_certificate(sound, days)
+    empty.write_text("")
+    directory.mkdir()
+    files = {"cert-file": str(sound), "key-file": str(sound), "ca-cert-file": str(sound), "auth-clients": asks}
+    words = [word for name, value in files.items() for word in (f"--tls-{name}", value)]
+    server = RedisServer(directory, ["--tls-port", str(port), *words])
+    try:
+        url = f"rediss://127.0.0.1:{port}/0?{options.format(sound=sound, empty=empty)}"
+        client = start(redis_url=url, redis_timeout_ms=2000)
+        assert _post(client).status_code == (503 if reason else 200)
+        assert not reason or reason in _reason(client)
+    finally:
+        server.kill()
+
+
+def test_another_hosts_certificate_is_told(start: Start, tmp_path: Path) -> None:
+    certificate, port, directory = write_certificate(tmp_path / "sound.pem"), free_port(), tmp_path / "redis"
+    directory.mkdir()
+    words = ["--tls-cert-file", str(certificate), "--tls-key-file", str(certificate), "--tls-auth-clients", "no"]
+    server = RedisServer(directory, ["--tls-port", str(port), *words, "--tls-ca-cert-file", str(certificate)])
+    try:
+        client = start(redis_url=f"rediss://localhost:{port}/0?ssl_ca_certs={certificate}", redis_timeout_ms=2000)
+        assert _post(client).status_code == 503
+        assert "another host's" in _reason(client)
+    finally:
+        server.kill()
 
 
 def test_thirty_milliseconds_a_reply_are_enough(start: Start, redis_server: RedisServer) -> None:

@@ -15,6 +15,7 @@ import pytest
 from bundle.errors import StateError
 from service.problems import Problem
 from service.state import sqlite_schema as schema
+from service.state import sqlite_writer
 from service.state.events import FOLLOWERS_MAX, NO_FOLLOWERS, Event, Outcome, live_edges
 from service.state.feedback import Count, Seen
 from service.state.sqlite import FEW_EVENTS, SqliteStore
@@ -247,6 +248,21 @@ async def test_what_nobody_waits_for_any_more_is_not_stored(tmp_path: Path) -> N
             await asyncio.wait([given_up])
         assert await begun == ["stored"]
         assert await store.append([_event("1", 1)]) == ["stored"]
+
+
+async def test_a_file_that_another_process_keeps_is_told_before_a_write_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "LATE_SECONDS", 0.1)
+    path = tmp_path / "events.db"
+    async with _open(path) as store:
+        with _locked(path):
+            waits = asyncio.create_task(store.append([_event("0", 1)]))
+            await asyncio.sleep(0.3)
+            assert "another process holds the file" in str(store.describe()["reason"])
+        assert await waits == ["stored"]
+        await asyncio.sleep(0.1)
+        assert store.describe()["healthy"]
 
 
 async def test_feedback_is_remembered_of_the_last_and_its_counts_for_ever(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from service.settings import Settings
 from service.state.events import Event
 from service.state.redis_address import RedisAddress, redis_addresses
 from service.state.redis_cluster import slot_map
+from service.state.redis_reasons import WRONG_TYPE, reason_for
 
 EVERY_EVENT = """
 SELECT id, user_type, user, action, relation, target_type, target, at, received FROM events
@@ -61,7 +62,11 @@ def _of_redis(address: RedisAddress, prefix: str) -> Iterator[Event]:
     try:
         yield from _of_node(address, prefix, set())
     except (redis.RedisError, msgspec.DecodeError) as error:
-        raise StateError(f"the Redis of live engagements cannot be read: {type(error).__name__}.") from error
+        raise StateError(f"the Redis of live engagements cannot be read: {_why(error, address)}.") from error
+
+
+def _why(error: Exception, address: RedisAddress) -> str:
+    return WRONG_TYPE if isinstance(error, msgspec.DecodeError) else reason_for(error, address)[0]
 
 
 def _of_node(address: RedisAddress, prefix: str, seen: set[bytes]) -> Iterator[Event]:
@@ -105,7 +110,7 @@ def _of_cluster(seeds: Sequence[RedisAddress], prefix: str) -> Iterator[Event]:
         after = [_own_slots(node) for node in nodes]
     except (redis.RedisError, msgspec.DecodeError) as error:
         raise StateError(
-            f"A node of the Redis Cluster of live engagements cannot be read: {type(error).__name__}."
+            f"A node of the Redis Cluster of live engagements cannot be read: {_why(error, seeds[0])}."
         ) from error
     if before != after or any("[" in slots for slots in after):
         raise StateError(

@@ -23,7 +23,8 @@ from service.state.edge_cache import EdgeCache, Owner
 from service.state.events import FOLLOWERS_MAX, Event, Followers, NetEffect, Outcome, followers, live_edges
 from service.state.feedback import KINDS, MARKS_KEPT, Count, Seen, counts_of
 from service.state.redis_address import RedisAddress
-from service.state.redis_link import WRONG_TYPE, Lane, RedisLink, Refused
+from service.state.redis_link import Lane, RedisLink, Refused
+from service.state.redis_reasons import WRONG_TYPE
 from service.state.redis_scripts import (
     APPEND,
     COUNT,

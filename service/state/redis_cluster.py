@@ -21,11 +21,11 @@ from service.state.events import Event, Followers, Outcome
 from service.state.feedback import Count, Seen
 from service.state.redis import EVENTS_AT_ONCE, RedisStore, feedback_owner
 from service.state.redis_address import RedisAddress
-from service.state.redis_link import ALL_USERS, REDIRECTED, Refused
+from service.state.redis_link import Refused
+from service.state.redis_reasons import ALL_USERS, NO_CLUSTER, REDIRECTED
 from service.state.trouble import SOME_USERS_SECONDS, Trouble
 
 SLOTS = 16_384
-NO_CLUSTER = "it is no Redis Cluster"
 MOVING = "slots are on their way from one node of the Redis Cluster to another, and their users wait"
 # An erasure begins again when slots have moved meanwhile: a user may have been looked for at either place too late.
 ERASURES_MAX = 5

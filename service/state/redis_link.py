@@ -1,15 +1,12 @@
 """The connections to a Redis: asked with a time budget and a breaker, and what it says is told in our words."""
 
 import asyncio
-import re
-import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeout
+from redis.exceptions import ResponseError
 
 from bundle.errors import StateError
 from service.first_step import in_a_task
@@ -18,6 +15,16 @@ from service.shared_work import outliving
 from service.state.breaker import Breaker
 from service.state.redis_address import RedisAddress
 from service.state.redis_connection import RedisConnection, Unfit, connect
+from service.state.redis_reasons import (
+    LATE,
+    MOST_CLIENTS,
+    NO_REDIS,
+    REDIRECTED,
+    SOME_USERS,
+    reason_for,
+    refusal,
+    words_of,
+)
 from service.state.redis_scripts import Command
 from service.state.trouble import SOME_USERS_SECONDS, Trouble
 
@@ -26,50 +33,9 @@ Operation = Literal["read", "write", "upkeep"]
 
 # A new connection has up to two replies of its own (AUTH, SELECT) before the one that is asked for.
 REPLIES_MAX = 3
-# What Redis says by its first word, in our words. The first are met with some users' keys and not with others'.
-CLUSTER = "it is one node of a Redis Cluster, and other nodes have some of the users"
-WRONG_TYPE = "it holds something else under a user's key"
-REDIRECTED = ("MOVED", "ASK", "TRYAGAIN")
-SOME_USERS = {**dict.fromkeys((*REDIRECTED, "CROSSSLOT"), CLUSTER), "WRONGTYPE": WRONG_TYPE}
-ALL_USERS = {
-    "CLUSTERDOWN": "it is one node of a Redis Cluster that is down",
-    "MASTERDOWN": "it is a replica that has lost its master",
-    "READONLY": "it is a replica, which takes no writes",
-    "LOADING": "it is loading its data",
-    "NOAUTH": "it asks for a password",
-    "WRONGPASS": "it refuses the password",
-    "NOPERM": "it does not allow its user what the service needs",
-    "OOM": "it has no memory left",
-    "MISCONF": "it cannot write to its disk",
-    "BUSY": "a script of another program keeps it busy",
-    "NOREPLICAS": "it has fewer replicas than it wants to write (min-replicas-to-write)",
-    "DENIED": "it takes no connections from elsewhere without a password (protected-mode)",
-}
-# What it begins with `ERR`, and not always with that, is known by a part of the rest.
-PHRASES = {
-    "unknown command": "it does not know a command that the service needs: a Sentinel, or a command that was renamed",
-    "Unknown Redis command": "it does not know a command that the service needs: one that was renamed",
-    "can't run this command": ALL_USERS["NOPERM"],
-    "ACL failure in script": ALL_USERS["NOPERM"],
-    "can't access at least one of the keys": ALL_USERS["NOPERM"],
-    "DB index is out of range": "it has no database of the number that the URL ends with",
-    "without any password configured": "it has no password, and the URL has one",
-}
-# Why its certificate does not pass, by OpenSSL's number.
-SIGNED = "nobody whom the service trusts has signed its certificate"
-CERTIFICATE = {
-    9: "its certificate is not valid yet",
-    10: "its certificate has expired",
-    **dict.fromkeys((18, 19, 20, 21), SIGNED),
-    **dict.fromkeys((62, 64), "its certificate is another host's"),
-}
 # What it says after a failover, when the name in the URL leads elsewhere by now: open connections stay where they are.
 DEMOTED = ("READONLY", "MASTERDOWN")
 RENEWED_EVERY_SECONDS = 1.0
-LATE = (TimeoutError, RedisTimeout)
-GONE = (OSError, RedisConnectionError)
-MOST_CLIENTS = "max number of clients"
-NO_REDIS = "what answers there is no Redis"
 
 
 class Refused(StateError):
@@ -92,28 +58,6 @@ def _is_closed(error: Exception) -> bool:
     if isinstance(error, LATE):
         return False
     return isinstance(error, OSError) or (type(error) is RedisConnectionError and MOST_CLIENTS not in str(error))
-
-
-def _reason(code: str, error: Exception) -> str:
-    """Why Redis refuses, in our words: by the first of its own, or by a phrase in the rest."""
-    words = str(error)
-    phrased = (reason for phrase, reason in PHRASES.items() if phrase in words)
-    other = ALL_USERS["WRONGPASS"] if isinstance(error, AuthenticationError) else f"it refuses: {code}"
-    return ALL_USERS.get(code) or next(phrased, other)
-
-
-def _tls_reason(error: Exception) -> tuple[str, str] | None:
-    """What kept a connection from being encrypted, in our words and in OpenSSL's, which name no address and no file."""
-    match error.__cause__ or error.__context__ or error:
-        case ssl.SSLCertVerificationError(verify_code=code):
-            return CERTIFICATE.get(code, "its certificate is not accepted"), f"verify code {code}"
-        case ssl.SSLError(reason=word) if "CERTIFICATE_REQUIRED" in str(word):
-            return "it asks for a certificate: ssl_certfile and ssl_keyfile in the URL", str(word)
-        case ssl.SSLError(reason=word):
-            return "it does not agree on TLS, or a file of the URL holds no certificate or key", str(word)
-        case FileNotFoundError() | PermissionError() as fault:
-            return "a file that the URL names for TLS cannot be read", type(fault).__name__
-    return None
 
 
 class Lane:
@@ -343,7 +287,8 @@ class RedisLink:
 
     def _refused(self, operation: Operation, error: ResponseError) -> Refused:
         """Redis is there and says no (wrong type, full, read-only): asking again costs nothing."""
-        code, words = self._words(error)
+        code, words = words_of(error)
+        words = self._told(words)
         if self._node and code in REDIRECTED:  # the map of slots is old, and that is no trouble
             return Refused(code, words)
         self._metrics.failed("refused")
@@ -351,7 +296,7 @@ class RedisLink:
             self._renew()
         if operation != "upkeep":
             lasts = SOME_USERS_SECONDS if code in SOME_USERS else 0.0
-            self.trouble.begin(operation, SOME_USERS.get(code) or _reason(code, error), words, lasts=lasts)
+            self.trouble.begin(operation, SOME_USERS.get(code) or refusal(code, error), words, lasts=lasts)
         return Refused(code, words)
 
     def _renew(self) -> None:
@@ -370,18 +315,8 @@ class RedisLink:
 
     def _why(self, error: Exception) -> tuple[str, str]:
         """Why there is no asking Redis, in our words, and in its own as far as they may be logged."""
-        code, words = self._words(error)
-        if isinstance(error, AuthenticationError | ResponseError) or code in ALL_USERS:
-            return _reason(code, error), words
-        # The words of the others are the client's own and name the address: the type says enough.
-        if isinstance(error, LATE):
-            return "it does not answer in time", type(error).__name__
-        if MOST_CLIENTS in str(error):
-            return "it has as many clients as it takes", MOST_CLIENTS
-        if self.quick.address.tls and (told := _tls_reason(error)):
-            return told
-        unconnected = isinstance(error, GONE)
-        return "it cannot be reached" if unconnected else NO_REDIS, type(error).__name__
+        reason, words = reason_for(error, self.quick.address)
+        return reason, self._told(words)
 
     def _trip(self, lane: Lane, reason: str, words: str) -> StateError:
         self._metrics.opened(True, self._node)
@@ -390,13 +325,6 @@ class RedisLink:
         lane.breaker.trip()
         return StateError("the store of live engagements is not answering")
 
-    def _words(self, error: Exception) -> tuple[str, str]:
-        """The first word of what Redis says, and all of it, less a command that it repeats: that would have ids."""
-        words = str(error).partition(", with args")[0][:200]
-        code = getattr(error, "status_code", None)
-        if code is not None:
-            words = f"{code} {words}"
-        # Before version 7 the word of an error within a script stands further on.
-        known = [word for word in re.findall(r"[A-Z]+", words) if word in SOME_USERS or word in ALL_USERS]
-        code = known[0] if known else words.split(" ")[0]
-        return code, code if f"{self._prefix}:" in words else words
+    def _told(self, words: str) -> str:
+        """As much of Redis' words as has no ids."""
+        return words.partition(" ")[0] if f"{self._prefix}:" in words else words

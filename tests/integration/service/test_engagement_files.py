@@ -134,6 +134,22 @@ def test_a_cluster_is_written_alike_unless_a_slot_is_on_its_way_or_a_node_is_awa
         servers.close()
 
 
+def test_why_a_redis_cannot_be_read_is_told(bundles: Path, redis_server: RedisServer, tmp_path: Path) -> None:
+    def told(url: str = redis_server.url) -> str:
+        with pytest.raises(StateError, match="cannot be read") as error:
+            list(stored_events(Settings(bundles=bundles, redis_url=url)))
+        return str(error.value)
+
+    assert "no database of the number" in told(redis_server.url.replace("/0", "/99"))
+    assert "it is no Redis Cluster" in told(redis_server.url.replace("redis:", "redis+cluster:"))
+    tls = redis_server.url.replace("redis:", "rediss:")
+    assert "names for TLS cannot be read" in told(f"{tls}?ssl_ca_certs={tmp_path}/gone.pem")
+    redis_server.command("HSET", "twhin:events:user:1", "e", "no event")
+    assert "something else under a user's key" in told()
+    redis_server.command("CONFIG", "SET", "requirepass", "secret")
+    assert "asks for a password" in told()
+
+
 def test_a_store_that_is_not_there_or_is_none_is_told(bundles: Path, tmp_path: Path) -> None:
     with pytest.raises(StateError, match="is not there"):
         list(stored_events(Settings(bundles=bundles)))

@@ -20,6 +20,7 @@ from service.state.redis_reasons import (
     MOST_CLIENTS,
     NO_REDIS,
     REDIRECTED,
+    SOME_COMMANDS,
     SOME_USERS,
     reason_for,
     refusal,
@@ -295,8 +296,9 @@ class RedisLink:
         if code in DEMOTED:
             self._renew()
         if operation != "upkeep":
-            lasts = SOME_USERS_SECONDS if code in SOME_USERS else 0.0
-            self.trouble.begin(operation, SOME_USERS.get(code) or refusal(code, error), words, lasts=lasts)
+            reason = SOME_USERS.get(code) or refusal(code, error)
+            lasts = SOME_USERS_SECONDS if code in SOME_USERS or reason in SOME_COMMANDS else 0.0
+            self.trouble.begin(operation, reason, words, lasts=lasts)
         return Refused(code, words)
 
     def _renew(self) -> None:

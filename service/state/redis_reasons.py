@@ -29,10 +29,13 @@ ALL_USERS = {
     "NOREPLICAS": "it has fewer replicas than it wants to write (min-replicas-to-write)",
     "DENIED": "it takes no connections from elsewhere without a password (protected-mode)",
 }
+UNKNOWN = "it does not know a command that the service needs: a Sentinel, or a command that was renamed"
+# Met with some commands and not with others: an erasure needs more of them than a write.
+SOME_COMMANDS = (ALL_USERS["NOPERM"], UNKNOWN)
 # What it begins with `ERR`, and not always with that, is known by a part of the rest.
 PHRASES = {
-    "unknown command": "it does not know a command that the service needs: a Sentinel, or a command that was renamed",
-    "Unknown Redis command": "it does not know a command that the service needs: one that was renamed",
+    "unknown command": UNKNOWN,
+    "Unknown Redis command": UNKNOWN,
     "can't run this command": ALL_USERS["NOPERM"],
     "ACL failure in script": ALL_USERS["NOPERM"],
     "can't access at least one of the keys": ALL_USERS["NOPERM"],

@@ -360,6 +360,15 @@ def test_a_redis_that_may_not_rewrite_its_file_says_so_and_erases(
     assert client.get("/readyz").json() == {"status": "ok", "degraded": []}
 
 
+def test_an_erasure_that_is_not_allowed_is_told_though_writes_go_on(start: Start, redis_server: RedisServer) -> None:
+    redis_server.command("ACL", "SETUSER", "default", "-scan")
+    client = start(redis_url=redis_server.url, redis_timeout_ms=2000)
+    assert _post(client).status_code == 200
+    assert client.delete(f"/v1/users/{USERS[5]}/engagements").status_code == 503
+    assert _post(client).status_code == 200
+    assert "does not allow its user" in _reason(client)
+
+
 def test_the_permissions_that_the_runbook_names_are_enough(
     start: Start, bundles: Path, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -46,6 +46,8 @@ def map_array(path: Path) -> AnyArray:
         raise BundleIncomplete(f"{path} is missing. {AGAIN}") from error
     except OSError as error:
         raise BundleInvalid(f"{path} cannot be read: {error.strerror}. {remedy(error, AGAIN)}") from error
+    except MemoryError:
+        raise
     except Exception as error:  # numpy's reader passes on whatever Python raises for a literal
         raise BundleInvalid(f"{path} is not a .npy array. {AGAIN}") from error
     if dtype.kind not in "biuf" or fortran_order or min(shape, default=0) < 0:

@@ -16,18 +16,32 @@ from bundle.errors import DiskFull, TwhinError
 
 SYNC_THREADS = 8
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_MEANS = (errno.ENOMEM, errno.EAGAIN)
+MORE_MEANS = "Give it more memory, or raise its limits (ulimit -v, ulimit -u, a container's memory and processes)."
 _TAIL_BYTES = 4096
 
 
 def remedy(error: OSError, otherwise: str) -> str:
-    """What to do about `error`: about too many open files or a missing permission, which are no fault of what a file
-    holds, or as for all others.
+    """What to do about `error`: about too little memory, too many open files or a missing permission, which are no
+    fault of what a file holds, or as for all others.
     """
+    if lacks_means(error):
+        return MORE_MEANS
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "Raise the limit of open files (ulimit -Hn) and run it again."
     if error.errno in (errno.EACCES, errno.EPERM):
         return "Correct the path or its permissions."
     return otherwise
+
+
+def lacks_means(error: BaseException) -> bool:
+    """Whether `error` says that there is too little memory, or that no further thread could be begun, of which
+    libraries tell in the system's words.
+    """
+    if isinstance(error, OSError):
+        return error.errno in _NO_MEANS
+    words = (*map(os.strerror, _NO_MEANS), "can't start new thread", "failed to map segment")
+    return isinstance(error, MemoryError) or any(each in str(error) for each in words)
 
 
 def is_full(error: BaseException) -> bool:

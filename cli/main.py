@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperArgument, TyperOption
 from typer.models import ArgumentInfo, ParameterInfo
 
-from bundle.disk import is_full, remedy
+from bundle.disk import MORE_MEANS, is_full, lacks_means, remedy
 from bundle.errors import FilterInvalid, TwhinError, UsageError
 from bundle.release import code_revision, install_with, release
 from cli import (
@@ -153,18 +153,12 @@ def main() -> None:
         place = f"{error.pointer}: " if isinstance(error, FilterInvalid) else ""
         _end(f"{place}{error}", error.code, error.exit_status, as_json)
     except ModuleNotFoundError as error:
-        library = (error.name or "").partition(".")[0]
-        if library == CLIENT:
-            words = f"This command needs {CLIENT}: in a checkout, pip install ./client."
-        elif library in EXTRAS:
-            words = f"This command needs {library}, which an install for serving leaves out. Install it: "
-            words += install_with(EXTRAS[library])
-        else:
-            raise
-        _end(words, UsageError.code, UsageError.exit_status, as_json)
+        _end(_missing(error), UsageError.code, UsageError.exit_status, as_json)
     except BrokenPipeError:
         _end_unread()
-    except OSError as error:
+    except Exception as error:
+        if not (isinstance(error, OSError) or lacks_means(error)):
+            raise
         _end(_trouble(error), "system", SYSTEM, as_json)
     except SystemExit as end:
         # Typer put something else there when nobody read on; so ends a console of rich's, which shows the help.
@@ -173,6 +167,17 @@ def main() -> None:
         if isinstance(end.code, int) and end.code in ENDED:  # typer ends so, without a word, on Ctrl-C
             _end(f"{ENDED[end.code]}; nothing half-done is left behind", ENDED[end.code], end.code, as_json)
         raise
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    """What to install where a library is not there; what is none of an extra's is raised."""
+    library = (error.name or "").partition(".")[0]
+    if library == CLIENT:
+        return f"This command needs {CLIENT}: in a checkout, pip install ./client."
+    if library not in EXTRAS:
+        raise error
+    extra = install_with(EXTRAS[library])
+    return f"This command needs {library}, which an install for serving leaves out. Install it: {extra}"
 
 
 def _run(as_json: bool) -> None:
@@ -252,8 +257,11 @@ def _allow_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _trouble(error: OSError) -> str:
-    """What the system refused: a full disk, a missing permission, a path through a file."""
+def _trouble(error: Exception) -> str:
+    """What the system refused: memory, a full disk, a missing permission, a path through a file."""
+    if not isinstance(error, OSError):
+        said = str(error) or "none is left"
+        return f"There is too little memory, or no further thread was to be had: {said}. {MORE_MEANS}"
     where = f"{error.filename}: " if error.filename else ""
     advice = "Free some space and run it again." if is_full(error) else "Correct the path or its permissions."
     return f"{where}{error.strerror or error}. {remedy(error, advice)}"

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from bundle.disk import lacks_means
 from bundle.errors import EdgeFileError
 from bundle.progress import Stage
 from graph.edge_file import check_columns, one_line
@@ -56,6 +57,8 @@ class ParquetEdgeFile:
             ) as file:
                 yield file
         except _UNREADABLE as error:
+            if lacks_means(error):
+                raise
             encrypted = "crypt" in str(error)
             advice = (
                 "It is encrypted, which is not read: write it without encryption." if encrypted else "Write it again."

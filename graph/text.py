@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from bundle.disk import lacks_means
 from bundle.errors import EdgeFileError
 from bundle.progress import Stage
 from bundle.text import toml_of
@@ -96,6 +97,8 @@ class TextEdgeFile:
         except pa.ArrowInvalid as error:
             raise self._fault(error) from error
         except _UNREADABLE as error:
+            if lacks_means(error):
+                raise
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> EdgeFileError:
@@ -330,6 +333,8 @@ class TextEdgeFile:
         except csv.Error as error:
             raise self._too_long(line) from error
         except _UNREADABLE as error:
+            if lacks_means(error):
+                raise
             raise self._unreadable(error) from error
 
     def _lines(self) -> io.TextIOWrapper:

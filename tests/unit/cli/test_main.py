@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -217,3 +220,29 @@ def test_a_command_that_is_told_to_end_leaves_nothing(tmp_path: Path, number: si
     assert process.returncode == 128 + number
     assert said.splitlines()[-1] == f"twhin: {word}; nothing half-done is left behind"
     assert not out.parent.exists()
+
+
+NARROW = """
+import resource, sys
+from pathlib import Path
+import cli.main, graph.describe, pyarrow.compute, pyarrow.csv, pyarrow.parquet
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (4 << 20), -1))
+cli.main.main()
+"""
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_too_little_memory_is_no_fault_of_the_edge_file_and_no_traceback(tmp_path: Path, ending: str) -> None:
+    """Less than a thread's stack is left, as where a container may have no more of them."""
+    table = pa.table({"src": list(range(1000)), "dst": list(range(1, 1001))})
+    (pyarrow.csv.write_csv if ending == "csv" else pq.write_table)(table, tmp_path / f"e.{ending}")
+    (tmp_path / "graph.toml").write_text(
+        '[entities.u]\nid = "int64"\n[[relations]]\nname = "r"\nsource = "u"\ntarget = "u"\n'
+        + f'files = "e.{ending}"\n'
+    )
+    ask = [sys.executable, "-c", NARROW, "data", "describe", str(tmp_path / "graph.toml")]
+    done = subprocess.run(ask, capture_output=True, text=True, check=False)
+    assert done.returncode == 6, done.stderr
+    assert "too little memory, or no further thread" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bundle.errors import UsageError
+from bundle.text import printable
 from cli.evaluate.options import Part, SeedOption
 from cli.evaluate.report import require_writable, write_comparison
 from cli.output import JsonFlag, emit, line, table
@@ -63,7 +64,8 @@ def compare(
             raise UsageError("--run is for versions: two reports have their measurements already.")
         from evaluation.comparison.compare import compare_reports
 
-        found = compare_reports(_follow(paths[0]), _follow(paths[1]), (str(paths[0]), str(paths[1])))
+        names = (printable(str(paths[0])), printable(str(paths[1])))
+        found = compare_reports(_follow(paths[0]), _follow(paths[1]), names)
     else:
         found = _versions(paths[0], paths[1], run, relation or [], part, users, seed)
     asked = {"a": paths[0], "b": paths[1], "part": part.value, "users": users, "seed": seed}

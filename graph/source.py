@@ -1,6 +1,7 @@
 """What a prepared graph was made from: the graph file and its edge files, so that unchanged input is not read twice."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,8 @@ def source_of(graph_toml: Path, inputs: Sequence[EdgeInput | AttributeInput]) ->
 def _input(base: Path, file: InputFile) -> InputRecord:
     size, mtime_ns = input_status(file)
     name = file.relative_to(base) if isinstance(file, Path) and file.is_relative_to(base) else file
-    return InputRecord(path=str(name), size=size, mtime_ns=mtime_ns)
+    told = os.fsencode(str(name)).decode(errors="backslashreplace")  # a name need not be text
+    return InputRecord(path=told, size=size, mtime_ns=mtime_ns)
 
 
 def write_source(directory: Path, source: SourceRecord) -> None:

@@ -10,6 +10,7 @@ from bundle.manifest import Manifest
 from bundle.records import Record
 from bundle.release import code_revision, release
 from bundle.run import Run
+from bundle.text import printable
 
 
 class Provenance(Record):
@@ -74,10 +75,10 @@ def provenance(
     if run is not None:
         record = run.record
         given = [(name, value) for name, value in record.config.items() if value is not None]
-        sources |= {"run": str(run.path), "graph": _counts(run), "graph_digest": run.graph.digest}
+        sources |= {"run": printable(str(run.path)), "graph": _counts(run), "graph_digest": run.graph.digest}
         sources |= {"training": {name: _setting(value) for name, value in given}}
         sources |= {"training_config_digest": record.config_digest, "trained_by": record.code_revision}
-    asked = {name: str(value) for name, value in settings.items() if value is not None}
+    asked = {name: printable(str(value)) for name, value in settings.items() if value is not None}
     code = {"release": release(), "code_revision": code_revision(), "machine": machine()}
     return Provenance.model_validate({**sources, **code, "settings": asked})
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,7 +18,7 @@ from evaluation.newcomers import NewcomerRow
 from evaluation.ranking.report import RankingReport, RankingRow
 from evaluation.report.charts import Chart, Charts, Series
 from evaluation.report.page import Report, read_report, render, write_report
-from evaluation.report.provenance import Provenance
+from evaluation.report.provenance import Provenance, provenance
 from evaluation.report.table import Column, Line, plain, table
 from evaluation.report.words import mixture_in_words
 from evaluation.rows import Estimate, Row
@@ -143,6 +144,12 @@ def rows_of(page: str, caption: str) -> list[str]:
     """The rows of the table with this caption, without its heading."""
     body = page[page.index(f"<caption>{caption}") :]
     return body[body.index("<tbody>") : body.index("</tbody>")].split("<tr")[1:]
+
+
+def test_settings_may_name_paths_that_are_no_text(report: Report, tmp_path: Path) -> None:
+    made = provenance({"run": Path(os.fsdecode(b"runs/\xff"))})
+    write_report(report.model_copy(update={"provenance": made}), tmp_path)
+    assert json.loads((tmp_path / "report.json").read_bytes())["provenance"]["settings"] == {"run": r"runs/\udcff"}
 
 
 def test_the_page_says_what_it_was_made_from_and_with(report: Report) -> None:

@@ -28,6 +28,17 @@ def test_unchanged_input_is_not_read_again(tmp_path: Path, follows: MakeGraph) -
     assert (tmp_path / "out" / "graph.json").stat().st_mtime_ns == written
 
 
+def test_the_name_of_an_edge_file_need_not_be_text(tmp_path: Path, follows: MakeGraph) -> None:
+    graph_toml = follows("src,dst\n1,2\n")
+    (tmp_path / "edges").mkdir()
+    (tmp_path / "follows.csv").rename(tmp_path / "edges" / os.fsdecode(b"\xff.csv"))
+    graph_toml.write_text(graph_toml.read_text().replace('"follows.csv"', '"edges"'))
+    first = prepare(graph_toml, tmp_path / "out")
+    written = (tmp_path / "out" / "graph.json").stat().st_mtime_ns
+    assert prepare(graph_toml, tmp_path / "out").digest == first.digest
+    assert (tmp_path / "out" / "graph.json").stat().st_mtime_ns == written
+
+
 def test_what_another_process_made_meanwhile_is_not_made_again(
     tmp_path: Path, follows: MakeGraph, monkeypatch: pytest.MonkeyPatch
 ) -> None:

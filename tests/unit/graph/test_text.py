@@ -154,7 +154,11 @@ FAULTS: dict[str, tuple[str, bytes, str]] = {
     "too many": ("e.csv", b"src,dst\n1,2\n4,5,6\n", "line 3: found 3 fields in '4,5,6', expected 2"),
     "too many TSV": ("e.tsv", b"src\tdst\n1\t2\n4\t5\t6\n", r"line 3: found 3 fields in '4\\t5\\t6', expected 2"),
     "trailing comma": ("e.csv", b"src,dst\n1,2,\n", "line 2: found 3 fields"),
-    "unclosed quote": ("e.csv", b'src,dst\n1,2\n"3,4\n5,6\n', "line 3: found 1 fields"),
+    "unclosed quote": (
+        "e.csv",
+        b'src,dst\n1,2\n"3,4\n5,6\n',
+        r"line 3: a field is quoted to the end of the file: '3,4\\n5,6\\n'\. Close the quote",
+    ),
     "unclosed quote elsewhere": (
         "e.csv",
         b'src,dst,text\n1,2,"5"" pipe"\n3,4,"oops\n5,6,fine\n',

@@ -57,7 +57,8 @@ def main() -> None:
         step("night", "the next version, while the service answers")
         twhin("data", "export-engagements", "--bundles", bundles, "--out", night / "engagements")
         tonight = with_engagements(graph, night)
-        twhin("train", tonight, "--run", night / "run", "--warm-start", bundles / old, *WARM, *sets(arguments.set))
+        settings = [*WARM, "--set", f"dim={dimensions(bundles / old)}", *sets(arguments.set)]
+        twhin("train", tonight, "--run", night / "run", "--warm-start", bundles / old, *settings)
         quick = ("--quick", "--no-map") if arguments.quick else ()
         built = json.loads(twhin("build", night / "run", "--bundles", bundles, "--json", *quick))
         twhin("publish", built["version"], "--bundles", bundles)
@@ -181,6 +182,12 @@ def edges(version: Path) -> dict[str, int]:
     """Edges by relation, as a version's manifest has them."""
     spaces = json.loads((version / "manifest.json").read_text(encoding="utf-8"))["spaces"]
     return {one["name"]: one["edges"] for space in spaces.values() for one in space["relations"]}
+
+
+def dimensions(version: Path) -> int:
+    """How long its vectors are: those that start from them must be as long."""
+    spaces = json.loads((version / "manifest.json").read_text(encoding="utf-8"))["spaces"]
+    return int(next(iter(spaces.values()))["dim"])
 
 
 @contextlib.contextmanager

@@ -578,6 +578,7 @@ class RedisStore:
         """See again and again whether Redis may let go of what it has said is stored: no reply tells."""
         told_of_log = False
         while True:
+            await asyncio.sleep(LOOK_SECONDS)  # first too: what is written next does not share its connections
             try:
                 told = await self._link.ask("upkeep", self._link.patient, ("INFO",))
             except Refused:  # a server without it cannot be looked at
@@ -592,7 +593,6 @@ class RedisStore:
             if b"aof_enabled:0" in lines and not told_of_log:
                 told_of_log = True
                 log.warning("Redis keeps no append-only file: what is stored now may be gone when it ends")
-            await asyncio.sleep(LOOK_SECONDS)
 
     async def _written(self, commands: Sequence[Command]) -> list[object]:
         """The replies to commands that write, as of `ask_all`; where there is a replica, once one has it all too."""

@@ -3,7 +3,7 @@
 import ipaddress
 
 from service.problems import Problem
-from service.settings import Settings
+from service.settings import Settings, is_address
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Host headers that were accepted are remembered, so that a request pays for one look-up.
@@ -34,11 +34,7 @@ class Origins:
             self._accepted.add(host)
 
     def _is_address(self, name: str) -> bool:
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return address.is_loopback or not self._local
+        return is_address(name) and (not self._local or ipaddress.ip_address(name).is_loopback)
 
     def check_writer(self, host: str | None, origin: str | None, site: str | None) -> None:
         """Raises Problem 403 for a write by a page from elsewhere. `origin` and `site` are what the browser says of it

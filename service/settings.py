@@ -1,5 +1,6 @@
 """Every setting of the service, read from the environment (`TWHIN_…`) or given by the command."""
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +19,19 @@ DAY = 86_400
 Seconds = Annotated[float, Field(gt=0, le=DAY)]
 WholeSeconds = Annotated[int, Field(gt=0, le=DAY)]
 Milliseconds = Annotated[int, Field(gt=0, le=1000 * DAY)]
+NAME = re.compile(r"\*|[A-Za-z0-9._-]+")
+ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@*\s]+")
+USUAL_PORT = re.compile(r"((?:^http:.+)(?=:80$)|(?:^https:.+)(?=:443$)):[0-9]+$")
 DIGITS = re.compile(r"\s*-?[0-9]+\s*", re.ASCII)
+
+
+def is_address(name: str) -> bool:
+    """Whether `name` is an address of IPv4 or IPv6."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 class Variables(BaseSettings):
@@ -188,9 +201,29 @@ class Settings(Variables):
 
     @field_validator("cors_origins")
     @classmethod
-    def _without_slash(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        """An origin has no path: browsers send `https://ranker.example` for the page at `https://ranker.example/`."""
-        return tuple(origin.rstrip("/") for origin in origins)
+    def _as_browsers_write_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        """An origin has no path, no capitals and no usual port: browsers send `https://ranker.example` for the page at
+        `https://Ranker.example:443/`. What no browser sends would allow nobody, without a word.
+        """
+        written = [USUAL_PORT.sub(r"\1", origin.rstrip("/").lower()) for origin in origins]
+        if not all(map(ORIGIN.fullmatch, written)):
+            raise ConfigError(
+                "TWHIN_CORS_ORIGINS: an origin is a scheme and a host, maybe a port, as https://ranker.example (or * "
+                "for all), without a path or a pattern"
+            )
+        return tuple(written)
+
+    @field_validator("hosts")
+    @classmethod
+    def _names_alone(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        """Ports do not count, and what is no name would let nobody in."""
+        names = [host.removeprefix("[").removesuffix("]") for host in hosts]
+        if not all(NAME.fullmatch(name) or is_address(name) for name in names):
+            raise ConfigError(
+                "TWHIN_HOSTS: a name stands alone, as api.example (or * for all), without a scheme, a port, a "
+                "path or a pattern"
+            )
+        return tuple(names)
 
     @property
     def state_path(self) -> Path:

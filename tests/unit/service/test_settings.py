@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from bundle.errors import ConfigError
 from bundle.records import is_whole
 from service.settings import Limits, Settings
 
@@ -45,3 +46,34 @@ def test_digits_are_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:
         Settings()
     with pytest.raises(ValidationError, match="in digits"):
         Limits(k_max=10.0)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://api.example", "api.example:8443", "*.example", "api.example/x", "a:80", "zoë"]
+)
+def test_a_host_that_no_request_has_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWHIN_HOSTS", f"localhost,{text}")
+    with pytest.raises(ConfigError, match=r"TWHIN_HOSTS: a name stands alone, as api\.example"):
+        Settings()
+
+
+def test_names_and_addresses_are_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWHIN_HOSTS", "*,API.example, my_host,10.0.0.1,[::1],fd00::2")
+    assert Settings().hosts == ("*", "API.example", "my_host", "10.0.0.1", "::1", "fd00::2")
+
+
+@pytest.mark.parametrize(
+    "text", ["a.example", "https://a.example/x", "https://*.example", "https://u@a.example", "a:80"]
+)
+def test_an_origin_that_no_browser_sends_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWHIN_CORS_ORIGINS", f"https://b.example,{text}")
+    with pytest.raises(ConfigError, match="TWHIN_CORS_ORIGINS: an origin is a scheme and a host"):
+        Settings()
+
+
+def test_origins_are_taken_as_browsers_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "TWHIN_CORS_ORIGINS", "HTTPS://A.example:443/,http://b.example:80,http://[::1]:8000,https://c:80,*"
+    )
+    written = ("https://a.example", "http://b.example", "http://[::1]:8000", "https://c:80", "*")
+    assert Settings().cors_origins == written

@@ -108,9 +108,9 @@ class _Tally:
         return Outcome(f"{graph}: {PROMISE}", figure, not self.refused)
 
 
-def _demo(scratch: Path, seeds: Sequence[int], users: int, most: int | None) -> Outcome:
+def _demo(scratch: Path, seeds: Sequence[int], users: int, most: int | None, *, alone: bool = False) -> Outcome:
     graph = generate(scratch / "graph", n_users=users, seed=seeds[0])
-    return _graph("the demo's graph", graph, scratch / "demo", seeds, most)
+    return _graph("the demo's graph", graph, scratch / "demo", seeds, most, alone=alone)
 
 
 def _graph(
@@ -179,7 +179,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="twhin-faults-gates-") as folder:
             scratch = Path(folder)
             found = (
-                _demo(scratch, seeds, DEMO_USERS, options.relations)
+                _demo(scratch, seeds, DEMO_USERS, options.relations, alone=options.default_alone)
                 if name == "demo"
                 else _graph(
                     name, DATA / name / "graph.toml", scratch, seeds, options.relations, alone=options.default_alone

@@ -25,8 +25,8 @@ from prometheus_client.utils import floatToGoString
 # Some 600 values of 160 bytes are in use; a version that is swapped in adds two or three.
 REGION_BYTES = 1 << 20
 # The words of a region's header.
-USED, LIVE, BEAT = 0, 1, 2
-HEADER_BYTES = 24
+USED, LIVE, BEAT, ENDING = 0, 1, 2, 3
+HEADER_BYTES = 32
 GAUGES: dict[str, Callable[[Iterable[float]], float]] = {"livemin": min, "livemax": max, "livesum": sum}
 
 
@@ -45,12 +45,21 @@ class Region:
         for key, cell in list(self._entries().items()):
             if _parsed(key)[0] == "gauge":
                 self.cells[cell] = math.nan
-        self._words[LIVE] = 1
+        self._words[LIVE], self._words[ENDING] = 1, 0
         self.beat()
 
     def retire(self) -> None:
         """The worker has ended: its gauges count no more, its counters still do."""
         self._words[LIVE] = 0
+
+    @property
+    def ending(self) -> bool:
+        """Whether all workers are to end, not its own alone."""
+        return bool(self._words[ENDING])
+
+    def end(self) -> None:
+        """Note that all workers are to end."""
+        self._words[ENDING] = 1
 
     def beat(self) -> None:
         """Say that the worker's event loop turns."""

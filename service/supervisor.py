@@ -5,6 +5,7 @@ at the supervisor closes when the supervisor ends, however it ends, so that no w
 """
 
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -31,6 +32,8 @@ log = logging.getLogger("twhin.service")
 spawn = multiprocessing.get_context("spawn")
 # A worker whose event loop has not turned for so long hangs.
 HUNG_SECONDS = 30.0
+# A supervisor that has not looked for so long was itself not running, nor were the workers: they get that time again.
+STOOD_STILL_SECONDS = 5.0
 # A worker that ends again and again is started after a pause that doubles, up to this.
 LONGEST_PAUSE_SECONDS = 30.0
 # What a worker's end may take beyond the time that it gives itself.
@@ -54,6 +57,7 @@ class Child:
     process: SpawnProcess
     pipe: Connection
     serves: bool = False
+    hangs: bool = False
     failure: Exception | None = None
     since: float = field(default_factory=time.monotonic)
 
@@ -98,6 +102,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._stop_by: float | None = None
         self._has_served = False
+        self._looked, self._patient_until = time.monotonic(), -math.inf
 
     def run(self) -> None:
         """Start the first worker, then the others, and look after them until a signal ends them.
@@ -143,9 +148,13 @@ class Supervisor:
     def _turn(self, waker: int) -> None:
         """Wait a while for something to happen, and see to it."""
         children = list(self._children.values())
-        pipes = [child.pipe for child in children if not child.pipe.closed]
+        pipes = [child.pipe for child in children if not (child.pipe.closed or child.hangs)]
         if waker in wait([waker, *pipes, *(child.process.sentinel for child in children)], 0.5):
             os.read(waker, 4096)
+        now = time.monotonic()
+        if now - self._looked > STOOD_STILL_SECONDS:
+            self._patient_until = now + HUNG_SECONDS
+        self._looked = now
         while self._signals:
             self._on_signal(self._signals.pop(0))
         for child in children:
@@ -156,6 +165,8 @@ class Supervisor:
         if number != signal.SIGHUP:
             limit = self._settings.drain_seconds + self._settings.shutdown_seconds
             self._stop_by = time.monotonic() + limit + GRACE_SECONDS
+            for region in self._metrics.regions:
+                region.end()
         for child in self._children.values():
             if number == signal.SIGHUP:
                 if child.serves:  # one that starts looks at CURRENT anyway
@@ -174,9 +185,15 @@ class Supervisor:
             self._ended(child)
         elif self._stop_by is not None and time.monotonic() > self._stop_by:
             child.process.kill()
-        elif child.serves and self._metrics.regions[child.number].silent_for() > HUNG_SECONDS:
+        elif child.serves and not child.hangs and self._hangs(child):
+            child.hangs = True
             log.error("a worker hangs", extra={"worker": child.process.pid})
             child.process.kill()
+
+    def _hangs(self, child: Child) -> bool:
+        """Whether its event loop stands still, and not the whole service, as when a container is paused."""
+        silent = self._metrics.regions[child.number].silent_for()
+        return silent > HUNG_SECONDS and time.monotonic() > self._patient_until
 
     def _ended(self, child: Child) -> None:
         """Another takes its place after a pause, unless all are to end, or none serves and it says why it cannot start
@@ -223,17 +240,19 @@ def _worker_main(
     from service.worker import Worker
 
     def started() -> None:
-        metrics.regions[number].beat()
+        region.beat()
         pipe.send_bytes(b'{"serves": true}')
 
     def follow_the_supervisor() -> None:
         with suppress(EOFError, OSError):
             pipe.recv_bytes()
+        region.end()
         worker.stop_at_once()
 
-    metrics.regions[number].take_over()
+    region = metrics.regions[number]
+    region.take_over()
     try:
-        worker = Worker(Runtime(settings, metrics, number), listeners, started)
+        worker = Worker(Runtime(settings, metrics, number), listeners, started, others_stay=lambda: not region.ending)
         threading.Thread(target=follow_the_supervisor, daemon=True).start()
         worker.run()
     except TwhinError as error:

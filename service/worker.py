@@ -41,10 +41,18 @@ class Worker(uvicorn.Server):
 
     SIGTERM: not ready at once, the door closed after `drain_seconds`, what was accepted is answered. A second SIGTERM,
     or SIGINT, closes the door at once. SIGHUP: look at CURRENT now. Raises TwhinError or OSError when it cannot start,
-    and then nothing has listened.
+    and then nothing has listened. `others_stay` is asked at the end: whether other processes go on taking those in who
+    come to `listeners`.
     """
 
-    def __init__(self, runtime: Runtime, listeners: Sequence[socket], started: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        listeners: Sequence[socket],
+        started: Callable[[], None],
+        *,
+        others_stay: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 create_app(runtime.settings, runtime),
@@ -62,6 +70,7 @@ class Worker(uvicorn.Server):
         self._runtime = runtime
         self._listeners = listeners
         self._say_started = started
+        self._others_stay = others_stay
         self._loop: asyncio.AbstractEventLoop | None = None
         self._most = 0
         self._told = -math.inf
@@ -131,15 +140,19 @@ class Worker(uvicorn.Server):
         self._say_started()
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Take in whoever is at the door, close it, answer what was asked, end the service."""
+        """Take in whoever is at the door, close it, answer what was asked, end the service. Where others stay, the door
+        is theirs, and so is who waits there.
+        """
         loop = asyncio.get_running_loop()
         last = loop.time() + self._runtime.settings.shutdown_seconds
-        turn_away(self._listeners)
-        await asyncio.sleep(HANDSHAKE_SECONDS)
+        others_stay = self._others_stay()
+        if not others_stay:
+            turn_away(self._listeners)
+            await asyncio.sleep(HANDSHAKE_SECONDS)
         for server in self.servers:
             server.close()
         for listener in self._listeners:
-            for connection in waiting(listener):
+            for connection in () if others_stay else waiting(listener):
                 await loop.connect_accepted_socket(self._protocol, connection)
             listener.close()
         await self._see_off(loop.time() + SILENT_SECONDS, last)

@@ -149,6 +149,20 @@ def test_signals_that_come_again_and_again_change_nothing_of_the_end(begin: Begi
     assert "Traceback" not in service.log.read_text()
 
 
+def test_a_worker_that_is_told_to_end_alone_leaves_the_door_to_the_others(begin: Begin) -> None:
+    service = begin("--workers", "2", TWHIN_DRAIN_SECONDS="0.2").wait_for_workers(2)
+    first, second = service.worker_pids()
+    os.kill(first, signal.SIGTERM)
+    psutil.Process(first).wait(30)
+    for _ in range(20):  # each on a connection of its own, well before the client would try to connect again
+        assert httpx.get(f"{service.url}/livez", timeout=0.9).status_code == 200
+    service.wait_for_workers(2)
+    assert second in service.worker_pids()
+    assert httpx.get(f"{service.url}/readyz", timeout=5).status_code == 200
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(30) == 0
+
+
 def test_workers_that_are_all_killed_even_while_they_start_are_replaced(begin: Begin) -> None:
     service = begin("--workers", "2").wait_for_workers(2)
     killed = [*service.worker_pids()]

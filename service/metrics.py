@@ -1,5 +1,6 @@
 """Prometheus metrics: names and buckets in one place, children bound once, right under several workers."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -118,6 +119,7 @@ class VersionMetrics:
             buckets=(0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
         )
         self._last: tuple[str, str] | None = None
+        self._counted: set[tuple[str, str]] = set()
 
     @staticmethod
     def _gauge(name: str, text: str, registry: CollectorRegistry) -> Gauge:
@@ -143,6 +145,10 @@ class VersionMetrics:
         self._serving.set(created)
         self._swapped.set(now)
         self._recall.set(recall)
+        for gone in self._counted - entities.keys():
+            self._entities.labels(*gone).set(math.nan)  # which is what is forgotten where workers share their metrics
+            self._entities.remove(*gone)
+        self._counted = set(entities)
         for (space, entity_type), count in entities.items():
             self._entities.labels(space=space, type=entity_type).set(count)
         self._loads.labels(outcome="loaded").inc()

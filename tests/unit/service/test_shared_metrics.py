@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from prometheus_client import generate_latest
 
+from service.metrics import Metrics
 from service.shared_metrics import REGION_BYTES, SharedMetrics, merged, value_class
 
 Values = type
@@ -93,6 +94,7 @@ def test_keys_of_any_length_are_read_back(shared: SharedMetrics) -> None:
 def test_another_process_reads_and_writes_the_same_and_a_lock_keeps_them_apart(tmp_path: Path) -> None:
     program = """
 import multiprocessing, time
+from service.metrics import Metrics
 from service.shared_metrics import SharedMetrics, value_class
 def work(shared):
     shared.regions[1].take_over()
@@ -115,3 +117,21 @@ if __name__ == "__main__":
         [sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == "7.0\n", done.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_the_serving_version_no_longer_has_is_counted_no_more(workers: int) -> None:
+    shared = SharedMetrics(workers) if workers else None
+    for region in () if shared is None else shared.regions:
+        region.take_over()
+    every = [Metrics(shared, worker) for worker in range(workers or 1)]
+    for entities in ({("a", "user"): 3, ("a", "item"): 5}, {("b", "user"): 4, ("a", "item"): 6}, {("a", "user"): 7}):
+        for metrics in every:
+            metrics.versions.serving("v", "dot", created=1.0, now=2.0, recall=1.0, load_seconds=1.0, entities=entities)
+        counted = {
+            (sample.labels["space"], sample.labels["type"]): sample.value
+            for family in every[0].collect()
+            for sample in family.samples
+            if sample.name == "twhin_entities"
+        }
+        assert counted == entities

@@ -72,7 +72,8 @@ class Gateway:
         admission = self._runtime.admission
         scope["twhin.begun"] = True
         admission.arrived -= scope.get("twhin.whole", False)
-        call, status = Call(scope, receive, self._runtime), 0
+        # What ends without an answer, as what is cancelled at the service's end does, the server answers with 500.
+        call, status = Call(scope, receive, self._runtime), 500
         try:
             try:
                 route = self._passed(call)
@@ -94,7 +95,7 @@ class Gateway:
                 else:
                     await sender.reply(reply)
             finally:
-                status = sender.status
+                status = sender.status or status
         except ClientGone:
             status = 499
         finally:

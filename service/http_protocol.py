@@ -243,8 +243,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _close_if_due(self) -> None:
         now = self.loop.time()
         if self._due is not None and now >= self._due:
+            self._due = None
             self.transport.close()
-            return
         if self._takes_too_little(now):
             self.transport.abort()
             return
@@ -252,9 +252,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._watch = self.loop.call_at(self._due or now + self.HEAD_SECONDS, self._close_if_due)
 
     def _takes_too_little(self, now: float) -> bool:
-        if not self.flow.write_paused:
-            return False
+        """Of a connection that is being closed every byte counts: it ends when the last one is taken."""
         unsent = self.transport.unsent()
+        if not (self.flow.write_paused or (unsent and self.transport.is_closing())):
+            return False
         if self._stalled is None:
             self._stalled = now, unsent
         since, before = self._stalled

@@ -18,9 +18,9 @@ from fastapi import FastAPI
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from service.call import Call, Reply, Scope
+from service.call import WHOLE_ANSWER, Call, Reply, Scope
 from service.gateway import Gateway, Waited
-from service.http_protocol import HttpProtocol
+from service.http_protocol import Connection, HttpProtocol
 from service.route import Route
 from service.runtime import Runtime
 from service.settings import Settings
@@ -60,6 +60,7 @@ class Service(Gateway):
         self.runtime, self.asked = runtime, list[tuple[str, float]]()
         self.bodies, self.scopes = list[bytes](), list[Scope]()
         self.came, self.begun, self.let = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.answer = b"{}"
         super().__init__(
             FastAPI(),
             runtime,
@@ -72,7 +73,7 @@ class Service(Gateway):
     async def _first(self, _: Call) -> Reply:
         self.begun.set()
         await self.let.wait()
-        return Reply(b"{}")
+        return Reply(self.answer)
 
     async def _second(self, call: Call) -> Reply:
         self.bodies.append(call.body)
@@ -344,5 +345,104 @@ def test_who_is_closed_while_held_back_stays_closed(run: Callable[[Ask], None]) 
             writer.close()
             await asyncio.sleep(0.1)
             assert not service.held_back._until
+
+    run(ask)
+
+
+def test_a_request_that_is_cancelled_is_counted_as_what_its_client_gets(run: Callable[[Ask], None]) -> None:
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(FIRST)
+        await service.begun.wait()
+        (task,) = connection_of(service).tasks
+        task.cancel()
+        assert b" 500 " in await reader.readuntil(b"\r\n\r\n")
+        counted = service.runtime.metrics.exposition().decode()
+        start = 'twhin_http_requests_total{method="GET",route="/first",status_class='
+        assert [line for line in counted.splitlines() if line.startswith(start) and not line.endswith(" 0.0")] == [
+            f'{start}"5xx"}} 1.0'
+        ]
+
+    run(ask)
+
+
+def connection_of(service: Service) -> HttpProtocol:
+    """The connection on which the last request came."""
+    connection = service.scopes[-1]["extensions"][WHOLE_ANSWER].__self__
+    assert isinstance(connection, HttpProtocol)
+    return connection
+
+
+@asynccontextmanager
+async def taking_nothing(
+    service: Service, writer: asyncio.StreamWriter, sent: bytes, answer: int
+) -> AsyncIterator[tuple[socket.socket, HttpProtocol]]:
+    """The socket of another client that has `sent` something, and its connection, on which little fits: of an answer
+    of so many bytes it has not taken a part.
+    """
+    service.answer = b" " * answer
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await loop.sock_connect(client, writer.get_extra_info("peername"))
+        await loop.sock_sendall(client, sent)
+        await service.begun.wait()
+        connection = connection_of(service)
+        connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        service.let.set()
+        yield client, connection
+
+
+LAST = FIRST.replace(b"\r\nhost", b"\r\nconnection: close\r\nhost")
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer", "then"),
+    [
+        (LAST, 1 << 15, b""),
+        (LAST, 1 << 20, b""),
+        (FIRST, 1 << 15, b""),  # and rests
+        (FIRST, 1 << 20, b""),
+        (FIRST, 1 << 15, b"GET /"),
+        (FIRST, 1 << 20, b"GET /"),
+        (FIRST, 1 << 15, b"no HTTP\r\n\r\n"),
+        (FIRST, 1 << 15, b"shutdown"),
+        (FIRST, 1 << 20, b"shutdown"),
+    ],
+)
+def test_who_takes_nothing_is_let_go_however_the_connection_ends(
+    run: Callable[[Ask], None], monkeypatch: pytest.MonkeyPatch, sent: bytes, answer: int, then: bytes
+) -> None:
+    monkeypatch.setattr(HttpProtocol, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(Connection, "LINGER_SECONDS", 0.3)
+
+    async def ask(service: Service, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with taking_nothing(service, writer, sent, answer) as (client, connection):
+            await asyncio.sleep(0.1)
+            assert connection.transport.unsent()
+            if then == b"shutdown":
+                connection.shutdown()
+            else:
+                await asyncio.get_running_loop().sock_sendall(client, then)
+            async with asyncio.timeout(KEEP_ALIVE + 2):
+                while connection.parser is not None:  # until it is lost
+                    await asyncio.sleep(0.05)
+
+    run(ask)
+
+
+def test_who_takes_the_last_answer_slowly_gets_all_of_it(
+    run: Callable[[Ask], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HttpProtocol, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(HttpProtocol, "TAKEN_BYTES", 1 << 10)
+
+    async def ask(service: Service, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with taking_nothing(service, writer, LAST, 1 << 15) as (client, _connection):
+            got = b""
+            while part := await asyncio.get_running_loop().sock_recv(client, 1 << 10):
+                got += part
+                await asyncio.sleep(0.04)
+            assert len(got.partition(b"\r\n\r\n")[2]) == 1 << 15
 
     run(ask)

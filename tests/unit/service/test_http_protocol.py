@@ -50,7 +50,12 @@ class Checked(HttpProtocol):
     """The protocol over such a transport."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.lost = asyncio.Event()
         super().connection_made(Transport(transport))  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.lost.set()
 
 
 class Service(Gateway):
@@ -365,17 +370,17 @@ def test_a_request_that_is_cancelled_is_counted_as_what_its_client_gets(run: Cal
     run(ask)
 
 
-def connection_of(service: Service) -> HttpProtocol:
+def connection_of(service: Service) -> Checked:
     """The connection on which the last request came."""
     connection = service.scopes[-1]["extensions"][WHOLE_ANSWER].__self__
-    assert isinstance(connection, HttpProtocol)
+    assert isinstance(connection, Checked)
     return connection
 
 
 @asynccontextmanager
 async def taking_nothing(
     service: Service, writer: asyncio.StreamWriter, sent: bytes, answer: int
-) -> AsyncIterator[tuple[socket.socket, HttpProtocol]]:
+) -> AsyncIterator[tuple[socket.socket, Checked]]:
     """The socket of another client that has `sent` something, and its connection, on which little fits: of an answer
     of so many bytes it has not taken a part.
     """
@@ -424,9 +429,7 @@ def test_who_takes_nothing_is_let_go_however_the_connection_ends(
                 connection.shutdown()
             else:
                 await asyncio.get_running_loop().sock_sendall(client, then)
-            async with asyncio.timeout(KEEP_ALIVE + 2):
-                while connection.parser is not None:  # until it is lost
-                    await asyncio.sleep(0.05)
+            await asyncio.wait_for(connection.lost.wait(), KEEP_ALIVE + 2)
 
     run(ask)
 

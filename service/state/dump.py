@@ -18,7 +18,7 @@ from bundle.errors import StateError
 from service.settings import Settings
 from service.state.events import Event
 from service.state.redis_address import RedisAddress, redis_addresses
-from service.state.redis_cluster import slot_map
+from service.state.redis_cluster import NoMap, slot_map
 from service.state.redis_reasons import WRONG_TYPE, reason_for
 
 EVERY_EVENT = """
@@ -66,6 +66,8 @@ def _of_redis(address: RedisAddress, prefix: str) -> Iterator[Event]:
 
 
 def _why(error: Exception, address: RedisAddress) -> str:
+    if isinstance(error, NoMap):
+        return str(error)
     return WRONG_TYPE if isinstance(error, msgspec.DecodeError) else reason_for(error, address)[0]
 
 
@@ -108,7 +110,7 @@ def _of_cluster(seeds: Sequence[RedisAddress], prefix: str) -> Iterator[Event]:
         for node in nodes:
             yield from _of_node(node, prefix, seen)
         after = [_own_slots(node) for node in nodes]
-    except (redis.RedisError, msgspec.DecodeError) as error:
+    except (redis.RedisError, msgspec.DecodeError, NoMap) as error:
         raise StateError(
             f"A node of the Redis Cluster of live engagements cannot be read: {_why(error, seeds[0])}."
         ) from error
@@ -119,15 +121,14 @@ def _of_cluster(seeds: Sequence[RedisAddress], prefix: str) -> Iterator[Event]:
 
 
 def _primaries(seeds: Sequence[RedisAddress]) -> list[RedisAddress]:
-    """The nodes that have the slots, of the first seed that answers."""
+    """The nodes that have the slots, of the first seed that knows them."""
     for seed in seeds:
         try:
-            reply: object = _asked(seed, "SLOTS")
-        except redis.ConnectionError:
+            known = slot_map(_asked(seed, "SLOTS"), seed.host)
+        except (redis.ConnectionError, NoMap):
             if seed is seeds[-1]:
                 raise
             continue
-        known = slot_map(reply, seed.host)
         if -1 in known.node_of:
             raise StateError("Some slots of the Redis Cluster have no node, and users may be missing: mend it first.")
         return [replace(seed, host=host, port=port) for host, port in known.nodes]

@@ -22,7 +22,7 @@ from service.state.feedback import Count, Seen
 from service.state.redis import EVENTS_AT_ONCE, RedisStore, feedback_owner
 from service.state.redis_address import RedisAddress
 from service.state.redis_link import Refused
-from service.state.redis_reasons import ALL_USERS, NO_CLUSTER, REDIRECTED
+from service.state.redis_reasons import ALL_USERS, NO_CLUSTER, NO_SLOTS, REDIRECTED
 from service.state.trouble import SOME_USERS_SECONDS, Trouble
 
 SLOTS = 16_384
@@ -65,7 +65,7 @@ class SlotMap:
 
 
 class NoMap(StateError):
-    """What a node says of the slots is none of what Redis says."""
+    """What a node says of the slots is none of what Redis says, or is nothing: it has yet to join, or was reset."""
 
 
 def slot_map(reply: object, asked: str) -> SlotMap:
@@ -73,6 +73,8 @@ def slot_map(reply: object, asked: str) -> SlotMap:
     node_of = [-1] * SLOTS
     nodes: dict[Place, int] = {}
     replicated: list[bool] = []
+    if reply == []:
+        raise NoMap(NO_SLOTS)
     for row in reply if isinstance(reply, list) else [None]:
         match row:
             case [int() as start, int() as end, [host, int() as port, *_], *replicas] if 0 <= start <= end < SLOTS:
@@ -81,7 +83,7 @@ def slot_map(reply: object, asked: str) -> SlotMap:
                 replicated[number:] = [bool(replicas)]
                 node_of[start : end + 1] = [number] * (end + 1 - start)
             case _:
-                raise NoMap("the store of live engagements is no Redis Cluster")
+                raise NoMap(NO_CLUSTER)
     return SlotMap(tuple(nodes), tuple(node_of), tuple(replicated))
 
 
@@ -269,6 +271,8 @@ class RedisCluster:
                     self._trouble.begin("moving", MOVING, error.sort, lasts=SOME_USERS_SECONDS)
                     self._stale.set()
                 if not again or error.sort not in REDIRECTED:
+                    if error.sort == "CLUSTERDOWN":  # another node may have its slots by now
+                        self._stale.set()
                     raise
                 await self._ask_for_map()
             except StateError:
@@ -313,13 +317,14 @@ class RedisCluster:
         await asyncio.shield(self._asking)
 
     async def _ask_some_node(self) -> None:
+        faults: list[tuple[str, str]] = []
         for store in random.sample(list(self._stores.values()), len(self._stores)):
             try:
                 known = slot_map(await store.slots(), store.address.host)
             except Refused as error:
-                self._trouble.begin("map", ALL_USERS.get(error.sort, NO_CLUSTER), error.words)
-            except NoMap:
-                self._trouble.begin("map", NO_CLUSTER)
+                faults.append((ALL_USERS.get(error.sort, NO_CLUSTER), error.words))
+            except NoMap as error:
+                faults.append((str(error), str(error)))
             except StateError:  # it does not answer, as its store tells
                 pass
             else:
@@ -327,6 +332,8 @@ class RedisCluster:
                 self._trouble.end("moving")
                 self._use(known)
                 return
+        if faults:  # told where no node has a map; the same one each time
+            self._trouble.begin("map", *min(faults))
 
     def _use(self, known: SlotMap) -> None:
         """Have a store for each node; those of nodes that are gone are closed, the ones we were told of stay."""

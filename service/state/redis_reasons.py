@@ -12,6 +12,7 @@ from service.state.redis_address import RedisAddress
 # What Redis says by its first word, in our words. The first are met with some users' keys and not with others'.
 CLUSTER = "it is one node of a Redis Cluster, and other nodes have some of the users"
 NO_CLUSTER = "it is no Redis Cluster"
+NO_SLOTS = "it has no slots, and knows no node of the Redis Cluster that has"
 WRONG_TYPE = "it holds something else under a user's key"
 REDIRECTED = ("MOVED", "ASK", "TRYAGAIN")
 SOME_USERS = {**dict.fromkeys((*REDIRECTED, "CROSSSLOT"), CLUSTER), "WRONGTYPE": WRONG_TYPE}

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -114,7 +115,8 @@ def test_a_cluster_is_written_alike_unless_a_slot_is_on_its_way_or_a_node_is_awa
         post(start(redis_url=url, redis_prefix="a[b]*", redis_write_timeout_ms=5000))
         exported(bundles, tmp_path / "out", TWHIN_REDIS_URL=url, TWHIN_REDIS_PREFIX="a[b]*")
         check(tmp_path / "out")
-        settings = Settings(bundles=bundles, redis_url=url, redis_prefix="a[b]*")  # type: ignore[arg-type]
+        of = partial(Settings, bundles=bundles, redis_prefix="a[b]*")
+        settings = of(redis_url=url)
         first, second = servers.primaries[:2]
         events = stored_events(settings)
         some = next(events)
@@ -126,6 +128,16 @@ def test_a_cluster_is_written_alike_unless_a_slot_is_on_its_way_or_a_node_is_awa
         with pytest.raises(StateError, match="moved slots meanwhile"):
             list(stored_events(settings))
         first.command("CLUSTER", "SETSLOT", "7", "STABLE")
+        (tmp_path / "alone").mkdir()
+        alone = RedisClusterServers(tmp_path / "alone", primaries=1)
+        try:
+            alone.nodes[0].command("CLUSTER", "RESET")  # and knows no slots
+            url = f"{alone.url},127.0.0.1:{first.port}"
+            assert len(list(stored_events(of(redis_url=url)))) == len(EVENTS)
+            with pytest.raises(StateError, match="cannot be read: it has no slots"):
+                list(stored_events(of(redis_url=alone.url)))
+        finally:
+            alone.close()
         assert len(list(stored_events(settings))) == len(EVENTS)
         servers.primaries[2].kill()
         with pytest.raises(StateError, match="cannot be read"):

@@ -58,12 +58,12 @@ def with_replica(tmp_path: Path) -> Iterator[RedisClusterServers]:
     made.close()
 
 
-def store_of(servers: RedisClusterServers) -> RedisCluster:
+def store_of(servers: RedisClusterServers, seeds: Sequence[RedisAddress] | None = None) -> RedisCluster:
     node = partial(
         RedisStore, prefix="t", timeout=1.0, write_timeout=1.0, connections=8, retry_seconds=0.1,
         events_per_user_max=100, metrics=Metrics().redis,
     )  # fmt: skip
-    return RedisCluster(redis_addresses(servers.url), node, "t", retry_seconds=0.1)
+    return RedisCluster(seeds or redis_addresses(servers.url), node, "t", retry_seconds=0.1)
 
 
 @pytest.fixture
@@ -388,6 +388,58 @@ async def told_too_late(store: RedisCluster, erased: str, at: float) -> list[str
     return [f"{erased}-{number}" for number in range(5)]
 
 
+ALL_SLOTS = ("CLUSTER", "ADDSLOTSRANGE", "0", str(SLOTS - 1))
+
+
+@pytest.fixture
+def single(tmp_path: Path) -> Iterator[RedisClusterServers]:
+    """One node that has all slots."""
+    (tmp_path / "single").mkdir()
+    made = RedisClusterServers(tmp_path / "single", primaries=1)
+    yield made
+    made.close()
+
+
+async def test_a_node_without_slots_is_told_and_used_when_it_has_some(single: RedisClusterServers) -> None:
+    node, store = single.nodes[0], store_of(single)
+    for knows_a_map in (False, True):  # none yet, then the last good one
+        node.command("FLUSHALL")
+        node.command("CLUSTER", "RESET")
+        with pytest.raises(StateError):
+            await store.edges_of("user", "u")
+        told = "Redis Cluster that is down" if knows_a_map else "no slots"
+        await until(lambda told=told: told in str(store.describe().get("reason")))  # type: ignore[misc]
+        assert (store._map is not None) is knows_a_map
+        node.command(*ALL_SLOTS)
+        assert await read_when_back(store, ["u"]) == {"u": set()}
+        await until(lambda: bool(store.describe()["healthy"]))
+        assert await store.append([follow("u")]) == ["stored"]
+    await store.close()
+
+
+async def test_a_node_without_slots_is_not_believed_where_another_has_a_map(
+    single: RedisClusterServers, servers: RedisClusterServers
+) -> None:
+    single.nodes[0].command("CLUSTER", "RESET")
+    seeds = redis_addresses(f"{single.url},127.0.0.1:{servers.nodes[0].port}")
+    for _ in range(8):  # which seed is asked first is by chance
+        store = store_of(servers, seeds)
+        assert await read_when_back(store, ["u"]) == {"u": set()}
+        await store._ask_for_map()
+        assert store.describe()["healthy"]
+        await store.close()
+
+
+def test_a_service_serves_on_and_tells_of_a_cluster_without_slots(start: Start, single: RedisClusterServers) -> None:
+    single.nodes[0].command("CLUSTER", "RESET")
+    client = start(redis_url=single.url, redis_retry_seconds=0.1)
+    answer = client.post("/recommend", content=json.dumps({"user": user_ids()[0], "k": 5}))
+    assert answer.json()["degraded"] == ["engagements_unavailable"]
+    assert "no slots" in client.get("/readyz").json()["reasons"]["engagements_unavailable"]
+    assert "no slots" in client.get("/v1/info").json()["state"]["reason"]
+    assert client.get("/metrics").status_code == client.get("/livez").status_code == 200
+
+
 async def test_slots_that_move_are_found_where_they_are(store: RedisCluster, servers: RedisClusterServers) -> None:
     user = next(user for user in USERS if node_of(servers, user) == 0)
     await store.append([follow(user)])
@@ -465,7 +517,7 @@ async def test_braces_in_an_id_do_no_harm(store: RedisCluster) -> None:
 def test_an_answer_that_is_no_map_is_refused(row: object) -> None:
     fitting = [0, SLOTS - 1, [b"h", 1]]
     assert slot_map([fitting], "h").nodes == (("h", 1),)
-    for reply in ([row], [fitting, row], row):
+    for reply in ([row], [fitting, row], row, []):
         with pytest.raises(StateError):
             slot_map(reply, "h")
 

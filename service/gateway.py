@@ -81,7 +81,7 @@ class Gateway:
             except ClientGone:
                 raise
             except Exception as error:
-                reply = _problem_document(call, error)
+                reply = _problem_document(call, error, started)
             if reply is not None and self._reply_whole(call, reply, send):
                 status = 200
                 return
@@ -316,9 +316,11 @@ class Gateway:
         return self._metrics[route]
 
 
-def _problem_document(call: Call, error: Exception) -> Reply:
+def _problem_document(call: Call, error: Exception, started: float) -> Reply:
     """The answer to a request that failed: whatever goes wrong, it is a problem document."""
     problem = problem_of(error)
+    if problem.code == "overloaded":
+        call.scope["twhin.refused"] = started  # the server heeds it as one that was refused at once
     if problem.code == "internal":  # for the log and not for the client
         log.error("internal error", exc_info=error, extra={**_named(call), "route": call.route})
         problem = Problem("internal", "the error is in the log under this request_id")

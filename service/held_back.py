@@ -72,11 +72,18 @@ class HeldBack:
         """Note that what was read from `connection` when it `began`, by the monotonic clock, is refused now: so many
         requests. Whether it is held back: not read until it is told to `read_again`.
         """
-        now, used = time.monotonic(), time.process_time()
+        now = time.monotonic()
         if self._number % SAMPLED == 0:
             self._metrics.refused_in.observe(now - began)
         self._number += 1
-        paid = self._allowance.spend(used, UNSEEN * min(now - began, number * LONGEST_REFUSAL_SECONDS))
+        return self.spent(connection, min(now - began, number * LONGEST_REFUSAL_SECONDS))
+
+    def spent(self, connection: Connection, seconds: float) -> bool:
+        """Note that it took so many `seconds`, without what is not seen here, to refuse what `connection` asked for.
+        Whether it is held back.
+        """
+        now, used = time.monotonic(), time.process_time()
+        paid = self._allowance.spend(used, UNSEEN * seconds)
         if paid <= used or self._draining():
             return False
         self._until[connection] = paid, now + LONGEST_SECONDS

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from service.call import WHOLE_ANSWER, Send, new_request_id
 from service.first_step import begin
 from service.heads import Head, Heads
-from service.held_back import HeldBack
+from service.held_back import LONGEST_REFUSAL_SECONDS, HeldBack
 from service.problems import CONTENT_TYPE, Problem
 from service.turns import Turns
 
@@ -206,6 +206,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._heads: Heads = getattr(self.app, "heads", None) or Heads()
         self._held_back: HeldBack | None = getattr(self.app, "held_back", None)
         self._refused_at_once = 0  # requests, since the last one that was let in or heeded here
+        self._refused_late = 0.0  # seconds that it took to refuse those that had been let in, not heeded yet
         self._is_held = False
         self._refusal: Problem | None = None
         self._hosts: list[bytes] | None = None
@@ -280,7 +281,7 @@ class HttpProtocol(HttpToolsProtocol):
         between = self._between and self._nothing_is_due()
         if not (between and (self._refused_at_a_glance(data) or self._known(data))):
             self._read(data)
-        if self._refused_at_once and self._between and self._nothing_is_due():
+        if (self._refused_at_once or self._refused_late) and self._between and self._nothing_is_due():
             self._hold_back(began)
 
     def _read(self, data: bytes) -> None:
@@ -353,7 +354,13 @@ class HttpProtocol(HttpToolsProtocol):
     def _hold_back(self, began: float) -> None:
         """Read no more for a while, where refusals take too long: those of what was read when it `began` are others."""
         refusals, self._refused_at_once = self._refused_at_once, 0
-        if self._held_back is not None and self._held_back.refused(self, began, refusals):
+        late, self._refused_late = self._refused_late, 0.0
+        if self._held_back is None:
+            return
+        held = bool(refusals) and self._held_back.refused(self, began, refusals)
+        if late:
+            held |= self._held_back.spent(self, late)
+        if held:
             self._is_held = True
             self.flow.pause_reading()
 
@@ -563,6 +570,9 @@ class HttpProtocol(HttpToolsProtocol):
     def _go_on(self) -> None:
         if self._in_body and self._running is self.cycle:
             self._due = self.loop.time() + self.HEAD_SECONDS
+        began: Any = self._running.scope.get("twhin.refused") if self._running else None
+        if began is not None:
+            self._refused_late += min(time.perf_counter() - began, LONGEST_REFUSAL_SECONDS)
         self.server_state.total_requests += 1
         if not self.transport.is_closing():
             self.flow.resume_reading()
@@ -570,6 +580,8 @@ class HttpProtocol(HttpToolsProtocol):
                 self._start_asgi_task(*self.pipeline.pop())
             else:
                 self._rest_from_now()
+                if self._refused_late and self._between and self._nothing_is_due():
+                    self._hold_back(time.monotonic())
         if self._refusal is not None and not self._answers_are_due():
             self._send_refusal(self._refusal)
 

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from service.admission import FEWEST
 from service.call import WHOLE_ANSWER, Call, Reply, Scope
 from service.gateway import Gateway, Waited
 from service.http_protocol import Connection, HttpProtocol
@@ -66,6 +67,8 @@ class Service(Gateway):
         self.bodies, self.scopes = list[bytes](), list[Scope]()
         self.came, self.begun, self.let = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.answer = b"{}"
+        self.searches = 0  # that the second route asks for
+        self.for_pages = False  # which need headers that only the framework's layer adds: see main
         super().__init__(
             FastAPI(),
             runtime,
@@ -81,6 +84,7 @@ class Service(Gateway):
         return Reply(self.answer)
 
     async def _second(self, call: Call) -> Reply:
+        self.runtime.search.check_room(self.searches)
         self.bodies.append(call.body)
         return Reply(b"{}")
 
@@ -88,7 +92,10 @@ class Service(Gateway):
         self.asked.append((scope["path"], waited()))
         self.scopes.append(scope)
         self.came.set()
-        return super().turned_away(scope, last, waited, refuse=refuse)
+        return super().turned_away(scope, last, waited, refuse=refuse and not self.for_pages)
+
+    def refused(self, read: bytes, waited: Waited) -> bytes | None:
+        return None if self.for_pages else super().refused(read, waited)
 
 
 Ask = Callable[[Service, asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
@@ -332,6 +339,65 @@ def test_each_refusal_of_one_read_is_heeded(run: Callable[[Ask], None], monkeypa
             for _ in range(5):
                 await refused(reader)
         assert told == [5]
+
+    run(ask)
+
+
+class NoSearch(Full):
+    """While it is entered, there is no room for what the second route searches, and some for others."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._service.runtime.admission.inflight -= (1 << 20) - FEWEST
+        self._service.runtime.search._waiting += 1
+        self._service.searches = 1 << 20
+
+    def __exit__(self, *_: object) -> None:
+        self._service.runtime.admission.inflight -= FEWEST
+        self._service.runtime.search._waiting -= 1
+        self._service.searches = 0
+
+
+@pytest.mark.parametrize(("full", "for_pages"), [(Full, True), (NoSearch, False)])
+@pytest.mark.parametrize("parts", [[HEAD + b"{}"], [HEAD, b"{}"]])
+def test_who_was_refused_after_being_let_in_is_held_back(
+    run: Callable[[Ask], None], full: type[Full], for_pages: bool, parts: list[bytes]
+) -> None:
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        service.for_pages = for_pages
+        with full(service):
+            for part in parts:
+                writer.write(part)
+                await asyncio.sleep(0.02)
+            await refused(reader)
+            writer.write(HEAD + b"{}")
+            await nothing(reader, 0.2)
+        await asyncio.wait_for(answers(reader, 1), 0.5)
+        assert service.bodies == [b"{}"]
+
+    run(ask)
+
+
+@pytest.mark.parametrize(("full", "for_pages"), [(Full, True), (NoSearch, False)])
+def test_each_refusal_of_one_that_was_let_in_is_heeded(
+    run: Callable[[Ask], None], monkeypatch: pytest.MonkeyPatch, full: type[Full], for_pages: bool
+) -> None:
+    monkeypatch.setattr("service.http_protocol.LONGEST_REFUSAL_SECONDS", 1e-9)
+
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told, spent = list[float](), service.held_back.spent
+
+        def noted(connection: HttpProtocol, seconds: float) -> bool:
+            told.append(seconds)
+            return spent(connection, seconds)
+
+        monkeypatch.setattr(service.held_back, "spent", noted)
+        service.for_pages = for_pages
+        with full(service):
+            writer.write(5 * (HEAD + b"{}"))
+            for _ in range(5):
+                await refused(reader)
+        assert told == [pytest.approx(5e-9)]
 
     run(ask)
 

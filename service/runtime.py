@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -66,7 +66,9 @@ class Runtime:
         self.exposition = SharedTurn[bytes]()
         self.arriving_bytes = 0
         self.low_priority = LowPriority(lambda: self.admission.in_work)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watches: list[asyncio.Task[None]] = []  # for ever
+        self._looks: set[asyncio.Task[None]] = set()
+        self._unmeasured: set[str] = set()
 
     async def start(self) -> None:
         """Open the store, load the published version, and go on watching. Raises StateError."""
@@ -80,18 +82,20 @@ class Runtime:
         )
         self.experiments.look()
         await follow_once(self.versions)
-        self._go(watch(self.versions, self.settings.watch_seconds))
-        self._go(self.experiments.watch(self.settings.watch_seconds))
-        self._go(self._measure_load())
+        seconds = self.settings.watch_seconds
+        self._watches = [
+            _begin("the watch over versions", watch(self.versions, seconds)),
+            _begin("the watch over experiments", self.experiments.watch(seconds)),
+            _begin("the measurement of the load", self._measure_load()),
+        ]
 
     async def stop(self) -> None:
         """End the background work, finish what waits, let go of files."""
-        for task in self._tasks:
+        tasks = [*self._watches, *self._looks]
+        for task in tasks:
             task.cancel()
-        self.refusals.tell()
-        for task in list(self._tasks):  # some take themselves off it
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        self._measured(self.refusals.tell)
+        await asyncio.gather(*tasks, return_exceptions=True)  # one that ended otherwise was logged
         await self.search.close()
         await self.state.close()
         self.aside.close()
@@ -104,11 +108,9 @@ class Runtime:
         """Look at CURRENT now, and try what it names also where that was refused before; and at the experiments."""
         self.experiments.look(again=True)
         for work in (follow_once(self.versions, again=True), self.experiments.open(again=True)):
-            self._go(work).add_done_callback(self._tasks.remove)
-
-    def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        self._tasks.append(asyncio.get_running_loop().create_task(work))
-        return self._tasks[-1]
+            look = _begin("a look at what is published", work)
+            self._looks.add(look)
+            look.add_done_callback(self._looks.discard)
 
     async def _measure_load(self) -> None:
         for turn in itertools.count():
@@ -125,15 +127,30 @@ class Runtime:
     def measure(self) -> None:
         """Bring the figures up to date that are not counted as they happen."""
         self.metrics.inflight.set(self.admission.inflight)
-        self.metrics.store_degraded.set(not self.state.describe()["healthy"])
+        self._measured(self._measure_store)
         self.metrics.experiments.pinned(len(self.versions.pinned))
-        self.metrics.process.measure()
-        self.refusals.tell()
+        self._measured(self.metrics.process.measure)
+        self._measured(self.refusals.tell)
+
+    def _measure_store(self) -> None:
+        self.metrics.store_degraded.set(not self.state.describe()["healthy"])
+
+    def _measured(self, figure: Callable[[], None]) -> None:
+        """Measure one. A fault of ours costs that one alone, and is logged when it begins."""
+        name = figure.__qualname__
+        try:
+            figure()
+            self._unmeasured.discard(name)
+        except Exception:
+            if name not in self._unmeasured:
+                self._unmeasured.add(name)
+                log.exception("a figure cannot be measured")
 
     @property
-    def alive(self) -> bool:
-        """Whether all that works in the background still does: the search thread, the watch over versions."""
-        return self.search.alive and not any(task.done() for task in self._tasks)
+    def ended(self) -> list[str]:
+        """What works in the background and does no more: nothing, while all is well."""
+        threads = [] if self.search.alive else ["the search thread"]
+        return threads + [task.get_name() for task in self._watches if task.done()]
 
     @property
     def ready(self) -> bool:
@@ -193,6 +210,19 @@ class Runtime:
             _once(degraded, "engagements_unavailable")
             return live, NO_FOLLOWERS
         return live, followers
+
+
+def _begin(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Begin what works in the background; an end by a fault is logged."""
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    task.add_done_callback(_log_end)
+    return task
+
+
+def _log_end(task: asyncio.Task[None]) -> None:
+    fault = None if task.cancelled() else task.exception()
+    if fault is not None:
+        log.error("%s has ended", task.get_name(), exc_info=fault)
 
 
 def _once(flags: list[str], flag: str) -> None:

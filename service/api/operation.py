@@ -15,9 +15,10 @@ from service.problems import Problem, not_ready
 
 
 async def livez(call: Call) -> Reply:
-    """The process answers, and its search thread and the watch over versions live: restart it if not."""
-    if not call.runtime.alive:
-        raise Problem("internal", "the search thread or the watch over versions has ended")
+    """The process answers, and what works in its background lives: restart it if not."""
+    ended = call.runtime.ended
+    if ended:
+        raise Problem("internal", f"ended by a fault: {', '.join(ended)}")
     return _status("ok")
 
 

@@ -48,14 +48,15 @@ class Experiments:
         stamp = _stamp(self.path)
         if stamp == self._seen and not (again and self.fault):
             return
-        self._seen = stamp
         try:
             found = read_experiments(self.path)
         except ConfigError as error:
+            self._seen = stamp
             self.fault = str(error)
             self._metrics.refused(True)
             log.error("experiments refused", extra={"reason": self.fault})
             return
+        self._seen = stamp
         self.fault = None
         self._metrics.refused(False)
         self.current, self._under = found, {}
@@ -75,9 +76,13 @@ class Experiments:
             opening = tasks.create_task(self.open())
             while True:
                 await asyncio.sleep(about(seconds))
-                changed = await asyncio.to_thread(_stamp, self.path) != self._seen
-                if changed:
-                    self.look()
+                try:
+                    changed = await asyncio.to_thread(_stamp, self.path) != self._seen
+                    if changed:
+                        self.look()
+                except Exception:  # a fault of ours, or no thread is left: the next look may go well
+                    log.exception("the look at the experiments failed")
+                    continue
                 if changed or opening.done():
                     opening = tasks.create_task(self.open(again=changed))
 

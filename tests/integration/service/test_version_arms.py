@@ -109,7 +109,7 @@ async def test_a_worker_is_ready_before_the_versions_of_arms_are_open(two: Path)
             await runtime.start()
             assert await asyncio.to_thread(begun.wait, 40)
             assert runtime.ready
-            assert runtime.alive
+            assert not runtime.ended
             assert not runtime.versions.pinned
             go_on.set()
             while "v2" not in runtime.versions.pinned:  # noqa: ASYNC110

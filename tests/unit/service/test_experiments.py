@@ -18,7 +18,7 @@ from bundle.space import Bundle
 from index.search.open import open_searchers
 from recommend.recommender import Recommender
 from service.answer_metrics import ANSWER_SERIES_MAX, ARM_SERIES_MAX
-from service.experiments import file
+from service.experiments import file, live
 from service.experiments.file import read_experiments
 from service.experiments.live import Experiments
 from service.experiments.split import Arm, Experiment, bucket_of, wilson
@@ -319,6 +319,30 @@ async def test_an_edit_counts_while_a_version_is_being_opened(tmp_path: Path) ->
         go_on.set()
         watching.cancel()
         versions.close()
+
+
+async def test_a_look_that_fails_does_not_end_the_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, looks = tmp_path / "experiments.toml", list[Path]()
+    watched = experiments(path)
+    watched.look()
+
+    def faulty(path: Path) -> tuple[Experiment, ...]:
+        looks.append(path)
+        if len(looks) == 1:
+            raise MemoryError
+        return read_experiments(path)
+
+    monkeypatch.setattr(live, "read_experiments", faulty)
+    path.write_text(FILE)
+    watching = asyncio.create_task(watched.watch(0.01))
+    try:
+        async with asyncio.timeout(30):
+            while not watched.current:
+                assert not watching.done()
+                await asyncio.sleep(0.01)
+    finally:
+        watching.cancel()
+    assert len(looks) == 2
 
 
 async def test_a_version_for_which_no_file_was_left_is_opened_at_the_next_look(tmp_path: Path) -> None:

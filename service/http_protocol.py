@@ -205,7 +205,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._turns: Turns = getattr(self.app, "turns", None) or Turns()
         self._heads: Heads = getattr(self.app, "heads", None) or Heads()
         self._held_back: HeldBack | None = getattr(self.app, "held_back", None)
-        self._refused_at_once = 0  # requests, since the last one that was let in or heeded here
+        self._read_at = 0.0  # by the monotonic clock
+        self._refused_at_once = 0  # requests, not heeded here yet
         self._refused_late = 0.0  # seconds that it took to refuse those that had been let in, not heeded yet
         self._is_held = False
         self._refusal: Problem | None = None
@@ -277,12 +278,12 @@ class HttpProtocol(HttpToolsProtocol):
         return True
 
     def data_received(self, data: bytes) -> None:
-        began = time.monotonic()
+        self._read_at = time.monotonic()
         between = self._between and self._nothing_is_due()
         if not (between and (self._refused_at_a_glance(data) or self._known(data))):
             self._read(data)
         if (self._refused_at_once or self._refused_late) and self._between and self._nothing_is_due():
-            self._hold_back(began)
+            self._hold_back()
 
     def _read(self, data: bytes) -> None:
         if self._due is None and not self._in_body:
@@ -351,13 +352,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._refused_at_once += 1
         return True
 
-    def _hold_back(self, began: float) -> None:
-        """Read no more for a while, where refusals take too long: those of what was read when it `began` are others."""
+    def _hold_back(self) -> None:
+        """Read no more for a while, where refusals take too long: those of what was read last are others."""
         refusals, self._refused_at_once = self._refused_at_once, 0
         late, self._refused_late = self._refused_late, 0.0
         if self._held_back is None:
             return
-        held = bool(refusals) and self._held_back.refused(self, began, refusals)
+        held = bool(refusals) and self._held_back.refused(self, self._read_at, refusals)
         if late:
             held |= self._held_back.spent(self, late)
         if held:
@@ -508,13 +509,13 @@ class HttpProtocol(HttpToolsProtocol):
         last = not cycle.keep_alive or self.expect_100_continue
         waited = self.transport.waited if self._parsing else _no_seconds
         answer = self._turned_away(cycle.scope, last, waited)
-        self._refused_at_once = 0 if answer is None else self._refused_at_once + 1
         if answer is None:
             if self._parsing:
                 self._ready = cycle, app
             else:  # within the end of the answer before it, which is to be over first
                 self.loop.call_soon(self._begin, cycle, app)
             return
+        self._refused_at_once += 1
         # Without a task, and without waiting for the body: under overload this is most of what there is to do.
         self.transport.write(answer)
         cycle.response_started = cycle.response_complete = True
@@ -580,8 +581,8 @@ class HttpProtocol(HttpToolsProtocol):
                 self._start_asgi_task(*self.pipeline.pop())
             else:
                 self._rest_from_now()
-                if self._refused_late and self._between and self._nothing_is_due():
-                    self._hold_back(time.monotonic())
+                if (self._refused_at_once or self._refused_late) and self._between and self._nothing_is_due():
+                    self._hold_back()
         if self._refusal is not None and not self._answers_are_due():
             self._send_refusal(self._refusal)
 

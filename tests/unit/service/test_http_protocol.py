@@ -402,6 +402,22 @@ def test_each_refusal_of_one_that_was_let_in_is_heeded(
     run(ask)
 
 
+@pytest.mark.parametrize("last", [b"GET /nothing", b"OPTIONS /first"])  # which wait for something, and for nothing
+def test_who_was_refused_is_held_back_whatever_else_is_answered_in_between(
+    run: Callable[[Ask], None], last: bytes
+) -> None:
+    async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with Full(service):
+            writer.write(3 * (HEAD + b"{}") + last + b" HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            for _ in range(3):
+                await refused(reader)
+            assert b" 503 " not in await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(0.05)
+            assert connection_of(service)._is_held
+
+    run(ask)
+
+
 def test_who_is_closed_while_held_back_stays_closed(run: Callable[[Ask], None]) -> None:
     async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with Full(service):

@@ -417,6 +417,21 @@ async def test_a_node_without_slots_is_told_and_used_when_it_has_some(single: Re
     await store.close()
 
 
+async def test_slots_of_a_node_that_was_reset_are_found_where_they_are_given(mortal: RedisClusterServers) -> None:
+    """The node refuses their users, and leads nowhere."""
+    first, second, third = mortal.nodes
+    store, user = store_of(mortal), next(user for user in USERS if node_of(mortal, user) == 2)
+    assert await store.append([follow(user)]) == ["stored"]
+    third.command("FLUSHALL")
+    third.command("CLUSTER", "RESET", "HARD")
+    given = str(SLOTS // 3 * 2), str(SLOTS - 1)
+    for node in (first, second):
+        node.command("CLUSTER", "DELSLOTSRANGE", *given)
+    second.command("CLUSTER", "ADDSLOTSRANGE", *given)
+    assert await read_when_back(store, [user]) == {user: set()}
+    await store.close()
+
+
 async def test_a_node_without_slots_is_not_believed_where_another_has_a_map(
     single: RedisClusterServers, servers: RedisClusterServers
 ) -> None:

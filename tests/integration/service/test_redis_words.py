@@ -273,7 +273,8 @@ def test_why_a_redis_with_tls_cannot_be_reached_is_told(
         url = f"rediss://127.0.0.1:{port}/0?{options.format(sound=sound, empty=empty)}"
         client = start(redis_url=url, redis_timeout_ms=2000)
         assert _post(client).status_code == (503 if reason else 200)
-        assert not reason or reason in _reason(client)
+        if reason:  # now and then the system cuts the connection before what was said on it is read
+            _until(lambda: _post(client).status_code == 503 and reason in _reason(client))
     finally:
         server.kill()
 

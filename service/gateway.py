@@ -319,7 +319,7 @@ class Gateway:
 def _problem_document(call: Call, error: Exception, started: float) -> Reply:
     """The answer to a request that failed: whatever goes wrong, it is a problem document."""
     problem = problem_of(error)
-    if problem.code == "overloaded":
+    if "twhin.no_room" in call.scope and problem.code == "overloaded":
         call.scope["twhin.refused"] = started  # the server heeds it as one that was refused at once
     if problem.code == "internal":  # for the log and not for the client
         log.error("internal error", exc_info=error, extra={**_named(call), "route": call.route})

@@ -18,7 +18,6 @@ from fastapi import FastAPI
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from service.admission import FEWEST
 from service.call import WHOLE_ANSWER, Call, Reply, Scope
 from service.gateway import Gateway, Waited
 from service.http_protocol import Connection, HttpProtocol
@@ -67,7 +66,6 @@ class Service(Gateway):
         self.bodies, self.scopes = list[bytes](), list[Scope]()
         self.came, self.begun, self.let = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.answer = b"{}"
-        self.searches = 0  # that the second route asks for
         self.for_pages = False  # which need headers that only the framework's layer adds: see main
         super().__init__(
             FastAPI(),
@@ -84,7 +82,6 @@ class Service(Gateway):
         return Reply(self.answer)
 
     async def _second(self, call: Call) -> Reply:
-        self.runtime.search.check_room(self.searches)
         self.bodies.append(call.body)
         return Reply(b"{}")
 
@@ -343,29 +340,11 @@ def test_each_refusal_of_one_read_is_heeded(run: Callable[[Ask], None], monkeypa
     run(ask)
 
 
-class NoSearch(Full):
-    """While it is entered, there is no room for what the second route searches, and some for others."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        self._service.runtime.admission.inflight -= (1 << 20) - FEWEST
-        self._service.runtime.search._waiting += 1
-        self._service.searches = 1 << 20
-
-    def __exit__(self, *_: object) -> None:
-        self._service.runtime.admission.inflight -= FEWEST
-        self._service.runtime.search._waiting -= 1
-        self._service.searches = 0
-
-
-@pytest.mark.parametrize(("full", "for_pages"), [(Full, True), (NoSearch, False)])
 @pytest.mark.parametrize("parts", [[HEAD + b"{}"], [HEAD, b"{}"]])
-def test_who_was_refused_after_being_let_in_is_held_back(
-    run: Callable[[Ask], None], full: type[Full], for_pages: bool, parts: list[bytes]
-) -> None:
+def test_who_was_refused_after_being_let_in_is_held_back(run: Callable[[Ask], None], parts: list[bytes]) -> None:
     async def ask(service: Service, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        service.for_pages = for_pages
-        with full(service):
+        service.for_pages = True
+        with Full(service):
             for part in parts:
                 writer.write(part)
                 await asyncio.sleep(0.02)
@@ -378,9 +357,8 @@ def test_who_was_refused_after_being_let_in_is_held_back(
     run(ask)
 
 
-@pytest.mark.parametrize(("full", "for_pages"), [(Full, True), (NoSearch, False)])
 def test_each_refusal_of_one_that_was_let_in_is_heeded(
-    run: Callable[[Ask], None], monkeypatch: pytest.MonkeyPatch, full: type[Full], for_pages: bool
+    run: Callable[[Ask], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.http_protocol.LONGEST_REFUSAL_SECONDS", 1e-9)
 
@@ -392,8 +370,8 @@ def test_each_refusal_of_one_that_was_let_in_is_heeded(
             return spent(connection, seconds)
 
         monkeypatch.setattr(service.held_back, "spent", noted)
-        service.for_pages = for_pages
-        with full(service):
+        service.for_pages = True
+        with Full(service):
             writer.write(5 * (HEAD + b"{}"))
             for _ in range(5):
                 await refused(reader)

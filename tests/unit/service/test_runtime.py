@@ -25,6 +25,11 @@ async def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runtime:
     return made
 
 
+def _told(runtime: Runtime, refusals: int) -> bool:
+    """Whether the metrics have been told of so many."""
+    return f'twhin_shed_total{{reason="concurrency"}} {refusals}.0' in runtime.metrics.exposition().decode()
+
+
 async def test_what_ended_is_named_and_the_service_ends_in_order(
     runtime: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -40,13 +45,14 @@ async def test_a_figure_that_cannot_be_measured_ends_neither_beats_nor_the_other
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(runtime.state, "describe", dict)  # has no "healthy"
-    told = list[int]()
-    monkeypatch.setattr(runtime.refusals, "tell", lambda: told.append(1))
     monkeypatch.setattr(module, "TURNS_A_SECOND", 1)
+    route = runtime.metrics.route("/recommend", "POST")
     with caplog.at_level(logging.ERROR):
         async with asyncio.timeout(20):
-            while len(told) < 3:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            for number in range(1, 4):
+                runtime.refusals.count(route, "concurrency", lambda: 0.0)
+                while not _told(runtime, number):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
     assert caplog.text.count("a figure cannot be measured") == 1
     assert "the measurement of the load" not in runtime.ended
     await runtime.stop()

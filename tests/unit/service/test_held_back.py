@@ -8,7 +8,16 @@ import pytest
 
 from service import held_back
 from service.admission import FEWEST, Admission
-from service.held_back import KEPT_SECONDS, LONGEST_SECONDS, SHARE, UNSEEN, Allowance, HeldBack
+from service.held_back import (
+    KEPT_SECONDS,
+    KNOWN_SECONDS,
+    LONGEST_SECONDS,
+    SHARE,
+    TOGETHER_SECONDS,
+    UNSEEN,
+    Allowance,
+    HeldBack,
+)
 from service.metrics import Metrics
 
 
@@ -17,11 +26,13 @@ class Clock:
 
     def __init__(self) -> None:
         self.now, self.used = 1000.0, 500.0
+        self.asked = 0
 
     def monotonic(self) -> float:
         return self.now
 
     def process_time(self) -> float:
+        self.asked += 1
         return self.used
 
     def work(self, seconds: float) -> None:
@@ -104,17 +115,41 @@ def test_nobody_waits_longer_than_a_refusal_says_and_none_for_what_others_spent_
 
 
 async def test_the_first_to_be_refused_is_the_first_to_be_read_again(held: HeldBack, clock: Clock) -> None:
-    *_, first = refuse(held, clock, 20e-6)
+    *_, first = refuse(held, clock, 200e-6)
     second, third = Connection(), Connection()
-    assert held.refused(second, clock.now - 20e-6)
-    clock.work(2 * UNSEEN * 20e-6 / SHARE)
-    assert held.refused(third, clock.now - 20e-6)
+    assert held.refused(second, clock.now - 200e-6)
+    clock.work(2 * UNSEEN * 200e-6 / SHARE)
+    assert held.refused(third, clock.now - 200e-6)
     held._look()
     assert (first.read, second.read, third.read) == (1, 1, 0)
     clock.now += LONGEST_SECONDS  # others had the processor
     held._look()
     held._look()
     assert (first.read, second.read, third.read) == (1, 1, 1)
+
+
+async def test_those_whose_time_is_over_are_read_again_together(held: HeldBack, clock: Clock) -> None:
+    *_, first = refuse(held, clock, 200e-6)
+    second = Connection()
+    assert held.refused(second, clock.now - 200e-6)
+    held._look()
+    clock.work(2 * UNSEEN * 200e-6 / SHARE)
+    held._look()
+    assert (first.read, second.read) == (0, 0)
+    clock.work(TOGETHER_SECONDS)
+    held._look()
+    assert (first.read, second.read) == (1, 1)
+
+
+async def test_the_cpu_time_is_not_asked_for_at_every_refusal_of_many(held: HeldBack, clock: Clock) -> None:
+    refuse(held, clock, 20e-6)
+    asked = clock.asked
+    for _ in range(50):
+        held.refused(Connection(), clock.now)
+    assert clock.asked == asked
+    clock.work(KNOWN_SECONDS)
+    held.refused(Connection(), clock.now)
+    assert clock.asked == asked + 1
 
 
 async def test_where_hardly_anything_is_in_work_as_many_are_read_as_it_takes(

@@ -12,11 +12,12 @@ from service.admission import Admission
 from service.metrics import Metrics
 
 # Of the CPU time of the process.
-SHARE = 0.0625
+SHARE = 1 / 32
 # For so much CPU time a share that was not used is kept, for refusals that come all at once.
 KEPT_SECONDS = 0.1
-# No longer than a refusal asks to wait (Retry-After), so that everybody is heard, and a client's end is noticed.
-LONGEST_SECONDS = 1.0
+# Half a second more than a refusal asks to wait (Retry-After), less than the usual deadline: so everybody is heard, and
+# a client's end is noticed.
+LONGEST_SECONDS = 1.5
 # How often it is looked whether hardly anything is in work: answers that are due take longer than this.
 LOOK_SECONDS = 0.01
 # How often those are read again whose time is over. Of many at once each finds in the processor's caches what the one

@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 
 from service.call import WHOLE_ANSWER, Call, Reply, Scope
 from service.gateway import Gateway, Waited
+from service.held_back import LONGEST_SECONDS
 from service.http_protocol import Connection, HttpProtocol
 from service.route import Route
 from service.runtime import Runtime
@@ -276,7 +277,7 @@ def test_who_was_refused_hears_no_again_though_the_service_stays_full(run: Calla
             writer.write(HEAD + b"{}")
             started = time.monotonic()
             await refused(reader)  # a connection that rests for as long is closed: see KEEP_ALIVE
-            assert 0.9 < time.monotonic() - started < 1.5
+            assert 0.9 * LONGEST_SECONDS < time.monotonic() - started < LONGEST_SECONDS + 0.5
 
     run(ask)
 
@@ -314,7 +315,7 @@ def test_who_is_held_back_and_goes_is_let_go(run: Callable[[Ask], None]) -> None
             await refused(reader)
             (connection,) = service.held_back._until
             writer.close()
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(LONGEST_SECONDS + 0.2)
         assert isinstance(connection, HttpProtocol)
         assert connection.transport.is_closing()
         assert not service.held_back._until

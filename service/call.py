@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from bundle.space import Bundle
-from service.heads import Head
+from service.heads import Head, by_name
 from service.problems import Problem, invalid, overloaded, problem_of_decoding, too_large
 from service.runtime import Runtime
 from service.wire.common import MAX_ID_CHARACTERS, is_id
@@ -50,6 +50,7 @@ class Call:
 
     __slots__ = (
         "_headers",
+        "_repeated",
         "body",
         "deadline",
         "head",
@@ -69,7 +70,12 @@ class Call:
     def __init__(self, scope: Scope, receive: Receive, runtime: Runtime) -> None:
         head: Head | None
         self.head = head = scope.get("twhin.head")
-        self._headers: dict[bytes, bytes] = dict(scope["headers"]) if head is None else head.by_name
+        self._headers: dict[bytes, bytes]
+        self._repeated: frozenset[bytes]
+        if head is None:
+            self._headers, self._repeated = by_name(scope["headers"])
+        else:
+            self._headers, self._repeated = head.by_name, head.repeated
         self.scope = scope
         self.receive = receive
         self.runtime = runtime
@@ -86,16 +92,24 @@ class Call:
         self.trace: str | None = None  # where this service makes a span of it
 
     def header(self, name: bytes) -> str | None:
-        """The last header called `name` (lower case)."""
+        """What the headers called `name` (lower case) say, as one list where there are several."""
         found = self._headers.get(name)
         return None if found is None else found.decode("latin-1")
 
+    def only(self, name: bytes) -> str | None:
+        """What the one header called `name` says. Raises Problem 400 where there are several: whoever stands in between
+        may have heeded another one.
+        """
+        if name in self._repeated:
+            raise Problem("malformed", f"{name.decode().title()} is given more than once")
+        return self.header(name)
+
     def key(self) -> str | None:
-        """The API key that was presented: `Authorization: Bearer …`, else `X-Api-Key`."""
-        authorization = self.header(b"authorization")
+        """The API key that was presented: `Authorization: Bearer …`, else `X-Api-Key`. Raises Problem 400 for two."""
+        authorization = self.only(b"authorization")
         if authorization is not None and authorization[:7].lower() == "bearer ":
             return authorization[7:].strip()
-        return self.header(b"x-api-key")
+        return self.only(b"x-api-key")
 
     async def bundle(self, version: str | None) -> Bundle:
         """The version of that name, the serving one by default. Raises BundleNotFound where it is not kept, Problem 403
@@ -189,7 +203,7 @@ class Call:
 
     def _require_json(self) -> None:
         # A web page may send a body of no type, or of three others, anywhere without asking: it is refused here.
-        media = self.header(b"content-type")
+        media = self.only(b"content-type")
         if media != JSON and (media or "").partition(";")[0].strip().lower() != JSON:
             raise Problem("unsupported_media_type", f"the body must be {JSON}")
         coding = self.header(b"content-encoding") or "identity"

@@ -224,7 +224,7 @@ class Gateway:
         if not route.for_anyone:
             runtime.origins.check_host(call.header(b"host"))
         if route.writes:
-            origin, site = call.header(b"origin"), call.header(b"sec-fetch-site")
+            origin, site = call.only(b"origin"), call.only(b"sec-fetch-site")
             runtime.origins.check_writer(call.header(b"host"), origin, site)
         runtime.keys.check(call.key(), route.scope_needed(runtime.settings))
         if call.scope["query_string"] and route.scope != "open" and not route.probe:
@@ -296,7 +296,7 @@ class Gateway:
     def _seconds(self, call: Call) -> float:
         """The time that the answer may take: what the client asks for, within the limits."""
         limits = self._runtime.settings.limits
-        asked = call.header(b"x-request-timeout-ms")
+        asked = call.only(b"x-request-timeout-ms")
         if asked is None:
             return limits.timeout_ms / 1000
         if not re.fullmatch(r"[1-9][0-9]{0,8}", asked, re.ASCII):

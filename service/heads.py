@@ -9,7 +9,7 @@ is kept when it comes for the second time, and of those that came once there is 
 """
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # The request's own name, which is not looked for where a head is known; or more than a head: not for the like of this.
@@ -20,14 +20,28 @@ KEPT = 256
 SEEN_ONCE = 1024
 
 
+def by_name(headers: Sequence[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], frozenset[bytes]]:
+    """What each header says, and which came more than once: these say what their lines say one after another, as one
+    list (RFC 9110, 5.3).
+    """
+    found = dict(headers)
+    if len(found) == len(headers):
+        return found, frozenset()
+    lines: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        lines.setdefault(name, []).append(value)
+    joined = {name: b", ".join(values) for name, values in lines.items()}
+    return joined, frozenset(name for name, values in lines.items() if len(values) > 1)
+
+
 class Head:
     """A head, the same for many requests, and what has been made of it. Nothing of one request is kept here."""
 
-    __slots__ = ("by_name", "json", "length", "passed", "scope")
+    __slots__ = ("by_name", "json", "length", "passed", "repeated", "scope")
 
     def __init__(self, scope: Mapping[str, Any], length: int) -> None:
         self.scope = {key: scope[key] for key in ("method", "path", "raw_path", "query_string", "headers")}
-        self.by_name: dict[bytes, bytes] = dict(scope["headers"])
+        self.by_name, self.repeated = by_name(scope["headers"])
         self.length = length  # of the body, in bytes
         self.passed: Any = None  # what the application has found the head to be fit for
         self.json = False  # whether it has found that the body may be JSON

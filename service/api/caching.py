@@ -47,10 +47,10 @@ def holds(call: Call, etag: str) -> bool:
 
 
 def takes_gzip(accepted: str | None) -> bool:
-    """Whether an Accept-Encoding names gzip, or anything, and not with a quality of 0."""
+    """Whether an Accept-Encoding names gzip, or else anything, and not with a quality of 0."""
+    taken: dict[str, bool] = {}
     for part in (accepted or "").lower().split(","):
         coding, _, parameters = part.partition(";")
-        if coding.strip() in ("gzip", "*"):
-            quality = parameters.partition("q=")[2].strip()
-            return not quality or quality.strip("0.") != ""
-    return False
+        quality = parameters.partition("q=")[2].strip()
+        taken[coding.strip()] = not quality or quality.strip("0.") != ""
+    return taken.get("gzip", taken.get("*", False))

@@ -77,6 +77,8 @@ def test_the_map_is_compressed_and_sent_once(client: httpx.Client) -> None:
         ("gzip; q=0.000", False),
         ("*", True),
         ("br, GZIP;q=0.5", True),
+        ("*;q=0, gzip", True),
+        ("*, gzip;q=0", False),
     ],
 )
 def test_who_does_not_take_gzip_gets_none(accepted: str | None, takes: bool) -> None:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 
 import httpx
@@ -63,14 +64,19 @@ class _Connection:
 
     def answer(self) -> tuple[int, bytes]:
         """Status and body of the next answer; (0, b"") when the connection is closed."""
+        status, _, body = self.whole()
+        return status, body
+
+    def whole(self) -> tuple[int, Message, bytes]:
+        """The same with the headers."""
         head = b""
         with contextlib.suppress(ConnectionError):
             while not head.endswith(b"\r\n\r\n") and (line := self._reader.readline()):
                 head += line
         if not head:
-            return 0, b""
+            return 0, Message(), b""
         headers = http.client.parse_headers(io.BytesIO(head.partition(b"\r\n")[2]))
-        return int(head.split()[1]), self._reader.read(int(headers["content-length"] or 0))
+        return int(head.split()[1]), headers, self._reader.read(int(headers["content-length"] or 0))
 
     def stop_sending(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
@@ -85,6 +91,16 @@ def connection(url: str) -> Iterator[_Connection]:
     made = _Connection(url)
     yield made
     made.end()
+
+
+@pytest.fixture
+def keyed(made_bundles: Path, tmp_path: Path) -> Iterator[_Connection]:
+    """A connection to a service that needs keys."""
+    keys = {"read_keys": "reads", "write_keys": "writes"}
+    with running(Settings(bundles=made_bundles, state=tmp_path / "events.db", **keys)) as address:  # type: ignore[arg-type]
+        made = _Connection(address)
+        yield made
+        made.end()
 
 
 def _post(extra: bytes, body: bytes, path: bytes = b"/recommend") -> bytes:
@@ -292,6 +308,63 @@ HEADS = {
 def test_a_request_is_addressed_to_one_host(connection: _Connection, head: bytes) -> None:
     connection.send(NEXT + head + b"\r\n")
     assert [connection.answer()[0] for _ in range(2)] == [200, HEADS[head]]
+
+
+JSON_LINE, OCTETS_LINE = b"Accept: application/json;q=0.5\r\n", b"Accept: application/octet-stream\r\n"
+LISTS = {
+    OCTETS_LINE: b"application/octet-stream",
+    OCTETS_LINE + JSON_LINE: b"application/octet-stream",
+    JSON_LINE + OCTETS_LINE: b"application/octet-stream",
+    JSON_LINE + b"Accept: */*;q=0.1\r\n": b"application/json",
+    b"Accept:\r\n" + OCTETS_LINE: b"application/octet-stream",
+    b"Accept: text/html\r\nAccept: image/png\r\n": b"application/problem+json",
+}
+ONLY_ONCE = {
+    "Content-Type": (b"application/json", b"text/plain"),
+    "Authorization": (b"Bearer writes", b"Bearer reads"),
+    "X-Api-Key": (b"writes", b"reads"),
+    "Origin": (b"http://localhost", b"http://evil.example"),
+    "Sec-Fetch-Site": (b"same-origin", b"cross-site"),
+    "X-Request-Timeout-Ms": (b"9000", b"9001"),
+}
+
+
+@pytest.mark.parametrize("lines", LISTS)
+def test_the_lines_of_a_list_are_one(connection: _Connection, lines: bytes) -> None:
+    body = b'{"type": "user", "ids": ["1"]}'
+    request = (
+        b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"%bContent-Length: %d\r\n\r\n%b" % (lines, len(body), body)
+    )
+    for _ in range(3):  # the head is known by then
+        assert connection.send(request).whole()[1]["content-type"].encode() == LISTS[lines]
+
+
+def test_a_document_is_had_already_whichever_line_names_it(connection: _Connection) -> None:
+    request = b"GET /v1/map HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
+    etag = connection.send(request % b"").whole()[1]["etag"].encode()
+    for tags in ((etag, b'"other"'), (b'"other"', etag)):
+        lines = b"".join(b"If-None-Match: %b\r\n" % tag for tag in tags)
+        assert connection.send(request % lines).answer()[0] == 304, tags
+
+
+@pytest.mark.parametrize("name", ONLY_ONCE)
+@pytest.mark.parametrize("same", [True, False])
+def test_what_may_stand_once_is_refused_twice(keyed: _Connection, name: str, *, same: bool) -> None:
+    first, second = ONLY_ONCE[name]
+    given = {b"Content-Type": b"application/json"} | ({} if name == "Authorization" else {b"X-Api-Key": b"writes"})
+    given.pop(name.encode(), None)
+    lines = [*given.items(), (name.encode(), first), (name.encode(), first if same else second)]
+    head = b"".join(b"%b: %b\r\n" % line for line in lines)
+    event = json.dumps({"events": [{"id": "once", "user": USERS[7], "target": USERS[9]}]}).encode()
+    for _ in range(3):
+        keyed.send(
+            b"POST /v1/engagements HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: %d\r\n\r\n%b"
+            % (head, len(event), event)
+        )
+        status, body = keyed.answer()
+        assert (status, json.loads(body)["code"]) == (400, "malformed")
+        assert json.loads(body)["detail"] == f"{name} is given more than once"
 
 
 def test_a_body_that_is_declared_too_large_is_not_asked_for(connection: _Connection) -> None:

@@ -37,6 +37,7 @@ from opentelemetry.sdk.trace import TracerProvider
 USERS = user_ids()
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+OTHER = f"00-{'c' * 32}-00f067aa0ba902b7-01"
 Collector = tuple[str, dict[str, list[bytes]]]
 
 
@@ -166,10 +167,13 @@ def test_lines_of_the_log_have_the_trace_whether_or_not_spans_are_sent(
     with running(_traced(bundles, url, access_log="all") if tracing else plain) as service:
         httpx.get(f"{service}/recommend/{USERS[5]}", headers={"traceparent": PARENT})
         httpx.get(f"{service}/recommend/{USERS[5]}", headers={"traceparent": "nonsense"})
+        httpx.get(f"{service}/recommend/{USERS[5]}", headers=[("traceparent", OTHER), ("traceparent", PARENT)])
     lines = [json.loads(JsonLines().format(one)) for one in caplog.records if one.name == "twhin.access"]
-    assert [line["route"] for line in lines] == ["/recommend/{user}"] * 2
+    assert [line["route"] for line in lines] == ["/recommend/{user}"] * 3
     assert lines[0]["trace_id"] == TRACE
-    assert lines[1].get("trace_id") == (_spans(bodies)[1].trace_id.hex() if tracing else None)
+    for number in (1, 2):
+        assert lines[number].get("trace_id") == (_spans(bodies)[number].trace_id.hex() if tracing else None)
+    assert lines[2].get("trace_id") not in (TRACE, OTHER[3:35])
 
 
 @pytest.mark.parametrize(

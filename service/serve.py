@@ -6,6 +6,8 @@ import logging
 import os
 import resource
 import signal
+import socket
+from collections.abc import Sequence
 
 from bundle.errors import UsageError
 from bundle.versions import current_path, current_version, earlier_versions
@@ -36,9 +38,11 @@ def serve(settings: Settings, host: str = "127.0.0.1", port: int = 8000, workers
         current_path(settings.bundles)  # raises
     listeners = bind(host, port)
     configure_logs(settings.log_level, settings.log_format)
-    if not settings.hosts and _is_loopback(host):
-        settings = settings.model_copy(update={"hosts": LOOPBACK})
-    _warn_if_open(settings, host)
+    here_alone = _are_loopback(listeners)
+    if here_alone and not settings.hosts:
+        settings = settings.model_copy(update={"hosts": (*LOOPBACK, host)})
+    if settings.open_to_all and not here_alone:
+        _warn_that_it_is_open(host)
     _warn_of_unknown_variables()
 
     def started() -> None:
@@ -70,13 +74,12 @@ def _require_files() -> None:
         )
 
 
-def _warn_if_open(settings: Settings, host: str) -> None:
-    if settings.open_to_all and not _is_loopback(host):
-        log.warning(
-            "ANYONE WHO REACHES %s MAY READ AND WRITE: no API key is configured. Set TWHIN_READ_KEYS and "
-            "TWHIN_WRITE_KEYS, or listen on 127.0.0.1.",
-            host,
-        )
+def _warn_that_it_is_open(host: str) -> None:
+    log.warning(
+        "ANYONE WHO REACHES %s MAY READ AND WRITE: no API key is configured. Set TWHIN_READ_KEYS and "
+        "TWHIN_WRITE_KEYS, or listen on 127.0.0.1.",
+        host,
+    )
 
 
 def _warn_of_unknown_variables() -> None:
@@ -87,8 +90,6 @@ def _warn_of_unknown_variables() -> None:
             log.warning("%s is no setting of the service; docs/api.md lists them", name)
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _are_loopback(listeners: Sequence[socket.socket]) -> bool:
+    """Whether only this machine reaches them, whatever the name that led to their addresses."""
+    return all(ipaddress.ip_address(listener.getsockname()[0]).is_loopback for listener in listeners)

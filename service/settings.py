@@ -19,19 +19,18 @@ DAY = 86_400
 Seconds = Annotated[float, Field(gt=0, le=DAY)]
 WholeSeconds = Annotated[int, Field(gt=0, le=DAY)]
 Milliseconds = Annotated[int, Field(gt=0, le=1000 * DAY)]
-NAME = re.compile(r"\*|[A-Za-z0-9._-]+")
-ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@*\s]+")
+NAME = re.compile(r"\*|[A-Za-z0-9._-]*[A-Za-z0-9_-]\.?")
+ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://([^/?#@*\[\]\s]+|\[[0-9a-f:.]+\](:[0-9]+)?)")
 USUAL_PORT = re.compile(r"((?:^http:.+)(?=:80$)|(?:^https:.+)(?=:443$)):[0-9]+$")
 DIGITS = re.compile(r"\s*-?[0-9]+\s*", re.ASCII)
 
 
-def is_address(name: str) -> bool:
-    """Whether `name` is an address of IPv4 or IPv6."""
+def address_of(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address of IPv4 or IPv6 that `name` is, if it is one."""
     try:
-        ipaddress.ip_address(name)
+        return ipaddress.ip_address(name)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 class Variables(BaseSettings):
@@ -202,11 +201,12 @@ class Settings(Variables):
     @field_validator("cors_origins")
     @classmethod
     def _as_browsers_write_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        """An origin has no path, no capitals and no usual port: browsers send `https://ranker.example` for the page at
-        `https://Ranker.example:443/`. What no browser sends would allow nobody, without a word.
+        """An origin has no path, no capitals, no usual port and nothing but ASCII: browsers send
+        `https://ranker.example` for the page at `https://Ranker.example:443/`. What no browser sends would allow
+        nobody, without a word.
         """
-        written = [USUAL_PORT.sub(r"\1", origin.rstrip("/").lower()) for origin in origins]
-        if not all(map(ORIGIN.fullmatch, written)):
+        written = [_shortest(USUAL_PORT.sub(r"\1", origin.rstrip("/").lower())) for origin in origins]
+        if not all(origin.isascii() and ORIGIN.fullmatch(origin) for origin in written):
             raise ConfigError(
                 "TWHIN_CORS_ORIGINS: an origin is a scheme and a host, maybe a port, as https://ranker.example (or * "
                 "for all), without a path or a pattern"
@@ -218,7 +218,7 @@ class Settings(Variables):
     def _names_alone(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         """Ports do not count, and what is no name would let nobody in."""
         names = [host.removeprefix("[").removesuffix("]") for host in hosts]
-        if not all(NAME.fullmatch(name) or is_address(name) for name in names):
+        if not all(NAME.fullmatch(name) or address_of(name) for name in names):
             raise ConfigError(
                 "TWHIN_HOSTS: a name stands alone, as api.example (or * for all), without a scheme, a port, a "
                 "path or a pattern"
@@ -239,6 +239,13 @@ class Settings(Variables):
     def open_to_all(self) -> bool:
         """Whether no key is configured at all."""
         return not (self.read_keys or self.write_keys or self.admin_keys)
+
+
+def _shortest(origin: str) -> str:
+    """The origin with an address of IPv6 in its shortest form."""
+    before, opening, rest = origin.partition("[")
+    name, closing, after = rest.partition("]")
+    return f"{before}{opening}{address_of(name) or name}{closing}{after}"
 
 
 def _items(name: str, text: str) -> tuple[str, ...]:

@@ -9,6 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.origins import Origins
+from service.problems import Problem
+from service.settings import Settings
 from tests.support.servers import ServiceProcess
 from tests.support.service_bundle import user_ids
 
@@ -18,12 +21,23 @@ EVENT = json.dumps({"events": [{"id": "foreign", "user": USERS[5], "target": USE
 PATHS = ["/recommend/1", "/v1/info", "/", "/studio/app.js", "/ui", "/docs", "/openapi.json", "/metrics", "/nowhere"]
 JSON = {"content-type": "application/json"}
 FOREIGN_NAMES = ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.7"]
+FOREIGN_NAMES += ["localhost..", "evil.example.", "[::ffff:10.0.0.7]", "0.0.0.0", "."]
+OWN_NAMES = ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "127.8.9.1", "[::1]:8000", "[::1]"]
+# The same: the dot says that a name is whole, and an address has many writings.
+OWN_NAMES += [
+    "localhost.",
+    "LocalHost.:8000",
+    "localhost:",
+    "127.0.0.1.",
+    "[0:0:0:0:0:0:0:1]:8000",
+    "[::FFFF:127.0.0.1]",
+]
 
 
-@pytest.fixture(params=["1", "2"])
+@pytest.fixture(params=[["--workers", "1"], ["--workers", "2"], ["--host", "LOCALHOST"]])
 def local(bundles: Path, request: pytest.FixtureRequest) -> Iterator[ServiceProcess]:
-    """`twhin serve` as it starts by default, with one worker and with two."""
-    process = ServiceProcess(bundles, "--workers", request.param, TWHIN_DRAIN_SECONDS="0")
+    """`twhin serve` as it starts by default, with one worker and with two, and on a name that leads to loopback."""
+    process = ServiceProcess(bundles, *request.param, TWHIN_DRAIN_SECONDS="0")
     yield process.wait_until_ready()
     process.stop()
 
@@ -35,7 +49,7 @@ def test_a_service_of_this_machine_answers_under_this_machine_s_names_alone(loca
                 refused = client.get(path, headers={"host": name})
                 assert (refused.status_code, refused.json()["code"]) == (421, "host_unknown"), (path, name)
                 assert "TWHIN_HOSTS" in refused.json()["detail"]
-            for name in ("localhost", "LOCALHOST:8000", "127.0.0.1:1", "127.8.9.1", "[::1]:8000", "[::1]"):
+            for name in OWN_NAMES:
                 assert client.get(path, headers={"host": name}).status_code != 421, (path, name)
         for write in ("/v1/engagements", "/recommend"):
             refused = client.post(write, content=EVENT, headers={"host": "evil.example", **JSON})
@@ -45,12 +59,47 @@ def test_a_service_of_this_machine_answers_under_this_machine_s_names_alone(loca
 
 
 def test_the_setting_names_whom_it_answers_for(start: Start) -> None:
-    client = start(hosts="ranker.example, twhin")
-    for name in ("ranker.example", "RANKER.example:443", "twhin:8000", "10.1.2.3:8000", "[fd00::1]:8000"):
+    client = start(hosts="Ranker.example., twhin")
+    for name in ("ranker.example", "RANKER.example.:443", "twhin:8000", "10.1.2.3:8000", "[fd00::1]:8000"):
         assert client.get("/v1/info", headers={"host": name}).status_code == 200, name
     for name in ("evil.example", "localhost", "ranker.example.evil.example", "", "a:b:c"):
         assert client.get("/v1/info", headers={"host": name}).status_code == 421, name
     assert start().get("/v1/info", headers={"host": "anything.example"}).status_code == 200
+
+
+def test_a_setting_of_this_machine_s_names_alone_is_one_however_they_are_written(start: Start) -> None:
+    client = start(hosts="LocalHost., 0:0:0:0:0:0:0:1, 127.0.0.2")
+    for name in OWN_NAMES:
+        assert client.get("/v1/info", headers={"host": name}).status_code == 200, name
+    for name in FOREIGN_NAMES:
+        assert client.get("/v1/info", headers={"host": name}).status_code == 421, name
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "own"),
+    [
+        ("https://ranker.example", "ranker.example:443", True),
+        ("http://ranker.example", "ranker.example:80", True),
+        ("https://ranker.example:443", "ranker.example", True),
+        ("https://ranker.example", "Ranker.Example.", True),
+        ("http://[::1]:8000", "[0:0:0:0:0:0:0:1]:8000", True),
+        ("https://ranker.example", "ranker.example:80", False),
+        ("https://ranker.example", "ranker.example:8443", False),
+        ("https://ranker.example:8443", "ranker.example", False),
+        ("https://ranker.example.evil", "ranker.example", False),
+        ("http://[::1]:8000", "[::2]:8000", False),
+        ("null", "", False),
+        ("null", "null", False),
+        ("https://", "", False),
+    ],
+)
+def test_a_page_of_the_very_host_writes_however_that_is_written(origin: str, host: str, own: bool) -> None:
+    origins = Origins(Settings(bundles=Path("none")))  # type: ignore[call-arg]
+    if own:
+        origins.check_writer(host, origin, None)
+    else:
+        with pytest.raises(Problem, match="pages of that origin"):
+            origins.check_writer(host, origin, None)
 
 
 FOREIGN = [

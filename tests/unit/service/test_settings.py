@@ -49,7 +49,7 @@ def test_digits_are_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["http://api.example", "api.example:8443", "*.example", "api.example/x", "a:80", "zoë"]
+    "text", ["http://api.example", "api.example:8443", "*.example", "api.example/x", "a:80", "zoë", ".", "a.."]
 )
 def test_a_host_that_no_request_has_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWHIN_HOSTS", f"localhost,{text}")
@@ -63,7 +63,17 @@ def test_names_and_addresses_are_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a.example", "https://a.example/x", "https://*.example", "https://u@a.example", "a:80"]
+    "text",
+    [
+        "a.example",
+        "https://a.example/x",
+        "https://*.example",
+        "https://u@a.example",
+        "a:80",
+        "https://zoë.example",
+        "http://[::1",
+        "http://[x]",
+    ],
 )
 def test_an_origin_that_no_browser_sends_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWHIN_CORS_ORIGINS", f"https://b.example,{text}")
@@ -73,7 +83,7 @@ def test_an_origin_that_no_browser_sends_is_refused(text: str, monkeypatch: pyte
 
 def test_origins_are_taken_as_browsers_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
-        "TWHIN_CORS_ORIGINS", "HTTPS://A.example:443/,http://b.example:80,http://[::1]:8000,https://c:80,*"
+        "TWHIN_CORS_ORIGINS", "HTTPS://A.example:443/,http://b.example:80,http://[0:0::1]:8000,https://c:80,*"
     )
     written = ("https://a.example", "http://b.example", "http://[::1]:8000", "https://c:80", "*")
     assert Settings().cors_origins == written

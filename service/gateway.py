@@ -1,8 +1,7 @@
 """The gateway: one pure-ASGI layer that answers every route of the product. It names each request, checks its key,
 bounds its time and its company, turns every error into a problem document, and counts.
 
-What has no route is left to the framework behind it, which keeps the documents: its routing alone costs more than a
-merge.
+What has no route is left to the framework behind it, whose routing alone costs more than a merge.
 """
 
 import logging

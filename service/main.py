@@ -1,20 +1,18 @@
-"""The ASGI application: the gateway, and behind it the framework, which serves the document."""
+"""The ASGI application: the gateway, and behind it the framework, which has the paths that nothing else has."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from service.call import ASGIApp, Call, Reply, Scope
 from service.gateway import Gateway, Waited
-from service.openapi import SUMMARY, describe
+from service.openapi import describe
 from service.problems import CONTENT_TYPE, problem_of_status
 from service.route import Route
 from service.routes import PAGES, ROUTES
@@ -35,13 +33,8 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> ASGIApp:
         yield
         await runtime.stop()
 
-    # The scripts of /docs come from this package: many networks that run services do not reach a public one.
-    framework = FastAPIOffline(
-        docs_url=None,
-        redoc_url=None,
-        title="twhin",
-        version=version("twhin"),
-        summary=SUMMARY,
+    framework = FastAPI(
+        openapi_url=None,
         lifespan=lifespan,
         redirect_slashes=False,
         exception_handlers={HTTPException: _framework_problem},

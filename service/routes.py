@@ -431,4 +431,5 @@ PAGES = (
     Route("GET", "/studio/{file}", pages.asset, "A file of the studio", "pages", scope="open"),
     Route("GET", "/ui", pages.explorer, "Leads to the studio", "pages", scope="open"),
     Route("GET", "/docs", pages.documents, "The API's document, to be read and tried", "pages", scope="open"),
+    Route("GET", f"{pages.STATIC}/{{file}}", pages.documents_asset, "A file of it", "pages", scope="open"),
 )

@@ -4,9 +4,11 @@ import asyncio
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+import fastapi_offline
 from fastapi.openapi.docs import get_swagger_ui_html
 
 from service.api.caching import encoded_reply, holds
@@ -15,8 +17,12 @@ from service.packed import Packed, pack
 from service.problems import Problem
 
 HTML = "text/html; charset=utf-8"
+SCRIPT, STYLE = "text/javascript; charset=utf-8", "text/css; charset=utf-8"
 BUILT = Path(__file__).resolve().parents[1] / "ui"  # by studio/build.mjs
-ASSETS = {"app.js": "text/javascript; charset=utf-8", "app.css": "text/css; charset=utf-8"}
+ASSETS = {"app.js": SCRIPT, "app.css": STYLE}
+# Swagger's, from a package: many networks that run services do not reach a public one.
+SWAGGER = Path(fastapi_offline.__file__).parent / "static"
+SWAGGER_ASSETS = {"swagger-ui-bundle.js": SCRIPT, "swagger-ui.css": STYLE, "favicon.png": "image/png"}
 LEVEL = 9
 STATIC = "/static-offline-docs"
 # A page may not be put into another one, and runs its own scripts alone: those of the service, or of this very text.
@@ -40,25 +46,30 @@ async def explorer(call: Call) -> Reply:
 
 async def asset(call: Call) -> Reply:
     """A file of the studio, compressed where the client takes that; 304 where it has it."""
+    return await _asset(call, BUILT, ASSETS)
+
+
+async def documents_asset(call: Call) -> Reply:
+    """A file of `/docs`, as of the studio."""
+    return await _asset(call, SWAGGER, SWAGGER_ASSETS)
+
+
+async def _asset(call: Call, folder: Path, types: Mapping[str, str]) -> Reply:
     name = call.ids["file"]
-    if name not in ASSETS:
+    if name not in types:
         raise Problem("not_found", "no such path")
-    packed = await asyncio.to_thread(_packed, name)
-    etag = _etag(name)
+    packed, etag = await asyncio.to_thread(_packed, folder / name)
     headers = {"etag": f'"{etag}"', "cache-control": "no-cache", "vary": "accept-encoding"}
     if holds(call, etag):
         return Reply(b"", status=304, headers=headers)
-    return encoded_reply(call, packed, ASSETS[name], headers)
+    return encoded_reply(call, packed, types[name], headers)
 
 
 @cache
-def _packed(name: str) -> Packed:
-    return pack((BUILT / name).read_bytes(), LEVEL)
-
-
-@cache
-def _etag(name: str) -> str:
-    return hashlib.sha256(_packed(name).plain).hexdigest()[:32]
+def _packed(path: Path) -> tuple[Packed, str]:
+    """The file, and its ETag."""
+    plain = path.read_bytes()
+    return pack(plain, LEVEL), hashlib.sha256(plain).hexdigest()[:32]
 
 
 async def documents(call: Call) -> Reply:

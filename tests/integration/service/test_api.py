@@ -226,6 +226,27 @@ def test_the_studio_is_compressed_and_sent_once(client: httpx.Client) -> None:
         assert client.get(f"/studio/{file}").status_code == 404
 
 
+@pytest.mark.parametrize("wanted", ["bytes=0-5", "bytes=99999999-", "bytes=0-1,3-4", "bytes=5-1", "lines", ""])
+def test_a_part_of_a_file_is_the_whole_file(client: httpx.Client, wanted: str) -> None:
+    """A server may ignore a wish for a part, whatever is wrong with it."""
+    for path in ("/studio/app.css", "/static-offline-docs/swagger-ui.css", "/static-offline-docs/favicon.png"):
+        whole = client.get(path)
+        part = client.get(path, headers={"range": wanted})
+        assert (part.status_code, part.content) == (200, whole.content), path
+        again = client.get(path, headers={"range": wanted, "if-none-match": whole.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_files_of_the_pages_tell_their_methods(client: httpx.Client) -> None:
+    for path in ("/studio/app.css", "/static-offline-docs/swagger-ui.css"):
+        asked, refused = client.options(path), client.put(path)
+        assert (asked.status_code, refused.status_code) == (204, 405)
+        assert asked.headers["allow"] == refused.headers["allow"] == "GET, HEAD, OPTIONS"
+        assert refused.json()["code"] == "method_not_allowed"
+    for file in ("redoc.html", "..%2f__init__.py", "%00", ""):
+        assert client.get(f"/static-offline-docs/{file}").json()["code"] == "not_found"
+
+
 def test_metrics_count_routes_and_hold_no_ids(client: httpx.Client) -> None:
     before = client.get("/metrics").text
     for _ in range(3):

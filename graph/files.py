@@ -15,7 +15,7 @@ from graph.partitions import PartitionedEdgeFile, partition_values
 from graph.text import CSV_DELIMITERS, TSV_DELIMITERS, TextEdgeFile
 from graph.textstream import CODECS, file_opener
 from storage.address import is_url
-from storage.tables import LOGS, MARKS, PARQUET, holds_rows, may_be_within, told
+from storage.tables import LOGS, MARKS, PARQUET, holds_rows, is_part_of_hive, told
 
 if TYPE_CHECKING:
     from storage.files import StoredFile
@@ -58,7 +58,7 @@ def expand(base: Path, patterns: Sequence[str], key: str) -> FileList:
         try:
             matches = sorted((file for match in _matches(base, pattern) for file in _files(match, key)), key=str)
             if not (base / pattern).is_file():  # who names a file knows that it is of the table
-                _refuse_tables(_fixed(base, pattern), matches)
+                _refuse_tables(matches)
         except OSError as error:
             raise EdgeFileError(f"{error.filename}: {error.strerror}. {key} leads there: correct that.") from error
         if not matches:
@@ -186,38 +186,15 @@ def open_edge_file(path: Path, columns: Sequence[str] | None) -> EdgeFile:
     return PartitionedEdgeFile(file, values) if values else file
 
 
-def _refuse_tables(top: Path, files: Sequence[Path]) -> None:
-    """Raise EdgeFileError for files in the folder of a table, or below it, of which some may be no part of it.
-
-    `top` is the folder from which they were found.
-    """
+def _refuse_tables(files: Sequence[Path]) -> None:
+    """Raise EdgeFileError for files below the folder of a table, however far: some may be no part of it any more."""
     here = dict.fromkeys(file.parent for file in files if holds_rows(file.name))
-    named = (above for folder in here for above in _may_be_tables(folder.absolute(), top.absolute()))
-    linked = (above for folder in here for above in _may_be_tables(folder.resolve(), top.resolve()))
-    for folder in dict.fromkeys((*named, *linked)):
-        kind = next((kind for log, kind in (LOGS | MARKS).items() if any(folder.glob(log))), None)
+    places = dict.fromkeys(place for folder in here for place in (folder.absolute(), folder.resolve()))
+    for folder in dict.fromkeys(above for place in places for above in (place, *place.parents)):
+        kind = "Hive" if is_part_of_hive(folder.name) else None
+        kind = kind or next((kind for log, kind in (LOGS | MARKS).items() if any(folder.glob(log))), None)
         if kind is not None:
             raise EdgeFileError(told(f"{folder} is", kind))
-
-
-def _may_be_tables(folder: Path, top: Path) -> Iterator[Path]:
-    """The folders, from this one up, that may be the table of a file in it: those up to `top`, and then as long as the
-    names are of folders within a table. (Any other log further up is of something else.)
-    """
-    for above in (folder, *folder.parents):
-        yield above
-        if not may_be_within(above.name) and (above == top or not above.is_relative_to(top)):
-            return
-
-
-def _fixed(base: Path, pattern: str) -> Path:
-    """The folder below which a pattern looks: its parts up to the first that is a glob."""
-    folder = base
-    for part in Path(pattern).parts:
-        if not (folder / part).is_dir():
-            break
-        folder /= part
-    return folder
 
 
 def is_json_lines(path: Path) -> bool:

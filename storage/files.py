@@ -12,7 +12,7 @@ from bundle.disk import replacing
 from bundle.errors import UsageError
 from storage.address import checked_url
 from storage.store import Denied, Listed, Store, open_store
-from storage.tables import LOGS, MARKS, holds_rows, may_be_within, told
+from storage.tables import LOGS, MARKS, holds_rows, is_part_of_hive, told
 
 _WILD = re.compile(r"[*[]")
 
@@ -104,6 +104,8 @@ def _is_shown(parts: Sequence[str]) -> bool:
 
 def _refuse_tables(pattern: str, found: Sequence[Listed], listed: Sequence[Listed]) -> None:
     """Raise UsageError for what is found below a folder that has the log of a table, of all that are `listed`."""
+    if any(holds_rows(each.name) and any(map(is_part_of_hive, each.name.split("/"))) for each in found):
+        raise UsageError(told(f"{pattern} leads to", "Hive"))
     for log, kind in (LOGS | MARKS).items():
         folders = tuple({folder for each in listed for folder in _above(each.name.split("/"), log.split("/"))})
         if any(each.name.startswith(folders) and holds_rows(each.name) for each in found):
@@ -112,9 +114,9 @@ def _refuse_tables(pattern: str, found: Sequence[Listed], listed: Sequence[Liste
 
 def _refuse_tables_above(pattern: str, bucket: str, parts: Sequence[str]) -> None:
     """Raise UsageError where the folder of these parts lies within a table, which no listing of the folder shows."""
+    if any(map(is_part_of_hive, parts)):
+        raise UsageError(told(f"{pattern} leads to", "Hive"))
     for end in range(len(parts) - 1, -1, -1):
-        if not may_be_within(parts[end]):
-            return
         store = open_store("/".join([bucket, *parts[:end]]))
         for first in dict.fromkeys(log.split("/")[0] for log in LOGS):
             try:

@@ -14,8 +14,8 @@ LOGS = {
 MARKS = {".hoodie_partition_metadata*": "Hudi"}
 # What their rows stand in.
 PARQUET = (".parquet", ".pq")
-# Folders within a table: `data`, partitions (`dt=2026-01-31`, `2026`), the digits that Iceberg spreads files by.
-_WITHIN = re.compile(r"data|[^=]+=.*|[0-9]+(-[0-9]+)*")
+# What a transaction of Hive's wrote, in a folder of its own; it keeps no other log where the files are.
+_OF_HIVE = re.compile(r"(base|delta|delete_delta)_[0-9]{7,}(_v?[0-9]+)*")
 
 
 def holds_rows(name: str) -> bool:
@@ -23,15 +23,15 @@ def holds_rows(name: str) -> bool:
     return name.lower().endswith(PARQUET)
 
 
-def may_be_within(folder: str) -> bool:
-    """Whether a folder of this name may lie in that of a table."""
-    return _WITHIN.fullmatch(folder) is not None
+def is_part_of_hive(folder: str) -> bool:
+    """Whether a folder of this name is a part of a transactional table of Hive's."""
+    return _OF_HIVE.fullmatch(folder) is not None
 
 
 def told(table: str, kind: str) -> str:
-    """What to say of a table, and what to do instead."""
+    """What to say of a table, or a part of one, and what to do instead."""
     article = "an" if kind == "Iceberg" else "a"
     return (
-        f"{table} {article} {kind} table: its folder may hold files of rows that were deleted since. "
-        "Export the table to Parquet files and name those."
+        f"{table} {article} {kind} table: what lies below it may be files of rows that were deleted since. "
+        "Export the table to Parquet files and name those; files that are none of its are read where each is named."
     )

@@ -118,6 +118,10 @@ def test_the_folder_of_a_table_is_refused(raw: Any, kind: str) -> None:
     within = name.rsplit("/", 1)[0]
     obstore.put(raw, f"table/{log}", b"{}")
     obstore.put(raw, f"table/{name}", b"")
+    obstore.put(raw, "table/us/south/b.parquet", b"")
+    for pattern in ("table/us", "table/us/south/*.parquet"):  # a folder that has no name of a partition's
+        with pytest.raises(UsageError, match=f"{kind} table: .*Export"):
+            find_files(f"{URL}/{pattern}")
     for pattern in ("table", "table/**/*.parquet", "**/*.parquet", f"table/{within}", f"table/{within}/*.parquet"):
         with pytest.raises(UsageError, match=f"{kind} table: .*Export"):
             find_files(f"{URL}/{pattern}")
@@ -131,12 +135,19 @@ def test_the_log_of_a_table_refuses_nothing_else(raw: Any, kind: str) -> None:
     log, name = TABLES[kind]
     obstore.put(raw, f"lake/{log}", b"{}")
     obstore.put(raw, "lake/data/a.csv", b"")
-    obstore.put(raw, f"lake/graphs/{name}", b"")
+    obstore.put(raw, f"graphs/{name}", b"")
     assert [each.name for each in find_files(f"{URL}/lake/data")] == ["data/a.csv"]
-    assert len(find_files(f"{URL}/lake/graphs/**/*.parquet")) == 1
+    assert len(find_files(f"{URL}/graphs/**/*.parquet")) == 1
     obstore.put(raw, "other/metadata/x.metadata.json", b"{}")
     obstore.put(raw, "other/data/a.parquet", b"")
     assert len(find_files(f"{URL}/other/data/*")) == 1
+
+
+def test_a_transactional_table_of_hive_is_told_by_its_parts(raw: Any) -> None:
+    obstore.put(raw, "hive/dt=1/base_0000007/000000_0.parquet", b"")
+    for pattern in ("hive", "hive/dt=1/*/*", "hive/dt=1/base_0000007/*.parquet"):
+        with pytest.raises(UsageError, match="Hive table: .*Export"):
+            find_files(f"{URL}/{pattern}")
 
 
 @pytest.fixture

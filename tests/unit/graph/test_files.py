@@ -126,6 +126,8 @@ LOGS = [
         "likes/data",
         "likes/data/*.parquet",
         "likes/dt=1/2026/*",
+        "likes/us",
+        "likes/us/south/*.parquet",
         "likes/**/us/**",
         "l*/us/*/*",
         "**/*.pq",
@@ -153,12 +155,21 @@ def test_a_partition_of_hudi_is_told_by_the_mark_in_it(tmp_path: Path, pattern: 
         expand(tmp_path, [pattern], "files")
 
 
+@pytest.mark.parametrize("part", ["base_0000007", "base_0000007_v0000031", "delta_0000008_0000008_0000"])
+@pytest.mark.parametrize("pattern", ["likes", "likes/dt=1/*", "likes/dt=1/{part}", "**/*.parquet"])
+def test_a_transactional_table_of_hive_is_told_by_its_parts(tmp_path: Path, part: str, pattern: str) -> None:
+    """What its compaction has put together stands in the older parts as well, until a cleaner comes."""
+    written(tmp_path, f"likes/dt=1/{part}/000000_0.parquet")
+    with pytest.raises(EdgeFileError, match=f"{part} is a Hive table: .*Export the table to Parquet"):
+        expand(tmp_path, [pattern.format(part=part)], "files")
+    written(tmp_path, "other/base_1/a.parquet", "other/delta_force/a.parquet")
+    assert len(expand(tmp_path, ["other"], "files").paths) == 2
+
+
 @pytest.mark.parametrize("log", LOGS)
 @pytest.mark.parametrize("pattern", ["graphs/likes", "graphs/likes/*.parquet", "graphs/**/*.parquet"])
-def test_a_log_in_a_folder_that_no_table_s_files_would_be_below_refuses_nothing(
-    tmp_path: Path, log: str, pattern: str
-) -> None:
-    written(tmp_path, "graphs/likes/a.parquet", log)
+def test_a_log_in_a_folder_beside_refuses_nothing(tmp_path: Path, log: str, pattern: str) -> None:
+    written(tmp_path, "graphs/likes/a.parquet", f"graphs/table/{log}", f"other/{log}")
     assert expand(tmp_path, [pattern], "files").paths == (tmp_path / "graphs" / "likes" / "a.parquet",)
 
 

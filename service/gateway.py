@@ -4,6 +4,7 @@ bounds its time and its company, turns every error into a problem document, and 
 What has no route is left to the framework behind it, whose routing alone costs more than a merge.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -16,7 +17,7 @@ from service.glance import Glance
 from service.heads import Head, Heads
 from service.held_back import HeldBack
 from service.metrics import RouteMetrics
-from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, is_exhaustion, overloaded, problem_of
+from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, is_exhaustion, not_ready, overloaded, problem_of
 from service.route import Route, RouteTable
 from service.runtime import Runtime
 from service.tracing import Tracing, trace_of
@@ -71,7 +72,7 @@ class Gateway:
         admission = self._runtime.admission
         scope["twhin.begun"] = True
         admission.arrived -= scope.get("twhin.whole", False)
-        # What ends without an answer, as what is cancelled at the service's end does, the server answers with 500.
+        # What ends without an answer the server answers with 500.
         call, status = Call(scope, receive, self._runtime), 500
         try:
             try:
@@ -79,6 +80,8 @@ class Gateway:
                 reply = await self._run(route, call) if isinstance(route, Route) else route
             except ClientGone:
                 raise
+            except asyncio.CancelledError:  # nobody cancels a request but the server, at its end
+                reply = _problem_document(call, not_ready("the service ends"), started)
             except Exception as error:
                 reply = _problem_document(call, error, started)
             if reply is not None and self._reply_whole(call, reply, send):

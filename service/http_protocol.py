@@ -7,7 +7,6 @@ begins when what was read is parsed, without a task of its own until it first wa
 
 import asyncio
 import contextlib
-import math
 import re
 import socket
 import sys
@@ -58,6 +57,17 @@ def _no_seconds() -> float:
     return 0.0
 
 
+async def _unless_cancelled(app: Any, cycle: RequestResponseCycle, scope: Any, receive: Any, send: Any) -> None:
+    """Run `app`. What is cancelled nonetheless at the server's end, as what waits for a client to take its answer, is
+    no fault: the client hears it from the closed connection.
+    """
+    try:
+        await app(scope, receive, send)
+    except asyncio.CancelledError:
+        cycle.disconnected = True
+        cycle.transport.close()
+
+
 class Connection:
     """A transport whose writes of one turn of the event loop leave together: each is a system call and wakes the
     client. When it is closed while the client is still sending, what comes is thrown away for a moment first: to
@@ -89,7 +99,7 @@ class Connection:
 
     def _flush(self) -> None:
         parts, self._parts = self._parts, []
-        if parts:
+        if parts and not self._transport.is_closing():  # the client may have gone meanwhile
             self._transport.write(b"".join(parts))
 
     def close(self) -> None:
@@ -119,10 +129,8 @@ class Connection:
         """For how many seconds the last bytes that came have been there, by the system's clock of milliseconds: in the
         socket, where nothing else sees them. 0 where the system does not tell.
         """
-        sock = self._transport.get_extra_info("socket")
         try:
-            # An object for a moment over the loop's own descriptor, which the loop closes.
-            known = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
+            known = self._borrowed()
             try:
                 told = known.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST_DATA_RECEIVED.stop)
             finally:
@@ -130,6 +138,21 @@ class Connection:
         except (OSError, AttributeError):  # no TCP, or not on Linux
             return 0.0
         return int.from_bytes(told[LAST_DATA_RECEIVED], sys.byteorder) / 1000
+
+    def has_unread(self) -> bool:
+        """Whether something has come that the loop has not read yet."""
+        known = self._borrowed()
+        try:
+            return bool(known.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:  # nothing has
+            return False
+        finally:
+            known.detach()
+
+    def _borrowed(self) -> socket.socket:
+        """An object for a moment over the loop's own descriptor, which the loop closes: to be detached from it."""
+        sock = self._transport.get_extra_info("socket")
+        return socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
 
     def is_closing(self) -> bool:
         return self._closing or self._transport.is_closing()
@@ -216,7 +239,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._between = True  # the parser has nothing of a request that it has not seen the end of
         self._parsing = False
         self._ready: tuple[RequestResponseCycle, Any] | None = None  # let in, to begin when what was read is parsed
-        self._idle_since = -math.inf
+        self._idle_since = self.loop.time()
         self._every: tuple[list[tuple[bytes, bytes]], bytes] = [], b""  # headers that every answer has, and their lines
         self._begun = 0  # requests, by the piece that was parsed last
         self._completed = 0
@@ -371,6 +394,18 @@ class HttpProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self._rest_from_now()
             self.flow.resume_reading()
+
+    def idle_seconds(self) -> float:
+        """For how long nobody has waited for anything here: 0 in the middle of a request, and while the client has not
+        taken all of its answers.
+        """
+        between = self._between and not self._is_held and self._nothing_is_due() and not self.transport.unsent()
+        return self.loop.time() - self._idle_since if between else 0.0
+
+    def close_if_silent(self) -> None:
+        """Close the connection, unless something has come that is still to be read."""
+        if not self.transport.has_unread():
+            self.transport.close()
 
     def _rest_from_now(self) -> None:
         """Nothing is to be answered from now on. A timer for each answer would cost more than looking who has one."""
@@ -532,7 +567,7 @@ class HttpProtocol(HttpToolsProtocol):
         if not (cycle.more_body or cycle.disconnected):
             # The very object: who takes the body empties it, so that no connection at rest keeps what it sent last.
             cycle.scope["twhin.body"] = cycle.body  # type: ignore[typeddict-unknown-key]
-        begin(cycle.run_asgi(app), self.loop, self._turns, self.tasks)
+        begin(cycle.run_asgi(partial(_unless_cancelled, app, cycle)), self.loop, self._turns, self.tasks)
 
     def _answer_whole(self, send: Send, head: bytes, body: bytes) -> bool:
         """Answer with 200 the request whose answer `send` would send: `head` are the lines after those that every

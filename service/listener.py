@@ -4,8 +4,10 @@ import array
 import contextlib
 import errno
 import resource
+import select
 import socket
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from bundle.errors import UsageError
 
 # Linux's, from asm-generic/socket.h; Python has no name for it.
 SO_ATTACH_FILTER = 26
+# In its `struct tcp_info`: `tcpi_unacked`, which of a listening socket is the length of its queue.
+QUEUE_LENGTH = slice(24, 28)
 SYN, SYN_OR_ACK, FLAGS_OFFSET = 0x02, 0x12, 13
 # Connections that are taken in one turn of the event loop: a millisecond's work at most.
 TAKEN_IN_A_TURN = 8
@@ -115,6 +119,19 @@ def turn_away(listeners: Sequence[socket.socket]) -> None:
             listener.setsockopt(
                 socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(DROP_OPENING), program.buffer_info()[0])
             )
+
+
+def queued(listener: socket.socket) -> int:
+    """How many connections wait in the queue of `listener`; 1 for any number where the system does not count them."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    if not poll.poll(0):
+        return 0
+    try:
+        told = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, QUEUE_LENGTH.stop)
+    except (OSError, AttributeError):  # not on Linux
+        return 1
+    return max(1, int.from_bytes(told[QUEUE_LENGTH], sys.byteorder))
 
 
 def waiting(listener: socket.socket) -> Iterator[socket.socket]:

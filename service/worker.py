@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import heapq
 import logging
 import math
 import os
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from socket import socket
 from types import FrameType
 from typing import NoReturn
@@ -19,7 +21,7 @@ import uvicorn
 from bundle.errors import BundleError
 from bundle.versions import current_path
 from service.http_protocol import HttpProtocol
-from service.listener import doors, most_connections, refused, turn_away, waiting
+from service.listener import doors, most_connections, queued, refused, turn_away, waiting
 from service.main import create_app
 from service.runtime import Runtime
 
@@ -32,6 +34,9 @@ SILENT_SECONDS = 1.0
 # How often a worker that has shut its doors looks whether it may open them, and for how long it says so once.
 LOOK_SECONDS = 0.01
 TOLD_SECONDS = 60.0
+# How often it looks through all of its connections for idle ones, and which part of them it closes then at most.
+ROOM_SECONDS = 0.1
+ROOM_SHARE = 16
 # What the end may take beyond the time that requests have: closing files, sending the last traces.
 CLOSING_SECONDS = 3.0
 
@@ -74,6 +79,7 @@ class Worker(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._most = 0
         self._told = -math.inf
+        self._looks_for_room_at = -math.inf
         self._opening: asyncio.Task[None] | None = None
 
     @contextmanager
@@ -192,24 +198,45 @@ class Worker(uvicorn.Server):
         if loop.time() - self._told > TOLD_SECONDS:
             self._told = loop.time()
             log.warning("as many connections as there are files for", extra={"count": self._most})
-        loop.call_later(LOOK_SECONDS, self._look_at_doors)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_at_doors)
 
     def _look_at_doors(self) -> None:
-        loop = asyncio.get_running_loop()
         if self.should_exit:
             return
         if len(self.server_state.connections) < self._most:
-            self._opening = loop.create_task(self._open_again())
+            self._opening = asyncio.get_running_loop().create_task(self._open_again())
         else:
-            loop.call_later(LOOK_SECONDS, self._look_at_doors)
+            self._make_room()
+            self._look_later()
 
     async def _open_again(self) -> None:
         try:
             await self._open_doors()
-        except OSError:  # the files were needed for something else
-            if self.servers:
-                return
-            asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_at_doors)
+        except Exception as error:
+            if not isinstance(error, OSError):  # of which the reason is known: the files were needed for something else
+                log.exception("the doors cannot be opened")
+            if not self.servers:
+                self._make_room()
+                self._look_later()
+
+    def _make_room(self) -> None:
+        """Close the connections that are idle longest, for those who wait to be let in, whom no other worker has taken.
+
+        One on which something came a moment ago is spared: its client may be sending the next request.
+        """
+        now, connections = asyncio.get_running_loop().time(), self.server_state.connections
+        wanted = sum(map(queued, self._listeners))
+        if not wanted or now < self._looks_for_room_at:
+            return
+        self._looks_for_room_at = now + ROOM_SECONDS
+        idle = [(one.idle_seconds(), one) for one in connections if isinstance(one, HttpProtocol)]
+        most = min(wanted, 1 + len(idle) // ROOM_SHARE)
+        for seconds, connection in heapq.nlargest(most, idle, key=itemgetter(0)):
+            if seconds >= SILENT_SECONDS:
+                connection.close_if_silent()
 
     async def _see_off(self, silent: float, last: float) -> None:
         """Wait until every connection is closed, until `last` (in the loop's time) at most.

@@ -1,6 +1,8 @@
 """The service's processes: how it ends when it cannot start, at signals under load, and when one of them is killed."""
 
 import asyncio
+import http.client
+import json
 import os
 import shutil
 import signal
@@ -147,6 +149,33 @@ def test_signals_that_come_again_and_again_change_nothing_of_the_end(begin: Begi
         service.process.send_signal(again)
     assert service.process.returncode == 0
     assert "Traceback" not in service.log.read_text()
+
+
+def test_what_is_cut_off_at_the_end_is_told_so_or_closed_without_a_traceback(begin: Begin) -> None:
+    service = begin(TWHIN_SHUTDOWN_SECONDS="1")
+    asking = (
+        b"POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    )
+    document = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.socket() as sends_slowly, socket.socket() as takes_nothing:
+        takes_nothing.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        for client, sent in ((sends_slowly, asking), (takes_nothing, document * 1000)):
+            client.settimeout(20)
+            client.connect(("127.0.0.1", service.port))
+            client.sendall(sent)
+        time.sleep(0.5)
+        service.process.send_signal(signal.SIGTERM)
+        answered = http.client.HTTPResponse(sends_slowly)
+        answered.begin()
+        assert answered.status == 503
+        assert answered.headers["connection"] == "close"
+        problem = json.loads(answered.read())
+        assert (problem["code"], problem["detail"]) == ("not_ready", "the service ends")
+        assert service.process.wait(20) == 0
+    log = service.log.read_text()
+    assert "requests are not answered: their time is over" in log
+    assert "Traceback" not in log
+    assert "Exception in ASGI application" not in log
 
 
 def test_a_worker_that_is_told_to_end_alone_leaves_the_door_to_the_others(begin: Begin) -> None:

@@ -421,7 +421,7 @@ def test_a_request_that_is_cancelled_is_counted_as_what_its_client_gets(run: Cal
         await service.begun.wait()
         (task,) = connection_of(service).tasks
         task.cancel()
-        assert b" 500 " in await reader.readuntil(b"\r\n\r\n")
+        assert b" 503 " in await reader.readuntil(b"\r\n\r\n")
         counted = service.runtime.metrics.exposition().decode()
         start = 'twhin_http_requests_total{method="GET",route="/first",status_class='
         assert [line for line in counted.splitlines() if line.startswith(start) and not line.endswith(" 0.0")] == [
@@ -510,3 +510,21 @@ def test_who_takes_the_last_answer_slowly_gets_all_of_it(
             assert len(got.partition(b"\r\n\r\n")[2]) == 1 << 15
 
     run(ask)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_is_written_to_a_client_who_goes_in_the_same_turn_is_thrown_away(loop: str) -> None:
+    faults: list[dict[str, Any]] = []
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, *listener.getsockname())
+            connection = Connection(Transport(transport), asyncio.get_running_loop())  # type: ignore[arg-type]
+            transport.abort()
+            connection.write(b"an answer")
+            await asyncio.sleep(0.05)
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(run())
+    assert faults == []

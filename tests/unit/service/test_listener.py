@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from bundle.errors import UsageError
-from service.listener import TAKEN_IN_A_TURN, bind, doors, most_connections, turn_away, waiting
+from service.listener import TAKEN_IN_A_TURN, bind, doors, most_connections, queued, turn_away, waiting
 
 
 def test_two_colons_are_every_address_and_a_name_all_that_it_has() -> None:
@@ -41,7 +41,9 @@ def test_what_is_no_address_here_is_refused_in_one_line(host: str) -> None:
 def test_whoever_has_connected_is_let_in_and_nobody_else(address: str) -> None:
     [listener] = bind(address, 0)
     listener.listen()
+    assert queued(listener) == 0
     clients = [socket.create_connection(listener.getsockname()[:2], timeout=5) for _ in range(5)]
+    assert queued(listener) == 5
     turn_away([listener])
     with pytest.raises(TimeoutError):
         socket.create_connection(listener.getsockname()[:2], timeout=0.2)

@@ -106,10 +106,10 @@ class Call:
 
     def key(self) -> str | None:
         """The API key that was presented: `Authorization: Bearer …`, else `X-Api-Key`. Raises Problem 400 for two."""
-        authorization = self.only(b"authorization")
+        authorization, key = self.only(b"authorization"), self.only(b"x-api-key")
         if authorization is not None and authorization[:7].lower() == "bearer ":
             return authorization[7:].strip()
-        return self.only(b"x-api-key")
+        return key
 
     async def bundle(self, version: str | None) -> Bundle:
         """The version of that name, the serving one by default. Raises BundleNotFound where it is not kept, Problem 403

@@ -323,7 +323,7 @@ def _problem_document(call: Call, error: Exception, started: float) -> Reply:
     problem = problem_of(error)
     if "twhin.no_room" in call.scope and problem.code == "overloaded":
         call.scope["twhin.refused"] = started  # the server heeds it as one that was refused at once
-    if problem.code == "internal":  # for the log and not for the client
+    if problem.code == "internal" and problem is not error:  # for the log and not for the client
         log.error("internal error", exc_info=error, extra={**_named(call), "route": call.route})
         problem = Problem("internal", "the error is in the log under this request_id")
     elif problem is not error and is_exhaustion(error):

@@ -430,16 +430,24 @@ class HttpProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             self._ignore_upgrade(data[offer.args[0] :])
-        except httptools.HttpParserError:
-            if len(self.url or b"") > PARSED_BYTES:
-                self._refuse(HEAD_TOO_LARGE)
-            else:
-                self._refuse(NO_HTTP)
+        except httptools.HttpParserError as error:
+            self._refuse(self._why_unread(error))
         else:
             if not self._begun:
                 self._overhead += len(data)
             if self._overhead > self.HEAD_BYTES + OVERHEAD * self._body_bytes:
                 self._refuse(HEAD_TOO_LARGE)
+
+    def _why_unread(self, error: httptools.HttpParserError) -> Problem:
+        """In words: the parser's own are of its making, and have nothing of what was sent."""
+        ours = error.__context__  # what was raised where the parser calls back
+        if isinstance(ours, Problem):
+            return ours
+        if len(self.url or b"") > PARSED_BYTES:
+            return HEAD_TOO_LARGE
+        if isinstance(ours, UnicodeDecodeError) or not self.headers:
+            return NO_HTTP
+        return Problem("malformed", f"a head or a body that HTTP/1.1 does not allow: {error}")
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Go on with the request as if no other protocol had been offered, as HTTP lets a server do.
@@ -497,28 +505,29 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _check_hosts(self, hosts: list[bytes]) -> None:
-        """Raises ValueError for a head that is addressed to two, to what is no host, or since HTTP/1.1 to nobody."""
-        current = self.parser.get_http_version() != "1.0"
-        if len(hosts) != 1 and (hosts or current):
-            raise ValueError("addressed to two, or to nobody")
+        """Raises Problem for a head that is addressed to two, to what is no host, or since HTTP/1.1 to nobody."""
+        if len(hosts) > 1:
+            raise Problem("malformed", "Host is given more than once")
+        if not hosts and self.parser.get_http_version() != "1.0":
+            raise Problem("malformed", "Host is missing, which HTTP/1.1 asks for")
         if any(host and HOST.fullmatch(host) is None for host in hosts):
-            raise ValueError("addressed to what is no host")
+            raise Problem("malformed", "Host is no name or address, with a port or without")
         self._hosts = hosts  # most requests of a connection have the same
 
     def _understand_target(self) -> None:
-        """Take what is asked for apart where it is more than a plain path. Raises ValueError where it is no UTF-8, or
-        an address of another scheme than HTTP's, or of no host.
+        """Take what is asked for apart where it is more than a plain path. Raises UnicodeDecodeError where it is no
+        UTF-8, Problem where it is an address of another scheme than HTTP's, or of no host.
 
         A whole address, as proxies are asked: it may end with the host, and its host counts, not the header's.
         """
         before, scheme, rest = self.url.partition(b"://")
         if scheme and not before.startswith(b"/"):
             if before.lower() not in (b"http", b"https"):
-                raise ValueError("another scheme")
+                raise Problem("malformed", "the target is an address of another scheme than http and https")
             host, slash, path = rest.partition(b"/")
             host, mark, query = host.partition(b"?")
             if AUTHORITY.fullmatch(host) is None:
-                raise ValueError("no host")
+                raise Problem("malformed", "the target is an address of no host")
             self.url = b"/" + path if slash and not mark else b"/" + mark + query + slash + path
             self.headers[:] = [(b"host", host), *(one for one in self.headers if one[0] != b"host")]
         unquote_to_bytes(self.url.partition(b"?")[0]).decode()

@@ -17,7 +17,8 @@ class Origins:
 
     def __init__(self, settings: Settings) -> None:
         self._names = frozenset(map(_canonical, settings.hosts))
-        self._local = all(name == "localhost" or _is_loopback(name) for name in self._names)
+        # A service that listens to this machine alone has all of these, and the name that it was given.
+        self._local = self._names.issuperset(LOOPBACK) or all(map(_is_of_this_machine, self._names))
         self._may_write = frozenset(settings.cors_origins)
         self._accepted: set[str] = set()
 
@@ -78,6 +79,10 @@ def _canonical(name: str) -> str:
     address = address_of(name)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return name if address is None else str(mapped or address)
+
+
+def _is_of_this_machine(name: str) -> bool:
+    return name == "localhost" or _is_loopback(name)
 
 
 def _is_loopback(name: str) -> bool:

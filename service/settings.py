@@ -20,8 +20,11 @@ Seconds = Annotated[float, Field(gt=0, le=DAY)]
 WholeSeconds = Annotated[int, Field(gt=0, le=DAY)]
 Milliseconds = Annotated[int, Field(gt=0, le=1000 * DAY)]
 NAME = re.compile(r"\*|[A-Za-z0-9._-]*[A-Za-z0-9_-]\.?")
-ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://([^/?#@*\[\]\s]+|\[[0-9a-f:.]+\](:[0-9]+)?)")
+ORIGIN = re.compile(
+    r"\*|null|[a-z][a-z0-9+.-]*://(?:(?P<name>[a-z0-9._-]*[a-z0-9_-]\.?)|\[(?P<ipv6>[0-9a-f:.]+)\])(?::(?P<port>[1-9][0-9]{0,4}))?"
+)
 USUAL_PORT = re.compile(r"((?:^http:.+)(?=:80$)|(?:^https:.+)(?=:443$)):[0-9]+$")
+MOST_PORTS = 65535
 DIGITS = re.compile(r"\s*-?[0-9]+\s*", re.ASCII)
 
 
@@ -206,7 +209,7 @@ class Settings(Variables):
         nobody, without a word.
         """
         written = [_shortest(USUAL_PORT.sub(r"\1", origin.rstrip("/").lower())) for origin in origins]
-        if not all(origin.isascii() and ORIGIN.fullmatch(origin) for origin in written):
+        if not all(map(_is_origin, written)):
             raise ConfigError(
                 "TWHIN_CORS_ORIGINS: an origin is a scheme and a host, maybe a port, as https://ranker.example (or * "
                 "for all), without a path or a pattern"
@@ -246,6 +249,16 @@ def _shortest(origin: str) -> str:
     before, opening, rest = origin.partition("[")
     name, closing, after = rest.partition("]")
     return f"{before}{opening}{address_of(name) or name}{closing}{after}"
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a browser may send it: a name that ends in a number is an address to it."""
+    found = ORIGIN.fullmatch(text)
+    if found is None:
+        return False
+    name = found["ipv6"] or (found["name"] or "").removesuffix(".")
+    is_address = bool(found["ipv6"]) or name.rpartition(".")[2].isdecimal()
+    return (address_of(name) is not None or not is_address) and int(found["port"] or 0) <= MOST_PORTS
 
 
 def _items(name: str, text: str) -> tuple[str, ...]:

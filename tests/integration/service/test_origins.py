@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.origins import Origins
+from service.origins import LOOPBACK, Origins
 from service.problems import Problem
 from service.settings import Settings
 from tests.support.servers import ServiceProcess
@@ -73,6 +73,15 @@ def test_a_setting_of_this_machine_s_names_alone_is_one_however_they_are_written
         assert client.get("/v1/info", headers={"host": name}).status_code == 200, name
     for name in FOREIGN_NAMES:
         assert client.get("/v1/info", headers={"host": name}).status_code == 421, name
+
+
+def test_a_name_that_leads_to_this_machine_lets_no_address_in() -> None:
+    origins = Origins(Settings(bundles=Path("none"), hosts=(*LOOPBACK, "my-name")))  # type: ignore[call-arg]
+    for own in ("my-name:8000", *OWN_NAMES):
+        origins.check_host(own)
+    for name in FOREIGN_NAMES:
+        with pytest.raises(Problem, match="does not answer for that name"):
+            origins.check_host(name)
 
 
 @pytest.mark.parametrize(

@@ -367,6 +367,38 @@ def test_what_may_stand_once_is_refused_twice(keyed: _Connection, name: str, *, 
         assert json.loads(body)["detail"] == f"{name} is given more than once"
 
 
+def test_a_key_is_given_once_also_beside_another(keyed: _Connection) -> None:
+    keyed.send(
+        b"GET /v1/info HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer reads\r\n"
+        b"X-Api-Key: reads\r\nX-Api-Key: writes\r\n\r\n"
+    )
+    status, body = keyed.answer()
+    assert (status, json.loads(body)["detail"]) == (400, "X-Api-Key is given more than once")
+
+
+UNFIT = {
+    b"GET /livez HTTP/1.1\r\nHost: a\r\nHost: b\r\n": "Host is given more than once",
+    b"GET /livez HTTP/1.1\r\nAccept: */*\r\n": "Host is missing",
+    b"GET /livez HTTP/1.1\r\nHost: a/b\r\n": "Host is no name or address",
+    b"GET ftp://x/livez HTTP/1.1\r\nHost: a\r\n": "another scheme",
+    b"GET http:///livez HTTP/1.1\r\nHost: a\r\n": "an address of no host",
+    b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n": "Duplicate Content-Length",
+    b"GET /livez HTTP/1.1\r\nHost: a\r\nSecret-Word: \x01\r\n": "HTTP/1.1 does not allow",
+    b"GET /%ff HTTP/1.1\r\nHost: a\r\n": "must be percent-encoded UTF-8",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03": "neither TLS",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n": "neither TLS",
+}
+
+
+@pytest.mark.parametrize("head", UNFIT)
+def test_what_is_wrong_with_a_request_is_said_and_no_other_thing(connection: _Connection, head: bytes) -> None:
+    connection.send(head + b"\r\n")
+    status, body = connection.answer()
+    assert (status, json.loads(body)["code"]) == (400, "malformed")
+    assert UNFIT[head] in json.loads(body)["detail"]
+    assert b"ecret" not in body
+
+
 def test_a_body_that_is_declared_too_large_is_not_asked_for(connection: _Connection) -> None:
     head = b"POST /recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     connection.send(head + b"Content-Length: 99999999999\r\nExpect: 100-continue\r\n\r\n")

@@ -4,9 +4,11 @@ import asyncio
 import logging
 from pathlib import Path
 
+import httpx
 import pytest
 
 from service import runtime as module
+from service.main import create_app
 from service.runtime import Runtime
 from service.settings import Settings
 from service.versions.versions import Versions
@@ -37,6 +39,12 @@ async def test_what_ended_is_named_and_the_service_ends_in_order(
     assert runtime.ended == ["the watch over versions"]
     assert "the watch over versions has ended" in caplog.text
     assert "a fault of ours" in caplog.text
+    transport = httpx.ASGITransport(create_app(runtime.settings, runtime))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        answer = await client.get("/livez")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert answer.json()["detail"] == "ended by a fault: the watch over versions"
+    assert "internal error" not in caplog.text
     await runtime.stop()
     assert not runtime.search.alive
 

@@ -73,6 +73,16 @@ def test_names_and_addresses_are_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
         "https://zoë.example",
         "http://[::1",
         "http://[x]",
+        "http://[1:2]",
+        "https://a.example:",
+        "https://a.example:0443",
+        "https://a.example:65536",
+        "https://a.example:x",
+        "https://[::1]:0080",
+        "https://:80",
+        "https://exa|mple",
+        "https://127.1",
+        "https://a.1",
     ],
 )
 def test_an_origin_that_no_browser_sends_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +93,10 @@ def test_an_origin_that_no_browser_sends_is_refused(text: str, monkeypatch: pyte
 
 def test_origins_are_taken_as_browsers_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
-        "TWHIN_CORS_ORIGINS", "HTTPS://A.example:443/,http://b.example:80,http://[0:0::1]:8000,https://c:80,*"
+        "TWHIN_CORS_ORIGINS",
+        "HTTPS://A.example:443/,http://b.example:80,http://[0:0::1]:8000,https://c:80,*,"
+        "http://10.0.0.7:65535,chrome-extension://abc,null,https://my_host.",
     )
     written = ("https://a.example", "http://b.example", "http://[::1]:8000", "https://c:80", "*")
+    written += ("http://10.0.0.7:65535", "chrome-extension://abc", "null", "https://my_host.")
     assert Settings().cors_origins == written

@@ -4,7 +4,9 @@ BUNDLES/TIMELINE   one line a change of CURRENT: `2026-11-28T23:59:59.123456Z <v
 """
 
 import re
+import time
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,16 +25,21 @@ class Publication(NamedTuple):
 
 
 def read_timeline(bundles: Path) -> list[Publication]:
-    """The publications written down, oldest first; a line that is none, or has no end, is passed over."""
+    """The publications written down, oldest first; a line that is none, or has no end, is passed over.
+
+    Their times never fall and are none to come, whatever the clock was: a time to come is that of what followed.
+    """
     try:
         text = read_plain(bundles / TIMELINE, MOST_BYTES).decode("ascii", errors="replace")
     except (FileNotFoundError, NotPlain):
         return []
-    publications: list[Publication] = []
-    for match in filter(None, map(_LINE.fullmatch, text.split("\n")[:-1])):
-        earliest = publications[-1].at if publications else 0.0  # a clock may have been put back
-        publications.append(Publication(max(earliest, _seconds(match[1])), match[2]))
-    return publications
+    written = [(_seconds(match[1]), match[2]) for match in filter(None, map(_LINE.fullmatch, text.split("\n")[:-1]))]
+    now = followed = time.time()
+    times: list[float] = []
+    for at, _ in reversed(written):
+        followed = at if at <= now else followed
+        times.append(followed)
+    return [Publication(at, name) for at, (_, name) in zip(accumulate(reversed(times), max), written, strict=True)]
 
 
 def _seconds(text: str) -> float:

@@ -15,9 +15,10 @@ import errno
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,6 +41,8 @@ _SUM = re.compile(rf"(?P<digest>[0-9a-f]{{64}})  (?P<version>[^/]+)/{re.escape(M
 NAME_SHOWN = 256
 REMOVING_PREFIX = ".removing-"
 PULLING_PREFIX, PULL_LOCK = ".pulling-", ".pulling.lock"
+# Between the clocks of two machines that build and look at versions.
+CLOCKS_DIFFER = timedelta(minutes=5)
 # Of a manifest: device, inode, size, times of change.
 Identity = tuple[int, int, int, int, int]
 Judge = Callable[[Manifest, Manifest | None], list[Gate]]
@@ -67,6 +70,26 @@ def list_versions(bundles: Path) -> list[str]:
     names = [path.name for path in bundles.iterdir() if VERSION_NAME.match(path.name)]
     finished = [name for name in names if _is_finished(bundles / name)]
     return sorted(finished, key=lambda name: (_created(bundles / name), name))
+
+
+def latest_version(bundles: Path) -> str | None:
+    """The newest finished version, None where there is none.
+
+    Raises BundleInvalid where one of several is dated as to come: whether it is the newest its date does not tell.
+    """
+    versions = list_versions(bundles)
+    if len(versions) > 1 and is_to_come(bundles, versions[-1]):
+        raise BundleInvalid(
+            f"{versions[-1]} in {bundles} is dated {_created(bundles / versions[-1]):%Y-%m-%d %H:%M} UTC, which is to "
+            "come: a clock is wrong, or was when it was built, so that dates do not tell which version is the latest. "
+            "Name the one that you mean, and remove the directory of that one if nobody needs it."
+        )
+    return versions[-1] if versions else None
+
+
+def is_to_come(bundles: Path, version: str) -> bool:
+    """Whether the date of a version is to come, further than clocks of several machines differ."""
+    return _created(bundles / version) > datetime.now(UTC) + CLOCKS_DIFFER
 
 
 def _is_finished(path: Path) -> bool:
@@ -217,7 +240,7 @@ def timeline(bundles: Path) -> list[Publication]:
     written, current = read_timeline(bundles), published(bundles)
     if current is None or (written and written[-1].version == current[0]):
         return written
-    at = current[1] // 1000 / 1e6  # to the microsecond, as it is written
+    at = min(current[1] // 1000 / 1e6, time.time())  # to the microsecond, as it is written
     return [*written, Publication(at, current[0])]
 
 
@@ -265,11 +288,13 @@ def rollback(bundles: Path, expected: str | None = None) -> str:
 def prune(bundles: Path, keep: int = 3, in_use: Collection[str] = ()) -> list[str]:
     """Remove all but the newest `keep` versions and the leftovers of dead builders. Returns the names removed.
 
-    The current version and the one a rollback would go to are always kept, as are those `in_use`.
+    The current version and the one a rollback would go to are always kept, as are those `in_use`. Versions whose date
+    is to come stay, and are none of the newest: a clock was wrong, and what was built since is newer.
     """
     with _changing(bundles):
-        versions = list_versions(bundles)
-        kept = {*in_use, current_version(bundles), *_history_before_current(bundles)[-1:]}
+        to_come = {name for name in list_versions(bundles) if is_to_come(bundles, name)}
+        versions = [name for name in list_versions(bundles) if name not in to_come]
+        kept = {*in_use, *to_come, current_version(bundles), *_history_before_current(bundles)[-1:]}
         kept.update(versions[-keep:] if keep else [])
         doomed = [name for name in versions if name not in kept and os.access(bundles / name, os.X_OK)]
         leftovers = _remove_leftovers(bundles)

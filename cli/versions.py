@@ -229,22 +229,31 @@ def prune(
 ) -> None:
     """Remove old versions and what dead builders left; the current one, the one before it and those that arms of
     experiments name always stay."""
+    from bundle.versions import is_to_come, list_versions
     from bundle.versions import prune as prune_versions
 
     removed = prune_versions(bundles, keep, named_by_experiments(bundles, experiments))
+    to_come = [name for name in list_versions(bundles) if is_to_come(bundles, name)]
+    if to_come:
+        say(
+            f"Kept beside the newest, as a clock is or was wrong: {', '.join(to_come)}, dated as to come. Remove the "
+            "directory of what nobody needs."
+        )
     emit(
         {"removed": removed}, as_json, lambda: line(f"Removed {len(removed)}: {', '.join(removed) or 'nothing to do'}.")
     )
 
 
 def resolve(bundles: Path, version: str) -> str:
-    """The name that `version` stands for: `latest` is the newest finished one, `current` the published one."""
-    from bundle.versions import current_path, list_versions
+    """The name that `version` stands for: `latest` is the newest finished one, `current` the published one.
+
+    Raises BundleError where dates do not tell which is the newest, or nothing is published.
+    """
+    from bundle.versions import current_path, latest_version
 
     if version == "current":
         return current_path(bundles).name
-    versions = list_versions(bundles)
-    return versions[-1] if version == "latest" and versions else version
+    return (latest_version(bundles) if version == "latest" else None) or version
 
 
 def path_of(bundles: Path, version: str) -> Path:

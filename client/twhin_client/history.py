@@ -8,9 +8,11 @@ other by its time.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -144,16 +146,17 @@ def history(source: str | Path | Client) -> History:
 
 def _timeline(bundles: Path) -> tuple[list[float], list[str]]:
     """The publications as they were written down, and the current one where it was not: see docs/bundle-format.md."""
-    times: list[float] = []
-    versions: list[str] = []
     path = bundles / "TIMELINE"
     lines = path.read_text(encoding="ascii", errors="replace").split("\n")[:-1] if path.is_file() else []
-    for match in filter(None, map(_LINE.fullmatch, lines)):
-        moment = datetime.fromisoformat(match[1]).replace(tzinfo=UTC).timestamp()
-        times.append(max(moment, times[-1] if times else moment))
-        versions.append(match[2])
-    now = current(bundles)
-    if now is not None and versions[-1:] != [now]:
+    found = list(filter(None, map(_LINE.fullmatch, lines)))
+    versions = [match[2] for match in found]
+    times = [datetime.fromisoformat(match[1]).replace(tzinfo=UTC).timestamp() for match in found]
+    published = current(bundles)
+    if published is not None and versions[-1:] != [published]:
         times.append((bundles / "CURRENT").stat().st_mtime_ns // 1000 / 1e6)
-        versions.append(now)
-    return times, versions
+        versions.append(published)
+    # A clock that was wrong: a time to come is that of what followed, and none is before the one before.
+    now = followed = time.time()
+    for place in reversed(range(len(times))):
+        times[place] = followed = times[place] if times[place] <= now else followed
+    return list(accumulate(times, max)), versions

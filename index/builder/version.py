@@ -3,7 +3,6 @@
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +15,7 @@ import numpy as np
 from bundle.allocator import give_back_freed_memory
 from bundle.assessment import Assessment, Assessments, Unlearnt
 from bundle.disk import full_disk_named
-from bundle.errors import BundleError, ConfigError, RunError
+from bundle.errors import ConfigError, RunError
 from bundle.layout import SpaceLayout
 from bundle.manifest import (
     DefaultQuery,
@@ -30,10 +29,9 @@ from bundle.manifest import (
     SpaceWeights,
 )
 from bundle.progress import SILENT, Progress, Stage
-from bundle.reader import read_manifest
 from bundle.run import Run, open_run
 from bundle.strategies import DEFAULT_AUTO, default_strategies, unlearnt_blend
-from bundle.versions import list_versions
+from bundle.versions import is_to_come, list_versions
 from bundle.writer import BundleWriter
 from index.builder.candidates import Candidates
 from index.builder.clusters import Clustering
@@ -159,7 +157,7 @@ def build_version(
             for name, stage in stages.items()
             for warning in (*_left_out(needs[name]), *stage.warnings(manifest.spaces[name].clusters))
         )
-        warnings += tuple(_dated_later(bundles, created))
+        warnings += tuple(_dated_later(bundles))
         return BuiltVersion(writer.commit(manifest), manifest, device.name, tuple(chosen), warnings)
 
 
@@ -186,15 +184,14 @@ def _left_out(need: BuildNeed) -> Iterator[str]:
         yield f"{', '.join(need.left_out)}: not tried, a limit on memory leaves no room for such an index."
 
 
-def _dated_later(bundles: Path, created: datetime) -> Iterator[str]:
-    """What a clock that was put back leaves: a version that counts as newer than the one built after it."""
+def _dated_later(bundles: Path) -> Iterator[str]:
+    """What a clock that was put back leaves: a version of which its date does not tell that it is older."""
     for newest in list_versions(bundles)[-1:]:
-        with suppress(BundleError):
-            if read_manifest(bundles / newest).created > created:
-                yield (
-                    f"{newest} has a later date, as when a clock was put back: `latest` and `twhin bundle prune` take "
-                    "it for the newer one. Publish this one by its name."
-                )
+        if is_to_come(bundles, newest):
+            yield (
+                f"{newest} has a date to come, as when a clock was put back: dates do not tell that this one is newer. "
+                "Publish it by its name: `latest` is refused while that one is there."
+            )
 
 
 def _of_space(name: str, first: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import twhin_client
+from bundle.timeline import read_timeline
 from bundle.versions import CURRENT, publish, rollback, timeline
 from tests.support.service_bundle import user_ids, write_toy_bundle
 from twhin_client import Client, History
@@ -90,9 +91,10 @@ def test_a_service_tells_the_same(client: Client, toy_bundles: Path) -> None:
 def test_a_publication_that_a_kill_kept_from_the_record_counts_from_its_own_time(bundles: Path, tmp_path: Path) -> None:
     shutil.copytree(bundles, tmp_path / "b")
     (tmp_path / "b" / CURRENT).write_text("v2\n")
-    os.utime(tmp_path / "b" / CURRENT, ns=(4_000_000_000_000_000_000,) * 2)
+    moment = time.time_ns() // 1000
+    os.utime(tmp_path / "b" / CURRENT, ns=(moment * 1000,) * 2)
     history = twhin_client.history(tmp_path / "b")
-    assert (history.versions[-1], history.times[-1]) == ("v2", 4_000_000_000.0)
+    assert (history.versions[-1], history.times[-1]) == ("v2", moment / 1e6)
     assert [one.version for one in timeline(tmp_path / "b")] == list(history.versions)
 
 
@@ -102,3 +104,12 @@ def test_what_cannot_be_joined_is_refused(history: History) -> None:
     with pytest.raises(ValueError, match="2 ids and 1 examples"):
         history.vectors("user", USERS[:2], times=[0.0])
     assert twhin_client.history(Path("/nonexistent")).versions == ()
+
+
+def test_times_of_a_clock_that_was_wrong_are_those_of_the_service(tmp_path: Path) -> None:
+    moments = ["2026-01-01T00:00:00", "2999-01-01T00:00:00", "2026-01-03T00:00:00", "2026-01-02T00:00:00"]
+    lines = [f"{moment}.000000Z v{number}\n" for number, moment in enumerate(moments)]
+    (tmp_path / "TIMELINE").write_text("".join(lines))
+    history = twhin_client.history(tmp_path)
+    assert list(zip(history.times.tolist(), history.versions, strict=True)) == read_timeline(tmp_path)
+    assert history.version_at([1_767_225_600 + day * 86_400 for day in (0, 1, 2, 400)]) == ["v0", "v0", "v3", "v3"]

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -304,3 +305,18 @@ def test_times_of_the_timeline_never_fall_though_a_clock_was_put_back(tmp_path: 
     lines = ["2026-01-02T00:00:00.000000Z one", "nonsense", "2026-01-01T00:00:00.000000Z two"]
     (tmp_path / TIMELINE).write_text("\n".join(lines) + "\n")
     assert read_timeline(tmp_path) == [(1_767_312_000.0, "one"), (1_767_312_000.0, "two")]
+
+
+def test_a_time_to_come_in_the_timeline_is_that_of_what_followed(tmp_path: Path, write: Write) -> None:
+    lines = ["2026-01-01T00:00:00.000000Z one", "2999-01-01T00:00:00.000000Z two", "2026-01-02T00:00:00.000000Z three"]
+    (tmp_path / TIMELINE).write_text("\n".join(lines) + "\n")
+    assert read_timeline(tmp_path) == [(1_767_225_600.0, "one"), (1_767_312_000.0, "two"), (1_767_312_000.0, "three")]
+    (tmp_path / TIMELINE).write_text("\n".join(lines[:2]) + "\n")
+    before = time.time()
+    assert before <= read_timeline(tmp_path)[1].at <= time.time()
+    (tmp_path / TIMELINE).unlink()
+    write("four")
+    publish(tmp_path, "four")
+    (tmp_path / TIMELINE).unlink()
+    os.utime(tmp_path / CURRENT, (2**35, 2**35))
+    assert timeline(tmp_path)[0].at <= time.time()

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bundle.errors import BundleNotFound
+from bundle.errors import BundleInvalid, BundleNotFound
 from bundle.versions import publish
 from cli.main import app as whole
 from cli.serve import serve
@@ -115,6 +115,21 @@ def test_a_version_that_may_not_be_looked_into_hides_no_other_and_is_not_removed
     assert (named.returncode, named.stderr.count("\n")) == (6, 1)
     assert "Permission denied" in named.stderr
     assert pruned.stdout == "Removed 1: v1.\n"
+
+
+def test_a_version_dated_as_to_come_is_told_by_name(tmp_path: Path) -> None:
+    for version in ("v1", "v2", "v3"):
+        write_toy_bundle(tmp_path, version)
+    rewrite_manifest(tmp_path / "v1", lambda manifest: manifest.update(created="2999-01-01T00:00:00Z"))
+    for command in (["publish"], ["bundle", "verify"], ["bundle", "show"]):
+        with pytest.raises(BundleInvalid, match="v1 in .* is dated 2999-01-01"):
+            CliRunner().invoke(whole, [*command, "latest", "--bundles", str(tmp_path)], catch_exceptions=False)
+    CliRunner().invoke(whole, ["publish", "v2", "--bundles", str(tmp_path)], catch_exceptions=False)
+    pruned = CliRunner().invoke(
+        whole, ["bundle", "prune", "--keep", "1", "--bundles", str(tmp_path)], catch_exceptions=False
+    )
+    assert pruned.stdout == "Removed 0: nothing to do.\n"
+    assert "v1, dated as to come" in pruned.stderr
 
 
 def test_publishing_tells_what_requests_can_no_longer_name(tmp_path: Path) -> None:

@@ -18,6 +18,11 @@ SYNC_THREADS = 8
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_MEANS = (errno.ENOMEM, errno.EAGAIN)
 MORE_MEANS = "Give it more memory, or raise its limits (ulimit -v, ulimit -u, a container's memory and processes)."
+_REMEDIES = (
+    dict.fromkeys(_NO_MEANS, MORE_MEANS)
+    | dict.fromkeys((errno.EMFILE, errno.ENFILE), "Raise the limit of open files (ulimit -Hn) and run it again.")
+    | dict.fromkeys((errno.EACCES, errno.EPERM), "Correct the path or its permissions.")
+)
 _TAIL_BYTES = 4096
 
 
@@ -25,13 +30,12 @@ def remedy(error: OSError, otherwise: str) -> str:
     """What to do about `error`: about too little memory, too many open files or a missing permission, which are no
     fault of what a file holds, or as for all others.
     """
-    if lacks_means(error):
-        return MORE_MEANS
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return "Raise the limit of open files (ulimit -Hn) and run it again."
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "Correct the path or its permissions."
-    return otherwise
+    return otherwise if error.errno is None else _REMEDIES.get(error.errno, otherwise)
+
+
+def has_remedy(error: BaseException) -> bool:
+    """Whether `error` is one of those: whoever reads a file lets it through, and does not blame the file."""
+    return lacks_means(error) or (isinstance(error, OSError) and error.errno in _REMEDIES)
 
 
 def lacks_means(error: BaseException) -> bool:

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from bundle.disk import remedy
 from bundle.errors import EdgeFileError, GraphFileError, UsageError
 from graph.edge_file import EdgeFile
 from graph.jsonlines import JsonLinesEdgeFile
@@ -60,7 +61,8 @@ def expand(base: Path, patterns: Sequence[str], key: str) -> FileList:
             if not (base / pattern).is_file():  # who names a file knows that it is of the table
                 _refuse_tables(matches)
         except OSError as error:
-            raise EdgeFileError(f"{error.filename}: {error.strerror}. {key} leads there: correct that.") from error
+            advice = remedy(error, f"{key} leads there: correct that.")
+            raise EdgeFileError(f"{error.filename}: {error.strerror}. {advice}") from error
         if not matches:
             bracket = " A bracket that is part of a name is written [[]." if "[" in pattern else ""
             raise GraphFileError(f"{key}: {pattern!r} matches no file in {base.resolve()}. Correct it.{bracket}")

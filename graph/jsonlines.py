@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from bundle.disk import lacks_means
+from bundle.disk import has_remedy
 from bundle.errors import EdgeFileError
 from bundle.progress import SilentStage, Stage
 from graph.edge_file import FURTHER, and_more, check_columns, one_line, quoted
@@ -172,7 +172,7 @@ class JsonLinesEdgeFile:
                 if rest:
                     yield line, rest.removeprefix(codecs.BOM_UTF8 if line == 1 else b"") + b"\n"
         except (pa.ArrowException, OSError, UnicodeError) as error:
-            if lacks_means(error):
+            if has_remedy(error):
                 raise
             raise EdgeFileError(f"{self.path} cannot be read as text: {one_line(error)}. Write it again.") from error
 

@@ -9,13 +9,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from bundle.disk import lacks_means
+from bundle.disk import has_remedy
 from bundle.errors import EdgeFileError
 from bundle.progress import Stage
 from graph.edge_file import check_columns, one_line
 
 # What pyarrow raises over a damaged file; names of columns may be no UTF-8.
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeError)
+# How its words begin over one whose footer or columns are encrypted.
+_ENCRYPTED = ("Could not read encrypted metadata", "Cannot decrypt ", "Column is noted as encrypted")
 # Rows of a batch, which is worth its overhead: fewer gained nothing, four times as many cost more CPU time
 # (docs/benchmarks-log.md). Perhaps since a column of them is less than what the allocator gives back to the system
 # at once (bundle/allocator.py).
@@ -57,9 +59,9 @@ class ParquetEdgeFile:
             ) as file:
                 yield file
         except _UNREADABLE as error:
-            if lacks_means(error):
+            if has_remedy(error):
                 raise
-            encrypted = "crypt" in str(error)
+            encrypted = str(error).startswith(_ENCRYPTED)
             advice = (
                 "It is encrypted, which is not read: write it without encryption." if encrypted else "Write it again."
             )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from bundle.disk import has_remedy
 from bundle.errors import EdgeFileError
 from graph.textstream import TextBlocks, TextStream, file_opener
 
@@ -85,6 +86,8 @@ def zip_opener(path: Path) -> Callable[[], TextStream]:
             for name in names[:1]:
                 archive.open(name).close()
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:  # encrypted, or of a new method
+        if has_remedy(error):
+            raise
         raise EdgeFileError(f"{path} is not a readable zip file: {error}. Copy it again.") from error
     if len(names) != 1:
         raise EdgeFileError(f"{path} holds {len(names)} CSV files, expected one. Unpack it and give the file you mean.")

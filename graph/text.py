@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from bundle.disk import lacks_means
+from bundle.disk import has_remedy
 from bundle.errors import EdgeFileError
 from bundle.progress import Stage
 from bundle.text import toml_of
@@ -97,7 +97,7 @@ class TextEdgeFile:
         except pa.ArrowInvalid as error:
             raise self._fault(error) from error
         except _UNREADABLE as error:
-            if lacks_means(error):
+            if has_remedy(error):
                 raise
             raise self._unreadable(error) from error
 
@@ -333,7 +333,7 @@ class TextEdgeFile:
         except csv.Error as error:
             raise self._too_long(line) from error
         except _UNREADABLE as error:
-            if lacks_means(error):
+            if has_remedy(error):
                 raise
             raise self._unreadable(error) from error
 

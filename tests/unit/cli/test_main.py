@@ -232,6 +232,22 @@ cli.main.main()
 """
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_file_of_edges_that_may_not_be_read_is_not_to_be_written_again(tmp_path: Path, ending: str) -> None:
+    """Root, who may read everything, goes without that right here."""
+    (tmp_path / f"e.{ending}").touch(0)
+    (tmp_path / "graph.toml").write_text(
+        '[entities.u]\nid = "int64"\n[[relations]]\nname = "r"\nsource = "u"\ntarget = "u"\n'
+        + f'files = "e.{ending}"\n'
+    )
+    lowered = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    ask = [*lowered, sys.executable, "-c", "from cli.main import main; main()", "data", "describe"]
+    done = subprocess.run([*ask, str(tmp_path / "graph.toml")], capture_output=True, text=True, check=False)
+    assert done.returncode == 6, done.stderr
+    assert f"e.{ending}" in done.stderr
+    assert done.stderr.rstrip().endswith("Permission denied. Correct the path or its permissions.")
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_too_little_memory_is_no_fault_of_the_edge_file_and_no_traceback(tmp_path: Path, ending: str) -> None:
     """Less than a thread's stack is left, as where a container may have no more of them."""

@@ -1,5 +1,6 @@
 """What an error says to do works: each piece of advice is followed, and the graph is read."""
 
+import base64
 import bz2
 import gzip
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
 import pytest
 
 from bundle.errors import GraphError
@@ -331,13 +333,27 @@ def test_a_comment_among_the_lines_is_to_be_removed(tmp_path: Path) -> None:
     advice_helps(tmp_path, "line 3: found 1 fields in '# later', expected 2 .* Correct or remove the line", follow)
 
 
-def test_an_encrypted_file_is_to_be_written_without_encryption(tmp_path: Path) -> None:
-    """One whose footer is encrypted begins and ends with these four letters."""
-    (tmp_path / "e.parquet").write_bytes(b"PARE" + bytes(60) + (32).to_bytes(4, "little") + b"PARE")
+class Unwrapped(pe.KmsClient):
+    """Keeps no key secret."""
+
+    def __init__(self, config: object) -> None:
+        super().__init__()
+
+    def wrap_key(self, key: bytes, name: str) -> bytes:
+        return base64.b64encode(key)
+
+
+@pytest.mark.parametrize("plaintext_footer", [False, True])
+def test_an_encrypted_file_is_to_be_written_without_encryption(tmp_path: Path, plaintext_footer: bool) -> None:
+    """Whether its footer is encrypted or a column alone."""
+    table = pa.table({"src": [1], "dst": [2]})
+    keys = pe.EncryptionConfiguration("footer", column_keys={"column": ["src"]}, plaintext_footer=plaintext_footer)
+    secret = pe.CryptoFactory(Unwrapped).file_encryption_properties(pe.KmsConnectionConfig(), keys)
+    pq.write_table(table, tmp_path / "e.parquet", encryption_properties=secret)
     toml(tmp_path, "e.parquet")
 
     def decrypt(directory: Path, message: str) -> None:
-        pq.write_table(pa.table({"src": [1], "dst": [2]}), directory / "e.parquet")
+        pq.write_table(table, directory / "e.parquet")
 
     advice_helps(tmp_path, "It is encrypted, which is not read: write it without encryption", decrypt)
 

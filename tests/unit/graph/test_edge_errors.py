@@ -1,6 +1,11 @@
 """Bad edges stop preparing with one line: file, place, column, what was found, what to do; and leave nothing behind."""
 
-from collections.abc import Callable
+import errno
+import gzip
+import resource
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from bundle.errors import EdgeFileError, GraphFileError
+from bundle.progress import SilentStage
+from graph.files import expand, open_edge_file
+from graph.parquet import ParquetEdgeFile
 from graph.prepare import prepare
+from graph.rawtext import zip_opener
 
 MakeGraph = Callable[..., Path]
 
@@ -135,3 +144,57 @@ def expect_error(tmp_path: Path, graph: Path, message: str) -> None:
         prepare(graph, tmp_path / "run" / "graph")
     assert "\n" not in str(caught.value)
     assert list((tmp_path / "run").iterdir()) == [] if (tmp_path / "run").exists() else True
+
+
+@contextmanager
+def no_more_open_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "csv.gz", "jsonl", "jsonl.gz"])
+def test_too_many_open_files_are_no_fault_of_an_edge_file(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"e.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.table({"src": [1], "dst": [2]}), path)
+    else:
+        text = b"src,dst\n1,2\n" if "csv" in ending else b'{"src": 1, "dst": 2}\n'
+        path.write_bytes(gzip.compress(text) if ending.endswith("gz") else text)
+    file = open_edge_file(path, None)
+
+    def read() -> list[object]:
+        return list(file.batches(["src", "dst"], SilentStage()))
+
+    assert len(read()) == 1
+    for ask in (read, lambda: file.names(["src", "dst"])):
+        expect_limit(ask)
+
+
+def test_too_many_open_files_are_no_fault_of_a_zip(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "e.zip", "w") as archive:
+        archive.writestr("e.csv", "src,dst\n1,2\n")
+    zip_opener(tmp_path / "e.zip")
+    expect_limit(lambda: zip_opener(tmp_path / "e.zip"))
+
+
+def test_too_many_open_files_are_no_fault_of_what_a_graph_file_names(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").touch()
+    assert expand(tmp_path, ["*.csv"], "files").paths == (tmp_path / "e.csv",)
+    with no_more_open_files(), pytest.raises(EdgeFileError, match=r"Raise the limit of open files \(ulimit -Hn\)"):
+        expand(tmp_path, ["*.csv"], "files")
+
+
+def expect_limit(ask: Callable[[], object]) -> None:
+    with no_more_open_files(), pytest.raises(OSError, match="Too many open files") as caught:
+        ask()
+    assert caught.value.errno == errno.EMFILE
+
+
+def test_a_file_is_not_encrypted_for_what_its_path_is_called(tmp_path: Path) -> None:
+    """It was removed after it had been found."""
+    with pytest.raises(EdgeFileError, match=r"No such file or directory\. Write it again\.$"):
+        ParquetEdgeFile(tmp_path / "encrypted" / "gone.parquet").names(["src"])

@@ -3,9 +3,9 @@
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, PositiveInt, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bundle.errors import ConfigError
@@ -19,6 +19,10 @@ DAY = 86_400
 Seconds = Annotated[float, Field(gt=0, le=DAY)]
 WholeSeconds = Annotated[int, Field(gt=0, le=DAY)]
 Milliseconds = Annotated[int, Field(gt=0, le=1000 * DAY)]
+# JSON and the store count no further than some 64 bits, and nobody means more than this.
+Count = Annotated[int, Field(gt=0, le=10**9)]
+# These are answered before anything is served, and compared all at once.
+Queries = Annotated[int, Field(ge=0, le=100_000)]
 NAME = re.compile(r"\*|[A-Za-z0-9._-]*[A-Za-z0-9_-]\.?")
 ORIGIN = re.compile(
     r"\*|null|[a-z][a-z0-9+.-]*://(?:(?P<name>[a-z0-9._-]*[a-z0-9_-]\.?)|\[(?P<ipv6>[0-9a-f:.]+)\])(?::(?P<port>[1-9][0-9]{0,4}))?"
@@ -39,6 +43,20 @@ def address_of(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
 class Variables(BaseSettings):
     """Settings that may be texts of the environment: a whole number is written in digits there too."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_texts(cls, values: dict[str, object]) -> dict[str, object]:
+        """A list is separated by commas; any other setting that is set to nothing is as if it were not set."""
+        lists = {name for name, field in cls.model_fields.items() if isinstance(field.default, tuple)}
+        for name, value in values.items():
+            if isinstance(value, str) and not (_is_utf8(value) or _is_path(cls.model_fields[name].annotation)):
+                raise ConfigError(f"TWHIN_{name.upper()} is not UTF-8")
+        return {
+            name: _items(name, value) if name in lists and isinstance(value, str) else value
+            for name, value in values.items()
+            if name in lists or value != ""
+        }
+
     @field_validator("*", mode="before")
     @classmethod
     def _whole_numbers_are_digits(cls, value: object, info: Any) -> object:
@@ -52,27 +70,21 @@ class Limits(Variables):
 
     model_config = SettingsConfigDict(env_prefix="TWHIN_", frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    k_max: PositiveInt = Field(default=1000, description="most candidates or neighbours in one answer")
-    batch_max: PositiveInt = Field(default=64, description="most users in one /recommend:batch")
-    lookup_max: PositiveInt = Field(
-        default=1000, description="most ids in one look-up, and most pairs in one /v1/score"
-    )
-    exclude_max: PositiveInt = Field(default=10_000, description="most ids in `exclude`")
-    engagements_max: PositiveInt = Field(
+    k_max: Count = Field(default=1000, description="most candidates or neighbours in one answer")
+    batch_max: Count = Field(default=64, description="most users in one /recommend:batch")
+    lookup_max: Count = Field(default=1000, description="most ids in one look-up, and most pairs in one /v1/score")
+    exclude_max: Count = Field(default=10_000, description="most ids in `exclude`")
+    engagements_max: Count = Field(
         default=1000, description="most engagements in one request, inline or posted, and most events of feedback"
     )
-    events_per_user_max: PositiveInt = Field(
-        default=10_000, description="stored events of one user beyond which none adds"
-    )
-    body_max_bytes: PositiveInt = Field(default=2 << 20, description="largest request body, counted as it arrives")
+    events_per_user_max: Count = Field(default=10_000, description="stored events of one user beyond which none adds")
+    body_max_bytes: Count = Field(default=2 << 20, description="largest request body, counted as it arrives")
     timeout_ms: Milliseconds = Field(default=2000, description="time a request may take when it names no deadline")
     timeout_max_ms: Milliseconds = Field(
         default=10_000, description="longest deadline that X-Request-Timeout-Ms may ask for"
     )
-    concurrency_max: PositiveInt = Field(
-        default=256, description="requests in work at once in one worker; more get 503"
-    )
-    search_queue_max: PositiveInt = Field(
+    concurrency_max: Count = Field(default=256, description="requests in work at once in one worker; more get 503")
+    search_queue_max: Count = Field(
         default=512, description="searches waiting for the search thread, one for each user of a batch; more get 503"
     )
 
@@ -101,7 +113,7 @@ class Settings(Variables):
     redis_write_timeout_ms: Milliseconds = Field(
         default=500, description="the same for a write, which is not waited for by anybody who looks at candidates"
     )
-    redis_connections: PositiveInt = Field(
+    redis_connections: Count = Field(
         default=16, description="connections to Redis in one worker for reads, and as many for writes"
     )
     redis_retry_seconds: Seconds = Field(default=1.0, description="mean wait before a failed Redis is probed again")
@@ -138,14 +150,14 @@ class Settings(Variables):
         default=True,
         description="whether versions are checked byte by byte at start and for look-ups, as always before a swap",
     )
-    versions_kept: PositiveInt = Field(default=3, description="older versions kept open for look-ups that name one")
-    warm_up_queries: int = Field(default=64, ge=0, description="real queries answered before a version serves")
-    self_test_queries: int = Field(
-        default=32, ge=0, description="queries compared with exact search before a version serves"
+    versions_kept: Count = Field(default=3, description="older versions kept open for look-ups that name one")
+    warm_up_queries: Queries = Field(default=64, description="real queries answered before a version serves")
+    self_test_queries: Queries = Field(
+        default=32, description="queries compared with exact search before a version serves"
     )
     self_test_recall: float = Field(default=0.8, ge=0, le=1, description="recall below which a version is refused")
 
-    search_batch: PositiveInt = Field(default=16, description="searches done in one call, if they wait already")
+    search_batch: Count = Field(default=16, description="searches done in one call, if they wait already")
     depth_floor: Share = Field(default=0.5, description="share of the search depth that is kept under overload")
     drain_seconds: Annotated[float, Field(ge=0, le=DAY)] = Field(
         default=2.0, description="time between /readyz turning 503 and no more connections"
@@ -171,17 +183,6 @@ class Settings(Variables):
         default=None, description="OTLP/HTTP collector for metrics; needs the [otel] extra"
     )
     trace_share: Share = Field(default=0.01, description="share of requests traced when the caller did not decide")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_texts(cls, values: dict[str, object]) -> dict[str, object]:
-        """A list is separated by commas; any other setting that is set to nothing is as if it were not set."""
-        lists = {name for name, field in cls.model_fields.items() if isinstance(field.default, tuple)}
-        return {
-            name: _items(name, value) if name in lists and isinstance(value, str) else value
-            for name, value in values.items()
-            if name in lists or value != ""
-        }
 
     @model_validator(mode="after")
     def _check_redis_url(self) -> "Settings":
@@ -259,6 +260,20 @@ def _is_origin(text: str) -> bool:
     name = found["ipv6"] or (found["name"] or "").removesuffix(".")
     is_address = bool(found["ipv6"]) or name.rpartition(".")[2].isdecimal()
     return (address_of(name) is not None or not is_address) and int(found["port"] or 0) <= MOST_PORTS
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether `text`, of the environment, is what the bytes there mean and not bytes that mean nothing."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_path(annotation: Any) -> bool:
+    """Whether it is the type of a path, maybe None: a file may be called by any bytes."""
+    return Path in (annotation, *get_args(annotation))
 
 
 def _items(name: str, text: str) -> tuple[str, ...]:

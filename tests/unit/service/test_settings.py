@@ -1,11 +1,13 @@
 """Settings that no timer takes are refused before anything starts."""
 
+import os
+
 import pytest
 from pydantic import ValidationError
 
 from bundle.errors import ConfigError
 from bundle.records import is_whole
-from service.settings import Limits, Settings
+from service.settings import Limits, Settings, Variables
 
 DURATIONS = ("watch_seconds", "drain_seconds", "shutdown_seconds", "keep_alive_seconds", "redis_retry_seconds")
 
@@ -23,6 +25,36 @@ def test_nor_does_a_deadline(name: str) -> None:
     Limits(**{name: 86_400_000})
     with pytest.raises(ValidationError, match=name):
         Limits(**{name: 9**400})
+
+
+@pytest.mark.parametrize("made", [Settings, Limits])
+def test_no_number_is_too_large_for_what_counts_with_it(made: type[Variables]) -> None:
+    largest = 2**63 - 1  # of SQLite; the documents in JSON have a bit more
+    with pytest.raises(ValidationError) as refused:
+        made(**dict.fromkeys(WHOLE & made.model_fields.keys(), largest + 1))
+    assert {error["loc"][0] for error in refused.value.errors()} == WHOLE & made.model_fields.keys()
+
+
+@pytest.mark.parametrize("made", [Settings, Limits])
+def test_what_is_set_to_nothing_is_not_set(made: type[Variables], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, field in made.model_fields.items():
+        if name != "limits" and not isinstance(field.default, tuple):  # an empty list is refused
+            monkeypatch.setenv(f"TWHIN_{name.upper()}", "")
+    assert made() == made.model_construct()
+
+
+@pytest.mark.parametrize(
+    "name", ["read_keys", "redis_prefix", "redis_url", "otlp_endpoint", "hosts", "cors_origins", "k_max", "verify"]
+)
+def test_a_text_that_is_no_utf8_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environb, f"TWHIN_{name.upper()}".encode(), b"redis://caf\xe9")
+    with pytest.raises(ConfigError, match=f"^TWHIN_{name.upper()} is not UTF-8$"):
+        Settings()
+
+
+def test_a_file_may_be_called_by_any_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environb, b"TWHIN_STATE", b"caf\xe9.db")
+    assert bytes(Settings().state_path) == b"caf\xe9.db"
 
 
 WHOLE = {name for made in (Settings, Limits) for name, field in made.model_fields.items() if is_whole(field.annotation)}

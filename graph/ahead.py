@@ -17,20 +17,23 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
 
     Parsing, sorting and reading release the interpreter's lock, so both threads run. One item more is in memory. The
     first two are made at once: one alone, as a small relation has, takes less time than a thread's beginning and end.
+    No item is kept once the next is asked for.
     """
     iterator = iter(items)
-    for item in iterator:
-        following = _made(iterator)
-        yield item
-        if following.result() is not _END:
-            yield from _on_a_thread(following, iterator)
+    made = deque([_made(iterator)])
+    if made[0].result() is not _END:
+        made.append(_made(iterator))
+        yield made.popleft().result()
+        if made[0].result() is not _END:
+            yield from _on_a_thread(made, iterator)
 
 
-def _on_a_thread(following: "Future[T]", iterator: Iterator[T]) -> Iterator[T]:
+def _on_a_thread(made: "deque[Future[T]]", iterator: Iterator[T]) -> Iterator[T]:
+    """Those that are `made`, which is emptied, and the others."""
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
-        while (item := following.result()) is not _END:
-            following = pool.submit(lambda: next(iterator, _END))  # type: ignore[arg-type, return-value]
-            yield item
+        while made[0].result() is not _END:
+            made.append(pool.submit(lambda: next(iterator, _END)))  # type: ignore[arg-type, return-value]
+            yield made.popleft().result()
 
 
 def _made(iterator: Iterator[T]) -> "Future[T]":
@@ -49,22 +52,24 @@ def mapped(function: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
     Items are made on a thread of their own; as many as there are cores, and one, are in memory. One item alone is
     worked on here.
     """
-    made = ahead(items)
-    for item in made:
-        following = _made(made)
-        if following.exception() is None and following.result() is not _END:
-            yield from _on_all_cores(function, [item, following.result()], made)
-            return
-        yield function(item)
-        following.result()
+    others = ahead(items)
+    made = deque([_made(others)])
+    if made[0].result() is not _END:
+        made.append(_made(others))
+        if made[1].exception() is None and made[1].result() is not _END:
+            yield from _on_all_cores(function, made, others)
+        else:
+            yield function(made.popleft().result())
+            made.popleft().result()
 
 
-def _on_all_cores(function: Callable[[S], T], first: list[S], made: Iterator[S]) -> Iterator[T]:
+def _on_all_cores(function: Callable[[S], T], made: "deque[Future[S]]", others: Iterator[S]) -> Iterator[T]:
+    """`function` of those that are `made`, which is emptied, and of the others."""
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(CORES, thread_name_prefix="mapped") as pool:
         while True:
             try:
-                item = first.pop(0) if first else next(made, _END)
+                item = made.popleft().result() if made else next(others, _END)
             except Exception:
                 while waiting:  # an item before the one that could not be made has its error first
                     waiting.popleft().result()
@@ -72,6 +77,7 @@ def _on_all_cores(function: Callable[[S], T], first: list[S], made: Iterator[S])
             if item is _END:
                 break
             waiting.append(pool.submit(function, item))  # type: ignore[arg-type]
+            del item  # a result may be in use for long
             if len(waiting) >= CORES:  # the one who uses them is at work too
                 yield waiting.popleft().result()
         while waiting:

@@ -1,7 +1,9 @@
 """Work on several items at a time: in their order, errors in their turn, few of them in memory."""
 
 import threading
-from collections.abc import Iterator
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
@@ -80,3 +82,28 @@ def test_an_error_behind_the_first_item_comes_after_it() -> None:
         assert next(results) == 1
         with pytest.raises(ValueError, match="the second"):
             next(results)
+
+
+class Batch:
+    """Something that is known to be let go."""
+
+
+@pytest.mark.parametrize(
+    "use", [ahead, lambda items: mapped(id, items), lambda items: mapped(lambda item: item, ahead(items))]
+)
+def test_an_item_that_has_been_used_is_let_go(use: Callable[[Iterable[Batch]], Iterator[object]]) -> None:
+    """The first two too, which are made before there is a thread."""
+    made: list[weakref.ref[Batch]] = []
+
+    def items() -> Iterator[Batch]:
+        for _ in range(20):
+            item = Batch()
+            made.append(weakref.ref(item))
+            yield item
+            del item
+
+    for number, _ in enumerate(use(items())):
+        deadline = time.monotonic() + 10  # a thread may be about to let its last one go
+        while alive := [before for before in range(number) if made[before]() is not None]:
+            assert time.monotonic() < deadline, f"{alive} of those before {number}"
+            time.sleep(0.001)

@@ -53,6 +53,8 @@ def toml_of(value: object) -> str:
     """A value as TOML writes it: as JSON does, but for tables, signs beyond 16 bits, and DEL."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{toml_of(name)} = {toml_of(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml_of, value)) + "]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -13,20 +13,22 @@ import argparse
 import contextlib
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from bundle.text import read_toml, toml_of
 from twhin_client import Client, TwhinError
 from twhin_client.problems import EntityNotFound
 
@@ -55,8 +57,8 @@ def main() -> None:
         assert not known(client, newcomers), "nobody has a vector before there is a version that learnt it"
 
         step("night", "the next version, while the service answers")
-        twhin("data", "export-engagements", "--bundles", bundles, "--out", night / "engagements")
-        tonight = with_engagements(graph, night)
+        exported = twhin("data", "export-engagements", "--bundles", bundles, "--out", night / "engagements", "--json")
+        tonight = with_engagements(graph, night, json.loads(exported)["files"])
         settings = [*WARM, "--set", f"dim={dimensions(bundles / old)}", *sets(arguments.set)]
         twhin("train", tonight, "--run", night / "run", "--warm-start", bundles / old, *settings)
         quick = ("--quick", "--no-map") if arguments.quick else ()
@@ -105,32 +107,58 @@ def write_day(graph: Path, path: Path) -> list[int]:
     return newcomers
 
 
-def with_engagements(graph: Path, night: Path) -> Path:
-    """The graph file of the night: the one of always, and beside its files those of the engagements."""
-    text = graph.read_text(encoding="utf-8")
-    for relation in tomllib.loads(text)["relations"]:
-        exported = night / "engagements" / f"{relation['name']}.parquet"
-        if exported.exists() and not isinstance(relation["files"], str):
-            sys.exit(
-                f"{graph}: write the files of {relation['name']} as one pattern, to which those of the night are added"
-            )
-        if exported.exists():
-            rename(exported, relation)
-            files = json.dumps([str(graph.parent / relation["files"]), str(exported.resolve())])
-            text = text.replace(f'files = "{relation["files"]}"', f"files = {files}")
-    relative = re.compile(r'^(files|attributes) = "(?!/)([^"]*)"', flags=re.MULTILINE)
-    text = relative.sub(lambda found: f'{found[1]} = "{graph.parent / found[2]}"', text)
+def with_engagements(graph: Path, night: Path, exported: dict[str, str]) -> Path:
+    """The graph file of the night: the one of always, and beside its files those of the engagements, by relation."""
+    tables = read_toml(graph)
+    for table, key in places_of_files(tables):
+        table[key] = [one if "://" in one else str(graph.parent / one) for one in listed(table[key])]
+    entries = {entry["name"]: entry for entry in tables["relations"]}
+    # The edges that were there before say what a weight and a time are.
+    described = json.loads(twhin("data", "describe", graph, "--json"))["relations"] if exported else []
+    relations = {relation["name"]: relation for relation in described}
+    for name, file in exported.items():
+        if name not in relations:
+            sys.exit(f"{file} has edges of {name!r}, of which {graph} has none: add the relation, or keep the file")
+        entry = entries.get(name) or entries["*"]
+        write_as(entry, Path(file).resolve(), relations[name])
+        entry["files"].append(str(Path(file).resolve()))
+    text = "".join(f"{key} = {toml_of(value)}\n" for key, value in tables.items())
     (night / "graph.toml").write_text(text, encoding="utf-8")
     return night / "graph.toml"
 
 
-def rename(exported: Path, relation: dict[str, str]) -> None:
-    """Give the columns of an exported file the names that the relation's own files have."""
-    if "weight" in relation:
-        sys.exit(f"{exported} has no weights, and {relation['name']} has: write there what an edge of the day weighs")
-    names = {name: relation.get(name, name) for name in ("src", "dst", "time")}
-    table = pq.read_table(exported)
-    pq.write_table(table.rename_columns([names.get(name, name) for name in table.column_names]), exported)
+def places_of_files(tables: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Where a graph file names files, which it does relative to itself."""
+    for table in (*tables["relations"], *tables["entities"].values(), tables.get("split", {})):
+        for key in ("files", "attributes", "test", "valid"):
+            if key in table:
+                yield table, key
+
+
+def listed(files: str | list[str]) -> list[str]:
+    return [files] if isinstance(files, str) else files
+
+
+def write_as(entry: dict[str, Any], file: Path, relation: dict[str, Any]) -> None:
+    """Write an exported file anew, as the relation's own: its columns, its unit of time, the mean of its weights."""
+    new = pq.read_table(file)
+    columns = {entry.get(end, end): new[end] for end in ("src", "dst")}
+    if "time" in entry:
+        columns[entry["time"]] = pc.multiply(new["time"], per_second(relation))
+    if "weight" in entry:
+        columns[entry["weight"]] = pa.array(np.full(len(new), relation["weights"]["mean"]))
+    if "relation_column" in entry:
+        columns[entry["relation_column"]] = pa.array([relation["name"]] * len(new))
+    pq.write_table(pa.table(columns), file)
+
+
+def per_second(relation: dict[str, Any]) -> int:
+    """How many units of a relation's times are a second, told by its last one: dates from 1973 to 5138."""
+    last = relation["times"][1]
+    for scale in (1, 10**3, 10**6, 10**9):
+        if scale * 10**8 <= last < scale * 10**11:
+            return scale
+    sys.exit(f"the times of {relation['name']} go up to {last}, no date: write what the time of an edge of the day is")
 
 
 class Asker:

@@ -45,6 +45,6 @@ def test_toml_that_is_none_is_refused_by_its_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["gefällt", "😀", 'a"b\\c', "\x00\t\n\x1f\x7f", "\u2028", "1=x"])
 def test_what_is_written_as_toml_is_read_as_it_was(tmp_path: Path, name: str) -> None:
-    value = {name: [name, 1, 0.5, 1e-05, True], "table": {name: 2.0}}
+    value = {name: [name, 1, 0.5, 1e-05, True], "table": {name: 2.0}, "tables": [{name: 1}, {}]}
     (tmp_path / "a.toml").write_text(f"x = {toml_of(value)}\n", encoding="utf-8")
     assert read_toml(tmp_path / "a.toml") == {"x": value}

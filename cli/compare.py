@@ -117,7 +117,7 @@ def _follow(path: Path) -> "tuple[FollowReport, ...]":
 
 
 def _show(found: "Comparison") -> None:
-    line(f"{found.verdict}\n")
+    line(found.verdict, "")
     for relation in found.relations:
         if relation.strategies:
             _show_relation(relation)

@@ -82,7 +82,7 @@ def describe(
     from graph.describe import describe as describe_graph
 
     answer = describe_graph(graph, progress())
-    emit(answer, as_json, lambda: line(str(answer)))
+    emit(answer, as_json, lambda: line(*str(answer).split("\n")))
 
 
 @app.command("export-engagements")

@@ -118,8 +118,9 @@ def invite(bundles: Path, port: int) -> None:
     url = f"http://127.0.0.1:{port}"
     say(f"4/4 Serving version {bundle.version} on {url}")
     json_header = "-H 'content-type: application/json'"
-    line("\nTry:\n")
+    line("", "Try:", "")
     line(f"  curl -s '{url}/recommend/{user}?k=10'")
     line(f"  curl -s {url}/recommend {json_header} -d '{json.dumps(body)}'")
     line(f"  curl -s {url}/v1/embeddings/{default.user_type}/{user}")
-    line(f"\nOpen:\n\n  {url}/?view=map&user={user}  the studio\n  {url}/docs  the API\n\nCtrl-C stops it.\n")
+    line("", "Open:", "", f"  {url}/?view=map&user={user}  the studio", f"  {url}/docs  the API", "")
+    line("Ctrl-C stops it.", "")

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,8 @@ from rich.text import Text
 
 from bundle.text import printable
 
+# Signs that JSON holds as they are, and that a terminal acts on: DEL and C1, and those that turn or hide text.
+_STEERS = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 LOG_WIDTH = 160  # of a table in a file or a pipe
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON on standard output.")]
@@ -41,8 +44,9 @@ def emit(answer: object, as_json: bool, show: Callable[[], None]) -> None:
 
 
 def _json(value: object, stream: TextIO, indent: int | None = None) -> str:
-    """JSON that the encoding of `stream` holds: one of a locale without Unicode gets escapes."""
+    """JSON that the encoding of `stream` holds, and that steers no terminal: what lacks either way gets escapes."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
+    text = _STEERS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)
     try:
         text.encode(stream.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -104,7 +108,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     line(title)
     for texts in cells:
         facts = [f"{head}: {text}" if head else text for head, text in zip(heads, texts, strict=True) if text]
-        line("\n  ".join(facts))
+        line(*facts[:1], *(f"  {fact}" for fact in facts[1:]))
 
 
 def _widths(lines: Sequence[Sequence[str]], room: int) -> list[int] | None:
@@ -162,9 +166,9 @@ def _bytes_of(sign: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in os.fsencode(sign))
 
 
-def line(text: str) -> None:
-    """A line of the answer on standard output, or several."""
-    sys.stdout.write("\n".join(map(printable, text.split("\n"))) + "\n")
+def line(*texts: str) -> None:
+    """Lines of the answer on standard output, one for each text, whatever is in it."""
+    sys.stdout.write("".join(f"{printable(text)}\n" for text in texts))
 
 
 def fail(message: str, code: str, as_json: bool) -> None:

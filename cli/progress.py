@@ -47,7 +47,7 @@ class _BarStage:
         self.bars.advance(self.task, n)
 
     def note(self, text: str) -> None:
-        self.bars.update(self.task, note=text)
+        self.bars.update(self.task, note=printable(text))
 
 
 @dataclass(slots=True)
@@ -103,6 +103,7 @@ class TerminalProgress:
     @contextmanager
     def stage(self, name: str, total: int | None, unit: str) -> Iterator[_BarStage]:
         """Show a bar for `total` units, a spinner when the number is unknown."""
+        name = printable(name)
         # What may not be broken comes first; the bar and the note share what a narrow terminal leaves.
         left = self._console.width - sum(map(cell_len, (name, unit))) - REST_OF_A_LINE
         bar = max(4, min(30, left - ROOM_FOR_A_NOTE))
@@ -150,5 +151,5 @@ def readable(number: float) -> str:
 
 def say(text: str) -> None:
     """A line for the person who watches: standard error, so that standard output stays clean."""
-    sys.stderr.write("\n".join(map(printable, text.split("\n"))) + "\n")
+    sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()

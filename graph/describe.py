@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Int32, UInt64
+from rich.cells import cell_len
 
 from bundle.attributes import Attribute, AttributeKind, Categories, Scalars
 from bundle.prepared import Edges, EntityTable, PreparedGraph, PreparedRelation
@@ -25,6 +26,8 @@ from graph.source import AttributeInput, EdgeInput, find_attributes, find_inputs
 _CHUNK = 1 << 20
 # A graph of more relations than this is described in a table, one line each.
 _MAX_WHOLE = 12
+# Beside a longer name a line has no room for the numbers.
+_NAME_CELLS = 60
 # An edge that weighs less than this share of the mean teaches next to nothing.
 NEGLIGIBLE = 1e-6
 # From 1971 to 2100, in seconds since 1970: smaller numbers are rather years, days or places in an order.
@@ -274,7 +277,7 @@ def _returned(keys: UInt64[npt.NDArray[np.uint64], " n"]) -> int:
 
 def report(graph: GraphDescription) -> str:
     """The description as lines of text."""
-    lines = [f"{graph.graph}  (digest {graph.digest[:12]})", "", "entities"]
+    lines = [f"{printable(graph.graph)}  (digest {graph.digest[:12]})", "", "entities"]
     lines += [f"  {name:<20} {count:>14,}" for name, count in graph.entities.items()]
     for entity, attributes in graph.attributes.items():
         lines += ["", f"attributes of {entity}", *(_attribute_line(attribute) for attribute in attributes)]
@@ -284,7 +287,7 @@ def report(graph: GraphDescription) -> str:
         for relation in graph.relations:
             lines += ["", *_relation_lines(relation)]
     if graph.warnings:
-        lines += ["", "warnings", *(f"  {warning}" for warning in graph.warnings)]
+        lines += ["", "warnings", *(f"  {printable(warning)}" for warning in graph.warnings)]
     return "\n".join(lines)
 
 
@@ -296,14 +299,19 @@ def _attribute_line(attribute: AttributeDescription) -> str:
 def _table(relations: tuple[RelationDescription, ...]) -> list[str]:
     """One line for each relation, where there are too many to show each whole."""
     names = [printable(relation.name) for relation in relations]
-    width = min(max(map(len, names)), 60)
+    # A name that leaves no room for the numbers has a line of its own.
+    widths = [cell_len(name) for name in names]
+    width = max(len("relation"), *(each for each in widths if each <= _NAME_CELLS), 0)
     columns = ("training", "valid", "test", "trained", "unseen", "duplicates", "self-loops")
     lines = [f"  {'relation':<{width}}" + "".join(f"{name:>12}" for name in columns)]
     totals = [0] * len(columns)
-    for name, r in zip(names, relations, strict=True):
+    for name, cells, r in zip(names, widths, relations, strict=True):
         counts = [r.train, r.valid, r.test, r.trained, r.unseen, r.duplicates, r.self_loops]
         totals = [total + count for total, count in zip(totals, counts, strict=True)]
-        lines.append(f"  {name[:width]:<{width}}" + "".join(f"{count:>12,}" for count in counts))
+        if cells > width:
+            lines.append(f"  {name}")
+        start = " " * width if cells > width else name + " " * (width - cells)
+        lines.append(f"  {start}" + "".join(f"{count:>12,}" for count in counts))
     return [*lines, f"  {'all':<{width}}" + "".join(f"{total:>12,}" for total in totals)]
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cli.output import cell, counted, emit, line, next_command, plain, size, table
-from cli.progress import LineProgress, TerminalProgress, readable
+from cli.output import cell, counted, emit, fail, line, next_command, plain, size, table
+from cli.progress import LineProgress, TerminalProgress, readable, say
 from tests.support.terminal import on_terminal
 
 
@@ -100,6 +100,31 @@ def test_json_goes_to_standard_output_alone(capsys: pytest.CaptureFixture[str]) 
 )
 def test_a_table_cell_is_readable(item: object, shown: str) -> None:
     assert cell(item) == shown
+
+
+def test_no_text_becomes_a_line_of_its_own_or_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a\nb\x9b31m\u202ec\x7f\u200bd"
+    line(f"one {name}", "two")
+    say(f"three {name}")
+    fail(name, "code", as_json=True)
+    emit({name: name}, True, lambda: None)
+    out, err = capsys.readouterr()
+    for shown in (out, err):
+        assert all(each.isprintable() for each in shown.split("\n"))
+    assert out.split("\n")[:2] == [r"one a\nb\x9b31m\u202ec\x7f\u200bd", "two"]
+    assert len(err.splitlines()) == 2
+    assert json.loads(out.split("\n", 2)[2]) == {name: name}
+    assert json.loads(err.splitlines()[1])["error"]["message"] == name
+
+
+def test_progress_on_a_terminal_is_not_steered_by_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with TerminalProgress().stage("reading \x1b[31mred", 2, "edges") as stage:
+        stage.note("of \x1b[32mgreen")
+        stage.advance(2)
+    shown = capsys.readouterr().err
+    assert r"reading \x1b[31mred" in shown
+    assert "\x1b[31mred" not in shown.replace(r"\x1b[31mred", "")
+    assert "\x1b[32mgreen" not in shown
 
 
 @pytest.mark.parametrize(("number", "shown"), [(950, "950"), (12_345, "12.3k"), (4_560_000, "4.56M"), (2.5e9, "2.5G")])

@@ -4,8 +4,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from rich.cells import cell_len
 
+from bundle.text import printable
 from graph import describe as describe_module
 from graph.describe import describe
 from graph.prepare import prepare
@@ -104,6 +108,27 @@ def test_many_relations_are_shown_in_a_table(tmp_path: Path) -> None:
     lines = str(describe(tmp_path / "graph.toml")).splitlines()
     assert lines[-1].split() == ["all", "20", "0", "0", "0", "0", "0", "20"]
     assert lines[-2].split() == ["r9", "1", "0", "0", "0", "0", "0", "1"]
+
+
+def test_names_of_any_signs_and_length_are_told_apart_and_keep_to_their_lines(tmp_path: Path) -> None:
+    """In a table and each for itself: numbers under one another, a long name on a line of its own."""
+    names = [*(f"{'long ' * 20}#{number}" for number in range(3)), "日本", "e\u0301", "a\nb", "a\x1b[31mb", "a\u202eb"]
+    for number in (len(names), 20):
+        named = [*names, *(f"r{n}" for n in range(number - len(names)))]
+        pq.write_table(
+            pa.table({"src": ["a"] * number, "dst": ["b"] * number, "rel": named}), tmp_path / "train.parquet"
+        )
+        (tmp_path / "graph.toml").write_text(
+            '[entities.thing]\nid = "string"\n[[relations]]\nname = "*"\nrelation_column = "rel"\n'
+            'source = "thing"\ntarget = "thing"\nfiles = "train.parquet"\n'
+        )
+        lines = str(describe(tmp_path / "graph.toml")).split("\n")
+        assert all(line.isprintable() for line in lines)
+        for name in names:
+            (shown,) = (line for line in lines if line.strip().split("  ")[0] == printable(name).strip())
+            assert number == len(names) or shown.endswith(" 0") or len(name) > 60
+    (last,) = {cell_len(line) for line in lines[6:] if line.endswith(" 0")}
+    assert last < 160
 
 
 @pytest.mark.parametrize(("symmetric", "trained"), [(False, 4), (True, 5)])

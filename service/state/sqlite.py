@@ -39,7 +39,7 @@ class SqliteStore:
         self._shed = shed
         self._reader = schema.connect(path)
         self._trouble = Trouble()
-        files = OpenFiles(path)
+        self._files = files = OpenFiles(path)
         if files.fault() is not None:  # it is no file: SQLite keeps `:memory:` in memory, for each connection its own
             raise StateError(
                 f"{path} cannot be opened as the store of live engagements: it makes no file of that name."
@@ -52,6 +52,7 @@ class SqliteStore:
     async def edges_of(self, user_type: str, user: str) -> LiveEdges:
         owner = user_type, user
         try:
+            self._require_memory()
             live = await self._edges_of(owner, *schema.size_and_stamp(self._reader, owner))
         except Exception as error:
             raise self._failed(error) from error
@@ -60,6 +61,7 @@ class SqliteStore:
 
     async def followers_of(self, user_type: str, user: str, relation: str) -> Followers:
         try:
+            self._require_memory()
             found = schema.since(self._reader, (user_type, user), relation)[2]
         except Exception as error:
             raise self._failed(error) from error
@@ -69,6 +71,7 @@ class SqliteStore:
     async def since(self, user_type: str, user: str, relation: str) -> tuple[LiveEdges, Followers | None]:
         owner = user_type, user
         try:
+            self._require_memory()
             size, stamp, found = schema.since(self._reader, owner, relation)
             live = await self._edges_of(owner, size, stamp) if size else NO_LIVE_EDGES
         except Exception as error:
@@ -86,6 +89,7 @@ class SqliteStore:
 
     async def _add_up(self, owner: Owner) -> tuple[int, LiveEdges]:
         def read() -> tuple[int, LiveEdges]:
+            self._require_memory()
             # One transaction, so that the stamp is that of the events.
             with schema.transaction(self._adder_connection, "BEGIN"):
                 _, stamp = schema.size_and_stamp(self._adder_connection, owner)
@@ -132,9 +136,15 @@ class SqliteStore:
 
     async def counted(self, experiment: str) -> dict[str, Count]:
         try:
+            self._require_memory()
             return schema.counted(self._reader, experiment)
         except Exception as error:
             raise self._failed(error) from error
+
+    def _require_memory(self) -> None:
+        """Raises StateError where reading would end the process; the writer mends it, and says so."""
+        if not self._files.may_be_read():
+            raise StateError("a file of the store of live engagements was cut")
 
     def _failed(self, error: Exception) -> StateError:
         """What a read that failed is told: a damaged file may hold anything, and so raise anything."""
@@ -152,6 +162,7 @@ class SqliteStore:
         await asyncio.to_thread(self._adder.shutdown)
         self._adder_connection.close()
         self._reader.close()
+        self._files.close()
 
     def describe(self) -> dict[str, str | bool]:
         reason = self._trouble.reason or (LATE if self._writer.late else None)

@@ -3,7 +3,7 @@
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 from itertools import chain
@@ -359,16 +359,18 @@ def erase(connection: sqlite3.Connection, owners: Sequence[tuple[str, str]]) -> 
     return removed
 
 
-def rewrite(connection: sqlite3.Connection) -> bool:
+def rewrite(connection: sqlite3.Connection, look: Callable[[], None] = lambda: None) -> bool:
     """Finish an erasure, if one has begun: afterwards no byte of it is in the file or its log. Safe to repeat.
 
     Pages that were split keep copies of rows in the part they do not use, where `secure_delete` never looks, so the
-    file is written anew. Returns False when another process's reading kept the log from being emptied.
+    file is written anew. `look` raises where the log must not be brought into the file. Returns False when another
+    process's reading kept the log from being emptied.
     """
     if version_of(connection) == ROWS_REMOVED:
         connection.execute("VACUUM")
         connection.execute(f"PRAGMA user_version = {FILE_REWRITTEN}")
     if version_of(connection) == FILE_REWRITTEN:
+        look()
         # Whoever reads for long, such as a back-up, must not hold up the writes that wait behind this.
         connection.execute(f"PRAGMA busy_timeout = {READER_SECONDS * 1000:.0f}")
         held_up, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -20,7 +20,7 @@ from service.state import sqlite_schema as schema
 from service.state.events import Outcome
 from service.state.feedback import Seen
 from service.state.open_files import OpenFiles
-from service.state.trouble import Trouble
+from service.state.trouble import SOME_USERS_SECONDS, Trouble
 from service.state.write_queue import Append, WriteQueue
 
 # What one transaction has: a few milliseconds. One of a large write goes on with other large ones while no small one
@@ -37,8 +37,9 @@ ERASURE_RESTS = 3.0
 LATE_SECONDS = 1.0
 # How often it is looked after the files, and tried whether writing works again, while nobody writes.
 LOOK_SECONDS = 1.0
-# While writes follow each other it is looked after the files once for each, and not before it again.
-LOOKED_SECONDS = 0.1
+# So many frames of the log (4 MB) are brought into the file, once whoever waits for them is answered, and all while
+# nobody writes. If SQLite did so by itself, before anybody looks, it would take what is missing for empty pages.
+FRAMES_MAX = 1000
 
 Result = TypeVar("Result")
 
@@ -88,9 +89,9 @@ class SqliteWriter:
         self._queue_changed = threading.Condition()
         self._closing = False
         self._erasures_rest_until = 0.0
-        self._looked_at = -math.inf
         self._began = math.inf
         self._connection = schema.connect(path)
+        self._connection.execute("PRAGMA wal_autocheckpoint = 0")
         self._files = files
         self._events_per_user_max = events_per_user_max
         self._trouble = trouble
@@ -136,6 +137,7 @@ class SqliteWriter:
     def _run(self) -> None:
         # An erasure that another process did not live to finish is finished here.
         erase_again_at: float | None = time.monotonic()
+        self._bring_log_into_file(at_least=1)
         while True:
             if erase_again_at is not None and time.monotonic() >= erase_again_at:
                 erase_again_at = None if self._rewritten() else time.monotonic() + ERASE_AGAIN_SECONDS
@@ -144,6 +146,7 @@ class SqliteWriter:
                 break
             if not writes:
                 self._look()
+                self._bring_log_into_file(at_least=1)
             for kind, group in groupby(_erasures_together(writes), type):
                 self._began = math.inf if kind is Erasure else time.monotonic()
                 if kind is Append:
@@ -152,7 +155,9 @@ class SqliteWriter:
                     self._count([write for write in group if isinstance(write, Feedback)])
                 elif not self._erase([write for write in group if isinstance(write, Erasure)]):
                     erase_again_at = time.monotonic() + ERASE_AGAIN_SECONDS
+                self._bring_log_into_file(at_least=FRAMES_MAX)
             self._began = math.inf
+        self._look()  # whoever closes the file last brings the log into it
         self._connection.close()
 
     def _append(self, appends: list[Append]) -> None:
@@ -232,7 +237,9 @@ class SqliteWriter:
 
     def _rewritten(self) -> bool:
         try:
-            done = schema.rewrite(self._connection)
+            done = schema.rewrite(self._connection, self._require_files)
+        except StateError:
+            return False
         except sqlite3.Error as error:
             schema.failed(self._trouble, "erase", error)
             return False
@@ -243,26 +250,35 @@ class SqliteWriter:
         return done
 
     def _kept(self, write: Callable[[], Result]) -> Result:
-        """What `write` does, which commits. Raises StateError where that may be in a file that has lost its name: it is
-        looked afterwards, as the file may go while it is written to, and before, unless that was just now, so that no
-        more goes into it.
+        """What `write` does, which commits. Raises StateError where that may be in a file that has lost its name or was
+        cut: it is looked afterwards, as that may happen meanwhile, and before, so that no more goes into it.
         """
-        if time.monotonic() >= self._looked_at + LOOKED_SECONDS:
-            self._require_files()
+        self._require_files()
         done = write()
         self._require_files()
         return done
 
     def _require_files(self) -> None:
         fault = self._files.fault()
-        if fault is None:
-            self._looked_at = time.monotonic()
-            self._trouble.end("file")
-            return
-        self._looked_at = -math.inf
-        self._trouble.begin("file", fault)
-        self._empty_log()
-        raise StateError("the store of live engagements has lost its files")
+        if fault is not None:
+            self._trouble.begin("file", fault)
+            self._empty_log()
+            raise StateError("the store of live engagements has lost its files")
+        damage = self._files.damage()
+        if damage is not None:
+            mended = self._files.mend()
+            self._trouble.begin("file", mended or damage, lasts=SOME_USERS_SECONDS)
+            raise StateError("a file of the store of live engagements was cut")
+        self._trouble.end("file")
+
+    def _bring_log_into_file(self, at_least: int) -> None:
+        """Where the log has so many frames, and some that the file has not."""
+        with suppress(StateError, sqlite3.Error):  # told by the next write; this is tried again
+            self._require_files()
+            if self._files.log.frames < at_least or self._files.log.done == self._files.log.frames:
+                return
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._require_files()
 
     def _empty_log(self) -> None:
         """Bring what is in the log into the file that is open: the log may be the one that has lost its name, and where

@@ -3,6 +3,7 @@ stored that a restart would not find, and whoever looks is told.
 """
 
 import json
+import os
 import shutil
 import sqlite3
 import time
@@ -11,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from bundle.errors import StateError
@@ -153,6 +155,47 @@ def test_what_is_in_a_file_without_a_name_can_be_saved_from_its_process(begin: B
     file = next(one for one in opened.iterdir() if str(one.readlink()) == f"{path} (deleted)")
     shutil.copy(file, tmp_path / "saved.db")
     assert _ids(tmp_path / "saved.db") == {"before"}
+
+
+@pytest.mark.parametrize("part", ["-wal", "-shm"])
+def test_what_several_workers_answer_after_a_cut_is_there_after_kill_9(begin: Begin, tmp_path: Path, part: str) -> None:
+    path = tmp_path / "events.db"
+    service = begin("--workers", "2", TWHIN_STATE=str(path))
+    service.wait_for_workers(2)
+    said = {f"before-{number}" for number in range(20) if _post(service, f"before-{number}").status_code == 200}
+    time.sleep(2.5)  # whoever wrote last brings the log into the file within a second, and looks again
+    for turn in range(3):
+        os.truncate(f"{path}{part}", 0)
+        names = [f"after-{turn}-{number}" for number in range(20)]
+        said |= {name for name in names if _post(service, name).status_code == 200}
+        assert httpx.get(f"{service.url}/recommend/{USERS[3]}", timeout=20).status_code == 200
+        time.sleep(2.5)
+    _until(lambda: "was cut while it was open" in str(_reason(service)))
+    assert len(said) > 70
+    for worker in psutil.Process(service.process.pid).children(recursive=True):
+        worker.kill()
+    service.process.kill()
+    service.process.wait()
+    assert said <= _ids(path)
+    log = service.log.read_text()
+    assert "Traceback" not in log
+    assert "a worker ended" not in log
+
+
+@pytest.mark.parametrize("size", [0, 4096])
+def test_a_file_that_is_cut_takes_no_more(begin: Begin, tmp_path: Path, size: int) -> None:
+    path = _filled(tmp_path / "events.db", 5, 30)
+    copy = path.read_bytes()
+    service = begin(TWHIN_STATE=str(path))
+    os.truncate(path, size)
+    assert [_post(service, f"after-{number}").status_code for number in range(3)] == [503] * 3
+    assert "stop the service and put a copy back" in str(_reason(service))
+    service.stop()
+    for part in ("-wal", "-shm"):
+        Path(f"{path}{part}").unlink(missing_ok=True)
+    path.write_bytes(copy)
+    again = begin(TWHIN_STATE=str(path))
+    assert _post(again, "again").json()["stored"] == 1
 
 
 def _filled(path: Path, users: int, events: int) -> Path:

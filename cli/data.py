@@ -31,7 +31,7 @@ class ThirdColumn(StrEnum):
     ignore = "ignore"
 
 
-OutArgument = Annotated[Path, typer.Argument(help="Directory for the graph; made if missing.", metavar="DIR")]
+OutArgument = Annotated[Path, typer.Argument(help="Directory for the graph; a new one.", metavar="DIR")]
 
 
 @app.command()
@@ -58,7 +58,7 @@ def import_(
     files: Annotated[
         list[Path], typer.Argument(help="The files you have downloaded; .gz and .zip too.", metavar="FILE…")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Directory for the graph; made if missing.", metavar="DIR")],
+    out: Annotated[Path, typer.Option("--out", help="Directory for the graph; a new one.", metavar="DIR")],
     third: Annotated[
         ThirdColumn | None, typer.Option(help="What the third column of a SNAP edge list is, if it has one.")
     ] = None,
@@ -99,11 +99,11 @@ def export_engagements(
 
     The store is the service's own, by the same settings (TWHIN_STATE, TWHIN_REDIS_URL); the service may run meanwhile.
     """
+    from bundle.appearing import appearing
     from bundle.reader import read_manifest
     from bundle.versions import current_path
     from cli.serve import service_settings
     from export.engagements import file_name, write_engagements
-    from export.write import appearing
     from service.state.dump import stored_events
 
     settings = service_settings(bundles, None, None)

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bundle.disk import filling, write_text
+from bundle.appearing import appearing
+from bundle.disk import write_text
 from bundle.errors import EdgeFileError, UsageError
 from bundle.ids import IdKind, parse_int_id
 from bundle.progress import SILENT, Progress
@@ -47,24 +48,22 @@ def import_graph(
 
     `third` says what a third column of a SNAP edge list is.
 
-    Raises UsageError when `out` holds a graph or the files do not suit, EdgeFileError for a bad file.
+    Raises UsageError when the files do not suit, EdgeFileError for a bad file, and as `appearing`.
     """
-    if (out / "graph.toml").exists():
-        raise UsageError(f"{out} holds a graph already. Give a new directory.")
     for file in files:
         if not file.is_file():
             fault = "is no file" if file.exists() else "does not exist"
             raise EdgeFileError(f"{file} {fault}. Give the path of the file you downloaded.")
     if third is not None and source != "snap":
         raise UsageError(f"A third column is for SNAP edge lists; {source} files have fixed columns. Leave it out.")
-    importers: dict[SourceName, Callable[[], str]] = {
-        "twitter-follow": lambda: _twitter(files, out, progress, FOLLOW),
-        "twitter-fave": lambda: _twitter(files, out, progress, FAVE),
-        "snap": lambda: _snap(files, out, progress, third),
-        "triples": lambda: _triples(files, out, progress),
+    importers: dict[SourceName, Callable[[Path], str]] = {
+        "twitter-follow": lambda staging: _twitter(files, staging, progress, FOLLOW),
+        "twitter-fave": lambda staging: _twitter(files, staging, progress, FAVE),
+        "snap": lambda staging: _snap(files, staging, progress, third),
+        "triples": lambda staging: _triples(files, staging, progress),
     }
-    with filling(out):
-        write_text(out / "graph.toml", importers[source]())
+    with appearing(out) as staging:
+        write_text(staging / "graph.toml", importers[source](staging))
     return out / "graph.toml"
 
 

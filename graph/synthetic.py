@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Float64, Int64
 
+from bundle.appearing import appearing
 from bundle.arrays import map_array, save_array
-from bundle.disk import filling, write_text
+from bundle.disk import write_text
 from bundle.errors import BundleError, UsageError
 from bundle.ids import IdKind
 from graph.invented import Columns, about_ads, about_items, about_users, earliest
@@ -146,20 +147,18 @@ class Catalogue:
 
 
 def generate(out: Path, n_users: int = 20_000, seed: int = 1, ids: IdKind = "int64") -> Path:
-    """Write a generated graph to the directory `out`; equal arguments give equal files.
+    """Write a generated graph to the new directory `out`; equal arguments give equal files.
 
     Returns the path of its graph.toml, which is written last. Ids are 0, 1, … or with `ids="string"` user-000000, ….
 
-    Raises UsageError for fewer than 100 users, or when `out` holds a graph.
+    Raises UsageError for fewer than 100 users, and as `appearing`.
     """
-    if (out / "graph.toml").exists():
-        raise UsageError(f"{out} holds a graph already. Give a new directory.")
     if n_users < MIN_USERS:
         raise UsageError(
             f"{n_users} users are too few to plant {COMMUNITIES} communities. Ask for {MIN_USERS} or more."
         )
-    with filling(out):
-        _write(out, n_users, seed, ids)
+    with appearing(out) as staging:
+        _write(staging, n_users, seed, ids)
     return out / "graph.toml"
 
 

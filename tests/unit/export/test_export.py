@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from bundle.appearing import appearing
 from bundle.errors import DiskFull, QueryError, UsageError
 from bundle.progress import SilentProgress
 from bundle.reader import open_bundle
@@ -21,7 +22,7 @@ from bundle.space import Bundle
 from bundle.versions import publish, timeline
 from export import projector
 from export.table import COLUMNS, chosen
-from export.write import Format, appearing, export
+from export.write import Format, export
 from tests.support.full_disk import files_end_at
 from tests.support.service_bundle import N_TAGS, N_USERS, tag_ids, user_ids, write_toy_bundle
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bundle.appearing import appearing
 from bundle.errors import EdgeFileError, UsageError
 from bundle.prepared import PARTS, PreparedGraph
 from graph.importers import import_graph
@@ -221,8 +222,22 @@ def test_what_cannot_be_imported(tmp_path: Path) -> None:
         import_graph("triples", [tmp_path / "f.zip"], tmp_path / "graph", third="time")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "graph.toml").touch()
-    with pytest.raises(UsageError, match="holds a graph already"):
+    with pytest.raises(UsageError, match="is there already. Name a new directory"):
         import_graph("snap", [tmp_path / "f.zip"], tmp_path / "taken")
+
+
+def test_an_import_never_writes_over_what_it_reads_or_beside_another(tmp_path: Path) -> None:
+    """What it writes is called as files to import may be."""
+    (tmp_path / "here").mkdir()
+    source = tmp_path / "here" / "follows.parquet"
+    pq.write_table(pa.table({"user_index": [1], "author_index": [2], "time_chunk": [3], "more": [4]}), source)
+    before = source.read_bytes()
+    with pytest.raises(UsageError, match="is there already"):
+        import_graph("twitter-follow", [source], tmp_path / "here")
+    assert source.read_bytes() == before
+    with appearing(tmp_path / "graph"), pytest.raises(UsageError, match="Another process writes"):
+        import_graph("twitter-follow", [source], tmp_path / "graph")
+    assert not list((tmp_path / "graph").iterdir())
 
 
 @pytest.mark.parametrize("damage", ["a byte", "encrypted", "method", "cut"])

@@ -136,7 +136,8 @@ def test_too_few_users(tmp_path: Path) -> None:
         generate(tmp_path, n_users=10)
 
 
-def test_a_graph_is_not_written_over(tmp_path: Path) -> None:
-    generate(tmp_path, n_users=100)
-    with pytest.raises(UsageError, match="holds a graph already"):
-        generate(tmp_path, n_users=200)
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "likes.parquet").write_text("mine")
+    with pytest.raises(UsageError, match="is there already. Name a new directory"):
+        generate(tmp_path, n_users=100)
+    assert (tmp_path / "likes.parquet").read_text() == "mine"

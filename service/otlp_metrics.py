@@ -4,6 +4,7 @@ The packages are the [otel] extra and are imported only here, only then. Prometh
 all workers together, so that both ways lead to the same figures.
 """
 
+import logging
 import threading
 import time
 import uuid
@@ -17,6 +18,7 @@ from bundle.errors import UsageError
 from bundle.release import install_with
 from service.settings import Settings
 
+log = logging.getLogger("twhin.service")
 SECONDS = 30.0
 CLOSING_MS = 2000
 
@@ -49,9 +51,15 @@ class MetricsExport:
 
     def _run(self) -> None:
         while not self._ended.wait(SECONDS):
-            self._exporter.export(self._data())
-        self._exporter.export(self._data(), timeout_millis=CLOSING_MS)
+            self._send()
+        self._send(timeout_millis=CLOSING_MS)
         self._exporter.shutdown(timeout_millis=CLOSING_MS)
+
+    def _send(self, **within: int) -> None:
+        try:
+            self._exporter.export(self._data(), **within)
+        except Exception as error:  # whose words may name the collector's address, and with it a key
+            log.error("the metrics cannot be sent", extra={"reason": type(error).__name__})
 
     def close(self) -> None:
         """Send the last figures; waits two seconds at most for a collector that does not answer."""

@@ -5,15 +5,16 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from bundle.errors import StateError
+from bundle.errors import StateError, TwhinError
 from bundle.manifest import RelationEntry
 from recommend.types import NO_LIVE_EDGES, LiveEdges
 from service.admission import Admission
 from service.auth import Keys
+from service.background import begin, closed
 from service.experiments.live import Experiments
 from service.first_step import all_of
 from service.low_priority import LowPriority
@@ -38,6 +39,10 @@ log = logging.getLogger("twhin.service")
 LAG_SECONDS = 0.05
 TURNS_A_SECOND = 20
 Result = TypeVar("Result")
+
+
+class NotClosed(TwhinError):
+    """The service has ended, and not in order."""
 
 
 class Runtime:
@@ -84,31 +89,39 @@ class Runtime:
         await follow_once(self.versions)
         seconds = self.settings.watch_seconds
         self._watches = [
-            _begin("the watch over versions", watch(self.versions, seconds)),
-            _begin("the watch over experiments", self.experiments.watch(seconds)),
-            _begin("the measurement of the load", self._measure_load()),
+            begin("the watch over versions", watch(self.versions, seconds)),
+            begin("the watch over experiments", self.experiments.watch(seconds)),
+            begin("the measurement of the load", self._measure_load()),
         ]
 
     async def stop(self) -> None:
-        """End the background work, finish what waits, let go of files."""
+        """End the background work, finish what waits, let go of files. Every part is closed that can be. Raises
+        NotClosed at the end where one could not.
+        """
         tasks = [*self._watches, *self._looks]
         for task in tasks:
             task.cancel()
         self._measured(self.refusals.tell)
         await asyncio.gather(*tasks, return_exceptions=True)  # one that ended otherwise was logged
-        await self.search.close()
-        await self.state.close()
-        self.aside.close()
-        self.versions.close()
+        done = [
+            await closed("the search thread", self.search.close),
+            await closed("the store of live engagements", self.state.close),
+            await closed("the version that is asked aside", self.aside.close),
+            await closed("the loader of versions", self.versions.close),
+        ]
         # Beside the event loop: where no collector answers, what else is to end does not wait for it.
         senders = [sender for sender in (self.tracing, self._metrics_export) if sender is not None]
-        await asyncio.gather(*(asyncio.to_thread(sender.close) for sender in senders))
+        done += await asyncio.gather(
+            *(closed("what sends to a collector", partial(asyncio.to_thread, sender.close)) for sender in senders)
+        )
+        if not all(done):
+            raise NotClosed("A part of the service could not be closed at its end. The log says which.")
 
     def look_at_current(self) -> None:
         """Look at CURRENT now, and try what it names also where that was refused before; and at the experiments."""
         self.experiments.look(again=True)
         for work in (follow_once(self.versions, again=True), self.experiments.open(again=True)):
-            look = _begin("a look at what is published", work)
+            look = begin("a look at what is published", work)
             self._looks.add(look)
             look.add_done_callback(self._looks.discard)
 
@@ -150,7 +163,7 @@ class Runtime:
     def ended(self) -> list[str]:
         """What works in the background and does no more: nothing, while all is well."""
         threads = [] if self.search.alive else ["the search thread"]
-        return threads + [task.get_name() for task in self._watches if task.done()]
+        return threads + self.state.ended + [task.get_name() for task in self._watches if task.done()]
 
     @property
     def ready(self) -> bool:
@@ -210,19 +223,6 @@ class Runtime:
             _once(degraded, "engagements_unavailable")
             return live, NO_FOLLOWERS
         return live, followers
-
-
-def _begin(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Begin what works in the background; an end by a fault is logged."""
-    task = asyncio.get_running_loop().create_task(work, name=name)
-    task.add_done_callback(_log_end)
-    return task
-
-
-def _log_end(task: asyncio.Task[None]) -> None:
-    fault = None if task.cancelled() else task.exception()
-    if fault is not None:
-        log.error("%s has ended", task.get_name(), exc_info=fault)
 
 
 def _once(flags: list[str], flag: str) -> None:

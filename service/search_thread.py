@@ -5,13 +5,14 @@ buffers. What waits is bounded; under load the search gets shallower before anyo
 """
 
 import asyncio
+import logging
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,6 +25,7 @@ from service.metrics import Metrics
 from service.problems import overloaded
 from service.versions.loaded import Loaded
 
+log = logging.getLogger("twhin.service")
 Found = TypeVar("Found")
 Asked = Plan | Question
 Answer = Slate | Served
@@ -138,12 +140,19 @@ class SearchThread:
         while running:
             running, tasks = self._gather()
             wanted = [task for task in tasks if not self._too_late(task)]
-            jobs = [task for task in wanted if isinstance(task, Job)]
-            if jobs:
-                self._answer(jobs)
-            for task in wanted:
-                if isinstance(task, Errand):
-                    self._loop.call_soon_threadsafe(_run_errand(task))
+            try:
+                self._do(wanted)
+            except Exception as error:  # a fault of ours: it costs those who wait for this, and nobody after them
+                log.exception("a turn of the search thread failed")
+                self._loop.call_soon_threadsafe(_run_all, [_failed(task.future, error) for task in wanted])
+
+    def _do(self, tasks: Sequence[Job | Errand]) -> None:
+        jobs = [task for task in tasks if isinstance(task, Job)]
+        if jobs:
+            self._answer(jobs)
+        for task in tasks:
+            if isinstance(task, Errand):
+                self._loop.call_soon_threadsafe(_run_errand(task))
 
     def _gather(self) -> tuple[bool, list[Job | Errand]]:
         """Whether to go on afterwards, and what waits: as much as is searched together, one task at least."""
@@ -238,7 +247,7 @@ def _found(future: "asyncio.Future[Found]", found: Found) -> Callable[[], None]:
     return lambda: None if future.done() else future.set_result(found)
 
 
-def _failed(future: "asyncio.Future[Found]", error: Exception) -> Callable[[], None]:
+def _failed(future: "asyncio.Future[Any]", error: Exception) -> Callable[[], None]:
     return lambda: None if future.done() else future.set_exception(error)
 
 

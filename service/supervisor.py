@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -101,6 +102,7 @@ class Supervisor:
         self._not_before = [0.0] * workers
         self._signals: list[int] = []
         self._stop_by: float | None = None
+        self._failed: Child | None = None  # at the end
         self._has_served = False
         self._looked, self._patient_until = time.monotonic(), -math.inf
 
@@ -121,6 +123,8 @@ class Supervisor:
                 while self._stop_by is None or self._children:
                     self._start_missing()
                     self._turn(waker)
+                if self._failed is not None:
+                    raise self._failed.failure or WorkerFailed("A worker has not ended in order. The log says why.")
         finally:
             for child in self._children.values():
                 child.process.kill()
@@ -179,9 +183,10 @@ class Supervisor:
                 child.process.kill()
 
     def _look_after(self, child: Child) -> None:
+        alive = child.process.is_alive()  # or it says something after it was listened to, and ends before it is asked
         if not child.pipe.closed:
             child.listen()
-        if not child.process.is_alive():
+        if not alive:
             self._ended(child)
         elif self._stop_by is not None and time.monotonic() > self._stop_by:
             child.process.kill()
@@ -203,6 +208,8 @@ class Supervisor:
         self._metrics.regions[child.number].retire()
         child.pipe.close()
         if self._stop_by is not None:
+            if (child.process.exitcode or 0) > 0:  # not killed by this process, which had waited long enough
+                self._failed = child
             return
         if not (self._children or child.serves or (self._has_served and child.failure is None)):
             raise child.failure or WorkerFailed(f"A worker ended while it started: {child.how_it_ended()}.")
@@ -256,7 +263,9 @@ def _worker_main(
         threading.Thread(target=follow_the_supervisor, daemon=True).start()
         worker.run()
     except TwhinError as error:
-        pipe.send_bytes(orjson.dumps({"error": (str(error), error.code, error.exit_status)}))
+        with suppress(OSError):  # the supervisor waits for no word any more
+            pipe.send_bytes(orjson.dumps({"error": (str(error), error.code, error.exit_status)}))
+        sys.exit(error.exit_status)
     except OSError as error:
         pipe.send_bytes(
             orjson.dumps({"system": (error.errno, error.strerror or str(error), error.filename)}, default=str)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 
 from bundle.errors import StateError
 from recommend.types import LiveEdges
+from service.background import begin, closed
 from service.shared_work import outliving
 from service.state.events import Event, Followers, Outcome
 from service.state.feedback import Count, Seen
@@ -254,7 +255,7 @@ class RedisCluster:
                 self._of(owner, lambda store: store.forget_followers(owner, before)),
                 return_exceptions=True,
             )
-        except StateError as error:
+        except Exception as error:
             answers = [error]
         for answer in answers:
             if isinstance(answer, Exception):
@@ -292,7 +293,7 @@ class RedisCluster:
 
     async def _known_map(self) -> SlotMap:
         if self._watching is None:
-            self._watching = self._start(self._watch())
+            self._watching = self._kept(begin("the watch over the nodes of the Redis Cluster", self._watch()))
         if self._map is None:
             await self._ask_for_map()
         if self._map is None:
@@ -305,7 +306,11 @@ class RedisCluster:
         while True:
             await self._stale.wait()
             self._stale.clear()
-            await self._ask_for_map()
+            try:
+                await self._ask_for_map()
+            except Exception:  # a fault of ours: the next look may go well
+                log.exception("the look at the nodes of the Redis Cluster failed")
+                self._stale.set()
             if self._trouble.reason is not None:
                 self._stale.set()
             await asyncio.sleep(self._retry_seconds * random.uniform(0.5, 1.5))
@@ -353,10 +358,13 @@ class RedisCluster:
         try:
             await asyncio.sleep(CLOSED_AFTER_SECONDS)
         finally:
-            await store.close()
+            await closed("what leads to a node of the Redis Cluster", store.close)
 
     def _start(self, work: Any) -> "asyncio.Task[Any]":
-        task = outliving(asyncio.get_running_loop().create_task(work))
+        return self._kept(outliving(asyncio.get_running_loop().create_task(work)))
+
+    def _kept(self, task: "asyncio.Task[Any]") -> "asyncio.Task[Any]":
+        """The task, which ends with this object at the latest."""
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
@@ -370,7 +378,16 @@ class RedisCluster:
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        await asyncio.gather(*(store.close() for store in self._stores.values()))
+        done = await asyncio.gather(
+            *(closed("what leads to a node of the Redis Cluster", store.close) for store in self._stores.values())
+        )
+        if not all(done):
+            raise StateError("what leads to some nodes of the Redis Cluster could not be closed")
+
+    @property
+    def ended(self) -> list[str]:
+        watching = self._watching
+        return [watching.get_name()] if watching is not None and watching.done() else []
 
     def describe(self) -> dict[str, str | bool]:
         """Healthy when every node is that has slots, and every slot has one."""

@@ -7,6 +7,7 @@ many events have done is added up in a thread and kept until it changes. Writes 
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import ClassVar
 
@@ -158,11 +159,16 @@ class SqliteStore:
             raise overloaded("too many engagements wait to be stored") from None
 
     async def close(self) -> None:
-        await self._writer.close()
-        await asyncio.to_thread(self._adder.shutdown)
-        self._adder_connection.close()
-        self._reader.close()
-        self._files.close()
+        async with AsyncExitStack() as parts:  # the last one first, and each whatever befalls another
+            parts.callback(self._files.close)
+            parts.callback(self._reader.close)
+            parts.callback(self._adder_connection.close)
+            parts.push_async_callback(asyncio.to_thread, self._adder.shutdown)
+            parts.push_async_callback(self._writer.close)
+
+    @property
+    def ended(self) -> list[str]:
+        return [] if self._writer.alive else ["the thread that writes engagements"]
 
     def describe(self) -> dict[str, str | bool]:
         reason = self._trouble.reason or (LATE if self._writer.late else None)

@@ -4,6 +4,7 @@ unless the file still has its name then.
 """
 
 import asyncio
+import logging
 import math
 import sqlite3
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +43,7 @@ LOOK_SECONDS = 1.0
 # nobody writes. If SQLite did so by itself, before anybody looks, it would take what is missing for empty pages.
 FRAMES_MAX = 1000
 
+log = logging.getLogger("twhin.state")
 Result = TypeVar("Result")
 
 
@@ -89,6 +92,7 @@ class SqliteWriter:
         self._queue_changed = threading.Condition()
         self._closing = False
         self._erasures_rest_until = 0.0
+        self._erase_again_at = -math.inf  # by the monotonic clock; never, where none waits to be finished
         self._began = math.inf
         self._connection = schema.connect(path)
         self._connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -135,30 +139,51 @@ class SqliteWriter:
         return Erasure if time.monotonic() < self._erasures_rest_until and not self._closing else None
 
     def _run(self) -> None:
-        # An erasure that another process did not live to finish is finished here.
-        erase_again_at: float | None = time.monotonic()
-        self._bring_log_into_file(at_least=1)
-        while True:
-            if erase_again_at is not None and time.monotonic() >= erase_again_at:
-                erase_again_at = None if self._rewritten() else time.monotonic() + ERASE_AGAIN_SECONDS
-            writes = self._take(LOOK_SECONDS)
-            if writes is None:
-                break
-            if not writes:
-                self._look()
-                self._bring_log_into_file(at_least=1)
-            for kind, group in groupby(_erasures_together(writes), type):
-                self._began = math.inf if kind is Erasure else time.monotonic()
-                if kind is Append:
-                    self._append([write for write in group if isinstance(write, Append)])
-                elif kind is Feedback:
-                    self._count([write for write in group if isinstance(write, Feedback)])
-                elif not self._erase([write for write in group if isinstance(write, Erasure)]):
-                    erase_again_at = time.monotonic() + ERASE_AGAIN_SECONDS
-                self._bring_log_into_file(at_least=FRAMES_MAX)
-            self._began = math.inf
-        self._look()  # whoever closes the file last brings the log into it
+        self._safely(self._bring_log_into_file)
+        while self._turn():
+            pass
+        self._safely(self._look)  # whoever closes the file last brings the log into it
         self._connection.close()
+
+    def _turn(self) -> bool:
+        """Do what waits, or look around. Whether to go on."""
+        self._safely(self._finish_erasure)
+        writes = self._take(LOOK_SECONDS)
+        if writes is None:
+            return False
+        self._safely(partial(self._write, writes) if writes else self._look_around, writes)
+        self._began = math.inf
+        return True
+
+    def _safely(self, work: Callable[[], None], writes: Sequence[Write] = ()) -> None:
+        """Do `work`. A fault of ours costs this alone, and who waits for `writes` is told."""
+        try:
+            work()
+        except Exception as error:  # its words may repeat what is stored
+            log.error("a turn of the thread that writes failed", extra={"reason": type(error).__name__})
+            self._settle([(write.future, self._failed(error)) for write in writes])
+
+    def _finish_erasure(self) -> None:
+        """One that another process did not live to finish, or that another one's reading has kept."""
+        if time.monotonic() >= self._erase_again_at:
+            self._erase_again_at = time.monotonic() + ERASE_AGAIN_SECONDS
+            if self._rewritten():
+                self._erase_again_at = math.inf
+
+    def _look_around(self) -> None:
+        self._look()
+        self._bring_log_into_file()
+
+    def _write(self, writes: Sequence[Write]) -> None:
+        for kind, group in groupby(_erasures_together(writes), type):
+            self._began = math.inf if kind is Erasure else time.monotonic()
+            if kind is Append:
+                self._append([write for write in group if isinstance(write, Append)])
+            elif kind is Feedback:
+                self._count([write for write in group if isinstance(write, Feedback)])
+            elif not self._erase([write for write in group if isinstance(write, Erasure)]):
+                self._erase_again_at = time.monotonic() + ERASE_AGAIN_SECONDS
+            self._bring_log_into_file(at_least=FRAMES_MAX)
 
     def _append(self, appends: list[Append]) -> None:
         """Store the events of all `appends` in one transaction; answer after the commit, or say that it failed."""
@@ -271,7 +296,7 @@ class SqliteWriter:
             raise StateError("a file of the store of live engagements was cut")
         self._trouble.end("file")
 
-    def _bring_log_into_file(self, at_least: int) -> None:
+    def _bring_log_into_file(self, at_least: int = 1) -> None:
         """Where the log has so many frames, and some that the file has not."""
         with suppress(StateError, sqlite3.Error):  # told by the next write; this is tried again
             self._require_files()

@@ -17,6 +17,11 @@ class StateStore(Protocol):
     # Whether reads are look-ups in a file of this machine, and wait for nothing: all but those of much that is new.
     local: ClassVar[bool]
 
+    @property
+    def ended(self) -> list[str]:
+        """What works in its background and does no more: nothing, while all is well."""
+        ...
+
     async def edges_of(self, user_type: str, user: str) -> LiveEdges:
         """What the stored events of one user add up to: see `events.live_edges`."""
         ...

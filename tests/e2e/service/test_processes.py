@@ -178,6 +178,33 @@ def test_what_is_cut_off_at_the_end_is_told_so_or_closed_without_a_traceback(beg
     assert "Exception in ASGI application" not in log
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_part_that_cannot_be_closed_at_the_end_is_a_line_of_the_log_and_the_status(
+    begin: Begin, tmp_path: Path, workers: str, number: int
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import concurrent.futures as pools\n"
+        "shutdown = pools.ThreadPoolExecutor.shutdown\n"
+        "def faulty(self, *given, **named):\n"
+        "    shutdown(self, *given, **named)\n"
+        "    if self._thread_name_prefix == 'twhin-state-reader':\n"
+        "        raise OSError('no such disk')\n"
+        "pools.ThreadPoolExecutor.shutdown = faulty\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    service = begin("--workers", workers, PYTHONPATH=path).wait_for_workers(int(workers) if workers != "1" else 0)
+    service.process.send_signal(number)
+    assert service.process.wait(20) == 1
+    log = service.log.read_text()
+    assert log.count('"the store of live engagements cannot be closed","reason":"OSError: no such disk"') == int(
+        workers
+    )
+    assert log.splitlines()[-1].startswith("twhin: A ")
+    assert "The log says" in log.splitlines()[-1]
+    assert "Traceback" not in log
+
+
 def test_a_worker_that_is_told_to_end_alone_leaves_the_door_to_the_others(begin: Begin) -> None:
     service = begin("--workers", "2", TWHIN_DRAIN_SECONDS="0.2").wait_for_workers(2)
     first, second = service.worker_pids()

@@ -118,6 +118,49 @@ async def test_each_user_is_on_one_node_and_all_nodes_have_some(
     assert (await store.followers_of("user", "somebody", "follows")).added == tuple(sorted(USERS))
 
 
+async def test_a_look_at_the_nodes_that_fails_is_not_the_last(
+    servers: RedisClusterServers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = store_of(servers)
+    assert await store.append([follow("a")]) == ["stored"]
+    looks = 0
+
+    def faulty(reply: object, asked: str) -> None:
+        nonlocal looks
+        looks += 1
+        raise ValueError("of ours")
+
+    with monkeypatch.context() as while_faulty:
+        while_faulty.setattr(redis_cluster, "slot_map", faulty)
+        store._stale.set()
+        await until(lambda: looks > 1)
+    assert "the look at the nodes of the Redis Cluster failed" in caplog.text
+    assert store.ended == []
+    await until(lambda: not store._stale.is_set())
+    await store.close()
+    assert store.ended == ["the watch over the nodes of the Redis Cluster"]
+
+
+async def test_every_node_is_let_go_of_whatever_befalls_another(
+    servers: RedisClusterServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(servers)
+    assert await store.append([follow(user) for user in USERS]) == ["stored"] * len(USERS)
+    let_go: list[RedisStore] = []
+    for node in store._stores.values():
+
+        async def closes(node: RedisStore = node, close: Callable[[], Awaitable[None]] = node.close) -> None:
+            await close()
+            let_go.append(node)
+            if len(let_go) == 1:
+                raise OSError("no thread")
+
+        monkeypatch.setattr(node, "close", closes)
+    with pytest.raises(StateError, match="could not be closed"):
+        await store.close()
+    assert len(let_go) == len(store._stores)
+
+
 async def test_the_feedback_of_an_experiment_is_on_one_node_and_counts_once(
     store: RedisCluster, servers: RedisClusterServers
 ) -> None:

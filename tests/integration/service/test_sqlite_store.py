@@ -481,3 +481,43 @@ async def test_a_file_of_an_earlier_release_is_told_of_followers_too(tmp_path: P
         other.execute("DROP INDEX events_by_target")
     async with _open(tmp_path / "events.db") as store:
         assert (await store.followers_of("user", "t", "follows")).added == ("a",)
+
+
+async def test_a_fault_of_ours_costs_the_thread_that_writes_one_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "LOOK_SECONDS", 0.01)
+
+    def faulty(*_: object) -> None:
+        raise ValueError("secret")
+
+    async with _open(tmp_path / "events.db") as store:
+        with monkeypatch.context() as while_faulty:
+            while_faulty.setattr(store._writer, "_look", faulty)
+            await asyncio.sleep(0.1)
+        with monkeypatch.context() as while_faulty:
+            while_faulty.setattr(store._writer, "_append", faulty)
+            with pytest.raises(StateError):
+                await asyncio.wait_for(store.append([_event("u", 1)]), 10)
+        assert await asyncio.wait_for(store.append([_event("u", 1)]), 10) == ["stored"]
+        assert store.ended == []
+    assert "a turn of the thread that writes failed" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_what_one_part_of_the_store_meets_at_its_end_keeps_no_other_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(tmp_path / "events.db", MOST)
+    shutdown = store._adder.shutdown
+
+    def faulty() -> None:
+        shutdown()
+        raise OSError("no thread")
+
+    monkeypatch.setattr(store._adder, "shutdown", faulty)
+    with pytest.raises(OSError, match="no thread"):
+        await store.close()
+    for connection in (store._reader, store._adder_connection):
+        with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+            connection.execute("SELECT 1")

@@ -6,16 +6,19 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.metrics_core import Metric
 
 from bundle.errors import UsageError
 from bundle.release import install_with
+from service import otlp_metrics
 from service.logs import JsonLines, configure_logs
 from service.metrics import Metrics
 from service.otlp_metrics import MetricsExport, histograms
@@ -192,6 +195,30 @@ def test_lines_of_the_log_have_the_trace_whether_or_not_spans_are_sent(
 )
 def test_only_a_well_formed_traceparent_names_a_trace(header: str | None, found: str | None) -> None:
     assert trace_of(header) == found
+
+
+def test_figures_that_cannot_be_made_once_are_sent_the_next_time(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, bodies = collector
+    monkeypatch.setattr(otlp_metrics, "SECONDS", 0.05)
+    collects, metrics = 0, Metrics()
+
+    def collect() -> Iterable[Metric]:
+        nonlocal collects
+        collects += 1
+        if collects == 1:
+            raise ValueError("secret")
+        return metrics.collect()
+
+    export = MetricsExport(f"{url}/v1/metrics", collect)
+    deadline = time.monotonic() + 20
+    while not bodies.get("/v1/metrics"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    export.close()
+    assert "the metrics cannot be sent" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def _points(bodies: dict[str, list[bytes]]) -> dict[str, Any]:

@@ -211,6 +211,27 @@ def test_overload_searches_less_far_for_any_k(recommender: Recommender, k: int, 
     assert with_share_of_depth(msgspec.structs.replace(plan, space=space), 0.5).depth == depth
 
 
+async def test_a_fault_of_ours_costs_the_search_thread_one_turn(
+    recommender: Recommender, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    thread = SearchThread(Metrics(), batch=16, queue_max=4, depth_floor=0.5)
+    loaded = Loaded(recommender.bundle, recommender, 1.0, 0.0)
+    plan = recommender.plan(RecommendRequest(user=USERS[0], k=5, strategy="unimodal"))
+    later = asyncio.get_running_loop().time() + 10
+
+    def faulty(jobs: object, waited: float) -> None:
+        raise ValueError("of ours")
+
+    with monkeypatch.context() as while_faulty:
+        while_faulty.setattr(thread, "_shallower", faulty)
+        with pytest.raises(ValueError, match="of ours"):
+            await asyncio.wait_for(thread.search(loaded, [plan], later), 10)
+    answers, _ = await asyncio.wait_for(thread.search(loaded, [plan], later), 10)
+    assert len(answers) == 1
+    assert "a turn of the search thread failed" in caplog.text
+    await thread.close()
+
+
 async def test_the_search_thread_answers_neighbours_apart_and_sheds_when_full(recommender: Recommender) -> None:
     thread = SearchThread(Metrics(), batch=16, queue_max=4, depth_floor=0.5)
     loaded = Loaded(recommender.bundle, recommender, 1.0, 0.0)

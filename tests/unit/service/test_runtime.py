@@ -2,15 +2,19 @@
 
 import asyncio
 import logging
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from service import runtime as module
 from service.main import create_app
-from service.runtime import Runtime
+from service.runtime import NotClosed, Runtime
 from service.settings import Settings
+from service.state.sqlite import SqliteStore
 from service.versions.versions import Versions
 
 
@@ -64,3 +68,42 @@ async def test_a_figure_that_cannot_be_measured_ends_neither_beats_nor_the_other
     assert caplog.text.count("a figure cannot be measured") == 1
     assert "the measurement of the load" not in runtime.ended
     await runtime.stop()
+
+
+PARTS = ("search", "state", "aside", "versions")
+
+
+@pytest.mark.parametrize("faulty", [*PARTS, "all"])
+async def test_every_part_is_closed_whatever_befalls_another(
+    runtime: Runtime, faulty: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried: list[str] = []
+    for name in PARTS:
+        close = getattr(runtime, name).close
+
+        def closes(name: str = name, close: Callable[[], Any] = close) -> Any:
+            tried.append(name)
+            waits_for = close()
+            if name == faulty or faulty == "all":
+                if waits_for is not None:
+                    waits_for.close()
+                raise OSError("no such disk")
+            return waits_for
+
+        monkeypatch.setattr(getattr(runtime, name), "close", closes)
+    caplog.clear()
+    with caplog.at_level(logging.ERROR), pytest.raises(NotClosed, match="The log says which"):
+        await runtime.stop()
+    assert tried == list(PARTS)
+    told = [one for one in caplog.records if "cannot be closed" in one.message]
+    assert len(told) == (len(PARTS) if faulty == "all" else 1)
+    assert all(vars(one)["reason"] == "OSError: no such disk" and not one.exc_info for one in told)
+
+
+async def test_a_store_whose_thread_has_ended_is_named(runtime: Runtime) -> None:
+    assert isinstance(runtime.state, SqliteStore)
+    await runtime.state.close()
+    assert "the thread that writes engagements" in runtime.ended
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        runtime.state._reader.execute("SELECT 1")
+    await runtime.search.close()

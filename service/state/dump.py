@@ -19,7 +19,7 @@ from service.settings import Settings
 from service.state.events import Event
 from service.state.redis_address import RedisAddress, redis_addresses
 from service.state.redis_cluster import NoMap, slot_map
-from service.state.redis_reasons import WRONG_TYPE, reason_for
+from service.state.redis_reasons import WRONG_TYPE, is_for_good, reason_for
 
 EVERY_EVENT = """
 SELECT id, user_type, user, action, relation, target_type, target, at, received FROM events
@@ -96,7 +96,9 @@ def _identity(client: "redis.Redis") -> set[tuple[str, object]]:
     """Which process answers, and whether as a replica; nothing where it does not tell."""
     try:
         told: Any = client.info()
-    except redis.ResponseError:
+    except redis.ResponseError as error:
+        if not is_for_good(error):
+            raise
         return set()
     return {(name, told.get(name)) for name in ("run_id", "role")}
 

@@ -331,7 +331,9 @@ class RedisStore:
                     answers = await self._kept(appends)
                 finally:
                     self._busy -= owners
-                if self._looking is None and not all(isinstance(answer, StateError) for answer in answers):
+                # It ends where Redis does not allow it, and by the next write it may.
+                unwatched = self._looking is None or self._looking.done()
+                if unwatched and not all(isinstance(answer, StateError) for answer in answers):
                     self._looking = self._link.start(self._look_whether_it_keeps())
                 for append, answer in zip(appends, answers, strict=True):
                     if append.future.done():  # the request has given up; what is stored is stored all the same
@@ -479,8 +481,10 @@ class RedisStore:
         """Which server that is, and in which role. The cursors of another one lead past some of its keys."""
         try:
             told = await self._link.ask("upkeep", self._link.patient, ("INFO",))
-        except Refused:  # a server without it cannot be told from another
-            return frozenset()
+        except Refused as error:
+            if not error.for_good:
+                raise
+            return frozenset()  # a server without it cannot be told from another
         if not isinstance(told, bytes):
             raise self._link.no_redis(self._link.patient)
         return frozenset(line for line in told.split(b"\r\n") if line.startswith(IDENTITY))
@@ -557,6 +561,7 @@ class RedisStore:
         """Have the append-only file written anew: what was erased is in the old one. A rewriting that was under way
         already may have begun before the erasure, so another follows it.
         """
+        told_of_refusal = False
         while self._rewrite_again:
             try:
                 state = await self._link.ask("upkeep", self._link.patient, ("INFO", "persistence"))
@@ -567,9 +572,13 @@ class RedisStore:
                     await self._link.ask("upkeep", self._link.patient, ("BGREWRITEAOF",))
                     continue
             except Refused as error:
-                told = "erased engagements stay in Redis' append-only file until somebody has it rewritten"
-                log.warning(told, extra={"reason": error.words})
-                return
+                if not told_of_refusal:
+                    told_of_refusal = True
+                    told = "erased engagements stay in Redis' append-only file until it is rewritten"
+                    log.warning(told, extra={"reason": error.words})
+                if error.for_good:
+                    return
+                self._rewrite_again = True
             except StateError:
                 self._rewrite_again = True  # Redis is away: when it is back
             await asyncio.sleep(REWRITE_AGAIN_SECONDS)
@@ -581,10 +590,11 @@ class RedisStore:
             await asyncio.sleep(LOOK_SECONDS)  # first too: what is written next does not share its connections
             try:
                 told = await self._link.ask("upkeep", self._link.patient, ("INFO",))
-            except Refused:  # a server without it cannot be looked at
-                return
-            except StateError:  # Redis is away: when it is back
-                told = b""
+            except StateError as error:
+                if isinstance(error, Refused) and error.for_good:  # it cannot be looked at
+                    self._link.trouble.end("keeping")
+                    return
+                told = b""  # Redis is away, or busy: when it is back
             lines = told.split(b"\r\n") if isinstance(told, bytes) else []
             if any(line.startswith(b"maxmemory_policy:allkeys-") for line in lines) and b"maxmemory:0" not in lines:
                 self._link.trouble.begin("keeping", "it lets go of engagements when its memory is full")

@@ -22,6 +22,7 @@ from service.state.redis_reasons import (
     REDIRECTED,
     SOME_COMMANDS,
     SOME_USERS,
+    is_for_good,
     reason_for,
     refusal,
     words_of,
@@ -40,12 +41,13 @@ RENEWED_EVERY_SECONDS = 1.0
 
 
 class Refused(StateError):
-    """Redis is there and says no, in these `words`, of which `sort` is the first."""
+    """Redis is there and says no, in these `words`, of which `sort` is the first: now, or `for_good`."""
 
-    def __init__(self, sort: str, words: str) -> None:
+    def __init__(self, sort: str, words: str, for_good: bool) -> None:
         super().__init__("the store of live engagements refused the operation")
         self.sort = sort
         self.words = words
+        self.for_good = for_good
 
 
 class ConnectionLost(Exception):
@@ -289,17 +291,17 @@ class RedisLink:
     def _refused(self, operation: Operation, error: ResponseError) -> Refused:
         """Redis is there and says no (wrong type, full, read-only): asking again costs nothing."""
         code, words = words_of(error)
-        words = self._told(words)
+        refused = Refused(code, self._told(words), is_for_good(error))
         if self._node and code in REDIRECTED:  # the map of slots is old, and that is no trouble
-            return Refused(code, words)
+            return refused
         self._metrics.failed("refused")
         if code in DEMOTED:
             self._renew()
         if operation != "upkeep":
             reason = SOME_USERS.get(code) or refusal(code, error)
             lasts = SOME_USERS_SECONDS if code in SOME_USERS or reason in SOME_COMMANDS else 0.0
-            self.trouble.begin(operation, reason, words, lasts=lasts)
-        return Refused(code, words)
+            self.trouble.begin(operation, reason, refused.words, lasts=lasts)
+        return refused
 
     def _renew(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -66,6 +66,12 @@ def refusal(code: str, error: Exception) -> str:
     return ALL_USERS.get(code) or next(phrased, other)
 
 
+def is_for_good(error: ResponseError) -> bool:
+    """Whether Redis refuses the command as such, which another try does not change: it does not know it, or does not
+    allow it."""
+    return refusal(words_of(error)[0], error) in SOME_COMMANDS
+
+
 def _tls_reason(error: Exception) -> tuple[str, str] | None:
     """What kept a connection from being encrypted, in our words and in OpenSSL's, which name no address and no file."""
     match error.__cause__ or error.__context__ or error:

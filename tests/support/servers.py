@@ -99,6 +99,21 @@ class RedisServer:
         )
         return done.stdout.strip()
 
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """While a script of another program runs, and everything else is refused for it."""
+        self.command("CONFIG", "SET", "lua-time-limit", "1")
+        runs = ["redis-cli", "-p", str(self.port), "EVAL", "while true do end", "0"]
+        with subprocess.Popen(runs, stdout=subprocess.DEVNULL) as script:
+            while not self.command("PING").startswith("BUSY"):
+                if script.poll() is not None:
+                    raise RuntimeError("the script has ended")
+                time.sleep(0.02)
+            try:
+                yield
+            finally:
+                self.command("SCRIPT", "KILL")
+
     def kill(self) -> None:
         """kill -9."""
         if self.process is not None:

@@ -105,6 +105,16 @@ def test_an_export_during_which_another_redis_takes_over_is_none(
             list(events)
 
 
+def test_a_busy_redis_is_not_taken_for_another_one(bundles: Path, redis_server: RedisServer) -> None:
+    event = {"id": "a", "user_type": "user", "user": "1", "action": "add", "relation": "follows", "target_type": "user"}
+    stored = json.dumps({**event, "target": "2", "at": 1.0, "received": 1.0})
+    redis_server.command("HSET", "twhin:events:user:1", "a", stored)
+    events = stored_events(Settings(bundles=bundles, redis_url=redis_server.url))
+    next(events)
+    with redis_server.busy(), pytest.raises(StateError, match="a script of another program keeps it busy"):
+        next(events)
+
+
 def test_a_cluster_is_written_alike_unless_a_slot_is_on_its_way_or_a_node_is_away(
     start: Start, bundles: Path, tmp_path: Path
 ) -> None:

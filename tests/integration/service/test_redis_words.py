@@ -16,8 +16,12 @@ import httpx
 import pytest
 import redis
 
+from bundle.errors import StateError
+from service.metrics import Metrics
 from service.settings import Limits
 from service.state import redis as redis_store
+from service.state.redis import RedisStore
+from service.state.redis_address import redis_address
 from tests.support.certificate import write_certificate
 from tests.support.fault_proxy import FaultProxy
 from tests.support.files import holds
@@ -248,6 +252,57 @@ def test_a_redis_that_lets_go_of_what_it_has_stored_is_told(
     assert _post(client).status_code == 200
 
 
+def _refused(client: httpx.Client) -> float:
+    """How often Redis has refused something."""
+    told = re.search(r'twhin_redis_errors_total\{kind="refused"\} (\S+)', client.get("/metrics").text)
+    assert told is not None
+    return float(told[1])
+
+
+@pytest.mark.parametrize("told_before", [True, False])
+def test_whether_redis_keeps_what_it_takes_is_looked_at_again_after_a_busy_script(
+    start: Start, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, told_before: bool
+) -> None:
+    monkeypatch.setattr(redis_store, "LOOK_SECONDS", 0.05)
+    lets_go = [("maxmemory", "1gb"), ("maxmemory-policy", "allkeys-lru")]
+    for name, value in lets_go if told_before else []:
+        redis_server.command("CONFIG", "SET", name, value)
+    client = start(redis_url=redis_server.url, redis_timeout_ms=2000, redis_write_timeout_ms=5000)
+    assert _post(client).status_code == 200
+    if told_before:
+        _until(lambda: "lets go of engagements" in client.get("/readyz").text)
+    refused = _refused(client)
+    with redis_server.busy():
+        _until(lambda: _refused(client) > refused)
+    if told_before:
+        redis_server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        _until(lambda: client.get("/readyz").json() == {"status": "ok", "degraded": []})
+    else:
+        for name, value in lets_go:
+            redis_server.command("CONFIG", "SET", name, value)
+        _until(lambda: "lets go of engagements" in client.get("/readyz").text)
+
+
+def test_what_may_no_longer_be_looked_at_is_not_told_for_ever(
+    start: Start, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it asked for again and again; once there is a write it is, since it may be allowed by then."""
+    monkeypatch.setattr(redis_store, "LOOK_SECONDS", 0.05)
+    for name, value in (("maxmemory", "1gb"), ("maxmemory-policy", "allkeys-lru")):
+        redis_server.command("CONFIG", "SET", name, value)
+    client = start(redis_url=redis_server.url, redis_timeout_ms=2000, redis_write_timeout_ms=5000)
+    assert _post(client).status_code == 200
+    _until(lambda: "lets go of engagements" in client.get("/readyz").text)
+    redis_server.command("ACL", "SETUSER", "default", "-info")
+    _until(lambda: client.get("/readyz").json() == {"status": "ok", "degraded": []})
+    refused = _refused(client)
+    time.sleep(0.3)
+    assert _refused(client) == refused
+    redis_server.command("ACL", "SETUSER", "default", "+info")
+    assert _post(client).status_code == 200
+    _until(lambda: "lets go of engagements" in client.get("/readyz").text)
+
+
 @pytest.mark.parametrize(
     ("options", "days", "asks", "reason"),
     [
@@ -359,6 +414,44 @@ def test_a_redis_that_may_not_rewrite_its_file_says_so_and_erases(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert client.get("/readyz").json() == {"status": "ok", "degraded": []}
+
+
+def test_what_is_erased_leaves_redis_file_though_a_script_kept_it_busy(
+    start: Start, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A rewriting that began before the erasure has what was erased: the next one is asked for until Redis takes it."""
+    monkeypatch.setattr(redis_store, "REWRITE_AGAIN_SECONDS", 0.05)
+    client = start(redis_url=redis_server.url, redis_timeout_ms=2000, redis_write_timeout_ms=5000)
+    for user in (USERS[301], USERS[302]):
+        assert _post(client, user).status_code == 200
+    redis_server.command("CONFIG", "SET", "rdbcompression", "no")
+    redis_server.command("CONFIG", "SET", "rdb-key-save-delay", "500000")  # so that it takes two seconds and more
+    redis_server.command("BGREWRITEAOF")
+    redis_server.command("CONFIG", "SET", "rdb-key-save-delay", "0")
+    assert client.delete(f"/v1/users/{USERS[301]}/engagements").json()["removed"] == 1
+    refused = _refused(client)
+    with redis_server.busy():
+        _until(lambda: _refused(client) > refused)
+    _until(lambda: not holds(tmp_path / "redis", f'"{USERS[301]}"'.encode()))
+    assert holds(tmp_path / "redis", f'"{USERS[302]}"'.encode())
+
+
+async def test_nothing_is_gone_through_where_redis_is_too_busy_to_say_which_it_is(redis_server: RedisServer) -> None:
+    scans = list[str]()
+
+    async def scan() -> None:
+        scans.append("begun")
+
+    store = RedisStore(
+        redis_address(redis_server.url), prefix="t", timeout=5.0, write_timeout=5.0, connections=1, retry_seconds=0.1,
+        events_per_user_max=100, metrics=Metrics().redis,
+    )  # fmt: skip
+    with redis_server.busy(), pytest.raises(StateError):
+        await store._at_one_server(scan)
+    assert not scans
+    await store._at_one_server(scan)
+    assert scans
+    await store.close()
 
 
 def test_an_erasure_that_is_not_allowed_is_told_though_writes_go_on(start: Start, redis_server: RedisServer) -> None:

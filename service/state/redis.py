@@ -5,6 +5,7 @@ carries its user, and every reply's type is looked at, so that nothing passes fo
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import re
@@ -24,7 +25,7 @@ from service.state.events import FOLLOWERS_MAX, Event, Followers, NetEffect, Out
 from service.state.feedback import KINDS, MARKS_KEPT, Count, Seen, counts_of
 from service.state.redis_address import RedisAddress
 from service.state.redis_link import Lane, RedisLink, Refused
-from service.state.redis_reasons import WRONG_TYPE
+from service.state.redis_reasons import SOME_USERS, WRONG_TYPE
 from service.state.redis_scripts import (
     APPEND,
     COUNT,
@@ -38,6 +39,7 @@ from service.state.redis_scripts import (
     SCAN,
     TAKE_BACK,
     TELL,
+    TRY_OUT,
     Command,
     script,
 )
@@ -57,6 +59,8 @@ EVENTS_AT_ONCE = 100
 KEYS_SCANNED = 512
 USERS_AT_ONCE = 16
 REWRITE_AGAIN_SECONDS = 1.0
+# How often it is tried whether writing works again, while nobody writes.
+TRY_AGAIN_SECONDS = 1.0
 # How often a user's events are read again, and users gone through for an erasure, where Redis was another meanwhile.
 AGAIN_MAX = 3
 # How often it is looked whether Redis keeps what it takes, once something was stored.
@@ -130,6 +134,7 @@ class RedisStore:
         self._rewriting: asyncio.Task[None] | None = None
         self._rewrite_again = False
         self._looking: asyncio.Task[None] | None = None
+        self._trying: asyncio.Task[None] | None = None
 
     async def edges_of(self, user_type: str, user: str) -> LiveEdges:
         owner = user_type, user
@@ -607,7 +612,11 @@ class RedisStore:
     async def _written(self, commands: Sequence[Command]) -> list[object]:
         """The replies to commands that write, as of `ask_all`; where there is a replica, once one has it all too."""
         if not self.replicated:
-            return await self._link.ask_all("write", self._link.patient, commands)
+            replies = await self._link.ask_all("write", self._link.patient, commands)
+            refused = any(isinstance(reply, Refused) and reply.sort not in SOME_USERS for reply in replies)
+            if refused and not self.address.clustered and (self._trying is None or self._trying.done()):
+                self._trying = self._link.start(self._try_out())
+            return replies
         wait: Command = ("WAIT", 1, self._replica_ms)
         *replies, replicas = await self._link.ask_all("write", self._link.patient, [*commands, wait])
         if isinstance(replicas, int) and replicas > 0:
@@ -615,6 +624,15 @@ class RedisStore:
             return replies
         self._link.trouble.begin("replication", "its replica does not confirm what is written")
         raise StateError("no replica of the store of live engagements has the write")
+
+    async def _try_out(self) -> None:
+        """See again and again whether writing works again: those who were refused may not come back. Not on a node of a
+        cluster, where no key is in the slots of all.
+        """
+        while self._link.trouble.has("write"):
+            await asyncio.sleep(TRY_AGAIN_SECONDS)
+            with contextlib.suppress(StateError):
+                await self._write(script(TRY_OUT, (f"{self._prefix}:tried",)))
 
     async def slots(self) -> object:
         """What the node says of who has which slots. Raises StateError."""

@@ -128,6 +128,12 @@ redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[1]))
 return new
 """
 
+# Writes, and leaves nothing.
+TRY_OUT = """
+redis.call('SET', KEYS[1], '')
+return redis.call('DEL', KEYS[1])
+"""
+
 # Arguments: a cursor, a pattern, how many keys to look at.
 SCAN = """
 return redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])

@@ -235,6 +235,26 @@ def test_trouble_ends_and_that_is_said(
     assert told == ["engagements: write fails: it has no memory left", "engagements: write works again"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "bad", "good", "word"),
+    [("maxmemory", "1", "0", "memory"), ("min-replicas-to-write", "1", "0", "fewer replicas")],
+)
+def test_trouble_ends_where_those_who_were_refused_do_not_come_back(
+    start: Start, redis_server: RedisServer, setting: str, bad: str, good: str, word: str
+) -> None:
+    client = start(redis_url=redis_server.url, redis_timeout_ms=2000, redis_write_timeout_ms=2000)
+    redis_server.command("CONFIG", "SET", setting, bad)
+    assert _post(client).status_code == 503
+    time.sleep(2.5)
+    assert word in _reason(client), "it is tried, and not there yet"
+    redis_server.command("CONFIG", "SET", setting, good)
+    deadline = time.monotonic() + 20
+    while client.get("/readyz").json() != {"status": "ok", "degraded": []}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert redis_server.command("KEYS", "*") == ""
+
+
 def test_a_redis_that_lets_go_of_what_it_has_stored_is_told(
     start: Start, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

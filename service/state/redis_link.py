@@ -17,12 +17,12 @@ from service.state.redis_address import RedisAddress
 from service.state.redis_connection import RedisConnection, Unfit, connect
 from service.state.redis_reasons import (
     LATE,
-    MOST_CLIENTS,
     NO_REDIS,
     REDIRECTED,
     SOME_COMMANDS,
     SOME_USERS,
     is_for_good,
+    is_said,
     reason_for,
     refusal,
     words_of,
@@ -60,7 +60,7 @@ def _is_closed(error: Exception) -> bool:
     """
     if isinstance(error, LATE):
         return False
-    return isinstance(error, OSError) or (type(error) is RedisConnectionError and MOST_CLIENTS not in str(error))
+    return isinstance(error, OSError) or (type(error) is RedisConnectionError and not is_said(error))
 
 
 class Lane:

@@ -1,7 +1,9 @@
 """Why a Redis does not do what it is asked, in our words: for /readyz, the log and the last line of a command."""
 
+import os
 import re
 import ssl
+from pathlib import Path
 
 from redis.exceptions import AuthenticationError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -43,6 +45,7 @@ PHRASES = {
     "DB index is out of range": "it has no database of the number that the URL ends with",
     "cluster support disabled": NO_CLUSTER,
     "without any password configured": "it has no password, and the URL has one",
+    "max number of clients": "it has as many clients as it takes",
 }
 # Why its certificate does not pass, by OpenSSL's number.
 SIGNED = "nobody whom the service trusts has signed its certificate"
@@ -54,7 +57,7 @@ CERTIFICATE = {
 }
 LATE = (TimeoutError, RedisTimeout)
 GONE = (OSError, RedisConnectionError)
-MOST_CLIENTS = "max number of clients"
+FORBIDDEN = "the system does not allow the connection"
 NO_REDIS = "what answers there is no Redis"
 
 
@@ -72,8 +75,15 @@ def is_for_good(error: ResponseError) -> bool:
     return refusal(words_of(error)[0], error) in SOME_COMMANDS
 
 
-def _tls_reason(error: Exception) -> tuple[str, str] | None:
-    """What kept a connection from being encrypted, in our words and in OpenSSL's, which name no address and no file."""
+def is_said(error: Exception) -> bool:
+    """Whether Redis has said that. The client calls some of it an error of the connection, and of its own it says only
+    of a password that it is wrong."""
+    return isinstance(error, ResponseError | AuthenticationError) or getattr(error, "status_code", None) is not None
+
+
+def _fault(error: Exception, address: RedisAddress) -> tuple[str, str] | None:
+    """What in our system or in TLS kept a connection from being made, in our words and in others', which name no
+    address and no file."""
     match error.__cause__ or error.__context__ or error:
         case ssl.SSLCertVerificationError(verify_code=code):
             return CERTIFICATE.get(code, "its certificate is not accepted"), f"verify code {code}"
@@ -81,22 +91,31 @@ def _tls_reason(error: Exception) -> tuple[str, str] | None:
             return "it asks for a certificate: ssl_certfile and ssl_keyfile in the URL", str(word)
         case ssl.SSLError(reason=word):
             return "it does not agree on TLS, or a file of the URL holds no certificate or key", str(word)
-        case FileNotFoundError() | PermissionError() as fault:
+        case OSError() as fault if not all(map(_is_readable, _files(address))):
             return "a file that the URL names for TLS cannot be read", type(fault).__name__
+        case PermissionError() as fault:
+            return FORBIDDEN, type(fault).__name__
     return None
+
+
+def _files(address: RedisAddress) -> list[str]:
+    named = map(address.tls_options.get, ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"))
+    return [path for path in named if isinstance(path, str) and path]
+
+
+def _is_readable(path: str) -> bool:
+    return os.access(path, os.R_OK) and not Path(path).is_dir()
 
 
 def reason_for(error: Exception, address: RedisAddress) -> tuple[str, str]:
     """Why there is no asking the Redis at `address`, and the words for the log: Redis' own, or less."""
-    code, words = words_of(error)
-    if isinstance(error, AuthenticationError | ResponseError) or code in ALL_USERS:
+    if is_said(error):
+        code, words = words_of(error)
         return SOME_USERS.get(code) or refusal(code, error), words
     # The words of the others are the client's own and name the address: the type says enough.
     if isinstance(error, LATE):
         return "it does not answer in time", type(error).__name__
-    if MOST_CLIENTS in str(error):
-        return "it has as many clients as it takes", MOST_CLIENTS
-    if address.tls and (told := _tls_reason(error)):
+    if told := _fault(error, address):
         return told
     unconnected = isinstance(error, GONE)
     return "it cannot be reached" if unconnected else NO_REDIS, type(error).__name__

@@ -4,8 +4,11 @@ id; a slow but sound Redis is enough; what is erased is in no file of it.
 
 import json
 import logging
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +28,7 @@ from service.state.redis_address import redis_address
 from tests.support.certificate import write_certificate
 from tests.support.fault_proxy import FaultProxy
 from tests.support.files import holds
+from tests.support.forbidden import forbid_connections
 from tests.support.servers import RedisServer, free_port
 from tests.support.service_bundle import user_ids
 
@@ -89,6 +93,7 @@ def _reason(client: httpx.Client) -> str:
         (b"-NOREPLICAS Not enough good replicas to write.\r\n", "fewer replicas"),
         (b"-DENIED Redis is running in protected mode because protected mode is enabled\r\n", "protected-mode"),
         (b"-ERR DB index is out of range\r\n", "no database of the number"),
+        (b"-ERR max number of clients + cluster connections reached\r\n", "as many clients"),
         (b"-ERR unknown command 'EVAL'\r\n", "a Sentinel, or a command that was renamed"),
         (b"-ERR Unknown Redis command called from script script: 63472eef, on @user_script:12.\r\n", "renamed"),
         (b"-ERR The user executing the script can't run this command or subcommand\r\n", "does not allow"),
@@ -331,6 +336,7 @@ def test_what_may_no_longer_be_looked_at_is_not_told_for_ever(
         ("ssl_ca_certs={sound}", 1, "yes", "asks for a certificate"),
         ("ssl_ca_certs={sound}&ssl_certfile={sound}", 1, "yes", ""),
         ("ssl_ca_certs={sound}.gone", 1, "no", "cannot be read"),
+        ("ssl_ca_certs={directory}", 1, "no", "cannot be read"),
         ("ssl_ca_certs={empty}", 1, "no", "holds no certificate"),
     ],
 )
@@ -345,13 +351,46 @@ def test_why_a_redis_with_tls_cannot_be_reached_is_told(
     words = [word for name, value in files.items() for word in (f"--tls-{name}", value)]
     server = RedisServer(directory, ["--tls-port", str(port), *words])
     try:
-        url = f"rediss://127.0.0.1:{port}/0?{options.format(sound=sound, empty=empty)}"
+        url = f"rediss://127.0.0.1:{port}/0?{options.format(sound=sound, empty=empty, directory=directory)}"
         client = start(redis_url=url, redis_timeout_ms=2000)
         assert _post(client).status_code == (503 if reason else 200)
         if reason:  # now and then the system cuts the connection before what was said on it is read
             _until(lambda: _post(client).status_code == 503 and reason in _reason(client))
     finally:
         server.kill()
+
+
+def test_words_of_tls_and_of_the_url_are_none_of_redis(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`DENIED` in an alert is no protected mode, and `BUSY` in a path no script; nor is an address in the log."""
+    with _answering(bytes.fromhex("15 0301 0002 0231")) as port:  # the alert `access_denied`
+        client = start(redis_url=f"rediss://127.0.0.1:{port}/0", redis_timeout_ms=2000)
+        _until(lambda: _post(client).status_code == 503 and "does not agree on TLS" in _reason(client))
+    client = start(redis_url=f"unix://{tmp_path}/BUSY/redis.sock")
+    assert _post(client).status_code == 503
+    assert "cannot be reached" in _reason(client)
+    told = str([vars(record) for record in caplog.records if record.name == "twhin.state"])
+    assert "TLSV1_ALERT_ACCESS_DENIED" in told
+    assert str(port) not in told
+    assert "BUSY" not in told
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_a_connection_that_the_system_does_not_allow_is_told(bundles: Path, tmp_path: Path, scheme: str) -> None:
+    sound = write_certificate(tmp_path / "sound.pem")
+    options = f"?ssl_ca_certs={sound}" if scheme == "rediss" else ""
+    done = subprocess.run(
+        [sys.executable, "-c", "from cli.main import main; main()", "data", "export-engagements"]
+        + ["--bundles", str(bundles), "--out", str(tmp_path / "out")],
+        env={**os.environ, "TWHIN_REDIS_URL": f"{scheme}://127.0.0.1:{free_port()}/0{options}"},
+        preexec_fn=forbid_connections,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "cannot be read: the system does not allow the connection" in " ".join(done.stderr.split())
 
 
 def test_another_hosts_certificate_is_told(start: Start, tmp_path: Path) -> None:

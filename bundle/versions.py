@@ -93,10 +93,10 @@ def is_to_come(bundles: Path, version: str) -> bool:
 
 
 def _is_finished(path: Path) -> bool:
-    """Whether there is a manifest. A directory that may not be looked into counts as a version, to be told of."""
+    """Whether there is a manifest. A directory that cannot be looked into counts as a version, to be told of."""
     try:
         return (path / MANIFEST).is_file()
-    except PermissionError:
+    except OSError:
         return True
 
 

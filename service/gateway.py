@@ -17,7 +17,17 @@ from service.glance import Glance
 from service.heads import Head, Heads
 from service.held_back import HeldBack
 from service.metrics import RouteMetrics
-from service.problems import CONTENT_TYPE, TITLES, Problem, invalid, is_exhaustion, not_ready, overloaded, problem_of
+from service.problems import (
+    CONTENT_TYPE,
+    TITLES,
+    Problem,
+    invalid,
+    is_exhaustion,
+    is_refused_file,
+    not_ready,
+    overloaded,
+    problem_of,
+)
 from service.route import Route, RouteTable
 from service.runtime import Runtime
 from service.tracing import Tracing, trace_of
@@ -326,9 +336,10 @@ def _problem_document(call: Call, error: Exception, started: float) -> Reply:
     if problem.code == "internal" and problem is not error:  # for the log and not for the client
         log.error("internal error", exc_info=error, extra={**_named(call), "route": call.route})
         problem = Problem("internal", "the error is in the log under this request_id")
-    elif problem is not error and is_exhaustion(error):
+    elif problem is not error and (is_exhaustion(error) or is_refused_file(error)):
         reason = f"{type(error).__name__}: {error}"
-        log.error("nothing left", extra={**_named(call), "route": call.route, "reason": reason})
+        what = "nothing left" if is_exhaustion(error) else "a file is refused"
+        log.error(what, extra={**_named(call), "route": call.route, "reason": reason})
     return Reply(problem.body(call.request_id), CONTENT_TYPE, problem.status, problem.headers)
 
 

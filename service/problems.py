@@ -6,7 +6,16 @@ from typing import Any, get_args
 
 import msgspec
 
-from bundle.errors import BundleError, BundleNotFound, FilterInvalid, GateRefused, StateError, TwhinError
+from bundle.errors import (
+    BundleError,
+    BundleNotFound,
+    BundlesBusy,
+    BundlesReadOnly,
+    FilterInvalid,
+    GateRefused,
+    StateError,
+    TwhinError,
+)
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -39,6 +48,7 @@ STATUS: Mapping[str, int] = {
     "internal": 500,
     "overloaded": 503,
     "not_ready": 503,
+    "files_unavailable": 503,
     "state_unavailable": 503,
     "deadline_exceeded": 504,
 }
@@ -62,6 +72,14 @@ TITLES: Mapping[int, str] = {
 }
 
 
+# What is told of an error of the versions: the first that fits.
+_OF_VERSIONS: Mapping[type[BundleError], str] = {
+    BundleNotFound: "that version is not kept here; /v1/info lists the ones that are",
+    GateRefused: "a measurement of that version is below its floor; /admin/v1/versions and the log say which",
+    BundlesBusy: "another change of version is under way; ask again when it is over",
+    BundlesReadOnly: "the service may not write to its versions; publish where they are built",
+    BundleError: "that version cannot be served; /v1/info and the log say why",
+}
 # What the system says where it has no file, thread or memory left: soon it may.
 _NONE_LEFT = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -136,7 +154,7 @@ def not_ready(detail: str) -> Problem:
     return Problem("not_ready", detail, headers={"retry-after": "2"})
 
 
-def problem_of(error: Exception) -> Problem:
+def problem_of(error: BaseException) -> Problem:
     """The problem document of an error: a problem already, of the parts below, or any other, which is internal. What a
     bundle error says is for the operator.
     """
@@ -144,21 +162,28 @@ def problem_of(error: Exception) -> Problem:
         return error
     if is_exhaustion(error):
         return overloaded("the service has no files, threads or memory left; its log says which")
+    if is_refused_file(error):
+        return Problem(
+            "files_unavailable",
+            "the system refuses a file to the service; its log says which",
+            headers={"retry-after": "1"},
+        )
     if not isinstance(error, TwhinError):
         return Problem("internal", "unexpected")
-    if isinstance(error, BundleNotFound):
-        return Problem(error.code, "that version is not kept here; /v1/info lists the ones that are")
-    if isinstance(error, GateRefused):
-        return Problem(
-            error.code, "a measurement of that version is below its floor; /admin/v1/versions and the log say which"
-        )
     if isinstance(error, BundleError):
-        return Problem(error.code, "that version cannot be served; /v1/info and the log say why")
+        return Problem(error.code, next(told for kind, told in _OF_VERSIONS.items() if isinstance(error, kind)))
     if isinstance(error, FilterInvalid):
         return Problem(error.code, str(error), (Violation(error.pointer, str(error)),))
     if isinstance(error, StateError):
         return Problem(error.code, str(error), headers={"retry-after": "1"})
     return Problem(error.code if error.code in STATUS else "internal", str(error))
+
+
+def is_refused_file(error: BaseException) -> bool:
+    """Whether the system refused a file, by name, which is no fault of ours: that of a permission, or of a file system
+    that went away.
+    """
+    return isinstance(error, OSError) and error.filename is not None
 
 
 def is_exhaustion(error: BaseException | None) -> bool:

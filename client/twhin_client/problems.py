@@ -24,6 +24,7 @@ __all__ = [
     "BundlesReadOnly",
     "DeadlineExceeded",
     "EntityNotFound",
+    "FilesUnavailable",
     "FilterInvalid",
     "Forbidden",
     "GateRefused",
@@ -203,6 +204,12 @@ class NotReady(Unavailable):
     code = "not_ready"
 
 
+class FilesUnavailable(Unavailable):
+    """Status 503, code `files_unavailable`."""
+
+    code = "files_unavailable"
+
+
 class StateUnavailable(Unavailable):
     """Status 503, code `state_unavailable`."""
 
@@ -243,6 +250,7 @@ BY_CODE: Mapping[str, type[Problem]] = {
     "internal": Internal,
     "overloaded": Overloaded,
     "not_ready": NotReady,
+    "files_unavailable": FilesUnavailable,
     "state_unavailable": StateUnavailable,
     "deadline_exceeded": DeadlineExceeded,
 }

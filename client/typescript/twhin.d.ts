@@ -664,6 +664,7 @@ export type ProblemCode =
   | "internal"
   | "overloaded"
   | "not_ready"
+  | "files_unavailable"
   | "state_unavailable"
   | "deadline_exceeded"
   | (string & {});

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import threading
 import time
@@ -32,13 +33,15 @@ from bundle.versions import (
 )
 from index.search.probe import probe_bundle
 from service.metrics import VersionMetrics
-from service.problems import Problem, not_ready
+from service.problems import Problem, not_ready, problem_of
 from service.settings import Settings
 from service.versions.loaded import Loaded, load
 from service.versions.tries import Tries, passes
 
 Result = TypeVar("Result")
 log = logging.getLogger("twhin.versions")
+# What the system says of what may be read, and not written, a directory in the place of a file included.
+READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Change:
         error = self.task.exception()
         if error is None:
             return None
-        code = error.code if isinstance(error, TwhinError) else "internal"
+        code = error.code if isinstance(error, TwhinError) else problem_of(error).code
         return about | {"state": "failed", "code": code, "reason": str(error)}
 
 
@@ -387,6 +390,8 @@ class Versions:
         try:
             return await self._in_thread(work)
         except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
             raise BundlesReadOnly(
                 f"{self._bundles} cannot be written to: publish where the versions are built."
             ) from error

@@ -31,5 +31,6 @@ def test_what_has_nothing_left_is_to_come_again(error: Exception) -> None:
 
 def test_all_else_is_what_it_was() -> None:
     assert problem_of(OSError(errno.EIO, "Input/output error")).status == 500
+    assert problem_of(OSError(errno.EIO, "Input/output error", "v1/manifest.json")).code == "files_unavailable"
     assert problem_of(RuntimeError("anything")).status == 500
     assert problem_of(caused(OSError(errno.EIO, "Input/output error"))).code == "bundle_invalid"

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
 
 from bundle.errors import StateError
 from service.settings import Settings
@@ -127,7 +129,7 @@ def _primaries(seeds: Sequence[RedisAddress]) -> list[RedisAddress]:
     for seed in seeds:
         try:
             known = slot_map(_asked(seed, "SLOTS"), seed.host)
-        except (redis.ConnectionError, NoMap):
+        except (redis.RedisError, NoMap):
             if seed is seeds[-1]:
                 raise
             continue
@@ -167,4 +169,6 @@ def _client(address: RedisAddress) -> "redis.Redis":
         password=address.password,
         socket_timeout=REPLY_SECONDS,
         socket_connect_timeout=REPLY_SECONDS,
+        # What is lost is asked for again for some seconds, and what is late is not: eleven times that is minutes.
+        retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=1), 10, supported_errors=(redis.ConnectionError,)),
     )

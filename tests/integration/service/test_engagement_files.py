@@ -1,6 +1,7 @@
 """What users did while a service ran becomes edge files of the next training, from either store."""
 
 import json
+import socket
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from cli.main import app
 from export.engagements import file_name
 from graph.prepare import prepare
 from service.settings import Settings
+from service.state import dump
 from service.state.dump import stored_events
 from tests.integration.service.conftest import Start
 from tests.support.fault_proxy import FaultProxy
@@ -152,6 +154,26 @@ def test_a_cluster_is_written_alike_unless_a_slot_is_on_its_way_or_a_node_is_awa
         servers.primaries[2].kill()
         with pytest.raises(StateError, match="cannot be read"):
             list(stored_events(settings))
+    finally:
+        servers.close()
+
+
+def test_nodes_of_a_cluster_that_do_not_answer_or_refuse_are_passed_over(
+    start: Start, bundles: Path, tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cluster").mkdir()
+    servers = RedisClusterServers(tmp_path / "cluster", primaries=1)
+    try:
+        post(start(redis_url=servers.url, redis_write_timeout_ms=5000))
+        with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+            others = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{redis_server.port}"
+            url = servers.url.replace("://", f"://{others},")
+            monkeypatch.setattr(dump, "REPLY_SECONDS", 2.0)
+            assert len(list(stored_events(Settings(bundles=bundles, redis_url=url)))) == len(EVENTS)
+            silent.setblocking(False)
+            silent.accept()[0].close()
+            with pytest.raises(BlockingIOError):  # half a minute of silence is enough, and not asked for again
+                silent.accept()
     finally:
         servers.close()
 

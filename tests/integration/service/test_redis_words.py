@@ -505,12 +505,14 @@ async def test_nothing_is_gone_through_where_redis_is_too_busy_to_say_which_it_i
         redis_address(redis_server.url), prefix="t", timeout=5.0, write_timeout=5.0, connections=1, retry_seconds=0.1,
         events_per_user_max=100, metrics=Metrics().redis,
     )  # fmt: skip
-    with redis_server.busy(), pytest.raises(StateError):
+    try:
+        with redis_server.busy(), pytest.raises(StateError):
+            await store._at_one_server(scan)
+        assert not scans
         await store._at_one_server(scan)
-    assert not scans
-    await store._at_one_server(scan)
-    assert scans
-    await store.close()
+        assert scans
+    finally:
+        await store.close()
 
 
 def test_an_erasure_that_is_not_allowed_is_told_though_writes_go_on(start: Start, redis_server: RedisServer) -> None:

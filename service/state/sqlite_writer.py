@@ -286,8 +286,8 @@ class SqliteWriter:
     def _require_files(self) -> None:
         fault = self._files.fault()
         if fault is not None:
+            self._empty_log()  # first: who hears of the fault may end the process
             self._trouble.begin("file", fault)
-            self._empty_log()
             raise StateError("the store of live engagements has lost its files")
         damage = self._files.damage()
         if damage is not None:

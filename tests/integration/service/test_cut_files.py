@@ -102,6 +102,17 @@ LOG_HARMS = {
     "emptied and written to": _cut_and_filled_up(0),
     "cut and written to": _cut_and_filled_up(40_000),
 }
+
+
+async def _fill(store: SqliteStore, names: set[str]) -> None:
+    """Store events of these names, then one that is late, and wait until the writer, which looks once more after it has
+    answered, is at rest.
+    """
+    await store.append([_event(name) for name in sorted(names)])
+    await store.append([_event("late")])
+    await asyncio.sleep(0.3)
+
+
 INDEX_HARMS = {f"to {size} bytes": _cut("-shm", size) for size in (0, 100, 4096, 20_000)}
 
 
@@ -113,9 +124,7 @@ async def test_a_log_that_was_cut_is_told_and_nothing_more_goes_into_it(
     path = tmp_path / "events.db"
     before = {f"a{number}" for number in range(MANY)}
     async with _open(path) as store:
-        await store.append([_event(name) for name in sorted(before)])
-        await store.append([_event("late")])
-        await asyncio.sleep(0.3)  # the writer, which looks after it has answered, is at rest
+        await _fill(store, before)
         LOG_HARMS[harm](path, store._files.log.log_bytes)
         said = await _said_stored(store, [f"b{number}" for number in range(20)])
         assert len(said) >= 19, "it goes on by itself"
@@ -154,9 +163,7 @@ async def test_shared_memory_that_was_cut_ends_no_process_and_loses_nothing(
     path = tmp_path / "events.db"
     before = {f"a{number}" for number in range(MANY)}
     async with _open(path) as store:
-        await store.append([_event(name) for name in sorted(before)])
-        await store.append([_event("late")])
-        await asyncio.sleep(0.3)  # the writer, which looks after it has answered, is at rest
+        await _fill(store, before)
         INDEX_HARMS[harm](path, 0)
         for read in (store.edges_of("user", "a1"), store.since("user", "a1", "follows"), store.counted("e")):
             with pytest.raises(StateError):
